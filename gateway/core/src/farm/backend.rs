@@ -1,0 +1,66 @@
+//! One backend, as a routing decision sees it.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+/// A backend, for the life of the process.
+///
+/// It stands for the configured *name*: a reload that reorders or moves backends keeps the ids,
+/// so a pin never slides to another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendId(pub u32);
+
+/// What people decided about a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AdminState {
+    #[default]
+    Ready,
+    /// No new sessions; the old ones are served to their end.
+    Drain,
+    /// Serves nothing.
+    Maint,
+}
+
+/// What probes measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Health {
+    #[default]
+    Up,
+    Down,
+}
+
+#[derive(Debug, Clone)]
+pub struct Backend {
+    pub id: BackendId,
+    pub name: Arc<str>,
+    /// Share of new sessions relative to the other backends; never 0.
+    pub weight: u32,
+    pub admin: AdminState,
+    pub health: Health,
+    /// What Create-Session Acks name as the host for later packets.
+    pub announce: Option<Announce>,
+}
+
+impl Backend {
+    /// May get new sessions.
+    pub fn is_eligible(&self) -> bool {
+        self.admin == AdminState::Ready && self.health == Health::Up
+    }
+
+    /// May get packets of the sessions it has.
+    pub fn is_reachable(&self) -> bool {
+        self.admin != AdminState::Maint && self.health == Health::Up
+    }
+}
+
+/// The pair of headers that keeps a client on its backend (MC-BUP 2.2.3.2).
+///
+/// Always a pair: without the timeout a client never leaves an unreachable host.
+#[derive(Debug, Clone)]
+pub struct Announce {
+    /// A host without scheme, port or path.
+    pub host_id: HeaderValue,
+    /// Seconds, decimal.
+    pub fallback_timeout: HeaderValue,
+}

@@ -1,0 +1,7 @@
+//! The backends behind one destination: who they are and what may be asked of them.
+
+pub mod backend;
+pub mod view;
+
+pub use backend::{AdminState, Announce, Backend, BackendId, Health};
+pub use view::FarmView;

@@ -1,0 +1,145 @@
+//! Every answer that the gateway gives to a packet by itself, in one table.
+//!
+//! The statuses are few because the client reads them harshly: any 4xx but 408 and 409, any
+//! redirect, 501 and 505 end an upload for good. "Not now" is therefore always 503, and only
+//! 500 with [`HResult::SESSION_NOT_FOUND`] makes a client start over.
+
+use http::StatusCode;
+
+use crate::protocol::HResult;
+
+/// Why the gateway answers instead of forwarding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The packet breaks a rule of the protocol or of HTTP.
+    BadRequest,
+    /// A body without a length.
+    LengthRequired,
+    /// The Fragment is larger than this gateway takes; the client sends smaller ones.
+    FragmentTooLarge,
+    /// No pin, no alias, or a path that is not the session's.
+    UnknownSession,
+    /// The same, where the operator lets such clients wait.
+    SessionNotHere,
+    /// The session's backend is no longer part of the farm.
+    BackendRemoved,
+    /// The connection to the backend broke.
+    BackendFailed,
+    /// The backend opened a session and did not say which.
+    BackendAnswer,
+    /// The session's backend cannot be reached now.
+    BackendDown,
+    /// No backend takes a new session now.
+    NoBackend,
+    /// The session table is full.
+    TableFull,
+    /// The store cannot say, or cannot keep, what it must.
+    StoreDown,
+    /// A newer request of the same session took this one's place.
+    Superseded,
+    /// The client stopped in the middle of a body.
+    ClientStalled,
+    /// The gateway itself failed.
+    Internal,
+    /// The backend did not answer in time.
+    BackendTimeout,
+}
+
+/// Who should look at it; the shell maps this to its log levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The client's business.
+    Info,
+    /// The operator may want to know.
+    Warn,
+    /// The operator must act.
+    Error,
+}
+
+/// What goes over the wire, and what the operator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    pub status: StatusCode,
+    /// Written under both names of the error header, with context 0x5.
+    pub hresult: Option<HResult>,
+    /// Metric label and log word.
+    pub label: &'static str,
+    pub severity: Severity,
+}
+
+impl Fault {
+    pub const ALL: [Self; 16] = [
+        Self::BadRequest,
+        Self::LengthRequired,
+        Self::FragmentTooLarge,
+        Self::UnknownSession,
+        Self::SessionNotHere,
+        Self::BackendRemoved,
+        Self::BackendFailed,
+        Self::BackendAnswer,
+        Self::BackendDown,
+        Self::NoBackend,
+        Self::TableFull,
+        Self::StoreDown,
+        Self::Superseded,
+        Self::ClientStalled,
+        Self::Internal,
+        Self::BackendTimeout,
+    ];
+
+    #[rustfmt::skip]
+    pub fn row(self) -> Row {
+        use Severity::{Error, Info, Warn};
+        const INVALID: Option<HResult> = Some(HResult::INVALID_ARGUMENT);
+        const NOT_FOUND: Option<HResult> = Some(HResult::SESSION_NOT_FOUND);
+        let row = |status, hresult, label, severity| Row { status, hresult, label, severity };
+        match self {
+            Self::BadRequest       => row(StatusCode::BAD_REQUEST,           INVALID,   "bad_request",        Info),
+            Self::LengthRequired   => row(StatusCode::LENGTH_REQUIRED,       INVALID,   "length_required",    Info),
+            Self::FragmentTooLarge => row(StatusCode::PAYLOAD_TOO_LARGE,     None,      "fragment_too_large", Info),
+            Self::UnknownSession   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "unknown_session",    Warn),
+            Self::SessionNotHere   => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "session_not_here",   Warn),
+            Self::BackendRemoved   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "backend_removed",    Warn),
+            Self::BackendFailed    => row(StatusCode::BAD_GATEWAY,           None,      "backend_failed",     Warn),
+            Self::BackendAnswer    => row(StatusCode::BAD_GATEWAY,           None,      "backend_answer",     Warn),
+            Self::BackendDown      => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "backend_down",       Warn),
+            Self::NoBackend        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "no_backend",         Error),
+            Self::TableFull        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "table_full",         Error),
+            Self::StoreDown        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "store_down",         Error),
+            Self::Superseded       => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "superseded",         Info),
+            Self::ClientStalled    => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "client_stalled",     Info),
+            Self::Internal         => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "internal",           Error),
+            Self::BackendTimeout   => row(StatusCode::GATEWAY_TIMEOUT,       None,      "backend_timeout",    Warn),
+        }
+    }
+
+    pub fn label(self) -> &'static str {
+        self.row().label
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_of_ours_ends_an_upload_that_could_go_on() {
+        for fault in Fault::ALL {
+            let row = fault.row();
+            let code = row.status.as_u16();
+            assert!([400, 411, 413, 500, 502, 503, 504].contains(&code), "{fault:?}");
+            let refusal = [400, 411].contains(&code);
+            assert_eq!(row.hresult == Some(HResult::INVALID_ARGUMENT), refusal, "{fault:?}");
+            let restart = row.hresult == Some(HResult::SESSION_NOT_FOUND);
+            assert_eq!(code == 500, restart, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn labels_are_unique() {
+        let mut labels: Vec<_> = Fault::ALL.iter().map(|fault| fault.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Fault::ALL.len());
+    }
+}

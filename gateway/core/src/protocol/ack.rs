@@ -1,0 +1,123 @@
+//! Answers of backends, read for what they teach (MC-BUP 2.2.3 to 2.2.11).
+
+use http::{StatusCode, response};
+
+use super::field;
+use super::headers;
+use super::hresult::HResult;
+use super::range;
+
+/// What an answer to a packet says, as far as the gateway needs it.
+///
+/// Reading never fails: backends drift in every direction, and what cannot be understood is
+/// absent. Whether enough is there is for [`crate::session::observe`] to judge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack<'h> {
+    pub status: StatusCode,
+    /// Whether `BITS-Packet-Type: Ack` is there. Without it an answer is plain HTTP: a login
+    /// challenge, an error page, another program.
+    pub is_ack: bool,
+    /// The id in the answer, unchecked.
+    pub session_id: Option<&'h str>,
+    pub next_offset: Option<u64>,
+    pub error: Option<HResult>,
+    /// `BITS-Error-Context`; 7 means that the application behind the server failed.
+    pub error_context: Option<HResult>,
+}
+
+/// Reads an answer to a packet. Both names of the error header count; where they disagree, the
+/// one that says "session not found" does, else the one of MC-BUP.
+pub fn read_ack(head: &response::Parts) -> Ack<'_> {
+    let fields = &head.headers;
+    let code = |field| field::text(fields, field).and_then(HResult::parse);
+    let error = match (code(&headers::ERROR), code(&headers::ERROR_CODE)) {
+        (_, Some(HResult::SESSION_NOT_FOUND)) => Some(HResult::SESSION_NOT_FOUND),
+        (Some(error), _) => Some(error),
+        (None, other) => other,
+    };
+    let next_offset = field::text(fields, &headers::RECEIVED_CONTENT_RANGE)
+        .or_else(|| field::text(fields, &headers::RECEIVED_CONTENT_RANGE_MISSPELT));
+    Ack {
+        status: head.status,
+        is_ack: field::text(fields, &headers::PACKET_TYPE)
+            .is_some_and(|value| value.eq_ignore_ascii_case("Ack")),
+        session_id: field::text(fields, &headers::SESSION_ID),
+        next_offset: next_offset.and_then(range::next_offset),
+        error,
+        error_context: code(&headers::ERROR_CONTEXT),
+    }
+}
+
+impl Ack<'_> {
+    /// A success of the protocol: 200 or 201 (OneDrive), and really an Ack.
+    ///
+    /// SimpleBITSServer sends an error code of 1 with every Ping it likes, so the status decides.
+    pub fn is_success(&self) -> bool {
+        self.is_ack && self.status.is_success()
+    }
+
+    /// The backend does not know the session. Not every server calls such an answer an Ack.
+    pub fn is_session_not_found(&self) -> bool {
+        self.error == Some(HResult::SESSION_NOT_FOUND) && !self.status.is_success()
+    }
+
+    /// Answers of the protocol, as opposed to plain HTTP of the server around it. py2
+    /// SimpleBITSServer leaves the Ack header off its errors.
+    pub fn is_protocol(&self) -> bool {
+        self.is_ack || self.error.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
+        let mut answer = http::Response::builder().status(status);
+        for (name, value) in fields {
+            answer = answer.header(*name, *value);
+        }
+        answer.body(()).expect("legal head").into_parts().0
+    }
+
+    #[test]
+    fn either_name_of_the_error_header_counts() {
+        for name in ["BITS-Error", "BITS-Error-Code"] {
+            let head = head(500, &[(name, "0x8020001F"), ("BITS-Error-Context", "0x5")]);
+            let ack = read_ack(&head);
+            assert!(ack.is_session_not_found(), "{name}");
+            assert!(ack.is_protocol());
+            assert!(!ack.is_success());
+        }
+        let both = head(500, &[("BITS-Error", "0x1"), ("BITS-Error-Code", "8020001f")]);
+        assert!(read_ack(&both).is_session_not_found());
+    }
+
+    #[test]
+    fn an_error_code_on_a_success_is_still_a_success() {
+        let fields = [("BITS-Packet-Type", "ACK"), ("BITS-Error-Code", "1")];
+        let head = head(200, &fields);
+        assert!(read_ack(&head).is_success());
+    }
+
+    #[test]
+    fn a_page_is_no_ack() {
+        let head = head(200, &[("Content-Type", "text/html")]);
+        let ack = read_ack(&head);
+        assert!(!ack.is_success() && !ack.is_protocol());
+    }
+
+    #[test]
+    fn the_next_offset_is_one_number() {
+        let offset = |value: &str| {
+            let head = head(416, &[("BITS-Received-Content-Range", value)]);
+            read_ack(&head).next_offset
+        };
+        assert_eq!(offset("5120"), Some(5120));
+        assert_eq!(offset(" 18446744073709551615 "), Some(u64::MAX));
+        assert_eq!(offset("0-1023/4096"), None);
+        assert_eq!(offset("none"), None);
+        let misspelt = head(416, &[("BITS-Recieved-Content-Range", "7")]);
+        assert_eq!(read_ack(&misspelt).next_offset, Some(7));
+    }
+}

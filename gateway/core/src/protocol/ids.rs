@@ -1,0 +1,150 @@
+//! Session ids: opaque to everybody but the server that issued them.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// The longest id that the Win32 documentation allows.
+pub const ID_LIMIT: usize = 100;
+
+/// A session id as it stands in a packet, with the key under which it is looked up.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionId<'h> {
+    text: &'h str,
+    key: SessionKey,
+}
+
+impl<'h> SessionId<'h> {
+    /// Takes 1 to 100 visible ASCII characters. Everything else is no id.
+    pub fn parse(text: &'h str) -> Option<Self> {
+        let legal = !text.is_empty()
+            && text.len() <= ID_LIMIT
+            && text.bytes().all(|b| b.is_ascii_graphic());
+        legal.then(|| Self { text, key: SessionKey::new(text) })
+    }
+
+    /// The id byte for byte as it was received.
+    pub fn as_str(&self) -> &'h str {
+        self.text
+    }
+
+    pub fn key(&self) -> &SessionKey {
+        &self.key
+    }
+}
+
+impl fmt::Debug for SessionId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.key, f)
+    }
+}
+
+/// What makes two ids the same: the 16 bytes of a GUID in any case or bracing, else every byte.
+///
+/// SimpleBITSServer lower-cases the ids it receives, so a GUID must compare without regard to
+/// case. A GUID key costs no allocation.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SessionKey {
+    Guid(Uuid),
+    Opaque(Box<str>),
+}
+
+impl SessionKey {
+    fn new(text: &str) -> Self {
+        match guid(text) {
+            Some(guid) => Self::Guid(guid),
+            None => Self::Opaque(text.into()),
+        }
+    }
+
+    /// The first characters of the id, enough to find it in a log and too few to use it.
+    ///
+    /// An id is a bearer secret for as long as its session lives.
+    pub fn short(&self) -> ShortId<'_> {
+        ShortId(self)
+    }
+}
+
+/// Never the whole id: a key may end up in a log through `Debug`.
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionKey({}..)", self.short())
+    }
+}
+
+/// Displays the first 8 digits of a GUID, or the first third of any other id, 8 at most.
+pub struct ShortId<'k>(&'k SessionKey);
+
+impl fmt::Display for ShortId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SessionKey::Guid(guid) => write!(f, "{:08x}", guid.as_fields().0),
+            SessionKey::Opaque(text) => f.write_str(&text[..(text.len() / 3).min(8)]),
+        }
+    }
+}
+
+/// A GUID as 32 digits with hyphens, in braces or not. The bare 32-digit and URN forms that the
+/// uuid crate knows are left opaque: no server writes them, so they are somebody's own ids.
+fn guid(text: &str) -> Option<Uuid> {
+    let inner = match text.strip_prefix('{') {
+        Some(rest) => rest.strip_suffix('}')?,
+        None => text,
+    };
+    if inner.len() != 36 { None } else { Uuid::try_parse(inner).ok() }
+}
+
+/// An id of our own making, in the form in which IIS writes its ids.
+pub fn mint(guid: Uuid) -> String {
+    let mut buffer = Uuid::encode_buffer();
+    guid.braced().encode_upper(&mut buffer).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> SessionKey {
+        SessionId::parse(text).expect("legal id").key().clone()
+    }
+
+    #[test]
+    fn a_guid_is_one_key_in_every_case_and_bracing() {
+        let iis = key("{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}");
+        assert_eq!(iis, key("{3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21}"));
+        assert_eq!(iis, key("3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21"));
+        assert!(matches!(iis, SessionKey::Guid(_)));
+    }
+
+    #[test]
+    fn other_ids_compare_byte_for_byte() {
+        assert_ne!(key("Abc"), key("abc"));
+        assert_ne!(key("/in/a%20b.bin"), key("/in/a%20B.bin"));
+        assert!(matches!(key("-4902601953962343072"), SessionKey::Opaque(_)));
+        assert!(matches!(key("3f9c1e527b0d4e7a9c440d5b6a1e8f21"), SessionKey::Opaque(_)));
+        assert!(matches!(key("{3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21"), SessionKey::Opaque(_)));
+    }
+
+    #[test]
+    fn an_id_is_1_to_100_visible_characters() {
+        assert!(SessionId::parse(&"x".repeat(100)).is_some());
+        assert!(SessionId::parse(&"x".repeat(101)).is_none());
+        assert!(SessionId::parse("").is_none());
+        assert!(SessionId::parse("a b").is_none());
+        assert!(SessionId::parse("a\tb").is_none());
+        assert!(SessionId::parse("é").is_none());
+    }
+
+    #[test]
+    fn a_minted_id_has_braces_and_upper_case() {
+        let guid = Uuid::try_parse("3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21").unwrap();
+        assert_eq!(mint(guid), "{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}");
+    }
+
+    #[test]
+    fn debug_output_never_holds_a_whole_id() {
+        let text = format!("{:?}", key("{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}"));
+        assert_eq!(text, "SessionKey(3f9c1e52..)");
+        assert!(!format!("{:?}", key("secret")).contains("secret"));
+    }
+}

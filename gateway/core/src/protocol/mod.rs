@@ -1,0 +1,19 @@
+//! The wire: packets, Acks, and the parts they are made of.
+
+pub mod ack;
+pub mod field;
+pub mod head;
+pub mod headers;
+pub mod host;
+pub mod hresult;
+pub mod ids;
+pub mod packet;
+pub mod range;
+pub mod reply;
+
+pub use ack::{Ack, read_ack};
+pub use headers::Field;
+pub use hresult::HResult;
+pub use ids::{SessionId, SessionKey};
+pub use packet::{PacketError, PacketType, RequestPacket, read_request};
+pub use range::ContentRange;

@@ -1,0 +1,393 @@
+//! The five packets a client sends (MC-BUP 2.2.2 to 2.2.10).
+
+use http::{HeaderMap, Method, request};
+
+use super::field::{self, Repeated};
+use super::headers::{self, Field};
+use super::ids::SessionId;
+use super::range::{ContentRange, RangeError};
+
+/// Which of the five packets; also the closed set of metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PacketType {
+    CreateSession,
+    Ping,
+    Fragment,
+    CloseSession,
+    CancelSession,
+}
+
+impl PacketType {
+    pub const ALL: [Self; 5] =
+        [Self::CreateSession, Self::Ping, Self::Fragment, Self::CloseSession, Self::CancelSession];
+
+    /// The value of `BITS-Packet-Type`, as Windows spells it.
+    pub fn wire(self) -> &'static str {
+        match self {
+            Self::CreateSession => "Create-Session",
+            Self::Ping => "Ping",
+            Self::Fragment => "Fragment",
+            Self::CloseSession => "Close-Session",
+            Self::CancelSession => "Cancel-Session",
+        }
+    }
+
+    /// The name in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::CreateSession => "create_session",
+            Self::Ping => "ping",
+            Self::Fragment => "fragment",
+            Self::CloseSession => "close_session",
+            Self::CancelSession => "cancel_session",
+        }
+    }
+
+    fn parse(value: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| value.eq_ignore_ascii_case(kind.wire()))
+    }
+}
+
+/// A packet that obeys the rules, borrowed from its head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestPacket<'h> {
+    CreateSession,
+    /// Carries no session id on the wire, though MC-BUP 2.2.1.2 says that it should.
+    Ping {
+        session: Option<SessionId<'h>>,
+    },
+    Fragment {
+        session: SessionId<'h>,
+        range: ContentRange,
+    },
+    CloseSession {
+        session: SessionId<'h>,
+    },
+    CancelSession {
+        session: SessionId<'h>,
+    },
+}
+
+impl<'h> RequestPacket<'h> {
+    pub fn packet_type(&self) -> PacketType {
+        match self {
+            Self::CreateSession => PacketType::CreateSession,
+            Self::Ping { .. } => PacketType::Ping,
+            Self::Fragment { .. } => PacketType::Fragment,
+            Self::CloseSession { .. } => PacketType::CloseSession,
+            Self::CancelSession { .. } => PacketType::CancelSession,
+        }
+    }
+
+    pub fn session(&self) -> Option<&SessionId<'h>> {
+        match self {
+            Self::CreateSession => None,
+            Self::Ping { session } => session.as_ref(),
+            Self::Fragment { session, .. }
+            | Self::CloseSession { session }
+            | Self::CancelSession { session } => Some(session),
+        }
+    }
+
+    pub fn range(&self) -> Option<ContentRange> {
+        match self {
+            Self::Fragment { range, .. } => Some(*range),
+            _ => None,
+        }
+    }
+}
+
+/// What a client did wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PacketError {
+    #[error("BITS-Packet-Type is missing")]
+    NoType,
+    #[error("BITS-Packet-Type is none of the five packets")]
+    UnknownType,
+    #[error("BITS-Session-Id is missing")]
+    NoSession,
+    #[error("BITS-Session-Id is not 1 to 100 visible ASCII characters")]
+    BadSession,
+    #[error("BITS-Supported-Protocols is missing")]
+    NoProtocols,
+    #[error("BITS-Supported-Protocols does not offer the upload protocol")]
+    NoCommonProtocol,
+    #[error("a packet of this type has no body")]
+    BodyNotAllowed,
+    #[error("{} is longer than {limit} bytes", .field.wire, limit = headers::VALUE_LIMIT)]
+    ValueTooLong { field: &'static Field },
+    #[error("a BITS header is longer than {limit} bytes", limit = headers::VALUE_LIMIT)]
+    OtherValueTooLong,
+    #[error("{0}")]
+    Repeated(#[from] Repeated),
+    #[error("Content-Length is missing")]
+    LengthRequired,
+    #[error("Content-Length is not a number of bytes")]
+    BadLength,
+    #[error("Content-Range is missing")]
+    NoRange,
+    #[error("{0}")]
+    Range(#[from] RangeError),
+    #[error("Content-Length is not the length of Content-Range")]
+    LengthMismatch,
+}
+
+/// Whether a request is a packet, or ordinary HTTP.
+///
+/// `method_override` lets `POST` with `X-Http-Method-Override: BITS_POST` count, as OneDrive's
+/// clients sent it.
+pub fn is_packet(head: &request::Parts, method_override: bool) -> bool {
+    if head.method.as_str() == headers::BITS_POST {
+        return true;
+    }
+    method_override
+        && head.method == Method::POST
+        && field::text(&head.headers, &headers::METHOD_OVERRIDE)
+            .is_some_and(|value| value.eq_ignore_ascii_case(headers::BITS_POST))
+}
+
+/// Reads the packet in a request for which [`is_packet`] holds.
+///
+/// `chunked` lets a Fragment come with `Transfer-Encoding` in place of a length, as
+/// python-onedrive sends it; MC-BUP demands a length.
+///
+/// # Source
+/// MC-BUP 2.2.1.2 and 3.2.5.2 for what is refused.
+pub fn read_request(
+    head: &request::Parts,
+    chunked: bool,
+) -> Result<RequestPacket<'_>, PacketError> {
+    let fields = &head.headers;
+    check_value_lengths(fields)?;
+    let kind = field::single(fields, &headers::PACKET_TYPE)?.ok_or(PacketError::NoType)?;
+    let kind = kind.to_str().ok().and_then(|value| PacketType::parse(field::trim(value)));
+    let kind = kind.ok_or(PacketError::UnknownType)?;
+    let body = read_body(fields)?;
+    let session = read_session(fields)?;
+    if kind == PacketType::Fragment {
+        let session = session.ok_or(PacketError::NoSession)?;
+        let range = read_range(fields)?;
+        match body {
+            Body::Length(len) if len == range.len() => {}
+            Body::Length(_) => return Err(PacketError::LengthMismatch),
+            Body::Chunked if chunked => {}
+            Body::Chunked | Body::None => return Err(PacketError::LengthRequired),
+        }
+        return Ok(RequestPacket::Fragment { session, range });
+    }
+    match body {
+        Body::None | Body::Length(0) => {}
+        Body::Length(_) => return Err(PacketError::BodyNotAllowed),
+        Body::Chunked => return Err(PacketError::LengthRequired),
+    }
+    match kind {
+        PacketType::CreateSession => {
+            check_protocols(fields)?;
+            Ok(RequestPacket::CreateSession)
+        }
+        PacketType::Ping => Ok(RequestPacket::Ping { session }),
+        PacketType::CloseSession => {
+            Ok(RequestPacket::CloseSession { session: session.ok_or(PacketError::NoSession)? })
+        }
+        PacketType::CancelSession | PacketType::Fragment => {
+            Ok(RequestPacket::CancelSession { session: session.ok_or(PacketError::NoSession)? })
+        }
+    }
+}
+
+/// The session id of a request, when it has exactly one legal one: what an error Ack echoes.
+pub fn session_of(fields: &HeaderMap) -> Option<SessionId<'_>> {
+    read_session(fields).ok().flatten()
+}
+
+enum Body {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+fn read_body(fields: &HeaderMap) -> Result<Body, PacketError> {
+    let length = field::single(fields, &headers::CONTENT_LENGTH)?;
+    if fields.contains_key(&headers::TRANSFER_ENCODING.name) {
+        // A request with both never comes this far: the head check refuses it.
+        return if length.is_some() { Err(PacketError::BadLength) } else { Ok(Body::Chunked) };
+    }
+    let Some(length) = length else { return Ok(Body::None) };
+    let digits = length.to_str().map_err(|_| PacketError::BadLength)?;
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(PacketError::BadLength);
+    }
+    digits.parse().map(Body::Length).map_err(|_| PacketError::BadLength)
+}
+
+fn read_session(fields: &HeaderMap) -> Result<Option<SessionId<'_>>, PacketError> {
+    let Some(value) = field::single(fields, &headers::SESSION_ID)? else { return Ok(None) };
+    let text = value.to_str().map_err(|_| PacketError::BadSession)?;
+    SessionId::parse(field::trim(text)).map(Some).ok_or(PacketError::BadSession)
+}
+
+fn read_range(fields: &HeaderMap) -> Result<ContentRange, PacketError> {
+    let value = field::single(fields, &headers::CONTENT_RANGE)?.ok_or(PacketError::NoRange)?;
+    let text = value.to_str().map_err(|_| RangeError::Syntax)?;
+    Ok(ContentRange::parse(field::trim(text))?)
+}
+
+/// The list is split on spaces and commas; MC-BUP and the Win32 pages disagree on which.
+fn check_protocols(fields: &HeaderMap) -> Result<(), PacketError> {
+    let value = field::single(fields, &headers::SUPPORTED_PROTOCOLS)?;
+    let list = value.ok_or(PacketError::NoProtocols)?.to_str();
+    let known = list.is_ok_and(|list| {
+        list.split([' ', ',', '\t']).any(|id| id.eq_ignore_ascii_case(headers::UPLOAD_PROTOCOL))
+    });
+    if known { Ok(()) } else { Err(PacketError::NoCommonProtocol) }
+}
+
+fn check_value_lengths(fields: &HeaderMap) -> Result<(), PacketError> {
+    for (name, value) in fields {
+        if value.len() <= headers::VALUE_LIMIT {
+            continue;
+        }
+        if *name == headers::CONTENT_RANGE.name {
+            return Err(PacketError::ValueTooLong { field: &headers::CONTENT_RANGE });
+        }
+        if *name == headers::CONTENT_NAME.name {
+            return Err(PacketError::ValueTooLong { field: &headers::CONTENT_NAME });
+        }
+        if name.as_str().starts_with("bits-") {
+            return Err(PacketError::OtherValueTooLong);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(&str, &str)]) -> request::Parts {
+        let mut request = http::Request::builder().method("BITS_POST").uri("/in/a.bin");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("legal head").into_parts().0
+    }
+
+    #[track_caller]
+    fn check(fields: &[(&str, &str)], expected: Result<PacketType, PacketError>) {
+        let head = head(fields);
+        let packet = read_request(&head, false).map(|packet| packet.packet_type());
+        assert_eq!(packet, expected, "{fields:?}");
+    }
+
+    const CREATE: (&str, &str) = ("BITS-Packet-Type", "Create-Session");
+    const FRAGMENT: (&str, &str) = ("BITS-Packet-Type", "Fragment");
+    const CLOSE: (&str, &str) = ("BITS-Packet-Type", "Close-Session");
+    const ID: (&str, &str) = ("BITS-Session-Id", "{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}");
+    const PROTOCOLS: (&str, &str) = ("BITS-Supported-Protocols", headers::UPLOAD_PROTOCOL);
+
+    #[test]
+    fn packet_types_compare_without_case_and_outer_spaces() {
+        for spelling in ["create-session", "CREATE-SESSION", "CreatE-SEssION", " Create-Session\t"]
+        {
+            check(&[("bits-PACKET-type", spelling), PROTOCOLS], Ok(PacketType::CreateSession));
+        }
+        check(&[("BITS-Packet-Type", "Ping")], Ok(PacketType::Ping));
+        check(&[("BITS-Packet-Type", "Ping"), ID], Ok(PacketType::Ping));
+    }
+
+    #[test]
+    fn unknown_types_are_refused() {
+        check(&[], Err(PacketError::NoType));
+        check(&[("BITS-Packet-Type", "")], Err(PacketError::UnknownType));
+        check(&[("BITS-Packet-Type", "Ack")], Err(PacketError::UnknownType));
+        check(&[("BITS-Packet-Type", "Create Session")], Err(PacketError::UnknownType));
+        check(
+            &[CREATE, ("BITS-Packet-Type", "Ping")],
+            Err(PacketError::Repeated(Repeated(&headers::PACKET_TYPE))),
+        );
+    }
+
+    #[test]
+    fn sessions_are_demanded_where_the_protocol_does() {
+        for kind in ["Fragment", "Close-Session", "Cancel-Session"] {
+            check(&[("BITS-Packet-Type", kind)], Err(PacketError::NoSession));
+        }
+        check(&[CLOSE, ID], Ok(PacketType::CloseSession));
+        check(&[CLOSE, ("BITS-Session-Id", "a b")], Err(PacketError::BadSession));
+        check(&[CLOSE, ID, ID], Err(PacketError::Repeated(Repeated(&headers::SESSION_ID))));
+    }
+
+    #[test]
+    fn empty_packets_have_no_body() {
+        check(&[CLOSE, ID, ("Content-Length", "0")], Ok(PacketType::CloseSession));
+        check(&[CLOSE, ID, ("Content-Length", "1")], Err(PacketError::BodyNotAllowed));
+        check(&[CREATE, PROTOCOLS, ("Content-Length", "5")], Err(PacketError::BodyNotAllowed));
+        check(&[CLOSE, ID, ("Transfer-Encoding", "chunked")], Err(PacketError::LengthRequired));
+    }
+
+    #[test]
+    fn the_known_protocol_is_found_anywhere_in_the_list() {
+        let other = "{00000000-0000-0000-0000-000000000001}";
+        let hundred = format!("{}{}", format!("{other} ").repeat(99), headers::UPLOAD_PROTOCOL);
+        for list in [
+            format!("{other} {}", headers::UPLOAD_PROTOCOL),
+            format!("{},{other}", headers::UPLOAD_PROTOCOL),
+            format!("{other}, {}", headers::UPLOAD_PROTOCOL.to_uppercase()),
+            hundred,
+        ] {
+            let create = [CREATE, ("BITS-Supported-Protocols", list.as_str())];
+            check(&create, Ok(PacketType::CreateSession));
+        }
+        check(&[CREATE], Err(PacketError::NoProtocols));
+        check(&[CREATE, ("BITS-Supported-Protocols", other)], Err(PacketError::NoCommonProtocol));
+    }
+
+    #[test]
+    fn a_fragment_is_as_long_as_its_range() {
+        let fragment = |range: &'static str, length: &'static str| {
+            [FRAGMENT, ID, ("Content-Range", range), ("Content-Length", length)]
+        };
+        check(&fragment("bytes 0-9/10", "10"), Ok(PacketType::Fragment));
+        check(&fragment("bytes 0-0/0", "0"), Ok(PacketType::Fragment));
+        check(&fragment("bytes 0-9/10", "9"), Err(PacketError::LengthMismatch));
+        check(&fragment("bytes 0-9/10", "1e1"), Err(PacketError::BadLength));
+        check(&fragment("bytes 9-0/10", "10"), Err(RangeError::Reversed.into()));
+        check(&[FRAGMENT, ID, ("Content-Length", "1")], Err(PacketError::NoRange));
+        check(&[FRAGMENT, ID, ("Content-Range", "bytes 0-9/10")], Err(PacketError::LengthRequired));
+    }
+
+    #[test]
+    fn a_chunked_fragment_passes_only_where_it_is_allowed() {
+        let head = head(&[
+            FRAGMENT,
+            ID,
+            ("Content-Range", "bytes 0-9/10"),
+            ("Transfer-Encoding", "chunked"),
+        ]);
+        assert_eq!(read_request(&head, false), Err(PacketError::LengthRequired));
+        assert!(read_request(&head, true).is_ok());
+    }
+
+    #[test]
+    fn protocol_values_end_at_4096_bytes() {
+        let edge = format!("{}{}", " ".repeat(4096 - 38), headers::UPLOAD_PROTOCOL);
+        check(&[CREATE, ("BITS-Supported-Protocols", &edge)], Ok(PacketType::CreateSession));
+        let long = "x".repeat(4097);
+        check(&[CREATE, PROTOCOLS, ("BITS-Other", &long)], Err(PacketError::OtherValueTooLong));
+        check(
+            &[CREATE, PROTOCOLS, ("Content-Name", &long)],
+            Err(PacketError::ValueTooLong { field: &headers::CONTENT_NAME }),
+        );
+        check(&[CREATE, PROTOCOLS, ("X-Other", &long)], Ok(PacketType::CreateSession));
+    }
+
+    #[test]
+    fn post_with_an_override_is_a_packet_only_when_enabled() {
+        let mut head = head(&[("X-HTTP-Method-Override", "bits_post")]);
+        head.method = Method::POST;
+        assert!(is_packet(&head, true));
+        assert!(!is_packet(&head, false));
+        head.method = Method::PUT;
+        assert!(!is_packet(&head, true));
+    }
+}

@@ -1,0 +1,154 @@
+//! `Content-Range` of a Fragment (MC-BUP 2.2.6.1).
+
+/// The bytes that a Fragment carries: `bytes F-L/T`, zero-based, inclusive.
+///
+/// Fields are checked on reading: either `first <= last < total`, or the file is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentRange {
+    first: u64,
+    len: u64,
+    total: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RangeError {
+    #[error("Content-Range is not `bytes first-last/total`")]
+    Syntax,
+    #[error("Content-Range holds a number over 64 bits")]
+    Overflow,
+    #[error("Content-Range ends before it starts")]
+    Reversed,
+    #[error("Content-Range ends beyond its total")]
+    BeyondTotal,
+}
+
+impl ContentRange {
+    pub fn new(first: u64, last: u64, total: u64) -> Result<Self, RangeError> {
+        // What a client sends for a file of no bytes is nowhere written. `last` would be -1, so
+        // whatever stands there is let through; the body must be empty all the same.
+        if total == 0 && first == 0 {
+            return Ok(Self { first: 0, len: 0, total: 0 });
+        }
+        if last < first {
+            return Err(RangeError::Reversed);
+        }
+        if last >= total {
+            return Err(RangeError::BeyondTotal);
+        }
+        Ok(Self { first, len: last - first + 1, total })
+    }
+
+    pub fn parse(value: &str) -> Result<Self, RangeError> {
+        let (unit, rest) = value.split_once(' ').ok_or(RangeError::Syntax)?;
+        if !unit.eq_ignore_ascii_case("bytes") {
+            return Err(RangeError::Syntax);
+        }
+        let (first, rest) = rest.split_once('-').ok_or(RangeError::Syntax)?;
+        let (last, total) = rest.split_once('/').ok_or(RangeError::Syntax)?;
+        Self::new(number(first)?, number(last)?, number(total)?)
+    }
+
+    /// Offset of the first byte.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Bytes in this Fragment; what its Content-Length must say.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Offset after the last byte.
+    pub fn end(&self) -> u64 {
+        self.first + self.len
+    }
+
+    /// Size of the file in bytes.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether this Fragment completes the file. A server may call its application then, so this
+    /// is the one Fragment that is not repeatable without a thought.
+    pub fn is_final(&self) -> bool {
+        self.end() == self.total
+    }
+}
+
+/// A next offset as `BITS-Received-Content-Range` holds it.
+pub fn next_offset(value: &str) -> Option<u64> {
+    number(value).ok()
+}
+
+/// Digits only: no sign, no space, no `*`.
+fn number(text: &str) -> Result<u64, RangeError> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(RangeError::Syntax);
+    }
+    text.parse().map_err(|_| RangeError::Overflow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(value: &str, expected: Result<(u64, u64, u64), RangeError>) {
+        let parsed = ContentRange::parse(value).map(|r| (r.first(), r.len(), r.total()));
+        assert_eq!(parsed, expected, "{value:?}");
+    }
+
+    #[test]
+    fn legal_ranges_are_read() {
+        check("bytes 0-5119/10000", Ok((0, 5120, 10000)));
+        check("Bytes 5120-9999/10000", Ok((5120, 4880, 10000)));
+        check("BYTES 0-0/1", Ok((0, 1, 1)));
+        let max = u64::MAX;
+        check(&format!("bytes 0-{}/{max}", max - 1), Ok((0, max, max)));
+        check("bytes 4294967296-8589934591/8589934592", Ok((1 << 32, 1 << 32, 1 << 33)));
+    }
+
+    #[test]
+    fn illegal_ranges_are_refused() {
+        for value in [
+            "",
+            "bytes",
+            "bytes ",
+            "bytes 0-1",
+            "bytes 0/1",
+            "bytes */10",
+            "bytes 0-1/*",
+            "bytes=0-1/2",
+            "bytes  0-1/2",
+            "bytes 0 -1/2",
+            "bytes +0-1/2",
+            "bytes -1-1/2",
+            "bytes 0-1/2,bytes 0-1/2",
+            "bytes 0x0-1/2",
+            "octets 0-1/2",
+            "bytes 0-1/2 ",
+        ] {
+            check(value, Err(RangeError::Syntax));
+        }
+        check("bytes 0-18446744073709551616/2", Err(RangeError::Overflow));
+        check("bytes 5-4/10", Err(RangeError::Reversed));
+        check("bytes 0-10/10", Err(RangeError::BeyondTotal));
+    }
+
+    #[test]
+    fn an_empty_file_is_a_range_without_bytes() {
+        check("bytes 0-0/0", Ok((0, 0, 0)));
+        check("bytes 0-18446744073709551615/0", Ok((0, 0, 0)));
+        check("bytes 1-1/0", Err(RangeError::BeyondTotal));
+    }
+
+    #[test]
+    fn the_range_that_reaches_the_total_is_final() {
+        assert!(ContentRange::parse("bytes 5-9/10").unwrap().is_final());
+        assert!(!ContentRange::parse("bytes 5-8/10").unwrap().is_final());
+    }
+}

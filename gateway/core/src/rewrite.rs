@@ -1,0 +1,104 @@
+//! Edits to an answer, so that the client stays on the gateway.
+
+use http::{HeaderValue, response};
+
+use crate::farm::Announce;
+use crate::protocol::headers::{self, Field, UPLOAD_PROTOCOL};
+use crate::protocol::{Ack, RequestPacket};
+
+/// One change to the head of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    Remove(&'static Field),
+    Set(&'static Field, HeaderValue),
+}
+
+/// What the client is to see of a session in place of what its backend wrote.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// The id shown to the client, where it is not the backend's.
+    pub public_id: Option<&'a HeaderValue>,
+    /// The Host-Id pair for a new session.
+    pub announce: Option<&'a Announce>,
+}
+
+/// The edits for an answer to `packet`. Most answers need none, and none costs no allocation.
+///
+/// A backend's own Host-Id pair never passes: clients would leave the gateway. Errors and plain
+/// HTTP answers keep all the rest; an Ack gets what an Ack must have and this one left out.
+///
+/// # Source
+/// MC-BUP 2.2.3.2 (Create-Session Ack), 2.2.3 to 2.2.11 (every Ack).
+pub fn edits(
+    packet: &RequestPacket<'_>,
+    ack: &Ack<'_>,
+    head: &response::Parts,
+    identity: Identity<'_>,
+) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let has = |field: &Field| head.headers.contains_key(&field.name);
+    for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT] {
+        if has(field) {
+            edits.push(Edit::Remove(field));
+        }
+    }
+    if let Some(id) = identity.public_id
+        && (has(&headers::SESSION_ID) || is_opening(packet, ack))
+    {
+        edits.push(Edit::Set(&headers::SESSION_ID, id.clone()));
+    }
+    let misspelt = head.headers.get(&headers::RECEIVED_CONTENT_RANGE_MISSPELT.name);
+    if let Some(offset) = misspelt
+        && !has(&headers::RECEIVED_CONTENT_RANGE)
+    {
+        edits.push(Edit::Set(&headers::RECEIVED_CONTENT_RANGE, offset.clone()));
+    }
+    if is_opening(packet, ack) {
+        if let Some(announce) = identity.announce {
+            edits.push(Edit::Set(&headers::HOST_ID, announce.host_id.clone()));
+            let timeout = announce.fallback_timeout.clone();
+            edits.push(Edit::Set(&headers::HOST_ID_FALLBACK_TIMEOUT, timeout));
+        }
+        for (field, value) in
+            [(&headers::PROTOCOL, UPLOAD_PROTOCOL), (&headers::ACCEPT_ENCODING, "identity")]
+        {
+            if !has(field) {
+                edits.push(Edit::Set(field, HeaderValue::from_static(value)));
+            }
+        }
+    }
+    edits
+}
+
+fn is_opening(packet: &RequestPacket<'_>, ack: &Ack<'_>) -> bool {
+    matches!(packet, RequestPacket::CreateSession) && ack.is_success()
+}
+
+/// How the body of an answer goes on to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckBody {
+    /// As the backend frames it.
+    Keep,
+    /// The answer gets `Content-Length: 0` and whatever follows is dropped: an Ack has no body,
+    /// and one that does not say so would keep the client waiting.
+    Drop,
+    /// The body goes on and the end of the connection ends it: no Ack is ever chunked.
+    UntilClose,
+}
+
+/// # Source
+/// MC-BUP 2.2.3 to 2.2.11: every Ack has `Content-Length: 0`. A Close of Zenfolio's servers has a
+/// body that its clients read.
+pub fn ack_body(packet: &RequestPacket<'_>, ack: &Ack<'_>, head: &response::Parts) -> AckBody {
+    if !ack.is_protocol() {
+        return AckBody::Keep;
+    }
+    let chunked = head.headers.contains_key(&headers::TRANSFER_ENCODING.name);
+    let has_length = head.headers.contains_key(&headers::CONTENT_LENGTH.name);
+    let close = matches!(packet, RequestPacket::CloseSession { .. }) && ack.is_success();
+    match (chunked, has_length) {
+        (false, true) => AckBody::Keep,
+        (true, _) if close => AckBody::UntilClose,
+        _ => AckBody::Drop,
+    }
+}

@@ -1,0 +1,178 @@
+//! The decision table.
+
+use crate::farm::{Backend, BackendId, FarmView};
+use crate::fault::Fault;
+use crate::protocol::{PacketType, RequestPacket};
+use crate::session::{Pin, TargetHash};
+
+use super::placement::{Loads, Placement};
+
+/// What the session table said about the id of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The packet has no id.
+    NotAsked,
+    /// The table is healthy and has no such session.
+    Unknown,
+    Pinned(Pin),
+    /// The table could not be asked. Never read as [`Lookup::Unknown`]: that would make the
+    /// client throw its upload away.
+    StoreDown,
+}
+
+/// What the operator chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policy {
+    pub placement: Placement,
+    pub unknown: UnknownSession,
+}
+
+/// What a client hears whose session nobody here knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UnknownSession {
+    /// Start over.
+    #[default]
+    Restart,
+    /// Come back later: somebody may bring the table back.
+    Wait,
+}
+
+/// Everything a decision may rest on.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    pub lookup: &'a Lookup,
+    /// Hash of the request-target, which binds a session to its destination.
+    pub target: TargetHash,
+    /// The backend that the Host of the request stands for.
+    pub alias: Option<BackendId>,
+    /// The backend last used on this client connection.
+    pub connection: Option<BackendId>,
+    /// Whether the session table takes one more session.
+    pub room: bool,
+    /// Backends that this request has already failed to reach.
+    pub avoid: &'a [BackendId],
+    /// What the `hash` policy hashes.
+    pub hash: u64,
+    /// A number that grows by one from request to request; breaks ties and drives round-robin.
+    pub turn: u64,
+}
+
+/// Which evidence won.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    Pin,
+    Alias,
+    Connection,
+    Placement,
+}
+
+impl Why {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Alias => "alias",
+            Self::Connection => "connection",
+            Self::Placement => "placement",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Forward { backend: BackendId, why: Why },
+    Answer(Fault),
+}
+
+/// Chooses where a packet goes, or the fault to answer with.
+///
+/// Pure: same arguments, same decision. A refusal is not an `Err`, because on the wire it is an
+/// answer. The arms stand in the order of the decision table in `docs/architecture.md`.
+///
+/// # Source
+/// MC-BUP 1.3.4.2 (several servers behind one name), 3.1.5.2.1 (what a client does with each
+/// error).
+pub fn decide(
+    packet: &RequestPacket<'_>,
+    evidence: &Evidence<'_>,
+    farm: &FarmView,
+    policy: Policy,
+    loads: &impl Loads,
+) -> Decision {
+    let kind = packet.packet_type();
+    match evidence.lookup {
+        Lookup::Pinned(pin) if pin.target == evidence.target => {
+            return to_owner(pin.backend, Why::Pin, farm);
+        }
+        // No word about the session to somebody who does not know its destination. A Ping asks
+        // for a connection only, so it is routed as if it had named no session.
+        Lookup::Pinned(_) if kind != PacketType::Ping => {
+            return Decision::Answer(Fault::UnknownSession);
+        }
+        _ => {}
+    }
+    match (kind, evidence.alias) {
+        (PacketType::CreateSession, _) if !evidence.room => Decision::Answer(Fault::TableFull),
+        (PacketType::CreateSession, _) => {
+            place(Backend::is_eligible, evidence, farm, policy.placement, loads)
+        }
+        (_, Some(alias)) => to_owner(alias, Why::Alias, farm),
+        (PacketType::Ping, None) => {
+            place(Backend::is_reachable, evidence, farm, policy.placement, loads)
+        }
+        (_, None) if *evidence.lookup == Lookup::StoreDown => Decision::Answer(Fault::StoreDown),
+        (_, None) => Decision::Answer(match policy.unknown {
+            UnknownSession::Restart => Fault::UnknownSession,
+            UnknownSession::Wait => Fault::SessionNotHere,
+        }),
+    }
+}
+
+/// The same for a request that is no packet. `owner` is the backend that holds the reply asked
+/// for, if it is one.
+pub fn decide_plain(
+    owner: Option<BackendId>,
+    evidence: &Evidence<'_>,
+    farm: &FarmView,
+    placement: Placement,
+    loads: &impl Loads,
+) -> Decision {
+    match (owner, evidence.alias) {
+        (Some(owner), _) => to_owner(owner, Why::Pin, farm),
+        (None, Some(alias)) => to_owner(alias, Why::Alias, farm),
+        (None, None) => place(Backend::is_reachable, evidence, farm, placement, loads),
+    }
+}
+
+/// There is one right backend: it gets the packet, or nobody does.
+fn to_owner(id: BackendId, why: Why, farm: &FarmView) -> Decision {
+    match farm.backend(id) {
+        None => Decision::Answer(Fault::BackendRemoved),
+        Some(backend) if !backend.is_reachable() => Decision::Answer(Fault::BackendDown),
+        Some(_) => Decision::Forward { backend: id, why },
+    }
+}
+
+/// Any backend that may have it will do; the ones that this client already talks to come first.
+fn place(
+    may_have: fn(&Backend) -> bool,
+    evidence: &Evidence<'_>,
+    farm: &FarmView,
+    placement: Placement,
+    loads: &impl Loads,
+) -> Decision {
+    let free = |backend: &Backend| may_have(backend) && !evidence.avoid.contains(&backend.id);
+    for (preferred, why) in [(evidence.alias, Why::Alias), (evidence.connection, Why::Connection)] {
+        if let Some(backend) = preferred.and_then(|id| farm.backend(id)).filter(|b| free(b)) {
+            return Decision::Forward { backend: backend.id, why };
+        }
+    }
+    let candidates = farm.backends().iter().filter(|backend| free(backend));
+    match placement.choose(candidates, evidence.hash, evidence.turn, loads) {
+        Some(backend) => Decision::Forward { backend, why: Why::Placement },
+        None => Decision::Answer(Fault::NoBackend),
+    }
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,9 @@
+//! Where a packet goes.
+
+pub mod decide;
+pub mod placement;
+pub mod retry;
+
+pub use decide::{Decision, Evidence, Lookup, Policy, UnknownSession, Why, decide, decide_plain};
+pub use placement::{Loads, Placement};
+pub use retry::{Failure, may_retry};

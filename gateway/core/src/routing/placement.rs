@@ -1,0 +1,139 @@
+//! Choosing a backend where any would do.
+
+use crate::farm::{Backend, BackendId};
+
+/// How a backend is chosen for a new session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Placement {
+    /// Fewest sessions for its weight. Connections would be the wrong measure: an upload is idle
+    /// for most of its days.
+    #[default]
+    LeastSessions,
+    /// In turn; a backend of weight 3 gets three turns of a round.
+    RoundRobin,
+    /// The same key goes to the same backend for as long as that one is not much fuller than its
+    /// share; a backend that leaves moves only its own keys.
+    Hash,
+}
+
+/// Sessions pinned to each backend now.
+pub trait Loads {
+    fn sessions(&self, backend: BackendId) -> u64;
+}
+
+impl<F: Fn(BackendId) -> u64> Loads for F {
+    fn sessions(&self, backend: BackendId) -> u64 {
+        self(backend)
+    }
+}
+
+impl Placement {
+    /// One of the candidates; `None` only if there are none.
+    pub fn choose<'f>(
+        self,
+        candidates: impl Iterator<Item = &'f Backend> + Clone,
+        hash: u64,
+        turn: u64,
+        loads: &impl Loads,
+    ) -> Option<BackendId> {
+        match self {
+            Self::LeastSessions => least_sessions(candidates, turn, loads),
+            Self::RoundRobin => round_robin(candidates, turn),
+            Self::Hash => bounded_hash(candidates, hash, loads),
+        }
+    }
+}
+
+/// Backends with equally few sessions take turns, so that a burst on an empty farm spreads.
+fn least_sessions<'f>(
+    candidates: impl Iterator<Item = &'f Backend> + Clone,
+    turn: u64,
+    loads: &impl Loads,
+) -> Option<BackendId> {
+    // The turn decides between a backend that is as full as the best one and the best one, by
+    // counting distance from a moving start.
+    let count = candidates.clone().count() as u64;
+    let start = turn.checked_rem(count)?;
+    let mut best: Option<(&Backend, u64, u64)> = None;
+    for (position, backend) in (0u64..).zip(candidates) {
+        let sessions = loads.sessions(backend.id);
+        let distance = (position + count - start) % count;
+        let better = best.is_none_or(|(other, fewest, nearest)| {
+            let mine = u128::from(sessions) * u128::from(other.weight);
+            let theirs = u128::from(fewest) * u128::from(backend.weight);
+            (mine, distance) < (theirs, nearest)
+        });
+        if better {
+            best = Some((backend, sessions, distance));
+        }
+    }
+    best.map(|(backend, ..)| backend.id)
+}
+
+/// Turn `n` takes slot `n * stride` of the slots that the weights span. The stride is coprime to
+/// their number, so a round visits each slot once, and near the golden section, so a heavy
+/// backend's turns are not in one row.
+fn round_robin<'f>(
+    candidates: impl Iterator<Item = &'f Backend> + Clone,
+    turn: u64,
+) -> Option<BackendId> {
+    let slots: u64 = candidates.clone().map(|backend| u64::from(backend.weight)).sum();
+    let mut slot = u128::from(turn) * u128::from(stride(slots));
+    slot = slot.checked_rem(u128::from(slots))?;
+    for backend in candidates {
+        let weight = u128::from(backend.weight);
+        if slot < weight {
+            return Some(backend.id);
+        }
+        slot -= weight;
+    }
+    None
+}
+
+fn stride(slots: u64) -> u64 {
+    let golden = (u128::from(slots) * 618 / 1000) as u64;
+    (golden.max(1)..slots.max(2)).find(|&stride| coprime(stride, slots)).unwrap_or(1)
+}
+
+fn coprime(a: u64, b: u64) -> bool {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a == 1
+}
+
+/// Weighted rendezvous hashing among the backends under the bound: nobody holds more than 1.25
+/// times its share, so that one busy key cannot fill one server.
+fn bounded_hash<'f>(
+    candidates: impl Iterator<Item = &'f Backend> + Clone,
+    hash: u64,
+    loads: &impl Loads,
+) -> Option<BackendId> {
+    let mut sessions: u128 = 1;
+    let mut weights: u128 = 0;
+    for backend in candidates.clone() {
+        sessions += u128::from(loads.sessions(backend.id));
+        weights += u128::from(backend.weight);
+    }
+    // load < ceil(1.25 * sessions * weight / weights), in whole numbers. With one session more
+    // than there are now to share out, at least one backend is always under its bound.
+    let under = |backend: &&Backend| {
+        let bound = (5 * sessions * u128::from(backend.weight)).div_ceil(4 * weights.max(1));
+        u128::from(loads.sessions(backend.id)) < bound
+    };
+    let score = |backend: &Backend| {
+        let mixed = mix(hash ^ crate::session::fnv1a(backend.name.as_bytes()));
+        // A uniform number in (0, 1]; the smallest exponential variate of rate `weight` wins.
+        let uniform = ((mixed >> 11) + 1) as f64 / (1u64 << 53) as f64;
+        -uniform.ln() / f64::from(backend.weight)
+    };
+    candidates.filter(under).min_by(|a, b| score(a).total_cmp(&score(b))).map(|backend| backend.id)
+}
+
+/// Spreads the bits of a sum that differs in few of them (the finaliser of SplitMix64).
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,81 @@
+//! Whether the gateway itself may send a request again.
+
+use crate::protocol::RequestPacket;
+
+/// What is known about a request that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// The connection to the backend was never made, so the backend saw nothing.
+    pub before_connect: bool,
+    /// The connection came from the pool: its other end may have closed it just then.
+    pub reused: bool,
+    /// A byte of an answer has arrived.
+    pub answered: bool,
+    /// The body is still there to be sent once more.
+    pub body_whole: bool,
+}
+
+/// Once bytes have left, only a packet that the protocol lets a client repeat may go again, and
+/// only where it died of the pool's connection, not of its own content.
+///
+/// Not Create-Session (it would leave an orphan), not Close-Session and not the final Fragment
+/// (the server may already have delivered the file to an application).
+///
+/// # Source
+/// MC-BUP 2.2.6 (repeated Fragments), 2.2.10 (repeated Cancel).
+pub fn may_retry(packet: Option<&RequestPacket<'_>>, failure: Failure) -> bool {
+    if failure.before_connect {
+        return true;
+    }
+    packet.is_some_and(is_repeatable) && failure.reused && !failure.answered && failure.body_whole
+}
+
+/// Packets that may reach a backend twice without harm.
+pub fn is_repeatable(packet: &RequestPacket<'_>) -> bool {
+    match packet {
+        RequestPacket::Ping { .. } | RequestPacket::CancelSession { .. } => true,
+        RequestPacket::Fragment { range, .. } => !range.is_final(),
+        RequestPacket::CreateSession | RequestPacket::CloseSession { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{ContentRange, SessionId};
+
+    const STALE: Failure =
+        Failure { before_connect: false, reused: true, answered: false, body_whole: true };
+
+    fn fragment(range: &str) -> RequestPacket<'static> {
+        let session = SessionId::parse("x").unwrap();
+        RequestPacket::Fragment { session, range: ContentRange::parse(range).unwrap() }
+    }
+
+    #[test]
+    fn a_failed_connect_is_always_retried() {
+        let failure = Failure { before_connect: true, ..STALE };
+        assert!(may_retry(Some(&RequestPacket::CreateSession), failure));
+        assert!(may_retry(None, failure));
+    }
+
+    #[test]
+    fn only_repeatable_packets_go_twice_over_a_stale_connection() {
+        let session = SessionId::parse("x").unwrap();
+        assert!(may_retry(Some(&RequestPacket::Ping { session: None }), STALE));
+        assert!(may_retry(Some(&RequestPacket::CancelSession { session: session.clone() }), STALE));
+        assert!(may_retry(Some(&fragment("bytes 0-4/10")), STALE));
+        assert!(!may_retry(Some(&fragment("bytes 5-9/10")), STALE));
+        assert!(!may_retry(Some(&RequestPacket::CloseSession { session }), STALE));
+        assert!(!may_retry(Some(&RequestPacket::CreateSession), STALE));
+        assert!(!may_retry(None, STALE));
+    }
+
+    #[test]
+    fn nothing_goes_twice_that_may_have_been_read() {
+        let ping = RequestPacket::Ping { session: None };
+        assert!(!may_retry(Some(&ping), Failure { reused: false, ..STALE }));
+        assert!(!may_retry(Some(&ping), Failure { answered: true, ..STALE }));
+        assert!(!may_retry(Some(&ping), Failure { body_whole: false, ..STALE }));
+    }
+}

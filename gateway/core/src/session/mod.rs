@@ -1,0 +1,8 @@
+//! Upload sessions: the record of one, and what its packets do to it.
+
+pub mod expiry;
+pub mod observe;
+pub mod pin;
+
+pub use observe::{Effects, EndReason, Observed, Opened, observe};
+pub use pin::{Pin, Progress, TargetHash, Timestamp, fnv1a};

@@ -1,0 +1,113 @@
+//! What an Ack teaches us.
+
+use crate::fault::Fault;
+use crate::protocol::{Ack, RequestPacket, SessionId};
+
+use super::pin::{Progress, Timestamp};
+
+/// A packet and the answer that its backend gave.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    pub packet: &'a RequestPacket<'a>,
+    pub ack: &'a Ack<'a>,
+    /// Whether the packet went where a pin said. Without one, an alias chose the backend.
+    pub pinned: bool,
+    pub now: Timestamp,
+}
+
+/// What is to be done before the answer goes on to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effects<'a> {
+    Nothing,
+    /// The backend opened a session: pin it.
+    Opened(Opened<'a>),
+    /// The session lives: remember how far it is.
+    Progress(Progress),
+    /// A session without a pin showed that it lives where an alias sent it: pin it there.
+    Adopt(Progress),
+    /// The session is over: unpin it.
+    Ended(EndReason),
+    /// The answer cannot be passed on; say this instead.
+    Refuse(Fault),
+}
+
+/// The id by which the backend knows a new session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened<'a> {
+    /// As the backend wrote it.
+    pub backend_session: &'a str,
+    /// The same as an id that may be shown to clients; `None` if the protocol forbids it.
+    pub id: Option<SessionId<'a>>,
+}
+
+/// Why a pin goes. Also a closed set of metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    Closed,
+    Cancelled,
+    /// Silent for longer than the idle timeout.
+    Expired,
+    /// Its backend forgot it.
+    Lost,
+}
+
+impl EndReason {
+    pub const ALL: [Self; 4] = [Self::Closed, Self::Cancelled, Self::Expired, Self::Lost];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// Reads the effects of an answer off the packet that it answers.
+///
+/// What is no Ack of the protocol (a login challenge, an error page, a page of another program
+/// with status 200) changes nothing: only a backend that speaks the protocol ends a session.
+///
+/// # Source
+/// MC-BUP 3.2.5.1 for what each success means, 3.1.5.2.1 for "session not found".
+pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
+    let Observed { packet, ack, pinned, now } = *observed;
+    if ack.is_session_not_found() {
+        let session_packet = !matches!(packet, RequestPacket::CreateSession);
+        return if session_packet && pinned {
+            Effects::Ended(EndReason::Lost)
+        } else {
+            Effects::Nothing
+        };
+    }
+    match packet {
+        RequestPacket::CreateSession if ack.is_success() => match ack.session_id {
+            Some(id) if !id.is_empty() => {
+                Effects::Opened(Opened { backend_session: id, id: SessionId::parse(id) })
+            }
+            // The session exists there, yet nobody can ever name it.
+            _ => Effects::Refuse(Fault::BackendAnswer),
+        },
+        RequestPacket::Fragment { range, .. } if is_position(ack) => {
+            let next_offset = ack.next_offset.unwrap_or(0);
+            let progress = Progress { next_offset, total: range.total(), seen: now };
+            if pinned { Effects::Progress(progress) } else { Effects::Adopt(progress) }
+        }
+        RequestPacket::CloseSession { .. } if ack.is_success() => Effects::Ended(EndReason::Closed),
+        RequestPacket::CancelSession { .. } if ack.is_success() => {
+            Effects::Ended(EndReason::Cancelled)
+        }
+        _ => Effects::Nothing,
+    }
+}
+
+/// 200 and 416 both tell a position, and both show that the session lives.
+fn is_position(ack: &Ack<'_>) -> bool {
+    let resync = ack.status == http::StatusCode::RANGE_NOT_SATISFIABLE && ack.is_protocol();
+    ack.is_success() || (resync && ack.next_offset.is_some())
+}
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

@@ -1,0 +1,57 @@
+//! What is remembered of a session.
+
+use std::time::Duration;
+
+use crate::farm::BackendId;
+
+/// Wall clock, Unix milliseconds: it goes to disk and to other processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Zero if `earlier` is later, as after a step of the clock.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Binds a session to the request-target of its Create-Session.
+///
+/// FNV-1a, 64 bits: the same in every build and process. Whoever could forge a collision knows
+/// the session id already, and with it could use the real target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct TargetHash(pub u64);
+
+impl TargetHash {
+    /// `target`: path and query byte for byte, without scheme and authority.
+    pub fn of(target: &[u8]) -> Self {
+        Self(fnv1a(target))
+    }
+}
+
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Session to backend. Written once, when the Ack of Create-Session passes, and never edited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    pub backend: BackendId,
+    /// The backend's own id, where the client was given another.
+    pub backend_session: Option<Box<str>>,
+    pub target: TargetHash,
+    pub created: Timestamp,
+}
+
+/// How far an upload has come. Advisory: losing it never ends a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// First byte still wanted.
+    pub next_offset: u64,
+    /// Size of the file in bytes; 0 until the first Fragment.
+    pub total: u64,
+    /// When the last packet succeeded.
+    pub seen: Timestamp,
+}

@@ -1,0 +1,5 @@
+//! bits-gateway: the shell around the rules in `gateway-core`.
+//!
+//! The library exists so that the parts can be tested; its interface is the binary's.
+
+pub mod clock;
