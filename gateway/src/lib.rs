@@ -3,3 +3,8 @@
 //! The library exists so that the parts can be tested; its interface is the binary's.
 
 pub mod clock;
+pub mod config;
+pub mod farm;
+pub mod guard;
+pub mod proxy;
+pub mod sessions;

@@ -1,0 +1,94 @@
+//! State of one client connection, shared by its stream and its requests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use futures_util::task::AtomicWaker;
+use gateway_core::farm::BackendId;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::ConnectionEvents;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+pub struct Conn {
+    /// Unique for the life of the process.
+    pub id: u64,
+    pub listener: usize,
+    pub client: Option<SocketAddr>,
+    pub(super) events: Arc<dyn ConnectionEvents>,
+    /// A request was handed to the proxy and has not been logged yet.
+    busy: AtomicBool,
+    killed: AtomicBool,
+    pub(super) waker: AtomicWaker,
+    /// Backend last used, plus one; 0 for none.
+    backend: AtomicU32,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Conn {
+    pub(super) fn new(
+        listener: usize,
+        client: Option<SocketAddr>,
+        events: Arc<dyn ConnectionEvents>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        events.opened(listener);
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            listener,
+            client,
+            events,
+            busy: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            backend: AtomicU32::new(0),
+            _permit: permit,
+        }
+    }
+
+    /// The request that was handed over is finished; the next head may follow.
+    pub fn request_done(&self) {
+        self.busy.store(false, Ordering::Release);
+    }
+
+    pub(super) fn request_started(&self) {
+        self.busy.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// Ends the connection at its next read or write, as if the client had reset it.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// The backend that this connection used last.
+    pub fn backend(&self) -> Option<BackendId> {
+        self.backend.load(Ordering::Relaxed).checked_sub(1).map(BackendId)
+    }
+
+    pub fn used_backend(&self, backend: BackendId) {
+        self.backend.store(backend.0 + 1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.events.closed(self.listener);
+    }
+}
+
+impl std::fmt::Debug for Conn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conn").field("id", &self.id).field("client", &self.client).finish()
+    }
+}

@@ -1,0 +1,53 @@
+//! Ending a connection so that the client can still read the last answer.
+//!
+//! A socket that is closed with unread bytes sends a reset, and a Windows client then throws away
+//! what it has not read yet. So we close our half, read the rest and throw it away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::fault::Fault;
+use pingora::protocols::Stream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::conn::Conn;
+use super::refusal::ack_bytes;
+
+/// Long enough for a client that sends its whole Fragment before it reads; a peer that trickles
+/// must not hold a socket for longer.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// Drains in the background. The connection counts until it is over.
+pub(super) fn linger(mut stream: Stream, conn: Arc<Conn>, limit: u64) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        let _ = tokio::time::timeout(LINGER, drain(&mut stream, limit)).await;
+        drop(conn);
+    });
+}
+
+async fn drain(stream: &mut Stream, limit: u64) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut buffer = vec![0; 16 * 1024];
+    let mut left = limit;
+    while left > 0 {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => left = left.saturating_sub(count as u64),
+        }
+    }
+}
+
+/// Says 503 to a connection over the cap. Nothing is read and nothing waits: whoever is turned
+/// away must not cost what the cap is there to save.
+pub(super) async fn turn_away(mut stream: Stream) {
+    let answer = ack_bytes(&Fault::NoBackend.row(), None);
+    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+        stream.write_all(&answer).await?;
+        AsyncWriteExt::flush(&mut stream).await?;
+        AsyncWriteExt::shutdown(&mut stream).await
+    })
+    .await;
+}

@@ -1,0 +1,113 @@
+//! What stands between a client's socket and Pingora.
+//!
+//! Every connection is wrapped in a [`GuardStream`]. It reads request heads by itself, under a
+//! deadline and a size limit, and lets Pingora see only heads that pass the strict check; it
+//! counts bodies, so that a second request is never mistaken for a body or the other way round;
+//! and when a connection ends with bytes unread, it drains them, because a reset would destroy
+//! the answer on its way to the client.
+//!
+//! What is absent: any knowledge of BITS beyond the form of a refusal, and any buffering of
+//! bodies.
+
+mod conn;
+mod linger;
+mod refusal;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gateway_core::protocol::head::{HeadError, HeadLimits};
+use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+use tokio::sync::Semaphore;
+
+pub use conn::Conn;
+pub use refusal::{Refusal, ack_bytes, plain_bytes};
+pub use stream::GuardStream;
+
+/// Limits of one connection.
+#[derive(Debug, Clone, Copy)]
+pub struct GuardLimits {
+    pub head: HeadLimits,
+    /// From the first byte of a head to its end.
+    pub head_timeout: Duration,
+    /// How much is read and thrown away so that a client can read our last answer.
+    pub drain_bytes: u64,
+    /// `POST` with `X-Http-Method-Override: BITS_POST` is refused like a packet.
+    pub method_override: bool,
+}
+
+/// What the rest of the gateway wants to know of connections.
+pub trait ConnectionEvents: Send + Sync {
+    fn opened(&self, listener: usize);
+    fn closed(&self, listener: usize);
+    fn refused(&self, conn: &Conn, refusal: &Refusal);
+    /// The connection cap was reached.
+    fn turned_away(&self, listener: usize);
+}
+
+/// The application that Pingora runs for one listener: guard first, then the proxy.
+pub struct Guarded<A, E> {
+    inner: Arc<A>,
+    events: Arc<E>,
+    listener: usize,
+    limits: GuardLimits,
+    /// Shared by all listeners.
+    connections: Arc<Semaphore>,
+}
+
+impl<A, E> Guarded<A, E> {
+    pub fn new(
+        inner: Arc<A>,
+        events: Arc<E>,
+        listener: usize,
+        limits: GuardLimits,
+        connections: Arc<Semaphore>,
+    ) -> Self {
+        Self { inner, events, listener, limits, connections }
+    }
+}
+
+#[async_trait]
+impl<A, E> ServerApp for Guarded<A, E>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+    E: ConnectionEvents + 'static,
+{
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            self.events.turned_away(self.listener);
+            linger::turn_away(stream).await;
+            return None;
+        };
+        let events: Arc<dyn ConnectionEvents> = self.events.clone();
+        let conn = Arc::new(Conn::new(self.listener, peer(&stream), events, permit));
+        let guarded = Box::new(GuardStream::new(stream, conn, self.limits));
+        ServerApp::process_new(&self.inner, guarded, shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        self.inner.http_cleanup().await;
+    }
+}
+
+fn peer(stream: &Stream) -> Option<std::net::SocketAddr> {
+    let digest = stream.get_socket_digest()?;
+    digest.peer_addr()?.as_inet().copied()
+}
+
+/// Metric label of a refused head.
+pub fn label(error: HeadError) -> &'static str {
+    match error {
+        HeadError::TooLong | HeadError::LineTooLong | HeadError::TooManyFields => "header_limit",
+        HeadError::Method => "method",
+        _ => "bad_request",
+    }
+}

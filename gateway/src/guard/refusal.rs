@@ -1,0 +1,123 @@
+//! Answers to heads that never become requests.
+
+use std::fmt::Write;
+
+use gateway_core::fault::{Fault, Row};
+use gateway_core::protocol::SessionId;
+use gateway_core::protocol::head::{HeadError, find_field, opens_packet};
+
+/// A head that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    pub error: HeadError,
+    pub status: u16,
+    /// Whether the answer had to be an Ack.
+    pub packet: bool,
+    /// Bytes of the head as far as they came.
+    pub bytes: usize,
+}
+
+impl Refusal {
+    /// Decides the form of the answer from whatever the client sent, and writes it.
+    pub fn answer(head: &[u8], error: HeadError, method_override: bool) -> (Self, Vec<u8>) {
+        let overridden = method_override
+            && head.starts_with(b"POST ")
+            && find_field(head, "x-http-method-override")
+                .is_some_and(|value| value.eq_ignore_ascii_case("BITS_POST"));
+        let packet = overridden || opens_packet(head);
+        if packet {
+            let session = find_field(head, "bits-session-id").and_then(SessionId::parse);
+            let row = Fault::BadRequest.row();
+            let status = row.status.as_u16();
+            let bytes = ack_bytes(&row, session.as_ref().map(SessionId::as_str));
+            return (Self { error, status, packet, bytes: head.len() }, bytes);
+        }
+        let status = match error {
+            HeadError::TooLong | HeadError::LineTooLong | HeadError::TooManyFields => 431,
+            HeadError::Expect => 417,
+            HeadError::Method => 501,
+            _ => 400,
+        };
+        (Self { error, status, packet, bytes: head.len() }, plain_bytes(status))
+    }
+}
+
+/// An Ack for a fault, after which the connection closes.
+pub fn ack_bytes(row: &Row, session: Option<&str>) -> Vec<u8> {
+    let status = row.status;
+    let mut text = format!(
+        "HTTP/1.1 {} {}\r\nBITS-Packet-Type: Ack\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Error"),
+    );
+    if let Some(session) = session {
+        let _ = write!(text, "BITS-Session-Id: {session}\r\n");
+    }
+    if let Some(code) = row.hresult {
+        let _ = write!(
+            text,
+            "BITS-Error: {code}\r\nBITS-Error-Code: {code}\r\nBITS-Error-Context: 0x5\r\n"
+        );
+    }
+    text.push_str("Content-Length: 0\r\nConnection: close\r\n\r\n");
+    text.into_bytes()
+}
+
+/// The same for a request that is no packet.
+pub fn plain_bytes(status: u16) -> Vec<u8> {
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
+    let reason = reason.unwrap_or("Error");
+    format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(head: &str, method_override: bool, expected: &[&str]) {
+        let (_, bytes) = Refusal::answer(head.as_bytes(), HeadError::Line, method_override);
+        let text = String::from_utf8(bytes).unwrap();
+        for line in expected {
+            assert!(text.lines().any(|l| l == *line), "{line:?} is missing in {text}");
+        }
+        let ack = expected.contains(&"BITS-Packet-Type: Ack");
+        assert_eq!(text.contains("BITS-Packet-Type: Ack"), ack);
+    }
+
+    #[test]
+    fn a_packet_is_refused_with_an_ack() {
+        check(
+            "BITS_POST / HTTP/1.1\r\nBITS-Session-Id: {x}\r\nbad",
+            false,
+            &[
+                "HTTP/1.1 400 Bad Request",
+                "BITS-Packet-Type: Ack",
+                "BITS-Session-Id: {x}",
+                "BITS-Error: 0x80070057",
+                "BITS-Error-Code: 0x80070057",
+                "BITS-Error-Context: 0x5",
+                "Content-Length: 0",
+            ],
+        );
+    }
+
+    #[test]
+    fn other_requests_are_refused_without() {
+        check("GET / HTTP/1.1\r\n", false, &["HTTP/1.1 400 Bad Request", "Content-Length: 0"]);
+        let over = "POST / HTTP/1.1\r\nX-HTTP-Method-Override: bits_post\r\n";
+        check(over, false, &["HTTP/1.1 400 Bad Request"]);
+        check(over, true, &["HTTP/1.1 400 Bad Request", "BITS-Packet-Type: Ack"]);
+    }
+
+    #[test]
+    fn an_echoed_id_cannot_split_the_answer() {
+        let (_, bytes) = Refusal::answer(
+            b"BITS_POST / HTTP/1.1\r\nBITS-Session-Id: a\rX: y\r\n",
+            HeadError::Line,
+            false,
+        );
+        assert!(!String::from_utf8(bytes).unwrap().contains("X: y"));
+    }
+}

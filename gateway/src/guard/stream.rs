@@ -1,0 +1,351 @@
+//! The stream that Pingora reads from and writes to.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use gateway_core::protocol::head::{BodyFraming, HeadError, check_head, end_of_head};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::conn::Conn;
+use super::refusal::Refusal;
+use super::{GuardLimits, linger};
+
+/// First room for a head. A Windows packet has about 400 bytes; an idle connection keeps none.
+const HEAD_ROOM: usize = 2048;
+
+/// What may follow the head of a request that is being served before we stop reading: enough to
+/// see a client leave, not enough to buffer what it sends out of turn.
+const AHEAD_LIMIT: usize = 4096;
+
+pub struct GuardStream {
+    /// `None` only while the stream is dropped.
+    io: Option<Stream>,
+    conn: Arc<Conn>,
+    limits: GuardLimits,
+    phase: Phase,
+    /// Read from the socket and not yet passed on.
+    buffer: BytesMut,
+    /// How much of `buffer` was searched for the end of a head.
+    searched: usize,
+    /// Runs from the first byte of a head to its end.
+    deadline: Option<Pin<Box<Sleep>>>,
+    at_end: bool,
+    /// A refusal was written: the client must get to read it.
+    refused: bool,
+}
+
+enum Phase {
+    /// The next bytes belong to a head.
+    Head,
+    /// So many bytes of a checked message may still pass.
+    Pass(u64),
+    /// A chunked message: its end is Pingora's to find, and no request may follow.
+    PassRest,
+    /// A refusal is being written.
+    Refuse { answer: Vec<u8>, written: usize },
+    /// Nothing more passes.
+    Done,
+}
+
+impl GuardStream {
+    pub(super) fn new(io: Stream, conn: Arc<Conn>, limits: GuardLimits) -> Self {
+        Self {
+            io: Some(io),
+            conn,
+            limits,
+            phase: Phase::Head,
+            buffer: BytesMut::new(),
+            searched: 0,
+            deadline: None,
+            at_end: false,
+            refused: false,
+        }
+    }
+
+    pub fn conn(&self) -> &Arc<Conn> {
+        &self.conn
+    }
+
+    fn io(&mut self) -> Pin<&mut Stream> {
+        Pin::new(self.io.as_mut().expect("the stream is taken on drop only"))
+    }
+
+    fn io_ref(&self) -> &Stream {
+        self.io.as_ref().expect("the stream is taken on drop only")
+    }
+
+    /// Reads more into `buffer`. `Ok(false)` at the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.buffer.reserve(HEAD_ROOM);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let polled = tokio_util::io::poll_read_buf(self.io(), cx, &mut buffer);
+        self.buffer = buffer;
+        let count = ready!(polled)?;
+        self.at_end = count == 0;
+        Poll::Ready(Ok(count > 0))
+    }
+
+    /// Waits for a whole head and checks it.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if let Some(end) = end_of_head(&self.buffer, self.searched) {
+                self.deadline = None;
+                self.searched = 0;
+                self.admit(end);
+                return Poll::Ready(Ok(()));
+            }
+            self.searched = self.buffer.len();
+            if self.buffer.len() > self.limits.head.head_bytes {
+                self.refuse(self.buffer.len(), HeadError::TooLong);
+                return Poll::Ready(Ok(()));
+            }
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => {
+                    self.phase = Phase::Done;
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if self.buffer.is_empty() => {
+                    // Between requests: keep nothing that an idle connection does not need.
+                    self.buffer = BytesMut::new();
+                    return Poll::Pending;
+                }
+                Poll::Pending => {
+                    let timeout = self.limits.head_timeout;
+                    let deadline =
+                        self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                    ready!(deadline.as_mut().poll(cx));
+                    // A client this slow gets no answer: any would be fatal to an honest one,
+                    // which will come again.
+                    self.phase = Phase::Done;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, end: usize) {
+        match check_head(&self.buffer[..end], &self.limits.head) {
+            Ok(facts) => {
+                self.conn.request_started();
+                self.phase = match facts.body {
+                    BodyFraming::Length(body) => Phase::Pass(body.saturating_add(end as u64)),
+                    BodyFraming::Chunked => Phase::PassRest,
+                };
+            }
+            Err(error) => self.refuse(end, error),
+        }
+    }
+
+    fn refuse(&mut self, end: usize, error: HeadError) {
+        let head = &self.buffer[..end];
+        let (refusal, answer) = Refusal::answer(head, error, self.limits.method_override);
+        self.conn.events.refused(&self.conn, &refusal);
+        self.phase = Phase::Refuse { answer, written: 0 };
+        self.refused = true;
+    }
+
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Phase::Refuse { answer, written } = &mut self.phase else {
+                return Poll::Ready(Ok(()));
+            };
+            let io = Pin::new(self.io.as_mut().expect("the stream is taken on drop only"));
+            if *written < answer.len() {
+                *written += ready!(io.poll_write(cx, &answer[*written..]))?;
+            } else {
+                ready!(io.poll_flush(cx))?;
+                self.phase = Phase::Done;
+            }
+        }
+    }
+
+    /// Passes on at most `allowed` bytes; returns how many.
+    fn poll_pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+        allowed: u64,
+    ) -> Poll<io::Result<u64>> {
+        let room = usize::try_from(allowed).unwrap_or(usize::MAX).min(out.remaining());
+        if !self.buffer.is_empty() {
+            let count = room.min(self.buffer.len());
+            out.put_slice(&self.buffer[..count]);
+            self.buffer.advance(count);
+            if self.buffer.is_empty() {
+                // The room of a head is not held for the length of a body.
+                self.buffer = BytesMut::new();
+            }
+            return Poll::Ready(Ok(count as u64));
+        }
+        let before = out.filled().len();
+        if room == out.remaining() {
+            ready!(self.io().poll_read(cx, out))?;
+        } else {
+            // The end of the body: bytes behind it belong to the next head.
+            let mut part = ReadBuf::new(out.initialize_unfilled_to(room));
+            ready!(self.io().poll_read(cx, &mut part))?;
+            let count = part.filled().len();
+            out.advance(count);
+        }
+        let count = out.filled().len() - before;
+        if count == 0 {
+            self.at_end = true;
+        }
+        Poll::Ready(Ok(count as u64))
+    }
+
+    /// Pingora watches for the client to leave while it waits for a backend. It must not see the
+    /// next request before it has answered this one.
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.buffer.len() < AHEAD_LIMIT {
+            if !ready!(self.poll_fill(cx))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for GuardStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.conn.waker.register(cx.waker());
+        loop {
+            if this.conn.is_killed() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            match this.phase {
+                Phase::Head if this.conn.is_busy() => return this.poll_watch(cx),
+                Phase::Head => ready!(this.poll_head(cx))?,
+                Phase::Pass(allowed) => {
+                    let count = ready!(this.poll_pass(cx, out, allowed))?;
+                    let left = allowed - count;
+                    this.phase = if left == 0 { Phase::Head } else { Phase::Pass(left) };
+                    return Poll::Ready(Ok(()));
+                }
+                Phase::PassRest => {
+                    ready!(this.poll_pass(cx, out, u64::MAX))?;
+                    return Poll::Ready(Ok(()));
+                }
+                Phase::Refuse { .. } => ready!(this.poll_refusal(cx))?,
+                Phase::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for GuardStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.conn.is_killed() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        self.get_mut().io().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().io().poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io_ref().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().io().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().io().poll_shutdown(cx)
+    }
+}
+
+impl Drop for GuardStream {
+    fn drop(&mut self) {
+        let Some(io) = self.io.take() else { return };
+        let unread = match self.phase {
+            Phase::Head => !self.buffer.is_empty(),
+            Phase::Pass(_) | Phase::PassRest | Phase::Refuse { .. } => true,
+            // Without a refusal, a peer that was too slow or has gone.
+            Phase::Done => self.refused,
+        };
+        if unread && !self.at_end && !self.conn.is_killed() {
+            linger::linger(io, Arc::clone(&self.conn), self.limits.drain_bytes);
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for GuardStream {
+    async fn shutdown(&mut self) {
+        if let Some(io) = self.io.as_mut() {
+            Shutdown::shutdown(io.as_mut()).await;
+        }
+    }
+}
+
+impl UniqueID for GuardStream {
+    fn id(&self) -> UniqueIDType {
+        self.io_ref().id()
+    }
+}
+
+impl Ssl for GuardStream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.io_ref().get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.io_ref().selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for GuardStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.io_ref().get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for GuardStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.io_ref().get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for GuardStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.io_ref().get_socket_digest()
+    }
+}
+
+impl Peek for GuardStream {}
+
+impl std::fmt::Debug for GuardStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuardStream").field("conn", &self.conn).finish()
+    }
+}

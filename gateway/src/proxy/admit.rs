@@ -1,0 +1,217 @@
+//! From a request head to a decision.
+
+use std::sync::atomic::Ordering;
+
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::host::Host;
+use gateway_core::protocol::{PacketError, PacketType, RequestPacket, packet, read_request, reply};
+use gateway_core::routing::retry::is_repeatable;
+use gateway_core::routing::{Decision, Evidence, Lookup, decide, decide::decide_plain};
+use gateway_core::session::{TargetHash, fnv1a};
+use http::header;
+use pingora::proxy::Session;
+
+use crate::config::{ChunkedMode, HashKey};
+
+use super::{Ctx, Gateway, answer};
+
+/// Pingora keeps so much of a body for a second try.
+const REPLAY_LIMIT: u64 = 64 * 1024;
+
+impl Gateway {
+    /// Decides where the request goes and leaves that in `ctx`, or says why it is answered.
+    pub(super) async fn admit(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<(), Fault> {
+        let head = downstream.req_header();
+        ctx.is_packet = packet::is_packet(head, self.config.http.method_override);
+        ctx.target = TargetHash::of(origin_form(head.raw_path()));
+        let host = host_of(head).ok_or(Fault::BadRequest)?;
+        if !self.farm.accepts(&host) {
+            return Err(Fault::BadRequest);
+        }
+        let alias = self.farm.view.alias(&host);
+        if ctx.is_packet {
+            self.admit_packet(downstream, ctx, alias).await?;
+        } else {
+            self.admit_plain(downstream, ctx, alias)?;
+        }
+        if expects_continue(downstream) {
+            // The body is wanted now, so the client need not wait for a backend's 100. One that
+            // has gone is found out by whoever reads its body.
+            let _ = downstream.as_downstream_mut().write_continue_response().await;
+        }
+        Ok(())
+    }
+
+    async fn admit_packet(
+        &self,
+        downstream: &Session,
+        ctx: &mut Ctx,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
+        let packet = self.read_packet(downstream).map_err(fault_of)?;
+        ctx.kind = Some(packet.packet_type());
+        ctx.range = packet.range();
+        ctx.key = packet.session().map(|session| session.key().clone());
+        let too_large = |limit| ctx.range.is_some_and(|range| range.len() > limit);
+        if self.config.limits.fragment.is_some_and(too_large) {
+            return Err(Fault::FragmentTooLarge);
+        }
+        if let Some(key) = &ctx.key
+            && !matches!(packet, RequestPacket::Ping { .. })
+        {
+            let entered = self.flights.enter(key, ctx.conn.clone()).await;
+            ctx.in_flight = Some(entered.map_err(|_| Fault::Superseded)?);
+        }
+        let lookup = self.sessions.find(ctx.key.as_ref());
+        self.decide(&packet, &lookup, ctx, alias)?;
+        let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
+        ctx.repeatable = is_repeatable(&packet) && small;
+        if let Lookup::Pinned(pin) = lookup
+            && let Some(backend_session) = pin.backend_session
+            && Some(pin.backend) == ctx.backend
+        {
+            ctx.backend_session = Some(backend_session);
+            let head = downstream.req_header();
+            ctx.public_session =
+                head.headers.get(&gateway_core::protocol::headers::SESSION_ID.name).cloned();
+        }
+        Ok(())
+    }
+
+    /// Asks the core. Also called for each further try, with the failed backends in `ctx.avoid`.
+    pub(super) fn decide(
+        &self,
+        packet: &RequestPacket<'_>,
+        lookup: &Lookup,
+        ctx: &mut Ctx,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
+        let evidence = self.evidence(ctx, lookup, alias);
+        let sessions = &*self.sessions;
+        let decision = decide(packet, &evidence, &self.farm.view, self.farm.policy, sessions);
+        obey(decision, ctx)
+    }
+
+    fn admit_plain(
+        &self,
+        downstream: &Session,
+        ctx: &mut Ctx,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
+        let path = downstream.req_header().uri.path();
+        let last = ctx.conn.as_ref().and_then(|conn| conn.backend());
+        let owner = reply::session_of_path(path)
+            .and_then(|id| self.sessions.reply_owner(&id, alias.or(last)));
+        let evidence = self.evidence(ctx, &Lookup::NotAsked, alias);
+        let placement = self.farm.policy.placement;
+        let view = &self.farm.view;
+        let decision = decide_plain(owner, &evidence, view, placement, &*self.sessions);
+        obey(decision, ctx)
+    }
+
+    fn evidence<'a>(
+        &self,
+        ctx: &'a Ctx,
+        lookup: &'a Lookup,
+        alias: Option<BackendId>,
+    ) -> Evidence<'a> {
+        let client = || ctx.conn.as_ref().and_then(|conn| conn.client).map(|addr| addr.ip());
+        let hash = match self.farm.hash_key {
+            HashKey::Target => ctx.target.0,
+            HashKey::Client => client().map_or(0, |ip| match ip {
+                std::net::IpAddr::V4(ip) => fnv1a(&ip.octets()),
+                std::net::IpAddr::V6(ip) => fnv1a(&ip.octets()),
+            }),
+        };
+        Evidence {
+            lookup,
+            target: ctx.target,
+            alias,
+            connection: ctx.conn.as_ref().and_then(|conn| conn.backend()),
+            room: self.sessions.room(),
+            avoid: &ctx.avoid,
+            hash,
+            turn: match ctx.kind {
+                Some(PacketType::CreateSession) => self.creates.fetch_add(1, Ordering::Relaxed),
+                _ => ctx.id,
+            },
+        }
+    }
+
+    /// The packet in a request that was admitted as one.
+    pub(super) fn packet<'s>(&self, downstream: &'s Session) -> Option<RequestPacket<'s>> {
+        self.read_packet(downstream).ok()
+    }
+
+    fn read_packet<'s>(&self, downstream: &'s Session) -> Result<RequestPacket<'s>, PacketError> {
+        let chunked = self.config.limits.chunked == ChunkedMode::Forward;
+        read_request(downstream.req_header(), chunked)
+    }
+
+    /// Writes an answer of our own. Whatever the client still sends of its body is drained after
+    /// it, on this connection where that is quick, else while the connection closes.
+    pub(super) async fn answer(
+        &self,
+        downstream: &mut Session,
+        ctx: &Ctx,
+        fault: Fault,
+    ) -> pingora::Result<()> {
+        let head = downstream.req_header();
+        let response =
+            if ctx.is_packet { answer::ack(fault, head)? } else { answer::plain(fault)? };
+        // A body that waits for a 100 which will not come cannot be drained.
+        let chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
+        let too_long = body_length(head) > self.config.limits.drain_bytes;
+        if expects_continue(downstream) || chunked || too_long {
+            downstream.set_keepalive(None);
+        }
+        if downstream.is_process_shutting_down() {
+            downstream.set_keepalive(None);
+        }
+        downstream.write_response_header(Box::new(response), true).await
+    }
+}
+
+fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
+    match decision {
+        Decision::Forward { backend, why } => {
+            ctx.backend = Some(backend);
+            ctx.why = Some(why);
+            Ok(())
+        }
+        Decision::Answer(fault) => Err(fault),
+    }
+}
+
+fn fault_of(error: PacketError) -> Fault {
+    match error {
+        PacketError::LengthRequired => Fault::LengthRequired,
+        _ => Fault::BadRequest,
+    }
+}
+
+pub(super) fn host_of(head: &http::request::Parts) -> Option<Host<'_>> {
+    head.headers.get(header::HOST)?.to_str().ok().and_then(Host::parse)
+}
+
+/// Path and query of a target, byte for byte.
+pub(super) fn origin_form(target: &[u8]) -> &[u8] {
+    if target.starts_with(b"/") {
+        return target;
+    }
+    let path = std::str::from_utf8(target).ok().and_then(|target| {
+        let rest = gateway_core::protocol::head::strip_scheme(target)?;
+        rest.find('/').map(|start| &rest[start..])
+    });
+    path.map_or(target, str::as_bytes)
+}
+
+fn expects_continue(downstream: &Session) -> bool {
+    downstream.req_header().headers.contains_key(header::EXPECT)
+}
+
+fn body_length(head: &http::request::Parts) -> u64 {
+    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,210 @@
+//! Learning from a backend's answer, and making it fit for the client.
+
+use std::time::Duration;
+
+use gateway_core::fault::Fault;
+use gateway_core::protocol::{SessionId, SessionKey, ids, read_ack};
+use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
+use gateway_core::routing::Why;
+use gateway_core::session::{Effects, Observed, Opened, Pin, Progress, observe};
+use http::{HeaderValue, Version, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use uuid::Uuid;
+
+use crate::clock;
+use crate::config::SessionIdMode;
+use crate::sessions::Pinned;
+
+use super::{Ctx, Gateway};
+
+/// Ends a request whose answer we have written ourselves; the backend's rest is not waited for.
+const ANSWERED: ErrorType = ErrorType::Custom("answered in the backend's place");
+
+/// A minted id is random: a second one that is taken too is no accident any more.
+const MINT_TRIES: usize = 3;
+
+impl Gateway {
+    /// Applies what the answer teaches, then edits it. When this returns, the pin of a new
+    /// session is as durable as it gets, so the client may learn its id.
+    pub(super) async fn learn(
+        &self,
+        downstream: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let Some(packet) = self.packet(downstream).filter(|_| ctx.is_packet) else {
+            return Ok(());
+        };
+        let ack = read_ack(response);
+        ctx.backend_error = ack.error;
+        ctx.error_context = ack.error_context;
+        let pinned = ctx.why == Some(Why::Pin);
+        let observed = Observed { packet: &packet, ack: &ack, pinned, now: ctx.now };
+        let outcome = match observe(&observed) {
+            Effects::Nothing => Ok(()),
+            Effects::Progress(progress) => {
+                if let Some(key) = &ctx.key {
+                    self.sessions.progress(key, progress, clock::steady());
+                }
+                Ok(())
+            }
+            Effects::Opened(opened) => self.open(&opened, ctx).await,
+            Effects::Adopt(progress) => self.adopt(progress, ctx).await,
+            Effects::Ended(reason) => {
+                if let Some(key) = &ctx.key
+                    && let Some(ended) = self.sessions.unpin(key, reason).await
+                {
+                    self.note_ended(&ended);
+                }
+                Ok(())
+            }
+            Effects::Refuse(fault) => Err(fault),
+        };
+        if let Err(fault) = outcome {
+            ctx.fault = Some(fault);
+            return Err(Error::new(ANSWERED));
+        }
+        let announce = ctx.backend.and_then(|id| self.farm.view.backend(id));
+        let identity = Identity {
+            public_id: ctx.public_session.as_ref(),
+            announce: announce.and_then(|backend| backend.announce.as_ref()),
+        };
+        let edits = edits(&packet, &ack, response, identity);
+        let body = ack_body(&packet, &ack, response);
+        apply(edits, response)?;
+        self.fit_body(downstream, response, ctx, body).await
+    }
+
+    /// Pins a new session and settles its public id.
+    async fn open(&self, opened: &Opened<'_>, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
+        let backend = ctx.backend.ok_or(Fault::Internal)?;
+        let pin = |backend_session| Pin {
+            backend,
+            backend_session,
+            target: ctx.target,
+            created: ctx.now,
+        };
+        if self.config.sessions.id == SessionIdMode::Backend
+            && let Some(id) = &opened.id
+            && self.pin(id.key().clone(), pin(None), ctx).await? == Pinned::New
+        {
+            ctx.key = Some(id.key().clone());
+            self.note_created(backend);
+            return Ok(());
+        }
+        for _ in 0..MINT_TRIES {
+            let public = ids::mint(Uuid::new_v4());
+            let id = SessionId::parse(&public).ok_or(Fault::Internal)?;
+            let key = id.key().clone();
+            let pinned = self.pin(key.clone(), pin(Some(opened.backend_session.into())), ctx).await;
+            if pinned? == Pinned::New {
+                ctx.key = Some(key);
+                ctx.public_session = HeaderValue::from_str(&public).ok();
+                self.note_created(backend);
+                return Ok(());
+            }
+        }
+        Err(Fault::Internal)
+    }
+
+    async fn pin(
+        &self,
+        key: SessionKey,
+        pin: Pin,
+        ctx: &Ctx,
+    ) -> std::result::Result<Pinned, Fault> {
+        let progress = Progress { seen: ctx.now, ..Progress::default() };
+        let pinned = self.sessions.pin(key, pin, progress, clock::steady()).await;
+        pinned.map_err(|_| Fault::TableFull)
+    }
+
+    /// A session that an alias brought back gets its pin again, so that it also survives the
+    /// client's way back to the origin name. Failing to is no reason to refuse its Ack.
+    async fn adopt(&self, progress: Progress, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
+        if let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) {
+            let pin = Pin { backend, backend_session: None, target: ctx.target, created: ctx.now };
+            let _ = self.sessions.pin(key.clone(), pin, progress, clock::steady()).await;
+        }
+        Ok(())
+    }
+
+    async fn fit_body(
+        &self,
+        downstream: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+        body: AckBody,
+    ) -> Result<()> {
+        match body {
+            AckBody::Keep => Ok(()),
+            AckBody::UntilClose => {
+                ctx.until_close = true;
+                Ok(())
+            }
+            AckBody::Drop => {
+                let chunked = response.remove_header(&header::TRANSFER_ENCODING).is_some();
+                response.insert_header("Content-Length", "0")?;
+                if chunked {
+                    // The end is marked, so the backend's connection stays usable.
+                    ctx.drop_body = true;
+                    return Ok(());
+                }
+                // Nothing marks the end. Some servers then keep the connection open for ever, so
+                // the client gets its Ack now and the backend's connection is given up.
+                ctx.answered = true;
+                downstream.set_keepalive(None);
+                clean_head(response);
+                downstream.write_response_header(Box::new(response.clone()), true).await?;
+                Err(Error::new(ANSWERED))
+            }
+        }
+    }
+}
+
+/// Last edits to every answer of a backend.
+pub(super) fn finish_head(
+    downstream: &mut Session,
+    response: &mut ResponseHeader,
+    ctx: &Ctx,
+) -> Result<()> {
+    clean_head(response);
+    if ctx.until_close {
+        response.remove_header(&header::TRANSFER_ENCODING);
+        downstream.set_keepalive(None);
+    }
+    if downstream.is_process_shutting_down() {
+        downstream.set_keepalive(None);
+    }
+    Ok(())
+}
+
+/// What speaks of the backend's connection is not the client's business, and a Windows client
+/// works with HTTP/1.1 only (MC-BUP 2.2.1).
+fn clean_head(response: &mut ResponseHeader) {
+    response.set_version(Version::HTTP_11);
+    for name in ["keep-alive", "proxy-connection", "upgrade"] {
+        if response.headers.contains_key(name) {
+            response.remove_header(name);
+        }
+    }
+}
+
+fn apply(edits: Vec<Edit>, response: &mut ResponseHeader) -> Result<()> {
+    for edit in edits {
+        match edit {
+            Edit::Remove(field) => {
+                response.remove_header(&field.name);
+            }
+            Edit::Set(field, value) => response.insert_header(field.wire, value)?,
+        }
+    }
+    Ok(())
+}
+
+/// Length of an answer's wait, for the metrics.
+pub(super) fn backend_time(ctx: &Ctx) -> Option<Duration> {
+    let sent = ctx.body_done.unwrap_or(ctx.started);
+    ctx.first_byte.map(|first| first.saturating_sub(sent))
+}

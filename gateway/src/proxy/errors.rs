@@ -1,0 +1,42 @@
+//! Pingora's errors, read as faults.
+
+use gateway_core::fault::Fault;
+use pingora::{Error, ErrorSource, ErrorType};
+
+/// The fault to answer with, or `None` where there is nobody left to answer.
+///
+/// `body_unfinished` tells whose fault a timeout towards the backend is: its timer also runs
+/// while we wait for the client's body.
+pub fn fault(error: &Error, body_unfinished: bool) -> Option<Fault> {
+    use ErrorType as T;
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, T::ReadTimedout) => Some(Fault::ClientStalled),
+        (ErrorSource::Downstream, T::InvalidHTTPHeader | T::HTTPStatus(_)) => {
+            Some(Fault::BadRequest)
+        }
+        (ErrorSource::Downstream, _) => None,
+        (ErrorSource::Upstream, T::ReadTimedout) if body_unfinished => Some(Fault::ClientStalled),
+        (ErrorSource::Upstream, T::ReadTimedout | T::WriteTimedout) => Some(Fault::BackendTimeout),
+        (ErrorSource::Upstream, T::InvalidHTTPHeader) => Some(Fault::BackendAnswer),
+        (ErrorSource::Upstream, _) => Some(Fault::BackendFailed),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Fault::Internal),
+    }
+}
+
+/// Why a connection to a backend could not be made. A closed set of metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectError {
+    Timeout,
+    Refused,
+    Reset,
+    Other,
+}
+
+pub fn connect_error(error: &Error) -> ConnectError {
+    match error.etype() {
+        ErrorType::ConnectTimedout => ConnectError::Timeout,
+        ErrorType::ConnectRefused => ConnectError::Refused,
+        ErrorType::ConnectionClosed | ErrorType::SocketError => ConnectError::Reset,
+        _ => ConnectError::Other,
+    }
+}

@@ -1,0 +1,273 @@
+//! The proxy: Pingora's phases, each a short method that asks the core and obeys.
+//!
+//! No rule of BITS is decided here. `admit` turns a request into a decision, `upstream` carries
+//! the decision out, `answers` learns from what the backend says, and this file maps them to the
+//! phases.
+
+mod admit;
+mod answer;
+mod answers;
+mod ctx;
+pub mod errors;
+mod flights;
+mod upstream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use gateway_core::routing::{Failure, may_retry};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::HttpPeer;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::{Error, ErrorSource, Result};
+
+use crate::clock;
+use crate::config::Config;
+use crate::farm::Farm;
+use crate::guard::GuardStream;
+use crate::sessions::Sessions;
+
+pub use ctx::Ctx;
+use flights::Flights;
+
+/// Everything a request may need.
+pub struct Gateway {
+    pub(crate) farm: Farm,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) config: Config,
+    flights: Arc<Flights>,
+    requests: AtomicU64,
+    /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
+    /// every packet that has nothing to place.
+    creates: AtomicU64,
+}
+
+impl Gateway {
+    pub fn new(config: Config, farm: Farm, sessions: Arc<Sessions>) -> Self {
+        let flights = Arc::new(Flights::default());
+        let requests = AtomicU64::new(0);
+        let creates = AtomicU64::new(0);
+        Self { farm, sessions, config, flights, requests, creates }
+    }
+}
+
+/// How often one request may try backends. Each failed try of a Create-Session rules one out, so
+/// this many may be down at once before a client hears of it.
+pub const MAX_ATTEMPTS: u32 = 8;
+
+/// The same for a packet that only one backend may have.
+const MAX_ATTEMPTS_PINNED: u32 = 3;
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx {
+            id: self.requests.fetch_add(1, Ordering::Relaxed),
+            now: clock::now(),
+            started: clock::steady(),
+            ..Ctx::default()
+        }
+    }
+
+    async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        let timeouts = &self.config.timeouts;
+        let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
+        ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
+        downstream.set_read_timeout(Some(timeouts.client_body));
+        downstream.set_write_timeout(Some(timeouts.client_write));
+        // An early answer must not cut the body off: the reset would destroy the answer.
+        downstream.set_close_on_response_before_downstream_finish(false);
+        downstream.set_total_drain_timeout(Some(timeouts.client_body));
+        if downstream.get_keepalive().is_some() {
+            downstream.set_keepalive(Some(timeouts.client_idle.as_secs().max(1)));
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        match self.admit(downstream, ctx).await {
+            Ok(()) => Ok(false),
+            Err(fault) => {
+                ctx.fault = Some(fault);
+                self.answer(downstream, ctx, fault).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        downstream: &mut Session,
+        ctx: &mut Ctx,
+    ) -> Result<Box<HttpPeer>> {
+        self.peer(downstream, ctx).await
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _downstream: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        fd: std::os::fd::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        self.connected(reused, fd, ctx)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _downstream: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        self.prepare_request(request, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _downstream: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        ctx.bytes_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if end {
+            ctx.body_done = Some(clock::steady());
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        downstream: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        ctx.first_byte = Some(clock::steady());
+        ctx.backend_status = Some(response.status.as_u16());
+        self.learn(downstream, response, ctx).await
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _downstream: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        if ctx.drop_body {
+            *body = None;
+        }
+        Ok(None)
+    }
+
+    async fn response_filter(
+        &self,
+        downstream: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        answers::finish_head(downstream, response, ctx)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _downstream: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        self.connect_failed(ctx, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        downstream: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        let failure = Failure {
+            before_connect: false,
+            reused,
+            answered: ctx.first_byte.is_some() || *error.esource() != ErrorSource::Upstream,
+            body_whole: !downstream.as_ref().retry_buffer_truncated(),
+        };
+        let retry = ctx.repeatable
+            && may_retry(self.packet(downstream).as_ref(), failure)
+            && ctx.attempts < MAX_ATTEMPTS_PINNED;
+        error.set_retry(retry);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        downstream: &mut Session,
+        error: &Error,
+        ctx: &mut Ctx,
+    ) -> FailToProxy {
+        let silent = FailToProxy { error_code: 0, can_reuse_downstream: false };
+        if ctx.answered || downstream.response_written().is_some() {
+            return silent;
+        }
+        let fault = ctx
+            .fault
+            .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
+        let Some(fault) = fault else { return silent };
+        ctx.fault = Some(fault);
+        // The connection ends here whatever we say, so say so.
+        downstream.set_keepalive(None);
+        match self.answer(downstream, ctx, fault).await {
+            Ok(()) => {
+                FailToProxy { error_code: fault.row().status.as_u16(), can_reuse_downstream: false }
+            }
+            Err(_) => silent,
+        }
+    }
+
+    async fn logging(&self, downstream: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        self.report(downstream, error, ctx);
+        if let Some(conn) = &ctx.conn {
+            conn.request_done();
+        }
+        ctx.in_flight = None;
+    }
+
+    /// One line per request says what happened; Pingora's own would say it again, with the
+    /// request's untrusted text in it.
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Ctx,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+// placeholder until metrics are merged
+impl Gateway {
+    fn report(&self, _d: &Session, _e: Option<&Error>, ctx: &Ctx) {
+        let _ = answers::backend_time(ctx);
+    }
+    fn note_connect_error(&self, _b: gateway_core::farm::BackendId, _e: &Error, _c: bool) {}
+    fn note_connected(&self, _b: gateway_core::farm::BackendId, _r: bool) {}
+    fn note_created(&self, _b: gateway_core::farm::BackendId) {}
+    fn note_ended(&self, _e: &crate::sessions::Ended) {}
+}

@@ -1,0 +1,129 @@
+//! Carrying out a decision: a connection to the backend and the request that goes over it.
+
+use std::os::fd::{BorrowedFd, RawFd};
+use std::time::Duration;
+
+use gateway_core::fault::Fault;
+use gateway_core::protocol::{PacketType, headers};
+use gateway_core::routing::Why;
+use http::{HeaderValue, header};
+use pingora::http::RequestHeader;
+use pingora::prelude::HttpPeer;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use super::admit::{host_of, origin_form};
+use super::{Ctx, Gateway, MAX_ATTEMPTS, MAX_ATTEMPTS_PINNED};
+
+/// A server that restarts refuses connections for a moment.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// A body beyond this may get stuck between us and the backend.
+const MAY_STICK: u64 = 64 * 1024;
+
+impl Gateway {
+    pub(super) async fn peer(&self, downstream: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        if ctx.attempts > 0 {
+            self.choose_again(downstream, ctx).await?;
+        }
+        ctx.attempts += 1;
+        // The body passes the filter again from its start.
+        ctx.bytes_in = 0;
+        ctx.body_done = None;
+        let peer = ctx.backend.and_then(|backend| self.farm.peer(backend, ctx.repeatable));
+        let mut peer = peer.cloned().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        // Pinned to the pool by repeatability, to the timeout by type: a Fragment may be answered
+        // by an application.
+        if matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession)) {
+            peer.options.read_timeout = Some(self.config.timeouts.answer_long);
+        }
+        Ok(Box::new(peer))
+    }
+
+    /// A new session may go elsewhere; a packet with an owner waits for it a moment.
+    async fn choose_again(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
+        if ctx.kind != Some(PacketType::CreateSession) {
+            tokio::time::sleep(BACKOFF * ctx.attempts).await;
+            return Ok(());
+        }
+        let packet = self.packet(downstream).ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let alias = host_of(downstream.req_header()).and_then(|h| self.farm.view.alias(&h));
+        let lookup = gateway_core::routing::Lookup::NotAsked;
+        self.decide(&packet, &lookup, ctx, alias).map_err(|fault| {
+            ctx.fault = Some(fault);
+            Error::new(ErrorType::ConnectNoRoute)
+        })
+    }
+
+    pub(super) fn connect_failed(&self, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+        let new_session = ctx.kind == Some(PacketType::CreateSession);
+        if let Some(backend) = ctx.backend {
+            self.note_connect_error(backend, &error, new_session);
+            if new_session {
+                ctx.avoid.push(backend);
+            }
+        }
+        let most = if new_session { MAX_ATTEMPTS } else { MAX_ATTEMPTS_PINNED };
+        let owned = matches!(ctx.why, Some(Why::Pin | Why::Alias));
+        let again = ctx.attempts < most;
+        if !again {
+            ctx.fault = Some(if owned { Fault::BackendDown } else { Fault::NoBackend });
+        }
+        error.set_retry(again);
+        error
+    }
+
+    pub(super) fn connected(&self, reused: bool, fd: RawFd, ctx: &mut Ctx) -> Result<()> {
+        ctx.reused = reused;
+        if let Some(backend) = ctx.backend {
+            if let Some(conn) = &ctx.conn {
+                conn.used_backend(backend);
+            }
+            self.note_connected(backend, reused);
+        }
+        let Some(in_flight) = &ctx.in_flight else { return Ok(()) };
+        if ctx.range.is_some_and(|range| range.len() > MAY_STICK) {
+            // SAFETY: Pingora owns the connection and keeps it open for the length of this call;
+            // the descriptor is duplicated before the call returns.
+            let upstream = unsafe { BorrowedFd::borrow_raw(fd) };
+            in_flight.watch_upstream(upstream);
+        }
+        if in_flight.is_cancelled() {
+            ctx.fault = Some(Fault::Superseded);
+            return Err(Error::new(ErrorType::ConnectionClosed));
+        }
+        Ok(())
+    }
+
+    /// What the backend sees differs from what the client sent only here.
+    pub(super) fn prepare_request(&self, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+        let backend = ctx.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        if !request.raw_path().starts_with(b"/") {
+            let target = origin_form(request.raw_path()).to_vec();
+            request.set_raw_path(&target)?;
+        }
+        for field in &headers::NOTIFICATION {
+            if request.headers.contains_key(&field.name) {
+                request.remove_header(&field.name);
+            }
+        }
+        // The client has had its 100.
+        if request.headers.contains_key(header::EXPECT) {
+            request.remove_header(&header::EXPECT);
+        }
+        let host = host_of(request).and_then(|host| self.farm.upstream_host(backend, &host));
+        if let Some(host) = host.cloned() {
+            request.insert_header("Host", host)?;
+        }
+        if let Some(id) = &ctx.backend_session {
+            let id = HeaderValue::from_str(id).map_err(|_| Error::new(ErrorType::InternalError))?;
+            request.insert_header(headers::SESSION_ID.wire, id)?;
+        }
+        let bodiless = !request.headers.contains_key(header::CONTENT_LENGTH)
+            && !request.headers.contains_key(header::TRANSFER_ENCODING);
+        if ctx.is_packet && bodiless {
+            request.insert_header(headers::CONTENT_LENGTH.wire, "0")?;
+        }
+        Ok(())
+    }
+}

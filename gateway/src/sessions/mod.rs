@@ -1,0 +1,226 @@
+//! The live map: which session is where, and how far it has come.
+//!
+//! Reading and progress are plain calls that take one shard lock and never wait. `pin` and
+//! `unpin` are async because they are the two moments of a session that will have to reach a
+//! disk or another gateway before the client hears of them.
+//!
+//! What is absent: guards. No lock of the map leaves this module, so none can be held over an
+//! await.
+
+mod replies;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use gateway_core::farm::BackendId;
+use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::routing::{Loads, Lookup};
+use gateway_core::session::expiry::is_expired;
+use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
+
+use replies::Replies;
+
+/// More shards than cores, so that a sweep of one shard delays few requests.
+const SHARDS: usize = 128;
+
+/// Silence after which a session counts as idle in the metrics.
+const ACTIVE: Duration = Duration::from_secs(5 * 60);
+
+pub struct Sessions {
+    live: DashMap<SessionKey, Session>,
+    replies: Replies,
+    counts: Vec<AtomicU64>,
+    total: AtomicU64,
+    limit: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Session {
+    pin: Pin,
+    progress: Progress,
+    /// Seconds of the steady clock at the last progress.
+    steady: u32,
+}
+
+/// What became of an attempt to pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    New,
+    /// Another live session has this id.
+    Taken,
+}
+
+/// Why a session could not be pinned durably.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the session table is full at {limit} sessions")]
+    Full { limit: u64 },
+}
+
+/// A session that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub key: SessionKey,
+    pub pin: Pin,
+    pub progress: Progress,
+    pub reason: EndReason,
+}
+
+/// Sessions of one backend, for the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    pub active: u64,
+    pub idle: u64,
+}
+
+impl Sessions {
+    /// For backends with ids below `backends`.
+    pub fn new(backends: usize, limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            live: DashMap::with_shard_amount(SHARDS),
+            replies: Replies::default(),
+            counts: (0..backends).map(|_| AtomicU64::new(0)).collect(),
+            total: AtomicU64::new(0),
+            limit,
+        })
+    }
+
+    pub fn find(&self, key: Option<&SessionKey>) -> Lookup {
+        let Some(key) = key else { return Lookup::NotAsked };
+        match self.live.get(key) {
+            Some(session) => Lookup::Pinned(session.pin.clone()),
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// Inserts if absent. `Ok(Pinned::New)` means that the pin is as durable as the store makes
+    /// it, so the client may learn the id.
+    pub async fn pin(
+        &self,
+        key: SessionKey,
+        pin: Pin,
+        progress: Progress,
+        steady: Duration,
+    ) -> Result<Pinned, StoreError> {
+        if !self.room() {
+            return Err(StoreError::Full { limit: self.limit });
+        }
+        let backend = pin.backend;
+        let reply = pin.backend_session.as_deref().and_then(SessionId::parse);
+        let reply = reply.map(|id| id.key().clone());
+        match self.live.entry(key.clone()) {
+            Entry::Occupied(_) => return Ok(Pinned::Taken),
+            Entry::Vacant(free) => {
+                free.insert(Session { pin, progress, steady: seconds(steady) });
+            }
+        }
+        self.total.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.counts.get(backend.0 as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(id) = reply {
+            self.replies.insert(id, backend);
+        }
+        Ok(Pinned::New)
+    }
+
+    /// Best effort: losing it never ends a session.
+    pub fn progress(&self, key: &SessionKey, progress: Progress, steady: Duration) {
+        if let Some(mut session) = self.live.get_mut(key) {
+            session.progress = progress;
+            session.steady = seconds(steady);
+        }
+    }
+
+    /// Removes the pin if it is still there; only the caller that removed it gets it.
+    pub async fn unpin(&self, key: &SessionKey, reason: EndReason) -> Option<Ended> {
+        let (key, session) = self.live.remove(key)?;
+        Some(self.ended(key, session, reason))
+    }
+
+    /// Removes every session that has been silent for `idle_timeout` by both clocks.
+    pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
+        let stale = |session: &Session| {
+            let steady = steady.saturating_sub(Duration::from_secs(session.steady.into()));
+            is_expired(now.since(session.progress.seen), steady, idle_timeout)
+        };
+        let keys: Vec<_> =
+            self.live.iter().filter(|s| stale(s.value())).map(|s| s.key().clone()).collect();
+        let removed = keys.into_iter().filter_map(|key| {
+            // It may have made progress since.
+            let (key, session) = self.live.remove_if(&key, |_, session| stale(session))?;
+            Some(self.ended(key, session, EndReason::Expired))
+        });
+        removed.collect()
+    }
+
+    fn ended(&self, key: SessionKey, session: Session, reason: EndReason) -> Ended {
+        let Session { pin, progress, .. } = session;
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        if let Some(count) = self.counts.get(pin.backend.0 as usize) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {
+            self.replies.remove(id.key(), pin.backend);
+        }
+        Ended { key, pin, progress, reason }
+    }
+
+    /// Whether one more session may be opened.
+    pub fn room(&self) -> bool {
+        self.len() < self.limit
+    }
+
+    pub fn len(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The backend that holds the reply of a session, by the *backend's* id, which is what its
+    /// reply URL names. Where several backends use one id, `preferred` wins.
+    pub fn reply_owner(&self, id: &SessionKey, preferred: Option<BackendId>) -> Option<BackendId> {
+        let mut owners = self.replies.owners(id);
+        // A pin without a translation is under the backend's own id.
+        if let Some(session) = self.live.get(id)
+            && session.pin.backend_session.is_none()
+        {
+            owners.insert(0, session.pin.backend);
+        }
+        preferred.filter(|id| owners.contains(id)).or_else(|| owners.first().copied())
+    }
+
+    /// Active and idle sessions by backend id. Walks the whole map: for scrapes, not for requests.
+    pub fn census(&self, now: Timestamp) -> Vec<Census> {
+        let mut census = vec![Census::default(); self.counts.len()];
+        for session in self.live.iter() {
+            let Some(entry) = census.get_mut(session.pin.backend.0 as usize) else { continue };
+            if now.since(session.progress.seen) < ACTIVE {
+                entry.active += 1;
+            } else {
+                entry.idle += 1;
+            }
+        }
+        census
+    }
+}
+
+impl Loads for Sessions {
+    fn sessions(&self, backend: BackendId) -> u64 {
+        self.counts.get(backend.0 as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// 136 years of uptime fit.
+fn seconds(steady: Duration) -> u32 {
+    u32::try_from(steady.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

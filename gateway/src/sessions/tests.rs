@@ -1,0 +1,101 @@
+use gateway_core::session::TargetHash;
+
+use super::*;
+
+const DAY: u64 = 24 * 3600;
+
+fn key(id: &str) -> SessionKey {
+    SessionId::parse(id).unwrap().key().clone()
+}
+
+fn pin(backend: u32, backend_session: Option<&str>) -> Pin {
+    Pin {
+        backend: BackendId(backend),
+        backend_session: backend_session.map(Into::into),
+        target: TargetHash(7),
+        created: Timestamp(0),
+    }
+}
+
+async fn put(sessions: &Sessions, id: &str, pin: Pin) -> Pinned {
+    let pinned = sessions.pin(key(id), pin, Progress::default(), Duration::ZERO).await;
+    pinned.expect("there is room")
+}
+
+#[tokio::test]
+async fn a_pin_is_never_overwritten() {
+    let sessions = Sessions::new(2, 10);
+    assert_eq!(put(&sessions, "a", pin(0, None)).await, Pinned::New);
+    assert_eq!(put(&sessions, "a", pin(1, None)).await, Pinned::Taken);
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, None)));
+    assert_eq!((sessions.sessions(BackendId(0)), sessions.sessions(BackendId(1))), (1, 0));
+}
+
+#[tokio::test]
+async fn counts_follow_the_map() {
+    let sessions = Sessions::new(2, 10);
+    put(&sessions, "a", pin(0, None)).await;
+    put(&sessions, "b", pin(1, None)).await;
+    let ended = sessions.unpin(&key("a"), EndReason::Closed).await.unwrap();
+    assert_eq!(ended.reason, EndReason::Closed);
+    assert_eq!(sessions.unpin(&key("a"), EndReason::Closed).await, None);
+    assert_eq!((sessions.len(), sessions.sessions(BackendId(0))), (1, 0));
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Unknown);
+    assert_eq!(sessions.find(None), Lookup::NotAsked);
+}
+
+#[tokio::test]
+async fn a_full_table_takes_no_more() {
+    let sessions = Sessions::new(1, 1);
+    put(&sessions, "a", pin(0, None)).await;
+    assert!(!sessions.room());
+    let refused = sessions.pin(key("b"), pin(0, None), Progress::default(), Duration::ZERO).await;
+    assert!(matches!(refused, Err(StoreError::Full { limit: 1 })));
+}
+
+#[tokio::test]
+async fn silence_ends_a_session_and_progress_renews_it() {
+    let sessions = Sessions::new(1, 10);
+    put(&sessions, "quiet", pin(0, None)).await;
+    put(&sessions, "busy", pin(0, None)).await;
+    let days = |n| Duration::from_secs(n * DAY);
+    let at = |n: u64| Timestamp(n * DAY * 1000);
+    let progress = Progress { next_offset: 1, total: 2, seen: at(10) };
+    sessions.progress(&key("busy"), progress, days(10));
+    assert_eq!(sessions.sweep(at(13), days(13), days(14)), []);
+    let ended = sessions.sweep(at(14), days(14), days(14));
+    assert_eq!(ended.iter().map(|e| &e.key).collect::<Vec<_>>(), [&key("quiet")]);
+    assert_eq!(ended[0].reason, EndReason::Expired);
+    // The wall clock alone proves nothing.
+    assert_eq!(sessions.sweep(at(100), days(15), days(14)), []);
+    assert_eq!(sessions.len(), 1);
+}
+
+#[tokio::test]
+async fn replies_are_found_by_the_backends_id() {
+    let sessions = Sessions::new(3, 10);
+    put(&sessions, "plain", pin(0, None)).await;
+    put(&sessions, "minted-1", pin(1, Some("same"))).await;
+    put(&sessions, "minted-2", pin(2, Some("same"))).await;
+    assert_eq!(sessions.reply_owner(&key("plain"), None), Some(BackendId(0)));
+    assert_eq!(sessions.reply_owner(&key("same"), None), Some(BackendId(1)));
+    assert_eq!(sessions.reply_owner(&key("same"), Some(BackendId(2))), Some(BackendId(2)));
+    assert_eq!(sessions.reply_owner(&key("same"), Some(BackendId(0))), Some(BackendId(1)));
+    assert_eq!(sessions.reply_owner(&key("minted-1"), None), None);
+    sessions.unpin(&key("minted-1"), EndReason::Closed).await;
+    assert_eq!(sessions.reply_owner(&key("same"), None), Some(BackendId(2)));
+    sessions.unpin(&key("minted-2"), EndReason::Closed).await;
+    assert_eq!(sessions.reply_owner(&key("same"), None), None);
+}
+
+#[tokio::test]
+async fn the_census_tells_active_from_idle() {
+    let sessions = Sessions::new(2, 10);
+    put(&sessions, "a", pin(1, None)).await;
+    put(&sessions, "b", pin(1, None)).await;
+    let seen = Timestamp(10 * 60 * 1000);
+    let progress = Progress { seen, ..Progress::default() };
+    sessions.progress(&key("a"), progress, Duration::ZERO);
+    let census = sessions.census(seen);
+    assert_eq!(census, [Census::default(), Census { active: 1, idle: 1 }]);
+}
