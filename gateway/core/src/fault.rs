@@ -4,9 +4,10 @@
 //! redirect, 501 and 505 end an upload for good. "Not now" is therefore always 503, and only
 //! 500 with [`HResult::SESSION_NOT_FOUND`] makes a client start over.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
-use crate::protocol::HResult;
+use crate::protocol::headers::{self, Field};
+use crate::protocol::{HResult, SessionId};
 
 /// Why the gateway answers instead of forwarding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,9 +119,36 @@ impl Fault {
     }
 }
 
+/// The head of the Ack that tells a client of a fault, in the order in which it is written.
+///
+/// `session` is the id that the packet had, which the Ack repeats.
+///
+/// # Source
+/// MC-BUP 2.2.1.2 for the error headers; either name, since the official texts disagree on it.
+pub fn ack_headers(
+    fault: Fault,
+    session: Option<&SessionId<'_>>,
+) -> impl Iterator<Item = (&'static Field, HeaderValue)> {
+    let fixed = HeaderValue::from_static;
+    let session = session.and_then(|id| HeaderValue::from_str(id.as_str()).ok());
+    let session = session.map(|id| (&headers::SESSION_ID, id));
+    let error = fault.row().hresult.map(HResult::to_header);
+    let errors = error.into_iter().flat_map(move |code| {
+        [
+            (&headers::ERROR, code.clone()),
+            (&headers::ERROR_CODE, code),
+            (&headers::ERROR_CONTEXT, fixed("0x5")),
+        ]
+    });
+    let ack = [(&headers::PACKET_TYPE, fixed("Ack"))];
+    let length = [(&headers::CONTENT_LENGTH, fixed("0"))];
+    ack.into_iter().chain(session).chain(errors).chain(length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::read_ack;
 
     #[test]
     fn no_answer_of_ours_ends_an_upload_that_could_go_on() {
@@ -141,5 +169,79 @@ mod tests {
         labels.sort_unstable();
         labels.dedup();
         assert_eq!(labels.len(), Fault::ALL.len());
+    }
+
+    fn status_and_code(fault: Fault) -> (u16, Option<HResult>) {
+        (fault.row().status.as_u16(), fault.row().hresult)
+    }
+
+    #[test]
+    fn every_answer_makes_the_client_do_the_right_thing() {
+        let invalid = Some(HResult::INVALID_ARGUMENT);
+        let restart = Some(HResult::SESSION_NOT_FOUND);
+        for (fault, status, code) in [
+            // Fatal: no honest client sends such a thing.
+            (Fault::BadRequest, 400, invalid),
+            (Fault::LengthRequired, 411, invalid),
+            // Smaller fragments.
+            (Fault::FragmentTooLarge, 413, None),
+            // Starts over.
+            (Fault::UnknownSession, 500, restart),
+            (Fault::BackendRemoved, 500, restart),
+            // Comes back with its offset.
+            (Fault::SessionNotHere, 503, None),
+            (Fault::BackendFailed, 502, None),
+            (Fault::BackendAnswer, 502, None),
+            (Fault::BackendDown, 503, None),
+            (Fault::NoBackend, 503, None),
+            (Fault::TableFull, 503, None),
+            (Fault::StoreDown, 503, None),
+            (Fault::Superseded, 503, None),
+            (Fault::ClientStalled, 503, None),
+            (Fault::Internal, 503, None),
+            (Fault::BackendTimeout, 504, None),
+        ] {
+            assert_eq!(status_and_code(fault), (status, code), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn an_ack_of_ours_is_read_as_what_it_means() {
+        let session = SessionId::parse("{x}");
+        for fault in Fault::ALL {
+            for session in [None, session.as_ref()] {
+                let mut answer = http::Response::builder().status(fault.row().status);
+                for (field, value) in ack_headers(fault, session) {
+                    answer = answer.header(&field.name, value);
+                }
+                let head = answer.body(()).unwrap().into_parts().0;
+                let ack = read_ack(&head);
+                assert_eq!((ack.status.as_u16(), ack.error), status_and_code(fault), "{fault:?}");
+                assert!(ack.is_ack && !ack.is_success(), "{fault:?}");
+                assert_eq!(ack.error_context, ack.error.map(|_| HResult(5)), "{fault:?}");
+                assert_eq!(ack.session_id, session.map(SessionId::as_str));
+                assert_eq!(ack.next_offset, None);
+            }
+        }
+    }
+
+    #[test]
+    fn an_ack_of_ours_has_the_spelling_of_the_specification() {
+        let lines = |fault| {
+            let fields = ack_headers(fault, None);
+            let lines = fields.map(|(f, v)| format!("{}: {}", f.wire, v.to_str().unwrap()));
+            lines.collect::<Vec<_>>()
+        };
+        assert_eq!(lines(Fault::BackendDown), ["BITS-Packet-Type: Ack", "Content-Length: 0"]);
+        assert_eq!(
+            lines(Fault::UnknownSession),
+            [
+                "BITS-Packet-Type: Ack",
+                "BITS-Error: 0x8020001F",
+                "BITS-Error-Code: 0x8020001F",
+                "BITS-Error-Context: 0x5",
+                "Content-Length: 0",
+            ]
+        );
     }
 }

@@ -43,7 +43,7 @@ pub fn edits(
         }
     }
     if let Some(id) = identity.public_id
-        && (has(&headers::SESSION_ID) || is_opening(packet, ack))
+        && (ack.session_id.is_some() || is_opening(packet, ack))
     {
         edits.push(Edit::Set(&headers::SESSION_ID, id.clone()));
     }
@@ -52,6 +52,9 @@ pub fn edits(
         && !has(&headers::RECEIVED_CONTENT_RANGE)
     {
         edits.push(Edit::Set(&headers::RECEIVED_CONTENT_RANGE, offset.clone()));
+    }
+    if ack.is_success() && !ack.is_ack {
+        edits.push(Edit::Set(&headers::PACKET_TYPE, HeaderValue::from_static("Ack")));
     }
     if is_opening(packet, ack) {
         if let Some(announce) = identity.announce {
@@ -102,3 +105,7 @@ pub fn ack_body(packet: &RequestPacket<'_>, ack: &Ack<'_>, head: &response::Part
         _ => AckBody::Drop,
     }
 }
+
+#[cfg(test)]
+#[path = "rewrite_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
@@ -18,9 +18,13 @@ pub struct Conn {
     pub listener: usize,
     pub client: Option<SocketAddr>,
     pub(super) events: Arc<dyn ConnectionEvents>,
-    /// A request was handed to the proxy and has not been logged yet.
-    busy: AtomicBool,
-    killed: AtomicBool,
+    /// Requests handed to the proxy so far.
+    requests: AtomicU64,
+    /// The request that was handed over and is not finished; 0 between requests.
+    current: AtomicU64,
+    /// The request that was killed. A later one on the same connection, perhaps of another
+    /// session, is not touched.
+    killed: AtomicU64,
     pub(super) waker: AtomicWaker,
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
@@ -40,8 +44,9 @@ impl Conn {
             listener,
             client,
             events,
-            busy: AtomicBool::new(false),
-            killed: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            current: AtomicU64::new(0),
+            killed: AtomicU64::new(0),
             waker: AtomicWaker::new(),
             backend: AtomicU32::new(0),
             _permit: permit,
@@ -50,25 +55,33 @@ impl Conn {
 
     /// The request that was handed over is finished; the next head may follow.
     pub fn request_done(&self) {
-        self.busy.store(false, Ordering::Release);
+        self.current.store(0, Ordering::Release);
     }
 
     pub(super) fn request_started(&self) {
-        self.busy.store(true, Ordering::Release);
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        self.current.store(number, Ordering::Release);
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
+        self.current_request() != 0
     }
 
-    /// Ends the connection at its next read or write, as if the client had reset it.
-    pub fn kill(&self) {
-        self.killed.store(true, Ordering::Release);
+    /// Names the request being served, for [`Conn::kill`].
+    pub fn current_request(&self) -> u64 {
+        self.current.load(Ordering::Acquire)
+    }
+
+    /// Ends the connection at its next read or write, as if the client had reset it, if it still
+    /// serves that request.
+    pub fn kill(&self, request: u64) {
+        self.killed.store(request, Ordering::Release);
         self.waker.wake();
     }
 
     pub fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::Acquire)
+        let current = self.current_request();
+        current != 0 && current == self.killed.load(Ordering::Acquire)
     }
 
     /// The backend that this connection used last.

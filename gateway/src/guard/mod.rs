@@ -111,3 +111,6 @@ pub fn label(error: HeadError) -> &'static str {
         _ => "bad_request",
     }
 }
+
+#[cfg(test)]
+mod tests;

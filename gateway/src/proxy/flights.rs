@@ -27,7 +27,8 @@ pub struct Flights {
 
 #[derive(Default)]
 struct Flight {
-    conn: Option<Arc<Conn>>,
+    /// Where it came from, and which request of that connection it is.
+    conn: Option<(Arc<Conn>, u64)>,
     cancelled: AtomicBool,
     has_ended: AtomicBool,
     ended: Notify,
@@ -53,6 +54,10 @@ impl Flights {
         key: &SessionKey,
         conn: Option<Arc<Conn>>,
     ) -> Result<InFlight, Superseded> {
+        let conn = conn.map(|conn| {
+            let request = conn.current_request();
+            (conn, request)
+        });
         let flight = Arc::new(Flight { conn, ..Flight::default() });
         let older = self.newest.insert(key.clone(), Arc::clone(&flight));
         let entered = InFlight { flights: Arc::clone(self), key: key.clone(), flight };
@@ -71,8 +76,8 @@ impl Flights {
 impl Flight {
     fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
-        if let Some(conn) = &self.conn {
-            conn.kill();
+        if let Some((conn, request)) = &self.conn {
+            conn.kill(*request);
         }
         if let Some(upstream) = self.upstream.lock().take() {
             let socket = socket2::SockRef::from(&upstream);
@@ -104,6 +109,12 @@ impl InFlight {
             self.flight.cancel();
         }
     }
+
+    /// The backend answers, so the body is not stuck, and soon its connection may serve somebody
+    /// else.
+    pub fn unwatch_upstream(&self) {
+        self.flight.upstream.lock().take();
+    }
 }
 
 impl Drop for InFlight {
@@ -128,9 +139,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_newer_request_waits_for_the_older_to_end() {
-        let flights = Arc::new(Flights::default());
-        let older = flights.enter(&key(), None).await.ok().unwrap();
-        let newer = flights.enter(&key(), None);
+        let (flights, key) = (Arc::new(Flights::default()), key());
+        let older = flights.enter(&key, None).await.ok().unwrap();
+        let newer = flights.enter(&key, None);
         tokio::pin!(newer);
         assert!(newer.as_mut().now_or_never().is_none());
         assert!(older.is_cancelled());
@@ -141,12 +152,12 @@ mod tests {
 
     #[tokio::test]
     async fn of_three_the_newest_goes_on() {
-        let flights = Arc::new(Flights::default());
-        let first = flights.enter(&key(), None).await.ok().unwrap();
-        let second = flights.enter(&key(), None);
+        let (flights, key) = (Arc::new(Flights::default()), key());
+        let first = flights.enter(&key, None).await.ok().unwrap();
+        let second = flights.enter(&key, None);
         tokio::pin!(second);
         assert!(second.as_mut().now_or_never().is_none());
-        let third = flights.enter(&key(), None);
+        let third = flights.enter(&key, None);
         tokio::pin!(third);
         assert!(third.as_mut().now_or_never().is_none());
         drop(first);
@@ -162,10 +173,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut backend, _) = listener.accept().unwrap();
-        let flights = Arc::new(Flights::default());
-        let older = flights.enter(&key(), None).await.ok().unwrap();
+        let (flights, key) = (Arc::new(Flights::default()), key());
+        let older = flights.enter(&key, None).await.ok().unwrap();
         older.watch_upstream(&upstream);
-        assert!(flights.enter(&key(), None).now_or_never().is_none());
+        assert!(flights.enter(&key, None).now_or_never().is_none());
         assert_eq!(backend.read(&mut [0; 1]).unwrap(), 0);
     }
 }

@@ -155,6 +155,9 @@ impl ProxyHttp for Gateway {
         }
         ctx.first_byte = Some(clock::steady());
         ctx.backend_status = Some(response.status.as_u16());
+        if let Some(in_flight) = &ctx.in_flight {
+            in_flight.unwatch_upstream();
+        }
         self.learn(downstream, response, ctx).await
     }
 

@@ -52,8 +52,11 @@ impl Ack<'_> {
     /// A success of the protocol: 200 or 201 (OneDrive), and really an Ack.
     ///
     /// SimpleBITSServer sends an error code of 1 with every Ping it likes, so the status decides.
+    /// A session id or a next offset makes an Ack even where the header that says so was left
+    /// out: the backend has opened the session, or stored the bytes, all the same.
     pub fn is_success(&self) -> bool {
-        self.is_ack && self.status.is_success()
+        let named = self.is_ack || self.session_id.is_some() || self.next_offset.is_some();
+        named && self.status.is_success()
     }
 
     /// The backend does not know the session. Not every server calls such an answer an Ack.
@@ -64,7 +67,7 @@ impl Ack<'_> {
     /// Answers of the protocol, as opposed to plain HTTP of the server around it. py2
     /// SimpleBITSServer leaves the Ack header off its errors.
     pub fn is_protocol(&self) -> bool {
-        self.is_ack || self.error.is_some()
+        self.is_ack || self.error.is_some() || self.next_offset.is_some() || self.is_success()
     }
 }
 
@@ -98,6 +101,19 @@ mod tests {
         let fields = [("BITS-Packet-Type", "ACK"), ("BITS-Error-Code", "1")];
         let head = head(200, &fields);
         assert!(read_ack(&head).is_success());
+    }
+
+    #[test]
+    fn an_ack_that_does_not_say_so_is_known_by_what_only_an_ack_has() {
+        let opened = head(201, &[("BITS-Session-Id", "{x}")]);
+        assert!(read_ack(&opened).is_success() && read_ack(&opened).is_protocol());
+        let stored = head(200, &[("BITS-Received-Content-Range", "7")]);
+        assert!(read_ack(&stored).is_success());
+        let resync = head(416, &[("BITS-Received-Content-Range", "7")]);
+        assert!(read_ack(&resync).is_protocol() && !read_ack(&resync).is_success());
+        // A challenge that echoes the id is still a page of the server around the protocol.
+        let challenge = head(401, &[("BITS-Session-Id", "{x}"), ("WWW-Authenticate", "NTLM")]);
+        assert!(!read_ack(&challenge).is_protocol());
     }
 
     #[test]

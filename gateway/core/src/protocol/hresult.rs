@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::HeaderValue;
+
 /// An HRESULT.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HResult(pub u32);
@@ -29,6 +31,11 @@ impl HResult {
             return None;
         }
         u32::from_str_radix(digits, 16).ok().map(Self)
+    }
+
+    /// As the value of a header.
+    pub fn to_header(self) -> HeaderValue {
+        HeaderValue::try_from(self.to_string()).expect("hexadecimal digits are a legal value")
     }
 
     pub fn is_disk_full(self) -> bool {

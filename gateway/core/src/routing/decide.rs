@@ -103,10 +103,11 @@ pub fn decide(
         Lookup::Pinned(pin) if pin.target == evidence.target => {
             return to_owner(pin.backend, Why::Pin, farm);
         }
-        // No word about the session to somebody who does not know its destination. A Ping asks
-        // for a connection only, so it is routed as if it had named no session.
+        // No word about the session to somebody who does not know its destination: the answer is
+        // that for a session that nobody here knows. A Ping asks for a connection only, so it is
+        // routed as if it had named no session.
         Lookup::Pinned(_) if kind != PacketType::Ping => {
-            return Decision::Answer(Fault::UnknownSession);
+            return Decision::Answer(unknown(policy.unknown));
         }
         _ => {}
     }
@@ -116,14 +117,16 @@ pub fn decide(
             place(Backend::is_eligible, evidence, farm, policy.placement, loads)
         }
         (_, Some(alias)) => to_owner(alias, Why::Alias, farm),
-        (PacketType::Ping, None) => {
-            place(Backend::is_reachable, evidence, farm, policy.placement, loads)
-        }
+        (PacketType::Ping, None) => place_anywhere(evidence, farm, policy.placement, loads),
         (_, None) if *evidence.lookup == Lookup::StoreDown => Decision::Answer(Fault::StoreDown),
-        (_, None) => Decision::Answer(match policy.unknown {
-            UnknownSession::Restart => Fault::UnknownSession,
-            UnknownSession::Wait => Fault::SessionNotHere,
-        }),
+        (_, None) => Decision::Answer(unknown(policy.unknown)),
+    }
+}
+
+fn unknown(policy: UnknownSession) -> Fault {
+    match policy {
+        UnknownSession::Restart => Fault::UnknownSession,
+        UnknownSession::Wait => Fault::SessionNotHere,
     }
 }
 
@@ -139,7 +142,7 @@ pub fn decide_plain(
     match (owner, evidence.alias) {
         (Some(owner), _) => to_owner(owner, Why::Pin, farm),
         (None, Some(alias)) => to_owner(alias, Why::Alias, farm),
-        (None, None) => place(Backend::is_reachable, evidence, farm, placement, loads),
+        (None, None) => place_anywhere(evidence, farm, placement, loads),
     }
 }
 
@@ -152,6 +155,23 @@ fn to_owner(id: BackendId, why: Why, farm: &FarmView) -> Decision {
     }
 }
 
+/// Places what opens no session. The backend of this connection may be draining; for the rest a
+/// draining one is the last resort, or the fewer its sessions the more of such requests it got.
+fn place_anywhere(
+    evidence: &Evidence<'_>,
+    farm: &FarmView,
+    placement: Placement,
+    loads: &impl Loads,
+) -> Decision {
+    if let Some(decision) = prefer(Backend::is_reachable, evidence, farm) {
+        return decision;
+    }
+    match place(Backend::is_eligible, evidence, farm, placement, loads) {
+        Decision::Answer(_) => place(Backend::is_reachable, evidence, farm, placement, loads),
+        forward => forward,
+    }
+}
+
 /// Any backend that may have it will do; the ones that this client already talks to come first.
 fn place(
     may_have: fn(&Backend) -> bool,
@@ -160,17 +180,29 @@ fn place(
     placement: Placement,
     loads: &impl Loads,
 ) -> Decision {
-    let free = |backend: &Backend| may_have(backend) && !evidence.avoid.contains(&backend.id);
-    for (preferred, why) in [(evidence.alias, Why::Alias), (evidence.connection, Why::Connection)] {
-        if let Some(backend) = preferred.and_then(|id| farm.backend(id)).filter(|b| free(b)) {
-            return Decision::Forward { backend: backend.id, why };
-        }
+    if let Some(decision) = prefer(may_have, evidence, farm) {
+        return decision;
     }
+    let free = |backend: &Backend| may_have(backend) && !evidence.avoid.contains(&backend.id);
     let candidates = farm.backends().iter().filter(|backend| free(backend));
     match placement.choose(candidates, evidence.hash, evidence.turn, loads) {
         Some(backend) => Decision::Forward { backend, why: Why::Placement },
         None => Decision::Answer(Fault::NoBackend),
     }
+}
+
+fn prefer(
+    may_have: fn(&Backend) -> bool,
+    evidence: &Evidence<'_>,
+    farm: &FarmView,
+) -> Option<Decision> {
+    [(evidence.alias, Why::Alias), (evidence.connection, Why::Connection)].into_iter().find_map(
+        |(preferred, why)| {
+            let backend = farm.backend(preferred?).filter(|backend| may_have(backend))?;
+            let free = !evidence.avoid.contains(&backend.id);
+            free.then_some(Decision::Forward { backend: backend.id, why })
+        },
+    )
 }
 
 #[cfg(test)]

@@ -1,1 +1,325 @@
+//! Table tests of the decision table: one line per row, the sentences of the table as names.
 
+use std::collections::HashMap;
+
+use super::*;
+use crate::farm::{AdminState, Health};
+use crate::protocol::{ContentRange, SessionId};
+use crate::session::Timestamp;
+
+const UP: (AdminState, Health) = (AdminState::Ready, Health::Up);
+const DOWN: (AdminState, Health) = (AdminState::Ready, Health::Down);
+const DRAIN: (AdminState, Health) = (AdminState::Drain, Health::Up);
+const DRAIN_DOWN: (AdminState, Health) = (AdminState::Drain, Health::Down);
+const MAINT: (AdminState, Health) = (AdminState::Maint, Health::Up);
+
+const HERE: TargetHash = TargetHash(7);
+const ELSEWHERE: TargetHash = TargetHash(8);
+
+/// Nobody is configured under this id.
+const REMOVED: BackendId = BackendId(99);
+
+const POLICY: Policy =
+    Policy { placement: Placement::RoundRobin, unknown: UnknownSession::Restart };
+
+fn farm(states: &[(AdminState, Health)]) -> FarmView {
+    let backends = (0u32..).zip(states).map(|(id, &(admin, health))| Backend {
+        id: BackendId(id),
+        name: format!("up{id:02}").into(),
+        weight: 1,
+        admin,
+        health,
+        announce: None,
+    });
+    FarmView::new(backends.collect(), HashMap::new())
+}
+
+fn packet(kind: PacketType) -> RequestPacket<'static> {
+    let session = SessionId::parse("{x}").unwrap();
+    match kind {
+        PacketType::CreateSession => RequestPacket::CreateSession,
+        PacketType::Ping => RequestPacket::Ping { session: Some(session) },
+        PacketType::Fragment => {
+            let range = ContentRange::parse("bytes 0-4/10").unwrap();
+            RequestPacket::Fragment { session, range }
+        }
+        PacketType::CloseSession => RequestPacket::CloseSession { session },
+        PacketType::CancelSession => RequestPacket::CancelSession { session },
+    }
+}
+
+const IN_SESSION: [PacketType; 3] =
+    [PacketType::Fragment, PacketType::CloseSession, PacketType::CancelSession];
+const WITH_ID: [PacketType; 4] =
+    [PacketType::Ping, PacketType::Fragment, PacketType::CloseSession, PacketType::CancelSession];
+
+fn pinned_to(backend: BackendId) -> Lookup {
+    let created = Timestamp::default();
+    Lookup::Pinned(Pin { backend, backend_session: None, target: HERE, created })
+}
+
+/// What a case changes about the plainest request.
+#[derive(Clone)]
+struct Case<'a> {
+    lookup: Lookup,
+    target: TargetHash,
+    alias: Option<u32>,
+    connection: Option<u32>,
+    room: bool,
+    avoid: &'a [BackendId],
+    turn: u64,
+    policy: Policy,
+}
+
+fn case() -> Case<'static> {
+    Case {
+        lookup: Lookup::NotAsked,
+        target: HERE,
+        alias: None,
+        connection: None,
+        room: true,
+        avoid: &[],
+        turn: 0,
+        policy: POLICY,
+    }
+}
+
+impl Case<'_> {
+    fn evidence(&self) -> Evidence<'_> {
+        Evidence {
+            lookup: &self.lookup,
+            target: self.target,
+            alias: self.alias.map(BackendId),
+            connection: self.connection.map(BackendId),
+            room: self.room,
+            avoid: self.avoid,
+            hash: 0,
+            turn: self.turn,
+        }
+    }
+
+    fn decide(&self, kind: PacketType, farm: &FarmView) -> Decision {
+        decide(&packet(kind), &self.evidence(), farm, self.policy, &|_| 0)
+    }
+}
+
+fn forward(backend: u32, why: Why) -> Decision {
+    Decision::Forward { backend: BackendId(backend), why }
+}
+
+#[track_caller]
+fn check(
+    kinds: &[PacketType],
+    states: &[(AdminState, Health)],
+    case: &Case<'_>,
+    expected: Decision,
+) {
+    for &kind in kinds {
+        assert_eq!(case.decide(kind, &farm(states)), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_pinned_packet_goes_to_its_pin() {
+    let case =
+        Case { lookup: pinned_to(BackendId(1)), alias: Some(0), connection: Some(0), ..case() };
+    check(&WITH_ID, &[UP, UP], &case, forward(1, Why::Pin));
+    // A full table and a failed attempt change nothing for a session that has its place.
+    let case = Case { room: false, avoid: &[BackendId(1)], ..case };
+    check(&WITH_ID, &[UP, UP], &case, forward(1, Why::Pin));
+}
+
+#[test]
+fn a_draining_backend_serves_its_sessions_to_their_end() {
+    let case = Case { lookup: pinned_to(BackendId(1)), ..case() };
+    check(&WITH_ID, &[UP, DRAIN], &case, forward(1, Why::Pin));
+}
+
+#[test]
+fn a_pinned_packet_waits_for_a_backend_that_cannot_be_reached() {
+    let case = Case { lookup: pinned_to(BackendId(1)), alias: Some(0), ..case() };
+    for state in [DOWN, MAINT, DRAIN_DOWN] {
+        check(&WITH_ID, &[UP, state], &case, Decision::Answer(Fault::BackendDown));
+    }
+}
+
+#[test]
+fn the_session_of_a_removed_backend_starts_over() {
+    let case = Case { lookup: pinned_to(REMOVED), alias: Some(0), ..case() };
+    check(&WITH_ID, &[UP, UP], &case, Decision::Answer(Fault::BackendRemoved));
+}
+
+#[test]
+fn a_session_on_another_path_is_as_good_as_unknown() {
+    let known = Case { lookup: pinned_to(BackendId(1)), target: ELSEWHERE, ..case() };
+    let unknown = Case { lookup: Lookup::Unknown, ..known.clone() };
+    for policy in [UnknownSession::Restart, UnknownSession::Wait] {
+        let policy = Policy { unknown: policy, ..POLICY };
+        let (known, unknown) =
+            (Case { policy, ..known.clone() }, Case { policy, ..unknown.clone() });
+        for kind in IN_SESSION {
+            let farm = farm(&[UP, UP]);
+            assert_eq!(known.decide(kind, &farm), unknown.decide(kind, &farm), "{kind:?}");
+        }
+    }
+    // Not even an alias lets it through, whatever state the backend is in.
+    for state in [UP, DOWN, MAINT] {
+        let case = Case { alias: Some(1), ..known.clone() };
+        check(&IN_SESSION, &[UP, state], &case, Decision::Answer(Fault::UnknownSession));
+    }
+}
+
+#[test]
+fn a_ping_on_another_path_is_routed_without_its_session() {
+    let case = Case { lookup: pinned_to(BackendId(1)), target: ELSEWHERE, ..case() };
+    check(&[PacketType::Ping], &[UP, UP], &case, forward(0, Why::Placement));
+    let case = Case { alias: Some(0), ..case };
+    check(&[PacketType::Ping], &[UP, UP], &case, forward(0, Why::Alias));
+}
+
+#[test]
+fn an_unknown_session_goes_where_its_alias_says() {
+    for lookup in [Lookup::Unknown, Lookup::StoreDown] {
+        let case = Case { lookup, alias: Some(1), connection: Some(0), ..case() };
+        check(&WITH_ID, &[UP, UP], &case, forward(1, Why::Alias));
+        check(&WITH_ID, &[UP, DRAIN], &case, forward(1, Why::Alias));
+        check(&WITH_ID, &[UP, DOWN], &case, Decision::Answer(Fault::BackendDown));
+        check(&WITH_ID, &[UP, MAINT], &case, Decision::Answer(Fault::BackendDown));
+    }
+}
+
+#[test]
+fn an_unknown_session_without_alias_is_answered_as_the_operator_chose() {
+    // The connection is no evidence for a session: several jobs share one.
+    let case = Case { lookup: Lookup::Unknown, connection: Some(1), ..case() };
+    check(&IN_SESSION, &[UP, UP], &case, Decision::Answer(Fault::UnknownSession));
+    let policy = Policy { unknown: UnknownSession::Wait, ..POLICY };
+    let case = Case { policy, ..case };
+    check(&IN_SESSION, &[UP, UP], &case, Decision::Answer(Fault::SessionNotHere));
+}
+
+#[test]
+fn a_store_that_is_down_is_never_read_as_unknown() {
+    for unknown in [UnknownSession::Restart, UnknownSession::Wait] {
+        let policy = Policy { unknown, ..POLICY };
+        let case = Case { lookup: Lookup::StoreDown, policy, connection: Some(1), ..case() };
+        for states in [[UP, UP], [UP, DOWN], [DOWN, DOWN]] {
+            check(&IN_SESSION, &states, &case, Decision::Answer(Fault::StoreDown));
+        }
+    }
+}
+
+#[test]
+fn a_create_prefers_its_alias_then_its_connection() {
+    let create = [PacketType::CreateSession];
+    let states = [UP, UP, UP];
+    let both = Case { alias: Some(2), connection: Some(1), ..case() };
+    check(&create, &states, &both, forward(2, Why::Alias));
+    check(&create, &states, &Case { alias: None, ..both.clone() }, forward(1, Why::Connection));
+    let neither = Case { alias: None, connection: None, ..both };
+    check(&create, &states, &neither, forward(0, Why::Placement));
+}
+
+#[test]
+fn a_create_does_not_insist() {
+    let create = [PacketType::CreateSession];
+    for state in [DOWN, DRAIN, MAINT] {
+        let case = Case { alias: Some(2), connection: Some(1), ..case() };
+        check(&create, &[UP, UP, state], &case, forward(1, Why::Connection));
+        check(&create, &[UP, state, state], &case, forward(0, Why::Placement));
+    }
+    let removed = Case { alias: Some(REMOVED.0), connection: Some(REMOVED.0), ..case() };
+    check(&create, &[UP], &removed, forward(0, Why::Placement));
+}
+
+#[test]
+fn a_create_avoids_backends_that_it_failed_to_reach() {
+    let create = [PacketType::CreateSession];
+    let avoid = [BackendId(0), BackendId(2)];
+    let case = Case { alias: Some(2), connection: Some(0), avoid: &avoid, ..case() };
+    check(&create, &[UP, UP, UP], &case, forward(1, Why::Placement));
+    check(&create, &[UP, DRAIN, UP], &case, Decision::Answer(Fault::NoBackend));
+}
+
+#[test]
+fn a_create_needs_room_in_the_table() {
+    let case = Case { room: false, alias: Some(0), ..case() };
+    check(&[PacketType::CreateSession], &[UP], &case, Decision::Answer(Fault::TableFull));
+    check(&[PacketType::Ping], &[UP], &case, forward(0, Why::Alias));
+}
+
+#[test]
+fn no_session_is_placed_on_a_backend_that_may_get_none() {
+    let create = [PacketType::CreateSession];
+    check(&create, &[DOWN, DRAIN, MAINT], &case(), Decision::Answer(Fault::NoBackend));
+    check(&create, &[], &case(), Decision::Answer(Fault::NoBackend));
+    for turn in 0..8 {
+        let case = Case { turn, ..case() };
+        check(&create, &[DOWN, DRAIN, MAINT, UP], &case, forward(3, Why::Placement));
+    }
+}
+
+#[test]
+fn a_ping_takes_pin_alias_connection_placement_in_this_order() {
+    let ping = [PacketType::Ping];
+    let states = [UP, UP, UP, UP];
+    let all =
+        Case { lookup: pinned_to(BackendId(3)), alias: Some(2), connection: Some(1), ..case() };
+    check(&ping, &states, &all, forward(3, Why::Pin));
+    for lookup in [Lookup::NotAsked, Lookup::Unknown, Lookup::StoreDown] {
+        let all = Case { lookup, ..all.clone() };
+        check(&ping, &states, &all, forward(2, Why::Alias));
+        check(&ping, &states, &Case { alias: None, ..all.clone() }, forward(1, Why::Connection));
+        let none = Case { alias: None, connection: None, ..all };
+        check(&ping, &states, &none, forward(0, Why::Placement));
+    }
+}
+
+#[test]
+fn a_ping_stays_on_a_draining_backend_and_is_placed_there_last() {
+    let ping = [PacketType::Ping];
+    let connected = Case { connection: Some(1), ..case() };
+    check(&ping, &[UP, DRAIN], &connected, forward(1, Why::Connection));
+    for turn in 0..4 {
+        let case = Case { turn, ..case() };
+        check(&ping, &[UP, DRAIN], &case, forward(0, Why::Placement));
+        check(&ping, &[DOWN, DRAIN], &case, forward(1, Why::Placement));
+    }
+    check(&ping, &[DOWN, MAINT], &case(), Decision::Answer(Fault::NoBackend));
+}
+
+#[test]
+fn a_plain_request_takes_owner_alias_connection_placement_in_this_order() {
+    #[track_caller]
+    fn check(
+        owner: Option<u32>,
+        states: &[(AdminState, Health)],
+        case: &Case<'_>,
+        expected: Decision,
+    ) {
+        let owner = owner.map(BackendId);
+        let evidence = case.evidence();
+        let decision = decide_plain(owner, &evidence, &farm(states), Placement::RoundRobin, &|_| 0);
+        assert_eq!(decision, expected);
+    }
+    let states = [UP, UP, UP, DRAIN];
+    let all = Case { alias: Some(2), connection: Some(1), ..case() };
+    check(Some(3), &states, &all, forward(3, Why::Pin));
+    check(None, &states, &all, forward(2, Why::Alias));
+    check(None, &states, &Case { alias: None, ..all.clone() }, forward(1, Why::Connection));
+    check(None, &states, &case(), forward(0, Why::Placement));
+    check(None, &[DOWN, DRAIN], &case(), forward(1, Why::Placement));
+    // A reply lies on one backend only.
+    check(Some(3), &[UP, UP, UP, DOWN], &all, Decision::Answer(Fault::BackendDown));
+    check(Some(REMOVED.0), &states, &all, Decision::Answer(Fault::BackendRemoved));
+    check(None, &[UP, UP, MAINT], &all, Decision::Answer(Fault::BackendDown));
+    check(None, &[MAINT, DOWN], &case(), Decision::Answer(Fault::NoBackend));
+}
+
+#[test]
+fn every_reason_has_a_label_of_its_own() {
+    let labels = [Why::Pin, Why::Alias, Why::Connection, Why::Placement].map(Why::label);
+    for (index, label) in labels.iter().enumerate() {
+        assert!(!labels[..index].contains(label), "{label}");
+    }
+}

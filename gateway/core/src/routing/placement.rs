@@ -70,37 +70,39 @@ fn least_sessions<'f>(
     best.map(|(backend, ..)| backend.id)
 }
 
-/// Turn `n` takes slot `n * stride` of the slots that the weights span. The stride is coprime to
-/// their number, so a round visits each slot once, and near the golden section, so a heavy
-/// backend's turns are not in one row.
+/// Turn `n` takes slot `n * stride` of the slots that the weights span, after their common factor
+/// is taken out. The stride is coprime to their number, so a round visits each slot once, and near
+/// the golden section, so a heavy backend's turns are not in one row.
 fn round_robin<'f>(
     candidates: impl Iterator<Item = &'f Backend> + Clone,
     turn: u64,
 ) -> Option<BackendId> {
-    let slots: u64 = candidates.clone().map(|backend| u64::from(backend.weight)).sum();
+    let factor = candidates.clone().fold(0, |sum, b| common_factor(sum, u64::from(b.weight)));
+    let slots_of = |backend: &Backend| u64::from(backend.weight).checked_div(factor).unwrap_or(0);
+    let slots: u64 = candidates.clone().map(slots_of).sum();
     let mut slot = u128::from(turn) * u128::from(stride(slots));
     slot = slot.checked_rem(u128::from(slots))?;
     for backend in candidates {
-        let weight = u128::from(backend.weight);
-        if slot < weight {
+        let width = u128::from(slots_of(backend));
+        if slot < width {
             return Some(backend.id);
         }
-        slot -= weight;
+        slot -= width;
     }
     None
 }
 
 fn stride(slots: u64) -> u64 {
     let golden = (u128::from(slots) * 618 / 1000) as u64;
-    (golden.max(1)..slots.max(2)).find(|&stride| coprime(stride, slots)).unwrap_or(1)
+    (golden.max(1)..slots.max(2)).find(|&stride| common_factor(stride, slots) == 1).unwrap_or(1)
 }
 
-fn coprime(a: u64, b: u64) -> bool {
-    let (mut a, mut b) = (a, b);
+/// The greatest one; that of 0 and `b` is `b`.
+fn common_factor(mut a: u64, mut b: u64) -> u64 {
     while b != 0 {
         (a, b) = (b, a % b);
     }
-    a == 1
+    a
 }
 
 /// Weighted rendezvous hashing among the backends under the bound: nobody holds more than 1.25
@@ -137,3 +139,7 @@ fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
+
+#[cfg(test)]
+#[path = "placement_tests.rs"]
+mod tests;

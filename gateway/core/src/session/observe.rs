@@ -90,7 +90,8 @@ pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
             _ => Effects::Refuse(Fault::BackendAnswer),
         },
         RequestPacket::Fragment { range, .. } if is_position(ack) => {
-            let next_offset = ack.next_offset.unwrap_or(0);
+            // Some lab servers answer words in place of a number. They have stored the bytes.
+            let next_offset = ack.next_offset.unwrap_or(range.end());
             let progress = Progress { next_offset, total: range.total(), seen: now };
             if pinned { Effects::Progress(progress) } else { Effects::Adopt(progress) }
         }

@@ -1,0 +1,194 @@
+//! What an answer looks like after the edits.
+
+use super::*;
+use crate::protocol::{ContentRange, SessionId, read_ack};
+
+const CREATE: RequestPacket<'static> = RequestPacket::CreateSession;
+
+fn close() -> RequestPacket<'static> {
+    RequestPacket::CloseSession { session: SessionId::parse("{x}").unwrap() }
+}
+
+fn fragment() -> RequestPacket<'static> {
+    let session = SessionId::parse("{x}").unwrap();
+    RequestPacket::Fragment { session, range: ContentRange::parse("bytes 0-4/10").unwrap() }
+}
+
+fn head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
+    let mut answer = http::Response::builder().status(status);
+    for (name, value) in fields {
+        answer = answer.header(*name, *value);
+    }
+    answer.body(()).expect("legal head").into_parts().0
+}
+
+fn announce() -> Announce {
+    Announce {
+        host_id: HeaderValue::from_static("up01.example.net"),
+        fallback_timeout: HeaderValue::from_static("900"),
+    }
+}
+
+fn rewrite(packet: &RequestPacket<'_>, head: &mut response::Parts, identity: Identity<'_>) {
+    let edits = edits(packet, &read_ack(head), head, identity);
+    for edit in edits {
+        match edit {
+            Edit::Remove(field) => {
+                head.headers.remove(&field.name);
+            }
+            Edit::Set(field, value) => {
+                head.headers.insert(&field.name, value);
+            }
+        }
+    }
+}
+
+fn sorted(head: &response::Parts) -> Vec<(String, String)> {
+    let fields = head.headers.iter();
+    let mut fields: Vec<_> = fields
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
+        .collect();
+    fields.sort();
+    fields
+}
+
+/// The answer is the expected one after one rewriting, and after two.
+#[track_caller]
+fn check(
+    packet: &RequestPacket<'_>,
+    identity: Identity<'_>,
+    status: u16,
+    answer: &[(&str, &str)],
+    expected: &[(&str, &str)],
+) {
+    let (mut head, expected) = (self::head(status, answer), sorted(&self::head(status, expected)));
+    for times in ["once", "twice"] {
+        rewrite(packet, &mut head, identity);
+        assert_eq!(sorted(&head), expected, "rewritten {times}");
+    }
+    assert_eq!(head.status, status, "the backend's status stays");
+}
+
+const NOBODY: Identity<'static> = Identity { public_id: None, announce: None };
+const ACK: (&str, &str) = ("BITS-Packet-Type", "Ack");
+const ID: (&str, &str) = ("BITS-Session-Id", "{backend}");
+const PROTOCOL: (&str, &str) = ("BITS-Protocol", UPLOAD_PROTOCOL);
+const ENCODING: (&str, &str) = ("Accept-Encoding", "identity");
+const OURS: [(&str, &str); 2] =
+    [("BITS-Host-Id", "up01.example.net"), ("BITS-Host-Id-Fallback-Timeout", "900")];
+
+#[test]
+fn a_create_ack_gets_what_it_must_have_and_the_backend_left_out() {
+    let complete = [ACK, ID, PROTOCOL, ENCODING];
+    for status in [200, 201] {
+        check(&CREATE, NOBODY, status, &complete, &complete);
+        check(&CREATE, NOBODY, status, &[ACK, ID], &complete);
+        check(&CREATE, NOBODY, status, &[ID], &complete);
+    }
+}
+
+#[test]
+fn what_the_backend_wrote_in_a_create_ack_stays() {
+    let vendor = [
+        ("bits-packet-type", "ACK"),
+        ID,
+        ("BITS-Protocol", "{7DF0354D-249B-430F-820D-3D2A9BEF4931}"),
+        ("Accept-encoding", "gzip"),
+        ("X-Resource-Id", "abc"),
+        ("Pragma", "no-cache"),
+    ];
+    check(&CREATE, NOBODY, 201, &vendor, &vendor);
+}
+
+#[test]
+fn the_host_id_pair_of_the_gateway_takes_the_place_of_the_backends() {
+    let announce = announce();
+    let ours = Identity { announce: Some(&announce), ..NOBODY };
+    let complete = [ACK, ID, PROTOCOL, ENCODING];
+    let announced = [&complete[..], &OURS].concat();
+    let theirs = [("BITS-Host-Id", "IIS7"), ("BITS-Host-Id-Fallback-Timeout", "86400")];
+    for pair in [&[][..], &theirs[..1], &theirs[1..], &theirs] {
+        let answer = [&complete, pair].concat();
+        check(&CREATE, ours, 200, &answer, &announced);
+        check(&CREATE, NOBODY, 200, &answer, &complete);
+    }
+}
+
+#[test]
+fn a_host_id_is_told_on_success_of_a_create_only() {
+    let announce = announce();
+    let id = HeaderValue::from_static("{x}");
+    let identity = Identity { announce: Some(&announce), public_id: Some(&id) };
+    let theirs = [("BITS-Host-Id", "IIS7"), ("BITS-Host-Id-Fallback-Timeout", "86400")];
+    for status in [302, 400, 401, 403, 404, 409, 500, 503] {
+        let answer = [&[ACK][..], &theirs].concat();
+        check(&CREATE, identity, status, &answer, &[ACK]);
+        check(&CREATE, identity, status, &theirs, &[]);
+    }
+    // A page of another program, and Acks of other packets.
+    check(&CREATE, identity, 200, &theirs, &[]);
+    check(&fragment(), identity, 200, &[ACK, theirs[0], theirs[1]], &[ACK]);
+    check(&close(), identity, 200, &[ACK, theirs[0]], &[ACK]);
+}
+
+#[test]
+fn the_public_id_stands_where_the_backends_stood() {
+    let id = HeaderValue::from_static("{public}");
+    let minted = Identity { public_id: Some(&id), ..NOBODY };
+    let public = ("BITS-Session-Id", "{public}");
+    check(&CREATE, minted, 200, &[ACK, ID], &[ACK, public, PROTOCOL, ENCODING]);
+    check(&fragment(), minted, 200, &[ACK, ID], &[ACK, public]);
+    // IIS names no session outside the Create Ack, and that stays so.
+    check(&fragment(), minted, 200, &[ACK], &[ACK]);
+    check(&close(), minted, 400, &[ACK, ID], &[ACK, public]);
+    check(&CREATE, minted, 500, &[ACK], &[ACK]);
+}
+
+#[test]
+fn a_misspelt_offset_is_said_again_in_the_right_spelling() {
+    let wrong = ("BITS-Recieved-Content-Range", "7");
+    let right = ("BITS-Received-Content-Range", "7");
+    check(&fragment(), NOBODY, 416, &[ACK, wrong], &[ACK, wrong, right]);
+    let other = ("BITS-Received-Content-Range", "9");
+    check(&fragment(), NOBODY, 416, &[ACK, wrong, other], &[ACK, wrong, other]);
+    check(&fragment(), NOBODY, 416, &[ACK], &[ACK]);
+}
+
+#[test]
+fn the_ack_header_is_added_to_successes_of_the_protocol_only() {
+    let offset = ("BITS-Received-Content-Range", "5");
+    check(&fragment(), NOBODY, 200, &[offset], &[offset, ACK]);
+    check(&fragment(), NOBODY, 416, &[offset], &[offset]);
+    let error = [("BITS-Error-Code", "0x1"), ("BITS-Error-Context", "0x7")];
+    check(&fragment(), NOBODY, 500, &error, &error);
+    for status in [200, 401, 404, 500] {
+        let page = [("Content-Type", "text/html"), ("WWW-Authenticate", "NTLM")];
+        for packet in [&CREATE, &fragment(), &close()] {
+            check(packet, NOBODY, status, &page, &page);
+        }
+    }
+}
+
+#[test]
+fn the_body_of_an_ack_ends_where_it_says() {
+    #[track_caller]
+    fn check(packet: &RequestPacket<'_>, status: u16, fields: &[(&str, &str)], expected: AckBody) {
+        let head = head(status, fields);
+        assert_eq!(ack_body(packet, &read_ack(&head), &head), expected, "{status} {fields:?}");
+    }
+    let (length, chunked) = (("Content-Length", "0"), ("Transfer-Encoding", "chunked"));
+    for packet in [&CREATE, &fragment(), &close()] {
+        check(packet, 200, &[ACK, ID, length], AckBody::Keep);
+        check(packet, 500, &[ACK, length], AckBody::Keep);
+        check(packet, 200, &[ACK], AckBody::Drop);
+        check(packet, 500, &[("BITS-Error-Code", "0x1")], AckBody::Drop);
+        check(packet, 500, &[ACK, chunked], AckBody::Drop);
+        // Plain HTTP keeps its body, framed as it came.
+        check(packet, 404, &[chunked], AckBody::Keep);
+        check(packet, 401, &[("WWW-Authenticate", "NTLM")], AckBody::Keep);
+    }
+    check(&fragment(), 200, &[ACK, chunked], AckBody::Drop);
+    // A client of Zenfolio reads the answer to its Close.
+    check(&close(), 200, &[ACK, chunked], AckBody::UntilClose);
+    check(&close(), 200, &[ACK, ("Content-Length", "9")], AckBody::Keep);
+}

@@ -1,0 +1,147 @@
+//! What holds for every input: of the readers, of the head check, of decisions and edits.
+
+#[path = "properties/grammar.rs"]
+mod grammar;
+#[path = "properties/heads.rs"]
+mod heads;
+#[path = "properties/routing.rs"]
+mod routing;
+#[path = "properties/wire.rs"]
+mod wire;
+
+use gateway_core::protocol::head::{BodyFraming, HeadLimits, check_head, end_of_head, find_field};
+use gateway_core::protocol::{RequestPacket, packet, read_request};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+/// Small enough that the heads reach them.
+const LIMITS: HeadLimits = HeadLimits { head_bytes: 400, line_bytes: 40, fields: 6 };
+const WIDE: HeadLimits = HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 };
+
+/// `PROPTEST_CASES` asks for more. What fails is printed in its smallest form, to be kept as a line
+/// of a table test.
+fn cases(count: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.max(count), failure_persistence: None, ..config }
+}
+
+/// What httparse reads in a head: everything by which a server would act on it.
+struct Reading<'h> {
+    method: &'h str,
+    target: &'h str,
+    fields: Vec<(&'h str, &'h [u8])>,
+}
+
+fn read_with_httparse(head: &[u8]) -> Reading<'_> {
+    let mut fields = [httparse::EMPTY_HEADER; 128];
+    let mut request = httparse::Request::new(&mut fields);
+    let status = request.parse(head).expect("what the check accepts, httparse reads");
+    assert_eq!(status, httparse::Status::Complete(head.len()), "the head ends where it ends");
+    assert_eq!(request.version, Some(1));
+    Reading {
+        method: request.method.unwrap(),
+        target: request.path.unwrap(),
+        fields: request.headers.iter().map(|field| (field.name, field.value)).collect(),
+    }
+}
+
+impl Reading<'_> {
+    fn values(&self, name: &str) -> Vec<&[u8]> {
+        let fields = self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        fields.map(|(_, value)| *value).collect()
+    }
+
+    /// As a server frames a body that knows only RFC 9112, section 6.3.
+    fn framing(&self) -> BodyFraming {
+        match (&self.values("transfer-encoding")[..], &self.values("content-length")[..]) {
+            ([], []) => BodyFraming::Length(0),
+            ([], [length]) => {
+                BodyFraming::Length(std::str::from_utf8(length).unwrap().parse().unwrap())
+            }
+            ([coding], []) if coding.eq_ignore_ascii_case(b"chunked") => BodyFraming::Chunked,
+            other => panic!("two framings in one head: {other:?}"),
+        }
+    }
+}
+
+/// The fields as they stand between the line ends, without a parser.
+fn fields_by_hand(head: &[u8]) -> Vec<(&str, &[u8])> {
+    let mut lines =
+        head.split(|&b| b == b'\n').skip(1).map(|line| line.strip_suffix(b"\r").unwrap());
+    let mut fields = Vec::new();
+    while let Some(line) = lines.next().filter(|line| !line.is_empty()) {
+        let colon = line.iter().position(|&b| b == b':').unwrap();
+        fields.push((std::str::from_utf8(&line[..colon]).unwrap(), line[colon + 1..].trim_ascii()));
+    }
+    fields
+}
+
+proptest! {
+    #![proptest_config(cases(4000))]
+
+    #[test]
+    fn the_head_check_accepts_what_the_grammar_accepts(head in heads::head()) {
+        for limits in [LIMITS, WIDE] {
+            prop_assert_eq!(check_head(&head, &limits).ok(), grammar::judge(&head, &limits));
+        }
+    }
+
+    #[test]
+    fn what_the_head_check_accepts_others_read_alike(head in heads::head()) {
+        if let Ok(facts) = check_head(&head, &WIDE) {
+            prop_assert_eq!(end_of_head(&head, 0), Some(head.len()));
+            let reading = read_with_httparse(&head);
+            prop_assert_eq!(&reading.fields, &fields_by_hand(&head));
+            prop_assert_eq!(reading.framing(), facts.body);
+            prop_assert_eq!(reading.values("host").len(), 1);
+            prop_assert_eq!(!reading.values("expect").is_empty(), facts.expects_continue);
+            let mut request = http::Request::builder().method(reading.method).uri(reading.target);
+            for (name, value) in &reading.fields {
+                request = request.header(*name, *value);
+            }
+            let parts = request.body(()).expect("and the http types hold it").into_parts().0;
+            let packet = read_request(&parts, false);
+            if let Ok(RequestPacket::Fragment { range, .. }) = &packet {
+                prop_assert_eq!(facts.body, BodyFraming::Length(range.len()));
+            } else if packet.is_ok() {
+                prop_assert_eq!(facts.body, BodyFraming::Length(0));
+            }
+            let session = find_field(&head, "bits-session-id").filter(|id| !id.is_empty());
+            if let Some(id) = packet::session_of(&parts.headers) {
+                prop_assert_eq!(session, Some(id.as_str()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_is_found_in_whatever_pieces_it_comes(
+        head in heads::head(),
+        cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+    ) {
+        let whole = end_of_head(&head, 0);
+        let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(head.len() + 1)).collect();
+        ends.push(head.len());
+        ends.sort_unstable();
+        let mut searched = 0;
+        let mut found = None;
+        for end in ends {
+            found = found.or_else(|| end_of_head(&head[..end], searched));
+            searched = end;
+        }
+        prop_assert_eq!(found, whole);
+    }
+}
+
+/// Without this, heads that are all refused for one silly reason would prove nothing.
+#[test]
+fn the_heads_of_the_properties_are_of_both_kinds() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = heads::head();
+    let mut accepted = 0;
+    for _ in 0..2000 {
+        let head = strategy.new_tree(&mut runner).expect("a head").current();
+        accepted += usize::from(check_head(&head, &WIDE).is_ok());
+    }
+    assert!((300..1700).contains(&accepted), "{accepted} of 2000 accepted");
+}

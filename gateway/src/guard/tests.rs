@@ -1,0 +1,181 @@
+//! The guard over an in-memory pipe.
+
+use std::sync::Mutex;
+
+use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::*;
+
+#[derive(Default)]
+struct Events(Mutex<Vec<String>>);
+
+impl ConnectionEvents for Events {
+    fn opened(&self, _: usize) {
+        self.0.lock().unwrap().push("opened".into());
+    }
+    fn closed(&self, _: usize) {
+        self.0.lock().unwrap().push("closed".into());
+    }
+    fn refused(&self, _: &Conn, refusal: &Refusal) {
+        self.0.lock().unwrap().push(format!("refused {}", label(refusal.error)));
+    }
+    fn turned_away(&self, _: usize) {}
+}
+
+const LIMITS: GuardLimits = GuardLimits {
+    head: HeadLimits { head_bytes: 1024, line_bytes: 256, fields: 20 },
+    head_timeout: Duration::from_secs(15),
+    drain_bytes: 1024,
+    method_override: false,
+};
+
+struct Rig {
+    client: DuplexStream,
+    guard: GuardStream,
+    events: Arc<Events>,
+}
+
+fn rig() -> Rig {
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    let events = Arc::new(Events::default());
+    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let conn = Arc::new(Conn::new(0, None, events.clone(), permit));
+    Rig { client, guard: GuardStream::new(Box::new(server), conn, LIMITS), events }
+}
+
+impl Rig {
+    /// What one read of at most `room` bytes gives now; `None` if it would wait.
+    fn read_now(&mut self, room: usize) -> Option<String> {
+        let mut buffer = vec![0; room];
+        let count = self.guard.read(&mut buffer).now_or_never()?.expect("no error");
+        Some(String::from_utf8(buffer[..count].to_vec()).unwrap())
+    }
+
+    /// What the client has received now.
+    fn received(&mut self) -> String {
+        let mut buffer = vec![0; 4096];
+        let read = self.client.read(&mut buffer).now_or_never();
+        let count = read.map_or(0, |count| count.unwrap());
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    }
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: up\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: up\r\nContent-Length: 5\r\n\r\n";
+
+#[tokio::test]
+async fn a_head_passes_only_when_it_is_whole() {
+    let mut rig = rig();
+    let (start, rest) = GET.split_at(20);
+    rig.client.write_all(start.as_bytes()).await.unwrap();
+    assert_eq!(rig.read_now(4096), None);
+    rig.client.write_all(rest.as_bytes()).await.unwrap();
+    assert_eq!(rig.read_now(4096).as_deref(), Some(GET));
+}
+
+#[tokio::test]
+async fn bytes_behind_a_message_wait_until_it_is_answered() {
+    let mut rig = rig();
+    rig.client.write_all(format!("{POST}hello{GET}").as_bytes()).await.unwrap();
+    assert_eq!(rig.read_now(4096), Some(format!("{POST}hello")));
+    assert_eq!(rig.read_now(1), None, "the next request is not shown while this one is served");
+    rig.guard.conn().request_done();
+    assert_eq!(rig.read_now(4096).as_deref(), Some(GET));
+}
+
+#[tokio::test]
+async fn a_body_is_counted_to_the_byte_however_it_arrives() {
+    let mut rig = rig();
+    rig.client.write_all(format!("{POST}he").as_bytes()).await.unwrap();
+    assert_eq!(rig.read_now(4096), Some(format!("{POST}he")));
+    rig.client.write_all(format!("llo{GET}").as_bytes()).await.unwrap();
+    assert_eq!(rig.read_now(2).as_deref(), Some("ll"));
+    assert_eq!(rig.read_now(4096).as_deref(), Some("o"));
+    rig.guard.conn().request_done();
+    assert_eq!(rig.read_now(4096).as_deref(), Some(GET));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_seen_while_its_request_is_served() {
+    let mut rig = rig();
+    rig.client.write_all(GET.as_bytes()).await.unwrap();
+    assert!(rig.read_now(4096).is_some());
+    assert_eq!(rig.read_now(1), None);
+    rig.client.shutdown().await.unwrap();
+    assert_eq!(rig.read_now(1).as_deref(), Some(""));
+}
+
+#[tokio::test]
+async fn a_refused_head_is_answered_and_never_shown() {
+    let mut rig = rig();
+    rig.client.write_all(b"BITS_POST / HTTP/1.1\r\nHost: a b\r\n\r\nbody").await.unwrap();
+    assert_eq!(rig.read_now(4096).as_deref(), Some(""));
+    let answer = rig.received();
+    assert!(
+        answer.starts_with("HTTP/1.1 400 Bad Request\r\nBITS-Packet-Type: Ack\r\n"),
+        "{answer}"
+    );
+    assert_eq!(*rig.events.0.lock().unwrap(), ["opened", "refused bad_request"]);
+}
+
+#[tokio::test]
+async fn an_endless_head_is_refused_at_the_limit() {
+    let mut rig = rig();
+    let endless = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(4096));
+    rig.client.write_all(endless.as_bytes()).await.unwrap();
+    assert_eq!(rig.read_now(4096).as_deref(), Some(""));
+    assert!(rig.received().starts_with("HTTP/1.1 431 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_dribbles_ends_at_its_deadline() {
+    let mut rig = rig();
+    rig.client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(rig.read_now(4096), None);
+    tokio::time::advance(Duration::from_secs(14)).await;
+    rig.client.write_all(b"H").await.unwrap();
+    assert_eq!(rig.read_now(4096), None, "a byte does not renew the deadline, nor end it early");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(rig.read_now(4096).as_deref(), Some(""));
+    assert_eq!(rig.received(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_has_no_head_deadline() {
+    let mut rig = rig();
+    assert_eq!(rig.read_now(4096), None);
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert_eq!(rig.read_now(4096), None);
+}
+
+#[tokio::test]
+async fn a_killed_request_ends_its_connection_and_no_later_one() {
+    let mut rig = rig();
+    rig.client.write_all(GET.as_bytes()).await.unwrap();
+    assert!(rig.read_now(4096).is_some());
+    let conn = Arc::clone(rig.guard.conn());
+    let first = conn.current_request();
+    conn.request_done();
+    conn.kill(first);
+    rig.client.write_all(GET.as_bytes()).await.unwrap();
+    assert!(rig.read_now(4096).is_some(), "the killed request was over already");
+    conn.kill(conn.current_request());
+    let error = rig.guard.read(&mut [0; 1]).now_or_never().expect("ready").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn unread_bytes_are_drained_before_the_connection_closes() {
+    let mut rig = rig();
+    rig.client.write_all(format!("{POST}he").as_bytes()).await.unwrap();
+    assert!(rig.read_now(4096).is_some());
+    drop(rig.guard);
+    // The half towards the client closes at once; what it still sends finds a reader.
+    assert_eq!(rig.client.read(&mut [0; 16]).await.unwrap(), 0);
+    rig.client.write_all(b"llo").await.unwrap();
+    rig.client.shutdown().await.unwrap();
+    while rig.events.0.lock().unwrap().last().map(String::as_str) != Some("closed") {
+        tokio::task::yield_now().await;
+    }
+}
