@@ -1,0 +1,213 @@
+//! A `bits-gateway` process.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::{Mutex, MutexGuard};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::config::{BackendEntry, Config};
+use super::http;
+use super::metrics::{self, Sample};
+use super::process::{Process, read};
+use crate::client::Answer;
+use crate::ports::Port;
+use crate::{binaries, wait};
+
+/// The program under test. Its ports survive restarts.
+pub struct Gateway {
+    directory: PathBuf,
+    environment: Vec<(String, String)>,
+    backends: Vec<BackendEntry>,
+    state: Mutex<State>,
+}
+
+struct State {
+    config: Config,
+    ports: BTreeMap<String, Port>,
+    /// As the ready file says.
+    listeners: BTreeMap<String, SocketAddr>,
+    process: Option<Process>,
+}
+
+impl Gateway {
+    pub fn start_new(
+        config: Config,
+        backends: Vec<BackendEntry>,
+        environment: Vec<(String, String)>,
+        directory: &Path,
+    ) -> Self {
+        let (ports, listeners) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { config, ports, listeners, process: None };
+        let gateway = Self {
+            directory: directory.to_path_buf(),
+            environment,
+            backends,
+            state: Mutex::new(state),
+        };
+        gateway.start();
+        gateway
+    }
+
+    /// Writes the configuration, starts the process and waits until every listener accepts.
+    #[track_caller]
+    pub fn start(&self) {
+        let ready = self.directory.join("gateway.ready");
+        let mut state = self.state();
+        assert!(state.process.is_none(), "the gateway runs already");
+        // A leftover of the run before would count as ready.
+        if let Err(error) = std::fs::remove_file(&ready) {
+            assert!(!ready.exists(), "cannot remove {}: {error}", ready.display());
+        }
+        self.write_config(&mut state);
+        let mut command = Command::new(binaries::gateway());
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(self.config_file())
+            .arg("--ready-file")
+            .arg(&ready)
+            .envs(self.environment.iter().cloned());
+        let process = state.process.insert(Process::start(command, "gateway", &self.directory));
+        let text = wait::some("the gateway is ready", || {
+            process.expect_running();
+            std::fs::read_to_string(&ready).ok()
+        });
+        let parsed: Value = serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("ready file: {error} in {text:?}"));
+        let listeners = parsed["listeners"].as_object();
+        let listeners = listeners.unwrap_or_else(|| panic!("no listeners in {text:?}"));
+        state.listeners = listeners
+            .iter()
+            .map(|(name, address)| {
+                let address = address.as_str().and_then(|address| address.parse().ok());
+                let address = address.unwrap_or_else(|| panic!("listener {name} in {text:?}"));
+                (name.clone(), address)
+            })
+            .collect();
+    }
+
+    /// SIGKILL: what a crash does.
+    pub fn kill(&self) {
+        // Dropping it kills it and waits for its end.
+        self.state().process.take();
+    }
+
+    /// SIGTERM, and waits for the end of the drain.
+    #[track_caller]
+    pub fn terminate(&self) -> ExitStatus {
+        let process = self.state().process.take();
+        let mut process = process.expect("the gateway runs");
+        process.signal(Signal::TERM);
+        process.wait()
+    }
+
+    /// SIGKILL and start.
+    #[track_caller]
+    pub fn restart(&self) {
+        self.kill();
+        self.start();
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &mut self.state().process {
+            process.signal(signal);
+        }
+    }
+
+    /// The exit status once it has ended by itself or after [`signal`](Self::signal).
+    #[track_caller]
+    pub fn wait_ended(&self) -> ExitStatus {
+        let process = self.state().process.take();
+        process.expect("the gateway runs").wait()
+    }
+
+    /// Changes the settings for the next start or reload; nothing is signalled.
+    #[track_caller]
+    pub fn configure(&self, change: impl FnOnce(&mut super::Settings)) {
+        let mut state = self.state();
+        change(state.config.settings());
+        self.write_config(&mut state);
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.join("gateway.toml")
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.state().process.as_mut().is_some_and(Process::is_running)
+    }
+
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.state().process.as_ref().expect("the gateway runs").pid()
+    }
+
+    /// Resident memory.
+    #[track_caller]
+    pub fn rss_bytes(&self) -> u64 {
+        let state = self.state();
+        let process = state.process.as_ref().expect("the gateway runs");
+        process.rss_bytes().expect("a running process has a statm")
+    }
+
+    /// Of `[listeners.NAME]`, or of `ops`.
+    #[track_caller]
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let listeners = &self.state().listeners;
+        *listeners.get(name).unwrap_or_else(|| panic!("no listener {name} in {listeners:?}"))
+    }
+
+    /// The listener `public`.
+    #[track_caller]
+    pub fn address(&self) -> SocketAddr {
+        self.listener("public")
+    }
+
+    #[track_caller]
+    pub fn ops(&self, target: &str) -> Answer {
+        http::request(self.listener("ops"), "GET", target, "")
+    }
+
+    #[track_caller]
+    pub fn metrics(&self) -> Vec<Sample> {
+        let answer = self.ops("/metrics");
+        assert_eq!(answer.status, 200, "{}", answer.body_text());
+        metrics::parse(&answer.body_text())
+    }
+
+    /// Lines of standard output, over all runs: one per request, one per ended upload.
+    pub fn access_log(&self) -> Vec<Value> {
+        let text = read(&self.directory.join("gateway.out"));
+        // The last line may be half written.
+        let whole = &text[..text.rfind('\n').map_or(0, |at| at + 1)];
+        whole
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("access log: {error} in {line:?}"))
+            })
+            .collect()
+    }
+
+    /// Standard error, over all runs.
+    pub fn log(&self) -> String {
+        read(&self.directory.join("gateway.err"))
+    }
+
+    fn write_config(&self, state: &mut State) {
+        let directory = self.directory.display().to_string();
+        let text = state.config.render(&self.backends, &mut state.ports, &directory);
+        let path = self.config_file();
+        std::fs::write(&path, text)
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A start that failed must not hide behind a poisoned lock.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
