@@ -2,9 +2,15 @@
 //!
 //! The library exists so that the parts can be tested; its interface is the binary's.
 
+pub mod access_log;
+pub mod build_info;
 pub mod clock;
 pub mod config;
 pub mod farm;
 pub mod guard;
+pub mod log_writer;
+pub mod metrics;
+pub mod ops;
 pub mod proxy;
 pub mod sessions;
+pub mod telemetry;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gateway_core::protocol::head::{HeadError, HeadLimits};
+use gateway_core::protocol::head::HeadLimits;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
@@ -45,6 +45,8 @@ pub trait ConnectionEvents: Send + Sync {
     fn opened(&self, listener: usize);
     fn closed(&self, listener: usize);
     fn refused(&self, conn: &Conn, refusal: &Refusal);
+    /// A head took too long.
+    fn timed_out(&self);
     /// The connection cap was reached.
     fn turned_away(&self, listener: usize);
 }
@@ -101,15 +103,6 @@ where
 fn peer(stream: &Stream) -> Option<std::net::SocketAddr> {
     let digest = stream.get_socket_digest()?;
     digest.peer_addr()?.as_inet().copied()
-}
-
-/// Metric label of a refused head.
-pub fn label(error: HeadError) -> &'static str {
-    match error {
-        HeadError::TooLong | HeadError::LineTooLong | HeadError::TooManyFields => "header_limit",
-        HeadError::Method => "method",
-        _ => "bad_request",
-    }
 }
 
 #[cfg(test)]

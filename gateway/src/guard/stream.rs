@@ -127,6 +127,7 @@ impl GuardStream {
                     let deadline =
                         self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
                     ready!(deadline.as_mut().poll(cx));
+                    self.conn.events.timed_out();
                     // A client this slow gets no answer: any would be fatal to an honest one,
                     // which will come again.
                     self.phase = Phase::Done;

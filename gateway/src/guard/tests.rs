@@ -18,7 +18,10 @@ impl ConnectionEvents for Events {
         self.0.lock().unwrap().push("closed".into());
     }
     fn refused(&self, _: &Conn, refusal: &Refusal) {
-        self.0.lock().unwrap().push(format!("refused {}", label(refusal.error)));
+        self.0.lock().unwrap().push(format!("refused: {}", refusal.error));
+    }
+    fn timed_out(&self) {
+        self.0.lock().unwrap().push("timed out".into());
     }
     fn turned_away(&self, _: usize) {}
 }
@@ -116,7 +119,10 @@ async fn a_refused_head_is_answered_and_never_shown() {
         answer.starts_with("HTTP/1.1 400 Bad Request\r\nBITS-Packet-Type: Ack\r\n"),
         "{answer}"
     );
-    assert_eq!(*rig.events.0.lock().unwrap(), ["opened", "refused bad_request"]);
+    assert_eq!(
+        *rig.events.0.lock().unwrap(),
+        ["opened", "refused: Host is missing, not a host, or not that of the target"]
+    );
 }
 
 #[tokio::test]
@@ -139,6 +145,7 @@ async fn a_head_that_dribbles_ends_at_its_deadline() {
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(rig.read_now(4096).as_deref(), Some(""));
     assert_eq!(rig.received(), "");
+    assert_eq!(*rig.events.0.lock().unwrap(), ["opened", "timed out"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,6 +64,10 @@ impl Gateway {
             ctx.in_flight = Some(entered.map_err(|_| Fault::Superseded)?);
         }
         let lookup = self.sessions.find(ctx.key.as_ref());
+        ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
+        if ctx.pin_found == Some(false) {
+            ctx.alias_found = Some(alias.is_some());
+        }
         self.decide(&packet, &lookup, ctx, alias)?;
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
         ctx.repeatable = is_repeatable(&packet) && small;

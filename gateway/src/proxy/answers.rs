@@ -1,7 +1,5 @@
 //! Learning from a backend's answer, and making it fit for the client.
 
-use std::time::Duration;
-
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{SessionId, SessionKey, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
@@ -10,17 +8,16 @@ use gateway_core::session::{Effects, Observed, Opened, Pin, Progress, observe};
 use http::{HeaderValue, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use uuid::Uuid;
 
 use crate::clock;
 use crate::config::SessionIdMode;
+use crate::metrics::ProtocolError;
 use crate::sessions::Pinned;
 
+use super::errors::REFUSED_ANSWER;
 use super::{Ctx, Gateway};
-
-/// Ends a request whose answer we have written ourselves; the backend's rest is not waited for.
-const ANSWERED: ErrorType = ErrorType::Custom("answered in the backend's place");
 
 /// A minted id is random: a second one that is taken too is no accident any more.
 const MINT_TRIES: usize = 3;
@@ -39,7 +36,7 @@ impl Gateway {
         };
         let ack = read_ack(response);
         ctx.backend_error = ack.error;
-        ctx.error_context = ack.error_context;
+        ctx.protocol_error = ProtocolError::of(&ack);
         let pinned = ctx.why == Some(Why::Pin);
         let observed = Observed { packet: &packet, ack: &ack, pinned, now: ctx.now };
         let outcome = match observe(&observed) {
@@ -56,7 +53,7 @@ impl Gateway {
                 if let Some(key) = &ctx.key
                     && let Some(ended) = self.sessions.unpin(key, reason).await
                 {
-                    self.note_ended(&ended);
+                    self.note_ended(&ended, Some((ctx, downstream.req_header().raw_path())));
                 }
                 Ok(())
             }
@@ -64,7 +61,7 @@ impl Gateway {
         };
         if let Err(fault) = outcome {
             ctx.fault = Some(fault);
-            return Err(Error::new(ANSWERED));
+            return Err(Error::new(REFUSED_ANSWER));
         }
         let announce = ctx.backend.and_then(|id| self.farm.view.backend(id));
         let identity = Identity {
@@ -157,7 +154,7 @@ impl Gateway {
                 downstream.set_keepalive(None);
                 clean_head(response);
                 downstream.write_response_header(Box::new(response.clone()), true).await?;
-                Err(Error::new(ANSWERED))
+                Err(Error::new(REFUSED_ANSWER))
             }
         }
     }
@@ -201,10 +198,4 @@ fn apply(edits: Vec<Edit>, response: &mut ResponseHeader) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Length of an answer's wait, for the metrics.
-pub(super) fn backend_time(ctx: &Ctx) -> Option<Duration> {
-    let sent = ctx.body_done.unwrap_or(ctx.started);
-    ctx.first_byte.map(|first| first.saturating_sub(sent))
 }

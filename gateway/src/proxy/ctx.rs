@@ -11,6 +11,7 @@ use gateway_core::session::{TargetHash, Timestamp};
 use http::HeaderValue;
 
 use crate::guard::Conn;
+use crate::metrics::{Gauged, ProtocolError};
 
 use super::flights::InFlight;
 
@@ -50,10 +51,15 @@ pub struct Ctx {
     pub fault: Option<Fault>,
     pub backend_status: Option<u16>,
     pub backend_error: Option<HResult>,
-    pub error_context: Option<HResult>,
     /// By the steady clock: first byte of the backend's answer.
     pub first_byte: Option<Duration>,
     /// By the steady clock: last byte of the request.
     pub body_done: Option<Duration>,
     pub bytes_in: u64,
+    pub pin_found: Option<bool>,
+    pub alias_found: Option<bool>,
+    pub protocol_error: Option<ProtocolError>,
+    /// Held for the in-flight gauges.
+    pub request: Option<Gauged>,
+    pub backend_request: Option<Gauged>,
 }

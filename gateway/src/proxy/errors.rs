@@ -3,6 +3,12 @@
 use gateway_core::fault::Fault;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::metrics::ConnectError;
+
+/// Ends a request whose answer from the backend does not go on; what the client hears instead is
+/// in the context or written already.
+pub const REFUSED_ANSWER: ErrorType = ErrorType::Custom("the backend's answer was refused");
+
 /// The fault to answer with, or `None` where there is nobody left to answer.
 ///
 /// `body_unfinished` tells whose fault a timeout towards the backend is: its timer also runs
@@ -21,15 +27,6 @@ pub fn fault(error: &Error, body_unfinished: bool) -> Option<Fault> {
         (ErrorSource::Upstream, _) => Some(Fault::BackendFailed),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Fault::Internal),
     }
-}
-
-/// Why a connection to a backend could not be made. A closed set of metric labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectError {
-    Timeout,
-    Refused,
-    Reset,
-    Other,
 }
 
 pub fn connect_error(error: &Error) -> ConnectError {

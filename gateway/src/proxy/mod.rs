@@ -10,6 +10,7 @@ mod answers;
 mod ctx;
 pub mod errors;
 mod flights;
+mod report;
 mod upstream;
 
 use std::sync::Arc;
@@ -18,7 +19,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use gateway_core::fault::Fault;
 use gateway_core::routing::{Failure, may_retry};
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::protocols::Digest;
@@ -33,12 +36,14 @@ use crate::sessions::Sessions;
 
 pub use ctx::Ctx;
 use flights::Flights;
+pub use report::Reporter;
 
 /// Everything a request may need.
 pub struct Gateway {
     pub(crate) farm: Farm,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) config: Config,
+    reporter: Reporter,
     flights: Arc<Flights>,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
@@ -47,11 +52,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new(config: Config, farm: Farm, sessions: Arc<Sessions>) -> Self {
+    pub fn new(config: Config, farm: Farm, sessions: Arc<Sessions>, reporter: Reporter) -> Self {
         let flights = Arc::new(Flights::default());
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
-        Self { farm, sessions, config, flights, requests, creates }
+        Self { farm, sessions, config, reporter, flights, requests, creates }
     }
 }
 
@@ -79,6 +84,8 @@ impl ProxyHttp for Gateway {
         let timeouts = &self.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
+        let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
+        ctx.request = Some(self.reporter.metrics.request(listener));
         downstream.set_read_timeout(Some(timeouts.client_body));
         downstream.set_write_timeout(Some(timeouts.client_write));
         // An early answer must not cut the body off: the reset would destroy the answer.
@@ -150,6 +157,11 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked: an upgrade never reaches a backend.
+            ctx.fault = Some(Fault::BackendAnswer);
+            return Err(Error::new(errors::REFUSED_ANSWER));
+        }
         if response.status.is_informational() {
             return Ok(());
         }
@@ -262,15 +274,4 @@ impl ProxyHttp for Gateway {
     ) -> bool {
         true
     }
-}
-
-// placeholder until metrics are merged
-impl Gateway {
-    fn report(&self, _d: &Session, _e: Option<&Error>, ctx: &Ctx) {
-        let _ = answers::backend_time(ctx);
-    }
-    fn note_connect_error(&self, _b: gateway_core::farm::BackendId, _e: &Error, _c: bool) {}
-    fn note_connected(&self, _b: gateway_core::farm::BackendId, _r: bool) {}
-    fn note_created(&self, _b: gateway_core::farm::BackendId) {}
-    fn note_ended(&self, _e: &crate::sessions::Ended) {}
 }

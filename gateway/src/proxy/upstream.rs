@@ -79,7 +79,7 @@ impl Gateway {
             if let Some(conn) = &ctx.conn {
                 conn.used_backend(backend);
             }
-            self.note_connected(backend, reused);
+            self.note_connected(backend, ctx);
         }
         let Some(in_flight) = &ctx.in_flight else { return Ok(()) };
         if ctx.range.is_some_and(|range| range.len() > MAY_STICK) {

@@ -58,7 +58,7 @@ pub fn judge(head: &[u8], limits: &HeadLimits) -> Option<HeadFacts> {
         (Some(length), None) if length.len() <= 19 && all(length, "0123456789") => {
             BodyFraming::Length(length.parse().ok()?)
         }
-        (None, Some(coding)) if coding.to_ascii_lowercase() == "chunked" => BodyFraming::Chunked,
+        (None, Some(coding)) if coding.eq_ignore_ascii_case("chunked") => BodyFraming::Chunked,
         _ => return None,
     };
     Some(HeadFacts { body, expects_continue: expect.is_some() })

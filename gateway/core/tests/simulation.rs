@@ -1,0 +1,102 @@
+//! Farms, gateways and clients simulated by the thousand: no clock, no threads, no chance but the
+//! seed's. The gateways are the rules of the core and a table; the servers and the clients are
+//! written from the specification.
+//!
+//! - `SIM_STEPS=n` runs until `n` steps are done; the default takes some seconds.
+//! - `SIM_FROM=n` begins with seed `n`.
+//! - `SIM_SEED=n` replays the run of one seed, which a failure names.
+
+#[path = "simulation/client.rs"]
+mod client;
+#[path = "simulation/farm.rs"]
+mod farm;
+#[path = "simulation/gateway.rs"]
+mod gateway;
+#[path = "simulation/rng.rs"]
+mod rng;
+#[path = "simulation/scenario.rs"]
+mod scenario;
+#[path = "simulation/server.rs"]
+mod server;
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use world::{Counts, Trace, World};
+
+/// Troubled steps of one run, before it gets calm.
+const STEPS_PER_SEED: u32 = 2_000;
+const DEFAULT_STEPS: u64 = 200_000;
+
+/// Runs one seed; a failure says which.
+fn run(seed: u64) -> (Counts, u64) {
+    let mut trace = Trace::default();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, &mut trace);
+        world.run(STEPS_PER_SEED);
+        world.counts
+    }));
+    match outcome {
+        Ok(counts) => (counts, trace.hash),
+        Err(panic) => {
+            trace.print();
+            eprintln!("replay: SIM_SEED={seed} cargo test -p gateway-core --test simulation");
+            resume_unwind(panic)
+        }
+    }
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value:?}")))
+}
+
+#[test]
+fn uploads_survive_whatever_happens_to_their_farm() {
+    if let Some(seed) = variable("SIM_SEED") {
+        let (counts, _) = run(seed);
+        eprintln!("{counts:#?}");
+        return;
+    }
+    let steps = variable("SIM_STEPS").unwrap_or(DEFAULT_STEPS);
+    let first = variable("SIM_FROM").unwrap_or(0);
+    let mut counts = Counts::default();
+    for seed in first..first + steps.div_ceil(u64::from(STEPS_PER_SEED)) {
+        counts.merge(&run(seed).0);
+    }
+    eprintln!("{counts:#?}");
+    if steps >= DEFAULT_STEPS {
+        for what in [
+            "ack lost",
+            "cancelled",
+            "finished",
+            "hiccup",
+            "intruder refused",
+            "minted",
+            "opened",
+            "pinged",
+            "restarted",
+            "retries",
+            "sent back",
+            "stored by alias alone",
+            "stored by pin alone",
+            "stored by pin and alias",
+            "too large",
+            "under the alias of another backend",
+            "unreachable",
+            "waited in vain",
+        ] {
+            let count = counts.0.get(what).copied().unwrap_or_default();
+            assert!(count >= 20, "{what} happened {count} times only");
+        }
+    }
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in [3, 4] {
+        assert_eq!(run(seed), run(seed));
+    }
+    assert_ne!(run(3).1, run(4).1);
+}

@@ -1,0 +1,229 @@
+//! A BITS upload server, as far as a gateway sees one. It reads and writes header names as the
+//! specification prints them and shares no code with the core.
+
+use std::collections::BTreeMap;
+
+use http::{request, response};
+use uuid::Uuid;
+
+use crate::rng::Rng;
+use crate::scenario::Ids;
+
+/// Which Create-Session of which client: the truth that no packet carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tag {
+    pub client: usize,
+    pub attempt: u64,
+}
+
+/// A request on its way, with the truth about it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub head: request::Parts,
+    pub body: Vec<u8>,
+    pub tag: Tag,
+}
+
+/// What a server did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deed {
+    Nothing,
+    Created,
+    Stored,
+    /// The file, as it lies at its destination.
+    Delivered(Vec<u8>),
+    Dropped,
+}
+
+#[derive(Debug)]
+pub struct Upload {
+    pub tag: Tag,
+    pub data: Vec<u8>,
+    total: Option<u64>,
+}
+
+/// Habits in which servers differ.
+#[derive(Debug, Clone, Copy)]
+struct Habits {
+    created: u16,
+    /// An overlap gets a 416 rather than a 200.
+    strict: bool,
+    error_name: &'static str,
+    /// Repeats the session id in every Ack, in lower case.
+    echoes: bool,
+    says_ack: bool,
+    /// Names itself as Host-Id.
+    host_id: bool,
+    fragment_limit: usize,
+    /// Keeps what it got of a Fragment that broke off.
+    keeps_parts: bool,
+}
+
+pub struct Server {
+    number: usize,
+    pub alive: bool,
+    pub uploads: BTreeMap<String, Upload>,
+    ids: Ids,
+    issued: u128,
+    habits: Habits,
+}
+
+impl Server {
+    pub fn new(number: usize, ids: Ids, rng: &mut Rng) -> Self {
+        let habits = Habits {
+            created: rng.pick(&[200, 201]),
+            strict: rng.chance(50),
+            error_name: rng.pick(&["BITS-Error", "BITS-Error-Code"]),
+            echoes: rng.chance(50),
+            says_ack: rng.chance(80),
+            host_id: rng.chance(50),
+            fragment_limit: rng.pick(&[6, 1000]),
+            keeps_parts: rng.chance(50),
+        };
+        Self { number, alive: true, uploads: BTreeMap::new(), ids, issued: 0, habits }
+    }
+
+    pub fn find(&self, tag: Tag) -> Option<(&str, &Upload)> {
+        let mut uploads = self.uploads.iter().filter(|(_, upload)| upload.tag == tag);
+        uploads.next().map(|(id, upload)| (id.as_str(), upload))
+    }
+
+    fn issue(&mut self, rng: &mut Rng) -> String {
+        self.issued += 1;
+        let count = self.issued;
+        match self.ids {
+            Ids::Unique if self.number.is_multiple_of(2) => {
+                rng.guid().braced().to_string().to_uppercase()
+            }
+            Ids::Unique => format!("/in/{}-{count}%", self.number),
+            // One and the same GUID in the spellings of different servers.
+            Ids::Colliding if self.number.is_multiple_of(2) => {
+                Uuid::from_u128(count).braced().to_string()
+            }
+            Ids::Colliding => Uuid::from_u128(count).to_string().to_uppercase(),
+            Ids::Illegal if self.number.is_multiple_of(2) => format!("session {count}"),
+            Ids::Illegal => format!("{count:0>101}"),
+        }
+    }
+
+    /// Stores a part of a Fragment that broke off, where this server does that.
+    pub fn take_part(&mut self, request: &Request, rng: &mut Rng) {
+        if !self.habits.keeps_parts || header(request, "BITS-Packet-Type") != "Fragment" {
+            return;
+        }
+        let id = header(request, "BITS-Session-Id").to_owned();
+        let (first, _, total) = range(request);
+        let limit = self.habits.fragment_limit;
+        if let Some(upload) = self.uploads.get_mut(&id)
+            && first == upload.data.len()
+            && request.body.len() <= limit
+        {
+            let part = rng.below(request.body.len() + 1);
+            upload.data.extend(&request.body[..part]);
+            upload.total = Some(total);
+        }
+    }
+
+    pub fn answer(&mut self, request: &Request, rng: &mut Rng) -> (response::Parts, Deed) {
+        assert_eq!(request.head.method.as_str(), "BITS_POST");
+        let id = header(request, "BITS-Session-Id").to_owned();
+        match header(request, "BITS-Packet-Type") {
+            "Ping" => (self.ack(200, &id, &[]), Deed::Nothing),
+            "Create-Session" => self.create(request, rng),
+            _ if !self.uploads.contains_key(&id) => {
+                let code = [(self.habits.error_name, "0x8020001F"), ("BITS-Error-Context", "0x5")];
+                (self.ack(500, &id, &code), Deed::Nothing)
+            }
+            "Fragment" => self.fragment(request, &id),
+            "Close-Session" => {
+                let upload = self.uploads.remove(&id).expect("just seen");
+                (self.ack(200, &id, &[]), Deed::Delivered(upload.data))
+            }
+            "Cancel-Session" => {
+                self.uploads.remove(&id);
+                (self.ack(200, &id, &[]), Deed::Dropped)
+            }
+            other => panic!("a server got a packet of type {other:?}"),
+        }
+    }
+
+    fn create(&mut self, request: &Request, rng: &mut Rng) -> (response::Parts, Deed) {
+        assert!(header(request, "BITS-Supported-Protocols").contains("7df0354d"));
+        let id = self.issue(rng);
+        let upload = Upload { tag: request.tag, data: Vec::new(), total: None };
+        let old = self.uploads.insert(id.clone(), upload);
+        assert!(old.is_none(), "a server never names two sessions alike");
+        let mut fields = vec![("BITS-Session-Id", id.as_str())];
+        if self.habits.host_id {
+            fields.push(("BITS-Host-Id", "inner.test"));
+            fields.push(("BITS-Host-Id-Fallback-Timeout", "86400"));
+        }
+        let mut answer = self.ack(self.habits.created, "", &fields);
+        if !self.habits.says_ack {
+            answer.headers.remove("BITS-Packet-Type");
+        }
+        (answer, Deed::Created)
+    }
+
+    fn fragment(&mut self, request: &Request, id: &str) -> (response::Parts, Deed) {
+        let (first, last, total) = range(request);
+        if request.body.len() > self.habits.fragment_limit {
+            return (self.ack(413, id, &[]), Deed::Nothing);
+        }
+        let upload = self.uploads.get_mut(id).expect("just seen");
+        let next = upload.data.len();
+        assert_eq!(*upload.total.get_or_insert(total), total, "the size of a file is constant");
+        assert_eq!(last + 1 - first, request.body.len());
+        if first > next || (self.habits.strict && first != next) {
+            let offset = next.to_string();
+            let fields = [("BITS-Received-Content-Range", offset.as_str())];
+            return (self.ack(416, id, &fields), Deed::Nothing);
+        }
+        let old = (next - first).min(request.body.len());
+        upload.data.extend(&request.body[old..]);
+        let offset = upload.data.len().to_string();
+        let fields = [("BITS-Received-Content-Range", offset.as_str())];
+        (self.ack(200, id, &fields), Deed::Stored)
+    }
+
+    /// An error page or an error Ack for no reason of the protocol's.
+    pub fn hiccup(&self, rng: &mut Rng) -> response::Parts {
+        match rng.below(4) {
+            0 => head(503, &[("Content-Type", "text/html")]),
+            1 => head(500, &[("Content-Type", "text/html"), ("Content-Length", "0")]),
+            2 => self.ack(500, "", &[(self.habits.error_name, "0x80070070")]),
+            _ => head(500, &[(self.habits.error_name, "0x1"), ("BITS-Error-Context", "0x5")]),
+        }
+    }
+
+    fn ack(&self, status: u16, id: &str, fields: &[(&str, &str)]) -> response::Parts {
+        let mut all = vec![("BITS-Packet-Type", "Ack"), ("Content-Length", "0")];
+        let echo = id.to_lowercase();
+        if self.habits.echoes && !echo.is_empty() {
+            all.push(("BITS-Session-Id", &echo));
+        }
+        all.extend(fields);
+        head(status, &all)
+    }
+}
+
+fn head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
+    let mut response = http::Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    response.body(()).expect("legal head").into_parts().0
+}
+
+pub fn header<'r>(request: &'r Request, name: &str) -> &'r str {
+    request.head.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+}
+
+/// First, last and total of `bytes F-L/T`.
+fn range(request: &Request) -> (usize, usize, u64) {
+    let value = header(request, "Content-Range").strip_prefix("bytes ").expect("a range");
+    let (range, total) = value.split_once('/').expect("a total");
+    let (first, last) = range.split_once('-').expect("two ends");
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    (number(first), number(last), total.parse().expect("a number"))
+}

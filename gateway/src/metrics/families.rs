@@ -1,0 +1,215 @@
+//! The families of [`super::registry`], and the handles taken from them once.
+
+use std::marker::PhantomData;
+
+use gateway_core::session::EndReason;
+use prometheus::{
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+};
+
+use super::labels::{
+    BackendState, ConnectError, FailoverReason, Label, LogLevel, LogName, LookupResult,
+    LookupSource, PacketLabel, ProtocolError, Rejection, SessionState, StatusClass, StatusLabel,
+};
+use super::registry as table;
+use crate::build_info::{REVISION, RUSTC, VERSION};
+
+/// One `T` for each value of `L`.
+#[derive(Debug)]
+pub(super) struct ByLabel<L, T>(Box<[T]>, PhantomData<fn(L)>);
+
+impl<L: Label, T> ByLabel<L, T> {
+    fn new(make: impl Fn(&'static str) -> T) -> Self {
+        Self(L::ALL.iter().map(|value| make(value.label())).collect(), PhantomData)
+    }
+
+    pub fn of(&self, label: L) -> &T {
+        // Made of every value of `L` in order, and a test holds `index` to that order.
+        &self.0[label.index()]
+    }
+}
+
+pub(super) struct ListenerMetrics {
+    pub requests: ByLabel<PacketLabel, ByLabel<StatusLabel, IntCounter>>,
+    pub in_flight: IntGauge,
+    pub received_bytes: IntCounter,
+    pub sent_bytes: IntCounter,
+    pub connections: IntGauge,
+    pub connections_total: IntCounter,
+    pub fragment_bytes: Histogram,
+}
+
+pub(super) struct BackendMetrics {
+    pub sessions: ByLabel<SessionState, IntGauge>,
+    pub sessions_created: IntCounter,
+    pub sessions_ended: ByLabel<EndReason, IntCounter>,
+    pub failovers: ByLabel<FailoverReason, IntCounter>,
+    pub protocol_errors: ByLabel<ProtocolError, IntCounter>,
+    pub requests: ByLabel<StatusClass, IntCounter>,
+    pub in_flight: IntGauge,
+    pub response_seconds: Histogram,
+    pub upload_bytes: IntCounter,
+    pub weight: IntGauge,
+    pub attempts: IntCounter,
+    pub reuses: IntCounter,
+    pub connect_errors: ByLabel<ConnectError, IntCounter>,
+    states: ByLabel<BackendState, IntGauge>,
+}
+
+impl BackendMetrics {
+    pub fn set_state(&self, state: BackendState) {
+        for &each in BackendState::ALL {
+            self.states.of(each).set((each == state).into());
+        }
+    }
+}
+
+pub(super) struct GatewayMetrics {
+    pub request_seconds: ByLabel<PacketLabel, Histogram>,
+    pub rejected: ByLabel<Rejection, IntCounter>,
+    pub lookups: ByLabel<LookupSource, ByLabel<LookupResult, IntCounter>>,
+    pub session_seconds: ByLabel<EndReason, Histogram>,
+    pub session_bytes: ByLabel<EndReason, Histogram>,
+    pub sessions_limit: IntGauge,
+    pub draining: IntGauge,
+}
+
+#[derive(Debug)]
+pub(super) struct LogMetrics {
+    pub messages: ByLabel<LogLevel, IntCounter>,
+    pub dropped: ByLabel<LogName, IntCounter>,
+}
+
+/// All families of one registry. Only needed while the handles are taken.
+pub(super) struct Families {
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    requests_in_flight: IntGaugeVec,
+    rejected: IntCounterVec,
+    received_bytes: IntCounterVec,
+    sent_bytes: IntCounterVec,
+    connections: IntGaugeVec,
+    connections_total: IntCounterVec,
+    fragment_size: HistogramVec,
+    sessions: IntGaugeVec,
+    sessions_limit: IntGaugeVec,
+    sessions_created: IntCounterVec,
+    sessions_ended: IntCounterVec,
+    session_duration: HistogramVec,
+    session_size: HistogramVec,
+    failovers: IntCounterVec,
+    lookups: IntCounterVec,
+    protocol_errors: IntCounterVec,
+    backend_requests: IntCounterVec,
+    backend_in_flight: IntGaugeVec,
+    backend_response: HistogramVec,
+    backend_upload: IntCounterVec,
+    backend_state: IntGaugeVec,
+    backend_weight: IntGaugeVec,
+    attempts: IntCounterVec,
+    reuses: IntCounterVec,
+    connect_errors: IntCounterVec,
+    draining: IntGaugeVec,
+    log_messages: IntCounterVec,
+    log_dropped: IntCounterVec,
+}
+
+impl Families {
+    pub fn new(registry: &Registry) -> Self {
+        let build = table::BUILD_INFO.gauge(registry);
+        build.with_label_values(&[VERSION, REVISION, RUSTC]).set(1);
+        Self {
+            requests: table::REQUESTS.counter(registry),
+            request_duration: table::REQUEST_DURATION.histogram(registry),
+            requests_in_flight: table::REQUESTS_IN_FLIGHT.gauge(registry),
+            rejected: table::REJECTED.counter(registry),
+            received_bytes: table::RECEIVED_BYTES.counter(registry),
+            sent_bytes: table::SENT_BYTES.counter(registry),
+            connections: table::CONNECTIONS.gauge(registry),
+            connections_total: table::CONNECTIONS_TOTAL.counter(registry),
+            fragment_size: table::FRAGMENT_SIZE.histogram(registry),
+            sessions: table::SESSIONS.gauge(registry),
+            sessions_limit: table::SESSIONS_LIMIT.gauge(registry),
+            sessions_created: table::SESSIONS_CREATED.counter(registry),
+            sessions_ended: table::SESSIONS_ENDED.counter(registry),
+            session_duration: table::SESSION_DURATION.histogram(registry),
+            session_size: table::SESSION_SIZE.histogram(registry),
+            failovers: table::FAILOVERS.counter(registry),
+            lookups: table::AFFINITY_LOOKUPS.counter(registry),
+            protocol_errors: table::PROTOCOL_ERRORS.counter(registry),
+            backend_requests: table::BACKEND_REQUESTS.counter(registry),
+            backend_in_flight: table::BACKEND_REQUESTS_IN_FLIGHT.gauge(registry),
+            backend_response: table::BACKEND_RESPONSE_DURATION.histogram(registry),
+            backend_upload: table::BACKEND_UPLOAD_BYTES.counter(registry),
+            backend_state: table::BACKEND_STATE.gauge(registry),
+            backend_weight: table::BACKEND_WEIGHT.gauge(registry),
+            attempts: table::CONNECTION_ATTEMPTS.counter(registry),
+            reuses: table::CONNECTION_REUSES.counter(registry),
+            connect_errors: table::CONNECTION_ERRORS.counter(registry),
+            draining: table::DRAINING.gauge(registry),
+            log_messages: table::LOG_MESSAGES.counter(registry),
+            log_dropped: table::LOG_DROPPED.counter(registry),
+        }
+    }
+
+    pub fn listener(&self, name: &str) -> ListenerMetrics {
+        ListenerMetrics {
+            requests: ByLabel::new(|packet| {
+                ByLabel::new(|code| self.requests.with_label_values(&[name, packet, code]))
+            }),
+            in_flight: self.requests_in_flight.with_label_values(&[name]),
+            received_bytes: self.received_bytes.with_label_values(&[name]),
+            sent_bytes: self.sent_bytes.with_label_values(&[name]),
+            connections: self.connections.with_label_values(&[name]),
+            connections_total: self.connections_total.with_label_values(&[name]),
+            fragment_bytes: self.fragment_size.with_label_values(&[name]),
+        }
+    }
+
+    pub fn backend(&self, name: &str, weight: u32) -> BackendMetrics {
+        let metrics = BackendMetrics {
+            sessions: ByLabel::new(|state| self.sessions.with_label_values(&[name, state])),
+            sessions_created: self.sessions_created.with_label_values(&[name]),
+            sessions_ended: ByLabel::new(|why| self.sessions_ended.with_label_values(&[name, why])),
+            failovers: ByLabel::new(|why| self.failovers.with_label_values(&[name, why])),
+            protocol_errors: ByLabel::new(|error| {
+                self.protocol_errors.with_label_values(&[name, error])
+            }),
+            requests: ByLabel::new(|code| self.backend_requests.with_label_values(&[name, code])),
+            in_flight: self.backend_in_flight.with_label_values(&[name]),
+            response_seconds: self.backend_response.with_label_values(&[name]),
+            upload_bytes: self.backend_upload.with_label_values(&[name]),
+            weight: self.backend_weight.with_label_values(&[name]),
+            attempts: self.attempts.with_label_values(&[name]),
+            reuses: self.reuses.with_label_values(&[name]),
+            connect_errors: ByLabel::new(|why| self.connect_errors.with_label_values(&[name, why])),
+            states: ByLabel::new(|state| self.backend_state.with_label_values(&[name, state])),
+        };
+        metrics.weight.set(weight.into());
+        metrics.set_state(BackendState::Ready);
+        metrics
+    }
+
+    pub fn gateway(&self) -> GatewayMetrics {
+        GatewayMetrics {
+            request_seconds: ByLabel::new(|packet| {
+                self.request_duration.with_label_values(&[packet])
+            }),
+            rejected: ByLabel::new(|why| self.rejected.with_label_values(&[why])),
+            lookups: ByLabel::new(|source| {
+                ByLabel::new(|result| self.lookups.with_label_values(&[source, result]))
+            }),
+            session_seconds: ByLabel::new(|why| self.session_duration.with_label_values(&[why])),
+            session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
+            sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),
+            draining: self.draining.with_label_values::<&str>(&[]),
+        }
+    }
+
+    pub fn logs(&self) -> LogMetrics {
+        LogMetrics {
+            messages: ByLabel::new(|level| self.log_messages.with_label_values(&[level])),
+            dropped: ByLabel::new(|log| self.log_dropped.with_label_values(&[log])),
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The closed sets that labels take their values from.
+//!
+//! A label value comes from the configuration or from an enum in here, never from a request: the
+//! number of series is fixed once the configuration is read.
+
+use gateway_core::fault::Fault;
+use gateway_core::protocol::head::HeadError;
+use gateway_core::protocol::{Ack, HResult, PacketType};
+use gateway_core::session::EndReason;
+
+/// An enum whose values index an array of counters.
+pub(super) trait Label: Copy + 'static {
+    const ALL: &'static [Self];
+    fn label(self) -> &'static str;
+    /// Position in `ALL`.
+    fn index(self) -> usize;
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$arm_doc:meta])* $arm:ident = $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$arm_doc])* $arm,)* }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$arm,)*];
+
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$arm => $label,)* }
+            }
+        }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = $name::ALL;
+            fn label(self) -> &'static str { $name::label(self) }
+            fn index(self) -> usize { self as usize }
+        }
+    };
+}
+
+labels! {
+    /// What a request was.
+    PacketLabel {
+        CreateSession = "create_session",
+        Ping = "ping",
+        Fragment = "fragment",
+        CloseSession = "close_session",
+        CancelSession = "cancel_session",
+        /// A BITS_POST that is none of the five packets, or breaks their rules.
+        Unknown = "unknown",
+        /// Any other HTTP request, or none that could be read.
+        Other = "other",
+    }
+}
+
+impl From<PacketType> for PacketLabel {
+    fn from(packet: PacketType) -> Self {
+        match packet {
+            PacketType::CreateSession => Self::CreateSession,
+            PacketType::Ping => Self::Ping,
+            PacketType::Fragment => Self::Fragment,
+            PacketType::CloseSession => Self::CloseSession,
+            PacketType::CancelSession => Self::CancelSession,
+        }
+    }
+}
+
+labels! {
+    /// The status a client was sent: the codes that upload servers and the gateway use, and the
+    /// class of any other, so that `code=~"5.."` counts every server error.
+    StatusLabel {
+        Ok = "200",
+        Created = "201",
+        OtherSuccess = "2xx",
+        Redirect = "3xx",
+        BadRequest = "400",
+        Unauthorized = "401",
+        Forbidden = "403",
+        NotFound = "404",
+        Conflict = "409",
+        LengthRequired = "411",
+        TooLarge = "413",
+        Range = "416",
+        OtherClientError = "4xx",
+        InternalError = "500",
+        NotImplemented = "501",
+        BadGateway = "502",
+        Unavailable = "503",
+        GatewayTimeout = "504",
+        OtherServerError = "5xx",
+        /// The client was gone before it had an answer, or what it was sent is no status.
+        None = "none",
+    }
+}
+
+impl StatusLabel {
+    pub fn of(status: u16) -> Self {
+        match status {
+            200 => Self::Ok,
+            201 => Self::Created,
+            202..=299 => Self::OtherSuccess,
+            300..=399 => Self::Redirect,
+            400 => Self::BadRequest,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            409 => Self::Conflict,
+            411 => Self::LengthRequired,
+            413 => Self::TooLarge,
+            416 => Self::Range,
+            402..=499 => Self::OtherClientError,
+            500 => Self::InternalError,
+            501 => Self::NotImplemented,
+            502 => Self::BadGateway,
+            503 => Self::Unavailable,
+            504 => Self::GatewayTimeout,
+            505..=599 => Self::OtherServerError,
+            _ => Self::None,
+        }
+    }
+}
+
+labels! {
+    /// The class of a backend's status. Exact codes times 200 backends would be too many series;
+    /// [`ProtocolError`] tells the interesting ones apart.
+    StatusClass {
+        Success = "2xx",
+        Redirect = "3xx",
+        ClientError = "4xx",
+        ServerError = "5xx",
+        /// The connection ended before an answer came.
+        None = "none",
+    }
+}
+
+impl StatusClass {
+    pub fn of(status: Option<u16>) -> Self {
+        match status {
+            Some(200..=299) => Self::Success,
+            Some(300..=399) => Self::Redirect,
+            Some(400..=499) => Self::ClientError,
+            Some(500..=599) => Self::ServerError,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Why the gateway answered a request itself, or cut it off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    /// A row of the fault table.
+    Fault(Fault),
+    /// The method is not served here.
+    Method,
+    /// Too many bytes or fields in the head.
+    HeaderLimit,
+    /// The head was not complete in time.
+    HeadTimeout,
+    /// No room for one more connection.
+    ConnectionLimit,
+}
+
+const REJECTIONS: [Rejection; Fault::ALL.len() + 4] = {
+    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 4];
+    let mut at = 0;
+    while at < Fault::ALL.len() {
+        all[at] = Rejection::Fault(Fault::ALL[at]);
+        at += 1;
+    }
+    all[at] = Rejection::Method;
+    all[at + 1] = Rejection::HeaderLimit;
+    all[at + 2] = Rejection::HeadTimeout;
+    all
+};
+
+impl Label for Rejection {
+    const ALL: &'static [Self] = &REJECTIONS;
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.label(),
+            Self::Method => "method",
+            Self::HeaderLimit => "header_limit",
+            Self::HeadTimeout => "head_timeout",
+            Self::ConnectionLimit => "connection_limit",
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            // The order of `Fault::ALL` is that of the enum; a test holds it to that.
+            Self::Fault(fault) => fault as usize,
+            Self::Method => Fault::ALL.len(),
+            Self::HeaderLimit => Fault::ALL.len() + 1,
+            Self::HeadTimeout => Fault::ALL.len() + 2,
+            Self::ConnectionLimit => Fault::ALL.len() + 3,
+        }
+    }
+}
+
+impl From<Fault> for Rejection {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<HeadError> for Rejection {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Method => Self::Method,
+            HeadError::LineTooLong | HeadError::TooManyFields | HeadError::TooLong => {
+                Self::HeaderLimit
+            }
+            _ => Self::Fault(Fault::BadRequest),
+        }
+    }
+}
+
+labels! {
+    /// What a backend complained about.
+    ProtocolError {
+        SessionNotFound = "session_not_found",
+        AccessDenied = "access_denied",
+        InvalidArgument = "invalid_argument",
+        TooLarge = "too_large",
+        DiskFull = "disk_full",
+        /// 416: the Fragment does not start where the backend wants to go on.
+        Range = "range",
+        /// 501: uploads are switched off there.
+        UploadDisabled = "upload_disabled",
+        /// Context 0x7: the application behind the server failed.
+        RemoteApplication = "remote_application",
+        Other = "other",
+    }
+}
+
+impl ProtocolError {
+    /// `None` for a success, and for plain HTTP errors that say nothing in terms of the protocol.
+    pub fn of(ack: &Ack<'_>) -> Option<Self> {
+        if ack.status.is_success() {
+            // SimpleBITSServer sends an error code with Acks of success.
+            return None;
+        }
+        match ack.error {
+            Some(HResult::SESSION_NOT_FOUND) => return Some(Self::SessionNotFound),
+            Some(code) if code.is_disk_full() => return Some(Self::DiskFull),
+            _ if ack.error_context == Some(HResult(7)) => return Some(Self::RemoteApplication),
+            Some(HResult::ACCESS_DENIED) => return Some(Self::AccessDenied),
+            Some(HResult::INVALID_ARGUMENT) => return Some(Self::InvalidArgument),
+            Some(HResult::TOO_LARGE) => return Some(Self::TooLarge),
+            _ => {}
+        }
+        match ack.status.as_u16() {
+            416 => Some(Self::Range),
+            501 => Some(Self::UploadDisabled),
+            _ => ack.is_protocol().then_some(Self::Other),
+        }
+    }
+}
+
+labels! {
+    /// Why a connection to a backend could not be made.
+    ConnectError {
+        Timeout = "timeout",
+        Refused = "refused",
+        Reset = "reset",
+        Other = "other",
+    }
+}
+
+labels! {
+    /// Why a request went on to another backend.
+    FailoverReason {
+        Connect = "connect",
+    }
+}
+
+labels! {
+    /// Who was asked where a packet belongs.
+    LookupSource {
+        Memory = "memory",
+        HostId = "host_id",
+    }
+}
+
+labels! {
+    LookupResult {
+        Hit = "hit",
+        Miss = "miss",
+    }
+}
+
+labels! {
+    /// What may be asked of a backend.
+    BackendState {
+        Ready = "ready",
+        Drain = "drain",
+        Maintenance = "maintenance",
+        Down = "down",
+    }
+}
+
+labels! {
+    SessionState {
+        Active = "active",
+        Idle = "idle",
+    }
+}
+
+labels! {
+    LogLevel {
+        Error = "error",
+        Warn = "warn",
+        Info = "info",
+        Debug = "debug",
+        Trace = "trace",
+    }
+}
+
+labels! {
+    /// Which of the two logs.
+    LogName {
+        Operational = "operational",
+        Access = "access",
+    }
+}
+
+impl Label for EndReason {
+    const ALL: &'static [Self] = &EndReason::ALL;
+
+    fn label(self) -> &'static str {
+        EndReason::label(self)
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_core::protocol::read_ack;
+
+    #[track_caller]
+    fn check_order<L: Label>() {
+        for (position, value) in L::ALL.iter().enumerate() {
+            assert_eq!(value.index(), position, "{}", value.label());
+        }
+        let mut labels: Vec<_> = L::ALL.iter().map(|value| value.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), L::ALL.len());
+    }
+
+    #[test]
+    fn every_value_finds_its_own_counter() {
+        check_order::<PacketLabel>();
+        check_order::<StatusLabel>();
+        check_order::<StatusClass>();
+        check_order::<Rejection>();
+        check_order::<ProtocolError>();
+        check_order::<ConnectError>();
+        check_order::<FailoverReason>();
+        check_order::<LookupSource>();
+        check_order::<LookupResult>();
+        check_order::<BackendState>();
+        check_order::<SessionState>();
+        check_order::<LogLevel>();
+        check_order::<LogName>();
+        check_order::<EndReason>();
+    }
+
+    #[test]
+    fn packets_have_the_names_that_the_core_gives_them() {
+        for packet in PacketType::ALL {
+            assert_eq!(PacketLabel::from(packet).label(), packet.label());
+        }
+    }
+
+    #[test]
+    fn every_status_has_a_label_of_its_class() {
+        for status in 200..600u16 {
+            let digit = char::from_digit(u32::from(status) / 100, 10).unwrap();
+            assert!(StatusLabel::of(status).label().starts_with(digit), "{status}");
+            assert!(StatusClass::of(Some(status)).label().starts_with(digit), "{status}");
+        }
+        for status in [0, 99, 100, 101, 600, 999, u16::MAX] {
+            assert_eq!(StatusLabel::of(status), StatusLabel::None);
+            assert_eq!(StatusClass::of(Some(status)), StatusClass::None);
+        }
+        for label in StatusLabel::ALL {
+            if let Ok(status) = label.label().parse() {
+                assert_eq!(StatusLabel::of(status), *label);
+            }
+        }
+    }
+
+    #[test]
+    fn every_answer_of_our_own_has_an_exact_code() {
+        for fault in Fault::ALL {
+            let status = fault.row().status;
+            assert_eq!(StatusLabel::of(status.as_u16()).label(), status.as_str());
+        }
+    }
+
+    #[track_caller]
+    fn check_error(status: u16, fields: &[(&str, &str)], expected: Option<ProtocolError>) {
+        let mut answer = http::Response::builder().status(status);
+        for (name, value) in fields {
+            answer = answer.header(*name, *value);
+        }
+        let head = answer.body(()).unwrap().into_parts().0;
+        assert_eq!(ProtocolError::of(&read_ack(&head)), expected, "{status} {fields:?}");
+    }
+
+    #[test]
+    fn complaints_of_backends_are_told_apart() {
+        use ProtocolError::*;
+        let ack = ("BITS-Packet-Type", "Ack");
+        check_error(200, &[ack], None);
+        check_error(200, &[ack, ("BITS-Error-Code", "1")], None);
+        check_error(404, &[], None);
+        check_error(500, &[], None);
+        check_error(500, &[("BITS-Error-Code", "0x8020001F")], Some(SessionNotFound));
+        check_error(403, &[ack, ("BITS-Error", "0x80070005")], Some(AccessDenied));
+        check_error(400, &[ack, ("BITS-Error", "0x80070057")], Some(InvalidArgument));
+        check_error(413, &[ack, ("BITS-Error", "0x80200020")], Some(TooLarge));
+        check_error(500, &[ack, ("BITS-Error", "0x80070112")], Some(DiskFull));
+        check_error(500, &[ack, ("BITS-Error", "0x80070070")], Some(DiskFull));
+        check_error(416, &[ack, ("BITS-Received-Content-Range", "7")], Some(Range));
+        check_error(501, &[], Some(UploadDisabled));
+        let application = [ack, ("BITS-Error", "0x80070005"), ("BITS-Error-Context", "0x7")];
+        check_error(500, &application, Some(RemoteApplication));
+        check_error(500, &[ack, ("BITS-Error", "0x80004005")], Some(Other));
+    }
+}

@@ -1,0 +1,254 @@
+//! What the gateway counts. Nothing outside this module knows the prometheus crate.
+//!
+//! Every series exists from the start, at 0, so that a rate sees the first event too; handles
+//! are resolved then and lie in arrays indexed by enum. Counting is a few atomic additions: no
+//! label lookup, no allocation, no lock.
+
+pub mod docs;
+mod families;
+pub mod labels;
+mod outcome;
+pub mod registry;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use gateway_core::farm::BackendId;
+use gateway_core::session::EndReason;
+use prometheus::{IntGauge, Registry, TextEncoder};
+
+use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
+pub use labels::{
+    BackendState, ConnectError, FailoverReason, LogLevel, LogName, PacketLabel, ProtocolError,
+    Rejection, SessionState,
+};
+pub use outcome::Outcome;
+
+/// `Content-Type` of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Tells, at scrape time, how many sessions each backend holds: backend, active, idle.
+pub type SessionCounts = Box<dyn Fn() -> Vec<(BackendId, u64, u64)> + Send + Sync>;
+
+pub struct Metrics {
+    registry: Registry,
+    listeners: Box<[ListenerMetrics]>,
+    /// By [`BackendId`].
+    backends: Box<[Option<BackendMetrics>]>,
+    gateway: GatewayMetrics,
+    logs: LogCounters,
+    sessions: OnceLock<SessionCounts>,
+}
+
+impl Metrics {
+    /// `listeners` are names in the order in which [`Outcome::listener`] counts them; a backend
+    /// is its id, its name and its weight.
+    pub fn new(listeners: &[String], backends: &[(BackendId, String, u32)]) -> Arc<Self> {
+        let registry = Registry::new();
+        let families = families::Families::new(&registry);
+        let slots = backends.iter().map(|(id, ..)| id.0 as usize + 1).max().unwrap_or(0);
+        let mut by_id: Vec<_> = std::iter::repeat_with(|| None).take(slots).collect();
+        for (id, name, weight) in backends {
+            by_id[id.0 as usize] = Some(families.backend(name, *weight));
+        }
+        #[cfg(target_os = "linux")]
+        registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .expect("no other collector has its names");
+        Arc::new(Self {
+            listeners: listeners.iter().map(|name| families.listener(name)).collect(),
+            backends: by_id.into(),
+            gateway: families.gateway(),
+            logs: LogCounters(Arc::new(families.logs())),
+            sessions: OnceLock::new(),
+            registry,
+        })
+    }
+
+    /// Counts a request; to be called once for each, when it has ended.
+    pub fn record(&self, outcome: &Outcome) {
+        outcome::record(self, outcome);
+    }
+
+    /// A client connection was accepted.
+    pub fn connection_opened(&self, listener: usize) {
+        if let Some(metrics) = self.listeners.get(listener) {
+            metrics.connections_total.inc();
+            metrics.connections.inc();
+        }
+    }
+
+    pub fn connection_closed(&self, listener: usize) {
+        if let Some(metrics) = self.listeners.get(listener) {
+            metrics.connections.dec();
+        }
+    }
+
+    /// A request came in. It counts as in flight until the guard is dropped.
+    pub fn request(&self, listener: usize) -> Gauged {
+        Gauged::new(self.listeners.get(listener).map(|metrics| &metrics.in_flight))
+    }
+
+    /// A request goes out to a backend. It counts as in flight there until the guard is dropped.
+    pub fn backend_request(&self, backend: BackendId) -> Gauged {
+        Gauged::new(self.backend(backend).map(|metrics| &metrics.in_flight))
+    }
+
+    /// A client was cut off before there was a request that [`Self::record`] could count.
+    pub fn rejected(&self, reason: Rejection) {
+        self.gateway.rejected.of(reason).inc();
+    }
+
+    pub fn session_created(&self, backend: BackendId) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.sessions_created.inc();
+        }
+    }
+
+    /// `size` is that of the uploaded file in bytes, as far as it was known.
+    pub fn session_ended(&self, backend: BackendId, why: EndReason, age: Duration, size: u64) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.sessions_ended.of(why).inc();
+        }
+        self.gateway.session_seconds.of(why).observe(age.as_secs_f64());
+        self.gateway.session_bytes.of(why).observe(size as f64);
+    }
+
+    /// A request left `backend` behind and goes to another.
+    pub fn failover(&self, backend: BackendId, reason: FailoverReason) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.failovers.of(reason).inc();
+        }
+    }
+
+    /// A connection to a backend is there, for one request.
+    pub fn backend_connected(&self, backend: BackendId, reused: bool) {
+        let Some(metrics) = self.backend(backend) else { return };
+        if reused { metrics.reuses.inc() } else { metrics.attempts.inc() }
+    }
+
+    /// A new connection to a backend could not be made.
+    pub fn connect_error(&self, backend: BackendId, reason: ConnectError) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.attempts.inc();
+            metrics.connect_errors.of(reason).inc();
+        }
+    }
+
+    pub fn set_backend_state(&self, backend: BackendId, state: BackendState) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.set_state(state);
+        }
+    }
+
+    pub fn set_backend_weight(&self, backend: BackendId, weight: u32) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.weight.set(weight.into());
+        }
+    }
+
+    pub fn set_sessions_limit(&self, limit: u64) {
+        self.gateway.sessions_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    pub fn set_draining(&self, draining: bool) {
+        self.gateway.draining.set(draining.into());
+    }
+
+    /// Where `bitsgw_sessions` comes from; asked at every scrape. The first caller wins.
+    pub fn count_sessions_with(&self, counts: SessionCounts) {
+        // A second table would be a second gateway in this process, with metrics of its own.
+        let _ = self.sessions.set(counts);
+    }
+
+    /// For the writers of the logs.
+    pub fn logs(&self) -> LogCounters {
+        self.logs.clone()
+    }
+
+    /// Everything, in the text format of Prometheus; see [`CONTENT_TYPE`].
+    pub fn encode(&self) -> String {
+        self.fill_sessions();
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .expect("gathered families have a name and at least one series")
+    }
+
+    fn fill_sessions(&self) {
+        let Some(counts) = self.sessions.get() else { return };
+        let counts = counts();
+        for (slot, metrics) in self.backends.iter().enumerate() {
+            let Some(metrics) = metrics else { continue };
+            let mine = counts.iter().find(|(id, ..)| id.0 as usize == slot);
+            let (active, idle) = mine.map_or((0, 0), |&(_, active, idle)| (active, idle));
+            for (state, count) in [(SessionState::Active, active), (SessionState::Idle, idle)] {
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                metrics.sessions.of(state).set(count);
+            }
+        }
+    }
+
+    /// `None` for an id that the configuration did not name: nothing is counted then, because a
+    /// wrong count must not end a request.
+    fn backend(&self, id: BackendId) -> Option<&BackendMetrics> {
+        self.backends.get(id.0 as usize)?.as_ref()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Adds one to a gauge for as long as it lives, so that a request that panics is not counted as
+/// running for ever.
+#[must_use = "dropping it says that the thing has ended"]
+#[derive(Debug)]
+pub struct Gauged(Option<IntGauge>);
+
+impl Gauged {
+    fn new(gauge: Option<&IntGauge>) -> Self {
+        if let Some(gauge) = gauge {
+            gauge.inc();
+        }
+        Self(gauge.cloned())
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.0 {
+            gauge.dec();
+        }
+    }
+}
+
+/// Counts messages and losses of the logs.
+#[derive(Debug, Clone)]
+pub struct LogCounters(Arc<families::LogMetrics>);
+
+impl LogCounters {
+    /// Counters that nobody scrapes, for commands that serve nothing.
+    pub fn detached() -> Self {
+        let families = families::Families::new(&Registry::new());
+        Self(Arc::new(families.logs()))
+    }
+
+    pub fn message(&self, level: LogLevel) {
+        self.0.messages.of(level).inc();
+    }
+
+    pub fn dropped(&self, log: LogName, lines: u64) {
+        self.0.dropped.of(log).inc_by(lines);
+    }
+
+    /// Lines lost so far.
+    pub fn lost(&self, log: LogName) -> u64 {
+        self.0.dropped.of(log).get()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! What is told of a request when it is over: metrics and one log line.
+
+use std::sync::Arc;
+
+use gateway_core::farm::BackendId;
+use http::header;
+use pingora::Error;
+use pingora::proxy::Session;
+use uuid::Uuid;
+
+use crate::access_log::{AccessLog, RequestLine, UploadLine};
+use crate::clock;
+use crate::guard::{Conn, ConnectionEvents, Refusal};
+use crate::metrics::{FailoverReason, Metrics, Outcome, PacketLabel, Rejection};
+use crate::sessions::Ended;
+
+use super::errors::connect_error;
+use super::{Ctx, Gateway};
+
+/// Where the gateway says what it did.
+#[derive(Clone)]
+pub struct Reporter {
+    pub metrics: Arc<Metrics>,
+    pub access: AccessLog,
+    /// Half of every request id: random, so that ids of two processes differ.
+    process: u64,
+}
+
+impl Reporter {
+    pub fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
+        let process = Uuid::new_v4().as_u64_pair().0;
+        Self { metrics, access, process }
+    }
+
+    fn request_id(&self, ctx: &Ctx) -> Uuid {
+        Uuid::from_u64_pair(self.process, ctx.id)
+    }
+}
+
+impl Gateway {
+    pub(super) fn report(&self, downstream: &Session, _error: Option<&Error>, ctx: &Ctx) {
+        let status = downstream.response_written().map(|head| head.status.as_u16());
+        let total = clock::steady().saturating_sub(ctx.started);
+        let backend_time = ctx
+            .first_byte
+            .map(|first| first.saturating_sub(ctx.body_done.unwrap_or(ctx.started).min(first)));
+        let packet = label(ctx);
+        let bytes_out = downstream.body_bytes_sent() as u64;
+        let went_out = ctx.backend.filter(|_| ctx.backend_request.is_some());
+        self.reporter.metrics.record(&Outcome {
+            status: status.unwrap_or(0),
+            fault: ctx.fault,
+            backend: went_out,
+            backend_status: ctx.backend_status,
+            protocol_error: ctx.protocol_error,
+            pin_found: ctx.pin_found,
+            alias_found: ctx.alias_found,
+            range: ctx.range,
+            bytes_in: ctx.bytes_in,
+            bytes_out,
+            bytes_forwarded: downstream.upstream_body_bytes_sent().unwrap_or(0) as u64,
+            total,
+            backend_wait: backend_time,
+            ..Outcome::new(ctx.conn.as_ref().map_or(0, |conn| conn.listener), packet)
+        });
+        let head = downstream.req_header();
+        let field = |name| head.headers.get(name).map(http::HeaderValue::as_bytes);
+        self.reporter.access.request(&RequestLine {
+            ts: clock::now(),
+            request_id: self.reporter.request_id(ctx),
+            session: ctx.key.as_ref(),
+            packet,
+            method: head.method.as_str(),
+            host: field(header::HOST),
+            target: head.raw_path(),
+            client: ctx.conn.as_ref().and_then(|conn| conn.client).map(|addr| addr.ip()),
+            backend: ctx.backend.map(|id| self.farm.name(id)),
+            pin_source: ctx.why,
+            status,
+            bits_error: ctx.backend_error.or(ctx.fault.and_then(|fault| fault.row().hresult)),
+            fault: ctx.fault,
+            bytes_in: ctx.bytes_in,
+            bytes_out,
+            range: ctx.range,
+            total_time: total,
+            backend_time,
+            retries: ctx.attempts.saturating_sub(1),
+            conn_reused: ctx.backend_request.as_ref().map(|_| ctx.reused),
+            user_agent: field(header::USER_AGENT),
+        });
+    }
+
+    pub(super) fn note_connect_error(&self, backend: BackendId, error: &Error, moves_on: bool) {
+        let metrics = &self.reporter.metrics;
+        metrics.connect_error(backend, connect_error(error));
+        if moves_on {
+            metrics.failover(backend, FailoverReason::Connect);
+        }
+    }
+
+    pub(super) fn note_connected(&self, backend: BackendId, ctx: &mut Ctx) {
+        let metrics = &self.reporter.metrics;
+        metrics.backend_connected(backend, ctx.reused);
+        ctx.backend_request = Some(metrics.backend_request(backend));
+    }
+
+    pub(super) fn note_created(&self, backend: BackendId) {
+        self.reporter.metrics.session_created(backend);
+    }
+
+    /// `ctx` and `target` are those of the request that ended it; a sweep has neither.
+    pub fn note_ended(&self, ended: &Ended, by: Option<(&Ctx, &[u8])>) {
+        let Ended { key, pin, progress, reason } = ended;
+        let now = clock::now();
+        let age = now.since(pin.created);
+        self.reporter.metrics.session_ended(pin.backend, *reason, age, progress.total);
+        self.reporter.access.upload_end(&UploadLine {
+            ts: now,
+            request_id: by.map(|(ctx, _)| self.reporter.request_id(ctx)),
+            session: key,
+            client: by
+                .and_then(|(ctx, _)| ctx.conn.as_ref())
+                .and_then(|conn| conn.client)
+                .map(|addr| addr.ip()),
+            target: by.map(|(_, target)| target),
+            backend: self.farm.name(pin.backend),
+            reason: *reason,
+            bytes: progress.next_offset,
+            total: progress.total,
+            age,
+        });
+    }
+}
+
+fn label(ctx: &Ctx) -> PacketLabel {
+    match ctx.kind {
+        Some(kind) => kind.into(),
+        None if ctx.is_packet => PacketLabel::Unknown,
+        None => PacketLabel::Other,
+    }
+}
+
+impl ConnectionEvents for Reporter {
+    fn opened(&self, listener: usize) {
+        self.metrics.connection_opened(listener);
+    }
+
+    fn closed(&self, listener: usize) {
+        self.metrics.connection_closed(listener);
+    }
+
+    fn refused(&self, conn: &Conn, refusal: &Refusal) {
+        let packet = if refusal.packet { PacketLabel::Unknown } else { PacketLabel::Other };
+        self.metrics.record(&Outcome {
+            status: refusal.status,
+            head_refused: Some(refusal.error),
+            ..Outcome::new(conn.listener, packet)
+        });
+        let client = conn.client.map(|addr| addr.ip());
+        tracing::info!(?client, status = refusal.status, reason = %refusal.error, "head refused");
+    }
+
+    fn turned_away(&self, _listener: usize) {
+        self.metrics.rejected(Rejection::ConnectionLimit);
+    }
+
+    fn timed_out(&self) {
+        self.metrics.rejected(Rejection::HeadTimeout);
+    }
+}

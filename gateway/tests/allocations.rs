@@ -1,0 +1,111 @@
+//! What a request costs in memory to be counted and logged: nothing, once everything is warm.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use bits_gateway::access_log::{AccessLog, RequestLine};
+use bits_gateway::log_writer::Destination;
+use bits_gateway::metrics::{Metrics, Outcome, PacketLabel, ProtocolError};
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::{ContentRange, HResult, SessionId};
+use gateway_core::routing::Why;
+use gateway_core::session::Timestamp;
+use uuid::Uuid;
+
+thread_local! {
+    /// Allocations of this thread.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promised.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[track_caller]
+fn check(mut work: impl FnMut()) {
+    work();
+    let before = ALLOCATIONS.get();
+    for _ in 0..20 {
+        work();
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+#[test]
+fn counting_a_request_allocates_nothing() {
+    let up01 = BackendId(0);
+    let metrics = Metrics::new(&["public".to_owned()], &[(up01, "up01".to_owned(), 1)]);
+    let mut outcome = Outcome::new(0, PacketLabel::Fragment);
+    outcome.status = 503;
+    outcome.fault = Some(Fault::BackendDown);
+    outcome.backend = Some(up01);
+    outcome.protocol_error = Some(ProtocolError::Range);
+    outcome.range = ContentRange::new(0, 9, 10).ok();
+    outcome.pin_found = Some(true);
+    outcome.backend_wait = Some(Duration::from_millis(1));
+    check(|| {
+        let _guards = (metrics.request(0), metrics.backend_request(up01));
+        metrics.backend_connected(up01, true);
+        metrics.record(&outcome);
+    });
+}
+
+#[test]
+fn logging_a_request_allocates_nothing() {
+    let folder = std::env::temp_dir().join(format!("allocations-{}", Uuid::new_v4()));
+    std::fs::create_dir(&folder).unwrap();
+    let metrics = Metrics::new(&[], &[]);
+    let path = folder.join("access.log");
+    let (log, guard) = AccessLog::open(Destination::File(path.clone()), metrics.logs()).unwrap();
+    let session = SessionId::parse("{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}").unwrap();
+    let line = RequestLine {
+        ts: Timestamp(1_782_828_000_123),
+        request_id: Uuid::from_u128(1),
+        session: Some(session.key()),
+        packet: PacketLabel::Fragment,
+        method: "BITS_POST",
+        host: Some(b"up01.uploads.example.com"),
+        target: b"/in/a.bin?x",
+        client: Some("192.0.2.1".parse().unwrap()),
+        backend: Some("up01"),
+        pin_source: Some(Why::Pin),
+        status: Some(500),
+        bits_error: Some(HResult::SESSION_NOT_FOUND),
+        fault: Some(Fault::UnknownSession),
+        bytes_in: 10,
+        bytes_out: 0,
+        range: ContentRange::new(0, 9, 10).ok(),
+        total_time: Duration::from_micros(12_345),
+        backend_time: Some(Duration::from_micros(2_345)),
+        retries: 0,
+        conn_reused: Some(true),
+        user_agent: Some(b"Microsoft BITS/7.8"),
+    };
+    check(|| log.request(&line));
+    drop(guard);
+    assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 21);
+    std::fs::remove_dir_all(folder).unwrap();
+}

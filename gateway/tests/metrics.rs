@@ -1,0 +1,281 @@
+//! The ops listener over a real socket, and the names that it serves.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bits_gateway::metrics::registry::{ALL, Description, Kind, PROCESS};
+use bits_gateway::metrics::{
+    BackendState, ConnectError, FailoverReason, LogLevel, LogName, Metrics, Outcome, PacketLabel,
+    ProtocolError, Rejection, docs,
+};
+use bits_gateway::ops::{self, Readiness, State};
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::ContentRange;
+use gateway_core::session::EndReason;
+use tokio::sync::watch;
+
+/// Longer than anything on loopback takes, shorter than anybody's patience.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Ops {
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    stop: watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Ops {
+    fn start() -> Self {
+        let metrics = Metrics::new(&["public".to_owned()], &[(BackendId(0), "up01".to_owned(), 1)]);
+        let readiness = Readiness::default();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let state = State { metrics: Arc::clone(&metrics), readiness: readiness.clone() };
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(ops::serve(listener, state, stopped)).unwrap();
+        });
+        Self { address, metrics, readiness, stop, thread: Some(thread) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+
+    /// Head and body of the answer.
+    fn ask(&self, method: &str, target: &str) -> (String, String) {
+        let mut stream = self.connect();
+        write!(stream, "{method} {target} HTTP/1.1\r\nHost: ops\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+        (head.to_lowercase(), body.to_owned())
+    }
+
+    #[track_caller]
+    fn check(&self, method: &str, target: &str, status: u16, body: &str) {
+        let (head, sent) = self.ask(method, target);
+        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{head}");
+        assert_eq!(sent, body);
+    }
+}
+
+impl Drop for Ops {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn record_one_of_everything(metrics: &Metrics) {
+    let up01 = BackendId(0);
+    let mut outcome = Outcome::new(0, PacketLabel::Fragment);
+    outcome.status = 503;
+    outcome.fault = Some(Fault::BackendDown);
+    outcome.backend = Some(up01);
+    outcome.backend_status = Some(416);
+    outcome.protocol_error = Some(ProtocolError::Range);
+    outcome.pin_found = Some(true);
+    outcome.alias_found = Some(false);
+    outcome.range = Some(ContentRange::new(0, 9, 10).unwrap());
+    outcome.bytes_in = 10;
+    outcome.bytes_out = 10;
+    outcome.bytes_forwarded = 10;
+    outcome.total = Duration::from_millis(5);
+    outcome.backend_wait = Some(Duration::from_millis(1));
+    metrics.record(&outcome);
+    drop((metrics.request(0), metrics.backend_request(up01)));
+    metrics.connection_opened(0);
+    metrics.connection_closed(0);
+    metrics.rejected(Rejection::HeadTimeout);
+    metrics.session_created(up01);
+    metrics.session_ended(up01, EndReason::Closed, Duration::from_secs(9), 10);
+    metrics.failover(up01, FailoverReason::Connect);
+    metrics.backend_connected(up01, true);
+    metrics.connect_error(up01, ConnectError::Timeout);
+    metrics.set_backend_state(up01, BackendState::Drain);
+    metrics.set_backend_weight(up01, 2);
+    metrics.set_sessions_limit(1000);
+    metrics.count_sessions_with(Box::new(|| vec![(BackendId(0), 1, 2)]));
+    metrics.logs().message(LogLevel::Warn);
+    metrics.logs().dropped(LogName::Access, 1);
+}
+
+/// Names of the families in a scrape.
+fn names(scrape: &str) -> BTreeSet<&str> {
+    let types = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.map(|line| line.split(' ').next().unwrap()).collect()
+}
+
+#[test]
+fn promtool_finds_nothing_to_object_to() {
+    let ops = Ops::start();
+    record_one_of_everything(&ops.metrics);
+    let (head, scrape) = ops.ask("GET", "/metrics");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool runs; it is in the Debian package `prometheus`");
+    promtool.stdin.take().unwrap().write_all(scrape.as_bytes()).unwrap();
+    let verdict = promtool.wait_with_output().unwrap();
+    let said = [verdict.stdout, verdict.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(verdict.status.success(), "{said}");
+    assert_eq!(said, "");
+}
+
+#[test]
+fn what_is_served_is_what_is_described() {
+    let ops = Ops::start();
+    record_one_of_everything(&ops.metrics);
+    let (_, scrape) = ops.ask("GET", "/metrics");
+    let described: BTreeSet<_> = ALL.iter().chain(PROCESS).map(|metric| metric.name).collect();
+    assert_eq!(names(&scrape), described);
+    for Description { name, kind, help, .. } in ALL.iter().chain(PROCESS) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        assert!(scrape.contains(&format!("# TYPE {name} {kind}\n")), "{name} is no {kind}");
+        assert!(scrape.contains(&format!("# HELP {name} {help}\n")), "{name}: {help}");
+    }
+}
+
+#[test]
+fn everything_is_there_before_anything_happens() {
+    let ops = Ops::start();
+    let (_, fresh) = ops.ask("GET", "/metrics");
+    record_one_of_everything(&ops.metrics);
+    let (_, used) = ops.ask("GET", "/metrics");
+    let series = |scrape: &str| -> Vec<String> {
+        let lines = scrape.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
+    };
+    assert_eq!(series(&fresh), series(&used));
+}
+
+#[test]
+fn the_page_about_metrics_is_up_to_date() {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md"));
+    let generated = docs::markdown();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &generated).unwrap();
+    }
+    let page = std::fs::read_to_string(&path).unwrap_or_default();
+    let hint = "docs/metrics.md is old: UPDATE_DOCS=1 cargo test -p bits-gateway --test metrics";
+    assert!(page == generated, "{hint}");
+    for name in
+        names(&Metrics::new(&["l".to_owned()], &[(BackendId(0), "b".to_owned(), 1)]).encode())
+    {
+        assert!(page.contains(&format!("| `{name}` |")), "{name} is not described");
+    }
+}
+
+#[test]
+fn readiness_follows_the_life_of_the_process() {
+    let ops = Ops::start();
+    ops.check("GET", "/livez", 200, "ok\n");
+    ops.check("GET", "/readyz", 503, "starting\n");
+    ops.check("GET", "/readyz?verbose", 503, "[-] started failed\n[+] not-draining ok\nstarting\n");
+    ops.readiness.ready();
+    ops.check("GET", "/readyz", 200, "ready\n");
+    ops.check("GET", "/readyz?verbose=1", 200, "[+] started ok\n[+] not-draining ok\nready\n");
+    assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 0\n"));
+    ops.readiness.drain();
+    ops.readiness.ready();
+    ops.check("GET", "/readyz", 503, "draining\n");
+    ops.check("GET", "/readyz?verbose", 503, "[+] started ok\n[-] not-draining failed\ndraining\n");
+    ops.check("GET", "/livez", 200, "ok\n");
+    assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 1\n"));
+}
+
+#[test]
+fn the_version_is_json() {
+    let (head, body) = Ops::start().ask("GET", "/version");
+    assert!(head.contains("content-type: application/json"), "{head}");
+    let version: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(version["name"], "bits-gateway");
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    assert!(version["rustc"].as_str().unwrap().starts_with("rustc 1."), "{version}");
+}
+
+#[test]
+fn heads_are_answered_like_gets_without_the_body() {
+    let ops = Ops::start();
+    for target in ["/metrics", "/livez", "/readyz", "/version"] {
+        let (head, body) = ops.ask("HEAD", target);
+        assert_eq!(body, "", "{target}");
+        assert!(head.contains("content-length: ") && !head.contains("content-length: 0"), "{head}");
+    }
+}
+
+#[test]
+fn nothing_else_is_served() {
+    let ops = Ops::start();
+    for target in ["/", "/metrics/", "/Metrics", "/admin", "//livez", "/livez/..", "/debug/pprof"] {
+        ops.check("GET", target, 404, "not found\n");
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BITS_POST", "TRACE"] {
+        let (head, _) = ops.ask(method, "/metrics");
+        assert!(head.starts_with("http/1.1 405 "), "{method}: {head}");
+        assert!(head.contains("allow: get, head"), "{head}");
+    }
+}
+
+#[test]
+fn a_head_without_measure_is_refused() {
+    let ops = Ops::start();
+    let mut stream = ops.connect();
+    write!(stream, "GET /livez HTTP/1.1\r\nHost: ops\r\n").unwrap();
+    let field = format!("X-Filler: {}\r\n", "x".repeat(1000));
+    // The other side may close in the middle of this.
+    for _ in 0..100 {
+        if stream.write_all(field.as_bytes()).is_err() {
+            break;
+        }
+    }
+    let _ = stream.write_all(b"\r\n");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    ops.check("GET", "/livez", 200, "ok\n");
+}
+
+#[test]
+fn clients_that_say_nothing_are_limited_in_number_and_time() {
+    let ops = Ops::start();
+    let mut silent: Vec<_> = (0..ops::CONNECTIONS).map(|_| ops.connect()).collect();
+    // Accepted in order, so this one finds the table full and is closed without an answer.
+    assert_eq!(ops.connect().read_to_end(&mut Vec::new()).unwrap_or(0), 0);
+    // All of them are let go in the end, and then there is room again.
+    for stream in &mut silent {
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+    }
+    ops.check("GET", "/livez", 200, "ok\n");
+}
+
+#[test]
+fn the_listener_ends_when_it_is_told_to() {
+    let ops = Ops::start();
+    let address = ops.address;
+    drop(ops);
+    assert!(TcpStream::connect(address).is_err());
+}
