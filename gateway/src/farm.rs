@@ -125,10 +125,6 @@ impl Farm {
             }
         }
     }
-
-    pub fn name(&self, id: BackendId) -> &str {
-        self.view.backend(id).map_or("", |backend| &backend.name)
-    }
 }
 
 impl Hosts {

@@ -3,14 +3,20 @@
 //! The library exists so that the parts can be tested; its interface is the binary's.
 
 pub mod access_log;
+pub mod app;
 pub mod build_info;
+pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
+pub mod exit;
 pub mod farm;
 pub mod guard;
 pub mod log_writer;
 pub mod metrics;
 pub mod ops;
 pub mod proxy;
+pub mod ready_file;
 pub mod sessions;
+pub mod supervisor;
 pub mod telemetry;

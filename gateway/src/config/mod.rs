@@ -1,15 +1,48 @@
-// placeholder shapes until the real module is merged
-use gateway_core::protocol::head::HeadLimits;
-use gateway_core::routing::{Placement, UnknownSession};
+//! The configuration: one TOML file, corrected by the environment, as a value that cannot be wrong.
+//!
+//! [`load`] either returns a [`Config`] or everything that is the matter with the file, at once.
+//! The words of the file stand in [`sections`], once: reading, schema, documentation and dump all
+//! come from that table. Reading order: [`sections`], [`kind`], [`mod@file`], [`mod@env`], [`check`].
+
+pub mod check;
+pub mod defaults;
+pub mod draft;
+pub mod dump;
+pub mod env;
+pub mod example;
+pub mod file;
+pub mod keys;
+pub mod kind;
+pub mod load;
+pub mod markdown;
+pub mod names;
+pub mod report;
+pub mod schema;
+pub mod sections;
+mod settle;
+mod suggest;
+mod syntax;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use gateway_core::protocol::head::HeadLimits;
+use gateway_core::routing::{Placement, Policy, UnknownSession};
+
+pub use load::{LoadError, Loaded, load, parse};
+pub use syntax::{show_duration, show_size};
+
+/// A configuration that was checked in full; there is no other kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// At least one, each on its own address, sorted as in the file.
     pub listeners: Vec<Listener>,
     pub affinity: Affinity,
     pub sessions: Sessions,
     pub placement: PlacementConfig,
+    /// At least one, with distinct names and aliases, in the order of the file.
     pub backends: Vec<BackendConfig>,
     pub http: Http,
     pub limits: Limits,
@@ -18,29 +51,32 @@ pub struct Config {
     pub log: Log,
     pub process: Process,
 }
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     pub name: String,
+    /// Port 0 means any free port.
     pub address: SocketAddr,
 }
-#[derive(Debug, Clone, Copy, PartialEq)]
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Affinity {
+    pub host_id: HostIdMode,
+    /// Always there in mode [`HostIdMode::Gateway`].
+    pub gateway_name: Option<String>,
+    /// Whole seconds, 1 to `u32::MAX`: what the header can say.
+    pub fallback_timeout: Duration,
+}
+
+/// What `BITS-Host-Id` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostIdMode {
     Backend,
     Gateway,
     Direct,
     None,
 }
-#[derive(Debug, Clone, PartialEq)]
-pub struct Affinity {
-    pub host_id: HostIdMode,
-    pub gateway_name: Option<String>,
-    pub fallback_timeout: Duration,
-}
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum SessionIdMode {
-    Backend,
-    Minted,
-}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sessions {
     pub id: SessionIdMode,
@@ -48,84 +84,180 @@ pub struct Sessions {
     pub limit: u64,
     pub unknown: UnknownSession,
 }
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum HashKey {
-    Target,
-    Client,
+
+/// Whose session id the client sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionIdMode {
+    Backend,
+    Minted,
 }
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlacementConfig {
     pub policy: Placement,
     pub hash_key: HashKey,
 }
-#[derive(Debug, Clone, PartialEq)]
-pub struct BackendAddress {
-    pub host: String,
-    pub port: u16,
+
+/// What [`Placement::Hash`] hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashKey {
+    Target,
+    Client,
 }
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackendConfig {
     pub name: String,
     pub address: BackendAddress,
+    /// 1 to 1000.
     pub weight: u32,
+    /// The name that stands for this backend, as written: what `BITS-Host-Id` announces in mode
+    /// [`HostIdMode::Backend`], where every backend has one.
     pub alias: Option<String>,
+    /// The backend's own name, as written; every backend has one in mode [`HostIdMode::Direct`].
     pub public_name: Option<String>,
 }
-#[derive(Debug, Clone, Copy, PartialEq)]
+
+/// Where a backend listens: a name to resolve or an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendAddress {
+    /// As in a URL: an IPv6 address has its brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for BackendAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http {
+    /// In the form of [`gateway_core::protocol::host::key_of`]; empty accepts any.
+    pub hosts: Vec<String>,
+    /// The first of the hosts as it is written in the file.
+    pub origin: Option<String>,
+    pub upstream_host: UpstreamHost,
+    pub method_override: bool,
+}
+
+/// The `Host` that backends see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamHost {
     Origin,
     Preserve,
     Backend,
 }
-#[derive(Debug, Clone, PartialEq)]
-pub struct Http {
-    pub hosts: Vec<String>,
-    pub origin: Option<String>,
-    pub upstream_host: UpstreamHost,
-    pub method_override: bool,
-}
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ChunkedMode {
-    Refuse,
-    Forward,
-}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     pub head: HeadLimits,
     pub connections: usize,
     pub chunked: ChunkedMode,
+    /// Bytes; a larger Fragment is answered 413. `None` is no limit.
     pub fragment: Option<u64>,
+    /// How much of a refused body is read before the connection is closed.
     pub drain_bytes: u64,
 }
+
+/// What happens to a packet with `Transfer-Encoding: chunked`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkedMode {
+    Refuse,
+    Forward,
+}
+
+/// Every one counts from the last progress, never from the start of a transfer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timeouts {
+    /// First to last byte of a request head.
     pub client_head: Duration,
     pub client_body: Duration,
+    /// Whole seconds, at least 1: pingora takes 0 for "never".
     pub client_idle: Duration,
+    pub client_write: Duration,
     pub connect: Duration,
+    /// Fragment and Close-Session. Longer than `client_body`.
     pub answer_long: Duration,
+    /// Everything else.
     pub answer: Duration,
     pub backend_write: Duration,
     pub backend_idle: Duration,
-    pub client_write: Duration,
+    /// How long requests under way may go on once the listeners are closed.
     pub shutdown: Duration,
+    /// How long the gateway is unready before it closes the listeners.
     pub shutdown_delay: Duration,
 }
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ops {
     pub address: Option<SocketAddr>,
 }
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    pub level: Level,
+    pub format: LogFormat,
+    pub access: AccessLog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<Level> for tracing::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::ERROR,
+            Level::Warn => Self::WARN,
+            Level::Info => Self::INFO,
+            Level::Debug => Self::DEBUG,
+            Level::Trace => Self::TRACE,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum AccessLog {
     Stdout,
     Off,
     File(PathBuf),
 }
-#[derive(Debug, Clone, PartialEq)]
-pub struct Log {
-    pub access: AccessLog,
-}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Process {
     pub threads: usize,
 }
+
+impl Config {
+    /// A configuration from the text of a file alone, as tests want it.
+    ///
+    /// # Errors
+    /// The picture of every mistake.
+    pub fn from_toml(text: &str) -> Result<Self, String> {
+        match parse("config.toml", text, []) {
+            Ok(loaded) => Ok(loaded.config),
+            Err(report) => Err(report.render(false)),
+        }
+    }
+
+    /// What the core needs to know to decide.
+    pub fn policy(&self) -> Policy {
+        Policy { placement: self.placement.policy, unknown: self.sessions.unknown }
+    }
+}
+
+#[cfg(test)]
+mod tests;

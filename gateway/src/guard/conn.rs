@@ -8,6 +8,8 @@ use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::supervisor::InFlightGuard;
+
 use super::ConnectionEvents;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -29,6 +31,8 @@ pub struct Conn {
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
     _permit: OwnedSemaphorePermit,
+    /// The process does not end before the connection has, lingering included.
+    _open: InFlightGuard,
 }
 
 impl Conn {
@@ -37,6 +41,7 @@ impl Conn {
         client: Option<SocketAddr>,
         events: Arc<dyn ConnectionEvents>,
         permit: OwnedSemaphorePermit,
+        open: InFlightGuard,
     ) -> Self {
         events.opened(listener);
         Self {
@@ -50,6 +55,7 @@ impl Conn {
             waker: AtomicWaker::new(),
             backend: AtomicU32::new(0),
             _permit: permit,
+            _open: open,
         }
     }
 

@@ -24,6 +24,8 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
+use crate::supervisor::InFlight;
+
 pub use conn::Conn;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use stream::GuardStream;
@@ -57,8 +59,10 @@ pub struct Guarded<A, E> {
     events: Arc<E>,
     listener: usize,
     limits: GuardLimits,
-    /// Shared by all listeners.
-    connections: Arc<Semaphore>,
+    /// The cap, shared by all listeners.
+    room: Arc<Semaphore>,
+    /// For the end of the process.
+    open: InFlight,
 }
 
 impl<A, E> Guarded<A, E> {
@@ -67,9 +71,10 @@ impl<A, E> Guarded<A, E> {
         events: Arc<E>,
         listener: usize,
         limits: GuardLimits,
-        connections: Arc<Semaphore>,
+        room: Arc<Semaphore>,
+        open: InFlight,
     ) -> Self {
-        Self { inner, events, listener, limits, connections }
+        Self { inner, events, listener, limits, room, open }
     }
 }
 
@@ -84,13 +89,14 @@ where
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             self.events.turned_away(self.listener);
             linger::turn_away(stream).await;
             return None;
         };
         let events: Arc<dyn ConnectionEvents> = self.events.clone();
-        let conn = Arc::new(Conn::new(self.listener, peer(&stream), events, permit));
+        let open = self.open.enter();
+        let conn = Arc::new(Conn::new(self.listener, peer(&stream), events, permit, open));
         let guarded = Box::new(GuardStream::new(stream, conn, self.limits));
         ServerApp::process_new(&self.inner, guarded, shutdown).await
     }

@@ -43,7 +43,7 @@ fn rig() -> Rig {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let events = Arc::new(Events::default());
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let conn = Arc::new(Conn::new(0, None, events.clone(), permit));
+    let conn = Arc::new(Conn::new(0, None, events.clone(), permit, InFlight::new().enter()));
     Rig { client, guard: GuardStream::new(Box::new(server), conn, LIMITS), events }
 }
 

@@ -61,7 +61,7 @@ impl Gateway {
             && !matches!(packet, RequestPacket::Ping { .. })
         {
             let entered = self.flights.enter(key, ctx.conn.clone()).await;
-            ctx.in_flight = Some(entered.map_err(|_| Fault::Superseded)?);
+            ctx.claim = Some(entered.map_err(|_| Fault::Superseded)?);
         }
         let lookup = self.sessions.find(ctx.key.as_ref());
         ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));

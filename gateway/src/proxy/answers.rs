@@ -53,7 +53,7 @@ impl Gateway {
                 if let Some(key) = &ctx.key
                     && let Some(ended) = self.sessions.unpin(key, reason).await
                 {
-                    self.note_ended(&ended, Some((ctx, downstream.req_header().raw_path())));
+                    self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
                 }
                 Ok(())
             }

@@ -12,8 +12,9 @@ use http::HeaderValue;
 
 use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
+use crate::supervisor::InFlightGuard;
 
-use super::flights::InFlight;
+use super::flights::Claim;
 
 #[derive(Default)]
 pub struct Ctx {
@@ -39,7 +40,8 @@ pub struct Ctx {
     pub avoid: Vec<BackendId>,
     pub attempts: u32,
     pub reused: bool,
-    pub in_flight: Option<InFlight>,
+    /// The session's turn.
+    pub claim: Option<Claim>,
     /// The packet may reach its backend twice, and its body fits the buffer for a second try.
     pub repeatable: bool,
     /// The body of the answer is to be thrown away.
@@ -59,6 +61,8 @@ pub struct Ctx {
     pub pin_found: Option<bool>,
     pub alias_found: Option<bool>,
     pub protocol_error: Option<ProtocolError>,
+    /// Held until the last byte of the answer is out: the process does not end before.
+    pub running: Option<InFlightGuard>,
     /// Held for the in-flight gauges.
     pub request: Option<Gauged>,
     pub backend_request: Option<Gauged>,

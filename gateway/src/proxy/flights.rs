@@ -37,7 +37,7 @@ struct Flight {
 }
 
 /// The right to be the session's only request, until it is dropped.
-pub struct InFlight {
+pub struct Claim {
     flights: Arc<Flights>,
     key: SessionKey,
     flight: Arc<Flight>,
@@ -53,14 +53,14 @@ impl Flights {
         self: &Arc<Self>,
         key: &SessionKey,
         conn: Option<Arc<Conn>>,
-    ) -> Result<InFlight, Superseded> {
+    ) -> Result<Claim, Superseded> {
         let conn = conn.map(|conn| {
             let request = conn.current_request();
             (conn, request)
         });
         let flight = Arc::new(Flight { conn, ..Flight::default() });
         let older = self.newest.insert(key.clone(), Arc::clone(&flight));
-        let entered = InFlight { flights: Arc::clone(self), key: key.clone(), flight };
+        let claim = Claim { flights: Arc::clone(self), key: key.clone(), flight };
         if let Some(older) = older {
             older.cancel();
             // Waits even when cancelled itself: whoever comes next waits for this one only, and
@@ -69,7 +69,7 @@ impl Flights {
                 return Err(Superseded);
             }
         }
-        if entered.is_cancelled() { Err(Superseded) } else { Ok(entered) }
+        if claim.is_cancelled() { Err(Superseded) } else { Ok(claim) }
     }
 }
 
@@ -96,7 +96,7 @@ impl Flight {
     }
 }
 
-impl InFlight {
+impl Claim {
     pub fn is_cancelled(&self) -> bool {
         self.flight.cancelled.load(Ordering::Acquire)
     }
@@ -117,7 +117,7 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for Claim {
     fn drop(&mut self) {
         self.flight.upstream.lock().take();
         self.flights.newest.remove_if(&self.key, |_, newest| Arc::ptr_eq(newest, &self.flight));

@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::farm::Farm;
 use crate::guard::GuardStream;
 use crate::sessions::Sessions;
+use crate::supervisor::InFlight;
 
 pub use ctx::Ctx;
 use flights::Flights;
@@ -44,6 +45,7 @@ pub struct Gateway {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) config: Config,
     reporter: Reporter,
+    running: InFlight,
     flights: Arc<Flights>,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
@@ -52,11 +54,17 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new(config: Config, farm: Farm, sessions: Arc<Sessions>, reporter: Reporter) -> Self {
+    pub fn new(
+        config: Config,
+        farm: Farm,
+        sessions: Arc<Sessions>,
+        reporter: Reporter,
+        running: InFlight,
+    ) -> Self {
         let flights = Arc::new(Flights::default());
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
-        Self { farm, sessions, config, reporter, flights, requests, creates }
+        Self { farm, sessions, config, reporter, running, flights, requests, creates }
     }
 }
 
@@ -76,6 +84,7 @@ impl ProxyHttp for Gateway {
             id: self.requests.fetch_add(1, Ordering::Relaxed),
             now: clock::now(),
             started: clock::steady(),
+            running: Some(self.running.enter()),
             ..Ctx::default()
         }
     }
@@ -167,8 +176,8 @@ impl ProxyHttp for Gateway {
         }
         ctx.first_byte = Some(clock::steady());
         ctx.backend_status = Some(response.status.as_u16());
-        if let Some(in_flight) = &ctx.in_flight {
-            in_flight.unwatch_upstream();
+        if let Some(claim) = &ctx.claim {
+            claim.unwatch_upstream();
         }
         self.learn(downstream, response, ctx).await
     }
@@ -256,7 +265,7 @@ impl ProxyHttp for Gateway {
         if let Some(conn) = &ctx.conn {
             conn.request_done();
         }
-        ctx.in_flight = None;
+        ctx.claim = None;
     }
 
     /// One line per request says what happened; Pingora's own would say it again, with the

@@ -24,16 +24,45 @@ pub struct Reporter {
     pub access: AccessLog,
     /// Half of every request id: random, so that ids of two processes differ.
     process: u64,
+    /// Names by backend id.
+    backends: Arc<[String]>,
 }
 
 impl Reporter {
-    pub fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
+    pub fn new(metrics: Arc<Metrics>, access: AccessLog, backends: Arc<[String]>) -> Self {
         let process = Uuid::new_v4().as_u64_pair().0;
-        Self { metrics, access, process }
+        Self { metrics, access, process, backends }
     }
 
     fn request_id(&self, ctx: &Ctx) -> Uuid {
         Uuid::from_u64_pair(self.process, ctx.id)
+    }
+
+    fn name(&self, backend: BackendId) -> &str {
+        self.backends.get(backend.0 as usize).map_or("", String::as_str)
+    }
+
+    /// `ctx` and `target` are those of the request that ended it; a sweep has neither.
+    pub fn ended(&self, ended: &Ended, by: Option<(&Ctx, &[u8])>) {
+        let Ended { key, pin, progress, reason } = ended;
+        let now = clock::now();
+        let age = now.since(pin.created);
+        self.metrics.session_ended(pin.backend, *reason, age, progress.total);
+        self.access.upload_end(&UploadLine {
+            ts: now,
+            request_id: by.map(|(ctx, _)| self.request_id(ctx)),
+            session: key,
+            client: by
+                .and_then(|(ctx, _)| ctx.conn.as_ref())
+                .and_then(|conn| conn.client)
+                .map(|addr| addr.ip()),
+            target: by.map(|(_, target)| target),
+            backend: self.name(pin.backend),
+            reason: *reason,
+            bytes: progress.next_offset,
+            total: progress.total,
+            age,
+        });
     }
 }
 
@@ -74,7 +103,7 @@ impl Gateway {
             host: field(header::HOST),
             target: head.raw_path(),
             client: ctx.conn.as_ref().and_then(|conn| conn.client).map(|addr| addr.ip()),
-            backend: ctx.backend.map(|id| self.farm.name(id)),
+            backend: ctx.backend.map(|id| self.reporter.name(id)),
             pin_source: ctx.why,
             status,
             bits_error: ctx.backend_error.or(ctx.fault.and_then(|fault| fault.row().hresult)),
@@ -106,29 +135,6 @@ impl Gateway {
 
     pub(super) fn note_created(&self, backend: BackendId) {
         self.reporter.metrics.session_created(backend);
-    }
-
-    /// `ctx` and `target` are those of the request that ended it; a sweep has neither.
-    pub fn note_ended(&self, ended: &Ended, by: Option<(&Ctx, &[u8])>) {
-        let Ended { key, pin, progress, reason } = ended;
-        let now = clock::now();
-        let age = now.since(pin.created);
-        self.reporter.metrics.session_ended(pin.backend, *reason, age, progress.total);
-        self.reporter.access.upload_end(&UploadLine {
-            ts: now,
-            request_id: by.map(|(ctx, _)| self.reporter.request_id(ctx)),
-            session: key,
-            client: by
-                .and_then(|(ctx, _)| ctx.conn.as_ref())
-                .and_then(|conn| conn.client)
-                .map(|addr| addr.ip()),
-            target: by.map(|(_, target)| target),
-            backend: self.farm.name(pin.backend),
-            reason: *reason,
-            bytes: progress.next_offset,
-            total: progress.total,
-            age,
-        });
     }
 }
 

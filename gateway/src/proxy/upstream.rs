@@ -81,14 +81,14 @@ impl Gateway {
             }
             self.note_connected(backend, ctx);
         }
-        let Some(in_flight) = &ctx.in_flight else { return Ok(()) };
+        let Some(claim) = &ctx.claim else { return Ok(()) };
         if ctx.range.is_some_and(|range| range.len() > MAY_STICK) {
             // SAFETY: Pingora owns the connection and keeps it open for the length of this call;
             // the descriptor is duplicated before the call returns.
             let upstream = unsafe { BorrowedFd::borrow_raw(fd) };
-            in_flight.watch_upstream(upstream);
+            claim.watch_upstream(upstream);
         }
-        if in_flight.is_cancelled() {
+        if claim.is_cancelled() {
             ctx.fault = Some(Fault::Superseded);
             return Err(Error::new(ErrorType::ConnectionClosed));
         }

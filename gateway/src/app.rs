@@ -1,0 +1,315 @@
+//! The one place that knows every concrete type: a configuration becomes a running gateway.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::farm::BackendId;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use pingora::services::ServiceWithDependents;
+use pingora::services::listening::Service;
+use tokio::sync::{Semaphore, watch};
+
+use crate::access_log::AccessLog;
+use crate::clock;
+use crate::config::{self, Config};
+use crate::farm::{Farm, FarmError};
+use crate::guard::{GuardLimits, Guarded};
+use crate::log_writer::{Destination, FlushGuard};
+use crate::metrics::{LogLevel, Metrics};
+use crate::ops::{self, Readiness};
+use crate::proxy::{Gateway, MAX_ATTEMPTS, Reporter};
+use crate::sessions::Sessions;
+use crate::supervisor::{BoxError, Exit, InFlight, Listening, Plan, Supervisor, told_to_stop};
+use crate::telemetry::{self, Format};
+
+/// What `run` was told besides the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Where to write the addresses once every listener accepts.
+    pub ready_file: Option<PathBuf>,
+    /// What `check` would warn about, one line each, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// The listener for metrics and probes; no traffic listener may have this name.
+pub const OPS: &str = "ops";
+
+/// A connection that waits between requests holds this much; a body passes it by.
+const READ_BUFFER: usize = 4096;
+
+/// Idle connections kept per worker thread, over all backends.
+const POOL: usize = 1024;
+
+/// Expired sessions are looked for this often.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Why a gateway with a legal configuration did not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("the runtime for name lookups cannot be made: {0}")]
+    Runtime(std::io::Error),
+    #[error(transparent)]
+    Farm(#[from] FarmError),
+    #[error("the access log cannot be opened: {0}")]
+    AccessLog(std::io::Error),
+}
+
+impl StartError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Runtime(_) => Exit::Failure,
+            Self::Farm(_) => Exit::Unavailable,
+            Self::AccessLog(_) => Exit::Io,
+        }
+    }
+}
+
+/// Serves until told to stop. Returns the exit code of the process.
+pub fn run(config: Config, options: RunOptions) -> ExitCode {
+    // Before anything that takes time: until then a SIGHUP would end the process.
+    let supervisor = match Supervisor::install() {
+        Ok(supervisor) => supervisor,
+        Err(error) => {
+            eprintln!("bits-gateway: signal handlers cannot be installed: {error}");
+            return Exit::Failure.into();
+        }
+    };
+    let listeners: Vec<_> = config.listeners.iter().map(|l| l.name.clone()).collect();
+    let backends: Arc<[String]> = config.backends.iter().map(|b| b.name.clone()).collect();
+    let weights: Vec<_> = (0u32..)
+        .zip(&config.backends)
+        .map(|(id, backend)| (BackendId(id), backend.name.clone(), backend.weight))
+        .collect();
+    let metrics = Metrics::new(&listeners, &weights);
+    let log_guard = match telemetry::init(format(&config), level(&config), metrics.logs()) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("bits-gateway: the log cannot be started: {error}");
+            return Exit::Io.into();
+        }
+    };
+    for warning in &options.warnings {
+        tracing::warn!("configuration: {warning}");
+    }
+    let exit = match start(&config, &metrics, backends) {
+        Ok(parts) => serve(supervisor, config, options, metrics, parts),
+        Err(error) => {
+            tracing::error!(%error, "the gateway cannot start");
+            error.exit()
+        }
+    };
+    drop(log_guard);
+    exit.into()
+}
+
+/// What can fail before the first socket.
+struct Parts {
+    farm: Farm,
+    reporter: Reporter,
+    access: AccessLog,
+    _flush: Option<FlushGuard>,
+}
+
+fn start(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    backends: Arc<[String]>,
+) -> Result<Parts, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let farm = runtime.block_on(Farm::build(config))?;
+    let destination = match &config.log.access {
+        config::AccessLog::Off => None,
+        config::AccessLog::Stdout => Some(Destination::Stdout),
+        config::AccessLog::File(path) => Some(Destination::File(path.clone())),
+    };
+    let (access, flush) = match destination {
+        None => (AccessLog::off(), None),
+        Some(destination) => {
+            let opened = AccessLog::open(destination, metrics.logs());
+            let (access, guard) = opened.map_err(StartError::AccessLog)?;
+            (access, Some(guard))
+        }
+    };
+    let reporter = Reporter::new(Arc::clone(metrics), access.clone(), backends);
+    Ok(Parts { farm, reporter, access, _flush: flush })
+}
+
+fn serve(
+    supervisor: Supervisor,
+    config: Config,
+    options: RunOptions,
+    metrics: Arc<Metrics>,
+    parts: Parts,
+) -> Exit {
+    let mut addresses: Vec<_> =
+        config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
+    addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
+    let bound = match supervisor.bind(&addresses) {
+        Ok(bound) => bound,
+        Err(error) => {
+            tracing::error!(%error, "the gateway cannot start");
+            return error.exit();
+        }
+    };
+    let sessions = Sessions::new(config.backends.len(), config.sessions.limit);
+    count_sessions(&metrics, &sessions, &config);
+    let readiness = Readiness::default();
+    let (requests, connections) = (InFlight::new(), InFlight::new());
+    let reporter = parts.reporter.clone();
+    let sweeper =
+        sweep(Arc::clone(&sessions), parts.reporter.clone(), config.sessions.idle_timeout);
+    let timeouts = config.timeouts.clone();
+    let threads = config.process.threads;
+    let ops_address = config.ops.address;
+    let gateway =
+        Gateway::new(config.clone(), parts.farm, sessions, parts.reporter, requests.clone());
+    let open = connections.clone();
+    let mut plan = Plan::new(move |listening: &[Listening]| {
+        Ok(services(&config, gateway, &reporter, &open, listening))
+    })
+    .threads(threads)
+    .work_stealing(true)
+    .requests(requests)
+    .connections(connections)
+    .shutdown_delay(timeouts.shutdown_delay)
+    .shutdown_timeout(timeouts.shutdown)
+    .ready_file(options.ready_file)
+    .task("sweep", sweeper)
+    .on_ready({
+        let readiness = readiness.clone();
+        move |listening: &[Listening]| {
+            for listener in listening {
+                let (name, address) = (&listener.name, listener.address);
+                tracing::info!(listener = %name, %address, "listening");
+            }
+            readiness.ready();
+        }
+    })
+    .on_drain({
+        let (readiness, metrics) = (readiness.clone(), Arc::clone(&metrics));
+        move || {
+            readiness.drain();
+            metrics.set_draining(true);
+        }
+    })
+    .on_reopen_logs({
+        let access = parts.access.clone();
+        move || access.reopen()
+    });
+    if ops_address.is_some() {
+        let state = ops::State { metrics, readiness };
+        plan = plan.side_listener(OPS, move |listener, stop| async move {
+            ops::serve(listener, state, stop).await.map_err(BoxError::from)
+        });
+    }
+    match supervisor.run(bound, plan) {
+        Ok(stop) => {
+            tracing::info!("stopped");
+            stop.exit()
+        }
+        Err(error) => {
+            tracing::error!(%error, "the gateway ended");
+            error.exit()
+        }
+    }
+}
+
+/// One service per listener: Pingora hides the end of one endpoint of several.
+fn services(
+    config: &Config,
+    gateway: Gateway,
+    reporter: &Reporter,
+    open: &InFlight,
+    listening: &[Listening],
+) -> Vec<Box<dyn ServiceWithDependents>> {
+    let conf = Arc::new(ServerConf {
+        threads: config.process.threads,
+        max_retries: MAX_ATTEMPTS as usize,
+        upstream_keepalive_pool_size: POOL,
+        ..ServerConf::default()
+    });
+    let proxy = Arc::new(http_proxy(&conf, gateway));
+    let events = Arc::new(reporter.clone());
+    let room = Arc::new(Semaphore::new(config.limits.connections));
+    let limits = GuardLimits {
+        head: config.limits.head,
+        head_timeout: config.timeouts.client_head,
+        drain_bytes: config.limits.drain_bytes,
+        method_override: config.http.method_override,
+    };
+    let one = |(index, listening): (usize, &Listening)| {
+        let guarded = Guarded::new(
+            Arc::clone(&proxy),
+            Arc::clone(&events),
+            index,
+            limits,
+            Arc::clone(&room),
+            open.clone(),
+        );
+        let mut service = Service::new(listening.name.clone(), guarded);
+        // Exactly the address of the socket that was bound: Pingora finds it by this text.
+        service.add_listener(
+            ListenerConfig::tcp(listening.address.to_string())
+                .l4_buffer(L4BufferSettings::default().read(READ_BUFFER)),
+        );
+        Box::new(service) as Box<dyn ServiceWithDependents>
+    };
+    listening.iter().enumerate().map(one).collect()
+}
+
+fn count_sessions(metrics: &Metrics, sessions: &Arc<Sessions>, config: &Config) {
+    metrics.set_sessions_limit(config.sessions.limit);
+    let sessions = Arc::clone(sessions);
+    metrics.count_sessions_with(Box::new(move || {
+        let census = sessions.census(clock::now());
+        (0u32..).map(BackendId).zip(census).map(|(id, c)| (id, c.active, c.idle)).collect()
+    }));
+}
+
+/// Ends the sessions that nobody has touched for too long.
+fn sweep(
+    sessions: Arc<Sessions>,
+    reporter: Reporter,
+    idle_timeout: Duration,
+) -> impl FnOnce(watch::Receiver<bool>) -> SweepTask {
+    move |mut stop| {
+        Box::pin(async move {
+            let every = SWEEP.min(idle_timeout / 2).max(Duration::from_millis(100));
+            loop {
+                tokio::select! {
+                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = tokio::time::sleep(every) => {}
+                }
+                for ended in sessions.sweep(clock::now(), clock::steady(), idle_timeout) {
+                    reporter.ended(&ended, None);
+                }
+            }
+        })
+    }
+}
+
+type SweepTask = std::pin::Pin<Box<dyn Future<Output = crate::supervisor::TaskResult> + Send>>;
+
+fn format(config: &Config) -> Format {
+    match config.log.format {
+        config::LogFormat::Json => Format::Json,
+        config::LogFormat::Text => Format::Text,
+    }
+}
+
+fn level(config: &Config) -> LogLevel {
+    match config.log.level {
+        config::Level::Error => LogLevel::Error,
+        config::Level::Warn => LogLevel::Warn,
+        config::Level::Info => LogLevel::Info,
+        config::Level::Debug => LogLevel::Debug,
+        config::Level::Trace => LogLevel::Trace,
+    }
+}

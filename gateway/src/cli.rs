@@ -1,0 +1,131 @@
+//! The command line: what can be typed, and who does it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::app::{self, RunOptions};
+use crate::commands;
+
+/// Keeps BITS uploads on the server that has their file.
+#[derive(Debug, Parser)]
+#[command(name = "bits-gateway", version, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 69 dependency missing, 74 I/O, \
+                        77 permission, 78 bad configuration.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway
+    Run(RunArgs),
+    /// Check a configuration: show every mistake, or what would run
+    Check(CheckArgs),
+    /// Print what a configuration may hold
+    Schema(SchemaArgs),
+    /// Work with a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write the pages of all commands into this directory instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Print the version
+    Version(Json),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every value that counts and where it comes from
+    Dump(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Write this file once every listener accepts connections
+    #[arg(long, value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// For whom
+    #[arg(long, value_enum, default_value_t = SchemaFormat::Json)]
+    pub format: SchemaFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaFormat {
+    /// JSON Schema, for editors
+    Json,
+    /// A page of documentation
+    Markdown,
+    /// A commented configuration with every default
+    Example,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run(args),
+        Command::Check(args) => commands::check::check(&args.config, args.json.json).into(),
+        Command::Schema(args) => commands::schema::schema(args.format).into(),
+        Command::Config(ConfigCommand::Dump(args)) => {
+            commands::dump::dump(&args.config, args.json.json).into()
+        }
+        Command::Completions { shell } => commands::meta::completions(shell).into(),
+        Command::Man { dir } => commands::meta::man(dir.as_deref()).into(),
+        Command::Version(args) => commands::meta::version(args).into(),
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    match commands::load(&args.config) {
+        Ok(loaded) => {
+            let warnings = loaded.report.lines();
+            app::run(loaded.config, RunOptions { ready_file: args.ready_file, warnings })
+        }
+        Err(error) => commands::explain(&error).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

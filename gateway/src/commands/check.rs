@@ -1,0 +1,135 @@
+//! `bits-gateway check`.
+
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use super::{colour, count, exit_code, explain, load, print, print_error, to_text};
+use crate::config::names::Named;
+use crate::config::{AccessLog, BackendConfig, Config, LoadError, Loaded};
+use crate::config::{show_duration, show_size};
+use crate::exit::Exit;
+
+/// Shows every mistake, or else the warnings and what would run.
+pub fn check(path: &Path, json: bool) -> Exit {
+    match (load(path), json) {
+        (Ok(loaded), false) => {
+            print_error(&loaded.report.render(colour()));
+            print(&format!(
+                "{}: {}\n{}",
+                path.display(),
+                count(&loaded.report),
+                summary(&loaded.config)
+            ))
+        }
+        (Ok(loaded), true) => print(&to_text(&good(path, &loaded))),
+        (Err(error), false) => explain(&error),
+        (Err(error), true) => match print(&to_text(&bad(path, &error))) {
+            Exit::Ok => exit_code(&error),
+            exit => exit,
+        },
+    }
+}
+
+fn good(path: &Path, loaded: &Loaded) -> Json {
+    let config = &loaded.config;
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|listener| json!({ "name": listener.name, "address": listener.address }));
+    let backends = config.backends.iter().map(|backend| {
+        json!({
+            "name": backend.name,
+            "address": backend.address.to_string(),
+            "weight": backend.weight,
+            "host_id": backend.alias,
+            "public_name": backend.public_name,
+        })
+    });
+    json!({
+        "ok": true,
+        "file": path.display().to_string(),
+        "findings": loaded.report.to_json(),
+        "summary": {
+            "listeners": listeners.collect::<Vec<_>>(),
+            "ops": config.ops.address,
+            "backends": backends.collect::<Vec<_>>(),
+            "host_id": config.affinity.host_id.name(),
+            "fallback_timeout_seconds": config.affinity.fallback_timeout.as_secs(),
+            "session_id": config.sessions.id.name(),
+            "placement": config.placement.policy.name(),
+        },
+    })
+}
+
+fn bad(path: &Path, error: &LoadError) -> Json {
+    let findings = match error {
+        LoadError::Invalid { report, .. } => report.to_json(),
+        _ => json!([]),
+    };
+    json!({
+        "ok": false,
+        "file": path.display().to_string(),
+        "error": error.to_string(),
+        "findings": findings,
+    })
+}
+
+fn summary(config: &Config) -> String {
+    let mut lines = Vec::new();
+    for listener in &config.listeners {
+        lines.push(("listener", format!("{} on {}", listener.name, listener.address)));
+    }
+    let ops = config.ops.address.map_or("off".into(), |address| address.to_string());
+    lines.push(("ops", ops));
+    for backend in &config.backends {
+        lines.push(("backend", backend_line(backend)));
+    }
+    lines.push(("placement", config.placement.policy.name().into()));
+    let affinity = &config.affinity;
+    lines.push((
+        "affinity",
+        format!(
+            "host_id = \"{}\", fallback after {}",
+            affinity.host_id.name(),
+            show_duration(affinity.fallback_timeout)
+        ),
+    ));
+    let sessions = &config.sessions;
+    lines.push((
+        "sessions",
+        format!(
+            "id = \"{}\", at most {}, forgotten after {} without progress",
+            sessions.id.name(),
+            sessions.limit,
+            show_duration(sessions.idle_timeout)
+        ),
+    ));
+    let hosts = match config.http.hosts.as_slice() {
+        [] => "any".to_owned(),
+        hosts => hosts.join(", "),
+    };
+    lines.push(("hosts", hosts));
+    if let Some(limit) = config.limits.fragment {
+        lines.push(("fragments", format!("at most {}", show_size(limit))));
+    }
+    let access = match &config.log.access {
+        AccessLog::Stdout => "standard output".to_owned(),
+        AccessLog::Off => "off".to_owned(),
+        AccessLog::File(path) => path.display().to_string(),
+    };
+    lines.push(("access log", access));
+    lines.push(("threads", config.process.threads.to_string()));
+    lines.into_iter().map(|(what, value)| format!("  {what:<11} {value}\n")).collect()
+}
+
+fn backend_line(backend: &BackendConfig) -> String {
+    let mut line = format!("{} at {}, weight {}", backend.name, backend.address, backend.weight);
+    if let Some(alias) = &backend.alias {
+        line.push_str(&format!(", host id {alias}"));
+    }
+    if let Some(name) = &backend.public_name {
+        line.push_str(&format!(", public name {name}"));
+    }
+    line
+}

@@ -1,0 +1,89 @@
+//! The commands that need no network.
+
+pub mod check;
+pub mod dump;
+pub mod meta;
+pub mod schema;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use crate::config::report::{Report, Severity};
+use crate::config::{self, LoadError, Loaded};
+use crate::exit::Exit;
+
+/// The configuration that a command works with.
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    config::load(path, std::env::vars_os())
+}
+
+/// Tells on standard error why there is no configuration.
+pub fn explain(error: &LoadError) -> Exit {
+    let mut text = String::new();
+    match error {
+        LoadError::Invalid { report, .. } => {
+            text.push_str(&report.render(colour()));
+            text.push_str(&format!("error: {error}: {}\n", count(report)));
+        }
+        LoadError::Missing { .. } => {
+            text.push_str(&format!("error: {error}\n"));
+            text.push_str(
+                "help: `bits-gateway schema --format example` prints a file to start from\n",
+            );
+        }
+        LoadError::Io { .. } | LoadError::NotText { .. } => {
+            text.push_str(&format!("error: {error}\n"));
+        }
+    }
+    print_error(&text);
+    exit_code(error)
+}
+
+/// The exit code of a command that cannot go on without a configuration.
+pub fn exit_code(error: &LoadError) -> Exit {
+    match error {
+        LoadError::Io { .. } => Exit::Io,
+        LoadError::Missing { .. } | LoadError::NotText { .. } | LoadError::Invalid { .. } => {
+            Exit::Config
+        }
+    }
+}
+
+/// Prints on standard output; a reader that has gone is an I/O error and no panic.
+pub fn print(text: &str) -> Exit {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Ok,
+        Err(_) => Exit::Io,
+    }
+}
+
+/// Prints on standard error. If that fails, there is nobody left to tell.
+pub fn print_error(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Pretty JSON with a line end.
+pub fn to_text(json: &serde_json::Value) -> String {
+    format!("{json:#}\n")
+}
+
+/// Whether standard error shows colours (<https://no-color.org>).
+pub fn colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// "2 errors, 1 warning".
+pub fn count(report: &Report) -> String {
+    let part = |count: usize, noun: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {noun}")),
+        _ => Some(format!("{count} {noun}s")),
+    };
+    let parts = [
+        part(report.count(Severity::Error), "error"),
+        part(report.count(Severity::Warning), "warning"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "good".into() } else { parts.join(", ") }
+}

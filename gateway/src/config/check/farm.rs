@@ -1,0 +1,107 @@
+//! Listeners and backends, and who gets new uploads.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use gateway_core::routing::Placement;
+
+use super::Checked;
+use crate::config::BackendAddress;
+use crate::config::draft::Draft;
+use crate::config::kind::Value;
+use crate::config::names::Named;
+use crate::config::report::{Finding, Place, Report};
+
+pub fn listener_addresses(draft: &Draft, report: &mut Report) -> Checked {
+    let listeners = draft.all("listeners");
+    let mut seen: HashMap<SocketAddr, Place> = HashMap::new();
+    for table in listeners.chain([draft.once("ops")]) {
+        // The address of [ops] may be off, which is a word and no address.
+        let address = match table.value("address") {
+            Ok(Some(Value::Socket(address))) if address.port() != 0 => *address,
+            _ => continue,
+        };
+        let place = table.place_of("address");
+        match (seen.get(&address), &place) {
+            (Some(first), _) => {
+                let default = format!("`{}` by default", table.key_path("address"));
+                let message = match place {
+                    Some(_) => format!("two listeners have the address {address}"),
+                    None => format!("the address {address} is also {default}"),
+                };
+                let finding = match place {
+                    Some(place) => {
+                        Finding::error(message).at(place, "again").at(first.clone(), "here first")
+                    }
+                    None => Finding::error(message).at(first.clone(), "this address"),
+                };
+                report.add(finding.help("give each its own port".to_owned()));
+            }
+            (None, Some(place)) => {
+                seen.insert(address, place.clone());
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(())
+}
+
+pub fn backend_names(draft: &Draft, report: &mut Report) -> Checked {
+    let mut seen: HashMap<String, Place> = HashMap::new();
+    for table in draft.all("backends") {
+        let (Ok(name), Some(place)) = (table.get::<String>("name"), table.place_of("name")) else {
+            continue;
+        };
+        match seen.get(&name.to_ascii_lowercase()) {
+            Some(first) => {
+                let finding = Finding::error(format!("two backends are named \"{name}\""))
+                    .at(place, "again")
+                    .at(first.clone(), "here first");
+                report.add(
+                    finding.help(
+                        "sessions belong to the name, so it must be one of its kind \
+                     (capitals do not count)"
+                            .to_owned(),
+                    ),
+                );
+            }
+            None => {
+                seen.insert(name.to_ascii_lowercase(), place);
+            }
+        }
+    }
+    Ok(())
+}
+
+pub fn backend_addresses(draft: &Draft, report: &mut Report) -> Checked {
+    let mut seen: HashMap<String, Place> = HashMap::new();
+    for table in draft.all("backends") {
+        let Ok(address) = table.get::<BackendAddress>("address") else { continue };
+        let Some(place) = table.place_of("address") else { continue };
+        let key = address.to_string().to_ascii_lowercase();
+        match seen.get(&key) {
+            Some(first) => {
+                let finding = Finding::warning(format!("two backends have the address {address}"));
+                let finding = finding.at(place, "again").at(first.clone(), "here first");
+                report.add(finding.help("one server under two names gets two shares".to_owned()));
+            }
+            None => {
+                seen.insert(key, place);
+            }
+        }
+    }
+    Ok(())
+}
+
+pub fn hash_key(draft: &Draft, report: &mut Report) -> Checked {
+    let placement = draft.once("placement");
+    let policy = placement.get::<Placement>("policy")?;
+    if policy != Placement::Hash
+        && let Some(place) = placement.place_of("hash_key")
+    {
+        let label = format!("the policy is \"{}\"", policy.name());
+        let finding = Finding::warning("`placement.hash_key` does nothing").at(place, label);
+        report.add(finding.help("it is for policy = \"hash\"".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What no single key can be wrong about: missing parts, clashes, orders, odd combinations.
+//!
+//! Every rule is a function that gives up with [`Broken`] when a value it needs was wrong by
+//! itself, so that one mistake is told once.
+
+mod affinity;
+mod bounds;
+mod farm;
+
+use gateway_core::protocol::host::key_of;
+
+use super::draft::{Broken, Draft};
+use super::keys::{Preset, Shape};
+use super::report::{Finding, Report};
+use super::sections::SECTIONS;
+
+type Checked = Result<(), Broken>;
+
+/// Applies every rule to the draft.
+pub fn check(draft: &Draft, report: &mut Report) {
+    required(draft, report);
+    let rules: &[fn(&Draft, &mut Report) -> Checked] = &[
+        farm::listener_addresses,
+        farm::backend_names,
+        farm::backend_addresses,
+        affinity::aliases,
+        affinity::public_names,
+        affinity::host_id_has_its_names,
+        affinity::host_id_leads_somewhere,
+        affinity::unused_names,
+        affinity::hosts,
+        affinity::backends_see_the_alias,
+        farm::hash_key,
+        affinity::fallback_timeout,
+        affinity::idle_timeout,
+        bounds::line_fits_the_head,
+        bounds::answer_outlasts_the_body,
+        bounds::answer_outlasts_the_application,
+        bounds::answers_in_order,
+        bounds::backend_idle,
+        bounds::shutdown,
+    ];
+    for rule in rules {
+        // What is broken has been reported, and the other rules go on.
+        let _ = rule(draft, report);
+    }
+}
+
+fn required(draft: &Draft, report: &mut Report) {
+    for section in SECTIONS.iter().filter(|section| section.shape != Shape::Once) {
+        if !draft.has(section.name) {
+            let (what, help) = match section.shape {
+                Shape::Named => ("listener", "[listeners.public] with address = \"[::]:8080\""),
+                _ => {
+                    ("backend", "[[backends]] with name = \"up01\" and address = \"10.0.0.11:80\"")
+                }
+            };
+            let finding = Finding::error(format!("there is no {what}"));
+            report.add(finding.help(format!("add {help}")));
+        }
+        for table in draft.all(section.name) {
+            for key in section.keys {
+                if matches!(key.preset, Preset::Required { .. }) && !table.is_given(key.name) {
+                    let message = format!("`{}` is missing", table.key_path(key.name));
+                    let help = format!("add {} = {}", key.name, key.sample());
+                    let label = format!("no `{}` here", key.name);
+                    report.add(Finding::error(message).at(table.place.clone(), label).help(help));
+                }
+            }
+        }
+    }
+}
+
+/// The form in which names are compared.
+fn key(name: &str) -> String {
+    key_of(name).unwrap_or_else(|| name.to_ascii_lowercase())
+}

@@ -1,0 +1,85 @@
+//! Every default, once, with the reason for the number.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use gateway_core::protocol::head::HeadLimits;
+
+const MINUTE: u64 = 60;
+const DAY: u64 = 24 * 60 * MINUTE;
+
+/// One and a half of the 10 minutes that a Windows client waits after an error: it meets an
+/// unreachable host once or twice before it goes back to the first name. Without a timeout it
+/// never would (MC-BUP 3.1.2.3).
+pub const FALLBACK_TIMEOUT: Duration = Duration::from_secs(15 * MINUTE);
+
+/// As long as IIS keeps a session without progress, and as long as a Windows job goes on trying.
+pub const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(14 * DAY);
+
+/// Sessions in the table; at 96 bytes each, a full table takes under 100 MB.
+pub const SESSION_LIMIT: u64 = 1_000_000;
+
+/// All backends alike.
+pub const WEIGHT: u64 = 1;
+
+/// Each twice what IIS takes by default or more, so that a backend refuses before we do: 16 KiB of
+/// head (http.sys `MaxRequestBytes`), 4 KiB of path and 2 KiB of query. A BITS client sends a
+/// dozen fields; a proxy in front of us adds a few.
+pub const HEAD: HeadLimits =
+    HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 };
+
+/// Twice the 10,000 idle clients that a gateway is sized for.
+pub const CONNECTIONS: u64 = 20_000;
+
+/// A client in the middle of a refused Fragment reads the answer only once it has sent the rest.
+/// Five times 13 MiB, the largest Fragment that Windows sends.
+pub const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A head is one or two segments; who needs longer is not a client.
+pub const CLIENT_HEAD: Duration = Duration::from_secs(15);
+
+/// Without a single byte. Cuts dead connections and leaves a client at 16 kbit/s alone.
+pub const CLIENT_BODY: Duration = Duration::from_secs(60);
+
+/// Between two Fragments a client reads its file, and a minute of that is rare; longer than the
+/// 60 s for which balancers in front of us commonly keep a connection.
+pub const CLIENT_IDLE: Duration = Duration::from_secs(75);
+
+/// A client that reads nothing of an Ack for that long is gone.
+pub const CLIENT_WRITE: Duration = Duration::from_secs(60);
+
+/// A handshake within a farm takes a millisecond; 5 s outlasts two lost SYNs (1 s and 2 s).
+pub const CONNECT: Duration = Duration::from_secs(5);
+
+/// IIS gives an application 5 minutes to take the file of a Close-Session or of the final
+/// Fragment; its own answer about that has to come first.
+pub const ANSWER_LONG: Duration = Duration::from_secs(310);
+
+/// A Ping, a Create-Session or a Cancel-Session touches a directory at most.
+pub const ANSWER: Duration = Duration::from_secs(60);
+
+/// Until a backend takes the next 64 KiB: a disk that is busy, not one that is dead.
+pub const BACKEND_WRITE: Duration = Duration::from_secs(60);
+
+/// Below the 120 s after which IIS closes an idle connection, so that a Fragment hardly ever
+/// goes out on a connection that is being closed.
+pub const BACKEND_IDLE: Duration = Duration::from_secs(90);
+
+/// The keep-alive that `BACKEND_IDLE` must stay below.
+pub const BACKEND_KEEP_ALIVE: Duration = Duration::from_secs(120);
+
+/// As long as a client waits for an answer: what has not ended by then, its client gave up on.
+pub const SHUTDOWN: Duration = Duration::from_secs(5 * MINUTE);
+
+/// Only a balancer in front of several gateways needs time to notice.
+pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
+
+/// Loopback, because metrics tell about a farm what strangers need not know.
+pub const OPS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080);
+
+/// Days without progress after which a Windows job gives up; no timeout of ours needs to be
+/// longer, and a shorter memory of sessions than that costs uploads.
+pub const JOB_LIFETIME: Duration = Duration::from_secs(14 * DAY);
+
+/// What an application behind a server may take (IIS `BITSServerNotificationTimeout`).
+pub const APPLICATION_TIME: Duration = Duration::from_secs(5 * MINUTE);

@@ -1,0 +1,187 @@
+//! What file and environment say, with the origin of everything, before it is a configuration.
+
+use std::collections::BTreeMap;
+
+use super::keys::{Key, Preset, Section, Shape};
+use super::kind::{FromValue, Given, Value};
+use super::report::{Finding, Place, Report};
+use super::sections::SECTIONS;
+
+/// Every table of the file; of a section that stands at most once there is always one.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    tables: Vec<Table>,
+    presumed: Vec<&'static str>,
+}
+
+/// A section, or one of its instances.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub section: &'static Section,
+    /// Of a listener or a backend; empty for a section that stands once, or if it is missing.
+    pub name: String,
+    /// Its number among those of its section, from 0.
+    pub index: usize,
+    /// Where it begins.
+    pub place: Option<Place>,
+    settings: BTreeMap<&'static str, Setting>,
+}
+
+#[derive(Debug, Clone)]
+struct Setting {
+    /// `None` was given, is wrong, and has been reported.
+    value: Option<Value>,
+    origin: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    Default,
+    Given(Place),
+}
+
+/// Nothing can be said about a value, because it is wrong and that has been reported.
+#[derive(Debug, Clone, Copy)]
+pub struct Broken;
+
+impl Default for Draft {
+    fn default() -> Self {
+        let once = SECTIONS.iter().filter(|section| section.shape == Shape::Once);
+        Self {
+            tables: once.map(|section| Table::new(section, String::new(), 0, None)).collect(),
+            presumed: Vec::new(),
+        }
+    }
+}
+
+impl Draft {
+    /// A section that stands once.
+    pub fn once(&self, section: &str) -> &Table {
+        self.all(section).next().expect("a draft has every section that stands once")
+    }
+
+    /// The tables of a section, in the order of the file.
+    pub fn all(&self, section: &str) -> impl Iterator<Item = &Table> + Clone {
+        self.tables.iter().filter(move |table| table.section.name == section)
+    }
+
+    pub fn all_mut(&mut self, section: &str) -> impl Iterator<Item = &mut Table> {
+        self.tables.iter_mut().filter(move |table| table.section.name == section)
+    }
+
+    pub fn once_mut(&mut self, section: &str) -> &mut Table {
+        self.all_mut(section).next().expect("a draft has every section that stands once")
+    }
+
+    /// Notes that a section was meant, though it cannot be read: it is not missing then.
+    pub fn presume(&mut self, section: &'static Section) {
+        self.presumed.push(section.name);
+    }
+
+    /// Whether a section is there, or was at least meant to be.
+    pub fn has(&self, section: &str) -> bool {
+        self.presumed.contains(&section) || self.all(section).next().is_some()
+    }
+
+    pub fn add(&mut self, section: &'static Section, name: String, place: Place) -> &mut Table {
+        let index = self.all(section.name).count();
+        self.tables.push(Table::new(section, name, index, Some(place)));
+        self.tables.last_mut().expect("one was just added")
+    }
+}
+
+impl Table {
+    fn new(section: &'static Section, name: String, index: usize, place: Option<Place>) -> Self {
+        Self { section, name, index, place, settings: BTreeMap::new() }
+    }
+
+    /// `backends.up01`, for messages.
+    pub fn path(&self) -> String {
+        match (self.section.shape, self.name.is_empty()) {
+            (Shape::Once, _) => self.section.name.to_owned(),
+            (_, true) => format!("{}[{}]", self.section.name, self.index),
+            (_, false) => format!("{}.{}", self.section.name, self.name),
+        }
+    }
+
+    pub fn key_path(&self, key: &str) -> String {
+        format!("{}.{key}", self.path())
+    }
+
+    /// Takes over what was given for a key, and reports it if it is wrong.
+    pub fn set(&mut self, key: &'static Key, given: &Given, place: Place, report: &mut Report) {
+        let parsed = key.kind.parse(given);
+        let value = match parsed {
+            Ok(value) => Some(value),
+            Err(refusal) => {
+                let message = format!("`{}` {}", self.key_path(key.name), refusal.message);
+                let span = refusal.span.unwrap_or_else(|| place.span.clone());
+                let place = Place { source: place.source, span };
+                report.add(Finding::error(message).at(place, refusal.label).help(refusal.help));
+                None
+            }
+        };
+        self.settings.insert(key.name, Setting { value, origin: Origin::Given(place) });
+    }
+
+    /// Takes over what was given under a name that probably means this key, so that the rest can
+    /// be checked as if the name were right.
+    pub fn presume(&mut self, key: &str, given: &Given, place: Place) {
+        let key = self.section.key(key).expect("the code only names keys of the table");
+        let setting = Setting { value: key.kind.parse(given).ok(), origin: Origin::Given(place) };
+        self.settings.entry(key.name).or_insert(setting);
+    }
+
+    /// Fixes a value that depends on others.
+    pub fn settle(&mut self, key: &str, value: Value) {
+        let key = self.section.key(key).expect("the code only names keys of the table");
+        let setting = Setting { value: Some(value), origin: Origin::Default };
+        self.settings.insert(key.name, setting);
+    }
+
+    /// What a key holds or falls back to; `None` if that is nothing.
+    pub fn value(&self, key: &str) -> Result<Option<&Value>, Broken> {
+        let key = self.section.key(key).expect("the code only names keys of the table");
+        match self.settings.get(key.name) {
+            Some(setting) => setting.value.as_ref().map(Some).ok_or(Broken),
+            None => match &key.preset {
+                Preset::Is(value) => Ok(Some(value)),
+                Preset::Required { .. } => Err(Broken),
+                Preset::Depends { .. } | Preset::Unset { .. } => Ok(None),
+            },
+        }
+    }
+
+    /// The value of a key that may be unset.
+    pub fn find<T: FromValue>(&self, key: &str) -> Result<Option<T>, Broken> {
+        let convert =
+            |value| T::from_value(value).expect("the table of keys gives every key its kind");
+        Ok(self.value(key)?.map(convert))
+    }
+
+    /// The value of a key that always has one.
+    pub fn get<T: FromValue>(&self, key: &str) -> Result<T, Broken> {
+        self.find(key)?.ok_or(Broken)
+    }
+
+    pub fn is_given(&self, key: &str) -> bool {
+        self.place_of(key).is_some()
+    }
+
+    /// Where a key is given, rightly or not.
+    pub fn place_of(&self, key: &str) -> Option<Place> {
+        match &self.settings.get(key)?.origin {
+            Origin::Given(place) => Some(place.clone()),
+            Origin::Default => None,
+        }
+    }
+
+    /// Where a key is given, or else where one would add it.
+    pub fn near(&self, key: &str) -> Option<Place> {
+        self.place_of(key).or_else(|| self.place.clone())
+    }
+
+    pub fn origin(&self, key: &str) -> Origin {
+        self.place_of(key).map_or(Origin::Default, Origin::Given)
+    }
+}

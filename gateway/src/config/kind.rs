@@ -1,0 +1,388 @@
+//! What a key may hold: from the text of a file to a value, and back.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::BackendAddress;
+use super::names::{Choice, Named};
+use super::suggest::{closest, one_of};
+use super::syntax;
+
+/// The type and the bounds of a key. Bounds are inclusive.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Bool,
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    Duration {
+        min: Duration,
+        max: Duration,
+        /// Parts of a second are refused: the wire or pingora could not hold them.
+        whole_seconds: bool,
+    },
+    Size {
+        min: u64,
+        max: u64,
+    },
+    /// One of the words; `later` are words of the design that this version does not know yet.
+    Word {
+        choices: &'static [Choice],
+        later: &'static [&'static str],
+    },
+    /// One of the words, or else what the other kind takes.
+    WordOr(&'static [Choice], &'static Kind),
+    /// The name of a backend: letters, digits, `-`, `_` and `.`.
+    Name,
+    /// A host without scheme, port and path.
+    Host,
+    Hosts,
+    /// A host with its port.
+    HostPort,
+    /// An IP address with its port.
+    Socket,
+    Path,
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Bool(bool),
+    Integer(u64),
+    Duration(Duration),
+    /// Bytes.
+    Size(u64),
+    Word(&'static str),
+    Text(Cow<'static, str>),
+    Texts(Vec<String>),
+    HostPort(BackendAddress),
+    Socket(SocketAddr),
+    Path(PathBuf),
+}
+
+/// What stands in a file or in the environment, before anybody knows what it ought to be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Given {
+    Text(String),
+    Integer(i128),
+    Bool(bool),
+    /// Every element with its place.
+    List(Vec<(Range<usize>, Given)>),
+    /// Something that no key takes, such as a float.
+    Other(&'static str),
+}
+
+/// Why something given is no value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Follows the name of the key: "is not a duration".
+    pub message: String,
+    /// What stands at the caret: what is wrong here.
+    pub label: String,
+    /// What would be right.
+    pub help: Option<String>,
+    /// A narrower place than the whole value.
+    pub span: Option<Range<usize>>,
+}
+
+impl Refusal {
+    pub fn new(message: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { message: message.into(), label: label.into(), help: None, span: None }
+    }
+
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+impl Kind {
+    /// A list of durations and so on is as good as none: only [`Kind::Hosts`] takes a list.
+    pub fn parse(&self, given: &Given) -> Result<Value, Refusal> {
+        match (self, given) {
+            (Kind::WordOr(words, other), given) => match given {
+                Given::Text(text) if words.iter().any(|word| word.name == text) => {
+                    parse_word(words, &[], text)
+                }
+                given => other.parse(given).map_err(|refusal| suggest_word(words, given, refusal)),
+            },
+            (Kind::Bool, Given::Bool(value)) => Ok(Value::Bool(*value)),
+            (Kind::Integer { min, max }, Given::Integer(value)) => {
+                let value = within(*value, *min, *max, |bound| bound.to_string())?;
+                Ok(Value::Integer(value))
+            }
+            (Kind::Duration { min, max, whole_seconds }, Given::Text(text)) => {
+                syntax::duration(text, *min, *max, *whole_seconds).map(Value::Duration)
+            }
+            (Kind::Size { min, max }, Given::Text(text)) => {
+                let bytes = syntax::size(text)?;
+                within(bytes.into(), *min, *max, syntax::show_size).map(Value::Size)
+            }
+            (Kind::Size { min, max }, Given::Integer(bytes)) => {
+                within(*bytes, *min, *max, syntax::show_size).map(Value::Size)
+            }
+            (Kind::Word { choices, later }, Given::Text(text)) => parse_word(choices, later, text),
+            (Kind::Name, Given::Text(text)) => {
+                syntax::name(text).map(|()| Value::Text(Cow::Owned(text.clone())))
+            }
+            (Kind::Host, Given::Text(text)) => {
+                syntax::host(text).map(|()| Value::Text(Cow::Owned(text.clone())))
+            }
+            (Kind::Hosts, Given::List(list)) => parse_hosts(list),
+            (Kind::HostPort, Given::Text(text)) => syntax::host_port(text).map(Value::HostPort),
+            (Kind::Socket, Given::Text(text)) => syntax::socket(text).map(Value::Socket),
+            (Kind::Path, Given::Text(text)) => syntax::path(text).map(Value::Path),
+            (kind, given) => Err(kind.mismatch(given)),
+        }
+    }
+
+    /// "a duration", for messages and documentation.
+    pub fn noun(&self) -> String {
+        match self {
+            Kind::Bool => "true or false".into(),
+            Kind::Integer { .. } => "a whole number".into(),
+            Kind::Duration { .. } => "a duration".into(),
+            Kind::Size { .. } => "a size".into(),
+            Kind::Word { choices, .. } => one_of(choices.iter().map(|choice| choice.name)),
+            Kind::WordOr(words, other) => {
+                let words: Vec<String> =
+                    words.iter().map(|word| format!("\"{}\"", word.name)).collect();
+                format!("{} or {}", words.join(", "), other.noun())
+            }
+            Kind::Name => "a name".into(),
+            Kind::Host => "a host name".into(),
+            Kind::Hosts => "a list of host names".into(),
+            Kind::HostPort => "a host and a port".into(),
+            Kind::Socket => "an IP address and a port".into(),
+            Kind::Path => "a path".into(),
+        }
+    }
+
+    /// A value as one would write it in the file.
+    pub fn sample(&self) -> &'static str {
+        match self {
+            Kind::Bool => "true",
+            Kind::Integer { .. } => "100",
+            Kind::Duration { .. } => "\"90s\"",
+            Kind::Size { .. } => "\"64MiB\"",
+            Kind::Word { .. } => "\"word\"",
+            Kind::WordOr(_, other) => other.sample(),
+            Kind::Name => "\"up01\"",
+            Kind::Host => "\"uploads.example.com\"",
+            Kind::Hosts => "[\"uploads.example.com\"]",
+            Kind::HostPort => "\"10.0.0.11:80\"",
+            Kind::Socket => "\"[::]:8080\"",
+            Kind::Path => "\"/var/log/bits-gateway/access.log\"",
+        }
+    }
+
+    fn mismatch(&self, given: &Given) -> Refusal {
+        let what = match given {
+            Given::Text(_) => "text",
+            Given::Integer(_) => "a number",
+            Given::Bool(_) => "true or false",
+            Given::List(_) => "a list",
+            Given::Other(what) => what,
+        };
+        let help = match (self, given) {
+            (Kind::Duration { .. }, Given::Integer(seconds)) => {
+                format!("a duration has a unit: \"{seconds}s\"")
+            }
+            (Kind::Bool, Given::Text(text)) if text == "true" || text == "false" => {
+                format!("without quotes: {text}")
+            }
+            (Kind::Integer { .. }, Given::Text(text)) if text.parse::<i128>().is_ok() => {
+                format!("without quotes: {text}")
+            }
+            (Kind::Hosts, Given::Text(text)) => format!("a list: [\"{text}\"]"),
+            (Kind::Socket, Given::Integer(port)) => format!("for all addresses: \"[::]:{port}\""),
+            (Kind::Word { .. }, _) => format!("write {}", self.noun()),
+            _ => format!("for example {}", self.sample()),
+        };
+        Refusal::new(format!("must be {}", self.noun()), format!("this is {what}")).help(help)
+    }
+}
+
+impl Value {
+    /// As it stands in a TOML file.
+    pub fn to_toml(&self) -> String {
+        match self {
+            Value::Bool(value) => value.to_string(),
+            Value::Integer(value) => group_digits(*value),
+            Value::Texts(texts) => {
+                let texts: Vec<String> = texts.iter().map(|text| quote(text)).collect();
+                format!("[{}]", texts.join(", "))
+            }
+            other => quote(&other.to_text()),
+        }
+    }
+
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Bool(value) => (*value).into(),
+            Value::Integer(value) => (*value).into(),
+            Value::Texts(texts) => texts.clone().into(),
+            other => other.to_text().into(),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        match self {
+            Value::Bool(value) => value.to_string(),
+            Value::Integer(value) => value.to_string(),
+            Value::Duration(value) => syntax::show_duration(*value),
+            Value::Size(value) => syntax::show_size(*value),
+            Value::Word(value) => (*value).to_owned(),
+            Value::Text(value) => value.clone().into_owned(),
+            Value::Texts(texts) => texts.join(","),
+            Value::HostPort(value) => value.to_string(),
+            Value::Socket(value) => value.to_string(),
+            Value::Path(value) => value.display().to_string(),
+        }
+    }
+}
+
+/// Text in quotes. What JSON escapes, TOML reads back.
+pub fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The type that the code wants of a value.
+pub trait FromValue: Sized {
+    fn from_value(value: &Value) -> Option<Self>;
+}
+
+macro_rules! from_value {
+    ($($variant:ident => $type:ty: $convert:expr;)+) => {
+        $(impl FromValue for $type {
+            fn from_value(value: &Value) -> Option<Self> {
+                match value {
+                    Value::$variant(value) => $convert(value),
+                    _ => None,
+                }
+            }
+        })+
+    };
+}
+
+from_value! {
+    Bool => bool: |value: &bool| Some(*value);
+    Duration => Duration: |value: &Duration| Some(*value);
+    Text => String: |value: &Cow<'static, str>| Some(value.clone().into_owned());
+    Texts => Vec<String>: |value: &Vec<String>| Some(value.clone());
+    HostPort => BackendAddress: |value: &BackendAddress| Some(value.clone());
+    Socket => SocketAddr: |value: &SocketAddr| Some(*value);
+    Path => PathBuf: |value: &PathBuf| Some(value.clone());
+    Integer => u32: |value: &u64| u32::try_from(*value).ok();
+}
+
+impl FromValue for u64 {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Integer(value) | Value::Size(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for usize {
+    fn from_value(value: &Value) -> Option<Self> {
+        u64::from_value(value).and_then(|value| usize::try_from(value).ok())
+    }
+}
+
+impl<T: Named> FromValue for T {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Word(name) => T::from_name(name),
+            _ => None,
+        }
+    }
+}
+
+fn within(given: i128, min: u64, max: u64, show: impl Fn(u64) -> String) -> Result<u64, Refusal> {
+    match u64::try_from(given) {
+        Ok(value) if (min..=max).contains(&value) => Ok(value),
+        _ => Err(out_of_bounds(given < i128::from(min), &show(min), &show(max))),
+    }
+}
+
+/// The refusal of a value beyond its bounds.
+pub fn out_of_bounds(below: bool, min: &str, max: &str) -> Refusal {
+    let (message, label) = match below {
+        true => ("is too small", format!("less than {min}")),
+        false => ("is too large", format!("more than {max}")),
+    };
+    Refusal::new(message, label).help(format!("from {min} to {max}"))
+}
+
+fn parse_word(choices: &'static [Choice], later: &[&str], text: &str) -> Result<Value, Refusal> {
+    if let Some(choice) = choices.iter().find(|choice| choice.name == text) {
+        return Ok(Value::Word(choice.name));
+    }
+    let legal = one_of(choices.iter().map(|choice| choice.name));
+    if later.contains(&text) {
+        let message = format!("cannot be \"{text}\" yet");
+        return Err(
+            Refusal::new(message, "not supported by this version").help(format!("write {legal}"))
+        );
+    }
+    let refusal = Refusal::new(format!("must be {legal}"), "not one of these");
+    Err(match closest(text, choices.iter().map(|choice| choice.name)) {
+        Some(meant) => refusal.help(format!("did you mean \"{meant}\"?")),
+        None => refusal,
+    })
+}
+
+fn suggest_word(words: &'static [Choice], given: &Given, refusal: Refusal) -> Refusal {
+    let names = words.iter().map(|word| word.name);
+    match given {
+        Given::Text(text) => match closest(text, names.clone()) {
+            Some(meant) => refusal.help(format!("did you mean \"{meant}\"?")),
+            None => refusal,
+        },
+        Given::Bool(false) if names.clone().any(|name| name == "off") => {
+            refusal.help("to turn it off: \"off\"")
+        }
+        _ => refusal,
+    }
+}
+
+fn parse_hosts(list: &[(Range<usize>, Given)]) -> Result<Value, Refusal> {
+    let mut hosts = Vec::new();
+    for (span, given) in list {
+        let refused = match given {
+            Given::Text(text) => syntax::host(text).map(|()| hosts.push(text.clone())),
+            other => Err(Kind::Host.mismatch(other)),
+        };
+        refused.map_err(|refusal| Refusal {
+            message: "has an element that is no host name".into(),
+            span: Some(span.clone()),
+            ..refusal
+        })?;
+    }
+    Ok(Value::Texts(hosts))
+}
+
+/// 20_000 rather than 20000.
+fn group_digits(value: u64) -> String {
+    let digits = value.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let mut grouped = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            grouped.push('_');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+#[path = "kind_tests.rs"]
+mod tests;

@@ -1,0 +1,82 @@
+//! From a file to a configuration.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::draft::Draft;
+use super::report::{Report, Source, SourceKind};
+use super::{Config, check, env, file, settle};
+
+/// A configuration with all that was learnt on the way.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// Holds warnings only.
+    pub report: Report,
+    /// Says where every value comes from.
+    pub draft: Draft,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("there is no file {}", path.display())]
+    Missing { path: PathBuf },
+    #[error("cannot read {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{} is not UTF-8 text, at byte {at}", path.display())]
+    NotText { path: PathBuf, at: usize },
+    #[error("{} cannot be used", path.display())]
+    Invalid { path: PathBuf, report: Box<Report> },
+}
+
+/// Reads a file and corrects it by the environment.
+pub fn load(
+    path: &Path,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, LoadError> {
+    let path = path.to_path_buf();
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(LoadError::Missing { path });
+        }
+        Err(source) => return Err(LoadError::Io { path, source }),
+    };
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            return Err(LoadError::NotText { path, at });
+        }
+    };
+    parse(&path.display().to_string(), &text, variables)
+        .map_err(|report| LoadError::Invalid { path, report: Box::new(report) })
+}
+
+/// Makes a configuration of the text of a file, which `name` stands for in messages.
+///
+/// # Errors
+/// Every mistake in the file and in the environment.
+pub fn parse(
+    name: &str,
+    text: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Report> {
+    let mut report = Report::default();
+    let mut draft = Draft::default();
+    let source = Source { name: name.into(), text: text.into(), kind: SourceKind::File };
+    let source = report.add_source(source);
+    if file::read(text, source, &mut draft, &mut report) {
+        env::apply(variables, &mut draft, &mut report);
+        check::check(&draft, &mut report);
+    }
+    report.sort();
+    if report.has_errors() {
+        return Err(report);
+    }
+    settle::settle(&mut draft).expect("a draft without mistakes has every value");
+    let config = settle::build(&draft).expect("a draft without mistakes has every value");
+    Ok(Loaded { config, report, draft })
+}

@@ -1,0 +1,91 @@
+//! The words of the file for the values of our enums.
+
+use gateway_core::routing::{Placement, UnknownSession};
+
+use super::{ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, UpstreamHost};
+
+/// A legal word and what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    pub name: &'static str,
+    pub about: &'static str,
+}
+
+/// An enum whose values are words in the file.
+pub trait Named: Copy + 'static {
+    const CHOICES: &'static [Choice];
+    /// In the order of [`Named::CHOICES`].
+    const VALUES: &'static [Self];
+
+    fn name(self) -> &'static str;
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::VALUES.iter().copied().find(|value| value.name() == name)
+    }
+}
+
+macro_rules! named {
+    ($type:ident { $($variant:ident = $name:literal: $about:literal,)+ }) => {
+        impl Named for $type {
+            const CHOICES: &'static [Choice] =
+                &[$(Choice { name: $name, about: $about }),+];
+            const VALUES: &'static [Self] = &[$(Self::$variant),+];
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+    };
+}
+
+named!(HostIdMode {
+    Backend = "backend": "the name that stands for the backend: `host_id`, or `<name>.<host_id_domain>`; these names resolve to the gateways",
+    Gateway = "gateway": "`gateway_name`, this gateway's own name, for several gateways without wildcard DNS",
+    Direct = "direct": "`public_name` of the backend, so that later packets bypass the gateway on purpose",
+    None = "none": "nothing: no `BITS-Host-Id` is sent",
+});
+
+named!(SessionIdMode {
+    Backend = "backend": "the backend's own id; a fresh one only where that is taken or unusable",
+    Minted = "minted": "always a fresh id of the gateway, translated both ways",
+});
+
+named!(UnknownSession {
+    Restart = "restart": "session not found: the client starts the upload again at once",
+    Wait = "wait": "503: the client comes back later, in case somebody restores the table",
+});
+
+named!(Placement {
+    LeastSessions = "least-sessions": "the backend with the fewest sessions for its weight",
+    RoundRobin = "round-robin": "one after the other, a backend of weight 3 three times a round",
+    Hash = "hash": "the same `hash_key` goes to the same backend while that is not much fuller than its share",
+});
+
+named!(HashKey {
+    Target = "target": "path and query of the request",
+    Client = "client": "the client's IP address",
+});
+
+named!(UpstreamHost {
+    Origin = "origin": "the first name in `hosts`; without one, as \"preserve\"",
+    Preserve = "preserve": "as the client sent it",
+    Backend = "backend": "the backend's `address`",
+});
+
+named!(ChunkedMode {
+    Refuse = "refuse": "411, as the protocol requires a Content-Length",
+    Forward = "forward": "passed to the backend, which has to cope",
+});
+
+named!(Level {
+    Error = "error": "what lost or refused an upload for a reason of ours",
+    Warn = "warn": "what somebody should look at",
+    Info = "info": "starts, stops and changes",
+    Debug = "debug": "every decision",
+    Trace = "trace": "every step, for development",
+});
+
+named!(LogFormat {
+    Json = "json": "one JSON object a line",
+    Text = "text": "for reading in a terminal",
+});

@@ -1,0 +1,432 @@
+//! Every section and every key of the file: its type, bounds, default and meaning.
+//!
+//! A key that is not here does not exist. To add one: a line here, its default in
+//! [`super::defaults`], its field in [`super::Config`], and its reading in `settle.rs`.
+
+use std::time::Duration;
+
+use gateway_core::routing::{Placement, UnknownSession};
+
+use super::defaults;
+use super::keys::{Key, Preset, Section, Shape};
+use super::kind::{Kind, Value};
+use super::names::{Choice, Named};
+use super::{ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, UpstreamHost};
+
+/// Sections of later versions.
+pub const LATER: &[&str] = &["store", "failover", "admin"];
+
+const NO_LIMIT: &[Choice] = &[Choice { name: "off", about: "no limit" }];
+
+const NO_LISTENER: &[Choice] = &[Choice { name: "off", about: "no such listener" }];
+
+const ACCESS: &[Choice] = &[
+    Choice { name: "stdout", about: "standard output" },
+    Choice { name: "off", about: "nowhere" },
+];
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A day is longer than any wait that makes sense, and short enough that no timer overflows.
+const TIMEOUT: Kind = Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false };
+const PERIOD: Kind = Kind::Duration { min: Duration::ZERO, max: DAY, whole_seconds: false };
+
+const fn word<T: Named>() -> Kind {
+    Kind::Word { choices: T::CHOICES, later: &[] }
+}
+
+const fn span(value: Duration) -> Preset {
+    Preset::Is(Value::Duration(value))
+}
+
+/// In the order in which they are documented.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        name: "listeners",
+        shape: Shape::Named,
+        about: "Where clients connect. At least one; the name appears in logs and metrics.",
+        keys: &[Key {
+            name: "address",
+            kind: Kind::Socket,
+            preset: Preset::Required { sample: "\"[::]:8080\"" },
+            about: "The IP address and port to listen on. \
+                    `[::]` is every address, IPv4 included; port 0 is any free port.",
+        }],
+        later: &["tls"],
+    },
+    Section {
+        name: "affinity",
+        shape: Shape::Once,
+        about: "How later packets of an upload find the server that has the file. \
+                The gateway remembers every session anyway; with a host id the address of a packet \
+                says it too, and that survives a lost memory.",
+        keys: &[
+            Key {
+                name: "host_id",
+                kind: word::<HostIdMode>(),
+                preset: Preset::Depends {
+                    on: "\"backend\" when `host_id_domain` or the `host_id` of a backend is set, \
+                     else \"none\"",
+                    sample: "\"backend\"",
+                },
+                about: "What the gateway announces as `BITS-Host-Id` in the answer to a \
+                        Create-Session, and thereby the host to which the client sends the rest.",
+            },
+            Key {
+                name: "host_id_domain",
+                kind: Kind::Host,
+                preset: Preset::Unset {
+                    meaning: "no names are derived",
+                    sample: "\"uploads.example.com\"",
+                },
+                about: "Gives backend `up01` the name `up01.<host_id_domain>`. \
+                        A wildcard DNS record has to lead these names to the gateways.",
+            },
+            Key {
+                name: "gateway_name",
+                kind: Kind::Host,
+                preset: Preset::Unset {
+                    meaning: "needed for `host_id = \"gateway\"`",
+                    sample: "\"gw1.example.com\"",
+                },
+                about: "This gateway's own public name.",
+            },
+            Key {
+                name: "fallback_timeout",
+                kind: Kind::Duration {
+                    min: SECOND,
+                    max: Duration::from_secs(u32::MAX as u64),
+                    whole_seconds: true,
+                },
+                preset: span(defaults::FALLBACK_TIMEOUT),
+                about: "How long a client that cannot reach the announced host tries, before it \
+                        goes back to the host of its URL. Sent with every host id.",
+            },
+        ],
+        later: &[],
+    },
+    Section {
+        name: "sessions",
+        shape: Shape::Once,
+        about: "The uploads that the gateway remembers.",
+        keys: &[
+            Key {
+                name: "id",
+                kind: word::<SessionIdMode>(),
+                preset: Preset::Is(Value::Word("backend")),
+                about: "Whose session id the client sees.",
+            },
+            Key {
+                name: "idle_timeout",
+                kind: Kind::Duration {
+                    min: SECOND,
+                    max: Duration::from_secs(365 * 24 * 60 * 60),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::SESSION_IDLE_TIMEOUT),
+                about: "A session without progress for that long is forgotten. \
+                        Keep it at least as long as the session timeout of the backends.",
+            },
+            Key {
+                name: "limit",
+                kind: Kind::Integer { min: 1, max: 100_000_000 },
+                preset: Preset::Is(Value::Integer(defaults::SESSION_LIMIT)),
+                about: "Sessions at most; further Create-Sessions are answered 503, and the \
+                        client tries again later. A session takes about 96 bytes.",
+            },
+            Key {
+                name: "unknown",
+                kind: Kind::Word { choices: UnknownSession::CHOICES, later: &["ask"] },
+                preset: Preset::Is(Value::Word("restart")),
+                about: "What a client hears whose session nobody here knows.",
+            },
+        ],
+        later: &["limit_per_client", "tombstone"],
+    },
+    Section {
+        name: "placement",
+        shape: Shape::Once,
+        about: "Which backend gets a new upload.",
+        keys: &[
+            Key {
+                name: "policy",
+                kind: Kind::Word { choices: Placement::CHOICES, later: &["least-bytes-left"] },
+                preset: Preset::Is(Value::Word("least-sessions")),
+                about: "How a backend is chosen.",
+            },
+            Key {
+                name: "hash_key",
+                kind: word::<HashKey>(),
+                preset: Preset::Is(Value::Word("target")),
+                about: "What `policy = \"hash\"` looks at.",
+            },
+        ],
+        later: &[],
+    },
+    Section {
+        name: "backends",
+        shape: Shape::Listed,
+        about: "The upload servers. At least one.",
+        keys: &[
+            Key {
+                name: "name",
+                kind: Kind::Name,
+                preset: Preset::Required { sample: "\"up01\"" },
+                about: "A short name, for logs, metrics and `host_id_domain`. \
+                        Keep it when the server moves: sessions belong to the name.",
+            },
+            Key {
+                name: "address",
+                kind: Kind::HostPort,
+                preset: Preset::Required { sample: "\"10.0.0.11:80\"" },
+                about: "Host name or IP address, and port. An IPv6 address stands in brackets.",
+            },
+            Key {
+                name: "weight",
+                kind: Kind::Integer { min: 1, max: 1000 },
+                preset: Preset::Is(Value::Integer(defaults::WEIGHT)),
+                about: "Its share of new uploads, relative to the other backends.",
+            },
+            Key {
+                name: "host_id",
+                kind: Kind::Host,
+                preset: Preset::Depends {
+                    on: "`<name>.<host_id_domain>` when that is set, else none",
+                    sample: "\"up01.uploads.example.com\"",
+                },
+                about: "The name that stands for this backend in `BITS-Host-Id`. \
+                        It leads to the gateways, not to the backend.",
+            },
+            Key {
+                name: "public_name",
+                kind: Kind::Host,
+                preset: Preset::Unset {
+                    meaning: "needed for `host_id = \"direct\"`",
+                    sample: "\"up01.example.com\"",
+                },
+                about: "The name under which clients reach this backend without the gateway.",
+            },
+        ],
+        later: &["health", "tls", "max_connections", "slow_start"],
+    },
+    Section {
+        name: "http",
+        shape: Shape::Once,
+        about: "Names and methods.",
+        keys: &[
+            Key {
+                name: "hosts",
+                kind: Kind::Hosts,
+                preset: Preset::Is(Value::Texts(Vec::new())),
+                about: "The names that clients use in their URLs; requests for other hosts are \
+                        answered 400. The host ids and `gateway_name` are always accepted. \
+                        Empty accepts any host.",
+            },
+            Key {
+                name: "upstream_host",
+                kind: word::<UpstreamHost>(),
+                preset: Preset::Is(Value::Word("origin")),
+                about: "The `Host` that backends see.",
+            },
+            Key {
+                name: "method_override",
+                kind: Kind::Bool,
+                preset: Preset::Is(Value::Bool(false)),
+                about: "Whether a POST with `X-HTTP-Method-Override: BITS_POST` is a packet.",
+            },
+        ],
+        later: &[],
+    },
+    Section {
+        name: "limits",
+        shape: Shape::Once,
+        about: "How much of anything a client may send. There is no limit for a whole upload.",
+        keys: &[
+            Key {
+                name: "head",
+                kind: Kind::Size { min: 1024, max: 512 * 1024 },
+                preset: Preset::Is(Value::Size(defaults::HEAD.head_bytes as u64)),
+                about: "Request line and fields together.",
+            },
+            Key {
+                name: "line",
+                kind: Kind::Size { min: 256, max: 256 * 1024 },
+                preset: Preset::Is(Value::Size(defaults::HEAD.line_bytes as u64)),
+                about: "The request line. At most `head`.",
+            },
+            Key {
+                name: "fields",
+                // Pingora itself takes no more than 256.
+                kind: Kind::Integer { min: 16, max: 256 },
+                preset: Preset::Is(Value::Integer(defaults::HEAD.fields as u64)),
+                about: "Number of header fields.",
+            },
+            Key {
+                name: "connections",
+                kind: Kind::Integer { min: 1, max: 1_000_000 },
+                preset: Preset::Is(Value::Integer(defaults::CONNECTIONS)),
+                about: "Client connections at once, over all listeners. \
+                        The limit of open files has to be twice that.",
+            },
+            Key {
+                name: "chunked",
+                kind: word::<ChunkedMode>(),
+                preset: Preset::Is(Value::Word("refuse")),
+                about: "What happens to a packet with `Transfer-Encoding: chunked`.",
+            },
+            Key {
+                name: "fragment",
+                kind: Kind::WordOr(NO_LIMIT, &Kind::Size { min: 1, max: i64::MAX as u64 }),
+                preset: Preset::Is(Value::Word("off")),
+                about: "The largest Fragment. A larger one is answered 413, and the client goes \
+                        on with smaller ones.",
+            },
+            Key {
+                name: "drain",
+                kind: Kind::Size { min: 0, max: i64::MAX as u64 },
+                preset: Preset::Is(Value::Size(defaults::DRAIN_BYTES)),
+                about: "How much of the body of a refused request is read, so that the client \
+                        gets to see the answer, before the connection is closed.",
+            },
+        ],
+        later: &["upload", "rate", "connections_per_client"],
+    },
+    Section {
+        name: "timeouts",
+        shape: Shape::Once,
+        about: "Each counts from the last progress, so a slow upload may take days and a stalled \
+                one does not hold memory.",
+        keys: &[
+            Key {
+                name: "client_head",
+                kind: TIMEOUT,
+                preset: span(defaults::CLIENT_HEAD),
+                about: "For a whole request head, from its first byte.",
+            },
+            Key {
+                name: "client_body",
+                kind: TIMEOUT,
+                preset: span(defaults::CLIENT_BODY),
+                about: "Without a byte of the body. Must be shorter than `answer_long`.",
+            },
+            Key {
+                name: "client_idle",
+                kind: Kind::Duration { min: SECOND, max: DAY, whole_seconds: true },
+                preset: span(defaults::CLIENT_IDLE),
+                about: "Between two requests on one connection.",
+            },
+            Key {
+                name: "client_write",
+                kind: TIMEOUT,
+                preset: span(defaults::CLIENT_WRITE),
+                about: "Without the client taking a byte of the answer.",
+            },
+            Key {
+                name: "connect",
+                kind: TIMEOUT,
+                preset: span(defaults::CONNECT),
+                about: "To connect to a backend.",
+            },
+            Key {
+                name: "answer_long",
+                kind: TIMEOUT,
+                preset: span(defaults::ANSWER_LONG),
+                about: "For the answer to a Fragment or a Close-Session: an application behind \
+                        the server may take 5 minutes. It also runs while the gateway waits for \
+                        the client's body, so it must be longer than `client_body`.",
+            },
+            Key {
+                name: "answer",
+                kind: TIMEOUT,
+                preset: span(defaults::ANSWER),
+                about: "For every other answer.",
+            },
+            Key {
+                name: "backend_write",
+                kind: TIMEOUT,
+                preset: span(defaults::BACKEND_WRITE),
+                about: "Without the backend taking a byte of the body.",
+            },
+            Key {
+                name: "backend_idle",
+                kind: TIMEOUT,
+                preset: span(defaults::BACKEND_IDLE),
+                about: "How long an unused connection to a backend is kept. \
+                        Must be shorter than the keep-alive time of the backends: 120 s for IIS.",
+            },
+            Key {
+                name: "shutdown",
+                kind: PERIOD,
+                preset: span(defaults::SHUTDOWN),
+                about: "After SIGTERM: how long requests under way may go on, once the listeners \
+                        are closed. Give the process manager more than \
+                        `shutdown_delay + shutdown`.",
+            },
+            Key {
+                name: "shutdown_delay",
+                kind: PERIOD,
+                preset: span(defaults::SHUTDOWN_DELAY),
+                about: "After SIGTERM: how long `/readyz` says no before the listeners are \
+                        closed, for a balancer in front to notice.",
+            },
+        ],
+        later: &[],
+    },
+    Section {
+        name: "ops",
+        shape: Shape::Once,
+        about: "The listener for operators: `/metrics`, `/livez`, `/readyz`, `/version`. \
+                It is read-only and asks for no password.",
+        keys: &[Key {
+            name: "address",
+            kind: Kind::WordOr(NO_LISTENER, &Kind::Socket),
+            preset: Preset::Is(Value::Socket(defaults::OPS_ADDRESS)),
+            about: "The IP address and port to listen on.",
+        }],
+        later: &["tls"],
+    },
+    Section {
+        name: "log",
+        shape: Shape::Once,
+        about: "The log goes to standard error; the access log has a line per request and one \
+                per ended upload.",
+        keys: &[
+            Key {
+                name: "level",
+                kind: word::<Level>(),
+                preset: Preset::Is(Value::Word("info")),
+                about: "The least that is logged.",
+            },
+            Key {
+                name: "format",
+                kind: word::<LogFormat>(),
+                preset: Preset::Is(Value::Word("json")),
+                about: "The form of the log; the access log is always JSON.",
+            },
+            Key {
+                name: "access",
+                kind: Kind::WordOr(ACCESS, &Kind::Path),
+                preset: Preset::Is(Value::Word("stdout")),
+                about: "Where the access log goes. A path has a slash in it.",
+            },
+        ],
+        later: &[],
+    },
+    Section {
+        name: "process",
+        shape: Shape::Once,
+        about: "The process itself.",
+        keys: &[Key {
+            name: "threads",
+            kind: Kind::Integer { min: 1, max: 1024 },
+            preset: Preset::Depends {
+                on: "the number of cores that the process may use",
+                sample: "2",
+            },
+            about: "Threads that carry traffic.",
+        }],
+        later: &["user", "group", "pid_file"],
+    },
+];

@@ -1,0 +1,171 @@
+//! From a checked draft to the configuration.
+
+use std::num::NonZeroUsize;
+
+use gateway_core::protocol::head::HeadLimits;
+use gateway_core::protocol::host::key_of;
+
+use super::draft::{Broken, Draft, Table};
+use super::kind::Value;
+use super::names::Named;
+use super::{
+    AccessLog, Affinity, BackendConfig, Config, HostIdMode, Http, Limits, Listener, Log, Ops,
+    PlacementConfig, Process, Sessions, Timeouts,
+};
+
+/// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
+pub fn host_id_mode(draft: &Draft) -> Result<HostIdMode, Broken> {
+    let affinity = draft.once("affinity");
+    if let Some(mode) = affinity.find("host_id")? {
+        return Ok(mode);
+    }
+    let named = affinity.is_given("host_id_domain")
+        || draft.all("backends").any(|table| table.is_given("host_id"));
+    Ok(if named { HostIdMode::Backend } else { HostIdMode::None })
+}
+
+/// The name that stands for a backend.
+pub fn alias(affinity: &Table, backend: &Table) -> Result<Option<String>, Broken> {
+    if let Some(host_id) = backend.find::<String>("host_id")? {
+        return Ok(Some(host_id));
+    }
+    match affinity.find::<String>("host_id_domain")? {
+        None => Ok(None),
+        Some(domain) => Ok(Some(format!("{}.{domain}", backend.get::<String>("name")?))),
+    }
+}
+
+/// Fixes the values that depend on others, so that a dump shows what counts.
+pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
+    let mode = host_id_mode(draft)?;
+    if !draft.once("affinity").is_given("host_id") {
+        draft.once_mut("affinity").settle("host_id", Value::Word(mode.name()));
+    }
+    let affinity = draft.once("affinity").clone();
+    for backend in draft.all_mut("backends") {
+        if let Some(alias) = alias(&affinity, backend)?
+            && !backend.is_given("host_id")
+        {
+            backend.settle("host_id", Value::Text(alias.into()));
+        }
+    }
+    if !draft.once("process").is_given("threads") {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        draft.once_mut("process").settle("threads", Value::Integer(cores.min(1024) as u64));
+    }
+    Ok(())
+}
+
+/// Reads the configuration off a draft in which everything is settled.
+pub fn build(draft: &Draft) -> Result<Config, Broken> {
+    Ok(Config {
+        listeners: draft
+            .all("listeners")
+            .map(|table| Ok(Listener { name: table.name.clone(), address: table.get("address")? }))
+            .collect::<Result<_, Broken>>()?,
+        affinity: affinity(draft.once("affinity"))?,
+        sessions: sessions(draft.once("sessions"))?,
+        placement: placement(draft.once("placement"))?,
+        backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
+        http: http(draft.once("http"))?,
+        limits: limits(draft.once("limits"))?,
+        timeouts: timeouts(draft.once("timeouts"))?,
+        ops: Ops { address: unless_off(draft.once("ops"), "address")? },
+        log: log(draft.once("log"))?,
+        process: Process { threads: draft.once("process").get("threads")? },
+    })
+}
+
+fn affinity(table: &Table) -> Result<Affinity, Broken> {
+    Ok(Affinity {
+        host_id: table.get("host_id")?,
+        gateway_name: table.find("gateway_name")?,
+        fallback_timeout: table.get("fallback_timeout")?,
+    })
+}
+
+fn sessions(table: &Table) -> Result<Sessions, Broken> {
+    Ok(Sessions {
+        id: table.get("id")?,
+        idle_timeout: table.get("idle_timeout")?,
+        limit: table.get("limit")?,
+        unknown: table.get("unknown")?,
+    })
+}
+
+fn placement(table: &Table) -> Result<PlacementConfig, Broken> {
+    Ok(PlacementConfig { policy: table.get("policy")?, hash_key: table.get("hash_key")? })
+}
+
+fn backend(table: &Table) -> Result<BackendConfig, Broken> {
+    Ok(BackendConfig {
+        name: table.get("name")?,
+        address: table.get("address")?,
+        weight: table.get("weight")?,
+        alias: table.find("host_id")?,
+        public_name: table.find("public_name")?,
+    })
+}
+
+fn http(table: &Table) -> Result<Http, Broken> {
+    let written: Vec<String> = table.get("hosts")?;
+    let mut hosts: Vec<String> = Vec::new();
+    for key in written.iter().filter_map(|host| key_of(host)) {
+        if !hosts.contains(&key) {
+            hosts.push(key);
+        }
+    }
+    Ok(Http {
+        hosts,
+        origin: written.into_iter().next(),
+        upstream_host: table.get("upstream_host")?,
+        method_override: table.get("method_override")?,
+    })
+}
+
+fn limits(table: &Table) -> Result<Limits, Broken> {
+    Ok(Limits {
+        head: HeadLimits {
+            head_bytes: table.get("head")?,
+            line_bytes: table.get("line")?,
+            fields: table.get("fields")?,
+        },
+        connections: table.get("connections")?,
+        chunked: table.get("chunked")?,
+        fragment: unless_off(table, "fragment")?,
+        drain_bytes: table.get("drain")?,
+    })
+}
+
+fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
+    Ok(Timeouts {
+        client_head: table.get("client_head")?,
+        client_body: table.get("client_body")?,
+        client_idle: table.get("client_idle")?,
+        client_write: table.get("client_write")?,
+        connect: table.get("connect")?,
+        answer_long: table.get("answer_long")?,
+        answer: table.get("answer")?,
+        backend_write: table.get("backend_write")?,
+        backend_idle: table.get("backend_idle")?,
+        shutdown: table.get("shutdown")?,
+        shutdown_delay: table.get("shutdown_delay")?,
+    })
+}
+
+fn log(table: &Table) -> Result<Log, Broken> {
+    let access = match table.value("access")? {
+        Some(Value::Word("stdout")) => AccessLog::Stdout,
+        Some(Value::Path(path)) => AccessLog::File(path.clone()),
+        _ => AccessLog::Off,
+    };
+    Ok(Log { level: table.get("level")?, format: table.get("format")?, access })
+}
+
+/// `None` where the word "off" stands.
+fn unless_off<T: super::kind::FromValue>(table: &Table, key: &str) -> Result<Option<T>, Broken> {
+    match table.value(key)? {
+        Some(Value::Word(_)) | None => Ok(None),
+        Some(_) => table.find(key),
+    }
+}

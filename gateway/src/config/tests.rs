@@ -1,0 +1,224 @@
+use super::*;
+
+const SMALLEST: &str = r#"
+[listeners.public]
+address = "[::]:8080"
+[[backends]]
+name = "up01"
+address = "10.0.0.11:80"
+"#;
+
+fn with(more: &str) -> Config {
+    Config::from_toml(&format!("{SMALLEST}{more}")).unwrap_or_else(|picture| panic!("{picture}"))
+}
+
+#[test]
+fn the_smallest_file_gets_the_documented_defaults() {
+    let seconds = Duration::from_secs;
+    let config = with("[process]\nthreads = 3\n");
+    let expected = Config {
+        listeners: vec![Listener { name: "public".into(), address: "[::]:8080".parse().unwrap() }],
+        affinity: Affinity {
+            host_id: HostIdMode::None,
+            gateway_name: None,
+            fallback_timeout: seconds(900),
+        },
+        sessions: Sessions {
+            id: SessionIdMode::Backend,
+            idle_timeout: seconds(14 * 86_400),
+            limit: 1_000_000,
+            unknown: UnknownSession::Restart,
+        },
+        placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
+        backends: vec![BackendConfig {
+            name: "up01".into(),
+            address: BackendAddress { host: "10.0.0.11".into(), port: 80 },
+            weight: 1,
+            alias: None,
+            public_name: None,
+        }],
+        http: Http {
+            hosts: vec![],
+            origin: None,
+            upstream_host: UpstreamHost::Origin,
+            method_override: false,
+        },
+        limits: Limits {
+            head: HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 },
+            connections: 20_000,
+            chunked: ChunkedMode::Refuse,
+            fragment: None,
+            drain_bytes: 64 << 20,
+        },
+        timeouts: Timeouts {
+            client_head: seconds(15),
+            client_body: seconds(60),
+            client_idle: seconds(75),
+            client_write: seconds(60),
+            connect: seconds(5),
+            answer_long: seconds(310),
+            answer: seconds(60),
+            backend_write: seconds(60),
+            backend_idle: seconds(90),
+            shutdown: seconds(300),
+            shutdown_delay: seconds(0),
+        },
+        ops: Ops { address: Some("127.0.0.1:9080".parse().unwrap()) },
+        log: Log { level: Level::Info, format: LogFormat::Json, access: AccessLog::Stdout },
+        process: Process { threads: 3 },
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn every_key_reaches_its_field() {
+    let config = Config::from_toml(
+        r#"
+        [listeners.zebra]
+        address = "127.0.0.1:1"
+        [listeners.ant]
+        address = "127.0.0.1:0"
+        [affinity]
+        host_id = "direct"
+        host_id_domain = "up.test"
+        gateway_name = "gw.test"
+        fallback_timeout = "1h"
+        [sessions]
+        id = "minted"
+        idle_timeout = "20d"
+        limit = 7
+        unknown = "wait"
+        [placement]
+        policy = "hash"
+        hash_key = "client"
+        [[backends]]
+        name = "up01"
+        address = "[::1]:81"
+        weight = 1000
+        public_name = "p1.test"
+        [[backends]]
+        name = "up02"
+        address = "up02.internal:82"
+        host_id = "Two.test"
+        public_name = "p2.test"
+        [http]
+        hosts = ["Uploads.Example.com.", "other.test"]
+        upstream_host = "backend"
+        method_override = true
+        [limits]
+        head = "16KiB"
+        line = 4096
+        fields = 50
+        connections = 9
+        chunked = "forward"
+        fragment = "13MiB"
+        drain = "1MB"
+        [timeouts]
+        client_head = "1s"
+        client_body = "2s"
+        client_idle = "3s"
+        client_write = "4s"
+        connect = "5s"
+        answer_long = "300s"
+        answer = "7s"
+        backend_write = "8s"
+        backend_idle = "9s"
+        shutdown = "10s"
+        shutdown_delay = "500ms"
+        [ops]
+        address = "off"
+        [log]
+        level = "debug"
+        format = "text"
+        access = "/tmp/access.log"
+        [process]
+        threads = 1
+        "#,
+    )
+    .unwrap();
+    let names: Vec<&str> = config.listeners.iter().map(|listener| &*listener.name).collect();
+    assert_eq!(names, ["zebra", "ant"], "the order of the file");
+    assert_eq!(config.affinity.host_id, HostIdMode::Direct);
+    assert_eq!(config.affinity.gateway_name.as_deref(), Some("gw.test"));
+    assert_eq!(config.affinity.fallback_timeout, Duration::from_secs(3600));
+    assert_eq!(config.sessions.id, SessionIdMode::Minted);
+    assert_eq!(config.sessions.limit, 7);
+    let policy = config.policy();
+    assert_eq!((policy.placement, policy.unknown), (Placement::Hash, UnknownSession::Wait));
+    assert_eq!(config.placement.hash_key, HashKey::Client);
+    let [one, two] = config.backends.as_slice() else { panic!("two backends") };
+    assert_eq!((one.weight, two.weight), (1000, 1));
+    assert_eq!(one.address.to_string(), "[::1]:81");
+    assert_eq!(one.address.host, "[::1]", "as in a URL");
+    assert_eq!(one.alias.as_deref(), Some("up01.up.test"));
+    assert_eq!(two.alias.as_deref(), Some("Two.test"), "as written");
+    assert_eq!(two.public_name.as_deref(), Some("p2.test"));
+    assert_eq!(config.http.hosts, ["uploads.example.com", "other.test"], "as keys");
+    assert_eq!(config.http.origin.as_deref(), Some("Uploads.Example.com."), "as written");
+    assert_eq!(config.http.upstream_host, UpstreamHost::Backend);
+    assert!(config.http.method_override);
+    let head = HeadLimits { head_bytes: 16 << 10, line_bytes: 4096, fields: 50 };
+    assert_eq!(config.limits.head, head);
+    assert_eq!(config.limits.connections, 9);
+    assert_eq!(config.limits.chunked, ChunkedMode::Forward);
+    assert_eq!(config.limits.fragment, Some(13 << 20));
+    assert_eq!(config.limits.drain_bytes, 1_000_000);
+    let timeouts = &config.timeouts;
+    let seconds = [
+        timeouts.client_head,
+        timeouts.client_body,
+        timeouts.client_idle,
+        timeouts.client_write,
+        timeouts.connect,
+        timeouts.answer_long,
+        timeouts.answer,
+        timeouts.backend_write,
+        timeouts.backend_idle,
+        timeouts.shutdown,
+    ];
+    assert_eq!(seconds.map(|timeout| timeout.as_secs()), [1, 2, 3, 4, 5, 300, 7, 8, 9, 10]);
+    assert_eq!(timeouts.shutdown_delay, Duration::from_millis(500));
+    assert_eq!(config.ops.address, None);
+    assert_eq!((config.log.level, config.log.format), (Level::Debug, LogFormat::Text));
+    assert_eq!(config.log.access, AccessLog::File("/tmp/access.log".into()));
+    assert_eq!(config.process.threads, 1);
+}
+
+#[test]
+fn names_to_announce_turn_the_host_id_on() {
+    let mode = |more: &str| with(more).affinity.host_id;
+    assert_eq!(mode(""), HostIdMode::None);
+    assert_eq!(mode("host_id = \"one.test\""), HostIdMode::Backend);
+    assert_eq!(mode("[affinity]\nhost_id_domain = \"up.test\""), HostIdMode::Backend);
+    let off = "[affinity]\nhost_id_domain = \"up.test\"\nhost_id = \"none\"";
+    assert_eq!(mode(off), HostIdMode::None);
+    assert_eq!(with(off).backends[0].alias.as_deref(), Some("up01.up.test"), "it still routes");
+}
+
+#[test]
+fn a_hosts_entry_counts_once() {
+    let config = with("[http]\nhosts = [\"A.test\", \"a.test\", \"b.test.\"]");
+    assert_eq!(config.http.hosts, ["a.test", "b.test"]);
+}
+
+#[test]
+fn threads_follow_the_cores() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(with("").process.threads, cores);
+}
+
+#[test]
+fn no_text_makes_the_reader_panic() {
+    // Every prefix of a rich file, and the same with a byte knocked out.
+    let rich = example::example();
+    for end in (0..rich.len()).step_by(7).filter(|end| rich.is_char_boundary(*end)) {
+        let _ = Config::from_toml(&rich[..end]);
+        let knocked = format!("{}\u{0}{}", &rich[..end], &rich[end + 1..]);
+        let _ = Config::from_toml(&knocked);
+    }
+    for odd in
+        ["\u{feff}", "[listeners.\"\"]", "[listeners.\"a b\"]\n", "\"\" = 1", "[\"\\u0000\"]"]
+    {
+        let _ = Config::from_toml(odd);
+    }
+}

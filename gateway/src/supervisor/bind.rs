@@ -1,0 +1,257 @@
+//! Opening every listening socket before anything is served.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::exit::Exit;
+
+/// As much as a burst may need; the kernel caps it at `net.core.somaxconn`. Pingora asks for the
+/// same number.
+const BACKLOG: i32 = 65_535;
+
+/// One listener as it is: the address has the real port when 0 was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    pub name: String,
+    pub address: SocketAddr,
+}
+
+/// Sockets that listen and are not served yet: connections wait in the kernel's queue until they
+/// are.
+#[derive(Debug)]
+pub struct Bound {
+    sockets: Vec<(Listening, TcpListener)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(
+        "listener {listener}: cannot listen on {address}: the address is in use by another process"
+    )]
+    InUse { listener: String, address: SocketAddr },
+    #[error(
+        "listener {listener}: cannot listen on {address}: the address is in use by listener {other}"
+    )]
+    InUseByListener { listener: String, address: SocketAddr, other: String },
+    #[error(
+        "listener {listener}: cannot listen on {address}: permission denied \
+         (a port below 1024 needs CAP_NET_BIND_SERVICE)"
+    )]
+    Permission { listener: String, address: SocketAddr },
+    #[error("listener {listener}: cannot listen on {address}: {cause}")]
+    Other { listener: String, address: SocketAddr, cause: io::Error },
+    #[error("two listeners are named {listener}")]
+    SameName { listener: String },
+}
+
+impl Bound {
+    pub fn listening(&self) -> impl Iterator<Item = &Listening> {
+        self.sockets.iter().map(|(listening, _)| listening)
+    }
+
+    /// Takes one socket out, to be served by other means than the rest.
+    pub(super) fn take(&mut self, name: &str) -> Option<(Listening, TcpListener)> {
+        let at = self.sockets.iter().position(|(listening, _)| listening.name == name)?;
+        Some(self.sockets.remove(at))
+    }
+
+    pub(super) fn into_sockets(self) -> Vec<(Listening, TcpListener)> {
+        self.sockets
+    }
+}
+
+impl BindError {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Permission { .. } => Exit::Permission,
+            Self::SameName { .. } => Exit::Config,
+            Self::InUse { .. } | Self::InUseByListener { .. } | Self::Other { .. } => Exit::Io,
+        }
+    }
+
+    fn new(listener: &str, address: SocketAddr, cause: io::Error) -> Self {
+        let listener = listener.to_owned();
+        match cause.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { listener, address },
+            io::ErrorKind::PermissionDenied => Self::Permission { listener, address },
+            _ => Self::Other { listener, address, cause },
+        }
+    }
+}
+
+/// Binds all, then lets all listen: no client gets through to a process that then finds a port
+/// taken.
+///
+/// Sockets taken over from an older process will come in here, in place of `open`.
+pub(super) fn bind<N: AsRef<str>>(listeners: &[(N, SocketAddr)]) -> Result<Bound, BindError> {
+    let mut sockets: Vec<(Listening, Socket)> = Vec::with_capacity(listeners.len());
+    for (name, address) in listeners {
+        let name = name.as_ref();
+        if sockets.iter().any(|(listening, _)| listening.name == name) {
+            return Err(BindError::SameName { listener: name.to_owned() });
+        }
+        let socket = open(*address).map_err(|cause| refused(name, *address, cause, &sockets))?;
+        let address =
+            local_address(&socket).map_err(|cause| BindError::new(name, *address, cause))?;
+        sockets.push((Listening { name: name.to_owned(), address }, socket));
+    }
+    for (at, (listening, socket)) in sockets.iter().enumerate() {
+        // With SO_REUSEADDR two sockets may share an address until one of them listens: this is
+        // where it shows.
+        socket
+            .listen(BACKLOG)
+            .map_err(|cause| refused(&listening.name, listening.address, cause, &sockets[..at]))?;
+    }
+    Ok(Bound {
+        sockets: sockets
+            .into_iter()
+            .map(|(listening, socket)| (listening, socket.into()))
+            .collect(),
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the TIME_WAIT of its predecessor's connections.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 too, whatever the system's default is (`net.ipv6.bindv6only`).
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the socket has no internet address"))
+}
+
+fn refused(
+    listener: &str,
+    address: SocketAddr,
+    cause: io::Error,
+    ours: &[(Listening, Socket)],
+) -> BindError {
+    let rival = ours.iter().map(|(listening, _)| listening).find(|other| {
+        let (one, two) = (other.address.ip(), address.ip());
+        other.address.port() == address.port()
+            && (one == two || one.is_unspecified() || two.is_unspecified())
+    });
+    match (cause.kind(), rival) {
+        (io::ErrorKind::AddrInUse, Some(other)) => BindError::InUseByListener {
+            listener: listener.to_owned(),
+            address,
+            other: other.name.clone(),
+        },
+        _ => BindError::new(listener, address, cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+
+    use super::*;
+
+    fn loopback(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    fn only(bound: &Bound) -> Listening {
+        bound.listening().next().expect("one listener").clone()
+    }
+
+    #[test]
+    fn port_0_is_reported_as_the_real_port_and_takes_connections() {
+        let bound = bind(&[("a", loopback(0)), ("b", loopback(0))]).expect("two free ports");
+        let listening: Vec<_> = bound.listening().collect();
+        assert_eq!(listening[0].name, "a");
+        assert_ne!(listening[0].address.port(), 0);
+        assert_ne!(listening[0].address, listening[1].address);
+        for listening in listening {
+            TcpStream::connect(listening.address).expect("the socket listens");
+        }
+    }
+
+    #[test]
+    fn an_address_in_use_is_named_with_its_listener() {
+        let other = TcpListener::bind(loopback(0)).expect("a free port");
+        let address = other.local_addr().expect("its address");
+        let error = bind(&[("public", address)]).expect_err("the port is taken");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "listener public: cannot listen on {address}: the address is in use by another process"
+            )
+        );
+        assert_eq!(error.exit(), Exit::Io);
+    }
+
+    #[test]
+    fn one_address_for_two_listeners_names_both() {
+        let address = only(&bind(&[("probe", loopback(0))]).expect("a free port")).address;
+        let everywhere = (Ipv4Addr::UNSPECIFIED, address.port()).into();
+        for second in [address, everywhere] {
+            let error = bind(&[("a", address), ("b", second)]).expect_err("the same port twice");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "listener b: cannot listen on {second}: the address is in use by listener a"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_bind_leaves_no_socket_behind() {
+        let other = TcpListener::bind(loopback(0)).expect("a free port");
+        let free = only(&bind(&[("probe", loopback(0))]).expect("a free port")).address;
+        let taken = other.local_addr().expect("its address");
+        bind(&[("a", free), ("b", taken)]).expect_err("b is taken");
+        bind(&[("a", free)]).expect("a is free again");
+    }
+
+    #[test]
+    fn a_foreign_address_is_an_input_output_error() {
+        // 192.0.2.0/24 is set aside for documentation (RFC 5737): no machine has it.
+        let error = bind(&[("public", ([192, 0, 2, 1], 0).into())]).expect_err("not our address");
+        let text = error.to_string();
+        assert!(text.starts_with("listener public: cannot listen on 192.0.2.1:0: "), "{text}");
+        assert_eq!(error.exit(), Exit::Io);
+    }
+
+    #[test]
+    fn permission_denied_has_its_own_exit_code() {
+        let error = BindError::new("public", loopback(80), io::ErrorKind::PermissionDenied.into());
+        assert_eq!(error.exit(), Exit::Permission);
+        assert!(
+            error
+                .to_string()
+                .starts_with("listener public: cannot listen on 127.0.0.1:80: permission denied")
+        );
+    }
+
+    #[test]
+    fn a_name_is_used_once() {
+        let error = bind(&[("ops", loopback(0)), ("ops", loopback(0))]).expect_err("the same name");
+        assert_eq!(error.exit(), Exit::Config);
+    }
+
+    #[test]
+    fn the_unspecified_ipv6_address_serves_ipv4_too() {
+        match bind(&[("public", (Ipv6Addr::UNSPECIFIED, 0).into())]) {
+            Ok(bound) => {
+                let port = only(&bound).address.port();
+                TcpStream::connect(loopback(port)).expect("IPv4 gets in");
+            }
+            // A machine without IPv6 says so instead of listening on something else.
+            Err(error) => assert_eq!(error.exit(), Exit::Io),
+        }
+    }
+}

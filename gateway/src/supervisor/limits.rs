@@ -1,0 +1,27 @@
+//! What the kernel lets the process have.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the soft limit on open files to the hard one.
+///
+/// Every upload needs two descriptors, and the usual soft limit of 1024 is there for programs that
+/// call `select`. A refusal is logged and lived with: the process works, for fewer clients.
+pub(super) fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        tracing::info!(limit = %shown(maximum), "the limit on open files is at its maximum");
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => {
+            tracing::info!(before = %shown(current), limit = %shown(maximum), "raised the limit on open files");
+        }
+        Err(error) => {
+            tracing::warn!(limit = %shown(current), %error, "cannot raise the limit on open files");
+        }
+    }
+}
+
+fn shown(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
+}

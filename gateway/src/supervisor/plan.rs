@@ -1,0 +1,193 @@
+//! What the supervisor is given to run.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use pingora::server::ShutdownWatch;
+use pingora::services::ServiceWithDependents;
+
+use super::bind::Listening;
+use super::in_flight::InFlight;
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How a task ended. It runs until its watch turns true; an earlier end, even with `Ok`, ends the
+/// process.
+pub type TaskResult = Result<(), BoxError>;
+
+/// Pingora's services for the traffic listeners.
+pub type Services = Vec<Box<dyn ServiceWithDependents>>;
+
+pub(super) type TaskFuture = Pin<Box<dyn Future<Output = TaskResult> + Send>>;
+type MakeServices = Box<dyn FnOnce(&[Listening]) -> Result<Services, BoxError>>;
+type MakeSide = Box<dyn FnOnce(TcpListener, ShutdownWatch) -> TaskFuture + Send>;
+type ReadyHook = Box<dyn FnMut(&[Listening])>;
+type MakeTask = Box<dyn FnOnce(ShutdownWatch) -> TaskFuture + Send>;
+
+/// Waits until a task or side listener is told to stop. Fit for `select!`, where the watch itself
+/// is not: what it returns cannot be held over an await.
+pub async fn told_to_stop(stop: &mut ShutdownWatch) {
+    // An error means that the supervisor has gone, which comes to the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The traffic services, what runs beside them, and what is done on which occasion.
+pub struct Plan {
+    pub(super) threads: usize,
+    pub(super) work_stealing: bool,
+    pub(super) accept_tasks: usize,
+    pub(super) traffic: MakeServices,
+    pub(super) sides: Vec<(String, MakeSide)>,
+    pub(super) tasks: Vec<(String, MakeTask)>,
+    pub(super) requests: InFlight,
+    pub(super) connections: InFlight,
+    pub(super) shutdown_delay: Duration,
+    pub(super) shutdown_timeout: Duration,
+    pub(super) ready_file: Option<PathBuf>,
+    pub(super) hooks: Hooks,
+}
+
+/// Called on the supervisor's thread, between signals: they must not block.
+pub(super) struct Hooks {
+    pub ready: ReadyHook,
+    pub draining: Box<dyn FnMut()>,
+    pub reload: Box<dyn FnMut()>,
+    pub reopen_logs: Box<dyn FnMut()>,
+}
+
+impl Plan {
+    /// `traffic` is called once, with the listeners that no side listener takes, before anything
+    /// runs.
+    ///
+    /// Each of its services must be told to listen (`add_tcp`) on `Listening::address` as printed,
+    /// and between them they must serve every one. Make one service per listener, or one for all:
+    /// the process ends when any of them does.
+    pub fn new(traffic: impl FnOnce(&[Listening]) -> Result<Services, BoxError> + 'static) -> Self {
+        Self {
+            threads: 1,
+            work_stealing: true,
+            accept_tasks: 1,
+            traffic: Box::new(traffic),
+            sides: Vec::new(),
+            tasks: Vec::new(),
+            requests: InFlight::new(),
+            connections: InFlight::new(),
+            shutdown_delay: Duration::ZERO,
+            shutdown_timeout: Duration::from_secs(300),
+            ready_file: None,
+            hooks: Hooks {
+                ready: Box::new(|_| ()),
+                draining: Box::new(|| ()),
+                reload: Box::new(|| {
+                    tracing::info!("reload is not supported yet, restart to apply")
+                }),
+                reopen_logs: Box::new(|| tracing::info!("no log file is open, nothing to reopen")),
+            },
+        }
+    }
+
+    /// Threads of the traffic runtime. Give Pingora's `ServerConf::threads` the same number: it
+    /// sizes pools by it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    pub fn work_stealing(mut self, on: bool) -> Self {
+        self.work_stealing = on;
+        self
+    }
+
+    /// How many tasks accept connections on one socket.
+    pub fn accept_tasks(mut self, tasks: usize) -> Self {
+        self.accept_tasks = tasks.max(1);
+        self
+    }
+
+    /// Serves the listener of this name by `serve`, on one thread of its own, to the very end of
+    /// the drain.
+    ///
+    /// The socket is non-blocking already. The watch turns true when the traffic has drained and the
+    /// tasks have ended.
+    pub fn side_listener<F, S>(mut self, name: &str, serve: F) -> Self
+    where
+        F: FnOnce(TcpListener, ShutdownWatch) -> S + Send + 'static,
+        S: Future<Output = TaskResult> + Send + 'static,
+    {
+        self.sides.push((
+            name.to_owned(),
+            Box::new(move |listener, stop| Box::pin(serve(listener, stop))),
+        ));
+        self
+    }
+
+    /// Runs `task` on the thread that all tasks share. Its watch turns true when the traffic has
+    /// drained.
+    pub fn task<F, T>(mut self, name: &str, task: F) -> Self
+    where
+        F: FnOnce(ShutdownWatch) -> T + Send + 'static,
+        T: Future<Output = TaskResult> + Send + 'static,
+    {
+        self.tasks.push((name.to_owned(), Box::new(move |stop| Box::pin(task(stop)))));
+        self
+    }
+
+    /// The drain ends with the last of these. Hold the guard in the request's context
+    /// (`ProxyHttp::CTX`), which Pingora drops after the answer has been handed to the kernel.
+    pub fn requests(mut self, requests: InFlight) -> Self {
+        self.requests = requests;
+        self
+    }
+
+    /// Connections accepted and not closed. Without them a request that is accepted, but whose
+    /// context is not made yet, is invisible when the drain asks whether anything is left.
+    pub fn connections(mut self, connections: InFlight) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// How long the listeners go on accepting after readiness has turned, so that balancers notice
+    /// first.
+    pub fn shutdown_delay(mut self, delay: Duration) -> Self {
+        self.shutdown_delay = delay;
+        self
+    }
+
+    /// How long requests may take to finish once the listeners are closed; the rest is cut.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    pub fn ready_file(mut self, path: Option<PathBuf>) -> Self {
+        self.ready_file = path;
+        self
+    }
+
+    /// When every listener accepts and the ready file is written.
+    pub fn on_ready(mut self, hook: impl FnMut(&[Listening]) + 'static) -> Self {
+        self.hooks.ready = Box::new(hook);
+        self
+    }
+
+    /// When the process begins to stop, whatever the reason: readiness turns here.
+    pub fn on_drain(mut self, hook: impl FnMut() + 'static) -> Self {
+        self.hooks.draining = Box::new(hook);
+        self
+    }
+
+    /// On SIGHUP.
+    pub fn on_reload(mut self, hook: impl FnMut() + 'static) -> Self {
+        self.hooks.reload = Box::new(hook);
+        self
+    }
+
+    /// On SIGUSR1.
+    pub fn on_reopen_logs(mut self, hook: impl FnMut() + 'static) -> Self {
+        self.hooks.reopen_logs = Box::new(hook);
+        self
+    }
+}

@@ -1,0 +1,126 @@
+//! A backend whose answers wait for the test, and a client.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Far longer than anything takes; a test that hangs fails here.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+pub struct Backend {
+    pub address: SocketAddr,
+    requests: Receiver<Waiting>,
+}
+
+/// A request that has arrived and is not answered.
+pub struct Waiting {
+    answer: Sender<Vec<u8>>,
+}
+
+impl Backend {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let (sender, requests) = channel();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, sender) = (stream.expect("accepted"), sender.clone());
+                thread::spawn(move || serve(stream, &sender));
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// Waits for the next request to arrive.
+    pub fn request(&self) -> Waiting {
+        self.requests.recv_timeout(DEADLINE).expect("a request reaches the backend")
+    }
+}
+
+impl Waiting {
+    /// Answers with this, followed by the body of the request, which is read to its end first.
+    pub fn answer(self, body: &[u8]) {
+        self.answer.send(body.to_vec()).expect("the backend still serves");
+    }
+}
+
+fn serve(mut stream: TcpStream, requests: &Sender<Waiting>) {
+    while let Some(head) = read_head(&mut stream) {
+        let (answer, body) = channel();
+        if requests.send(Waiting { answer }).is_err() {
+            return;
+        }
+        let Ok(mut body) = body.recv() else { return };
+        let mut received = vec![0; content_length(&head).unwrap_or(0)];
+        if stream.read_exact(&mut received).is_err() {
+            return;
+        }
+        body.extend(received);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).is_err() {
+            return;
+        }
+    }
+}
+
+/// A keep-alive connection to the process under test.
+pub struct Client {
+    stream: TcpStream,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the listener accepts");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+        Self { stream }
+    }
+
+    pub fn send(&mut self) {
+        self.send_raw(b"GET /file HTTP/1.1\r\nHost: up.test\r\n\r\n");
+    }
+
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("sent");
+    }
+
+    pub fn answer(&mut self) -> Answer {
+        let head = read_head(&mut self.stream).expect("an answer");
+        let length = content_length(&head).expect("a length");
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).expect("the whole body");
+        Answer { head, body }
+    }
+
+    /// Waits for the connection to be closed in order, with nothing more on it.
+    #[track_caller]
+    pub fn expect_closed(&mut self) {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).expect("closed, not reset or left open");
+        assert_eq!(rest, b"", "nothing more is said");
+    }
+}
+
+fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).ok()
+}
+
+fn content_length(head: &str) -> Option<usize> {
+    let mut lines = head.lines().map(str::to_ascii_lowercase);
+    lines.find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+}

@@ -1,0 +1,321 @@
+//! The process under test.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bits_gateway::supervisor::{
+    BoxError, InFlight, InFlightGuard, Listening, Plan, Services, Supervisor, told_to_stop,
+};
+use pingora::apps::ServerApp;
+use pingora::http::ResponseHeader;
+use pingora::prelude::{HttpPeer, Result};
+use pingora::protocols::Stream;
+use pingora::proxy::{HttpProxy, ProxyHttp, Session, http_proxy};
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+use pingora::services::listening;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+
+/// The variable that makes this executable the process under test.
+pub const CHILD: &str = "SUPERVISOR_TEST_PART";
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Part {
+    pub listeners: Vec<(String, SocketAddr)>,
+    pub backend: SocketAddr,
+    pub shutdown_delay: Duration,
+    pub shutdown_timeout: Duration,
+    pub ready_file: PathBuf,
+    pub work_stealing: bool,
+    /// SIGTERM to itself before anything is bound.
+    pub early_signal: bool,
+    /// What SIGHUP and SIGUSR1 do is left to the supervisor.
+    pub default_hooks: bool,
+    /// Connections are accepted, but reach the proxy only when the drain has begun.
+    pub hold_connections: bool,
+    /// Connections are counted until SIGUSR1 after they have served their requests.
+    pub linger: bool,
+    pub fault: Fault,
+}
+
+/// What goes wrong, on SIGUSR1 unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    None,
+    ServicePanicsAtStart,
+    ServicePanics,
+    ServiceEnds,
+    TaskPanics,
+    TaskEnds,
+    SideFails,
+    /// When told to end.
+    TaskFailsWhileStopping,
+    /// At the start.
+    ListenerWithoutService,
+    ServiceWithoutListener,
+}
+
+impl Part {
+    pub fn new(backend: SocketAddr) -> Self {
+        let free = "127.0.0.1:0".parse().expect("an address");
+        Self {
+            listeners: vec![("public".to_owned(), free), ("ops".to_owned(), free)],
+            backend,
+            shutdown_delay: Duration::ZERO,
+            // A drain that does not end with the last request runs into the deadline of the test.
+            shutdown_timeout: Duration::from_secs(3600),
+            ready_file: "ready".into(),
+            work_stealing: true,
+            early_signal: false,
+            default_hooks: false,
+            hold_connections: false,
+            linger: false,
+            fault: Fault::None,
+        }
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+/// Runs the part and ends the process, when this is the process under test.
+pub fn run_if_child() {
+    let Ok(part) = std::env::var(CHILD) else { return };
+    let part: Part = serde_json::from_str(&part).expect("the part is readable");
+    std::process::exit(run(&part).into());
+}
+
+fn run(part: &Part) -> u8 {
+    let supervisor = Supervisor::install().expect("signal handlers");
+    tracing_subscriber::fmt().json().with_writer(std::io::stderr).init();
+    if part.early_signal {
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+            .expect("sent");
+    }
+    let bound = match supervisor.bind(&part.listeners) {
+        Ok(bound) => bound,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return error.exit().code();
+        }
+    };
+    match supervisor.run(bound, plan(part)) {
+        Ok(stop) => {
+            event(&format!("{stop:?}"));
+            stop.exit().code()
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit().code()
+        }
+    }
+}
+
+fn plan(part: &Part) -> Plan {
+    let (requests, connections) = (InFlight::new(), InFlight::new());
+    let (trigger, draining, fault) =
+        (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)), part.fault);
+    let relay = Relay { backend: part.backend, requests: requests.clone() };
+    let guard = Guard {
+        connections: connections.clone(),
+        hold: part.hold_connections,
+        linger: part.linger.then(|| Arc::clone(&trigger)),
+        inner: Arc::new(http_proxy(&Arc::default(), relay)),
+    };
+    let service = Faulty {
+        inner: listening::Service::new("traffic".to_owned(), guard),
+        trigger: Arc::clone(&trigger),
+        fault,
+    };
+    let pull = Arc::clone(&trigger);
+    let (is_draining, side_trigger) = (Arc::clone(&draining), Arc::clone(&trigger));
+    let plan = Plan::new(move |listening| services(service, fault, listening))
+        .threads(2)
+        .work_stealing(part.work_stealing)
+        .requests(requests)
+        .connections(connections)
+        .shutdown_delay(part.shutdown_delay)
+        .shutdown_timeout(part.shutdown_timeout)
+        .ready_file(Some(part.ready_file.clone()))
+        .on_ready(|_| event("ready"))
+        .on_drain(move || {
+            draining.store(true, Ordering::SeqCst);
+            event("draining");
+        })
+        .side_listener("ops", move |listener, mut stop| async move {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let word = if is_draining.load(Ordering::SeqCst) { "draining" } else { "serving" };
+                        accepted?.0.write_all(word.as_bytes()).await?;
+                    }
+                    () = side_trigger.notified(), if fault == Fault::SideFails => return Err("the side gave up".into()),
+                    () = told_to_stop(&mut stop) => {
+                        event("side ended");
+                        return Ok(());
+                    }
+                }
+            }
+        })
+        .task("keeper", move |mut stop| async move {
+            tokio::select! {
+                () = trigger.notified(), if fault == Fault::TaskPanics => panic!("the keeper lost it"),
+                () = trigger.notified(), if fault == Fault::TaskEnds => return Ok(()),
+                () = told_to_stop(&mut stop) => {}
+            }
+            event("task ended");
+            if fault == Fault::TaskFailsWhileStopping { Err("the last rows are lost".into()) } else { Ok(()) }
+        });
+    if part.default_hooks {
+        return plan;
+    }
+    plan.on_reload(|| event("reload")).on_reopen_logs(move || {
+        event("reopen");
+        pull.notify_waiters();
+    })
+}
+
+fn services(
+    mut service: Faulty,
+    fault: Fault,
+    listening: &[Listening],
+) -> std::result::Result<Services, BoxError> {
+    for listening in listening {
+        if fault != Fault::ListenerWithoutService {
+            service.inner.add_tcp(&listening.address.to_string());
+        }
+    }
+    if fault == Fault::ServiceWithoutListener {
+        service.inner.add_tcp("127.0.0.1:1");
+    }
+    Ok(vec![Box::new(service)])
+}
+
+/// Says something to the test, in one write, so that lines of several threads do not mix.
+fn event(text: &str) {
+    std::io::stdout().write_all(format!("event {text}\n").as_bytes()).expect("the test reads");
+}
+
+/// Pingora's service, ending as the fault says.
+struct Faulty {
+    inner: listening::Service<Guard>,
+    trigger: Arc<Notify>,
+    fault: Fault,
+}
+
+#[async_trait]
+impl Service for Faulty {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        tasks: usize,
+    ) {
+        assert!(self.fault != Fault::ServicePanicsAtStart, "no certificate");
+        tokio::select! {
+            () = self.inner.start_service(fds, shutdown, tasks) => event("traffic ended"),
+            () = self.trigger.notified(), if self.fault == Fault::ServicePanics => panic!("the service lost it"),
+            () = self.trigger.notified(), if self.fault == Fault::ServiceEnds => {}
+        }
+    }
+
+    fn name(&self) -> &str {
+        "traffic"
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        self.inner.listen_addresses()
+    }
+}
+
+/// A server application of our own around the proxy.
+struct Guard {
+    connections: InFlight,
+    hold: bool,
+    linger: Option<Arc<Notify>>,
+    inner: Arc<HttpProxy<Relay>>,
+}
+
+#[async_trait]
+impl ServerApp for Guard {
+    async fn process_new(
+        self: &Arc<Self>,
+        mut stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let _open = self.connections.enter();
+        if self.hold {
+            assert!(
+                stream.try_peek(&mut [0]).await.expect("readable"),
+                "a plain stream can be peeked"
+            );
+            event("accepted");
+            told_to_stop(&mut shutdown.clone()).await;
+        }
+        let released = self.linger.as_ref().map(|trigger| trigger.notified());
+        let stream = self.inner.process_new(stream, shutdown).await;
+        if let Some(released) = released {
+            released.await;
+        }
+        stream
+    }
+
+    async fn cleanup(&self) {
+        ServerApp::cleanup(self.inner.as_ref()).await;
+    }
+}
+
+struct Relay {
+    backend: SocketAddr,
+    requests: InFlight,
+}
+
+struct Context {
+    _open: InFlightGuard,
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        event("request gone");
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Relay {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context { _open: self.requests.enter() }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, _: &mut Context) -> Result<Box<HttpPeer>> {
+        Ok(Box::new(HttpPeer::new(self.backend, false, String::new())))
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        _: &mut ResponseHeader,
+        _: &mut Context,
+    ) -> Result<()> {
+        if session.is_process_shutting_down() {
+            event("answering while shutting down");
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    async fn logging(&self, _: &mut Session, _: Option<&pingora::Error>, _: &mut Context) {
+        event("answered");
+    }
+}
