@@ -22,8 +22,8 @@ pub const SESSION_LIMIT: u64 = 1_000_000;
 /// All backends alike.
 pub const WEIGHT: u64 = 1;
 
-/// Each twice what IIS takes by default or more, so that a backend refuses before we do: 16 KiB of
-/// head (http.sys `MaxRequestBytes`), 4 KiB of path and 2 KiB of query. A BITS client sends a
+/// Each more than IIS takes by default, so that a backend refuses before we do: 16 KiB of head
+/// (http.sys `MaxRequestBytes`), 4 KiB of path and 2 KiB of query. A BITS client sends a
 /// dozen fields; a proxy in front of us adds a few.
 pub const HEAD: HeadLimits =
     HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 };
@@ -32,7 +32,7 @@ pub const HEAD: HeadLimits =
 pub const CONNECTIONS: u64 = 20_000;
 
 /// A client in the middle of a refused Fragment reads the answer only once it has sent the rest.
-/// Five times 13 MiB, the largest Fragment that Windows sends.
+/// About five times 13 MiB, the largest Fragment that Windows sends.
 pub const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A head is one or two segments; who needs longer is not a client.

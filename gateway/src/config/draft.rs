@@ -100,7 +100,7 @@ impl Table {
         match (self.section.shape, self.name.is_empty()) {
             (Shape::Once, _) => self.section.name.to_owned(),
             (_, true) => format!("{}[{}]", self.section.name, self.index),
-            (_, false) => format!("{}.{}", self.section.name, self.name),
+            (_, false) => format!("{}.{}", self.section.name, self.name.escape_debug()),
         }
     }
 

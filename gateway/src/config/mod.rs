@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, corrected by the environment, as a value that cannot be wrong.
 //!
-//! [`load`] either returns a [`Config`] or everything that is the matter with the file, at once.
+//! [`load()`] either returns a [`Config`] or everything that is the matter with the file, at once.
 //! The words of the file stand in [`sections`], once: reading, schema, documentation and dump all
 //! come from that table. Reading order: [`sections`], [`kind`], [`mod@file`], [`mod@env`], [`check`].
 

@@ -168,7 +168,7 @@ pub fn size(text: &str) -> Result<u64, Refusal> {
     })
 }
 
-/// In the largest unit that leaves no rest, which [`duration`] reads back.
+/// In the largest unit that leaves no rest, which a file may hold as it is.
 pub fn show_duration(value: Duration) -> String {
     const UNITS: [(u128, &str); 6] = [
         (86_400_000_000_000, "d"),
@@ -188,7 +188,7 @@ pub fn show_duration(value: Duration) -> String {
     }
 }
 
-/// In the largest unit that leaves no rest, which [`size`] reads back.
+/// In the largest unit that leaves no rest, which a file may hold as it is.
 pub fn show_size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 4] =
         [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];

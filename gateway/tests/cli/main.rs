@@ -1,0 +1,8 @@
+//! The real binary, from its command line to its exit code.
+
+mod commands;
+mod environment;
+mod generated;
+mod mistakes;
+mod support;
+mod warnings;

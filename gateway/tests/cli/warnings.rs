@@ -1,0 +1,124 @@
+//! What is legal and probably not meant.
+
+use crate::support::{Place, SMALLEST};
+
+/// `more` follows on [`SMALLEST`]; `check` passes and says `said`.
+#[track_caller]
+fn warned(more: &str, said: &[&str]) {
+    let output = Place::with(format!("{SMALLEST}{more}")).check();
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(
+        output.stdout.starts_with("gw.toml: 1 warning\n"),
+        "{}{}",
+        output.stdout,
+        output.stderr
+    );
+    for part in said {
+        assert!(output.stderr.contains(part), "no {part:?} in\n{}", output.stderr);
+    }
+}
+
+#[track_caller]
+fn silent(more: &str) {
+    let output = Place::with(format!("{SMALLEST}{more}")).check();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{}", output.stdout);
+    assert!(output.stdout.starts_with("gw.toml: good\n"), "{}", output.stdout);
+}
+
+const SECOND: &str = "[[backends]]\nname = \"up02\"\naddress = \"10.0.0.12:80\"\n";
+
+#[test]
+fn a_plain_file_is_good() {
+    silent("");
+    silent(SECOND);
+    silent("[affinity]\nhost_id_domain = \"up.test\"\n[http]\nhosts = [\"uploads.test\"]\n");
+}
+
+#[test]
+fn a_fallback_that_comes_too_late_is_pointed_out() {
+    let fallback = |value: &str| format!("[affinity]\nfallback_timeout = \"{value}\"\n");
+    silent(&fallback("14d"));
+    warned(&fallback("15d"), &["--> gw.toml:7:20", "longer than 14 days"]);
+    // A week is fine by itself, and so is a session memory of 14 days.
+    silent(&fallback("7d"));
+    let output =
+        Place::with(format!("{SMALLEST}{}[sessions]\nidle_timeout = \"6d\"\n", fallback("7d")))
+            .check();
+    assert!(output.stderr.contains("forgets a session before its client falls back"));
+}
+
+#[test]
+fn a_short_memory_is_pointed_out() {
+    warned("[sessions]\nidle_timeout = \"13d\"\n", &["shorter than 14 days"]);
+    silent("[sessions]\nidle_timeout = \"15d\"\n");
+}
+
+#[test]
+fn pings_cannot_be_routed_by_the_name_of_the_gateway() {
+    let mode = "[affinity]\nhost_id = \"gateway\"\ngateway_name = \"gw.test\"\n\
+                [http]\nhosts = [\"uploads.test\"]\n";
+    warned(&format!("{SECOND}{mode}"), &["Pings cannot be routed", "--> gw.toml:10:11"]);
+    silent(mode);
+}
+
+#[test]
+fn backends_that_will_see_the_host_id_are_pointed_out() {
+    let domain = "[affinity]\nhost_id_domain = \"up.test\"\n";
+    warned(domain, &["backends will see the host id as `Host`", "--> gw.toml:7:18"]);
+    warned("host_id = \"a.test\"\n", &["backends will see the host id", "--> gw.toml:6:11"]);
+    silent(&format!("{domain}[http]\nupstream_host = \"preserve\"\n"));
+    silent(&format!("{domain}[http]\nupstream_host = \"backend\"\n"));
+}
+
+#[test]
+fn clients_that_leave_the_gateway_are_pointed_out() {
+    let direct = "public_name = \"p.test\"\n[affinity]\nhost_id = \"direct\"\n";
+    warned(direct, &["clients leave the gateway on purpose", "--> gw.toml:8:11"]);
+    let output = Place::with(format!("{SMALLEST}{direct}[http]\nhosts = [\"P.test\"]\n")).check();
+    assert!(output.stderr.contains("leads back to the gateway"), "{}", output.stderr);
+}
+
+#[test]
+fn idle_connections_must_end_before_the_backends_end_them() {
+    warned("[timeouts]\nbackend_idle = \"120s\"\n", &["IIS closes an idle connection after 120 s"]);
+    silent("[timeouts]\nbackend_idle = \"119s\"\n");
+}
+
+#[test]
+fn answers_need_as_long_as_applications_take() {
+    warned("[timeouts]\nanswer_long = \"299s\"\n", &["shorter than 5 minutes"]);
+    silent("[timeouts]\nanswer_long = \"300s\"\n");
+    warned("[timeouts]\nanswer = \"311s\"\n", &["a Ping may take longer than a Fragment"]);
+}
+
+#[test]
+fn a_shutdown_that_cuts_requests_is_pointed_out() {
+    warned("[timeouts]\nshutdown = \"0s\"\n", &["a stop cuts every request under way"]);
+    warned(
+        "[timeouts]\nshutdown = \"5s\"\nshutdown_delay = \"6s\"\n",
+        &["`shutdown_delay` is 6s", "`shutdown` is 5s"],
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_pointed_out() {
+    warned("public_name = \"p.test\"\n", &["`backends.up01.public_name` is not announced"]);
+    warned(
+        "[affinity]\ngateway_name = \"gw.test\"\n",
+        &["`affinity.gateway_name` is not announced"],
+    );
+    warned(
+        "[affinity]\nhost_id = \"none\"\nhost_id_domain = \"up.test\"\n",
+        &["this is for host_id = \"backend\", and host_id is \"none\""],
+    );
+    warned("[placement]\nhash_key = \"client\"\n", &["does nothing", "policy = \"hash\""]);
+    warned("[http]\nhosts = [\"a.test\", \"A.test.\"]\n", &["names \"A.test.\" twice"]);
+}
+
+#[test]
+fn one_server_under_two_names_is_pointed_out() {
+    warned(
+        "[[backends]]\nname = \"up02\"\naddress = \"10.0.0.11:80\"\n",
+        &["two backends have the address 10.0.0.11:80", "here first"],
+    );
+}
