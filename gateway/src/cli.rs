@@ -22,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the gateway
     Run(RunArgs),
+    Upload(Box<crate::upload::Args>),
+    Demo(crate::demo::Args),
     /// Check a configuration: show every mistake, or what would run
     Check(CheckArgs),
     /// Print what a configuration may hold
@@ -97,6 +99,8 @@ pub struct Json {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(args),
+        Command::Upload(args) => crate::upload::run(*args),
+        Command::Demo(args) => crate::demo::run(args),
         Command::Check(args) => commands::check::check(&args.config, args.json.json).into(),
         Command::Schema(args) => commands::schema::schema(args.format).into(),
         Command::Config(ConfigCommand::Dump(args)) => {

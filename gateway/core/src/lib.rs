@@ -1,7 +1,7 @@
 //! The rules of bits-gateway, without any I/O.
 //!
-//! Two functions are the product. [`routing::decide`] answers *where does this packet go?* and
-//! [`session::observe`] answers *what did this Ack teach us?* Everything else here feeds them
+//! Two functions are the product. [`routing::decide()`] answers *where does this packet go?* and
+//! [`session::observe()`] answers *what did this Ack teach us?* Everything else here feeds them
 //! ([`protocol`], [`farm`], [`session`]) or turns what they say into bytes ([`fault`],
 //! [`rewrite`]).
 //!

@@ -78,7 +78,7 @@ fn fields_by_hand(head: &[u8]) -> Vec<(&str, &[u8])> {
 }
 
 proptest! {
-    #![proptest_config(cases(4000))]
+    #![proptest_config(cases(6000))]
 
     #[test]
     fn the_head_check_accepts_what_the_grammar_accepts(head in heads::head()) {

@@ -10,7 +10,7 @@ use super::range;
 /// What an answer to a packet says, as far as the gateway needs it.
 ///
 /// Reading never fails: backends drift in every direction, and what cannot be understood is
-/// absent. Whether enough is there is for [`crate::session::observe`] to judge.
+/// absent. Whether enough is there is for [`crate::session::observe()`] to judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ack<'h> {
     pub status: StatusCode,

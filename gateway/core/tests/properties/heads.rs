@@ -71,6 +71,8 @@ const CRUMBS: &[&str] = &[
 enum Mutation {
     Insert(Index, &'static str),
     Replace(Index, &'static str),
+    /// Into the request line, which is short and has the most rules.
+    InsertFirst(Index, &'static str),
     Delete(Index),
     RepeatLine(Index),
     DropLine(Index),
@@ -85,6 +87,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
         4 => (at(), select(CRUMBS)).prop_map(|(i, s)| Mutation::Insert(i, s)),
         4 => (at(), select(CRUMBS)).prop_map(|(i, s)| Mutation::Replace(i, s)),
+        2 => (at(), select(CRUMBS)).prop_map(|(i, s)| Mutation::InsertFirst(i, s)),
         2 => at().prop_map(Mutation::Delete),
         1 => at().prop_map(Mutation::RepeatLine),
         1 => at().prop_map(Mutation::DropLine),
@@ -108,6 +111,11 @@ fn mutate(head: &mut Vec<u8>, mutation: &Mutation) {
     match mutation {
         Mutation::Insert(at, crumb) => {
             let at = at.index(head.len());
+            head.splice(at..at, bytes(crumb));
+            return;
+        }
+        Mutation::InsertFirst(at, crumb) => {
+            let at = at.index(lines[0].len());
             head.splice(at..at, bytes(crumb));
             return;
         }

@@ -1,0 +1,384 @@
+//! What a person sees of the demo.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+use serde::Serialize;
+
+use super::farm::Farm;
+use super::files::{Arrival, Sample};
+use crate::upload::Report;
+use crate::upload::engine::{Event, Listener};
+use crate::upload::progress;
+
+/// Text and progress bars, without one spoiling the other.
+pub struct Stage {
+    bars: MultiProgress,
+    /// Standard output belongs to the JSON object.
+    to_stderr: bool,
+    steps: AtomicUsize,
+}
+
+/// One upload as the demo follows it.
+pub struct Track {
+    stage: Arc<Stage>,
+    name: String,
+    bar: Option<ProgressBar>,
+    size: u64,
+    confirmed: AtomicU64,
+    host: Mutex<Option<String>>,
+    waiting: AtomicBool,
+    finished: AtomicBool,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub file: String,
+    /// Where the file lies; several names would mean that the upload was split.
+    pub servers: Vec<String>,
+    pub bytes: u64,
+    pub sha256_sent: String,
+    pub sha256_arrived: Option<String>,
+    pub equal: bool,
+    /// Times that the client waited and tried again.
+    pub retries: u32,
+    /// Times that the upload began anew.
+    pub restarts: u32,
+    pub error: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    pub ok: bool,
+    pub seconds: f64,
+    pub seed: u64,
+    /// The server that was killed on the way.
+    pub killed: Option<String>,
+    pub files: Vec<Row>,
+    /// Where everything is kept, with `--keep`.
+    pub folder: Option<String>,
+}
+
+const INTRODUCTION: &str = "\
+BITS is how Windows machines upload files in the background: in small pieces, over hours or days.
+The half-written file lies on one server. Behind an ordinary load balancer the next piece may reach
+another server, which knows nothing of it, and the upload starts over. bits-gateway sends every
+piece to the server that has the others, also after that server was away for a while.
+";
+
+impl Stage {
+    pub fn new(to_stderr: bool) -> Self {
+        let bars = if std::io::stderr().is_terminal() {
+            MultiProgress::with_draw_target(ProgressDrawTarget::stderr())
+        } else {
+            MultiProgress::with_draw_target(ProgressDrawTarget::hidden())
+        };
+        Self { bars, to_stderr, steps: AtomicUsize::new(0) }
+    }
+
+    pub fn introduce(&self) {
+        self.say(INTRODUCTION);
+    }
+
+    /// A numbered headline.
+    pub fn step(&self, text: &str) {
+        let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
+        self.say(&format!("{number}. {text}"));
+    }
+
+    pub fn farm(&self, farm: &Farm, folder: &Path) {
+        for server in farm.servers() {
+            self.say(&format!("   {}     http://{}", server.name, server.address));
+        }
+        self.say(&format!("   gateway  http://{}", farm.gateway()));
+        self.say(&format!("   metrics  http://{}/metrics", farm.ops()));
+        self.say(&format!("   folder   {}\n", folder.display()));
+    }
+
+    pub fn uploads(&self, samples: &[Sample], size: u64) {
+        let size = ByteSize(size);
+        self.step(&match samples.len() {
+            1 => format!("Uploading a file of {size} through the gateway."),
+            count => {
+                format!("Uploading {count} files of {size} each through the gateway, all at once.")
+            }
+        });
+    }
+
+    pub fn track(self: &Arc<Self>, sample: &Sample) -> Arc<Track> {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = self.bars.add(ProgressBar::new(sample.size));
+            progress::styled(bar, &sample.name)
+        });
+        Arc::new(Track {
+            stage: self.clone(),
+            name: sample.name.clone(),
+            bar,
+            size: sample.size,
+            confirmed: AtomicU64::new(0),
+            host: Mutex::new(None),
+            waiting: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+        })
+    }
+
+    pub fn killed(&self, name: &str, hit: usize, outage: Duration) {
+        let uploads = if hit == 1 { "an upload".to_owned() } else { format!("{hit} uploads") };
+        self.step(&format!(
+            "Killing {name} (as by a power cut) in the middle of {uploads}, for {} s.\n   \
+             Its clients wait; the others go on.",
+            outage.as_secs()
+        ));
+    }
+
+    pub fn restarted(&self, name: &str) {
+        self.step(&format!(
+            "{name} is back with what it had on its disk. Its uploads go on where they stopped."
+        ));
+    }
+
+    /// Takes the bars away.
+    pub fn clear(&self) {
+        // Without a terminal there is nothing to clear.
+        let _ = self.bars.clear();
+        // Else every later line would bring them back.
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    pub fn conclude(&self, outcome: &Outcome) {
+        self.say(&table(&outcome.files));
+        let verdict = match (&outcome.killed, outcome.ok) {
+            (_, false) => {
+                "Not every file arrived whole. This is a bug; please report it.".to_owned()
+            }
+            (Some(name), true) => format!(
+                "Every file arrived whole, on one server each, though {name} was killed on the way."
+            ),
+            (None, true) => "Every file arrived whole, on one server each. No upload took long \
+                             enough to kill a server under it: use a larger --size."
+                .to_owned(),
+        };
+        self.say(&verdict);
+        if let Some(folder) = &outcome.folder {
+            self.say(&format!("Files, configuration and logs are kept in {folder}"));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        // Somebody who closes the pipe has seen enough; the demo goes on to its end.
+        self.bars.suspend(|| {
+            let _ = match self.to_stderr {
+                true => writeln!(std::io::stderr(), "{text}"),
+                false => writeln!(std::io::stdout(), "{text}"),
+            };
+        });
+    }
+}
+
+impl Track {
+    /// What the upload calls with its news.
+    pub fn listener(self: Arc<Self>) -> Listener {
+        Box::new(move |event| self.take(event))
+    }
+
+    pub fn host(&self) -> Option<String> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn percent(&self) -> u64 {
+        let confirmed = self.confirmed.load(Ordering::Relaxed);
+        confirmed.saturating_mul(100).checked_div(self.size).unwrap_or(100)
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Relaxed)
+    }
+
+    pub fn finish(&self, report: Option<&Report>) {
+        self.finished.store(true, Ordering::Relaxed);
+        let error = report.map_or(Some("it hangs"), |report| report.error.as_deref());
+        if let Some(bar) = &self.bar {
+            bar.abandon_with_message(if error.is_some() { "failed" } else { "done" });
+        }
+        match error {
+            Some(error) => self.stage.say(&format!("   {}: failed: {error}", self.name)),
+            None if self.bar.is_none() => self.stage.say(&format!("   {}: done", self.name)),
+            None => {}
+        }
+    }
+
+    fn take(&self, event: &Event<'_>) {
+        match event {
+            Event::Position(at) => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(*at);
+                }
+            }
+            Event::Confirmed(at) => self.confirm(*at),
+            Event::Session { host_id, .. } => {
+                *self.host.lock().unwrap_or_else(PoisonError::into_inner) =
+                    host_id.map(str::to_owned);
+                self.note(&format!("on {}", server_of(host_id.unwrap_or("?"))));
+            }
+            Event::Waiting { why, .. } => {
+                // Once per outage: the same sentence twice a second helps nobody.
+                if !self.waiting.swap(true, Ordering::Relaxed) {
+                    match &self.bar {
+                        Some(bar) => bar.set_message("waits for its server"),
+                        None => self.detail(&format!("waits for its server ({why})")),
+                    }
+                }
+            }
+            other => {
+                if let Some(words) = progress::words(other) {
+                    self.detail(&words);
+                }
+            }
+        }
+    }
+
+    fn confirm(&self, at: u64) {
+        let before = self.confirmed.swap(at, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.set_position(at);
+        }
+        if at > before && self.waiting.swap(false, Ordering::Relaxed) {
+            let host = self.host();
+            let server = server_of(host.as_deref().unwrap_or("?")).to_owned();
+            self.note(&format!("goes on at {} on {server}", ByteSize(before)));
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(text.to_owned()),
+            None => self.stage.say(&format!("   {}: {text}", self.name)),
+        }
+    }
+
+    fn detail(&self, text: &str) {
+        if self.bar.is_none() {
+            self.stage.say(&format!("   {}: {text}", self.name));
+        }
+    }
+}
+
+impl Row {
+    pub fn new(sample: &Sample, report: Option<&Report>, arrived: &[Arrival]) -> Self {
+        let whole = |copy: &Arrival| copy.size == sample.size && copy.sha256 == sample.sha256;
+        let error = match report {
+            Some(report) => report.error.clone(),
+            None => Some("the upload hung".to_owned()),
+        };
+        Self {
+            file: sample.name.clone(),
+            servers: arrived.iter().map(|copy| copy.server.clone()).collect(),
+            bytes: arrived.first().map_or(0, |copy| copy.size),
+            sha256_sent: sample.sha256.clone(),
+            sha256_arrived: arrived.first().map(|copy| copy.sha256.clone()),
+            equal: error.is_none() && arrived.len() == 1 && arrived.iter().all(whole),
+            retries: report.map_or(0, |report| report.retries),
+            restarts: report.map_or(0, |report| report.restarts),
+            error,
+        }
+    }
+}
+
+impl Outcome {
+    pub fn new(
+        files: Vec<Row>,
+        killed: Option<String>,
+        seed: u64,
+        seconds: f64,
+        folder: Option<String>,
+    ) -> Self {
+        let ok = !files.is_empty() && files.iter().all(|row| row.equal);
+        let seconds = (seconds * 1000.0).round() / 1000.0;
+        Self { ok, seconds, seed, killed, files, folder }
+    }
+}
+
+/// An error with all its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
+    }
+}
+
+fn server_of(host: &str) -> &str {
+    host.split('.').next().unwrap_or(host)
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = format!(
+        "\n   {:<12}  {:<9} {:>11}  {:>5}  {:>8}  {:<16}  {}\n",
+        "file", "server", "bytes", "waits", "restarts", "SHA-256 (start)", "equal"
+    );
+    for row in rows {
+        let server = if row.servers.is_empty() { "none".to_owned() } else { row.servers.join("+") };
+        let hash = row.sha256_arrived.as_deref().unwrap_or("-");
+        text.push_str(&format!(
+            "   {:<12}  {:<9} {:>11}  {:>5}  {:>8}  {:<16}  {}\n",
+            row.file,
+            server,
+            row.bytes,
+            row.retries,
+            row.restarts,
+            &hash[..hash.len().min(16)],
+            if row.equal { "yes" } else { "NO" }
+        ));
+        if let Some(error) = &row.error {
+            text.push_str(&format!("   {:<12}  {error}\n", ""));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Sample {
+        let (name, path) = ("file-01.bin".to_owned(), "file-01.bin".into());
+        Sample { name, path, size: 3, sha256: "abc".to_owned() }
+    }
+
+    fn copy(server: &str, sha256: &str) -> Arrival {
+        Arrival { server: server.to_owned(), size: 3, sha256: sha256.to_owned() }
+    }
+
+    #[test]
+    fn only_one_equal_copy_of_a_finished_upload_counts_as_arrived() {
+        let done = Report::new(Path::new("file-01.bin"), "http://x");
+        let equal = |report: Option<&Report>, arrived: &[Arrival]| {
+            Row::new(&sample(), report, arrived).equal
+        };
+        assert!(equal(Some(&done), &[copy("up01", "abc")]));
+        assert!(!equal(Some(&done), &[copy("up01", "abd")]));
+        assert!(!equal(Some(&done), &[copy("up01", "abc"), copy("up02", "abc")]));
+        assert!(!equal(Some(&done), &[]));
+        assert!(!equal(None, &[copy("up01", "abc")]));
+        let mut failed = done.clone();
+        failed.error = Some("x".to_owned());
+        assert!(!equal(Some(&failed), &[copy("up01", "abc")]));
+    }
+
+    #[test]
+    fn the_demo_is_a_success_only_if_every_file_is_equal() {
+        let done = Report::new(Path::new("file-01.bin"), "http://x");
+        let good = Row::new(&sample(), Some(&done), &[copy("up01", "abc")]);
+        let bad = Row::new(&sample(), Some(&done), &[]);
+        let ok = |rows: Vec<Row>| Outcome::new(rows, None, 1, 1.0, None).ok;
+        assert!(ok(vec![good.clone()]));
+        assert!(!ok(vec![good, bad]));
+        assert!(!ok(Vec::new()));
+    }
+}
