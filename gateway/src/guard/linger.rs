@@ -43,7 +43,9 @@ async fn drain(stream: &mut Stream, limit: u64) {
 /// Says 503 to a connection over the cap. Nothing is read and nothing waits: whoever is turned
 /// away must not cost what the cap is there to save.
 pub(super) async fn turn_away(mut stream: Stream) {
-    let answer = ack_bytes(&Fault::NoBackend.row(), None);
+    // Which request would have come is unknown; the Ack for "not now" is right for a packet, and
+    // for anything else its status is.
+    let answer = ack_bytes(Fault::NoBackend, None);
     let _ = tokio::time::timeout(Duration::from_secs(1), async {
         stream.write_all(&answer).await?;
         AsyncWriteExt::flush(&mut stream).await?;

@@ -1,8 +1,6 @@
 //! Answers to heads that never become requests.
 
-use std::fmt::Write;
-
-use gateway_core::fault::{Fault, Row};
+use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::SessionId;
 use gateway_core::protocol::head::{HeadError, find_field, opens_packet};
 
@@ -27,9 +25,8 @@ impl Refusal {
         let packet = overridden || opens_packet(head);
         if packet {
             let session = find_field(head, "bits-session-id").and_then(SessionId::parse);
-            let row = Fault::BadRequest.row();
-            let status = row.status.as_u16();
-            let bytes = ack_bytes(&row, session.as_ref().map(SessionId::as_str));
+            let status = Fault::BadRequest.row().status.as_u16();
+            let bytes = ack_bytes(Fault::BadRequest, session.as_ref());
             return (Self { error, status, packet, bytes: head.len() }, bytes);
         }
         let status = match error {
@@ -43,32 +40,29 @@ impl Refusal {
 }
 
 /// An Ack for a fault, after which the connection closes.
-pub fn ack_bytes(row: &Row, session: Option<&str>) -> Vec<u8> {
-    let status = row.status;
-    let mut text = format!(
-        "HTTP/1.1 {} {}\r\nBITS-Packet-Type: Ack\r\n",
-        status.as_u16(),
-        status.canonical_reason().unwrap_or("Error"),
-    );
-    if let Some(session) = session {
-        let _ = write!(text, "BITS-Session-Id: {session}\r\n");
+pub fn ack_bytes(fault: Fault, session: Option<&SessionId<'_>>) -> Vec<u8> {
+    let status = fault.row().status;
+    let mut bytes = status_line(status.as_u16());
+    for (field, value) in ack_headers(fault, session) {
+        bytes.extend_from_slice(field.wire.as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
     }
-    if let Some(code) = row.hresult {
-        let _ = write!(
-            text,
-            "BITS-Error: {code}\r\nBITS-Error-Code: {code}\r\nBITS-Error-Context: 0x5\r\n"
-        );
-    }
-    text.push_str("Content-Length: 0\r\nConnection: close\r\n\r\n");
-    text.into_bytes()
+    bytes.extend_from_slice(b"Connection: close\r\n\r\n");
+    bytes
 }
 
 /// The same for a request that is no packet.
 pub fn plain_bytes(status: u16) -> Vec<u8> {
+    let mut bytes = status_line(status);
+    bytes.extend_from_slice(b"Content-Length: 0\r\nConnection: close\r\n\r\n");
+    bytes
+}
+
+fn status_line(status: u16) -> Vec<u8> {
     let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
-    let reason = reason.unwrap_or("Error");
-    format!("HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        .into_bytes()
+    format!("HTTP/1.1 {status} {}\r\n", reason.unwrap_or("Error")).into_bytes()
 }
 
 #[cfg(test)]

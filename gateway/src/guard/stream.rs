@@ -41,7 +41,7 @@ pub struct GuardStream {
     /// Runs from the first byte of a head to its end.
     deadline: Option<Pin<Box<Sleep>>>,
     at_end: bool,
-    /// A refusal was written: the client must get to read it.
+    /// We stop reading before the client stops sending, and it must get to read our answer.
     refused: bool,
 }
 
@@ -50,8 +50,9 @@ enum Phase {
     Head,
     /// So many bytes of a checked message may still pass.
     Pass(u64),
-    /// A chunked message: its end is Pingora's to find, and no request may follow.
-    PassRest,
+    /// A chunked message, named by its request: its end is Pingora's to find, and no request may
+    /// follow it, because we cannot tell where that one's head begins.
+    PassRest(u64),
     /// A refusal is being written.
     Refuse { answer: Vec<u8>, written: usize },
     /// Nothing more passes.
@@ -143,7 +144,7 @@ impl GuardStream {
                 self.conn.request_started();
                 self.phase = match facts.body {
                     BodyFraming::Length(body) => Phase::Pass(body.saturating_add(end as u64)),
-                    BodyFraming::Chunked => Phase::PassRest,
+                    BodyFraming::Chunked => Phase::PassRest(self.conn.current_request()),
                 };
             }
             Err(error) => self.refuse(end, error),
@@ -241,7 +242,11 @@ impl AsyncRead for GuardStream {
                     this.phase = if left == 0 { Phase::Head } else { Phase::Pass(left) };
                     return Poll::Ready(Ok(()));
                 }
-                Phase::PassRest => {
+                Phase::PassRest(request) if this.conn.current_request() != request => {
+                    this.phase = Phase::Done;
+                    this.refused = true;
+                }
+                Phase::PassRest(_) => {
                     ready!(this.poll_pass(cx, out, u64::MAX))?;
                     return Poll::Ready(Ok(()));
                 }
@@ -290,7 +295,7 @@ impl Drop for GuardStream {
         let Some(io) = self.io.take() else { return };
         let unread = match self.phase {
             Phase::Head => !self.buffer.is_empty(),
-            Phase::Pass(_) | Phase::PassRest | Phase::Refuse { .. } => true,
+            Phase::Pass(_) | Phase::PassRest(_) | Phase::Refuse { .. } => true,
             // Without a refusal, a peer that was too slow or has gone.
             Phase::Done => self.refused,
         };

@@ -7,7 +7,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{PacketError, PacketType, RequestPacket, packet, read_request, reply};
 use gateway_core::routing::retry::is_repeatable;
-use gateway_core::routing::{Decision, Evidence, Lookup, decide, decide::decide_plain};
+use gateway_core::routing::{Decision, Evidence, Lookup, Placement, Why, decide, decide_plain};
 use gateway_core::session::{TargetHash, fnv1a};
 use http::header;
 use pingora::proxy::Session;
@@ -25,6 +25,7 @@ impl Gateway {
         let head = downstream.req_header();
         ctx.is_packet = packet::is_packet(head, self.config.http.method_override);
         ctx.target = TargetHash::of(origin_form(head.raw_path()));
+        ctx.has_body = body_length(head) > 0 || is_chunked(head);
         let host = host_of(head).ok_or(Fault::BadRequest)?;
         if !self.farm.accepts(&host) {
             return Err(Fault::BadRequest);
@@ -57,13 +58,16 @@ impl Gateway {
         if self.config.limits.fragment.is_some_and(too_large) {
             return Err(Fault::FragmentTooLarge);
         }
+        let mut lookup = self.sessions.find(ctx.key.as_ref());
         if let Some(key) = &ctx.key
             && !matches!(packet, RequestPacket::Ping { .. })
+            && may_claim(&lookup, ctx.target, alias)
         {
-            let entered = self.flights.enter(key, ctx.conn.clone()).await;
-            ctx.claim = Some(entered.map_err(|_| Fault::Superseded)?);
+            let claim = self.flights.enter(key, ctx.conn.clone()).await;
+            ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
+            // The request that had to end first may have closed the session.
+            lookup = self.sessions.find(ctx.key.as_ref());
         }
-        let lookup = self.sessions.find(ctx.key.as_ref());
         ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
         if ctx.pin_found == Some(false) {
             ctx.alias_found = Some(alias.is_some());
@@ -73,7 +77,7 @@ impl Gateway {
         ctx.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
             && let Some(backend_session) = pin.backend_session
-            && Some(pin.backend) == ctx.backend
+            && ctx.why == Some(Why::Pin)
         {
             ctx.backend_session = Some(backend_session);
             let head = downstream.req_header();
@@ -107,10 +111,19 @@ impl Gateway {
         let last = ctx.conn.as_ref().and_then(|conn| conn.backend());
         let owner = reply::session_of_path(path)
             .and_then(|id| self.sessions.reply_owner(&id, alias.or(last)));
+        self.decide_plain(owner, ctx, alias)
+    }
+
+    /// Sessions say nothing about the load of a plain request, so those go round.
+    pub(super) fn decide_plain(
+        &self,
+        owner: Option<BackendId>,
+        ctx: &mut Ctx,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
         let evidence = self.evidence(ctx, &Lookup::NotAsked, alias);
-        let placement = self.farm.policy.placement;
-        let view = &self.farm.view;
-        let decision = decide_plain(owner, &evidence, view, placement, &*self.sessions);
+        let (view, sessions) = (&self.farm.view, &*self.sessions);
+        let decision = decide_plain(owner, &evidence, view, Placement::RoundRobin, sessions);
         obey(decision, ctx)
     }
 
@@ -165,15 +178,23 @@ impl Gateway {
         let response =
             if ctx.is_packet { answer::ack(fault, head)? } else { answer::plain(fault)? };
         // A body that waits for a 100 which will not come cannot be drained.
-        let chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
         let too_long = body_length(head) > self.config.limits.drain_bytes;
-        if expects_continue(downstream) || chunked || too_long {
+        if expects_continue(downstream) || is_chunked(head) || too_long {
             downstream.set_keepalive(None);
         }
         if downstream.is_process_shutting_down() {
             downstream.set_keepalive(None);
         }
         downstream.write_response_header(Box::new(response), true).await
+    }
+}
+
+/// Only somebody who knows the session's destination, or whom its backend will judge, may cancel
+/// the request that the session has under way.
+fn may_claim(lookup: &Lookup, target: TargetHash, alias: Option<BackendId>) -> bool {
+    match lookup {
+        Lookup::Pinned(pin) => pin.target == target,
+        _ => alias.is_some(),
     }
 }
 
@@ -213,6 +234,10 @@ pub(super) fn origin_form(target: &[u8]) -> &[u8] {
 
 fn expects_continue(downstream: &Session) -> bool {
     downstream.req_header().headers.contains_key(header::EXPECT)
+}
+
+fn is_chunked(head: &http::request::Parts) -> bool {
+    head.headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 fn body_length(head: &http::request::Parts) -> u64 {

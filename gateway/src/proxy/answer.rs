@@ -1,9 +1,8 @@
 //! Writing the gateway's own answers.
 
-use gateway_core::fault::Fault;
+use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::headers;
 use gateway_core::protocol::packet::session_of;
-use http::HeaderValue;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -12,22 +11,11 @@ use pingora::http::{RequestHeader, ResponseHeader};
 /// # Source
 /// The fault table; MC-BUP 2.2.3 to 2.2.11 for what every Ack carries.
 pub fn ack(fault: Fault, request: &RequestHeader) -> Result<ResponseHeader> {
-    let row = fault.row();
-    let mut answer = ResponseHeader::build(row.status, Some(8))?;
-    answer.insert_header(headers::PACKET_TYPE.wire, "Ack")?;
-    if let Some(session) = session_of(&request.headers) {
-        answer.insert_header(headers::SESSION_ID.wire, session.as_str())?;
+    let mut answer = ResponseHeader::build(fault.row().status, Some(8))?;
+    let session = session_of(&request.headers);
+    for (field, value) in ack_headers(fault, session.as_ref()) {
+        answer.insert_header(field.wire, value)?;
     }
-    if let Some(code) = row.hresult {
-        // Both names, because the two official texts disagree.
-        let code = HeaderValue::try_from(code.to_string()).ok();
-        if let Some(code) = code {
-            answer.insert_header(headers::ERROR.wire, code.clone())?;
-            answer.insert_header(headers::ERROR_CODE.wire, code)?;
-            answer.insert_header(headers::ERROR_CONTEXT.wire, "0x5")?;
-        }
-    }
-    answer.insert_header(headers::CONTENT_LENGTH.wire, "0")?;
     Ok(answer)
 }
 

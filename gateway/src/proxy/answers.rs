@@ -4,7 +4,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::{SessionId, SessionKey, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
 use gateway_core::routing::Why;
-use gateway_core::session::{Effects, Observed, Opened, Pin, Progress, observe};
+use gateway_core::session::{Effects, EndReason, Observed, Opened, Pin, Progress, observe};
 use http::{HeaderValue, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -74,7 +74,8 @@ impl Gateway {
         self.fit_body(downstream, response, ctx, body).await
     }
 
-    /// Pins a new session and settles its public id.
+    /// Pins a new session and settles its public id: the backend's, unless another live session
+    /// has it or the protocol forbids it.
     async fn open(&self, opened: &Opened<'_>, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
         let backend = ctx.backend.ok_or(Fault::Internal)?;
         let pin = |backend_session| Pin {
@@ -83,7 +84,9 @@ impl Gateway {
             target: ctx.target,
             created: ctx.now,
         };
+        let reissued = self.release_reissued(opened, ctx).await;
         if self.config.sessions.id == SessionIdMode::Backend
+            && !reissued
             && let Some(id) = &opened.id
             && self.pin(id.key().clone(), pin(None), ctx).await? == Pinned::New
         {
@@ -104,6 +107,23 @@ impl Gateway {
             }
         }
         Err(Fault::Internal)
+    }
+
+    /// A backend that gives out an id which it still had for an older session has forgotten that
+    /// one: its client must start over rather than write into the new one's file. SimpleBITSServer
+    /// derives ids from path and address, and here every client has the gateway's address.
+    ///
+    /// True if so; the new session then gets an id that no older client holds.
+    async fn release_reissued(&self, opened: &Opened<'_>, ctx: &Ctx) -> bool {
+        let older = ctx
+            .backend
+            .zip(opened.id.as_ref())
+            .and_then(|(backend, id)| self.sessions.holder(backend, id.key()));
+        let Some(older) = older else { return false };
+        if let Some(ended) = self.sessions.unpin(&older, EndReason::Lost).await {
+            self.reporter.ended(&ended, None);
+        }
+        true
     }
 
     async fn pin(

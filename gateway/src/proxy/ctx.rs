@@ -39,6 +39,10 @@ pub struct Ctx {
     /// Backends that could not be reached.
     pub avoid: Vec<BackendId>,
     pub attempts: u32,
+    /// The backend refused the last try, so it may need a moment.
+    pub wait_before_retry: bool,
+    /// The request has a body.
+    pub has_body: bool,
     pub reused: bool,
     /// The session's turn.
     pub claim: Option<Claim>,

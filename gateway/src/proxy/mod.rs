@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gateway_core::fault::Fault;
 use gateway_core::routing::{Failure, may_retry};
-use http::StatusCode;
+use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::protocols::Digest;
@@ -68,6 +68,12 @@ impl Gateway {
     }
 }
 
+/// The status that the client was sent. Our 100 Continue is no answer, though Pingora counts it.
+fn final_status(downstream: &Session) -> Option<StatusCode> {
+    let written = downstream.response_written()?.status;
+    (!written.is_informational()).then_some(written)
+}
+
 /// How often one request may try backends. Each failed try of a Create-Session rules one out, so
 /// this many may be down at once before a client hears of it.
 pub const MAX_ATTEMPTS: u32 = 8;
@@ -100,7 +106,10 @@ impl ProxyHttp for Gateway {
         // An early answer must not cut the body off: the reset would destroy the answer.
         downstream.set_close_on_response_before_downstream_finish(false);
         downstream.set_total_drain_timeout(Some(timeouts.client_body));
-        if downstream.get_keepalive().is_some() {
+        if downstream.req_header().headers.contains_key(header::TRANSFER_ENCODING) {
+            // The guard lets no request follow a chunked one.
+            downstream.set_keepalive(None);
+        } else if downstream.get_keepalive().is_some() {
             downstream.set_keepalive(Some(timeouts.client_idle.as_secs().max(1)));
         }
         Ok(())
@@ -223,7 +232,6 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         let failure = Failure {
-            before_connect: false,
             reused,
             answered: ctx.first_byte.is_some() || *error.esource() != ErrorSource::Upstream,
             body_whole: !downstream.as_ref().retry_buffer_truncated(),
@@ -231,6 +239,8 @@ impl ProxyHttp for Gateway {
         let retry = ctx.repeatable
             && may_retry(self.packet(downstream).as_ref(), failure)
             && ctx.attempts < MAX_ATTEMPTS_PINNED;
+        // The connection was dead, not the backend: the next try need not wait.
+        ctx.wait_before_retry = false;
         error.set_retry(retry);
         error
     }
@@ -242,7 +252,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> FailToProxy {
         let silent = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if ctx.answered || downstream.response_written().is_some() {
+        if ctx.answered || final_status(downstream).is_some() {
             return silent;
         }
         let fault = ctx
@@ -262,10 +272,11 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, downstream: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         self.report(downstream, error, ctx);
+        // The session's next request may come on another connection as soon as this one is over.
+        ctx.claim = None;
         if let Some(conn) = &ctx.conn {
             conn.request_done();
         }
-        ctx.claim = None;
     }
 
     /// One line per request says what happened; Pingora's own would say it again, with the

@@ -15,7 +15,7 @@ use crate::metrics::{FailoverReason, Metrics, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
 
 use super::errors::connect_error;
-use super::{Ctx, Gateway};
+use super::{Ctx, Gateway, final_status};
 
 /// Where the gateway says what it did.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ impl Reporter {
 
 impl Gateway {
     pub(super) fn report(&self, downstream: &Session, _error: Option<&Error>, ctx: &Ctx) {
-        let status = downstream.response_written().map(|head| head.status.as_u16());
+        let status = final_status(downstream).map(|status| status.as_u16());
         let total = clock::steady().saturating_sub(ctx.started);
         let backend_time = ctx
             .first_byte

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{PacketType, headers};
-use gateway_core::routing::Why;
+use gateway_core::routing::{Lookup, Why};
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 use pingora::prelude::HttpPeer;
@@ -21,6 +21,13 @@ const BACKOFF: Duration = Duration::from_millis(200);
 /// A body beyond this may get stuck between us and the backend.
 const MAY_STICK: u64 = 64 * 1024;
 
+/// Whether only one backend may have the request. A Create is not bound to the alias that its
+/// client still remembers.
+fn is_owned(ctx: &Ctx) -> bool {
+    let named = matches!(ctx.why, Some(Why::Pin | Why::Alias));
+    named && ctx.kind != Some(PacketType::CreateSession)
+}
+
 impl Gateway {
     pub(super) async fn peer(&self, downstream: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         if ctx.attempts > 0 {
@@ -32,43 +39,47 @@ impl Gateway {
         ctx.body_done = None;
         let peer = ctx.backend.and_then(|backend| self.farm.peer(backend, ctx.repeatable));
         let mut peer = peer.cloned().ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        // Pinned to the pool by repeatability, to the timeout by type: a Fragment may be answered
-        // by an application.
-        if matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession)) {
-            peer.options.read_timeout = Some(self.config.timeouts.answer_long);
-        }
+        // A Fragment and a Close may be answered by an application behind the server. The timer
+        // also runs while the client's body comes in, which has a timeout of its own.
+        let long = ctx.has_body || ctx.kind == Some(PacketType::CloseSession);
+        let timeouts = &self.config.timeouts;
+        peer.options.read_timeout = Some(if long { timeouts.answer_long } else { timeouts.answer });
         Ok(Box::new(peer))
     }
 
-    /// A new session may go elsewhere; a packet with an owner waits for it a moment.
+    /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
     async fn choose_again(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
-        if ctx.kind != Some(PacketType::CreateSession) {
-            tokio::time::sleep(BACKOFF * ctx.attempts).await;
+        if is_owned(ctx) {
+            if ctx.wait_before_retry {
+                tokio::time::sleep(BACKOFF * ctx.attempts).await;
+            }
             return Ok(());
         }
-        let packet = self.packet(downstream).ok_or_else(|| Error::new(ErrorType::InternalError))?;
         let alias = host_of(downstream.req_header()).and_then(|h| self.farm.view.alias(&h));
-        let lookup = gateway_core::routing::Lookup::NotAsked;
-        self.decide(&packet, &lookup, ctx, alias).map_err(|fault| {
+        let decided = match self.packet(downstream).filter(|_| ctx.is_packet) {
+            Some(packet) => self.decide(&packet, &Lookup::NotAsked, ctx, alias),
+            None => self.decide_plain(None, ctx, alias),
+        };
+        decided.map_err(|fault| {
             ctx.fault = Some(fault);
             Error::new(ErrorType::ConnectNoRoute)
         })
     }
 
     pub(super) fn connect_failed(&self, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
-        let new_session = ctx.kind == Some(PacketType::CreateSession);
+        let owned = is_owned(ctx);
         if let Some(backend) = ctx.backend {
-            self.note_connect_error(backend, &error, new_session);
-            if new_session {
+            self.note_connect_error(backend, &error, !owned);
+            if !owned {
                 ctx.avoid.push(backend);
             }
         }
-        let most = if new_session { MAX_ATTEMPTS } else { MAX_ATTEMPTS_PINNED };
-        let owned = matches!(ctx.why, Some(Why::Pin | Why::Alias));
+        let most = if owned { MAX_ATTEMPTS_PINNED } else { MAX_ATTEMPTS };
         let again = ctx.attempts < most;
         if !again {
             ctx.fault = Some(if owned { Fault::BackendDown } else { Fault::NoBackend });
         }
+        ctx.wait_before_retry = true;
         error.set_retry(again);
         error
     }

@@ -7,7 +7,7 @@
 //! What is absent: guards. No lock of the map leaves this module, so none can be held over an
 //! await.
 
-mod replies;
+mod translated;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use gateway_core::routing::{Loads, Lookup};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
-use replies::Replies;
+use translated::Translated;
 
 /// More shards than cores, so that a sweep of one shard delays few requests.
 const SHARDS: usize = 128;
@@ -31,7 +31,7 @@ const ACTIVE: Duration = Duration::from_secs(5 * 60);
 
 pub struct Sessions {
     live: DashMap<SessionKey, Session>,
-    replies: Replies,
+    translated: Translated,
     counts: Vec<AtomicU64>,
     total: AtomicU64,
     limit: u64,
@@ -81,7 +81,7 @@ impl Sessions {
     pub fn new(backends: usize, limit: u64) -> Arc<Self> {
         Arc::new(Self {
             live: DashMap::with_shard_amount(SHARDS),
-            replies: Replies::default(),
+            translated: Translated::default(),
             counts: (0..backends).map(|_| AtomicU64::new(0)).collect(),
             total: AtomicU64::new(0),
             limit,
@@ -109,8 +109,8 @@ impl Sessions {
             return Err(StoreError::Full { limit: self.limit });
         }
         let backend = pin.backend;
-        let reply = pin.backend_session.as_deref().and_then(SessionId::parse);
-        let reply = reply.map(|id| id.key().clone());
+        let at_backend = pin.backend_session.as_deref().and_then(SessionId::parse);
+        let at_backend = at_backend.map(|id| id.key().clone());
         match self.live.entry(key.clone()) {
             Entry::Occupied(_) => return Ok(Pinned::Taken),
             Entry::Vacant(free) => {
@@ -121,8 +121,8 @@ impl Sessions {
         if let Some(count) = self.counts.get(backend.0 as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(id) = reply {
-            self.replies.insert(id, backend);
+        if let Some(id) = at_backend {
+            self.translated.insert(id, backend, key);
         }
         Ok(Pinned::New)
     }
@@ -164,7 +164,7 @@ impl Sessions {
             count.fetch_sub(1, Ordering::Relaxed);
         }
         if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {
-            self.replies.remove(id.key(), pin.backend);
+            self.translated.remove(id.key(), pin.backend, &key);
         }
         Ended { key, pin, progress, reason }
     }
@@ -185,14 +185,27 @@ impl Sessions {
     /// The backend that holds the reply of a session, by the *backend's* id, which is what its
     /// reply URL names. Where several backends use one id, `preferred` wins.
     pub fn reply_owner(&self, id: &SessionKey, preferred: Option<BackendId>) -> Option<BackendId> {
-        let mut owners = self.replies.owners(id);
+        let owners = self.at_backends(id);
+        let preferred = owners.iter().find(|(owner, _)| Some(*owner) == preferred);
+        preferred.or(owners.first()).map(|(owner, _)| *owner)
+    }
+
+    /// The public id of the session that a backend knows by `id`.
+    pub fn holder(&self, backend: BackendId, id: &SessionKey) -> Option<SessionKey> {
+        let mut found = self.at_backends(id).into_iter();
+        found.find(|(owner, _)| *owner == backend).map(|(_, public)| public)
+    }
+
+    /// Backend and public id of every session that its backend knows by `id`.
+    fn at_backends(&self, id: &SessionKey) -> Vec<(BackendId, SessionKey)> {
+        let mut found = self.translated.find(id);
         // A pin without a translation is under the backend's own id.
         if let Some(session) = self.live.get(id)
             && session.pin.backend_session.is_none()
         {
-            owners.insert(0, session.pin.backend);
+            found.insert(0, (session.pin.backend, id.clone()));
         }
-        preferred.filter(|id| owners.contains(id)).or_else(|| owners.first().copied())
+        found
     }
 
     /// Active and idle sessions by backend id. Walks the whole map: for scrapes, not for requests.

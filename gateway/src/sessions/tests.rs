@@ -82,6 +82,9 @@ async fn replies_are_found_by_the_backends_id() {
     assert_eq!(sessions.reply_owner(&key("same"), Some(BackendId(2))), Some(BackendId(2)));
     assert_eq!(sessions.reply_owner(&key("same"), Some(BackendId(0))), Some(BackendId(1)));
     assert_eq!(sessions.reply_owner(&key("minted-1"), None), None);
+    assert_eq!(sessions.holder(BackendId(2), &key("same")), Some(key("minted-2")));
+    assert_eq!(sessions.holder(BackendId(0), &key("same")), None);
+    assert_eq!(sessions.holder(BackendId(0), &key("plain")), Some(key("plain")));
     sessions.unpin(&key("minted-1"), EndReason::Closed).await;
     assert_eq!(sessions.reply_owner(&key("same"), None), Some(BackendId(2)));
     sessions.unpin(&key("minted-2"), EndReason::Closed).await;

@@ -2,11 +2,10 @@
 
 use crate::protocol::RequestPacket;
 
-/// What is known about a request that failed.
+/// What is known about a request that failed after a connection was there. Before that the
+/// backend has seen nothing, so there is nothing to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure {
-    /// The connection to the backend was never made, so the backend saw nothing.
-    pub before_connect: bool,
     /// The connection came from the pool: its other end may have closed it just then.
     pub reused: bool,
     /// A byte of an answer has arrived.
@@ -24,9 +23,6 @@ pub struct Failure {
 /// # Source
 /// MC-BUP 2.2.6 (repeated Fragments), 2.2.10 (repeated Cancel).
 pub fn may_retry(packet: Option<&RequestPacket<'_>>, failure: Failure) -> bool {
-    if failure.before_connect {
-        return true;
-    }
     packet.is_some_and(is_repeatable) && failure.reused && !failure.answered && failure.body_whole
 }
 
@@ -44,19 +40,11 @@ mod tests {
     use super::*;
     use crate::protocol::{ContentRange, SessionId};
 
-    const STALE: Failure =
-        Failure { before_connect: false, reused: true, answered: false, body_whole: true };
+    const STALE: Failure = Failure { reused: true, answered: false, body_whole: true };
 
     fn fragment(range: &str) -> RequestPacket<'static> {
         let session = SessionId::parse("x").unwrap();
         RequestPacket::Fragment { session, range: ContentRange::parse(range).unwrap() }
-    }
-
-    #[test]
-    fn a_failed_connect_is_always_retried() {
-        let failure = Failure { before_connect: true, ..STALE };
-        assert!(may_retry(Some(&RequestPacket::CreateSession), failure));
-        assert!(may_retry(None, failure));
     }
 
     #[test]

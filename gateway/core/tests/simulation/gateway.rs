@@ -192,7 +192,7 @@ impl Gateway {
                 let id = HeaderValue::from_str(id).expect("it came in a header");
                 sent.head.headers.insert("BITS-Session-Id", id);
             }
-            let failure = match send(backend, &sent, rng) {
+            let again = match send(backend, &sent, rng) {
                 Fate::Answered(answer) => {
                     connection.backend = Some(backend);
                     let place = Place { backend, target, pin, now };
@@ -200,18 +200,13 @@ impl Gateway {
                 }
                 Fate::Unreachable => {
                     avoid.push(backend);
-                    Failure {
-                        before_connect: true,
-                        reused: false,
-                        answered: false,
-                        body_whole: true,
-                    }
+                    true
                 }
                 Fate::Broken { reused } => {
-                    Failure { before_connect: false, reused, answered: false, body_whole: true }
+                    may_retry(Some(packet), Failure { reused, answered: false, body_whole: true })
                 }
             };
-            if !may_retry(Some(packet), failure) || attempt == 4 {
+            if !again || attempt == 4 {
                 return Err(Fault::BackendFailed);
             }
         }
