@@ -154,7 +154,6 @@ impl Link {
         let mut fresh = pooled.clone();
         // A pool of its own: a connection goes back to the pool of the key it came from.
         fresh.group_key = 1;
-        fresh.options.read_timeout = Some(timeouts.answer_long);
         fresh.options.idle_timeout = Some(timeouts.backend_idle.min(FRESH));
         let authority = match named.port {
             80 => named.host.clone(),

@@ -12,6 +12,7 @@ use gateway_core::session::{TargetHash, fnv1a};
 use http::header;
 use pingora::proxy::Session;
 
+use crate::clock;
 use crate::config::{ChunkedMode, HashKey};
 
 use super::{Ctx, Gateway, answer};
@@ -66,7 +67,7 @@ impl Gateway {
             let claim = self.flights.enter(key, ctx.conn.clone()).await;
             ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
             // The request that had to end first may have closed the session.
-            lookup = self.sessions.find(ctx.key.as_ref());
+            lookup = self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady());
         }
         ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
         if ctx.pin_found == Some(false) {
@@ -184,6 +185,13 @@ impl Gateway {
         }
         if downstream.is_process_shutting_down() {
             downstream.set_keepalive(None);
+        }
+        if fault == Fault::LengthRequired {
+            // Whatever follows is a body of unknown length, not a request.
+            downstream.set_keepalive(None);
+            if let Some(conn) = &ctx.conn {
+                conn.body_follows();
+            }
         }
         downstream.write_response_header(Box::new(response), true).await
     }

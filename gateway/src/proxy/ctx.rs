@@ -41,6 +41,10 @@ pub struct Ctx {
     pub attempts: u32,
     /// The backend refused the last try, so it may need a moment.
     pub wait_before_retry: bool,
+    /// A pooled connection turned out to be dead: the next try takes a new one.
+    pub avoid_pool: bool,
+    /// The backend has begun to answer, be it with a 1xx.
+    pub answer_began: bool,
     /// The request has a body.
     pub has_body: bool,
     pub reused: bool,

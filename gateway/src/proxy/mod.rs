@@ -26,7 +26,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use pingora::{Error, ErrorSource, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::clock;
 use crate::config::Config;
@@ -105,7 +105,9 @@ impl ProxyHttp for Gateway {
         downstream.set_write_timeout(Some(timeouts.client_write));
         // An early answer must not cut the body off: the reset would destroy the answer.
         downstream.set_close_on_response_before_downstream_finish(false);
-        downstream.set_total_drain_timeout(Some(timeouts.client_body));
+        // A client that closes its half has sent its request and waits; one that is dead is found
+        // out by the next request of its session, or by its answer.
+        downstream.set_abort_on_close(false);
         if downstream.req_header().headers.contains_key(header::TRANSFER_ENCODING) {
             // The guard lets no request follow a chunked one.
             downstream.set_keepalive(None);
@@ -163,8 +165,18 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.bytes_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if ctx
+            .range
+            .is_some_and(|range| ctx.bytes_in > range.len() || (end && ctx.bytes_in < range.len()))
+        {
+            // Only a chunked body can differ from its range; the backend must not take it for
+            // whole.
+            ctx.fault = Some(Fault::BadRequest);
+            return Err(Error::new(ErrorType::InvalidHTTPHeader));
+        }
         if end {
             ctx.body_done = Some(clock::steady());
+            self.unwatch(ctx);
         }
         Ok(())
     }
@@ -175,6 +187,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        ctx.answer_began = true;
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked: an upgrade never reaches a backend.
             ctx.fault = Some(Fault::BackendAnswer);
@@ -185,9 +198,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.first_byte = Some(clock::steady());
         ctx.backend_status = Some(response.status.as_u16());
-        if let Some(claim) = &ctx.claim {
-            claim.unwatch_upstream();
-        }
+        self.unwatch(ctx);
         self.learn(downstream, response, ctx).await
     }
 
@@ -233,14 +244,14 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         let failure = Failure {
             reused,
-            answered: ctx.first_byte.is_some() || *error.esource() != ErrorSource::Upstream,
+            answered: ctx.answer_began || *error.esource() != ErrorSource::Upstream,
             body_whole: !downstream.as_ref().retry_buffer_truncated(),
         };
-        let retry = ctx.repeatable
-            && may_retry(self.packet(downstream).as_ref(), failure)
-            && ctx.attempts < MAX_ATTEMPTS_PINNED;
-        // The connection was dead, not the backend: the next try need not wait.
+        let retry = may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_ATTEMPTS_PINNED;
+        // The connection was dead, not the backend: the next try need not wait, but it must not
+        // find the next dead connection in the pool.
         ctx.wait_before_retry = false;
+        ctx.avoid_pool = retry;
         error.set_retry(retry);
         error
     }
@@ -270,8 +281,8 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn logging(&self, downstream: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        self.report(downstream, error, ctx);
+    async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        self.report(downstream, ctx);
         // The session's next request may come on another connection as soon as this one is over.
         ctx.claim = None;
         if let Some(conn) = &ctx.conn {

@@ -15,8 +15,24 @@ use pingora::{Error, ErrorType, Result};
 use super::admit::{host_of, origin_form};
 use super::{Ctx, Gateway, MAX_ATTEMPTS, MAX_ATTEMPTS_PINNED};
 
+/// By these a backend would believe of a client what only a proxy may say.
+const SPOKEN_FOR: [&str; 9] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
+
 /// A server that restarts refuses connections for a moment.
 const BACKOFF: Duration = Duration::from_millis(200);
+
+/// First pool key that the pools of [`crate::farm`] do not use.
+const OWN_KEYS: u64 = 2;
 
 /// A body beyond this may get stuck between us and the backend.
 const MAY_STICK: u64 = 64 * 1024;
@@ -41,9 +57,16 @@ impl Gateway {
         let mut peer = peer.cloned().ok_or_else(|| Error::new(ErrorType::InternalError))?;
         // A Fragment and a Close may be answered by an application behind the server. The timer
         // also runs while the client's body comes in, which has a timeout of its own.
-        let long = ctx.has_body || ctx.kind == Some(PacketType::CloseSession);
+        let by_application =
+            matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession));
+        let long = ctx.has_body || by_application;
         let timeouts = &self.config.timeouts;
         peer.options.read_timeout = Some(if long { timeouts.answer_long } else { timeouts.answer });
+        if ctx.avoid_pool {
+            // A key of its own finds nothing pooled, and nobody finds what it leaves.
+            peer.group_key = ctx.id.wrapping_add(OWN_KEYS);
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
         Ok(Box::new(peer))
     }
 
@@ -68,20 +91,27 @@ impl Gateway {
 
     pub(super) fn connect_failed(&self, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         let owned = is_owned(ctx);
-        if let Some(backend) = ctx.backend {
-            self.note_connect_error(backend, &error, !owned);
-            if !owned {
-                ctx.avoid.push(backend);
-            }
-        }
+        ctx.avoid.extend(ctx.backend.filter(|_| !owned));
         let most = if owned { MAX_ATTEMPTS_PINNED } else { MAX_ATTEMPTS };
         let again = ctx.attempts < most;
+        if let Some(backend) = ctx.backend {
+            self.note_connect_error(backend, &error, again && !owned);
+        }
         if !again {
             ctx.fault = Some(if owned { Fault::BackendDown } else { Fault::NoBackend });
         }
         ctx.wait_before_retry = true;
         error.set_retry(again);
         error
+    }
+
+    /// A body that has gone, of a request that is being answered, is not stuck; and soon the
+    /// connection may serve somebody else.
+    pub(super) fn unwatch(&self, ctx: &Ctx) {
+        let sent = ctx.body_done.is_some() || !ctx.has_body;
+        if let Some(claim) = ctx.claim.as_ref().filter(|_| sent && ctx.first_byte.is_some()) {
+            claim.unwatch_upstream();
+        }
     }
 
     pub(super) fn connected(&self, reused: bool, fd: RawFd, ctx: &mut Ctx) -> Result<()> {
@@ -130,9 +160,18 @@ impl Gateway {
             let id = HeaderValue::from_str(id).map_err(|_| Error::new(ErrorType::InternalError))?;
             request.insert_header(headers::SESSION_ID.wire, id)?;
         }
-        let bodiless = !request.headers.contains_key(header::CONTENT_LENGTH)
-            && !request.headers.contains_key(header::TRANSFER_ENCODING);
-        if ctx.is_packet && bodiless {
+        for name in SPOKEN_FOR {
+            if request.headers.contains_key(name) {
+                request.remove_header(name);
+            }
+        }
+        let client = ctx.conn.as_ref().and_then(|conn| conn.forwarded_for.clone());
+        if let Some(client) = client {
+            request.insert_header("X-Forwarded-For", client)?;
+        }
+        // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
+        let unsaid = !ctx.has_body && !request.headers.contains_key(header::CONTENT_LENGTH);
+        if ctx.is_packet && unsaid {
             request.insert_header(headers::CONTENT_LENGTH.wire, "0")?;
         }
         Ok(())

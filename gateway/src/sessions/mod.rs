@@ -127,12 +127,32 @@ impl Sessions {
         Ok(Pinned::New)
     }
 
-    /// Best effort: losing it never ends a session.
-    pub fn progress(&self, key: &SessionKey, progress: Progress, steady: Duration) {
-        if let Some(mut session) = self.live.get_mut(key) {
+    /// The same, and the session counts as heard of: a long Fragment is not silence.
+    pub fn find_and_touch(&self, key: Option<&SessionKey>, steady: Duration) -> Lookup {
+        let Some(key) = key else { return Lookup::NotAsked };
+        match self.live.get_mut(key) {
+            Some(mut session) => {
+                session.steady = seconds(steady);
+                Lookup::Pinned(session.pin.clone())
+            }
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// False if the session is not there, which is the caller's to mend: its backend has just
+    /// acknowledged bytes of it.
+    pub fn progress(&self, key: &SessionKey, progress: Progress, steady: Duration) -> bool {
+        let session = self.live.get_mut(key);
+        let there = session.is_some();
+        if let Some(mut session) = session {
             session.progress = progress;
             session.steady = seconds(steady);
         }
+        there
+    }
+
+    pub fn progress_of(&self, key: &SessionKey) -> Option<Progress> {
+        self.live.get(key).map(|session| session.progress)
     }
 
     /// Removes the pin if it is still there; only the caller that removed it gets it.

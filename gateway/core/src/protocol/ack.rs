@@ -41,7 +41,12 @@ pub fn read_ack(head: &response::Parts) -> Ack<'_> {
         status: head.status,
         is_ack: field::text(fields, &headers::PACKET_TYPE)
             .is_some_and(|value| value.eq_ignore_ascii_case("Ack")),
-        session_id: field::text(fields, &headers::SESSION_ID),
+        // Two ids name no session: the client might keep the other one.
+        session_id: field::single(fields, &headers::SESSION_ID)
+            .ok()
+            .flatten()
+            .and_then(|id| id.to_str().ok())
+            .map(field::trim),
         next_offset: next_offset.and_then(range::next_offset),
         error,
         error_context: code(&headers::ERROR_CONTEXT),
