@@ -219,7 +219,7 @@ mod tests {
                 assert_eq!((ack.status.as_u16(), ack.error), status_and_code(fault), "{fault:?}");
                 assert!(ack.is_ack && !ack.is_success(), "{fault:?}");
                 assert_eq!(ack.error_context, ack.error.map(|_| HResult(5)), "{fault:?}");
-                assert_eq!(ack.session_id, session.map(SessionId::as_str));
+                assert_eq!(ack.session_id.as_deref(), session.map(SessionId::as_str));
                 assert_eq!(ack.next_offset, None);
             }
         }

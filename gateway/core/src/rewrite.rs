@@ -1,6 +1,6 @@
 //! Edits to an answer, so that the client stays on the gateway.
 
-use http::{HeaderValue, header, response};
+use http::{HeaderValue, Version, header, response};
 
 use crate::farm::Announce;
 use crate::protocol::headers::{self, Field, UPLOAD_PROTOCOL};
@@ -98,7 +98,8 @@ pub enum AckBody {
 pub fn ack_body(packet: &RequestPacket<'_>, ack: &Ack<'_>, head: &response::Parts) -> AckBody {
     let chunked = head.headers.contains_key(&headers::TRANSFER_ENCODING.name);
     let marked = chunked || head.headers.contains_key(&headers::CONTENT_LENGTH.name);
-    let closes = head.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
+    let closes = head.version < Version::HTTP_11
+        || head.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
     let close_packet = matches!(packet, RequestPacket::CloseSession { .. });
     if close_packet && ack.is_success() && (chunked || (!marked && closes)) {
         return AckBody::UntilClose;

@@ -29,6 +29,13 @@ pub fn fault(error: &Error, body_unfinished: bool) -> Option<Fault> {
     }
 }
 
+/// Whether the connection to the backend died. A backend that only takes its time has the packet
+/// and may be working on it.
+pub fn is_dead_upstream(error: &Error) -> bool {
+    let slow = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    *error.esource() == ErrorSource::Upstream && !slow
+}
+
 pub fn connect_error(error: &Error) -> ConnectError {
     match error.etype() {
         ErrorType::ConnectTimedout => ConnectError::Timeout,

@@ -26,7 +26,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
 use crate::config::Config;
@@ -244,7 +244,7 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         let failure = Failure {
             reused,
-            answered: ctx.answer_began || *error.esource() != ErrorSource::Upstream,
+            answered: ctx.answer_began || !errors::is_dead_upstream(&error),
             body_whole: !downstream.as_ref().retry_buffer_truncated(),
         };
         let retry = may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_ATTEMPTS_PINNED;

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{PacketType, headers};
+use gateway_core::protocol::{PacketType, headers, latin1};
 use gateway_core::routing::{Lookup, Why};
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
@@ -157,7 +157,8 @@ impl Gateway {
             request.insert_header("Host", host)?;
         }
         if let Some(id) = &ctx.backend_session {
-            let id = HeaderValue::from_str(id).map_err(|_| Error::new(ErrorType::InternalError))?;
+            let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
+            let id = id.ok_or_else(|| Error::new(ErrorType::InternalError))?;
             request.insert_header(headers::SESSION_ID.wire, id)?;
         }
         for name in SPOKEN_FOR {

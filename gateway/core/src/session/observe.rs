@@ -82,7 +82,7 @@ pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
         };
     }
     match packet {
-        RequestPacket::CreateSession if ack.is_success() => match ack.session_id {
+        RequestPacket::CreateSession if ack.is_success() => match ack.session_id.as_deref() {
             Some(id) if !id.is_empty() => {
                 Effects::Opened(Opened { backend_session: id, id: SessionId::parse(id) })
             }
