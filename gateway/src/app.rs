@@ -21,7 +21,7 @@ use crate::guard::{GuardLimits, Guarded};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
 use crate::ops::{self, Readiness};
-use crate::proxy::{Gateway, MAX_ATTEMPTS, Reporter};
+use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::sessions::Sessions;
 use crate::supervisor::{BoxError, Exit, InFlight, Listening, Plan, Supervisor, told_to_stop};
 use crate::telemetry::{self, Format};
@@ -158,7 +158,8 @@ fn serve(
             return error.exit();
         }
     };
-    let sessions = Sessions::new(config.backends.len(), config.sessions.limit);
+    let sessions =
+        Sessions::new(config.backends.len(), config.sessions.limit, config.sessions.tombstone);
     count_sessions(&metrics, &sessions, &config);
     let readiness = Readiness::default();
     let (requests, connections) = (InFlight::new(), InFlight::new());
@@ -231,7 +232,7 @@ fn services(
 ) -> Vec<Box<dyn ServiceWithDependents>> {
     let conf = Arc::new(ServerConf {
         threads: config.process.threads,
-        max_retries: MAX_ATTEMPTS as usize,
+        max_retries: TRIES,
         upstream_keepalive_pool_size: POOL,
         ..ServerConf::default()
     });

@@ -112,6 +112,7 @@ fn one_fragment_of_1_gib_streams_with_constant_memory() {
     farm.expect_stored("/in/large.bin", &content);
 }
 
+/// Item 76.
 #[test]
 fn eight_uploads_of_13_mib_fragments_cost_little_memory_each() {
     const UPLOADS: u64 = 8;

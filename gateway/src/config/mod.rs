@@ -42,6 +42,7 @@ pub struct Config {
     pub affinity: Affinity,
     pub sessions: Sessions,
     pub placement: PlacementConfig,
+    pub failover: Failover,
     /// At least one, with distinct names and aliases, in the order of the file.
     pub backends: Vec<BackendConfig>,
     pub http: Http,
@@ -81,8 +82,27 @@ pub enum HostIdMode {
 pub struct Sessions {
     pub id: SessionIdMode,
     pub idle_timeout: Duration,
+    /// How long an ended session is remembered.
+    pub tombstone: Duration,
     pub limit: u64,
     pub unknown: UnknownSession,
+}
+
+/// What happens while a session's backend is away.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failover {
+    /// How long a packet waits inside the gateway.
+    pub hold: Duration,
+    /// From when the backend went away until it is given up.
+    pub restart_after: Duration,
+    pub then: Then,
+}
+
+/// What becomes of the sessions of a backend that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    Restart,
+    Reassign,
 }
 
 /// Whose session id the client sees.

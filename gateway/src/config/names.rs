@@ -2,7 +2,9 @@
 
 use gateway_core::routing::{Placement, UnknownSession};
 
-use super::{ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, UpstreamHost};
+use super::{
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, Then, UpstreamHost,
+};
 
 /// A legal word and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,11 @@ named!(SessionIdMode {
 named!(UnknownSession {
     Restart = "restart": "session not found: the client starts the upload again at once",
     Wait = "wait": "503: the client comes back later, in case somebody restores the table",
+});
+
+named!(Then {
+    Restart = "restart": "session not found: the clients start over on another server",
+    Reassign = "reassign": "another server goes on with them; only for servers that share one storage",
 });
 
 named!(Placement {

@@ -11,10 +11,12 @@ use super::defaults;
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::{Choice, Named};
-use super::{ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, UpstreamHost};
+use super::{
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, Then, UpstreamHost,
+};
 
 /// Sections of later versions.
-pub const LATER: &[&str] = &["store", "failover", "admin"];
+pub const LATER: &[&str] = &["store", "admin"];
 
 const NO_LIMIT: &[Choice] = &[Choice { name: "off", about: "no limit" }];
 
@@ -130,6 +132,17 @@ pub const SECTIONS: &[Section] = &[
                         Keep it at least as long as the session timeout of the backends.",
             },
             Key {
+                name: "tombstone",
+                kind: Kind::Duration {
+                    min: Duration::ZERO,
+                    max: Duration::from_secs(365 * 24 * 60 * 60),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::TOMBSTONE),
+                about: "An upload that has ended is remembered for that long: a client whose last \
+                        Ack got lost hears again that all is well, in place of starting over.",
+            },
+            Key {
                 name: "limit",
                 kind: Kind::Integer { min: 1, max: 100_000_000 },
                 preset: Preset::Is(Value::Integer(defaults::SESSION_LIMIT)),
@@ -143,7 +156,7 @@ pub const SECTIONS: &[Section] = &[
                 about: "What a client hears whose session nobody here knows.",
             },
         ],
-        later: &["limit_per_client", "tombstone"],
+        later: &["limit_per_client"],
     },
     Section {
         name: "placement",
@@ -164,6 +177,42 @@ pub const SECTIONS: &[Section] = &[
             },
         ],
         later: &[],
+    },
+    Section {
+        name: "failover",
+        shape: Shape::Once,
+        about: "What happens to an upload while the server that has its file is away.",
+        keys: &[
+            Key {
+                name: "hold",
+                kind: Kind::Duration {
+                    min: Duration::ZERO,
+                    max: Duration::from_secs(100),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::HOLD),
+                about: "A packet waits that long in the gateway for its server to come back, with \
+                        its body unread; then it is answered 503, and the client keeps its place.",
+            },
+            Key {
+                name: "restart_after",
+                kind: Kind::Duration {
+                    min: Duration::ZERO,
+                    max: Duration::from_secs(365 * 24 * 60 * 60),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::RESTART_AFTER),
+                about: "A server that has been away for that long is given up: its uploads start \
+                        over on another one, or move there as `then` says.",
+            },
+            Key {
+                name: "then",
+                kind: word::<Then>(),
+                preset: Preset::Is(Value::Word("restart")),
+                about: "What becomes of the uploads of a server that was given up.",
+            },
+        ],
+        later: &["replay"],
     },
     Section {
         name: "backends",

@@ -9,8 +9,8 @@ use super::draft::{Broken, Draft, Table};
 use super::kind::Value;
 use super::names::Named;
 use super::{
-    AccessLog, Affinity, BackendConfig, Config, HostIdMode, Http, Limits, Listener, Log, Ops,
-    PlacementConfig, Process, Sessions, Timeouts,
+    AccessLog, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits, Listener, Log,
+    Ops, PlacementConfig, Process, Sessions, Timeouts,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -66,6 +66,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         affinity: affinity(draft.once("affinity"))?,
         sessions: sessions(draft.once("sessions"))?,
         placement: placement(draft.once("placement"))?,
+        failover: failover(draft.once("failover"))?,
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
         http: http(draft.once("http"))?,
         limits: limits(draft.once("limits"))?,
@@ -88,8 +89,17 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
     Ok(Sessions {
         id: table.get("id")?,
         idle_timeout: table.get("idle_timeout")?,
+        tombstone: table.get("tombstone")?,
         limit: table.get("limit")?,
         unknown: table.get("unknown")?,
+    })
+}
+
+fn failover(table: &Table) -> Result<Failover, Broken> {
+    Ok(Failover {
+        hold: table.get("hold")?,
+        restart_after: table.get("restart_after")?,
+        then: table.get("then")?,
     })
 }
 

@@ -26,9 +26,11 @@ fn the_smallest_file_gets_the_documented_defaults() {
         sessions: Sessions {
             id: SessionIdMode::Backend,
             idle_timeout: seconds(14 * 86_400),
+            tombstone: seconds(86_400),
             limit: 1_000_000,
             unknown: UnknownSession::Restart,
         },
+        failover: Failover { hold: seconds(20), restart_after: seconds(3600), then: Then::Restart },
         placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
         backends: vec![BackendConfig {
             name: "up01".into(),

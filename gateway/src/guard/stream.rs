@@ -154,6 +154,13 @@ impl GuardStream {
         match check_head(&self.buffer[..end], &self.limits.head) {
             Ok(facts) => {
                 self.conn.request_started();
+                let mut end = end;
+                if let Some((from, to)) = facts.redundant {
+                    let rest = self.buffer.split_off(to);
+                    self.buffer.truncate(from);
+                    self.buffer.unsplit(rest);
+                    end -= to - from;
+                }
                 self.phase = match facts.body {
                     BodyFraming::Length(body) => Phase::Pass(body.saturating_add(end as u64)),
                     BodyFraming::Chunked => Phase::PassRest(self.conn.current_request()),

@@ -7,7 +7,9 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{PacketError, PacketType, RequestPacket, packet, read_request, reply};
 use gateway_core::routing::retry::is_repeatable;
-use gateway_core::routing::{Decision, Evidence, Lookup, Placement, Why, decide, decide_plain};
+use gateway_core::routing::{
+    Decision, Evidence, Lookup, Placement, Why, decide, decide_plain, reassign,
+};
 use gateway_core::session::{TargetHash, fnv1a};
 use http::header;
 use pingora::proxy::Session;
@@ -25,7 +27,7 @@ impl Gateway {
     pub(super) async fn admit(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<(), Fault> {
         let head = downstream.req_header();
         ctx.is_packet = packet::is_packet(head, self.config.http.method_override);
-        ctx.target = TargetHash::of(origin_form(head.raw_path()));
+        ctx.target = TargetHash::of(head.raw_path());
         ctx.has_body = body_length(head) > 0 || is_chunked(head);
         let host = host_of(head).ok_or(Fault::BadRequest)?;
         if !self.farm.accepts(&host) {
@@ -99,6 +101,14 @@ impl Gateway {
         let evidence = self.evidence(ctx, lookup, alias);
         let sessions = &*self.sessions;
         let decision = decide(packet, &evidence, &self.farm.view, self.farm.policy, sessions);
+        obey(decision, ctx)
+    }
+
+    /// Finds a session whose owner was given up a new one.
+    pub(super) fn decide_again(&self, ctx: &mut Ctx) -> Result<(), Fault> {
+        let evidence = self.evidence(ctx, &Lookup::Unknown, None);
+        let placement = self.farm.policy.placement;
+        let decision = reassign(&evidence, &self.farm.view, placement, &*self.sessions);
         obey(decision, ctx)
     }
 
@@ -226,18 +236,6 @@ fn fault_of(error: PacketError) -> Fault {
 
 pub(super) fn host_of(head: &http::request::Parts) -> Option<Host<'_>> {
     head.headers.get(header::HOST)?.to_str().ok().and_then(Host::parse)
-}
-
-/// Path and query of a target, byte for byte.
-pub(super) fn origin_form(target: &[u8]) -> &[u8] {
-    if target.starts_with(b"/") {
-        return target;
-    }
-    let path = std::str::from_utf8(target).ok().and_then(|target| {
-        let rest = gateway_core::protocol::head::strip_scheme(target)?;
-        rest.find('/').map(|start| &rest[start..])
-    });
-    path.map_or(target, str::as_bytes)
 }
 
 fn expects_continue(downstream: &Session) -> bool {

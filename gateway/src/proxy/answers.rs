@@ -57,7 +57,7 @@ impl Gateway {
             Effects::Adopt(progress) => self.adopt(progress, ctx).await,
             Effects::Ended(reason) => {
                 if let Some(key) = &ctx.key
-                    && let Some(ended) = self.sessions.unpin(key, reason).await
+                    && let Some(ended) = self.sessions.unpin(key, reason, clock::steady()).await
                 {
                     self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
                 }
@@ -136,7 +136,7 @@ impl Gateway {
             // Ending it would have its client end this one in turn, and so on.
             return Err(Fault::BackendAnswer);
         }
-        if let Some(ended) = self.sessions.unpin(&older, EndReason::Lost).await {
+        if let Some(ended) = self.sessions.unpin(&older, EndReason::Lost, clock::steady()).await {
             self.reporter.ended(&ended, None);
         }
         Ok(true)

@@ -41,6 +41,8 @@ pub struct Ctx {
     pub attempts: u32,
     /// The backend refused the last try, so it may need a moment.
     pub wait_before_retry: bool,
+    /// The owner of the session has been away for too long.
+    pub given_up: bool,
     /// A pooled connection turned out to be dead: the next try takes a new one.
     pub avoid_pool: bool,
     /// The backend has begun to answer, be it with a 1xx.

@@ -10,6 +10,7 @@ mod answers;
 mod ctx;
 pub mod errors;
 mod flights;
+mod outages;
 mod report;
 mod upstream;
 
@@ -37,6 +38,7 @@ use crate::supervisor::InFlight;
 
 pub use ctx::Ctx;
 use flights::Flights;
+use outages::Outages;
 pub use report::Reporter;
 
 /// Everything a request may need.
@@ -47,6 +49,7 @@ pub struct Gateway {
     reporter: Reporter,
     running: InFlight,
     flights: Arc<Flights>,
+    outages: Outages,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
@@ -62,9 +65,10 @@ impl Gateway {
         running: InFlight,
     ) -> Self {
         let flights = Arc::new(Flights::default());
+        let outages = Outages::new(config.backends.len());
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
-        Self { farm, sessions, config, reporter, running, flights, requests, creates }
+        Self { farm, sessions, config, reporter, running, flights, outages, requests, creates }
     }
 }
 
@@ -74,12 +78,16 @@ fn final_status(downstream: &Session) -> Option<StatusCode> {
     (!written.is_informational()).then_some(written)
 }
 
-/// How often one request may try backends. Each failed try of a Create-Session rules one out, so
-/// this many may be down at once before a client hears of it.
-pub const MAX_ATTEMPTS: u32 = 8;
+/// How often a request that any backend may have tries. Each failed try rules one out, so this many
+/// may be down at once before a client hears of it.
+const MAX_ATTEMPTS: u32 = 8;
 
-/// The same for a packet that only one backend may have.
-const MAX_ATTEMPTS_PINNED: u32 = 3;
+/// How often a packet goes again over new connections after pooled ones turned out to be dead.
+const MAX_REPEATS: u32 = 3;
+
+/// More tries than any rule above, or the longest hold at a second each, ever makes: the end that
+/// Pingora demands.
+pub const TRIES: usize = 512;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -244,10 +252,10 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         let failure = Failure {
             reused,
-            answered: ctx.answer_began || !errors::is_dead_upstream(&error),
+            answered: ctx.answer_began || !errors::died_silently(&error),
             body_whole: !downstream.as_ref().retry_buffer_truncated(),
         };
-        let retry = may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_ATTEMPTS_PINNED;
+        let retry = may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS;
         // The connection was dead, not the backend: the next try need not wait, but it must not
         // find the next dead connection in the pool.
         ctx.wait_before_retry = false;
@@ -271,6 +279,9 @@ impl ProxyHttp for Gateway {
             .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
+        if fault == Fault::BackendGivenUp {
+            self.release_given_up(downstream, ctx).await;
+        }
         // The connection ends here whatever we say, so say so.
         downstream.set_keepalive(None);
         match self.answer(downstream, ctx, fault).await {

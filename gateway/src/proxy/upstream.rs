@@ -6,14 +6,17 @@ use std::time::Duration;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{PacketType, headers, latin1};
 use gateway_core::routing::{Lookup, Why};
+use gateway_core::session::EndReason;
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::admit::{host_of, origin_form};
-use super::{Ctx, Gateway, MAX_ATTEMPTS, MAX_ATTEMPTS_PINNED};
+use super::admit::host_of;
+use super::{Ctx, Gateway, MAX_ATTEMPTS};
+use crate::clock;
+use crate::config::Then;
 
 /// By these a backend would believe of a client what only a proxy may say.
 const SPOKEN_FOR: [&str; 9] = [
@@ -29,7 +32,10 @@ const SPOKEN_FOR: [&str; 9] = [
 ];
 
 /// A server that restarts refuses connections for a moment.
-const BACKOFF: Duration = Duration::from_millis(200);
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Between two tries while a request is held.
+const BACKOFF_MOST: Duration = Duration::from_secs(1);
 
 /// First pool key that the pools of [`crate::farm`] do not use.
 const OWN_KEYS: u64 = 2;
@@ -72,9 +78,12 @@ impl Gateway {
 
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
     async fn choose_again(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
+        if ctx.given_up {
+            return self.reassign(downstream, ctx).await;
+        }
         if is_owned(ctx) {
             if ctx.wait_before_retry {
-                tokio::time::sleep(BACKOFF * ctx.attempts).await;
+                tokio::time::sleep((BACKOFF * ctx.attempts).min(BACKOFF_MOST)).await;
             }
             return Ok(());
         }
@@ -92,17 +101,56 @@ impl Gateway {
     pub(super) fn connect_failed(&self, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         let owned = is_owned(ctx);
         ctx.avoid.extend(ctx.backend.filter(|_| !owned));
-        let most = if owned { MAX_ATTEMPTS_PINNED } else { MAX_ATTEMPTS };
-        let again = ctx.attempts < most;
+        let again = if owned { self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
         if let Some(backend) = ctx.backend {
             self.note_connect_error(backend, &error, again && !owned);
         }
-        if !again {
+        if !again && ctx.fault.is_none() {
             ctx.fault = Some(if owned { Fault::BackendDown } else { Fault::NoBackend });
         }
         ctx.wait_before_retry = true;
         error.set_retry(again);
         error
+    }
+
+    /// Whether a request whose owner refuses connections tries again: for as long as requests are
+    /// held, and not at all once the owner was given up.
+    fn hold(&self, ctx: &mut Ctx) -> bool {
+        let failover = &self.config.failover;
+        let Some(backend) = ctx.backend else { return false };
+        let away = self.outages.failed(backend, clock::steady());
+        if away < failover.restart_after {
+            return clock::steady().saturating_sub(ctx.started) < failover.hold;
+        }
+        if ctx.key.is_none() || ctx.kind == Some(PacketType::Ping) {
+            return false;
+        }
+        ctx.given_up = true;
+        if failover.then == Then::Restart {
+            ctx.fault = Some(Fault::BackendGivenUp);
+        }
+        failover.then == Then::Reassign
+    }
+
+    /// Ends the pin to a backend that was given up.
+    pub(super) async fn release_given_up(&self, downstream: &Session, ctx: &Ctx) {
+        let Some(key) = &ctx.key else { return };
+        if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
+            self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
+        }
+    }
+
+    /// Moves the session to another backend of a farm that shares its storage. The Ack of the
+    /// next Fragment pins it there.
+    async fn reassign(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
+        self.release_given_up(downstream, ctx).await;
+        ctx.avoid.extend(ctx.backend);
+        let decided = self.decide_again(ctx);
+        ctx.given_up = false;
+        decided.map_err(|fault| {
+            ctx.fault = Some(fault);
+            Error::new(ErrorType::ConnectNoRoute)
+        })
     }
 
     /// A body that has gone, of a request that is being answered, is not stuck; and soon the
@@ -120,6 +168,7 @@ impl Gateway {
             if let Some(conn) = &ctx.conn {
                 conn.used_backend(backend);
             }
+            self.outages.over(backend);
             self.note_connected(backend, ctx);
         }
         let Some(claim) = &ctx.claim else { return Ok(()) };
@@ -139,10 +188,6 @@ impl Gateway {
     /// What the backend sees differs from what the client sent only here.
     pub(super) fn prepare_request(&self, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
         let backend = ctx.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        if !request.raw_path().starts_with(b"/") {
-            let target = origin_form(request.raw_path()).to_vec();
-            request.set_raw_path(&target)?;
-        }
         for field in &headers::NOTIFICATION {
             if request.headers.contains_key(&field.name) {
                 request.remove_header(&field.name);

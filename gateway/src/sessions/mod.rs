@@ -7,6 +7,7 @@
 //! What is absent: guards. No lock of the map leaves this module, so none can be held over an
 //! await.
 
+mod tombs;
 mod translated;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use gateway_core::routing::{Loads, Lookup};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
+use tombs::Tombs;
 use translated::Translated;
 
 /// More shards than cores, so that a sweep of one shard delays few requests.
@@ -32,6 +34,7 @@ const ACTIVE: Duration = Duration::from_secs(5 * 60);
 pub struct Sessions {
     live: DashMap<SessionKey, Session>,
     translated: Translated,
+    tombs: Tombs,
     counts: Vec<AtomicU64>,
     total: AtomicU64,
     limit: u64,
@@ -78,10 +81,12 @@ pub struct Census {
 
 impl Sessions {
     /// For backends with ids below `backends`.
-    pub fn new(backends: usize, limit: u64) -> Arc<Self> {
+    /// Ended sessions are remembered for `tombstone`.
+    pub fn new(backends: usize, limit: u64, tombstone: Duration) -> Arc<Self> {
         Arc::new(Self {
             live: DashMap::with_shard_amount(SHARDS),
             translated: Translated::default(),
+            tombs: Tombs::new(limit, tombstone),
             counts: (0..backends).map(|_| AtomicU64::new(0)).collect(),
             total: AtomicU64::new(0),
             limit,
@@ -92,7 +97,7 @@ impl Sessions {
         let Some(key) = key else { return Lookup::NotAsked };
         match self.live.get(key) {
             Some(session) => Lookup::Pinned(session.pin.clone()),
-            None => Lookup::Unknown,
+            None => self.tombs.find(key),
         }
     }
 
@@ -107,6 +112,10 @@ impl Sessions {
     ) -> Result<Pinned, StoreError> {
         if !self.room() {
             return Err(StoreError::Full { limit: self.limit });
+        }
+        if self.tombs.has(&key) {
+            // An older client may still come with it, and must not meet the new session.
+            return Ok(Pinned::Taken);
         }
         let backend = pin.backend;
         let at_backend = pin.backend_session.as_deref().and_then(SessionId::parse);
@@ -135,7 +144,7 @@ impl Sessions {
                 session.steady = seconds(steady);
                 Lookup::Pinned(session.pin.clone())
             }
-            None => Lookup::Unknown,
+            None => self.tombs.find(key),
         }
     }
 
@@ -156,13 +165,22 @@ impl Sessions {
     }
 
     /// Removes the pin if it is still there; only the caller that removed it gets it.
-    pub async fn unpin(&self, key: &SessionKey, reason: EndReason) -> Option<Ended> {
+    pub async fn unpin(
+        &self,
+        key: &SessionKey,
+        reason: EndReason,
+        steady: Duration,
+    ) -> Option<Ended> {
         let (key, session) = self.live.remove(key)?;
+        if matches!(reason, EndReason::Closed | EndReason::Cancelled) {
+            self.tombs.insert(key.clone(), session.pin.target, steady);
+        }
         Some(self.ended(key, session, reason))
     }
 
     /// Removes every session that has been silent for `idle_timeout` by both clocks.
     pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
+        self.tombs.sweep(steady);
         let stale = |session: &Session| {
             let steady = steady.saturating_sub(Duration::from_secs(session.steady.into()));
             is_expired(now.since(session.progress.seen), steady, idle_timeout)

@@ -53,7 +53,10 @@ fn all_become_502(answers: &[String]) {
         let used = rig.backend.requests().last().expect("the ping").connection;
         rig.upload_works(shown);
         rig.backend.ended(used);
-        assert!(rig.backend.requests().iter().rev().take(4).all(|r| r.connection != used), "{shown:?}");
+        assert!(
+            rig.backend.requests().iter().rev().take(4).all(|r| r.connection != used),
+            "{shown:?}"
+        );
     }
 }
 
@@ -96,7 +99,11 @@ fn an_answer_with_a_bad_length_becomes_502() {
 #[test]
 fn an_unasked_101_becomes_502_and_opens_no_tunnel() {
     let switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n";
-    all_become_502(&[switching.to_owned(), format!("{switching}hello"), format!("{switching}{ACK}")]);
+    all_become_502(&[
+        switching.to_owned(),
+        format!("{switching}hello"),
+        format!("{switching}{ACK}"),
+    ]);
 }
 
 #[test]
@@ -142,7 +149,10 @@ fn an_answer_that_breaks_off_in_its_body_is_not_completed() {
     ]);
     for number in 0..4 {
         let error = ask(&rig, number).expect_err("half a page is no page");
-        let broken = matches!(error, WireError::Truncated { .. } | WireError::Closed | WireError::Broken { .. });
+        let broken = matches!(
+            error,
+            WireError::Truncated { .. } | WireError::Closed | WireError::Broken { .. }
+        );
         assert!(broken, "answer {number}: {error}");
         rig.upload_works("a broken page");
     }
@@ -161,7 +171,12 @@ fn surplus_goes_nowhere(idle: bool, reply: impl Fn(Vec<u8>) -> Reply) {
         let mut client = rig.connect();
         let ping = ping_with(ALLOWED, &format!("X-Say: {number}"));
         let answer = client.exchange(ping.as_bytes()).expect("an answer");
-        assert_eq!((answer.status, answer.field("BITS-Session-Id")), (200, None), "{}", answer.head);
+        assert_eq!(
+            (answer.status, answer.field("BITS-Session-Id")),
+            (200, None),
+            "{}",
+            answer.head
+        );
         let used = rig.backend.requests().last().expect("the ping").connection;
         if idle {
             // What comes while nobody asks ends the connection.
@@ -197,7 +212,8 @@ fn a_body_beyond_its_length_is_cut() {
         let mut client: Connection = rig.connect();
         let answer = client.exchange(ping_with(ALLOWED, "X-Say: 0").as_bytes()).expect("an answer");
         assert_eq!((answer.status, &*answer.body_text()), (404, "hello"));
-        let next = client.exchange(ping_with(ALLOWED, "X-Say: none").as_bytes()).expect("an answer");
+        let next =
+            client.exchange(ping_with(ALLOWED, "X-Say: none").as_bytes()).expect("an answer");
         assert_eq!(next.status, 200, "{}", next.head);
         rig.upload_works(page);
     }
@@ -244,14 +260,20 @@ fn an_id_that_the_protocol_forbids_is_hidden_behind_a_minted_one() {
         });
         let opened = exchange(rig.farm.entrance(), create().as_bytes()).expect("an answer");
         assert_eq!(opened.status, 200, "{id:?}: {}", opened.head);
-        let shown = AckRules::farm().expect(PacketType::CreateSession, &opened).session.expect("an id");
+        let shown =
+            AckRules::farm().expect(PacketType::CreateSession, &opened).session.expect("an id");
         assert!(shown.starts_with('{') && shown.len() == 38, "{shown}");
         let fragment = format!(
             "BITS_POST {ALLOWED} HTTP/1.1\r\nHost: {ORIGIN}\r\nBITS-Packet-Type: Fragment\r\n\
             BITS-Session-Id: {shown}\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5\r\n\r\nhello"
         );
         let answer = exchange(rig.farm.entrance(), fragment.as_bytes()).expect("an answer");
-        assert_eq!(answer.field("BITS-Received-Content-Range"), Some("5"), "{id:?}: {}", answer.head);
+        assert_eq!(
+            answer.field("BITS-Received-Content-Range"),
+            Some("5"),
+            "{id:?}: {}",
+            answer.head
+        );
         let request = rig.backend.requests().pop().expect("the fragment");
         assert_eq!(request.field("BITS-Session-Id"), Some(id), "byte for byte");
         rig.judged();
@@ -260,7 +282,9 @@ fn an_id_that_the_protocol_forbids_is_hidden_behind_a_minted_one() {
 
 #[test]
 fn a_session_that_nobody_can_name_becomes_502_and_leaves_no_pin() {
-    for lines in ["", "BITS-Session-Id:\r\n", "BITS-Session-Id:   \r\n", "BITS-Session-ID-X: {x}\r\n"] {
+    for lines in
+        ["", "BITS-Session-Id:\r\n", "BITS-Session-Id:   \r\n", "BITS-Session-ID-X: {x}\r\n"]
+    {
         let says = created(lines);
         let rig = rig(move |_| says.clone());
         let answer = exchange(rig.farm.entrance(), create().as_bytes()).expect("an answer");

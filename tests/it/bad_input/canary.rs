@@ -46,12 +46,36 @@ fn no_request_reaches_an_address_of_its_own_choice() {
         packet(&format!("http://{host}{ALLOWED}"), &host, ""),
         packet(&format!("https://{host}{ALLOWED}"), &host, ""),
         packet(ALLOWED, "up.test", &format!("BITS-Host-Id: {host}\r\n")),
-        packet(ALLOWED, "up.test", &format!("BITS-Host-Id: 127.0.0.1\r\nX-Forwarded-Port: {}\r\n", it.port())),
-        packet(ALLOWED, "up.test", &format!("X-Forwarded-Host: {host}\r\nX-Forwarded-Server: {host}\r\n")),
-        packet(ALLOWED, "up.test", &format!("X-Original-URL: http://{host}/\r\nX-Rewrite-URL: http://{host}/\r\n")),
-        packet(ALLOWED, "up.test", &format!("Forwarded: host={host};proto=http\r\nX-Host: {host}\r\n")),
-        packet(ALLOWED, "up.test", &format!("BITS-Reply-URL: http://{host}/\r\nLocation: http://{host}/\r\n")),
-        packet(ALLOWED, "up.test", &format!("X-Real-IP: {host}\r\nClient-IP: {host}\r\nReferer: http://{host}/\r\n")),
+        packet(
+            ALLOWED,
+            "up.test",
+            &format!("BITS-Host-Id: 127.0.0.1\r\nX-Forwarded-Port: {}\r\n", it.port()),
+        ),
+        packet(
+            ALLOWED,
+            "up.test",
+            &format!("X-Forwarded-Host: {host}\r\nX-Forwarded-Server: {host}\r\n"),
+        ),
+        packet(
+            ALLOWED,
+            "up.test",
+            &format!("X-Original-URL: http://{host}/\r\nX-Rewrite-URL: http://{host}/\r\n"),
+        ),
+        packet(
+            ALLOWED,
+            "up.test",
+            &format!("Forwarded: host={host};proto=http\r\nX-Host: {host}\r\n"),
+        ),
+        packet(
+            ALLOWED,
+            "up.test",
+            &format!("BITS-Reply-URL: http://{host}/\r\nLocation: http://{host}/\r\n"),
+        ),
+        packet(
+            ALLOWED,
+            "up.test",
+            &format!("X-Real-IP: {host}\r\nClient-IP: {host}\r\nReferer: http://{host}/\r\n"),
+        ),
         packet(ALLOWED, "up.test", &format!("BITS-Session-Id: {host}\r\n")),
     ] {
         rig.passes(&input);
@@ -103,8 +127,13 @@ fn with_names_configured_other_hosts_are_refused() {
         "[::1]".to_owned(),
     ] {
         let before = rig.heard();
-        let answer = exchange(rig.farm.entrance(), packet(&host, FORBIDDEN).as_bytes()).expect("an answer");
-        assert_eq!((answer.status, answer.field("BITS-Error")), (400, Some("0x80070057")), "{host}");
+        let answer =
+            exchange(rig.farm.entrance(), packet(&host, FORBIDDEN).as_bytes()).expect("an answer");
+        assert_eq!(
+            (answer.status, answer.field("BITS-Error")),
+            (400, Some("0x80070057")),
+            "{host}"
+        );
         assert_eq!(rig.heard(), before, "{host}");
         let get = format!("GET {FORBIDDEN} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let answer = exchange(rig.farm.entrance(), get.as_bytes()).expect("an answer");
@@ -143,12 +172,15 @@ fn no_answer_of_a_backend_becomes_an_address_or_sends_the_client_away() {
         let input = format!("BITS_POST {ALLOWED} HTTP/1.1\r\nHost: up.test\r\n{lines}\r\n\r\n");
         exchange(rig.farm.entrance(), input.as_bytes()).expect("an answer")
     };
-    let create = format!("BITS-Packet-Type: Create-Session\r\nBITS-Supported-Protocols: {PROTOCOL}");
+    let create =
+        format!("BITS-Packet-Type: Create-Session\r\nBITS-Supported-Protocols: {PROTOCOL}");
     let opened = ask(&create);
     assert_eq!(opened.field("BITS-Host-Id"), Some("up01.up.test"), "{}", opened.head);
     assert_eq!(opened.fields_named("BITS-Host-Id").count(), 1);
     assert_eq!(opened.field("BITS-Host-Id-Fallback-Timeout"), Some("900"));
-    for lines in ["BITS-Packet-Type: Ping", "BITS-Packet-Type: Close-Session\r\nBITS-Session-Id: {x}"] {
+    for lines in
+        ["BITS-Packet-Type: Ping", "BITS-Packet-Type: Close-Session\r\nBITS-Session-Id: {x}"]
+    {
         let answer = ask(lines);
         assert_eq!((answer.status, answer.field("BITS-Host-Id")), (200, None), "{}", answer.head);
         assert_eq!(answer.field("BITS-Host-Id-Fallback-Timeout"), None);

@@ -5,7 +5,9 @@ use e2e_tests::farm::ORIGIN;
 use super::rig::{ALLOWED, FORBIDDEN, Refusal, Rig, ping_with};
 
 fn hosted(method: &str, target: &str, lines: &str) -> String {
-    format!("{method} {target} HTTP/1.1\r\n{lines}BITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n")
+    format!(
+        "{method} {target} HTTP/1.1\r\n{lines}BITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n"
+    )
 }
 
 #[test]
@@ -61,7 +63,16 @@ fn there_is_exactly_one_host_and_it_is_one() {
     for lines in [String::new(), host("other.test"), host("up.test:81"), host("up.test.")] {
         rig.refuses(Refusal::Ack(400), &hosted("BITS_POST", &absolute, &lines));
     }
-    for value in ["up.test", "UP.TEST:8080", "up.test.", "127.0.0.1:80", "[::1]", "[::1]:80", "a_b", &"x".repeat(300)] {
+    for value in [
+        "up.test",
+        "UP.TEST:8080",
+        "up.test.",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:80",
+        "a_b",
+        &"x".repeat(300),
+    ] {
         rig.passes(&hosted("BITS_POST", ALLOWED, &host(value)));
     }
 }
@@ -177,7 +188,8 @@ fn hop_by_hop_fields_do_not_reach_the_backend() {
         "Connection: keep-alive\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\n\
         Trailer: X\r\nProxy-Authorization: Basic eDp5",
     );
-    let request = rig.backend.requests().into_iter().find(|r| r.target() == ALLOWED).expect("passed");
+    let request =
+        rig.backend.requests().into_iter().find(|r| r.target() == ALLOWED).expect("passed");
     for name in ["Keep-Alive", "Proxy-Connection", "TE", "Trailer"] {
         assert_eq!(request.field(name), None, "{}", request.head);
     }

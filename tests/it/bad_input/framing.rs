@@ -23,8 +23,26 @@ fn post(lines: &str) -> String {
 fn a_content_length_is_one_field_of_plain_digits() {
     let rig = Rig::start();
     for value in [
-        "", "+5", "-5", "-0", "5,5", "5, 5", "5 5", "5;", "0x5", "5h", "1e1", "5.0", "\u{b2}",
-        "00000000000000000005", "18446744073709551616", "99999999999999999999", "5\t5", "\"5\"", "NaN", "5_0",
+        "",
+        "+5",
+        "-5",
+        "-0",
+        "5,5",
+        "5, 5",
+        "5 5",
+        "5;",
+        "0x5",
+        "5h",
+        "1e1",
+        "5.0",
+        "\u{b2}",
+        "00000000000000000005",
+        "18446744073709551616",
+        "99999999999999999999",
+        "5\t5",
+        "\"5\"",
+        "NaN",
+        "5_0",
     ] {
         rig.refuses(Refusal::Ack(400), &fragment(&format!("Content-Length: {value}")));
         rig.refuses(Refusal::Plain(400), &post(&format!("Content-Length: {value}")));
@@ -47,9 +65,24 @@ fn a_content_length_is_one_field_of_plain_digits() {
 fn a_transfer_encoding_other_than_chunked_alone_is_refused() {
     let rig = Rig::start();
     for value in [
-        "", "identity", "gzip", "gzip, chunked", "chunked, gzip", "chunked, chunked", "chunked,", ", chunked",
-        "chunked;q=1", "xchunked", "chunkedx", "\"chunked\"", "chunked\u{b}", "\u{b}chunked", "chunk\0ed", "ch\u{fc}nked",
-        "chunked identity", "cow, chunked",
+        "",
+        "identity",
+        "gzip",
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, chunked",
+        "chunked,",
+        ", chunked",
+        "chunked;q=1",
+        "xchunked",
+        "chunkedx",
+        "\"chunked\"",
+        "chunked\u{b}",
+        "\u{b}chunked",
+        "chunk\0ed",
+        "ch\u{fc}nked",
+        "chunked identity",
+        "cow, chunked",
     ] {
         rig.refuses(Refusal::Ack(400), &fragment(&format!("Transfer-Encoding: {value}")));
         rig.refuses(Refusal::Plain(400), &post(&format!("Transfer-Encoding: {value}")));
@@ -71,7 +104,9 @@ fn a_transfer_encoding_other_than_chunked_alone_is_refused() {
 #[test]
 fn both_lengths_at_once_are_refused_in_every_spelling() {
     let rig = Rig::start();
-    for encoding in ["Transfer-Encoding: chunked", "transfer-ENCODING:chunked", "Transfer-Encoding: Chunked"] {
+    for encoding in
+        ["Transfer-Encoding: chunked", "transfer-ENCODING:chunked", "Transfer-Encoding: Chunked"]
+    {
         for length in ["Content-Length: 5", "content-length:0", "Content-Length: 15"] {
             for lines in [format!("{encoding}\r\n{length}"), format!("{length}\r\n{encoding}")] {
                 rig.refuses(Refusal::Ack(400), &fragment(&lines));
@@ -87,11 +122,10 @@ fn a_chunked_packet_is_answered_411_and_nothing_behind_it_is_read_as_a_request()
     let rig = Rig::start();
     for kind in PACKETS {
         for coding in ["chunked", "Chunked", "CHUNKED"] {
-            let input = fragment(&format!("Transfer-Encoding: {coding}")).replace("Fragment", kind.title());
+            let input =
+                fragment(&format!("Transfer-Encoding: {coding}")).replace("Fragment", kind.title());
             let input = match kind {
-                PacketType::CreateSession => {
-                    input.replace("Content-Range: bytes 0-4/9", PROTOCOLS)
-                }
+                PacketType::CreateSession => input.replace("Content-Range: bytes 0-4/9", PROTOCOLS),
                 _ => input,
             };
             rig.refuses(Refusal::Ack(411), &input);
@@ -120,19 +154,30 @@ fn a_malformed_chunked_body_ends_both_connections() {
         "5\r\nhello!\r\n0\r\n\r\n",
         "fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
     ] {
-        let head = format!("POST {ALLOWED} HTTP/1.1\r\nHost: {ORIGIN}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let head = format!(
+            "POST {ALLOWED} HTTP/1.1\r\nHost: {ORIGIN}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
         let hidden = format!("GET {FORBIDDEN} HTTP/1.1\r\nHost: {ORIGIN}\r\n\r\n");
         let mut client = rig.connect();
         client.send(format!("{head}{body}{hidden}").as_bytes()).expect("the input is sent");
         client.finish().expect("a half close");
         let got = client.read_to_end().expect("the connection ends");
         let got = String::from_utf8_lossy(&got);
-        let refused = got.is_empty() || got.starts_with("HTTP/1.1 400") || got.starts_with("HTTP/1.1 50");
+        let refused =
+            got.is_empty() || got.starts_with("HTTP/1.1 400") || got.starts_with("HTTP/1.1 50");
         assert!(refused && got.matches("HTTP/1.1 ").count() <= 1, "{body:?} was answered {got}");
         for request in rig.backend.requests() {
-            assert!(!request.complete || !request.target().contains("forbidden"), "{body:?}: {}", request.head);
+            assert!(
+                !request.complete || !request.target().contains("forbidden"),
+                "{body:?}: {}",
+                request.head
+            );
             let chunked = request.field("Transfer-Encoding").is_some();
-            assert!(!chunked || !request.complete, "{body:?} was read as a whole: {:?}", request.body);
+            assert!(
+                !chunked || !request.complete,
+                "{body:?} was read as a whole: {:?}",
+                request.body
+            );
         }
         rig.upload_works(body);
     }
@@ -144,7 +189,8 @@ fn a_malformed_chunked_body_ends_both_connections() {
 fn nothing_behind_a_chunked_body_is_read_as_a_request() {
     let rig = Rig::with(|farm| farm.set("limits.chunked", "\"forward\""));
     let hidden = format!("GET {FORBIDDEN} HTTP/1.1\r\nHost: {ORIGIN}\r\n\r\n");
-    let head = format!("POST {ALLOWED} HTTP/1.1\r\nHost: {ORIGIN}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head =
+        format!("POST {ALLOWED} HTTP/1.1\r\nHost: {ORIGIN}\r\nTransfer-Encoding: chunked\r\n\r\n");
     for end in ["0\r\n\r\n", "0;x=y\r\nX: y\r\n\r\n"] {
         let mut client = rig.connect();
         client.send(format!("{head}5\r\nhello\r\n{end}{hidden}").as_bytes()).expect("sent");
@@ -154,7 +200,8 @@ fn nothing_behind_a_chunked_body_is_read_as_a_request() {
         rig.upload_works(end);
         // Nor is a request that comes after the answer.
         let mut client = rig.connect();
-        let answer = client.exchange(format!("{head}5\r\nhello\r\n{end}").as_bytes()).expect("an answer");
+        let answer =
+            client.exchange(format!("{head}5\r\nhello\r\n{end}").as_bytes()).expect("an answer");
         assert_eq!(answer.status, 200, "{}", answer.head);
         let _ = client.send(hidden.as_bytes());
         expect_end(&mut client, end);

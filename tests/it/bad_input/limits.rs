@@ -33,7 +33,8 @@ fn checks(rig: &Rig, make: fn(&str, usize) -> String, limit: usize, status: u16)
     assert!(request.target().starts_with(ALLOWED), "{}", request.head);
     for size in [limit + 1, limit + 2, limit * 3] {
         rig.refuses(Refusal::Ack(400), &make(FORBIDDEN, size));
-        let get = make(FORBIDDEN, size + "BITS_POST".len() - "GET".len()).replacen("BITS_POST", "GET", 1);
+        let get =
+            make(FORBIDDEN, size + "BITS_POST".len() - "GET".len()).replacen("BITS_POST", "GET", 1);
         rig.refuses(Refusal::Plain(status), &get);
     }
 }

@@ -7,7 +7,16 @@ use super::rig::{ALLOWED, FORBIDDEN, Refusal, Rig, ping_with};
 #[test]
 fn a_line_ends_in_cr_lf_only() {
     let rig = Rig::start();
-    for line in ["X: a\nY: b", "X: a\rY: b", "X: a\r\r", "X: a\n\r", "X: a\n", "\nX: a", "X: a\r\n\n", "X\n: a"] {
+    for line in [
+        "X: a\nY: b",
+        "X: a\rY: b",
+        "X: a\r\r",
+        "X: a\n\r",
+        "X: a\n",
+        "\nX: a",
+        "X: a\r\n\n",
+        "X\n: a",
+    ] {
         rig.refuses_field(line);
     }
     // A whole request hides behind a bare LF.

@@ -27,8 +27,23 @@ fn fragment(range: &str, body: &str) -> String {
 fn a_packet_is_of_one_of_the_five_types() {
     let rig = Rig::start();
     for kind in [
-        "", "Ack", "ACK", "Create", "Create Session", "Create_Session", "CreateSession", "Create-Session;x", "Ping, Ping",
-        "Ping Ping", "\"Ping\"", "P\u{ed}ng", "Fragments", "Get-Session", "0", "Ping/1", "Close-Session Cancel-Session",
+        "",
+        "Ack",
+        "ACK",
+        "Create",
+        "Create Session",
+        "Create_Session",
+        "CreateSession",
+        "Create-Session;x",
+        "Ping, Ping",
+        "Ping Ping",
+        "\"Ping\"",
+        "P\u{ed}ng",
+        "Fragments",
+        "Get-Session",
+        "0",
+        "Ping/1",
+        "Close-Session Cancel-Session",
     ] {
         rig.refuses(KEPT, &packet(kind, ID, ""));
     }
@@ -40,7 +55,17 @@ fn a_packet_is_of_one_of_the_five_types() {
 fn a_session_id_is_1_to_100_visible_characters() {
     let rig = Rig::start();
     let range = "Content-Range: bytes 0-4/9\r\n";
-    for id in ["", " ", "a b", "a\tb", "\u{e9}", "a\u{80}", &"x".repeat(101), &"x".repeat(4096), "{3F9C1E52 7B0D}"] {
+    for id in [
+        "",
+        " ",
+        "a b",
+        "a\tb",
+        "\u{e9}",
+        "a\u{80}",
+        &"x".repeat(101),
+        &"x".repeat(4096),
+        "{3F9C1E52 7B0D}",
+    ] {
         let line = format!("BITS-Session-Id: {id}\r\n");
         rig.refuses(KEPT, &packet("Fragment", &format!("{line}{range}"), "hello"));
         rig.refuses(KEPT, &packet("Close-Session", &line, ""));
@@ -61,12 +86,42 @@ fn a_session_id_is_1_to_100_visible_characters() {
 fn a_content_range_is_strict() {
     let rig = Rig::start();
     for range in [
-        "", "bytes", "bytes ", "bytes 0-4", "bytes 0/9", "bytes */9", "bytes 0-4/*", "bytes=0-4/9", "bytes  0-4/9",
-        "bytes 0 -4/9", "bytes 0- 4/9", "bytes 0-4 /9", "bytes 0-4/ 9", "bytes +0-4/9", "bytes -0-4/9", "bytes 0--4/9",
-        "bytes 0x0-4/9", "bytes 0-4/9,bytes 0-4/9", "bytes 0-4/9, 5-8/9", "octets 0-4/9", "0-4/9", "bytes 0-4/9;x", "bytes\t0-4/9",
-        "bytes 0-4\\9", "bytes 4-0/9", "bytes 5-4/9", "bytes 0-9/9", "bytes 9-9/9", "bytes 0-4/4", "bytes 0-4/0",
-        "bytes 0-4/18446744073709551616", "bytes 18446744073709551616-18446744073709551620/18446744073709551621",
-        "bytes 0-18446744073709551615/18446744073709551615", "bytes \u{b2}-4/9", "bytes 0-4/9 bytes 0-4/9", "bytes 0-4/9/9",
+        "",
+        "bytes",
+        "bytes ",
+        "bytes 0-4",
+        "bytes 0/9",
+        "bytes */9",
+        "bytes 0-4/*",
+        "bytes=0-4/9",
+        "bytes  0-4/9",
+        "bytes 0 -4/9",
+        "bytes 0- 4/9",
+        "bytes 0-4 /9",
+        "bytes 0-4/ 9",
+        "bytes +0-4/9",
+        "bytes -0-4/9",
+        "bytes 0--4/9",
+        "bytes 0x0-4/9",
+        "bytes 0-4/9,bytes 0-4/9",
+        "bytes 0-4/9, 5-8/9",
+        "octets 0-4/9",
+        "0-4/9",
+        "bytes 0-4/9;x",
+        "bytes\t0-4/9",
+        "bytes 0-4\\9",
+        "bytes 4-0/9",
+        "bytes 5-4/9",
+        "bytes 0-9/9",
+        "bytes 9-9/9",
+        "bytes 0-4/4",
+        "bytes 0-4/0",
+        "bytes 0-4/18446744073709551616",
+        "bytes 18446744073709551616-18446744073709551620/18446744073709551621",
+        "bytes 0-18446744073709551615/18446744073709551615",
+        "bytes \u{b2}-4/9",
+        "bytes 0-4/9 bytes 0-4/9",
+        "bytes 0-4/9/9",
         "bytes 00000000000000000000000000000000000000000000000-4/99999999999999999999",
     ] {
         rig.refuses(KEPT, &fragment(range, "hello"));
@@ -93,7 +148,8 @@ fn a_fragment_is_as_long_as_its_range() {
     let most = "bytes 0-18446744073709551613/18446744073709551615";
     rig.refuses(KEPT, &fragment(most, "hello"));
     // A length so large that the body cannot be read to its end.
-    let huge = fragment("bytes 0-4/9", "hello").replace("Content-Length: 5", "Content-Length: 9999999999999999999");
+    let huge = fragment("bytes 0-4/9", "hello")
+        .replace("Content-Length: 5", "Content-Length: 9999999999999999999");
     rig.refuses(Refusal::Ack(400), &huge);
 }
 
@@ -103,7 +159,12 @@ fn a_body_where_none_belongs_is_not_read_as_a_request() {
     let rig = Rig::start();
     let hidden = packet("Close-Session", ID, "");
     let protocols = format!("BITS-Supported-Protocols: {PROTOCOL}\r\n");
-    for (kind, lines) in [("Ping", ""), ("Create-Session", &protocols), ("Close-Session", ID), ("Cancel-Session", ID)] {
+    for (kind, lines) in [
+        ("Ping", ""),
+        ("Create-Session", &protocols),
+        ("Close-Session", ID),
+        ("Cancel-Session", ID),
+    ] {
         rig.refuses(KEPT, &packet(kind, lines, &hidden));
         rig.refuses(KEPT, &packet(kind, lines, "x"));
     }
@@ -123,7 +184,10 @@ fn create_session_offers_the_upload_protocol() {
         "{7df0354d-249b-430f-820d-3d2a9bef4931};q=0",
         "{7df0354d\u{ad}249b-430f-820d-3d2a9bef4931}",
     ] {
-        rig.refuses(KEPT, &packet("Create-Session", &format!("BITS-Supported-Protocols: {value}\r\n"), ""));
+        rig.refuses(
+            KEPT,
+            &packet("Create-Session", &format!("BITS-Supported-Protocols: {value}\r\n"), ""),
+        );
     }
     rig.refuses(KEPT, &packet("Create-Session", "", ""));
 }

@@ -18,9 +18,8 @@ fn ping(target: &str) -> String {
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
     // Each answer says which request it belongs to.
-    let backend = RawBackend::answering(|request| {
-        Reply::ack("200 OK", &[("X-Echo", request.target())])
-    });
+    let backend =
+        RawBackend::answering(|request| Reply::ack("200 OK", &[("X-Echo", request.target())]));
     let rig = Rig::of(backend, |farm| farm);
     let mut client = rig.connect();
     let row: String = (0..20).map(|n| ping(&format!("{ALLOWED}?{n}"))).collect();
@@ -74,14 +73,18 @@ fn a_body_holds_what_looks_like_requests_and_is_passed_as_a_body() {
     let id = open(&rig);
     let mut client = rig.connect();
     let body = format!("{hidden}0\r\n\r\n{hidden}");
-    let bytes = fragment(&id, &format!("bytes 0-{}/{}", body.len() - 1, body.len()), &body, body.len());
+    let bytes =
+        fragment(&id, &format!("bytes 0-{}/{}", body.len() - 1, body.len()), &body, body.len());
     client.send(format!("{bytes}{}", ping(ALLOWED)).as_bytes()).expect("sent");
     for _ in 0..2 {
         let answer = read(&mut client, &bytes);
         assert_eq!((answer.status, answer.closes()), (200, false), "{}", answer.head);
     }
     let whole = rig.backend.requests().into_iter().find(|r| r.packet_type() == "fragment");
-    assert!(whole.expect("the fragment").body == body.as_bytes(), "the body arrived as it was sent");
+    assert!(
+        whole.expect("the fragment").body == body.as_bytes(),
+        "the body arrived as it was sent"
+    );
 }
 
 /// Item 80.
@@ -148,9 +151,12 @@ fn bytes_out_of_turn_wait_in_bounded_room_while_a_request_is_served() {
         Reply::ack("200 OK", &[("X-Echo", request.target())])
     });
     let rig = Rig::of(backend, |farm| farm);
-    let row: String =
-        std::iter::once("slow".to_owned()).chain((0..2000).map(|n| n.to_string())).map(|n| ping(&format!("{ALLOWED}?{n}"))).collect();
-    let mut client = TcpStream::connect(rig.farm.entrance()).expect("the gateway accepts connections");
+    let row: String = std::iter::once("slow".to_owned())
+        .chain((0..2000).map(|n| n.to_string()))
+        .map(|n| ping(&format!("{ALLOWED}?{n}")))
+        .collect();
+    let mut client =
+        TcpStream::connect(rig.farm.entrance()).expect("the gateway accepts connections");
     let mut writer = client.try_clone().expect("descriptors are left");
     // More than the gateway may hold for one client, so the writer waits for it.
     let sender = std::thread::spawn(move || writer.write_all(row.as_bytes()));

@@ -46,8 +46,22 @@ fn the_request_line_is_method_target_version_with_single_spaces() {
 fn only_http_1_1_is_spoken() {
     let rig = Rig::start();
     for version in [
-        "HTTP/1.0", "HTTP/0.9", "HTTP/1.2", "HTTP/2", "HTTP/2.0", "HTTP/3", "HTTP/11.1", "HTTP/1.10",
-        "HTTP/01.1", "HTTP/1.1.1", "http/1.1", "Http/1.1", "HTTPS/1.1", "HTTP /1.1", "ICY/1.1", "1.1",
+        "HTTP/1.0",
+        "HTTP/0.9",
+        "HTTP/1.2",
+        "HTTP/2",
+        "HTTP/2.0",
+        "HTTP/3",
+        "HTTP/11.1",
+        "HTTP/1.10",
+        "HTTP/01.1",
+        "HTTP/1.1.1",
+        "http/1.1",
+        "Http/1.1",
+        "HTTPS/1.1",
+        "HTTP /1.1",
+        "ICY/1.1",
+        "1.1",
     ] {
         rig.refuses(Refusal::Ack(400), &format!("BITS_POST {FORBIDDEN} {version}\r\n{REST}"));
         let get = format!("GET {FORBIDDEN} {version}\r\nHost: {ORIGIN}\r\n\r\n");
@@ -59,19 +73,46 @@ fn only_http_1_1_is_spoken() {
 fn a_target_is_a_path_or_an_http_url_of_legal_characters() {
     let rig = Rig::start();
     for target in [
-        "*", "forbidden", "?x", "#x", "//forbidden#x", "/forbidden\\..\\x", "/forbidden\"", "/forbidden<x>",
-        "/forbidden^", "/forbidden`", "/forbidden%", "/forbidden%2", "/forbidden%zz", "/forbidden%u002e",
-        "/forbidden\u{e9}", "/forbidden\u{80}", "ftp://up.test/forbidden", "http:/forbidden", "http:forbidden",
-        "http://up.test", "http://up.test?x", "http://", "http:///forbidden", "up.test:80", "file:///etc/passwd",
-        "http://user@up.test/forbidden", "http://user:pw@up.test/forbidden", "http://other.test/forbidden",
-        "http://up.test:99999/forbidden", "http://up.test.evil/forbidden", "javascript:alert(1)",
+        "*",
+        "forbidden",
+        "?x",
+        "#x",
+        "//forbidden#x",
+        "/forbidden\\..\\x",
+        "/forbidden\"",
+        "/forbidden<x>",
+        "/forbidden^",
+        "/forbidden`",
+        "/forbidden%",
+        "/forbidden%2",
+        "/forbidden%zz",
+        "/forbidden%u002e",
+        "/forbidden\u{e9}",
+        "/forbidden\u{80}",
+        "ftp://up.test/forbidden",
+        "http:/forbidden",
+        "http:forbidden",
+        "http://up.test",
+        "http://up.test?x",
+        "http://",
+        "http:///forbidden",
+        "up.test:80",
+        "file:///etc/passwd",
+        "http://user@up.test/forbidden",
+        "http://user:pw@up.test/forbidden",
+        "http://other.test/forbidden",
+        "http://up.test:99999/forbidden",
+        "http://up.test.evil/forbidden",
+        "javascript:alert(1)",
     ] {
         rig.refuses(Refusal::Ack(400), &format!("BITS_POST {target} HTTP/1.1\r\n{REST}"));
         let get = format!("GET {target} HTTP/1.1\r\nHost: {ORIGIN}\r\n\r\n");
         rig.refuses(Refusal::Plain(400), &get);
     }
     rig.passes(&format!("BITS_POST http://up.test{ALLOWED} HTTP/1.1\r\n{REST}"));
-    rig.passes(&format!("BITS_POST {ALLOWED}?{{x}}|%7b%00%ff&/../;=@:!$'()*+,~ HTTP/1.1\r\n{REST}"));
+    rig.passes(&format!(
+        "BITS_POST {ALLOWED}?{{x}}|%7b%00%ff&/../;=@:!$'()*+,~ HTTP/1.1\r\n{REST}"
+    ));
 }
 
 /// Item 24.
@@ -109,7 +150,8 @@ fn tunnels_and_echoes_are_not_served() {
 fn other_protocols_on_the_port_end_the_connection() {
     let rig = Rig::start();
     rig.refuses(Refusal::Plain(400), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
-    let client_hello: Vec<u8> = [0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3].into_iter().chain(0..=255).collect();
+    let client_hello: Vec<u8> =
+        [0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3].into_iter().chain(0..=255).collect();
     for input in [
         &client_hello[..],
         b"GET /forbidden\r\n",
@@ -127,8 +169,13 @@ fn other_protocols_on_the_port_end_the_connection() {
     ] {
         rig.refuses_bytes(Refusal::End, input);
     }
-    let proxied = format!("PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\nBITS_POST {FORBIDDEN} HTTP/1.1\r\n{REST}");
+    let proxied =
+        format!("PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\nBITS_POST {FORBIDDEN} HTTP/1.1\r\n{REST}");
     rig.refuses(Refusal::Plain(400), &proxied);
-    let upgrade = "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__";
-    rig.refuses(Refusal::Plain(400), &format!("GET {FORBIDDEN} HTTP/1.1\r\nHost: {ORIGIN}\r\n{upgrade}\r\n\r\n"));
+    let upgrade =
+        "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__";
+    rig.refuses(
+        Refusal::Plain(400),
+        &format!("GET {FORBIDDEN} HTTP/1.1\r\nHost: {ORIGIN}\r\n{upgrade}\r\n\r\n"),
+    );
 }

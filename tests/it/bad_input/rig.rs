@@ -164,7 +164,10 @@ impl Rig {
         assert!(self.heard() > heard, "the recorder works");
         for request in self.backend.requests() {
             let target = request.target();
-            assert!(target.starts_with("/honest/") || target.starts_with(ALLOWED), "{shown:?} let {target} pass");
+            assert!(
+                target.starts_with("/honest/") || target.starts_with(ALLOWED),
+                "{shown:?} let {target} pass"
+            );
         }
     }
 
@@ -221,7 +224,8 @@ fn judge(refusal: Refusal, answer: &Answer, shown: &str) {
         let ack = AckRules::own_answer().expect(PacketType::Ping, answer);
         assert_eq!((ack.hresult, ack.context), (Some(INVALID_ARGUMENT), Some(5)), "{shown:?}");
     } else {
-        let bits = answer.fields.iter().find(|(name, _)| name.to_ascii_lowercase().starts_with("bits"));
+        let bits =
+            answer.fields.iter().find(|(name, _)| name.to_ascii_lowercase().starts_with("bits"));
         assert_eq!(bits, None, "{shown:?} is no packet: {}", answer.head);
         assert_eq!(answer.field("Content-Length"), Some("0"), "{}", answer.head);
     }

@@ -29,7 +29,12 @@ fn dribble(client: &mut Connection, bytes: &[u8]) -> usize {
 fn a_head_that_dribbles_ends_at_its_deadline_however_many_bytes_come() {
     let rig = rig();
     let heard = rig.heard();
-    for start in ["", "B", "GET /forbidden HTTP/1.1\r\n", "BITS_POST /forbidden HTTP/1.1\r\nHost: up.test\r\nX: "] {
+    for start in [
+        "",
+        "B",
+        "GET /forbidden HTTP/1.1\r\n",
+        "BITS_POST /forbidden HTTP/1.1\r\nHost: up.test\r\nX: ",
+    ] {
         let mut client = rig.connect();
         client.send(start.as_bytes()).expect("the start is sent");
         let sent = dribble(&mut client, b"yyyyyyyy");
@@ -47,7 +52,9 @@ fn a_head_that_dribbles_ends_at_its_deadline_however_many_bytes_come() {
 fn a_half_head_ends_at_its_deadline_without_any_more_bytes() {
     let rig = rig();
     let mut client = rig.connect();
-    client.send(format!("GET {FORBIDDEN} HTTP/1.1\r\nHost: {ORIGIN}\r\n").as_bytes()).expect("sent");
+    client
+        .send(format!("GET {FORBIDDEN} HTTP/1.1\r\nHost: {ORIGIN}\r\n").as_bytes())
+        .expect("sent");
     assert!(client.read_to_end().expect("the end").is_empty());
     rig.upload_works("a half head");
 }

@@ -70,7 +70,8 @@ fn head(bytes: &[u8]) -> Written {
     assert!(request.count("Content-Length") <= 1, "{text:?}");
     let imitation = |(name, _): &(String, String)| {
         let name = name.to_ascii_lowercase();
-        name.contains('_') && ["bits", "content", "transfer", "host"].iter().any(|p| name.starts_with(p))
+        name.contains('_')
+            && ["bits", "content", "transfer", "host"].iter().any(|p| name.starts_with(p))
     };
     assert!(!request.fields.iter().any(imitation), "{text:?}");
     request

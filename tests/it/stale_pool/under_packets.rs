@@ -63,7 +63,10 @@ fn copies(servers: &Servers, packet: &Packet, before: usize) -> Vec<Request> {
 }
 
 fn bytes(length: usize) -> Vec<u8> {
-    (0..length as u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(length).collect()
+    (0..length as u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .take(length)
+        .collect()
 }
 
 /// The first `length` bytes of a larger file.
@@ -95,7 +98,11 @@ fn a_packet_that_may_go_twice_costs_its_client_nothing() {
             let (alive, dead) = copies.split_last().expect("the packet has reached the backend");
             // More than one connection may have been kept, and each of them dies.
             assert!(dead.iter().all(|copy| copy.number > 0) && !dead.is_empty());
-            assert!(alive.number == 0, "{death}: {:?} went over a new connection at last", packet.kind);
+            assert!(
+                alive.number == 0,
+                "{death}: {:?} went over a new connection at last",
+                packet.kind
+            );
             let body = packet.bytes();
             assert!(body.ends_with(&alive.body) && alive.complete, "{death}: the body went whole");
             assert_eq!(alive.field("Content-Length"), Some(&*alive.body.len().to_string()));
