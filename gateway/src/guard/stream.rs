@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use gateway_core::protocol::head::{BodyFraming, HeadError, check_head, end_of_head};
+use gateway_core::protocol::head::{BodyFraming, HeadError, check_head, end_of_head, is_hopeless};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
@@ -116,6 +116,10 @@ impl GuardStream {
                 self.deadline = None;
                 self.searched = 0;
                 self.admit(end);
+                return Poll::Ready(Ok(()));
+            }
+            if is_hopeless(&self.buffer, self.searched) {
+                self.refuse(self.buffer.len(), HeadError::Line);
                 return Poll::Ready(Ok(()));
             }
             self.searched = self.buffer.len();

@@ -82,6 +82,18 @@ pub fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     Some(start + at + 4)
 }
 
+/// Whether bytes that hold no end of a head yet can never get one that passes: another protocol
+/// speaks, or lines end in bare line feeds. Nobody then has to wait for a deadline.
+///
+/// `from` is where the search may start, as in [`end_of_head`].
+pub fn is_hopeless(bytes: &[u8], from: usize) -> bool {
+    (from.min(bytes.len())..bytes.len()).any(|at| match bytes[at] {
+        b'\n' => at == 0 || bytes[at - 1] != b'\r',
+        b'\r' | b'\t' => false,
+        byte => byte < 0x20 || byte == 0x7f,
+    })
+}
+
 /// Checks a whole head: everything up to and with the empty line.
 ///
 /// # Source

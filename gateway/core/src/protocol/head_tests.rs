@@ -218,3 +218,15 @@ fn a_refusal_finds_the_session_id_even_in_a_broken_head() {
     assert_eq!(find_field(twice, "a"), None);
     assert!(!opens_packet(b"BITS_POSTER / HTTP/1.1"));
 }
+
+#[test]
+fn what_can_never_be_a_head_is_known_at_once() {
+    for bytes in ["\x16\x03\x01", "GET / HTTP/1.1\n", "\n", "GET /\0", "a\r\n\n"] {
+        assert!(is_hopeless(bytes.as_bytes(), 0), "{bytes:?}");
+    }
+    for bytes in ["", "GET / HTTP/1.1\r\nX: a\tb\r", "GET / HTTP/1.1\r\nX: \u{e9}"] {
+        assert!(!is_hopeless(bytes.as_bytes(), 0), "{bytes:?}");
+    }
+    assert!(!is_hopeless(b"\x16ab", 1), "what was searched is not searched again");
+    assert!(is_hopeless(b"ab\n", 2));
+}
