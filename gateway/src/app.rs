@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::proxy::http_proxy;
@@ -166,11 +167,11 @@ fn serve(
     let reporter = parts.reporter.clone();
     let sweeper =
         sweep(Arc::clone(&sessions), parts.reporter.clone(), config.sessions.idle_timeout);
+    let farm = Arc::new(ArcSwap::from_pointee(parts.farm));
     let timeouts = config.timeouts.clone();
     let threads = config.process.threads;
     let ops_address = config.ops.address;
-    let gateway =
-        Gateway::new(config.clone(), parts.farm, sessions, parts.reporter, requests.clone());
+    let gateway = Gateway::new(config.clone(), farm, sessions, parts.reporter, requests.clone());
     let open = connections.clone();
     let mut plan = Plan::new(move |listening: &[Listening]| {
         Ok(services(&config, gateway, &reporter, &open, listening))

@@ -29,6 +29,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
 };
 
 /// An immutable picture of the farm; one request sees one picture.
+#[derive(Clone)]
 pub struct Farm {
     pub view: FarmView,
     pub policy: Policy,
@@ -38,6 +39,7 @@ pub struct Farm {
 }
 
 /// How to reach one backend.
+#[derive(Clone)]
 struct Link {
     /// For packets that may be sent again when a pooled connection turns out to be dead.
     pooled: HttpPeer,
@@ -46,6 +48,7 @@ struct Link {
     authority: HeaderValue,
 }
 
+#[derive(Clone)]
 struct Hosts {
     /// Names we answer to, empty for any, in the form of [`Host::with_key`].
     accepted: HashSet<String>,
@@ -98,6 +101,13 @@ impl Farm {
             Policy { placement: config.placement.policy, unknown: config.sessions.unknown };
         let hash_key = config.placement.hash_key;
         Ok(Self { view: FarmView::new(backends, aliases), policy, hash_key, links, hosts })
+    }
+
+    /// The same farm, but for what people decided about one backend.
+    pub fn with_state(&self, id: BackendId, state: AdminState) -> Self {
+        let mut farm = self.clone();
+        farm.view = self.view.with_state(id, state);
+        farm
     }
 
     /// Whether a request for this host is ours.

@@ -1,5 +1,6 @@
 //! From a request head to a decision.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use gateway_core::farm::BackendId;
@@ -30,10 +31,11 @@ impl Gateway {
         ctx.target = TargetHash::of(head.raw_path());
         ctx.has_body = body_length(head) > 0 || is_chunked(head);
         let host = host_of(head).ok_or(Fault::BadRequest)?;
-        if !self.farm.accepts(&host) {
+        let farm = Arc::clone(&ctx.farm);
+        if !farm.accepts(&host) {
             return Err(Fault::BadRequest);
         }
-        let alias = self.farm.view.alias(&host);
+        let alias = farm.view.alias(&host);
         if ctx.is_packet {
             self.admit_packet(downstream, ctx, alias).await?;
         } else {
@@ -98,17 +100,19 @@ impl Gateway {
         ctx: &mut Ctx,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
+        let farm = Arc::clone(&ctx.farm);
         let evidence = self.evidence(ctx, lookup, alias);
         let sessions = &*self.sessions;
-        let decision = decide(packet, &evidence, &self.farm.view, self.farm.policy, sessions);
+        let decision = decide(packet, &evidence, &farm.view, farm.policy, sessions);
         obey(decision, ctx)
     }
 
     /// Finds a session whose owner was given up a new one.
     pub(super) fn decide_again(&self, ctx: &mut Ctx) -> Result<(), Fault> {
+        let farm = Arc::clone(&ctx.farm);
         let evidence = self.evidence(ctx, &Lookup::Unknown, None);
-        let placement = self.farm.policy.placement;
-        let decision = reassign(&evidence, &self.farm.view, placement, &*self.sessions);
+        let placement = farm.policy.placement;
+        let decision = reassign(&evidence, &farm.view, placement, &*self.sessions);
         obey(decision, ctx)
     }
 
@@ -132,8 +136,9 @@ impl Gateway {
         ctx: &mut Ctx,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
+        let farm = Arc::clone(&ctx.farm);
         let evidence = self.evidence(ctx, &Lookup::NotAsked, alias);
-        let (view, sessions) = (&self.farm.view, &*self.sessions);
+        let (view, sessions) = (&farm.view, &*self.sessions);
         let decision = decide_plain(owner, &evidence, view, Placement::RoundRobin, sessions);
         obey(decision, ctx)
     }
@@ -145,7 +150,7 @@ impl Gateway {
         alias: Option<BackendId>,
     ) -> Evidence<'a> {
         let client = || ctx.conn.as_ref().and_then(|conn| conn.client).map(|addr| addr.ip());
-        let hash = match self.farm.hash_key {
+        let hash = match ctx.farm.hash_key {
             HashKey::Target => ctx.target.0,
             HashKey::Client => client().map_or(0, |ip| match ip {
                 std::net::IpAddr::V4(ip) => fnv1a(&ip.octets()),

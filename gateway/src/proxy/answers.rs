@@ -69,7 +69,7 @@ impl Gateway {
             ctx.fault = Some(fault);
             return Err(Error::new(REFUSED_ANSWER));
         }
-        let announce = ctx.backend.and_then(|id| self.farm.view.backend(id));
+        let announce = ctx.backend.and_then(|id| ctx.farm.view.backend(id));
         let identity = Identity {
             public_id: ctx.public_session.as_ref(),
             announce: announce.and_then(|backend| backend.announce.as_ref()),

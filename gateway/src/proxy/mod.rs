@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gateway_core::fault::Fault;
@@ -43,7 +44,7 @@ pub use report::Reporter;
 
 /// Everything a request may need.
 pub struct Gateway {
-    pub(crate) farm: Farm,
+    farm: Arc<ArcSwap<Farm>>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) config: Config,
     reporter: Reporter,
@@ -59,7 +60,7 @@ pub struct Gateway {
 impl Gateway {
     pub fn new(
         config: Config,
-        farm: Farm,
+        farm: Arc<ArcSwap<Farm>>,
         sessions: Arc<Sessions>,
         reporter: Reporter,
         running: InFlight,
@@ -99,7 +100,7 @@ impl ProxyHttp for Gateway {
             now: clock::now(),
             started: clock::steady(),
             running: Some(self.running.enter()),
-            ..Ctx::default()
+            ..Ctx::new(self.farm.load_full())
         }
     }
 

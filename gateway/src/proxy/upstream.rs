@@ -59,7 +59,7 @@ impl Gateway {
         // The body passes the filter again from its start.
         ctx.bytes_in = 0;
         ctx.body_done = None;
-        let peer = ctx.backend.and_then(|backend| self.farm.peer(backend, ctx.repeatable));
+        let peer = ctx.backend.and_then(|backend| ctx.farm.peer(backend, ctx.repeatable));
         let mut peer = peer.cloned().ok_or_else(|| Error::new(ErrorType::InternalError))?;
         // A Fragment and a Close may be answered by an application behind the server. The timer
         // also runs while the client's body comes in, which has a timeout of its own.
@@ -87,7 +87,7 @@ impl Gateway {
             }
             return Ok(());
         }
-        let alias = host_of(downstream.req_header()).and_then(|h| self.farm.view.alias(&h));
+        let alias = host_of(downstream.req_header()).and_then(|h| ctx.farm.view.alias(&h));
         let decided = match self.packet(downstream).filter(|_| ctx.is_packet) {
             Some(packet) => self.decide(&packet, &Lookup::NotAsked, ctx, alias),
             None => self.decide_plain(None, ctx, alias),
@@ -197,7 +197,7 @@ impl Gateway {
         if request.headers.contains_key(header::EXPECT) {
             request.remove_header(&header::EXPECT);
         }
-        let host = host_of(request).and_then(|host| self.farm.upstream_host(backend, &host));
+        let host = host_of(request).and_then(|host| ctx.farm.upstream_host(backend, &host));
         if let Some(host) = host.cloned() {
             request.insert_header("Host", host)?;
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::protocol::host::Host;
 
-use super::backend::{Backend, BackendId};
+use super::backend::{AdminState, Backend, BackendId};
 
 #[derive(Debug, Clone, Default)]
 pub struct FarmView {
@@ -24,6 +24,15 @@ impl FarmView {
             positions[backend.id.0 as usize] = Some(position);
         }
         Self { backends, positions, aliases }
+    }
+
+    /// The same farm, but for what people decided about one backend.
+    pub fn with_state(&self, id: BackendId, state: AdminState) -> Self {
+        let mut view = self.clone();
+        for backend in view.backends.iter_mut().filter(|backend| backend.id == id) {
+            backend.admin = state;
+        }
+        view
     }
 
     /// `None` once the backend was removed from the configuration.
