@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::farm::BackendId;
+use gateway_core::farm::{AdminState, BackendId, Health};
+use gateway_core::session::EndReason;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
@@ -14,6 +15,7 @@ use pingora::services::listening::Service;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
+use crate::admin::{self, ADMIN, ActionError, BackendInfo, Control, StoreInfo, Token, UnixSocket};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::farm::{Farm, FarmError};
@@ -56,6 +58,8 @@ enum StartError {
     Farm(#[from] FarmError),
     #[error("the access log cannot be opened: {0}")]
     AccessLog(std::io::Error),
+    #[error(transparent)]
+    Token(#[from] admin::TokenError),
 }
 
 impl StartError {
@@ -64,6 +68,7 @@ impl StartError {
             Self::Runtime(_) => Exit::Failure,
             Self::Farm(_) => Exit::Unavailable,
             Self::AccessLog(_) => Exit::Io,
+            Self::Token(_) => Exit::Config,
         }
     }
 }
@@ -111,6 +116,7 @@ struct Parts {
     farm: Farm,
     reporter: Reporter,
     access: AccessLog,
+    token: Option<Token>,
     _flush: Option<FlushGuard>,
 }
 
@@ -138,7 +144,11 @@ fn start(
         }
     };
     let reporter = Reporter::new(Arc::clone(metrics), access.clone(), backends);
-    Ok(Parts { farm, reporter, access, _flush: flush })
+    let token = match (config.admin.address, &config.admin.token_file) {
+        (Some(_), Some(file)) => Some(Token::read(file)?),
+        _ => None,
+    };
+    Ok(Parts { farm, reporter, access, token, _flush: flush })
 }
 
 fn serve(
@@ -151,11 +161,22 @@ fn serve(
     let mut addresses: Vec<_> =
         config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
+    addresses.extend(config.admin.address.map(|address| (ADMIN.to_owned(), address)));
     let bound = match supervisor.bind(&addresses) {
         Ok(bound) => bound,
         Err(error) => {
             tracing::error!(%error, "the gateway cannot start");
             return error.exit();
+        }
+    };
+    // After the listeners: whoever has those is the one that a file of this name belongs to.
+    let socket = config.admin.socket.as_deref();
+    let mode = config.admin.socket_mode.bits();
+    let socket = match socket.map(|path| UnixSocket::bind(path, mode)).transpose() {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "the gateway cannot start");
+            return Exit::Io;
         }
     };
     let sessions = Sessions::new(config.backends.len(), config.sessions.limit);
@@ -168,6 +189,12 @@ fn serve(
     let timeouts = config.timeouts.clone();
     let threads = config.process.threads;
     let ops_address = config.ops.address;
+    let (admin_address, has_admin) =
+        (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
+    let api = admin::Api::new(
+        control(&config, &parts.reporter, &sessions, &metrics, &readiness),
+        parts.token,
+    );
     let gateway =
         Gateway::new(config.clone(), parts.farm, sessions, parts.reporter, requests.clone());
     let open = connections.clone();
@@ -209,6 +236,9 @@ fn serve(
             ops::serve(listener, state, stop).await.map_err(BoxError::from)
         });
     }
+    if has_admin {
+        plan = admin::attach(plan, &api, admin_address, socket);
+    }
     match supervisor.run(bound, plan) {
         Ok(stop) => {
             tracing::info!("stopped");
@@ -218,6 +248,54 @@ fn serve(
             tracing::error!(%error, "the gateway ended");
             error.exit()
         }
+    }
+}
+
+/// What an operator may see and do.
+fn control(
+    config: &Config,
+    reporter: &Reporter,
+    sessions: &Arc<Sessions>,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+) -> Control {
+    let backends: Vec<BackendInfo> = (0u32..)
+        .map(BackendId)
+        .zip(&config.backends)
+        .map(|(id, backend)| BackendInfo {
+            id,
+            name: backend.name.as_str().into(),
+            address: backend.address.to_string(),
+            weight: backend.weight,
+            admin: AdminState::Ready,
+            admin_since: None,
+            health: Health::Up,
+            health_since: None,
+            health_reason: None,
+            configured: true,
+        })
+        .collect();
+    let not_yet = || ActionError::Other { message: "not supported by this version".into() };
+    let (table, reporter) = (Arc::clone(sessions), reporter.clone());
+    Control {
+        sessions: Arc::clone(sessions),
+        metrics: Arc::clone(metrics),
+        readiness: readiness.clone(),
+        backends: Box::new(move || backends.clone()),
+        store: Box::new(|| StoreInfo { kind: "memory", ok: true, message: None }),
+        set_state: Box::new(move |_, _| Box::pin(async move { Err(not_yet()) })),
+        move_sessions: Box::new(move |_| Box::pin(async move { Err(not_yet()) })),
+        forget: Box::new(move |key| {
+            let (table, reporter) = (Arc::clone(&table), reporter.clone());
+            Box::pin(async move {
+                let ended = table.unpin(&key, EndReason::Lost).await;
+                if let Some(ended) = &ended {
+                    reporter.ended(ended, None);
+                }
+                Ok(ended.is_some())
+            })
+        }),
+        reload: Box::new(move || Box::pin(async move { Err(not_yet()) })),
     }
 }
 

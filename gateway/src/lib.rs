@@ -3,6 +3,7 @@
 //! The library exists so that the parts can be tested; its interface is the binary's.
 
 pub mod access_log;
+pub mod admin;
 pub mod app;
 pub mod build_info;
 pub mod cli;

@@ -2,7 +2,9 @@
 
 use gateway_core::routing::{Placement, UnknownSession};
 
-use super::{ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, UpstreamHost};
+use super::{
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, SocketMode, UpstreamHost,
+};
 
 /// A legal word and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,4 +90,9 @@ named!(Level {
 named!(LogFormat {
     Json = "json": "one JSON object a line",
     Text = "text": "for reading in a terminal",
+});
+
+named!(SocketMode {
+    Owner = "0600": "the user that runs the gateway, and root",
+    Group = "0660": "its group as well",
 });

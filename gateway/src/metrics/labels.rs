@@ -121,6 +121,36 @@ impl StatusLabel {
 }
 
 labels! {
+    /// What somebody asks of the admin listener.
+    AdminAction {
+        /// Any question that changes nothing.
+        Read = "read",
+        BackendReady = "backend_ready",
+        BackendDrain = "backend_drain",
+        BackendMaint = "backend_maint",
+        BackendMove = "backend_move",
+        SessionForget = "session_forget",
+        Reload = "reload",
+        /// No call of ours.
+        Unknown = "unknown",
+    }
+}
+
+labels! {
+    /// What came of it.
+    AdminResult {
+        Ok = "ok",
+        /// Not allowed: token, Host or Origin.
+        Refused = "refused",
+        NotFound = "not_found",
+        /// A mistake of the caller.
+        Invalid = "invalid",
+        /// A trouble of ours.
+        Failed = "failed",
+    }
+}
+
+labels! {
     /// The class of a backend's status. Exact codes times 200 backends would be too many series;
     /// [`ProtocolError`] tells the interesting ones apart.
     StatusClass {

@@ -122,6 +122,8 @@ table! {
         "Connections to a backend that could not be made.";
     DRAINING = "bitsgw_draining", Gauge, [], "boolean",
         "1 while the process takes no new work because it is about to stop.";
+    ADMIN_ACTIONS = "bitsgw_admin_actions_total", Counter, ["action", "result"], "requests",
+        "What was asked of the admin listener, and what came of it.";
     LOG_MESSAGES = "bitsgw_log_messages_total", Counter, ["level"], "messages",
         "Messages of the operational log.";
     LOG_DROPPED = "bitsgw_log_messages_dropped_total", Counter, ["log"], "messages",

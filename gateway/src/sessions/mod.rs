@@ -8,6 +8,7 @@
 //! await.
 
 mod translated;
+pub mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
