@@ -15,12 +15,14 @@ use pingora::services::listening::Service;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
+use crate::admin::{self, ADMIN, Token, UnixSocket};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::farm::{Farm, FarmError};
 use crate::guard::{GuardLimits, Guarded};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
+use crate::operator::Operator;
 use crate::ops::{self, Readiness};
 use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::sessions::Sessions;
@@ -57,6 +59,8 @@ enum StartError {
     Farm(#[from] FarmError),
     #[error("the access log cannot be opened: {0}")]
     AccessLog(std::io::Error),
+    #[error(transparent)]
+    Token(#[from] admin::TokenError),
 }
 
 impl StartError {
@@ -65,6 +69,7 @@ impl StartError {
             Self::Runtime(_) => Exit::Failure,
             Self::Farm(_) => Exit::Unavailable,
             Self::AccessLog(_) => Exit::Io,
+            Self::Token(_) => Exit::Config,
         }
     }
 }
@@ -112,6 +117,7 @@ struct Parts {
     farm: Farm,
     reporter: Reporter,
     access: AccessLog,
+    token: Option<Token>,
     _flush: Option<FlushGuard>,
 }
 
@@ -139,7 +145,11 @@ fn start(
         }
     };
     let reporter = Reporter::new(Arc::clone(metrics), access.clone(), backends);
-    Ok(Parts { farm, reporter, access, _flush: flush })
+    let token = match (config.admin.address, &config.admin.token_file) {
+        (Some(_), Some(file)) => Some(Token::read(file)?),
+        _ => None,
+    };
+    Ok(Parts { farm, reporter, access, token, _flush: flush })
 }
 
 fn serve(
@@ -152,11 +162,22 @@ fn serve(
     let mut addresses: Vec<_> =
         config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
+    addresses.extend(config.admin.address.map(|address| (ADMIN.to_owned(), address)));
     let bound = match supervisor.bind(&addresses) {
         Ok(bound) => bound,
         Err(error) => {
             tracing::error!(%error, "the gateway cannot start");
             return error.exit();
+        }
+    };
+    // After the listeners: whoever has those is the one that a file of this name belongs to.
+    let socket = config.admin.socket.as_deref();
+    let mode = config.admin.socket_mode.bits();
+    let socket = match socket.map(|path| UnixSocket::bind(path, mode)).transpose() {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "the gateway cannot start");
+            return Exit::Io;
         }
     };
     let sessions =
@@ -171,6 +192,11 @@ fn serve(
     let timeouts = config.timeouts.clone();
     let threads = config.process.threads;
     let ops_address = config.ops.address;
+    let operator =
+        Operator::new(&config, Arc::clone(&farm), Arc::clone(&sessions), parts.reporter.clone());
+    let (admin_address, has_admin) =
+        (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
+    let api = admin::Api::new(operator.control(&readiness), parts.token);
     let gateway = Gateway::new(config.clone(), farm, sessions, parts.reporter, requests.clone());
     let open = connections.clone();
     let mut plan = Plan::new(move |listening: &[Listening]| {
@@ -210,6 +236,9 @@ fn serve(
         plan = plan.side_listener(OPS, move |listener, stop| async move {
             ops::serve(listener, state, stop).await.map_err(BoxError::from)
         });
+    }
+    if has_admin {
+        plan = admin::attach(plan, &api, admin_address, socket);
     }
     match supervisor.run(bound, plan) {
         Ok(stop) => {

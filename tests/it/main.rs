@@ -11,6 +11,7 @@ mod host_id;
 mod limits;
 mod metrics;
 mod misc;
+mod operator;
 mod packets;
 mod pinning;
 mod placement;

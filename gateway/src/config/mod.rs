@@ -31,7 +31,7 @@ use std::time::Duration;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
-pub use load::{LoadError, Loaded, load, parse};
+pub use load::{LoadError, Loaded, load, load_to_run, parse};
 pub use syntax::{show_duration, show_size};
 
 /// A configuration that was checked in full; there is no other kind.
@@ -49,6 +49,7 @@ pub struct Config {
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub ops: Ops,
+    pub admin: Admin,
     pub log: Log,
     pub process: Process,
 }
@@ -213,6 +214,36 @@ pub struct Timeouts {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ops {
     pub address: Option<SocketAddr>,
+}
+
+/// Without socket and address there is no such listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// At most [`crate::admin::unix::PATH_LIMIT`] bytes.
+    pub socket: Option<PathBuf>,
+    pub socket_mode: SocketMode,
+    /// Loopback.
+    pub address: Option<SocketAddr>,
+    /// Always there with `address`. What is in it has not been looked at; see
+    /// [`check::files`].
+    pub token_file: Option<PathBuf>,
+}
+
+/// Who may use the admin socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketMode {
+    Owner,
+    Group,
+}
+
+impl SocketMode {
+    /// As `chmod` takes it.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group => 0o660,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,8 @@
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::{
-    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, Then, UpstreamHost,
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, SocketMode, Then,
+    UpstreamHost,
 };
 
 /// A legal word and what it means.
@@ -95,4 +96,9 @@ named!(Level {
 named!(LogFormat {
     Json = "json": "one JSON object a line",
     Text = "text": "for reading in a terminal",
+});
+
+named!(SocketMode {
+    Owner = "0600": "the user that runs the gateway, and root",
+    Group = "0660": "its group as well",
 });

@@ -12,11 +12,12 @@ use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::{Choice, Named};
 use super::{
-    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, Then, UpstreamHost,
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, SocketMode, Then,
+    UpstreamHost,
 };
 
 /// Sections of later versions.
-pub const LATER: &[&str] = &["store", "admin"];
+pub const LATER: &[&str] = &["store"];
 
 const NO_LIMIT: &[Choice] = &[Choice { name: "off", about: "no limit" }];
 
@@ -434,6 +435,49 @@ pub const SECTIONS: &[Section] = &[
             preset: Preset::Is(Value::Socket(defaults::OPS_ADDRESS)),
             about: "The IP address and port to listen on.",
         }],
+        later: &["tls"],
+    },
+    Section {
+        name: "admin",
+        shape: Shape::Once,
+        about: "The listener for changes: `bits-gateway status`, `sessions`, `backends` and \
+                `reload` speak to it, over the socket or the address. Without either there is \
+                none.",
+        keys: &[
+            Key {
+                name: "socket",
+                kind: Kind::Path,
+                preset: Preset::Unset {
+                    meaning: "no such listener",
+                    sample: "\"/run/bits-gateway/admin.sock\"",
+                },
+                about: "A Unix socket, at most 100 bytes of path. Who may write to the file may \
+                        change everything; no token is asked for.",
+            },
+            Key {
+                name: "socket_mode",
+                kind: word::<SocketMode>(),
+                preset: Preset::Is(Value::Word("0600")),
+                about: "The permissions of the socket.",
+            },
+            Key {
+                name: "address",
+                kind: Kind::WordOr(NO_LISTENER, &Kind::Socket),
+                preset: Preset::Is(Value::Word("off")),
+                about: "A loopback address and a port, such as `127.0.0.1:9081`. \
+                        Needs `token_file`.",
+            },
+            Key {
+                name: "token_file",
+                kind: Kind::Path,
+                preset: Preset::Unset {
+                    meaning: "needed for `address`",
+                    sample: "\"/etc/bits-gateway/admin-token\"",
+                },
+                about: "A file with the token that requests to `address` must bring: 32 to 4096 \
+                        visible characters, on one line. Others must not be able to read it.",
+            },
+        ],
         later: &["tls"],
     },
     Section {

@@ -9,8 +9,8 @@ use super::draft::{Broken, Draft, Table};
 use super::kind::Value;
 use super::names::Named;
 use super::{
-    AccessLog, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits, Listener, Log,
-    Ops, PlacementConfig, Process, Sessions, Timeouts,
+    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits,
+    Listener, Log, Ops, PlacementConfig, Process, Sessions, Timeouts,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -72,6 +72,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         limits: limits(draft.once("limits"))?,
         timeouts: timeouts(draft.once("timeouts"))?,
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
+        admin: admin(draft.once("admin"))?,
         log: log(draft.once("log"))?,
         process: Process { threads: draft.once("process").get("threads")? },
     })
@@ -160,6 +161,15 @@ fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
         backend_idle: table.get("backend_idle")?,
         shutdown: table.get("shutdown")?,
         shutdown_delay: table.get("shutdown_delay")?,
+    })
+}
+
+fn admin(table: &Table) -> Result<Admin, Broken> {
+    Ok(Admin {
+        socket: table.find("socket")?,
+        socket_mode: table.get("socket_mode")?,
+        address: unless_off(table, "address")?,
+        token_file: table.find("token_file")?,
     })
 }
 

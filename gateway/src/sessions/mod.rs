@@ -9,6 +9,7 @@
 
 mod tombs;
 mod translated;
+pub mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -172,8 +173,12 @@ impl Sessions {
         steady: Duration,
     ) -> Option<Ended> {
         let (key, session) = self.live.remove(key)?;
-        if matches!(reason, EndReason::Closed | EndReason::Cancelled) {
-            self.tombs.insert(key.clone(), session.pin.target, steady);
+        match reason {
+            EndReason::Closed | EndReason::Cancelled => {
+                self.tombs.insert(key.clone(), Some(session.pin.target), steady);
+            }
+            EndReason::Admin => self.tombs.insert(key.clone(), None, steady),
+            EndReason::Expired | EndReason::Lost => {}
         }
         Some(self.ended(key, session, reason))
     }
@@ -193,6 +198,12 @@ impl Sessions {
             Some(self.ended(key, session, EndReason::Expired))
         });
         removed.collect()
+    }
+
+    /// The sessions of one backend. Walks the whole map.
+    pub fn of_backend(&self, backend: BackendId) -> Vec<SessionKey> {
+        let of = self.live.iter().filter(|session| session.pin.backend == backend);
+        of.map(|session| session.key().clone()).collect()
     }
 
     fn ended(&self, key: SessionKey, session: Session, reason: EndReason) -> Ended {

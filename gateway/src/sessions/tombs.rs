@@ -1,7 +1,8 @@
-//! Sessions that ended with an Ack of Close or Cancel that we saw.
+//! Sessions that ended with an Ack of Close or Cancel that we saw, or by an operator.
 //!
 //! A client whose last Ack got lost sends the packet again. Without this memory it would hear
-//! "session not found" and upload the whole file once more.
+//! "session not found" and upload the whole file once more. And a session that an operator ended
+//! must not come back by the alias that its client remembers.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ pub(super) struct Tombs {
 }
 
 struct Tomb {
-    target: TargetHash,
+    /// `None` for a session that an operator ended.
+    target: Option<TargetHash>,
     /// By the steady clock.
     ended: Duration,
 }
@@ -28,7 +30,7 @@ impl Tombs {
         Self { tombs: DashMap::new(), limit, keep }
     }
 
-    pub(super) fn insert(&self, key: SessionKey, target: TargetHash, steady: Duration) {
+    pub(super) fn insert(&self, key: SessionKey, target: Option<TargetHash>, steady: Duration) {
         if !self.keep.is_zero() && (self.tombs.len() as u64) < self.limit {
             self.tombs.insert(key, Tomb { target, ended: steady });
         }
@@ -36,7 +38,7 @@ impl Tombs {
 
     pub(super) fn find(&self, key: &SessionKey) -> Lookup {
         match self.tombs.get(key) {
-            Some(tomb) => Lookup::Ended(tomb.target),
+            Some(tomb) => tomb.target.map_or(Lookup::Forgotten, Lookup::Ended),
             None => Lookup::Unknown,
         }
     }

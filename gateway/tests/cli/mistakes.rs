@@ -137,9 +137,7 @@ fn a_key_in_the_wrong_section_is_sent_home() {
 #[test]
 fn keys_of_later_versions_are_called_that() {
     let later = "is not supported by this version";
-    for section in ["store", "admin"] {
-        added(&format!("[{section}]\nx = 1\n"), "6:2", &[later]);
-    }
+    added("[store]\nx = 1\n", "6:2", &[later]);
     added("health = { kind = \"tcp\" }\n", "6:1", &["`backends.up01.health`", later]);
     added("tls = {}\n", "6:1", &[later]);
     added("[listeners.b]\naddress = \"127.0.0.1:0\"\ntls = {}\n", "8:1", &[later]);

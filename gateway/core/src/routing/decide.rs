@@ -17,6 +17,8 @@ pub enum Lookup {
     Pinned(Pin),
     /// The session ended with an Ack of Close or Cancel that we saw.
     Ended(TargetHash),
+    /// An operator ended the session: its client starts over, whatever its alias says.
+    Forgotten,
     /// The table could not be asked. Never read as [`Lookup::Unknown`]: that would make the
     /// client throw its upload away.
     StoreDown,
@@ -110,6 +112,9 @@ pub fn decide(
         // routed as if it had named no session.
         Lookup::Pinned(_) if kind != PacketType::Ping => {
             return Decision::Answer(unknown(policy.unknown));
+        }
+        Lookup::Forgotten if kind != PacketType::Ping => {
+            return Decision::Answer(Fault::UnknownSession);
         }
         // The Ack got lost. For anything else the session is as unknown as any.
         Lookup::Ended(target) if *target == evidence.target && ends(kind) => {

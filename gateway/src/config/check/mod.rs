@@ -3,6 +3,7 @@
 //! Every rule is a function that gives up with [`Broken`] when a value it needs was wrong by
 //! itself, so that one mistake is told once.
 
+mod admin;
 mod affinity;
 mod bounds;
 mod farm;
@@ -13,6 +14,7 @@ use super::draft::{Broken, Draft};
 use super::keys::{Preset, Shape};
 use super::report::{Finding, Report};
 use super::sections::SECTIONS;
+pub use admin::files;
 
 type Checked = Result<(), Broken>;
 
@@ -33,6 +35,9 @@ pub fn check(draft: &Draft, report: &mut Report) {
         farm::hash_key,
         affinity::fallback_timeout,
         affinity::idle_timeout,
+        admin::address,
+        admin::token,
+        admin::socket,
         bounds::line_fits_the_head,
         bounds::answer_outlasts_the_body,
         bounds::answer_outlasts_the_application,
