@@ -22,6 +22,7 @@ pub mod sections;
 mod settle;
 mod suggest;
 mod syntax;
+mod waits;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -29,18 +29,20 @@ const ACCESS: &[Choice] = &[
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A day is longer than any wait that makes sense, and short enough that no timer overflows.
-const TIMEOUT: Kind = Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false };
-const PERIOD: Kind = Kind::Duration { min: Duration::ZERO, max: DAY, whole_seconds: false };
+pub(super) const TIMEOUT: Kind =
+    Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false };
+pub(super) const PERIOD: Kind =
+    Kind::Duration { min: Duration::ZERO, max: DAY, whole_seconds: false };
 
 const fn word<T: Named>() -> Kind {
     Kind::Word { choices: T::CHOICES, later: &[] }
 }
 
-const fn span(value: Duration) -> Preset {
+pub(super) const fn span(value: Duration) -> Preset {
     Preset::Is(Value::Duration(value))
 }
 
@@ -343,87 +345,7 @@ pub const SECTIONS: &[Section] = &[
         ],
         later: &["upload", "rate", "connections_per_client"],
     },
-    Section {
-        name: "timeouts",
-        shape: Shape::Once,
-        about: "Each counts from the last progress, so a slow upload may take days and a stalled \
-                one does not hold memory.",
-        keys: &[
-            Key {
-                name: "client_head",
-                kind: TIMEOUT,
-                preset: span(defaults::CLIENT_HEAD),
-                about: "For a whole request head, from its first byte.",
-            },
-            Key {
-                name: "client_body",
-                kind: TIMEOUT,
-                preset: span(defaults::CLIENT_BODY),
-                about: "Without a byte of the body. Must be shorter than `answer_long`.",
-            },
-            Key {
-                name: "client_idle",
-                kind: Kind::Duration { min: SECOND, max: DAY, whole_seconds: true },
-                preset: span(defaults::CLIENT_IDLE),
-                about: "Between two requests on one connection.",
-            },
-            Key {
-                name: "client_write",
-                kind: TIMEOUT,
-                preset: span(defaults::CLIENT_WRITE),
-                about: "Without the client taking a byte of the answer.",
-            },
-            Key {
-                name: "connect",
-                kind: TIMEOUT,
-                preset: span(defaults::CONNECT),
-                about: "To connect to a backend.",
-            },
-            Key {
-                name: "answer_long",
-                kind: TIMEOUT,
-                preset: span(defaults::ANSWER_LONG),
-                about: "For the answer to a Fragment or a Close-Session: an application behind \
-                        the server may take 5 minutes. It also runs while the gateway waits for \
-                        the client's body, so it must be longer than `client_body`.",
-            },
-            Key {
-                name: "answer",
-                kind: TIMEOUT,
-                preset: span(defaults::ANSWER),
-                about: "For every other answer.",
-            },
-            Key {
-                name: "backend_write",
-                kind: TIMEOUT,
-                preset: span(defaults::BACKEND_WRITE),
-                about: "Without the backend taking a byte of the body.",
-            },
-            Key {
-                name: "backend_idle",
-                kind: TIMEOUT,
-                preset: span(defaults::BACKEND_IDLE),
-                about: "How long an unused connection to a backend is kept. \
-                        Must be shorter than the keep-alive time of the backends: 120 s for IIS.",
-            },
-            Key {
-                name: "shutdown",
-                kind: PERIOD,
-                preset: span(defaults::SHUTDOWN),
-                about: "After SIGTERM: how long requests under way may go on, once the listeners \
-                        are closed. Give the process manager more than \
-                        `shutdown_delay + shutdown`.",
-            },
-            Key {
-                name: "shutdown_delay",
-                kind: PERIOD,
-                preset: span(defaults::SHUTDOWN_DELAY),
-                about: "After SIGTERM: how long `/readyz` says no before the listeners are \
-                        closed, for a balancer in front to notice.",
-            },
-        ],
-        later: &[],
-    },
+    super::waits::TIMEOUTS,
     Section {
         name: "ops",
         shape: Shape::Once,
