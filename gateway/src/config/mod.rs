@@ -11,6 +11,7 @@ pub mod dump;
 pub mod env;
 pub mod example;
 pub mod file;
+pub mod health;
 pub mod keys;
 pub mod kind;
 pub mod load;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
+pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, parse};
 pub use syntax::{show_duration, show_size};
 
@@ -44,6 +46,7 @@ pub struct Config {
     pub placement: PlacementConfig,
     /// At least one, with distinct names and aliases, in the order of the file.
     pub backends: Vec<BackendConfig>,
+    pub health: HealthConfig,
     pub http: Http,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -116,6 +119,7 @@ pub struct BackendConfig {
     pub alias: Option<String>,
     /// The backend's own name, as written; every backend has one in mode [`HostIdMode::Direct`].
     pub public_name: Option<String>,
+    pub health: ProbeConfig,
 }
 
 /// Where a backend listens: a name to resolve or an address.

@@ -2,7 +2,9 @@
 
 use gateway_core::routing::{Placement, UnknownSession};
 
-use super::{ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, UpstreamHost};
+use super::{
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode, UpstreamHost,
+};
 
 /// A legal word and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,13 @@ named!(Placement {
 named!(HashKey {
     Target = "target": "path and query of the request",
     Client = "client": "the client's IP address",
+});
+
+named!(ProbeKind {
+    Tcp = "tcp": "a connection is made",
+    Http = "http": "a GET is answered 200 to 399, or 401",
+    BitsPing = "bits-ping": "a Ping of the upload protocol is answered by an Ack, or 401",
+    Off = "off": "there are none, and only requests show whether the backend is up",
 });
 
 named!(UpstreamHost {

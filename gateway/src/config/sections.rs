@@ -8,6 +8,7 @@ use std::time::Duration;
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::defaults;
+use super::health;
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::{Choice, Named};
@@ -25,19 +26,21 @@ const ACCESS: &[Choice] = &[
     Choice { name: "off", about: "nowhere" },
 ];
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A day is longer than any wait that makes sense, and short enough that no timer overflows.
-const TIMEOUT: Kind = Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false };
-const PERIOD: Kind = Kind::Duration { min: Duration::ZERO, max: DAY, whole_seconds: false };
+pub(super) const TIMEOUT: Kind =
+    Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false };
+pub(super) const PERIOD: Kind =
+    Kind::Duration { min: Duration::ZERO, max: DAY, whole_seconds: false };
 
-const fn word<T: Named>() -> Kind {
+pub(super) const fn word<T: Named>() -> Kind {
     Kind::Word { choices: T::CHOICES, later: &[] }
 }
 
-const fn span(value: Duration) -> Preset {
+pub(super) const fn span(value: Duration) -> Preset {
     Preset::Is(Value::Duration(value))
 }
 
@@ -208,9 +211,17 @@ pub const SECTIONS: &[Section] = &[
                 },
                 about: "The name under which clients reach this backend without the gateway.",
             },
+            health::KIND,
+            health::PATH,
+            health::HOST,
+            health::INTERVAL_OWN,
+            health::TIMEOUT_OWN,
+            health::RISE,
+            health::FALL,
         ],
-        later: &["health", "tls", "max_connections", "slow_start"],
+        later: &["tls", "max_connections"],
     },
+    health::SECTION,
     Section {
         name: "http",
         shape: Shape::Once,

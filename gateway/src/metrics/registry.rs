@@ -4,7 +4,9 @@
 //! it, so nothing is exported that is not described.
 
 use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
 
 /// How a metric moves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -112,6 +114,12 @@ table! {
         "Bytes of request bodies forwarded to a backend, counted when a request ends.";
     BACKEND_STATE = "bitsgw_backend_state", Gauge, ["backend", "state"], "boolean",
         "1 for the state that a backend is in, 0 for the others.";
+    BACKEND_UP = "bitsgw_backend_up", Gauge, ["backend"], "boolean",
+        "1 while a backend can take requests, 0 while it is down.";
+    HEALTH_CHECKS = "bitsgw_backend_health_checks_total", Counter, ["backend", "result"], "probes",
+        "Probes of a backend that have passed or failed.";
+    HEALTH_CHECK_DURATION = "bitsgw_backend_health_check_duration_seconds", Gauge, ["backend"], "seconds",
+        "How long the last probe of a backend took.";
     BACKEND_WEIGHT = "bitsgw_backend_weight", Gauge, ["backend"], "ratio",
         "Share of new sessions relative to the other backends.";
     CONNECTION_ATTEMPTS = "bitsgw_backend_connection_attempts_total", Counter, ["backend"], "connections",
@@ -165,6 +173,12 @@ impl Description {
     pub(super) fn gauge(&self, registry: &Registry) -> IntGaugeVec {
         debug_assert_eq!(self.kind, Gauge);
         register(registry, IntGaugeVec::new(self.opts(), self.labels))
+    }
+
+    /// The same for what is no whole number.
+    pub(super) fn float_gauge(&self, registry: &Registry) -> GaugeVec {
+        debug_assert_eq!(self.kind, Gauge);
+        register(registry, GaugeVec::new(self.opts(), self.labels))
     }
 
     pub(super) fn histogram(&self, registry: &Registry) -> HistogramVec {
