@@ -212,9 +212,13 @@ impl BackendHealth {
 
     /// A probe of another address that the name stands for has passed.
     pub(super) fn move_to(&self, address: SocketAddr) {
-        let before = self.address.swap(Some(Arc::new(address)));
-        let before = before.as_deref();
-        tracing::info!(backend = %self.name, from = ?before, to = %address, "a backend has moved");
+        let (backend, before) = (&*self.name, self.address.swap(Some(Arc::new(address))));
+        match before {
+            Some(from) => {
+                tracing::info!(backend, %from, to = %address, "a backend has moved");
+            }
+            None => tracing::info!(backend, %address, "the name of a backend has an address"),
+        }
         self.update(|inner, now| {
             let Inner { tracker, rules, .. } = inner;
             tracker.probed(Ok(()), rules, now);

@@ -70,6 +70,8 @@ struct Network {
     lookups_hang: AtomicBool,
     out_of_descriptors: AtomicBool,
     panics: AtomicBool,
+    /// Probes take a second.
+    slow: AtomicBool,
 }
 
 struct World {
@@ -136,7 +138,13 @@ impl Network {
         Ways {
             probe: Arc::new(move |_, address, _| {
                 let network = Arc::clone(&probed);
-                Box::pin(async move { network.probe(address) })
+                Box::pin(async move {
+                    let outcome = network.probe(address);
+                    if network.slow.load(Ordering::Relaxed) {
+                        sleep(seconds(1)).await;
+                    }
+                    outcome
+                })
             }),
             lookup: Arc::new(move |name| {
                 let network = Arc::clone(&asked);
@@ -239,7 +247,8 @@ async fn who_waits_sees_what_the_hook_has_made() {
     for _ in 0..3 {
         world.health.connect_failed(UP01);
     }
-    assert_eq!(waiter.await.unwrap(), Condition::Down);
+    let seen = timeout(seconds(1000), waiter).await.expect("it is told").unwrap();
+    assert_eq!(seen, Condition::Down);
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,7 +258,7 @@ async fn a_change_between_the_question_and_the_wait_is_not_missed() {
     for _ in 0..3 {
         world.health.connect_failed(UP01);
     }
-    changed.await;
+    timeout(seconds(1000), changed).await.expect("it is told");
     // What has been seen already is no change.
     let again = world.health.changed(UP01);
     world.kill(address(0));
@@ -293,6 +302,25 @@ async fn maintenance_stops_the_probes_and_holds_nothing_against_a_backend() {
     sleep(seconds(200)).await;
     assert!(!world.take_probes().is_empty());
     assert_eq!(world.health.standing(UP01).1.weight_percent, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_ends_in_maintenance_does_not_count() {
+    let mut strict = spec(UP01);
+    strict.rules.fall = 1;
+    let world = World::new(&[strict]);
+    world.kill(address(0));
+    world.network.slow.store(true, Ordering::Relaxed);
+    let begun = async {
+        while world.network.probes.lock().is_empty() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(seconds(100), begun).await.expect("a probe begins");
+    world.health.set_admin(UP01, AdminState::Maint);
+    sleep(seconds(100)).await;
+    assert_eq!(world.take_probes(), [address(0)]);
+    assert_eq!(world.condition(UP01), Condition::Up);
 }
 
 #[tokio::test(start_paused = true)]

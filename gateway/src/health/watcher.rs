@@ -91,7 +91,8 @@ impl Watcher {
         let Some(names) = self.backend.take_answer() else { return };
         self.names = names;
         let named = self.backend.address().is_some_and(|address| self.names.contains(&address));
-        if !agenda.maintained && !(named && agenda.up) {
+        let content = named && agenda.up;
+        if !content && !agenda.maintained {
             self.look_elsewhere().await;
         }
     }
