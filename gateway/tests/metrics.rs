@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bits_gateway::metrics::registry::{ALL, Description, Kind, PROCESS};
 use bits_gateway::metrics::{
-    BackendState, ConnectError, FailoverReason, LogLevel, LogName, Metrics, Outcome, PacketLabel,
-    ProtocolError, Rejection, docs,
+    AdminAction, AdminResult, BackendState, ConnectError, FailoverReason, LogLevel, LogName,
+    Metrics, Outcome, PacketLabel, ProtocolError, Rejection, docs,
 };
 use bits_gateway::ops::{self, Readiness, State};
 use gateway_core::farm::BackendId;
@@ -110,6 +110,7 @@ fn record_one_of_everything(metrics: &Metrics) {
     metrics.health_check(up01, true, Duration::from_millis(2));
     metrics.set_sessions_limit(1000);
     metrics.count_sessions_with(Box::new(|| vec![(BackendId(0), 1, 2)]));
+    metrics.admin_action(AdminAction::Reload, AdminResult::Ok);
     metrics.logs().message(LogLevel::Warn);
     metrics.logs().dropped(LogName::Access, 1);
 }

@@ -16,6 +16,17 @@ pub const FALLBACK_TIMEOUT: Duration = Duration::from_secs(15 * MINUTE);
 /// As long as IIS keeps a session without progress, and as long as a Windows job goes on trying.
 pub const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(14 * DAY);
 
+/// Longer than a service takes to restart, and well under the 5 minutes for which a Windows client
+/// waits for an answer. A 503 would cost it 10 minutes.
+pub const HOLD: Duration = Duration::from_secs(20);
+
+/// Longer than a server takes to install its updates and boot. Starting over costs a client the
+/// whole file, waiting costs it 10 minutes at a time.
+pub const RESTART_AFTER: Duration = Duration::from_secs(60 * MINUTE);
+
+/// A client whose last Ack got lost comes again after 10 minutes, a laptop the next morning.
+pub const TOMBSTONE: Duration = Duration::from_secs(DAY);
+
 /// Sessions in the table; at 96 bytes each, a full table takes under 100 MB.
 pub const SESSION_LIMIT: u64 = 1_000_000;
 

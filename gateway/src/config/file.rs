@@ -162,9 +162,10 @@ impl Reader<'_> {
             let message = format!("\"{}\" is no name for a listener", text.escape_debug());
             let finding = Finding::error(message).at(place, "not a name");
             self.report.add(finding.help("1 to 63 letters, digits, `-` and `_`".to_owned()));
-        } else if section.name == "listeners" && text == "ops" {
-            let finding = Finding::error("a listener cannot be named `ops`");
-            let finding = finding.at(place, "this is the name of the listener in [ops]");
+        } else if section.name == "listeners" && ["ops", "admin"].contains(&&**text) {
+            let finding = Finding::error(format!("a listener cannot be named `{text}`"));
+            let label = format!("this is the name of the listener in [{text}]");
+            let finding = finding.at(place, label);
             self.report.add(finding.help("such as [listeners.public]".to_owned()));
         }
     }

@@ -3,7 +3,8 @@
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::{
-    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode, UpstreamHost,
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode, SocketMode, Then,
+    UpstreamHost,
 };
 
 /// A legal word and what it means.
@@ -57,6 +58,11 @@ named!(UnknownSession {
     Wait = "wait": "503: the client comes back later, in case somebody restores the table",
 });
 
+named!(Then {
+    Restart = "restart": "session not found: the clients start over on another server",
+    Reassign = "reassign": "another server goes on with them; only for servers that share one storage",
+});
+
 named!(Placement {
     LeastSessions = "least-sessions": "the backend with the fewest sessions for its weight",
     RoundRobin = "round-robin": "one after the other, a backend of weight 3 three times a round",
@@ -97,4 +103,9 @@ named!(Level {
 named!(LogFormat {
     Json = "json": "one JSON object a line",
     Text = "text": "for reading in a terminal",
+});
+
+named!(SocketMode {
+    Owner = "0600": "the user that runs the gateway, and root",
+    Group = "0660": "its group as well",
 });

@@ -80,7 +80,7 @@ fn section_schema(section: &Section) -> Json {
             "description": section.about,
             "type": "object",
             "minProperties": 1,
-            "propertyNames": { "pattern": "^[A-Za-z0-9_-]{1,63}$", "not": { "const": "ops" } },
+            "propertyNames": { "pattern": "^[A-Za-z0-9_-]{1,63}$", "not": { "enum": ["ops", "admin"] } },
             "additionalProperties": table,
         }),
         Shape::Listed => json!({

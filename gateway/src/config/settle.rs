@@ -10,8 +10,8 @@ use super::health;
 use super::kind::Value;
 use super::names::Named;
 use super::{
-    AccessLog, Affinity, BackendConfig, Config, HostIdMode, Http, Limits, Listener, Log, Ops,
-    PlacementConfig, Process, Sessions, Timeouts,
+    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits,
+    Listener, Log, Ops, PlacementConfig, Process, Sessions, Timeouts,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -68,12 +68,14 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         affinity: affinity(draft.once("affinity"))?,
         sessions: sessions(draft.once("sessions"))?,
         placement: placement(draft.once("placement"))?,
+        failover: failover(draft.once("failover"))?,
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
         health: health::build(draft.once("health"))?,
         http: http(draft.once("http"))?,
         limits: limits(draft.once("limits"))?,
         timeouts: timeouts(draft.once("timeouts"))?,
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
+        admin: admin(draft.once("admin"))?,
         log: log(draft.once("log"))?,
         process: Process { threads: draft.once("process").get("threads")? },
     })
@@ -91,8 +93,17 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
     Ok(Sessions {
         id: table.get("id")?,
         idle_timeout: table.get("idle_timeout")?,
+        tombstone: table.get("tombstone")?,
         limit: table.get("limit")?,
         unknown: table.get("unknown")?,
+    })
+}
+
+fn failover(table: &Table) -> Result<Failover, Broken> {
+    Ok(Failover {
+        hold: table.get("hold")?,
+        restart_after: table.get("restart_after")?,
+        then: table.get("then")?,
     })
 }
 
@@ -154,6 +165,15 @@ fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
         backend_idle: table.get("backend_idle")?,
         shutdown: table.get("shutdown")?,
         shutdown_delay: table.get("shutdown_delay")?,
+    })
+}
+
+fn admin(table: &Table) -> Result<Admin, Broken> {
+    Ok(Admin {
+        socket: table.find("socket")?,
+        socket_mode: table.get("socket_mode")?,
+        address: unless_off(table, "address")?,
+        token_file: table.find("token_file")?,
     })
 }
 

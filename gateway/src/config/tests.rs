@@ -26,9 +26,11 @@ fn the_smallest_file_gets_the_documented_defaults() {
         sessions: Sessions {
             id: SessionIdMode::Backend,
             idle_timeout: seconds(14 * 86_400),
+            tombstone: seconds(86_400),
             limit: 1_000_000,
             unknown: UnknownSession::Restart,
         },
+        failover: Failover { hold: seconds(20), restart_after: seconds(3600), then: Then::Restart },
         placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
         backends: vec![BackendConfig {
             name: "up01".into(),
@@ -81,6 +83,12 @@ fn the_smallest_file_gets_the_documented_defaults() {
             shutdown_delay: seconds(0),
         },
         ops: Ops { address: Some("127.0.0.1:9080".parse().unwrap()) },
+        admin: Admin {
+            socket: None,
+            socket_mode: SocketMode::Owner,
+            address: None,
+            token_file: None,
+        },
         log: Log { level: Level::Info, format: LogFormat::Json, access: AccessLog::Stdout },
         process: Process { threads: 3 },
     };
@@ -159,6 +167,11 @@ fn every_key_reaches_its_field() {
         shutdown_delay = "500ms"
         [ops]
         address = "off"
+        [admin]
+        socket = "/run/gw/admin.sock"
+        socket_mode = "0660"
+        address = "[::1]:9081"
+        token_file = "/etc/gw/token"
         [log]
         level = "debug"
         format = "text"
@@ -234,6 +247,14 @@ fn every_key_reaches_its_field() {
     assert_eq!(seconds.map(|timeout| timeout.as_secs()), [1, 2, 3, 4, 5, 300, 7, 8, 9, 10]);
     assert_eq!(timeouts.shutdown_delay, Duration::from_millis(500));
     assert_eq!(config.ops.address, None);
+    let admin = Admin {
+        socket: Some("/run/gw/admin.sock".into()),
+        socket_mode: SocketMode::Group,
+        address: Some("[::1]:9081".parse().unwrap()),
+        token_file: Some("/etc/gw/token".into()),
+    };
+    assert_eq!(config.admin, admin);
+    assert_eq!(config.admin.socket_mode.bits(), 0o660);
     assert_eq!((config.log.level, config.log.format), (Level::Debug, LogFormat::Text));
     assert_eq!(config.log.access, AccessLog::File("/tmp/access.log".into()));
     assert_eq!(config.process.threads, 1);

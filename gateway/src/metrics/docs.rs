@@ -88,6 +88,8 @@ fn closed_sets() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         (name::HEALTH_CHECKS.name, "result", values::<labels::CheckResult>()),
         (name::BACKEND_STATE.name, "state", values::<labels::BackendState>()),
         (name::CONNECTION_ERRORS.name, "reason", values::<labels::ConnectError>()),
+        (name::ADMIN_ACTIONS.name, "action", values::<labels::AdminAction>()),
+        (name::ADMIN_ACTIONS.name, "result", values::<labels::AdminResult>()),
         (name::LOG_MESSAGES.name, "level", values::<labels::LogLevel>()),
         (name::LOG_DROPPED.name, "log", values::<labels::LogName>()),
     ]

@@ -9,9 +9,9 @@ use prometheus::{
 };
 
 use super::labels::{
-    BackendState, CheckResult, ConnectError, FailoverReason, Label, LogLevel, LogName,
-    LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection, SessionState, StatusClass,
-    StatusLabel,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, Label,
+    LogLevel, LogName, LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection,
+    SessionState, StatusClass, StatusLabel,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -77,6 +77,7 @@ pub(super) struct GatewayMetrics {
     pub session_bytes: ByLabel<EndReason, Histogram>,
     pub sessions_limit: IntGauge,
     pub draining: IntGauge,
+    pub admin_actions: ByLabel<AdminAction, ByLabel<AdminResult, IntCounter>>,
 }
 
 #[derive(Debug)]
@@ -118,6 +119,7 @@ pub(super) struct Families {
     reuses: IntCounterVec,
     connect_errors: IntCounterVec,
     draining: IntGaugeVec,
+    admin_actions: IntCounterVec,
     log_messages: IntCounterVec,
     log_dropped: IntCounterVec,
 }
@@ -158,6 +160,7 @@ impl Families {
             reuses: table::CONNECTION_REUSES.counter(registry),
             connect_errors: table::CONNECTION_ERRORS.counter(registry),
             draining: table::DRAINING.gauge(registry),
+            admin_actions: table::ADMIN_ACTIONS.counter(registry),
             log_messages: table::LOG_MESSAGES.counter(registry),
             log_dropped: table::LOG_DROPPED.counter(registry),
         }
@@ -218,6 +221,9 @@ impl Families {
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
             sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),
             draining: self.draining.with_label_values::<&str>(&[]),
+            admin_actions: ByLabel::new(|action| {
+                ByLabel::new(|result| self.admin_actions.with_label_values(&[action, result]))
+            }),
         }
     }
 

@@ -20,8 +20,8 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 
 use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
 pub use labels::{
-    BackendState, CheckResult, ConnectError, FailoverReason, LogLevel, LogName, PacketLabel,
-    ProtocolError, Rejection, SessionState,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, LogLevel,
+    LogName, PacketLabel, ProtocolError, Rejection, SessionState,
 };
 pub use outcome::Outcome;
 
@@ -168,6 +168,11 @@ impl Metrics {
 
     pub fn set_draining(&self, draining: bool) {
         self.gateway.draining.set(draining.into());
+    }
+
+    /// Somebody asked the admin listener for something.
+    pub fn admin_action(&self, action: AdminAction, result: AdminResult) {
+        self.gateway.admin_actions.of(action).of(result).inc();
     }
 
     /// Where `bitsgw_sessions` comes from; asked at every scrape. The first caller wins.

@@ -34,8 +34,8 @@ const REQUEST_SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 /// Coarser, because this one exists once per backend and 200 backends share 10,000 series: at once,
-/// soon, and only an application that thinks takes longer than 30 s.
-const ANSWER_SECONDS: &[f64] = &[0.05, 1.0, 30.0];
+/// or only after an application has thought.
+const ANSWER_SECONDS: &[f64] = &[0.1, 10.0];
 /// 4 KiB to 64 MiB in steps of 4: Windows sends 5 KiB at least and 13 MiB at most on a LAN.
 const FRAGMENT_BYTES: &[f64] =
     &[4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0, 67108864.0];
@@ -130,6 +130,8 @@ table! {
         "Connections to a backend that could not be made.";
     DRAINING = "bitsgw_draining", Gauge, [], "boolean",
         "1 while the process takes no new work because it is about to stop.";
+    ADMIN_ACTIONS = "bitsgw_admin_actions_total", Counter, ["action", "result"], "requests",
+        "What was asked of the admin listener, and what came of it.";
     LOG_MESSAGES = "bitsgw_log_messages_total", Counter, ["level"], "messages",
         "Messages of the operational log.";
     LOG_DROPPED = "bitsgw_log_messages_dropped_total", Counter, ["log"], "messages",

@@ -3,6 +3,7 @@
 //! Every rule is a function that gives up with [`Broken`] when a value it needs was wrong by
 //! itself, so that one mistake is told once.
 
+mod admin;
 mod affinity;
 mod bounds;
 mod farm;
@@ -14,6 +15,7 @@ use super::draft::{Broken, Draft};
 use super::keys::{Preset, Shape};
 use super::report::{Finding, Report};
 use super::sections::SECTIONS;
+pub use admin::files;
 
 type Checked = Result<(), Broken>;
 
@@ -36,6 +38,9 @@ pub fn check(draft: &Draft, report: &mut Report) {
         health::probes_that_ask_nothing,
         affinity::fallback_timeout,
         affinity::idle_timeout,
+        admin::address,
+        admin::token,
+        admin::socket,
         bounds::line_fits_the_head,
         bounds::answer_outlasts_the_body,
         bounds::answer_outlasts_the_application,
