@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::{self, Config};
 use crate::farm::{Farm, FarmError};
 use crate::guard::{GuardLimits, Guarded};
+use crate::health::{BackendSpec, FarmHealth};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
 use crate::operator::Operator;
@@ -192,12 +193,25 @@ fn serve(
     let timeouts = config.timeouts.clone();
     let threads = config.process.threads;
     let ops_address = config.ops.address;
-    let operator =
-        Operator::new(&config, Arc::clone(&farm), Arc::clone(&sessions), parts.reporter.clone());
+    let health = watch_health(&config, &farm, &metrics);
+    let operator = Operator::new(
+        &config,
+        Arc::clone(&farm),
+        Arc::clone(&sessions),
+        parts.reporter.clone(),
+        health.clone(),
+    );
     let (admin_address, has_admin) =
         (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
     let api = admin::Api::new(operator.control(&readiness), parts.token);
-    let gateway = Gateway::new(config.clone(), farm, sessions, parts.reporter, requests.clone());
+    let gateway = Gateway::new(
+        config.clone(),
+        farm,
+        health.clone(),
+        sessions,
+        parts.reporter,
+        requests.clone(),
+    );
     let open = connections.clone();
     let mut plan = Plan::new(move |listening: &[Listening]| {
         Ok(services(&config, gateway, &reporter, &open, listening))
@@ -210,6 +224,7 @@ fn serve(
     .shutdown_timeout(timeouts.shutdown)
     .ready_file(options.ready_file)
     .task("sweep", sweeper)
+    .task("health", move |stop| health.run(stop))
     .on_ready({
         let readiness = readiness.clone();
         move |listening: &[Listening]| {
@@ -293,6 +308,23 @@ fn services(
         Box::new(service) as Box<dyn ServiceWithDependents>
     };
     listening.iter().enumerate().map(one).collect()
+}
+
+/// Every change of a backend swaps the picture that later requests see.
+fn watch_health(config: &Config, farm: &Arc<ArcSwap<Farm>>, metrics: &Arc<Metrics>) -> FarmHealth {
+    let health = FarmHealth::new(Arc::clone(metrics));
+    let built = farm.load();
+    let specs: Vec<_> = (0u32..)
+        .map(BackendId)
+        .zip(&config.backends)
+        .map(|(id, backend)| BackendSpec::new(id, backend, built.address(id), config))
+        .collect();
+    health.apply(&specs);
+    let (farm, revised) = (Arc::clone(farm), health.clone());
+    health.on_change(move |_| {
+        farm.rcu(|farm| farm.revised(&revised));
+    });
+    health
 }
 
 fn count_sessions(metrics: &Metrics, sessions: &Arc<Sessions>, config: &Config) {

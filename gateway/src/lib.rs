@@ -14,6 +14,7 @@ pub mod demo;
 pub mod exit;
 pub mod farm;
 pub mod guard;
+pub mod health;
 pub mod log_writer;
 pub mod metrics;
 pub mod operator;

@@ -12,6 +12,7 @@ use crate::admin::{ActionError, BackendInfo, Control, StoreInfo};
 use crate::clock;
 use crate::config::Config;
 use crate::farm::Farm;
+use crate::health::FarmHealth;
 use crate::ops::Readiness;
 use crate::proxy::Reporter;
 use crate::sessions::Sessions;
@@ -22,6 +23,7 @@ pub struct Operator {
     farm: Arc<ArcSwap<Farm>>,
     sessions: Arc<Sessions>,
     reporter: Reporter,
+    health: FarmHealth,
     addresses: Arc<[String]>,
     /// When each backend got its state; none for those nobody has touched.
     since: Arc<Mutex<HashMap<BackendId, Timestamp>>>,
@@ -33,9 +35,10 @@ impl Operator {
         farm: Arc<ArcSwap<Farm>>,
         sessions: Arc<Sessions>,
         reporter: Reporter,
+        health: FarmHealth,
     ) -> Self {
         let addresses = config.backends.iter().map(|backend| backend.address.to_string()).collect();
-        Self { farm, sessions, reporter, addresses, since: Arc::default() }
+        Self { farm, sessions, reporter, health, addresses, since: Arc::default() }
     }
 
     /// The handle that the admin listener works with.
@@ -80,8 +83,8 @@ impl Operator {
             admin: backend.admin,
             admin_since: since.get(&backend.id).copied(),
             health: backend.health,
-            health_since: None,
-            health_reason: None,
+            health_since: self.health.state(backend.id).map(|state| state.since),
+            health_reason: self.health.state(backend.id).map(|state| state.reason.to_string()),
             configured: true,
         };
         farm.view.backends().iter().map(one).collect()
@@ -89,9 +92,9 @@ impl Operator {
 
     /// Requests that began before keep the picture that they began with.
     fn set_state(&self, id: BackendId, state: AdminState) {
-        self.farm.rcu(|farm| farm.with_state(id, state));
+        // It revises the farm by its hook.
+        self.health.set_admin(id, state);
         self.since.lock().insert(id, clock::now());
-        self.reporter.metrics.set_backend_state(id, state.into());
     }
 
     /// Ends every session of a backend, so that its clients start over elsewhere.

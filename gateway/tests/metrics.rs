@@ -106,6 +106,8 @@ fn record_one_of_everything(metrics: &Metrics) {
     metrics.connect_error(up01, ConnectError::Timeout);
     metrics.set_backend_state(up01, BackendState::Drain);
     metrics.set_backend_weight(up01, 2);
+    metrics.set_backend_up(up01, false);
+    metrics.health_check(up01, true, Duration::from_millis(2));
     metrics.set_sessions_limit(1000);
     metrics.count_sessions_with(Box::new(|| vec![(BackendId(0), 1, 2)]));
     metrics.admin_action(AdminAction::Reload, AdminResult::Ok);

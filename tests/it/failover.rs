@@ -2,7 +2,7 @@
 
 use e2e_tests::client::{FragmentSizes, Upload, exchange};
 use e2e_tests::data::Content;
-use e2e_tests::farm::{Farm, Stub};
+use e2e_tests::farm::{Farm, FarmBuilder, Stub};
 use e2e_tests::fault_link::{Cut, FaultLink, Plan};
 use e2e_tests::raw_backend::RawBackend;
 use e2e_tests::wait;
@@ -13,6 +13,11 @@ use crate::packets::{
 };
 
 const PIECES: FragmentSizes = FragmentSizes::Fixed(10_000);
+
+/// A farm whose gateway soon sees that a server is back.
+fn probed(stubs: usize) -> FarmBuilder {
+    Farm::of_stubs(stubs).set("health.kind", "\"tcp\"").set("health.interval", "\"200ms\"")
+}
 
 /// An upload that has begun, and the stub that has it.
 #[track_caller]
@@ -51,7 +56,7 @@ fn an_end_whose_ack_got_lost_is_acknowledged_again() {
 /// Item 82.
 #[test]
 fn a_packet_whose_server_is_away_is_told_to_wait_and_keeps_its_pin() {
-    let farm = Farm::of_stubs(2).set("failover.hold", "\"300ms\"").start();
+    let farm = probed(2).set("failover.hold", "\"300ms\"").start();
     let content = Content::seeded(1, 50_000);
     let (upload, owner) = begun(&farm, &content);
     owner.kill();
@@ -69,7 +74,7 @@ fn a_packet_whose_server_is_away_is_told_to_wait_and_keeps_its_pin() {
 
 #[test]
 fn a_server_that_is_back_within_the_hold_costs_the_client_nothing() {
-    let farm = Farm::of_stubs(2).set("failover.hold", "\"100s\"").start();
+    let farm = probed(2).set("failover.hold", "\"100s\"").start();
     let content = Content::seeded(1, 50_000);
     let (upload, owner) = begun(&farm, &content);
     let refused = |farm: &Farm| farm.metric("bitsgw_backend_connection_errors_total", &[]);
@@ -90,7 +95,7 @@ fn a_server_that_is_back_within_the_hold_costs_the_client_nothing() {
 /// Item 83.
 #[test]
 fn the_uploads_of_a_server_that_is_gone_for_good_start_over_once_elsewhere() {
-    let farm = Farm::of_stubs(2).set("failover.restart_after", "\"0s\"").start();
+    let farm = probed(2).set("failover.restart_after", "\"0s\"").start();
     let content = Content::seeded(1, 50_000);
     let (upload, owner) = begun(&farm, &content);
     owner.kill();
@@ -131,7 +136,7 @@ fn a_farm_with_shared_storage_goes_on_at_another_server() {
 
 #[test]
 fn a_new_session_never_waits_for_a_server_that_is_away() {
-    let farm = Farm::of_stubs(3).set("failover.hold", "\"100s\"").start();
+    let farm = probed(3).set("failover.hold", "\"100s\"").start();
     farm.stubs()[0].kill();
     farm.stubs()[1].kill();
     for _ in 0..6 {

@@ -4,6 +4,8 @@
 mod grammar;
 #[path = "properties/heads.rs"]
 mod heads;
+#[path = "properties/health.rs"]
+mod health;
 #[path = "properties/routing.rs"]
 mod routing;
 #[path = "properties/wire.rs"]

@@ -213,6 +213,7 @@ impl Backend {
             admin_since: since(info.admin_since),
             health: match info.health {
                 Health::Up => "up",
+                Health::Spared => "spared",
                 Health::Down => "down",
             },
             health_since: since(info.health_since),

@@ -11,6 +11,7 @@ pub mod dump;
 pub mod env;
 pub mod example;
 pub mod file;
+pub mod health;
 pub mod keys;
 pub mod kind;
 pub mod load;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
+pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};
 pub use syntax::{show_duration, show_size};
 
@@ -46,6 +48,7 @@ pub struct Config {
     pub failover: Failover,
     /// At least one, with distinct names and aliases, in the order of the file.
     pub backends: Vec<BackendConfig>,
+    pub health: HealthConfig,
     pub http: Http,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -138,6 +141,7 @@ pub struct BackendConfig {
     pub alias: Option<String>,
     /// The backend's own name, as written; every backend has one in mode [`HostIdMode::Direct`].
     pub public_name: Option<String>,
+    pub health: ProbeConfig,
 }
 
 /// Where a backend listens: a name to resolve or an address.

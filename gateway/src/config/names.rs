@@ -3,7 +3,7 @@
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::{
-    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, SocketMode, Then,
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode, SocketMode, Then,
     UpstreamHost,
 };
 
@@ -72,6 +72,13 @@ named!(Placement {
 named!(HashKey {
     Target = "target": "path and query of the request",
     Client = "client": "the client's IP address",
+});
+
+named!(ProbeKind {
+    Tcp = "tcp": "a connection is made",
+    Http = "http": "a GET is answered 200 to 399, or 401",
+    BitsPing = "bits-ping": "a Ping of the upload protocol is answered by an Ack, or 401",
+    Off = "off": "there are none, and only requests show whether the backend is up",
 });
 
 named!(UpstreamHost {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::defaults;
+use super::health;
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::{Choice, Named};
@@ -28,7 +29,7 @@ const ACCESS: &[Choice] = &[
     Choice { name: "off", about: "nowhere" },
 ];
 
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -38,7 +39,7 @@ pub(super) const TIMEOUT: Kind =
 pub(super) const PERIOD: Kind =
     Kind::Duration { min: Duration::ZERO, max: DAY, whole_seconds: false };
 
-const fn word<T: Named>() -> Kind {
+pub(super) const fn word<T: Named>() -> Kind {
     Kind::Word { choices: T::CHOICES, later: &[] }
 }
 
@@ -260,9 +261,17 @@ pub const SECTIONS: &[Section] = &[
                 },
                 about: "The name under which clients reach this backend without the gateway.",
             },
+            health::KIND,
+            health::PATH,
+            health::HOST,
+            health::INTERVAL_OWN,
+            health::TIMEOUT_OWN,
+            health::RISE,
+            health::FALL,
         ],
-        later: &["health", "tls", "max_connections", "slow_start"],
+        later: &["tls", "max_connections"],
     },
+    health::SECTION,
     Section {
         name: "http",
         shape: Shape::Once,

@@ -6,6 +6,7 @@ use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::host::key_of;
 
 use super::draft::{Broken, Draft, Table};
+use super::health;
 use super::kind::Value;
 use super::names::Named;
 use super::{
@@ -49,6 +50,7 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
             backend.settle("host_id", Value::Text(alias.into()));
         }
     }
+    health::settle(draft)?;
     if !draft.once("process").is_given("threads") {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         draft.once_mut("process").settle("threads", Value::Integer(cores.min(1024) as u64));
@@ -68,6 +70,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         placement: placement(draft.once("placement"))?,
         failover: failover(draft.once("failover"))?,
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
+        health: health::build(draft.once("health"))?,
         http: http(draft.once("http"))?,
         limits: limits(draft.once("limits"))?,
         timeouts: timeouts(draft.once("timeouts"))?,
@@ -115,6 +118,7 @@ fn backend(table: &Table) -> Result<BackendConfig, Broken> {
         weight: table.get("weight")?,
         alias: table.find("host_id")?,
         public_name: table.find("public_name")?,
+        health: health::build_own(table)?,
     })
 }
 

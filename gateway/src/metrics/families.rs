@@ -4,13 +4,14 @@ use std::marker::PhantomData;
 
 use gateway_core::session::EndReason;
 use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry,
 };
 
 use super::labels::{
-    AdminAction, AdminResult, BackendState, ConnectError, FailoverReason, Label, LogLevel, LogName,
-    LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection, SessionState, StatusClass,
-    StatusLabel,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, Label,
+    LogLevel, LogName, LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection,
+    SessionState, StatusClass, StatusLabel,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -55,6 +56,9 @@ pub(super) struct BackendMetrics {
     pub reuses: IntCounter,
     pub connect_errors: ByLabel<ConnectError, IntCounter>,
     states: ByLabel<BackendState, IntGauge>,
+    pub up: IntGauge,
+    pub checks: ByLabel<CheckResult, IntCounter>,
+    pub check_seconds: Gauge,
 }
 
 impl BackendMetrics {
@@ -107,6 +111,9 @@ pub(super) struct Families {
     backend_response: HistogramVec,
     backend_upload: IntCounterVec,
     backend_state: IntGaugeVec,
+    backend_up: IntGaugeVec,
+    health_checks: IntCounterVec,
+    health_check_duration: GaugeVec,
     backend_weight: IntGaugeVec,
     attempts: IntCounterVec,
     reuses: IntCounterVec,
@@ -145,6 +152,9 @@ impl Families {
             backend_response: table::BACKEND_RESPONSE_DURATION.histogram(registry),
             backend_upload: table::BACKEND_UPLOAD_BYTES.counter(registry),
             backend_state: table::BACKEND_STATE.gauge(registry),
+            backend_up: table::BACKEND_UP.gauge(registry),
+            health_checks: table::HEALTH_CHECKS.counter(registry),
+            health_check_duration: table::HEALTH_CHECK_DURATION.float_gauge(registry),
             backend_weight: table::BACKEND_WEIGHT.gauge(registry),
             attempts: table::CONNECTION_ATTEMPTS.counter(registry),
             reuses: table::CONNECTION_REUSES.counter(registry),
@@ -188,7 +198,11 @@ impl Families {
             reuses: self.reuses.with_label_values(&[name]),
             connect_errors: ByLabel::new(|why| self.connect_errors.with_label_values(&[name, why])),
             states: ByLabel::new(|state| self.backend_state.with_label_values(&[name, state])),
+            up: self.backend_up.with_label_values(&[name]),
+            checks: ByLabel::new(|how| self.health_checks.with_label_values(&[name, how])),
+            check_seconds: self.health_check_duration.with_label_values(&[name]),
         };
+        metrics.up.set(1);
         metrics.weight.set(weight.into());
         metrics.set_state(BackendState::Ready);
         metrics

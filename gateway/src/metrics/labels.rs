@@ -322,6 +322,14 @@ labels! {
 }
 
 labels! {
+    /// How a probe ended.
+    CheckResult {
+        Success = "success",
+        Failure = "failure",
+    }
+}
+
+labels! {
     /// What may be asked of a backend.
     BackendState {
         Ready = "ready",
@@ -406,6 +414,7 @@ mod tests {
         check_order::<LookupSource>();
         check_order::<LookupResult>();
         check_order::<BackendState>();
+        check_order::<CheckResult>();
         check_order::<SessionState>();
         check_order::<LogLevel>();
         check_order::<LogName>();

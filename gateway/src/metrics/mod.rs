@@ -20,8 +20,8 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 
 use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
 pub use labels::{
-    AdminAction, AdminResult, BackendState, ConnectError, FailoverReason, LogLevel, LogName,
-    PacketLabel, ProtocolError, Rejection, SessionState,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, LogLevel,
+    LogName, PacketLabel, ProtocolError, Rejection, SessionState,
 };
 pub use outcome::Outcome;
 
@@ -133,6 +133,20 @@ impl Metrics {
         if let Some(metrics) = self.backend(backend) {
             metrics.attempts.inc();
             metrics.connect_errors.of(reason).inc();
+        }
+    }
+
+    /// A probe of a backend has ended, after `took`.
+    pub fn health_check(&self, backend: BackendId, passed: bool, took: Duration) {
+        let Some(metrics) = self.backend(backend) else { return };
+        let result = if passed { CheckResult::Success } else { CheckResult::Failure };
+        metrics.checks.of(result).inc();
+        metrics.check_seconds.set(took.as_secs_f64());
+    }
+
+    pub fn set_backend_up(&self, backend: BackendId, up: bool) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.up.set(up.into());
         }
     }
 

@@ -16,7 +16,7 @@ use http::header;
 use pingora::proxy::Session;
 
 use crate::clock;
-use crate::config::{ChunkedMode, HashKey};
+use crate::config::{ChunkedMode, HashKey, Then};
 
 use super::{Ctx, Gateway, answer};
 
@@ -77,7 +77,7 @@ impl Gateway {
         if ctx.pin_found == Some(false) {
             ctx.alias_found = Some(alias.is_some());
         }
-        self.decide(&packet, &lookup, ctx, alias)?;
+        self.decide_or_hold(&packet, &lookup, ctx, alias).await?;
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
         ctx.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
@@ -90,6 +90,55 @@ impl Gateway {
                 head.headers.get(&gateway_core::protocol::headers::SESSION_ID.name).cloned();
         }
         Ok(())
+    }
+
+    /// Asks the core, and while the answer is that the one right backend is down, waits for it to
+    /// come back: for as long as requests are held, and not at all once it was given up.
+    async fn decide_or_hold(
+        &self,
+        packet: &RequestPacket<'_>,
+        lookup: &Lookup,
+        ctx: &mut Ctx,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
+        loop {
+            let owner = match lookup {
+                Lookup::Pinned(pin) if pin.target == ctx.target => Some(pin.backend),
+                _ => alias,
+            };
+            // Before the farm is looked at, or a change between the two would be missed.
+            let changed = owner.map(|owner| self.health.changed(owner));
+            ctx.farm = self.farm.load_full();
+            let decided = self.decide(packet, lookup, ctx, alias);
+            let (Err(Fault::BackendDown), Some(owner), Some(changed)) = (&decided, owner, changed)
+            else {
+                return decided;
+            };
+            let Some(away) = self.health.down_for(owner) else { return decided };
+            let failover = &self.config.failover;
+            if away >= failover.restart_after && matches!(lookup, Lookup::Pinned(_)) {
+                return self.give_up(owner, ctx).await;
+            }
+            let waited = clock::steady().saturating_sub(ctx.started);
+            let left = failover.hold.saturating_sub(waited);
+            if left.is_zero() || tokio::time::timeout(left, changed).await.is_err() {
+                return Err(Fault::BackendDown);
+            }
+        }
+    }
+
+    /// Ends the pin to a backend that has been away for too long; a farm with shared storage goes
+    /// on at another one.
+    async fn give_up(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
+        if ctx.kind == Some(PacketType::Ping) {
+            return Err(Fault::BackendDown);
+        }
+        self.release(ctx, None).await;
+        ctx.avoid.push(owner);
+        match self.config.failover.then {
+            Then::Restart => Err(Fault::BackendGivenUp),
+            Then::Reassign => self.decide_again(ctx),
+        }
     }
 
     /// Asks the core. Also called for each further try, with the failed backends in `ctx.avoid`.

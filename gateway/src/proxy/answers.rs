@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{SessionId, SessionKey, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
@@ -42,6 +43,9 @@ impl Gateway {
         let ack = read_ack(response);
         ctx.backend_error = ack.error;
         ctx.protocol_error = ProtocolError::of(&ack);
+        if let Some(backend) = ctx.backend {
+            self.health.answered(backend, Answer::of(&ack));
+        }
         let pinned = ctx.why == Some(Why::Pin);
         let observed = Observed { packet: &packet, ack: &ack, pinned, now: ctx.now };
         let outcome = match observe(&observed) {

@@ -47,6 +47,16 @@ pub fn died_silently(error: &Error) -> bool {
     }
 }
 
+/// Whether a connection failed at the backend, not for want of descriptors or ports here: running
+/// out of those must not take the farm down.
+pub fn is_backends_fault(error: &Error) -> bool {
+    use ErrorType as T;
+    matches!(
+        error.etype(),
+        T::ConnectRefused | T::ConnectTimedout | T::ConnectNoRoute | T::ConnectError
+    )
+}
+
 pub fn connect_error(error: &Error) -> ConnectError {
     match error.etype() {
         ErrorType::ConnectTimedout => ConnectError::Timeout,

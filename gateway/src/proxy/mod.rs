@@ -34,6 +34,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::farm::Farm;
 use crate::guard::GuardStream;
+use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 use crate::supervisor::InFlight;
 
@@ -45,6 +46,7 @@ pub use report::Reporter;
 /// Everything a request may need.
 pub struct Gateway {
     farm: Arc<ArcSwap<Farm>>,
+    health: FarmHealth,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) config: Config,
     reporter: Reporter,
@@ -61,6 +63,7 @@ impl Gateway {
     pub fn new(
         config: Config,
         farm: Arc<ArcSwap<Farm>>,
+        health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
         running: InFlight,
@@ -69,7 +72,18 @@ impl Gateway {
         let outages = Outages::new(config.backends.len());
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
-        Self { farm, sessions, config, reporter, running, flights, outages, requests, creates }
+        Self {
+            farm,
+            health,
+            sessions,
+            config,
+            reporter,
+            running,
+            flights,
+            outages,
+            requests,
+            creates,
+        }
     }
 }
 

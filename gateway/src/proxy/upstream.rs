@@ -14,7 +14,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::admit::host_of;
-use super::{Ctx, Gateway, MAX_ATTEMPTS};
+use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
 use crate::clock;
 use crate::config::Then;
 
@@ -100,6 +100,9 @@ impl Gateway {
 
     pub(super) fn connect_failed(&self, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         let owned = is_owned(ctx);
+        if let Some(backend) = ctx.backend.filter(|_| errors::is_backends_fault(&error)) {
+            self.health.connect_failed(backend);
+        }
         ctx.avoid.extend(ctx.backend.filter(|_| !owned));
         let again = if owned { self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
         if let Some(backend) = ctx.backend {
@@ -134,9 +137,13 @@ impl Gateway {
 
     /// Ends the pin to a backend that was given up.
     pub(super) async fn release_given_up(&self, downstream: &Session, ctx: &Ctx) {
+        self.release(ctx, Some(downstream.req_header().raw_path())).await;
+    }
+
+    pub(super) async fn release(&self, ctx: &Ctx, target: Option<&[u8]>) {
         let Some(key) = &ctx.key else { return };
         if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
-            self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
+            self.reporter.ended(&ended, target.map(|target| (ctx, target)));
         }
     }
 
@@ -169,6 +176,9 @@ impl Gateway {
                 conn.used_backend(backend);
             }
             self.outages.over(backend);
+            if !reused {
+                self.health.connected(backend);
+            }
             self.note_connected(backend, ctx);
         }
         let Some(claim) = &ctx.claim else { return Ok(()) };

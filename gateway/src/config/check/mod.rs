@@ -7,6 +7,7 @@ mod admin;
 mod affinity;
 mod bounds;
 mod farm;
+mod health;
 
 use gateway_core::protocol::host::key_of;
 
@@ -33,6 +34,8 @@ pub fn check(draft: &Draft, report: &mut Report) {
         affinity::hosts,
         affinity::backends_see_the_alias,
         farm::hash_key,
+        health::probes_end_before_the_next,
+        health::probes_that_ask_nothing,
         affinity::fallback_timeout,
         affinity::idle_timeout,
         admin::address,
