@@ -145,3 +145,24 @@ fn a_new_session_never_waits_for_a_server_that_is_away() {
     }
     assert_eq!(farm.stubs()[2].stats().sessions, 6);
 }
+
+#[test]
+fn a_server_that_dies_is_seen_and_gets_no_new_sessions_until_it_is_back() {
+    let farm = probed(2).start();
+    let up = |name: &str| farm.metric("bitsgw_backend_up", &[("backend", name)]);
+    let created = |name: &str| farm.metric("bitsgw_sessions_created_total", &[("backend", name)]);
+    let open = || {
+        session_of(&exchange(farm.entrance(), &create(TARGET).bytes()).expect("an answer"));
+    };
+    let [dying, living] = farm.stubs() else { panic!("two stubs") };
+    dying.kill();
+    wait::until("the dead server is seen", || up(dying.name()) == 0.0);
+    (0..4).for_each(|_| open());
+    assert_eq!((created(dying.name()), created(living.name())), (0.0, 4.0));
+    // Nobody had to find out at its own expense.
+    assert_eq!(farm.metric("bitsgw_failovers_total", &[]), 0.0);
+    dying.start();
+    wait::until("the server is seen to be back", || up(dying.name()) == 1.0);
+    (0..4).for_each(|_| open());
+    assert!(created(dying.name()) > 0.0);
+}
