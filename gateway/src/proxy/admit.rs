@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
@@ -18,7 +19,11 @@ use pingora::proxy::Session;
 use crate::clock;
 use crate::config::{ChunkedMode, HashKey, Then};
 
+use super::flights::Claim;
 use super::{Ctx, Gateway, answer};
+
+/// A request that is held looks this often whether it still should be.
+const HOLD_STEP: Duration = Duration::from_secs(1);
 
 /// Pingora keeps so much of a body for a second try.
 const REPLAY_LIMIT: u64 = 64 * 1024;
@@ -116,14 +121,19 @@ impl Gateway {
             };
             let Some(away) = self.health.down_for(owner) else { return decided };
             let failover = &self.config.failover;
-            if away >= failover.restart_after && matches!(lookup, Lookup::Pinned(_)) {
+            if away >= failover.restart_after && ctx.key.is_some() {
                 return self.give_up(owner, ctx).await;
+            }
+            if ctx.claim.as_ref().is_some_and(Claim::is_cancelled) {
+                return Err(Fault::Superseded);
             }
             let waited = clock::steady().saturating_sub(ctx.started);
             let left = failover.hold.saturating_sub(waited);
-            if left.is_zero() || tokio::time::timeout(left, changed).await.is_err() {
+            if left.is_zero() {
                 return Err(Fault::BackendDown);
             }
+            // In short waits, because a newer request of the session may come meanwhile.
+            let _ = tokio::time::timeout(left.min(HOLD_STEP), changed).await;
         }
     }
 

@@ -3,6 +3,7 @@
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
+use gateway_core::farm::Reason;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{PacketType, headers, latin1};
 use gateway_core::routing::{Lookup, Why};
@@ -14,6 +15,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::admit::host_of;
+use super::flights::Claim;
 use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
 use crate::clock;
 use crate::config::Then;
@@ -121,7 +123,15 @@ impl Gateway {
     fn hold(&self, ctx: &mut Ctx) -> bool {
         let failover = &self.config.failover;
         let Some(backend) = ctx.backend else { return false };
+        if self.health.state(backend).is_some_and(|state| state.reason == Reason::ProbesPass) {
+            // Whatever was before is over; this one is too young for the probes to have seen.
+            self.outages.over(backend);
+        }
         let away = self.outages.failed(backend, clock::steady());
+        if ctx.claim.as_ref().is_some_and(Claim::is_cancelled) {
+            ctx.fault = Some(Fault::Superseded);
+            return false;
+        }
         if away < failover.restart_after {
             return clock::steady().saturating_sub(ctx.started) < failover.hold;
         }
