@@ -11,6 +11,7 @@ mod host_id;
 mod limits;
 mod metrics;
 mod misc;
+mod mutation;
 mod operator;
 mod packets;
 mod pinning;

@@ -29,6 +29,8 @@ pub struct Conn {
     /// session, is not touched.
     killed: AtomicU64,
     pub(super) body_follows: AtomicBool,
+    /// The body of its last request broke a rule.
+    malformed_body: AtomicBool,
     pub(super) waker: AtomicWaker,
     /// The client's address, for the header that tells backends of it.
     pub forwarded_for: Option<HeaderValue>,
@@ -57,6 +59,7 @@ impl Conn {
             current: AtomicU64::new(0),
             killed: AtomicU64::new(0),
             body_follows: AtomicBool::new(false),
+            malformed_body: AtomicBool::new(false),
             forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
             waker: AtomicWaker::new(),
             backend: AtomicU32::new(0),
@@ -106,6 +109,16 @@ impl Conn {
     /// drained before it closes.
     pub fn body_follows(&self) {
         self.body_follows.store(true, Ordering::Release);
+    }
+
+    /// No request follows on such a connection, so this is never taken back.
+    pub(super) fn body_is_malformed(&self) {
+        self.malformed_body.store(true, Ordering::Release);
+    }
+
+    /// Whether reading failed because the body is none.
+    pub fn has_malformed_body(&self) -> bool {
+        self.malformed_body.load(Ordering::Acquire)
     }
 
     /// The backend that this connection used last.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use gateway_core::protocol::chunked::ChunkScanner;
 use gateway_core::protocol::head::{BodyFraming, HeadError, check_head, end_of_head, is_hopeless};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
@@ -24,6 +25,9 @@ use super::{GuardLimits, linger};
 
 /// First room for a head. A Windows packet has about 400 bytes; an idle connection keeps none.
 const HEAD_ROOM: usize = 2048;
+
+/// What is read at once of a chunked body.
+const CHUNK_ROOM: usize = 16 * 1024;
 
 /// What may follow the head of a request that is being served before we stop reading: enough to
 /// see a client leave, not enough to buffer what it sends out of turn.
@@ -53,9 +57,12 @@ enum Phase {
     Head,
     /// So many bytes of a checked message may still pass.
     Pass(u64),
-    /// A chunked message, named by its request: its end is Pingora's to find, and no request may
-    /// follow it, because we cannot tell where that one's head begins.
-    PassRest(u64),
+    /// A chunked message whose head has so many bytes left to pass.
+    ChunkedHead(u64),
+    /// The body of a chunked message.
+    Chunks(ChunkScanner),
+    /// Behind the last chunk of the request with that number. No request may follow it.
+    AfterChunks(u64),
     /// A refusal is being written.
     Refuse { answer: Vec<u8>, written: usize },
     /// Nothing more passes.
@@ -167,7 +174,7 @@ impl GuardStream {
                 }
                 self.phase = match facts.body {
                     BodyFraming::Length(body) => Phase::Pass(body.saturating_add(end as u64)),
-                    BodyFraming::Chunked => Phase::PassRest(self.conn.current_request()),
+                    BodyFraming::Chunked => Phase::ChunkedHead(end as u64),
                 };
             }
             Err(error) => self.refuse(end, error),
@@ -236,6 +243,31 @@ impl GuardStream {
         Poll::Ready(Ok(count as u64))
     }
 
+    /// Passes on what is certainly a part of a chunked body. Pingora's reader forgives what others
+    /// do not, so it never sees a byte that this one has not read.
+    fn poll_chunks(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(CHUNK_ROOM);
+            if !ready!(self.poll_fill(cx))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let room = out.remaining().min(self.buffer.len());
+        let Phase::Chunks(scanner) = &mut self.phase else { return Poll::Ready(Ok(())) };
+        let Ok(scanned) = scanner.scan(&self.buffer[..room]) else {
+            self.phase = Phase::Done;
+            self.refused = true;
+            self.conn.body_is_malformed();
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        };
+        out.put_slice(&self.buffer[..scanned.used]);
+        self.buffer.advance(scanned.used);
+        if scanned.ended {
+            self.phase = Phase::AfterChunks(self.conn.current_request());
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Pingora watches for the client to leave while it waits for a backend. It must not see the
     /// next request before it has answered this one.
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -269,13 +301,21 @@ impl AsyncRead for GuardStream {
                     this.phase = if left == 0 { Phase::Head } else { Phase::Pass(left) };
                     return Poll::Ready(Ok(()));
                 }
-                Phase::PassRest(request) if this.conn.current_request() != request => {
+                Phase::ChunkedHead(allowed) => {
+                    let left = allowed - ready!(this.poll_pass(cx, out, allowed))?;
+                    this.phase = match left {
+                        0 => Phase::Chunks(ChunkScanner::default()),
+                        _ => Phase::ChunkedHead(left),
+                    };
+                    return Poll::Ready(Ok(()));
+                }
+                Phase::Chunks(_) => return this.poll_chunks(cx, out),
+                Phase::AfterChunks(request) if this.conn.current_request() == request => {
+                    return this.poll_watch(cx);
+                }
+                Phase::AfterChunks(_) => {
                     this.phase = Phase::Done;
                     this.refused = true;
-                }
-                Phase::PassRest(_) => {
-                    ready!(this.poll_pass(cx, out, u64::MAX))?;
-                    return Poll::Ready(Ok(()));
                 }
                 Phase::Refuse { .. } => ready!(this.poll_refusal(cx))?,
                 Phase::Done => return Poll::Ready(Ok(())),
@@ -321,7 +361,8 @@ impl Drop for GuardStream {
             Phase::Head => {
                 !self.buffer.is_empty() || self.conn.body_follows.load(Ordering::Acquire)
             }
-            Phase::Pass(_) | Phase::PassRest(_) | Phase::Refuse { .. } => true,
+            Phase::Pass(_) | Phase::Refuse { .. } => true,
+            Phase::ChunkedHead(_) | Phase::Chunks(_) | Phase::AfterChunks(_) => true,
             // Without a refusal, a peer that was too slow or has gone.
             Phase::Done => self.refused,
         };

@@ -289,8 +289,10 @@ impl ProxyHttp for Gateway {
         if ctx.answered || final_status(downstream).is_some() {
             return silent;
         }
+        let malformed = ctx.conn.as_ref().is_some_and(|conn| conn.has_malformed_body());
         let fault = ctx
             .fault
+            .or(malformed.then_some(Fault::BadRequest))
             .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);

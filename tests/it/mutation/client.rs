@@ -1,0 +1,176 @@
+//! One conversation with the gateway, and the verdict on what was heard.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+
+use super::answers::{self, Answer, Wrong};
+use super::conversation::{Conversation, End};
+use super::recorder::address_of;
+use super::strict::{Request, Row};
+
+/// Far longer than anything takes: who waits so long waits in vain.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A connection from an address of one's own.
+pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket =
+        socket(AddressFamily::INET, SocketType::STREAM, None).expect("descriptors are left");
+    bind(&socket, &SocketAddr::from((source, 0))).expect("all of 127/8 is ours");
+    connect(&socket, &to).expect("the gateway accepts connections");
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true).expect("a socket takes options");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes options");
+    stream
+}
+
+/// What came back, or why not all of it.
+pub struct Heard {
+    pub bytes: Vec<u8>,
+    pub broken: Option<std::io::Error>,
+}
+
+pub fn converse(entrance: SocketAddr, number: u32, said: &Conversation) -> Option<Heard> {
+    let mut stream = connect_from(address_of(number), entrance);
+    let mut from = 0;
+    for cut in said.cuts.iter().copied().chain([said.bytes.len()]) {
+        // A gateway that has refused already may have stopped to read.
+        if stream.write_all(&said.bytes[from..cut]).is_err() {
+            break;
+        }
+        from = cut;
+    }
+    match said.end {
+        End::Leave => return None,
+        End::Reset => {
+            let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+            return None;
+        }
+        End::Finish => {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+    let mut bytes = Vec::new();
+    let broken = stream.read_to_end(&mut bytes).err();
+    Some(Heard { bytes, broken })
+}
+
+/// Judges what was heard by what was said.
+pub fn judge(number: u32, said: &Conversation, row: &Row, heard: &Heard) -> Result<(), String> {
+    if let Some(error) = &heard.broken {
+        return Err(format!("the connection did not end well: {error}"));
+    }
+    let (mut at, mut count) = (0, 0);
+    let mut closed = false;
+    while at < heard.bytes.len() {
+        let sent = row.requests.get(count);
+        let to_head = sent.is_some_and(|sent| sent.method == b"HEAD");
+        let (answer, used) = match answers::answer(&heard.bytes[at..], to_head, true) {
+            Ok(read) => read,
+            Err(Wrong::Cut) if only_continue(&heard.bytes[at..], sent) => break,
+            Err(wrong) => return Err(format!("answer {count} is none: {wrong:?}")),
+        };
+        if closed {
+            return Err(format!("an answer after the last: {answer:?}"));
+        }
+        let named = format!("answer {count} {answer:?}");
+        match sent {
+            Some(sent) => {
+                one(number, count, said, sent, &answer).map_err(|e| format!("{e}: {named}"))?
+            }
+            None if count == row.requests.len() && row.rest => {
+                refusal(&answer).map_err(|e| format!("{e}: {named}"))?;
+            }
+            None => return Err(format!("more answers than requests: {named}")),
+        }
+        closed = answer.closes;
+        count += 1;
+        at += used;
+    }
+    let whole = row.requests.iter().take_while(|request| request.whole).count();
+    if !closed && count < whole {
+        return Err(format!("{count} answers to {whole} requests"));
+    }
+    Ok(())
+}
+
+/// A client that promised a body, was told to go on and did not.
+fn only_continue(bytes: &[u8], sent: Option<&Request>) -> bool {
+    let waits = sent.is_some_and(|sent| !sent.whole && sent.value("expect").is_some());
+    waits && bytes == b"HTTP/1.1 100 Continue\r\n\r\n"
+}
+
+fn one(
+    number: u32,
+    at: usize,
+    said: &Conversation,
+    sent: &Request,
+    answer: &Answer,
+) -> Result<(), String> {
+    if !answer.interim.is_empty() && (answer.interim != [100] || sent.value("expect").is_none()) {
+        return Err("an interim answer that nobody wanted".to_owned());
+    }
+    if let Some(echo) = answer.value("x-echo") {
+        let own = format!("{number}.{at}");
+        let body: &[u8] = match sent.is_packet() || sent.method == b"HEAD" {
+            true => b"",
+            false => own.as_bytes(),
+        };
+        return match echo == own && answer.status == 200 && answer.body == body {
+            true => Ok(()),
+            false => Err(format!("not the answer to {own}")),
+        };
+    }
+    let legal = sent.fits() && (!sent.is_packet() || sent.is_legal_packet());
+    // A session that the conversation has ended before.
+    let ended = sent.is_packet() && matches!(answer.status, 200 | 500);
+    if said.honest && !ended {
+        return Err("an honest request was not passed on".to_owned());
+    }
+    if legal && sent.whole && matches!(answer.status, 400..=499 | 501) {
+        return Err("a legal request was refused".to_owned());
+    }
+    match sent.is_packet() {
+        true => own_ack(answer),
+        false => own_page(answer, &[400, 502, 503, 504]),
+    }
+}
+
+/// The answer to what is no request.
+fn refusal(answer: &Answer) -> Result<(), String> {
+    if !answer.closes {
+        return Err("it does not close".to_owned());
+    }
+    match answer.count("bits-packet-type") {
+        0 => own_page(answer, &[400, 417, 431, 501]),
+        _ if answer.status != 400 => Err("a packet is refused with 400".to_owned()),
+        _ => own_ack(answer),
+    }
+}
+
+fn own_page(answer: &Answer, statuses: &[u16]) -> Result<(), String> {
+    let bits = answer.fields.iter().any(|(name, _)| name.starts_with("bits-") || name == "server");
+    let fits =
+        statuses.contains(&answer.status) && answer.value("content-length").as_deref() == Some("0");
+    if fits && !bits { Ok(()) } else { Err("not a page of the gateway's".to_owned()) }
+}
+
+fn own_ack(answer: &Answer) -> Result<(), String> {
+    let error = match answer.status {
+        400 | 411 => Some("0x80070057"),
+        500 => Some("0x8020001F"),
+        413 | 502 | 503 | 504 | 200 => None,
+        _ => return Err("not a status of the fault table".to_owned()),
+    };
+    let value = |name: &str| answer.value(name);
+    let is = |name: &str, wanted: Option<&str>| value(name).as_deref() == wanted;
+    let fits = is("bits-packet-type", Some("Ack"))
+        && is("content-length", Some("0"))
+        && is("bits-error", error)
+        && is("bits-error-code", error)
+        && is("bits-error-context", error.map(|_| "0x5"))
+        && is("server", None);
+    if fits { Ok(()) } else { Err("not an Ack of the gateway's".to_owned()) }
+}

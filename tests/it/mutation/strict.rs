@@ -1,0 +1,436 @@
+//! A second opinion: which requests an honest and strict server would see in a row of bytes.
+//!
+//! It follows RFC 9112 and the input rules of the threat model, and shares nothing with the gateway. Bytes are kept as
+//! bytes; whatever two readers could take for two things is no request.
+
+/// One field line: its name as it stands there, and the value without white space around it.
+pub type Field = (Vec<u8>, Vec<u8>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub method: Vec<u8>,
+    /// In origin form, whatever form it came in.
+    pub target: Vec<u8>,
+    pub fields: Vec<Field>,
+    /// Decoded; as far as it is there.
+    pub body: Vec<u8>,
+    /// Whether the body is there to its end.
+    pub whole: bool,
+    pub chunked: bool,
+    /// Read by [`Rules::More`].
+    pub more: bool,
+}
+
+/// What counts as a packet, and what a packet may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
+    Usual,
+    /// Fragments may be chunked, and POST may say that it means BITS_POST.
+    More,
+}
+
+/// What a row of bytes holds.
+#[derive(Debug, Default)]
+pub struct Row {
+    pub requests: Vec<Request>,
+    /// Behind them stands something that is no request, or half of one.
+    pub rest: bool,
+}
+
+impl Request {
+    pub fn values<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> + use<'r> {
+        let name = name.to_ascii_lowercase();
+        let found = move |(n, _): &&Field| n.eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().filter(found).map(|(_, value)| &**value)
+    }
+
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        self.values(name).next()
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8_lossy(self.value(name).unwrap_or_default()).into_owned()
+    }
+
+    pub fn is_packet(&self) -> bool {
+        let overrides = self.more
+            && self.method == b"POST"
+            && self.text("x-http-method-override").eq_ignore_ascii_case("BITS_POST");
+        self.method == b"BITS_POST" || overrides
+    }
+
+    /// Whether its body is as long as its range, where only the body's end tells.
+    pub fn fits(&self) -> bool {
+        let range = self.value("content-range").and_then(range_length);
+        !self.chunked || !self.is_packet() || range == Some(self.body.len() as u64)
+    }
+
+    /// Nothing may follow it on its connection.
+    pub fn closes(&self) -> bool {
+        let close = |value: &[u8]| list(value).any(|word| word.eq_ignore_ascii_case(b"close"));
+        self.chunked || self.values("connection").any(close)
+    }
+
+    /// Whether a server of the protocol may see it at all, by what its fields say (MC-BUP 2.2).
+    pub fn is_legal_packet(&self) -> bool {
+        if self.chunked && !self.more {
+            return false;
+        }
+        let id = self.value("bits-session-id");
+        let legal_id = |id: &[u8]| {
+            (1..=100).contains(&id.len()) && id.iter().all(|b| (0x21..=0x7e).contains(b))
+        };
+        let long = |(name, value): &Field| {
+            let name = name.to_ascii_lowercase();
+            let bits = name.starts_with(b"bits-") || name == b"content-name";
+            bits && value.len() > 4096
+        };
+        if id.is_some_and(|id| !legal_id(id)) || self.fields.iter().any(long) {
+            return false;
+        }
+        let kind = self.text("bits-packet-type").to_ascii_lowercase();
+        let length = match self.chunked {
+            true => None,
+            false => self.value("content-length").map_or(Some(0), number),
+        };
+        match &*kind {
+            "ping" => length == Some(0),
+            "create-session" => {
+                let known = b"{7df0354d-249b-430f-820d-3d2a9bef4931}";
+                let offered = self.value("bits-supported-protocols").unwrap_or_default();
+                let mut words = offered.split(|b| b" ,\t".contains(b));
+                length == Some(0) && words.any(|word| word.eq_ignore_ascii_case(known))
+            }
+            "close-session" | "cancel-session" => length == Some(0) && id.is_some(),
+            "fragment" => {
+                let range = self.value("content-range").and_then(range_length);
+                let said = self.value("content-length").is_some() && range == length;
+                id.is_some() && range.is_some() && (said || self.chunked)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Length of `bytes F-L/T`.
+fn range_length(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (unit, rest) = text.split_once(' ')?;
+    let (first, rest) = rest.split_once('-')?;
+    let (last, total) = rest.split_once('/')?;
+    let [first, last, total] = [first, last, total].map(|n| number(n.as_bytes()));
+    let (first, last, total) = (first?, last?, total?);
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    match (first, total) {
+        (0, 0) => Some(0),
+        _ => (first <= last && last < total).then(|| last - first + 1),
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    plain.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
+}
+
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(trim)
+}
+
+pub fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+pub fn row(mut bytes: &[u8], rules: Rules) -> Row {
+    let mut row = Row::default();
+    while !bytes.is_empty() {
+        let Some((mut request, used)) = request(bytes) else {
+            row.rest = true;
+            return row;
+        };
+        request.more = rules == Rules::More;
+        bytes = &bytes[used..];
+        let last = !request.whole || request.closes();
+        row.requests.push(request);
+        if last {
+            return row;
+        }
+    }
+    row
+}
+
+/// The request that the bytes begin with, and how many it takes.
+pub fn request(bytes: &[u8]) -> Option<(Request, usize)> {
+    let end = head_end(bytes)?;
+    let (mut request, framing) = head(&bytes[..end])?;
+    let rest = &bytes[end..];
+    let used = match framing {
+        Framing::Length(length) => {
+            let there = usize::try_from(length).unwrap_or(usize::MAX).min(rest.len());
+            request.body = rest[..there].to_vec();
+            request.whole = there as u64 == length;
+            there
+        }
+        Framing::Chunked => {
+            let (body, used) = chunks(rest);
+            request.body = body;
+            request.whole = used.is_some();
+            used.unwrap_or(rest.len())
+        }
+    };
+    Some((request, end + used))
+}
+
+pub fn head_end(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+#[derive(Clone, Copy)]
+pub enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+/// A head with its empty line, within the limits that clients are held to.
+fn head(bytes: &[u8]) -> Option<(Request, Framing)> {
+    let (request, framing) = any_head(bytes)?;
+    let line = bytes.iter().position(|&b| b == b'\r')?;
+    let small = bytes.len() <= 32 * 1024 && line <= 8 * 1024 && request.fields.len() <= 100;
+    small.then_some((request, framing))
+}
+
+/// A head of any size.
+pub fn any_head(bytes: &[u8]) -> Option<(Request, Framing)> {
+    let mut lines = bytes.strip_suffix(b"\r\n\r\n")?.split(|&b| b == b'\n').peekable();
+    let mut clean = Vec::new();
+    while let Some(line) = lines.next() {
+        let line = if lines.peek().is_some() { line.strip_suffix(b"\r")? } else { line };
+        if line.iter().any(|&b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+            return None;
+        }
+        clean.push(line);
+    }
+    let (first, rest) = clean.split_first()?;
+    let fields: Vec<Field> = rest.iter().map(|line| field(line)).collect::<Option<_>>()?;
+    let parts: Vec<&[u8]> = first.split(|&b| b == b' ').collect();
+    let [method, target, b"HTTP/1.1"] = parts[..] else { return None };
+    if !is_token(method) || [&b"CONNECT"[..], b"TRACE"].contains(&method) {
+        return None;
+    }
+    let mut request = Request {
+        method: method.to_vec(),
+        target: Vec::new(),
+        fields,
+        body: Vec::new(),
+        whole: false,
+        chunked: false,
+        more: false,
+    };
+    let host = only(&request, "host")??;
+    if !is_host(host) {
+        return None;
+    }
+    request.target = origin_form(target, host)?.to_vec();
+    for name in ONCE {
+        only(&request, name)?;
+    }
+    let legal = request.fields.iter().all(|(name, value)| is_legal(name, value));
+    let framing = framing(&request).filter(|_| legal)?;
+    request.chunked = matches!(framing, Framing::Chunked);
+    Some((request, framing))
+}
+
+/// Twice is one time too often.
+const ONCE: [&str; 11] = [
+    "content-length",
+    "transfer-encoding",
+    "content-range",
+    "content-name",
+    "content-encoding",
+    "authorization",
+    "expect",
+    "bits-packet-type",
+    "bits-session-id",
+    "bits-supported-protocols",
+    "x-http-method-override",
+];
+
+/// The one value, if there is one; `None` when there are more.
+fn only<'r>(request: &'r Request, name: &str) -> Option<Option<&'r [u8]>> {
+    let mut values = request.values(name);
+    let first = values.next();
+    values.next().is_none().then_some(first)
+}
+
+fn framing(request: &Request) -> Option<Framing> {
+    match (request.value("content-length"), request.value("transfer-encoding")) {
+        (None, None) => Some(Framing::Length(0)),
+        (Some(digits), None) if digits.len() <= 19 => number(digits).map(Framing::Length),
+        (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Some(Framing::Chunked),
+        _ => None,
+    }
+}
+
+fn field(line: &[u8]) -> Option<Field> {
+    let colon = line.iter().position(|&b| b == b':')?;
+    let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
+    is_token(name).then(|| (name.to_vec(), value.to_vec()))
+}
+
+fn is_legal(name: &[u8], value: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    if name.contains(&b'_') {
+        let read: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
+        let starts = [&b"bits-"[..], b"content-", b"x-forwarded-"];
+        let protected = ONCE.iter().any(|known| read == known.as_bytes())
+            || starts.iter().any(|start| read.starts_with(start))
+            || [&b"host"[..], b"connection", b"upgrade", b"forwarded"].contains(&&*read);
+        return !protected;
+    }
+    match &*name {
+        b"connection" | b"proxy-connection" => list(value).all(|word| {
+            word.eq_ignore_ascii_case(b"close") || word.eq_ignore_ascii_case(b"keep-alive")
+        }),
+        b"upgrade" | b"http2-settings" => false,
+        b"expect" => value.eq_ignore_ascii_case(b"100-continue"),
+        _ => true,
+    }
+}
+
+fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+}
+
+fn origin_form<'t>(target: &'t [u8], host: &[u8]) -> Option<&'t [u8]> {
+    let lower = target.to_ascii_lowercase();
+    let scheme = [&b"http://"[..], b"https://"].into_iter().find(|s| lower.starts_with(s));
+    let path = match scheme {
+        Some(scheme) => {
+            let rest = &target[scheme.len()..];
+            let slash = rest.iter().position(|&b| b == b'/')?;
+            let same = rest[..slash].eq_ignore_ascii_case(host);
+            if same { &rest[slash..] } else { return None }
+        }
+        None => target,
+    };
+    is_path(path).then_some(path)
+}
+
+fn is_path(path: &[u8]) -> bool {
+    let hex = |at: usize| path.get(at).is_some_and(u8::is_ascii_hexdigit);
+    path.starts_with(b"/")
+        && path.iter().enumerate().all(|(at, b)| match b {
+            b'%' => hex(at + 1) && hex(at + 2),
+            b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' => false,
+            b => (0x21..=0x7e).contains(b),
+        })
+}
+
+fn is_host(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            ("six", port)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let port = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|digits| {
+            digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+        });
+    name.len() < 300 && name.split('.').all(label) && port
+}
+
+/// The decoded body, and how many bytes it took if its end is there. Extensions and trailers are read over.
+fn chunks(bytes: &[u8]) -> (Vec<u8>, Option<usize>) {
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let Some((size, next)) = size_line(bytes, at) else { return (body, None) };
+        at = next;
+        if size == 0 {
+            return (body, trailers(bytes, at));
+        }
+        let Some(end) = at.checked_add(size).filter(|&end| end <= bytes.len()) else {
+            body.extend(&bytes[at..]);
+            return (body, None);
+        };
+        body.extend(&bytes[at..end]);
+        if bytes.get(end..end + 2) != Some(b"\r\n") {
+            return (body, None);
+        }
+        at = end + 2;
+    }
+}
+
+fn size_line(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let length = bytes[at..].windows(2).position(|window| window == b"\r\n")?;
+    let line = &bytes[at..at + length];
+    let digits = line.split(|&b| b == b';').next().unwrap_or_default();
+    let hex = (1..=16).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);
+    let clean = line.iter().all(|&b| b == b'\t' || (b >= 0x20 && b != 0x7f));
+    let size = std::str::from_utf8(digits).ok().filter(|_| hex && clean)?;
+    Some((usize::from_str_radix(size, 16).ok()?, at + length + 2))
+}
+
+fn trailers(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let length = bytes[at..].windows(2).position(|window| window == b"\r\n")?;
+        let line = &bytes[at..at + length];
+        at += length + 2;
+        if length == 0 {
+            return Some(at);
+        }
+        field(line)?;
+        if line.iter().any(|&b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+            return None;
+        }
+    }
+}
+
+#[test]
+fn the_second_opinion_is_strict() {
+    let good = "BITS_POST /a HTTP/1.1\r\nHost: up\r\nContent-Length: 2\r\n\r\nhi";
+    let count = |bytes: &str| {
+        let row = row(bytes.as_bytes(), Rules::Usual);
+        (row.requests.len(), row.rest)
+    };
+    assert_eq!(count(&good.repeat(3)), (3, false));
+    assert_eq!(count(&format!("{good}GET / HTTP/1.1\r\n")), (1, true));
+    assert_eq!(count("GET / HTTP/1.1\r\nHost: up\r\nConnection: close\r\n\r\nrest"), (1, false));
+    let body = "5;x=y\r\nhello\r\n0\r\nT: 1\r\n\r\n";
+    let chunked =
+        format!("POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+    let row = row(chunked.as_bytes(), Rules::Usual);
+    assert_eq!((&*row.requests[0].body, row.requests[0].whole), (&b"hello"[..], true));
+    for bad in [
+        "GET / HTTP/1.0\r\nHost: up\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n X: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: x\r\n\r\n",
+        "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /# HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        assert_eq!(count(bad), (0, true), "{bad:?}");
+    }
+}
