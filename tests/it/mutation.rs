@@ -8,8 +8,10 @@
 //! [`recorder`] judges what arrives at the backend, [`client`] what comes back, [`run`] drives.
 
 mod answers;
+mod backend;
 mod client;
 mod conversation;
+mod mirror;
 mod recorder;
 mod run;
 mod strict;

@@ -51,6 +51,8 @@ pub struct Ctx {
     pub avoid_pool: bool,
     /// The backend has begun to answer, be it with a 1xx.
     pub answer_began: bool,
+    /// How many 1xx came before the answer.
+    pub interim: u8,
     /// The request has a body.
     pub has_body: bool,
     pub reused: bool,
@@ -106,6 +108,7 @@ impl Ctx {
             moved: Default::default(),
             avoid_pool: Default::default(),
             answer_began: Default::default(),
+            interim: Default::default(),
             has_body: Default::default(),
             reused: Default::default(),
             claim: Default::default(),

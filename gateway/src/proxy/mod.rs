@@ -22,6 +22,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::framing::is_framed_once;
 use gateway_core::routing::{Failure, may_retry};
 use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -97,6 +98,9 @@ fn final_status(downstream: &Session) -> Option<StatusCode> {
 /// may be down at once before a client hears of it.
 const MAX_ATTEMPTS: u32 = 8;
 
+/// Each 1xx starts the wait for the answer anew, so there is an end to them.
+const MAX_INTERIM: u8 = 100;
+
 /// How often a packet goes again over new connections after pooled ones turned out to be dead.
 const MAX_REPEATS: u32 = 3;
 
@@ -128,6 +132,8 @@ impl ProxyHttp for Gateway {
         downstream.set_write_timeout(Some(timeouts.client_write));
         // An early answer must not cut the body off: the reset would destroy the answer.
         downstream.set_close_on_response_before_downstream_finish(false);
+        // The gateway itself says 100 where a client waits for it; nobody asked for any other 1xx.
+        downstream.as_downstream_mut().set_ignore_info_resp(true);
         // A client that closes its half has sent its request and waits; one that is dead is found
         // out by the next request of its session, or by its answer.
         downstream.set_abort_on_close(false);
@@ -211,12 +217,17 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.answer_began = true;
-        if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            // Nobody asked: an upgrade never reaches a backend.
+        if response.status == StatusCode::SWITCHING_PROTOCOLS || !is_framed_once(response) {
+            // Nobody asked for the first: an upgrade never reaches a backend.
             ctx.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
         if response.status.is_informational() {
+            ctx.interim += 1;
+            if ctx.interim > MAX_INTERIM {
+                ctx.fault = Some(Fault::BackendAnswer);
+                return Err(Error::new(errors::REFUSED_ANSWER));
+            }
             return Ok(());
         }
         ctx.first_byte = Some(clock::steady());

@@ -34,6 +34,70 @@ pub enum Wrong {
     Malformed(String),
 }
 
+/// What RFC 9112 lets a proxy mend in the head of an answer, mended: empty lines before it, bare line feeds, folded
+/// lines, white space before a colon, a missing reason (sections 2.2, 4, 5.1 and 5.2), and a length that is said twice or
+/// beside a coding (6.3).
+pub fn mended(mut bytes: &[u8]) -> Vec<u8> {
+    while let [b'\r', b'\n', rest @ ..] | [b'\n', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    let mut first = true;
+    while let Some(at) = rest.iter().position(|&b| b == b'\n') {
+        let line = rest[..at].strip_suffix(b"\r").unwrap_or(&rest[..at]);
+        rest = &rest[at + 1..];
+        if line.is_empty() {
+            out = with_one_length(&out);
+            out.extend(b"\r\n");
+            let interim = out.starts_with(b"HTTP/1.1 1") && !out.starts_with(b"HTTP/1.1 101");
+            out.extend(if interim { mended(rest) } else { rest.to_vec() });
+            return out;
+        }
+        if first {
+            out.extend(line);
+            if line.starts_with(b"HTTP/1.0 ") {
+                out[7] = b'1';
+            }
+            if line.len() == 12 {
+                out.push(b' ');
+            }
+            first = false;
+        } else if line.starts_with(b" ") || line.starts_with(b"\t") {
+            out.truncate(out.len() - 2);
+            out.push(b' ');
+            out.extend(trim(line));
+        } else if let Some(colon) = line.iter().position(|&b| b == b':') {
+            out.extend(trim(&line[..colon]));
+            out.extend(&line[colon..]);
+        } else {
+            out.extend(line);
+        }
+        out.extend(b"\r\n");
+    }
+    out.extend(rest);
+    out
+}
+
+fn with_one_length(head: &[u8]) -> Vec<u8> {
+    let is = |line: &[u8], start: &[u8]| line.to_ascii_lowercase().starts_with(start);
+    let lines: Vec<&[u8]> = head.split_inclusive(|&b| b == b'\n').collect();
+    let coded = lines.iter().any(|line| is(line, b"transfer-encoding:"));
+    let value =
+        |line: &[u8]| trim(line.strip_suffix(b"\r\n").unwrap_or(line)[15..].as_ref()).to_vec();
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for line in lines {
+        if is(line, b"content-length:") {
+            let said = |l: &&&[u8]| is(l, b"content-length:") && value(l) == value(line);
+            if coded || kept.iter().any(|l| said(&l)) {
+                continue;
+            }
+        }
+        kept.push(line);
+    }
+    kept.concat()
+}
+
 /// The answer that the bytes begin with, and how many it takes. `ended`: no more bytes follow.
 pub fn answer(bytes: &[u8], to_head: bool, ended: bool) -> Result<(Answer, usize), Wrong> {
     let (mut at, mut interim) = (0, Vec::new());

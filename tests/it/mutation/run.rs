@@ -13,10 +13,10 @@ use super::recorder::Recorder;
 use super::strict::{self, Rules};
 
 /// After so many, an honest upload has to work and everything has to be quiet.
-const BATCH: u32 = 2_000;
+pub const BATCH: u32 = 2_000;
 
 /// More than cores: most of the time a conversation waits.
-const WORKERS: u32 = 12;
+pub const WORKERS: u32 = 12;
 
 /// What a gateway may grow by, however many conversations there are.
 const GROWTH: u64 = 96 << 20;
@@ -27,7 +27,7 @@ struct Stage {
     recorder: Recorder,
 }
 
-fn env(name: &str) -> Option<u64> {
+pub fn env(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")))
 }

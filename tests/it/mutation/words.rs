@@ -136,7 +136,7 @@ const CHUNKS: &[&str] = &[
     "5;\nhello\r\n0\r\n\r\n", "5\x0b\r\nhello\r\n0\r\n\r\n", "0\r\n\rX\r\n", "5;x\ny\r\nhello\r\n0\r\n\r\n",
 ];
 
-fn pick(chance: &mut Chance, of: &'static [&'static str]) -> &'static str {
+pub fn pick(chance: &mut Chance, of: &'static [&'static str]) -> &'static str {
     of[at(chance, of.len())]
 }
 

@@ -3,6 +3,7 @@
 pub mod ack;
 pub mod chunked;
 pub mod field;
+pub mod framing;
 pub mod head;
 pub mod headers;
 pub mod host;
