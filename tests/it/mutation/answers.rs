@@ -211,7 +211,7 @@ fn chunked(answer: &mut Answer, bytes: &[u8]) -> Result<usize, Wrong> {
             return Err(Wrong::Cut);
         };
         if &bytes[end - 2..end] != b"\r\n" {
-            return malformed("end of a chunk");
+            return malformed("chunk without an end");
         }
         answer.body.extend(&bytes[at..end - 2]);
         at = end;

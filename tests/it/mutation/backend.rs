@@ -66,7 +66,11 @@ impl Said {
             return !String::from_utf8_lossy(&bytes).to_ascii_lowercase().contains("keep-alive");
         }
         match answers::answer(&bytes, to_head, self.closes) {
-            Ok((answer, used)) => used < bytes.len() || answer.closes || answer.until_close,
+            // Of several Connection fields Pingora reads the first; a server that closes does so anyway.
+            Ok((answer, used)) => {
+                let closes = answer.closes && answer.count("connection") == 1;
+                used < bytes.len() || closes || answer.until_close
+            }
             // Read by Pingora to another end, but to one.
             Err(Wrong::Malformed(what)) if what.starts_with("chunk") => false,
             Err(_) => true,

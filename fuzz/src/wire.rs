@@ -1,0 +1,289 @@
+//! Targets of `gateway-core`: everything that reads what a stranger wrote.
+
+use gateway_core::farm::Announce;
+use gateway_core::protocol::chunked::ChunkScanner;
+use gateway_core::protocol::framing::is_framed_once;
+use gateway_core::protocol::head::{
+    BodyFraming, HeadLimits, check_head, end_of_head, find_field, is_hopeless, opens_packet,
+};
+use gateway_core::protocol::host::{Host, key_of};
+use gateway_core::protocol::reply::session_of_path;
+use gateway_core::protocol::{
+    ContentRange, HResult, PacketType, RequestPacket, SessionId, latin1, packet, read_ack,
+    read_request,
+};
+use gateway_core::rewrite::{Edit, Identity, ack_body, edits};
+use gateway_core::session::{Observed, Timestamp, observe};
+use http::{HeaderMap, HeaderName, HeaderValue, request, response};
+
+const LIMITS: HeadLimits = HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 };
+
+/// Whoever accepts a head can write it again, finds the same end in pieces as in the whole, and
+/// refuses it with a second length, a second host or a line that is none.
+pub fn head(data: &[u8]) {
+    let end = end_of_head(data, 0);
+    // In two pieces, as they may come.
+    let cut = data.len() / 2;
+    if let Some(end) = end.filter(|end| *end > cut) {
+        assert_eq!(end_of_head(&data[..cut], 0), None);
+        assert_eq!(end_of_head(data, cut), Some(end));
+    }
+    let _ = find_field(data, "bits-session-id");
+    let Ok(facts) = check_head(data, &LIMITS) else { return };
+    assert_eq!(end, Some(data.len()), "a head is accepted to its end and no further");
+    assert!(!is_hopeless(data, 0), "what is accepted was never hopeless");
+    assert_eq!(opens_packet(data), data.starts_with(b"BITS_POST "));
+    let text: String = latin1::decode(data).into_owned();
+    let mut lines: Vec<&str> =
+        text.strip_suffix("\r\n\r\n").expect("its end").split("\r\n").collect();
+    assert!(!text.contains('\0') && lines.iter().all(|line| !line.contains(['\r', '\n'])));
+    let read = |lines: &[&str]| {
+        let text = lines.join("\r\n") + "\r\n\r\n";
+        check_head(&latin1::encode(&text).expect("it was Latin-1"), &LIMITS)
+    };
+    if let Some((from, to)) = facts.redundant {
+        let left = format!("{}{}", &text[..from], &text[to..]);
+        let left = latin1::encode(&left).expect("it was Latin-1").into_owned();
+        let again =
+            check_head(&left, &LIMITS).expect("an absolute target without its host is a path");
+        assert_eq!((again.body, again.redundant), (facts.body, None));
+    }
+    // Written anew from its parts.
+    let fields: Vec<String> = lines[1..]
+        .iter()
+        .map(|line| line.split_once(':').expect("a field"))
+        .map(|(name, value)| format!("{name}: {}", value.trim_matches([' ', '\t'])))
+        .collect();
+    let anew: Vec<&str> = [lines[0]].into_iter().chain(fields.iter().map(String::as_str)).collect();
+    if anew.join("\r\n").len() + 4 <= LIMITS.head_bytes {
+        assert_eq!(read(&anew), Ok(facts));
+    }
+    let worse = [
+        "Host: up",
+        " folded",
+        "no colon",
+        ": x",
+        "X : y",
+        "X: \0",
+        "Upgrade: x",
+        "Connection: host",
+        "Content_Length: 5",
+        "Expect: x",
+        "Transfer-Encoding: gzip",
+    ];
+    for line in worse {
+        lines.push(line);
+        assert!(read(&lines).is_err(), "{line:?} in {lines:?}");
+        lines.pop();
+    }
+    if facts.body != BodyFraming::Length(0) {
+        for line in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+            lines.push(line);
+            assert!(read(&lines).is_err(), "{line:?} in {lines:?}");
+            lines.pop();
+        }
+    }
+}
+
+/// Lines of `name: value` as fields; what is no field is left out.
+fn fields(data: &[u8]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for line in data.split(|&b| b == b'\n').take(64) {
+        let Some(colon) = line.iter().position(|&b| b == b':') else { continue };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        let value = HeaderValue::from_bytes(&line[colon + 1..]);
+        if let (Ok(name), Ok(value)) = (name, value) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+fn request_of(map: HeaderMap) -> request::Parts {
+    let request = http::Request::builder().method("BITS_POST").uri("/in/a.bin");
+    let mut parts = request.body(()).expect("a legal head").into_parts().0;
+    parts.headers = map;
+    parts
+}
+
+/// A packet that is accepted can be written again from what was read, and says the same.
+pub fn packet(data: &[u8]) {
+    let head = request_of(fields(data));
+    assert!(packet::is_packet(&head, false));
+    let strict = read_request(&head, false);
+    let Ok(read) = read_request(&head, true) else {
+        assert!(strict.is_err(), "allowing more refuses nothing");
+        return;
+    };
+    let chunked = head.headers.contains_key("transfer-encoding");
+    assert_eq!(strict.is_ok(), !chunked, "the difference is chunks");
+    let mut again = HeaderMap::new();
+    let mut put = |name: &'static str, value: &str| {
+        again.insert(name, HeaderValue::from_str(value).expect("a legal value"));
+    };
+    put("bits-packet-type", read.packet_type().wire());
+    if let Some(session) = read.session() {
+        assert!((1..=100).contains(&session.as_str().len()));
+        put("bits-session-id", session.as_str());
+    }
+    if let Some(range) = read.range() {
+        assert!(range.end() <= range.total() && range.first() <= range.end());
+        let last = range.end().saturating_sub(1);
+        put("content-range", &format!("bytes {}-{last}/{}", range.first(), range.total()));
+        put("content-length", &range.len().to_string());
+    }
+    if read == RequestPacket::CreateSession {
+        put("bits-supported-protocols", "{7df0354d-249b-430f-820d-3d2a9bef4931}");
+    }
+    let again = request_of(again);
+    assert_eq!(read_request(&again, false).expect("what was read can be written"), read);
+}
+
+fn packets() -> [RequestPacket<'static>; 5] {
+    let session = SessionId::parse("{x}").expect("a legal id");
+    let range = ContentRange::parse("bytes 0-4/10").expect("a legal range");
+    [
+        RequestPacket::CreateSession,
+        RequestPacket::Ping { session: None },
+        RequestPacket::Fragment { session: session.clone(), range },
+        RequestPacket::CloseSession { session: session.clone() },
+        RequestPacket::CancelSession { session },
+    ]
+}
+
+fn apply(head: &mut response::Parts, edits: Vec<Edit>) {
+    for edit in edits {
+        match edit {
+            Edit::Remove(field) => {
+                head.headers.remove(&field.name);
+            }
+            Edit::Set(field, value) => {
+                head.headers.insert(&field.name, value);
+            }
+        }
+    }
+}
+
+/// Whatever a backend answers: a Host-Id of its own never passes, editing twice is editing once, and only a success
+/// opens a session.
+pub fn ack(data: &[u8]) {
+    let [high, low, rest @ ..] = data else { return };
+    let status = 100 + u16::from_be_bytes([*high, *low]) % 900;
+    let mut head =
+        http::Response::builder().status(status).body(()).expect("a status").into_parts().0;
+    head.headers = fields(rest);
+    let _ = is_framed_once(&head);
+    let announce = Announce {
+        host_id: HeaderValue::from_static("up01.example.net"),
+        fallback_timeout: HeaderValue::from_static("900"),
+    };
+    for packet in packets() {
+        let read = read_ack(&head);
+        let seen =
+            observe(&Observed { packet: &packet, ack: &read, pinned: true, now: Timestamp(1) });
+        let opened = matches!(seen, gateway_core::session::Effects::Opened(_));
+        let creating = packet.packet_type() == PacketType::CreateSession;
+        assert!(!opened || (creating && read.is_success() && read.session_id.is_some()));
+        let identity = Identity { public_id: None, announce: Some(&announce) };
+        let first = edits(&packet, &read, &head, identity);
+        let mut once = head.clone();
+        apply(&mut once, first);
+        let hosts: Vec<_> = once.headers.get_all("bits-host-id").iter().collect();
+        let ours = creating && read.is_success();
+        assert_eq!(hosts, if ours { vec!["up01.example.net"] } else { vec![] });
+        let mut twice = once.clone();
+        let second = edits(&packet, &read_ack(&once), &once, identity);
+        apply(&mut twice, second);
+        assert_eq!(once.headers, twice.headers);
+        let _ = ack_body(&packet, &read_ack(&once), &once);
+    }
+}
+
+/// A range is a range when it is written again.
+pub fn range(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let code = HResult::parse(text);
+    assert_eq!(code, code.and_then(|code| HResult::parse(&code.to_string())));
+    let Ok(range) = ContentRange::parse(text) else { return };
+    assert!(range.is_empty() == (range.total() == 0));
+    assert!(range.is_empty() || (range.first() < range.end() && range.end() <= range.total()));
+    assert_eq!(range.is_final(), range.end() == range.total());
+    let last = range.end().saturating_sub(1);
+    let again = format!("bytes {}-{last}/{}", range.first(), range.total());
+    assert_eq!(ContentRange::parse(&again), Ok(range));
+}
+
+/// An id is kept byte for byte, and is the same one in every way in which a GUID may be written.
+pub fn session_id(data: &[u8]) {
+    assert_eq!(latin1::encode(&latin1::decode(data)).as_deref(), Some(data));
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some(id) = SessionId::parse(text) else { return };
+    assert_eq!(id.as_str(), text);
+    assert!(HeaderValue::from_str(text).is_ok(), "it can stand in a head");
+    let short = id.key().short().to_string();
+    assert!(short.len() <= 8 && short.len() < text.len());
+    let guid = matches!(id.key(), gateway_core::protocol::SessionKey::Guid(_));
+    for other in [text.to_ascii_uppercase(), text.to_ascii_lowercase()] {
+        let same = SessionId::parse(&other).expect("case makes no id illegal");
+        assert_eq!(same.key() == id.key(), guid || other == text);
+    }
+    if guid {
+        let bare = text.trim_matches(['{', '}']);
+        assert_eq!(SessionId::parse(bare).expect("a legal id").key(), id.key());
+    }
+}
+
+/// A host has one key, the key is a host, and nothing in it could be read as more than a host.
+pub fn host(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some(host) = Host::parse(text) else { return };
+    assert!(!text.contains(['@', '/', '\\', ',', ' ', '\t', '?', '#', '%', ';', '\0', '\r', '\n']));
+    let key = key_of(text).expect("a host has a key");
+    assert_eq!(host.with_key(str::to_owned), key);
+    assert_eq!(key_of(&key), Some(key.clone()), "a key is its own key");
+    assert_eq!(key, key.to_ascii_lowercase());
+    assert!(text.starts_with(host.as_str()));
+}
+
+/// The end of a chunked body is the same in pieces of any size, and what it holds can be written anew.
+pub fn chunks(data: &[u8]) {
+    let [step, data @ ..] = data else { return };
+    let step = usize::from(*step).max(1);
+    let whole = ChunkScanner::default().scan(data);
+    let (mut scanner, mut used) = (ChunkScanner::default(), 0);
+    let pieces = data.chunks(step).try_for_each(|piece| {
+        let scanned = scanner.scan(piece)?;
+        used += scanned.used;
+        Ok(())
+    });
+    assert_eq!(pieces.err(), whole.err());
+    let Ok(scanned) = whole else { return };
+    assert_eq!(used, scanned.used);
+    assert!(scanned.ended || scanned.used == data.len(), "it stops at the end only");
+    if !scanned.ended {
+        return;
+    }
+    assert!(data[..used].ends_with(b"\r\n"));
+    // One byte less is no end.
+    let less = ChunkScanner::default().scan(&data[..used - 1]).expect("it was right so far");
+    assert!(!less.ended);
+    let again = ChunkScanner::default().scan(&data[..used]);
+    assert_eq!(again, Ok(scanned), "what follows changes nothing");
+}
+
+/// A path names a session however it is encoded.
+pub fn reply_path(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some(key) = session_of_path(text) else { return };
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    let encoded: String = path
+        .bytes()
+        .map(|b| match b {
+            b'{' | b'}' => format!("%{b:02x}"),
+            _ => char::from(b).to_string(),
+        })
+        .collect();
+    if encoded.is_ascii() {
+        assert_eq!(session_of_path(&encoded), Some(key));
+    }
+}
