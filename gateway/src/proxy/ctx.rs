@@ -15,6 +15,7 @@ use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
 use crate::supervisor::InFlightGuard;
 
+use super::early::Early;
 use super::flights::Claim;
 
 pub struct Ctx {
@@ -53,6 +54,7 @@ pub struct Ctx {
     pub answer_began: bool,
     /// How many 1xx came before the answer.
     pub interim: u8,
+    pub early: Early,
     /// The request has a body.
     pub has_body: bool,
     pub reused: bool,
@@ -109,6 +111,7 @@ impl Ctx {
             avoid_pool: Default::default(),
             answer_began: Default::default(),
             interim: Default::default(),
+            early: Default::default(),
             has_body: Default::default(),
             reused: Default::default(),
             claim: Default::default(),

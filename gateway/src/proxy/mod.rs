@@ -8,6 +8,7 @@ mod admit;
 mod answer;
 mod answers;
 mod ctx;
+mod early;
 pub mod errors;
 mod flights;
 mod outages;
@@ -231,6 +232,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         ctx.first_byte = Some(clock::steady());
+        early::note(downstream, response, ctx);
         ctx.backend_status = Some(response.status.as_u16());
         self.unwatch(ctx);
         self.learn(downstream, response, ctx).await
@@ -240,9 +242,12 @@ impl ProxyHttp for Gateway {
         &self,
         _downstream: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
+        if end {
+            ctx.early.answer_ended();
+        }
         if ctx.drop_body {
             *body = None;
         }

@@ -185,6 +185,7 @@ impl Gateway {
 
     pub(super) fn connected(&self, reused: bool, fd: RawFd, ctx: &mut Ctx) -> Result<()> {
         ctx.reused = reused;
+        ctx.early.connected(fd);
         if let Some(backend) = ctx.backend {
             if let Some(conn) = &ctx.conn {
                 conn.used_backend(backend);

@@ -305,3 +305,45 @@ fn a_client_that_was_told_to_continue_still_hears_of_a_lost_backend() {
     assert_eq!(answer.interim, [100]);
     expect_bad_gateway(&answer, "100 and a lost backend");
 }
+
+/// A server that answers before it has read the body may take what follows for a request.
+///
+/// Threat: T3.
+#[test]
+fn a_connection_whose_answer_came_before_its_body_serves_nobody_else() {
+    for (status, body) in [("200 OK", ""), ("403 Forbidden", "hello")] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let honest = agree();
+        let rig = Rig::of(
+            RawBackend::scripted(move |moment, request| match (moment, request.target()) {
+                (Moment::Head, ALLOWED) => Reply::raw(&answer),
+                (Moment::Head, _) => Reply::Wait,
+                _ => honest(request),
+            }),
+            |farm| farm,
+        );
+        let hidden = "GET /honest/hidden HTTP/1.1\r\nHost: up.test\r\n\r\n";
+        let half = "x".repeat(40_000);
+        let head = format!(
+            "POST {ALLOWED} HTTP/1.1\r\nHost: {ORIGIN}\r\nContent-Length: {}\r\n\r\n",
+            half.len() * 2 + hidden.len()
+        );
+        let mut client = rig.connect();
+        client.send(format!("{head}{half}").as_bytes()).expect("sent");
+        let heard = client.read_answer().expect("the early answer");
+        assert_eq!(heard.status.to_string(), status[..3], "{}", heard.head);
+        client.send(format!("{half}{hidden}").as_bytes()).expect("sent");
+        let used = rig.backend.requests().last().expect("the request").connection;
+        for _ in 0..3 {
+            rig.upload_works(status);
+        }
+        let next =
+            client.exchange(ping_with("/honest/after", "X: y").as_bytes()).expect("an answer");
+        assert_eq!(next.status, 200, "{}", next.head);
+        rig.backend.ended(used);
+        let after = rig.backend.requests();
+        assert!(after.iter().skip(1).all(|r| r.connection != used || r.head.contains("hidden")));
+        // What the backend made of the body is its own doing.
+        rig.judged();
+    }
+}

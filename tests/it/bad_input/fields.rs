@@ -157,6 +157,10 @@ fn underscores_do_not_imitate_fields_that_route() {
         "X_Forwarded_For",
         "X_Forwarded_Host",
         "X_HTTP_Method_Override",
+        "X_Original_URL",
+        "X_Rewrite-URL",
+        "X_Real_IP",
+        "Proxy_Authorization",
         "Connection_",
     ] {
         if name == "Connection_" {

@@ -288,10 +288,13 @@ fn is_legal(name: &[u8], value: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     if name.contains(&b'_') {
         let read: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
-        let starts = [&b"bits-"[..], b"content-", b"x-forwarded-"];
+        let starts = [&b"bits-"[..], b"content-", b"x-forwarded-", b"proxy-"];
+        let never = [&b"host"[..], b"connection", b"upgrade", b"forwarded", b"keep-alive"];
+        let spoken = [&b"x-original-url"[..], b"x-rewrite-url", b"x-real-ip", b"http2-settings"];
         let protected = ONCE.iter().any(|known| read == known.as_bytes())
             || starts.iter().any(|start| read.starts_with(start))
-            || [&b"host"[..], b"connection", b"upgrade", b"forwarded"].contains(&&*read);
+            || never.contains(&&*read)
+            || spoken.contains(&&*read);
         return !protected;
     }
     match &*name {

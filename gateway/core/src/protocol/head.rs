@@ -326,13 +326,27 @@ fn check_connection(value: &[u8]) -> Result<(), HeadError> {
     if known { Ok(()) } else { Err(HeadError::Connection) }
 }
 
+/// Starts of names by which backends are spoken to.
+const PROTECTED: [&str; 4] = ["bits-", "content-", "proxy-", "x-forwarded-"];
+
+/// Fields that never pass, or that a backend would believe of nobody but a proxy.
+const TAKEN_OFF: [&str; 8] = [
+    "connection",
+    "forwarded",
+    "http2-settings",
+    "keep-alive",
+    "upgrade",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
+
 /// Some servers turn `_` into `-` when they hand fields to an application.
 fn check_imitation(name: &[u8]) -> Result<(), HeadError> {
     let name: Vec<u8> =
         name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).collect();
-    let protected = ONCE.iter().any(|known| name == known.as_bytes())
-        || ["bits-", "content-", "x-forwarded-"].iter().any(|p| name.starts_with(p.as_bytes()))
-        || [b"connection".as_slice(), b"upgrade", b"forwarded"].contains(&name.as_slice());
+    let protected = ONCE.iter().chain(&TAKEN_OFF).any(|known| name == known.as_bytes())
+        || PROTECTED.iter().any(|start| name.starts_with(start.as_bytes()));
     if protected { Err(HeadError::Imitation) } else { Ok(()) }
 }
 

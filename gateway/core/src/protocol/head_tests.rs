@@ -140,8 +140,9 @@ fn limits_hold_at_the_edge() {
 
 #[test]
 fn routing_fields_stand_once() {
-    for name in ["Host", "BITS-Session-Id", "bits-packet-TYPE", "Content-Range", "Authorization"] {
-        with(&format!("{name}: a\r\n{name}: a"), Err(HeadError::Repeated));
+    for name in ONCE {
+        let value = if name == "expect" { "100-continue" } else { "a" };
+        with(&format!("{name}: {value}\r\n{name}: {value}"), Err(HeadError::Repeated));
     }
     with("Accept: a\r\nAccept: b", Ok(BodyFraming::Length(0)));
 }
@@ -155,6 +156,84 @@ fn underscores_do_not_imitate_protected_fields() {
     }
     with("Transfer_Encoding: chunked", Err(HeadError::Imitation));
     with("X_Forwarded_For: 1", Err(HeadError::Imitation));
+    for name in [
+        "X_Original_URL",
+        "X-Rewrite_URL",
+        "x_real_ip",
+        "Proxy_Connection",
+        "Keep_Alive",
+        "HTTP2_Settings",
+        "Proxy_Authorization",
+        "If_Match",
+        "WWW_Authenticate",
+    ] {
+        let harmless = name == "If_Match" || name == "WWW_Authenticate";
+        let expected =
+            if harmless { Ok(BodyFraming::Length(0)) } else { Err(HeadError::Imitation) };
+        with(&format!("{name}: 1"), expected);
+    }
+}
+
+#[test]
+fn every_protected_name_is_protected_in_every_case_and_mixture() {
+    for name in ONCE.into_iter().filter(|name| name.contains('-')) {
+        let mixed: String = name
+            .char_indices()
+            .map(|(at, c)| if at % 2 == 0 { c.to_ascii_uppercase() } else { c })
+            .collect();
+        for alias in [name.replace('-', "_"), mixed.replacen('-', "_", 1)] {
+            with(&format!("{alias}: 1"), Err(HeadError::Imitation));
+        }
+        with(&format!("{name}: 5\r\n{mixed}: 5"), Err(HeadError::Repeated));
+    }
+}
+
+#[test]
+fn control_characters_are_refused_wherever_they_stand() {
+    for byte in (0..0x20).chain([0x7f_u8]).filter(|b| !b"\t\r\n".contains(b)) {
+        let c = char::from(byte);
+        line(&format!("GET /{c} HTTP/1.1"), Err(HeadError::Line));
+        line(&format!("G{c}ET / HTTP/1.1"), Err(HeadError::Line));
+        line(&format!("GET / HTTP/1.1{c}"), Err(HeadError::Line));
+        with(&format!("X{c}: y"), Err(HeadError::Line));
+        with(&format!("X: {c}"), Err(HeadError::Line));
+        with(&format!("Transfer-Encoding: {c}chunked"), Err(HeadError::Line));
+        with(&format!("Content-Length: 5{c}"), Err(HeadError::Line));
+    }
+    // A tab is white space inside a value, and nowhere else.
+    with("X\t: y", Err(HeadError::Field));
+    with("\tX: y", Err(HeadError::Field));
+    with("Content-Length:\t5\t", Ok(BodyFraming::Length(5)));
+    line("GET\t/ HTTP/1.1", Err(HeadError::RequestLine));
+    line("GET /\t HTTP/1.1", Err(HeadError::Target));
+}
+
+#[test]
+fn bytes_beyond_ascii_stand_in_values_only() {
+    let head = |bytes: &[u8]| check_head(bytes, &LIMITS).map(|facts| facts.body);
+    let value = b"GET / HTTP/1.1\r\nHost: up\r\nX: \x80\xff\xa0\r\n\r\n";
+    assert_eq!(head(value), Ok(BodyFraming::Length(0)));
+    assert_eq!(head(b"GET /\xff HTTP/1.1\r\nHost: up\r\n\r\n"), Err(HeadError::Target));
+    assert_eq!(head(b"G\xffT / HTTP/1.1\r\nHost: up\r\n\r\n"), Err(HeadError::RequestLine));
+    assert_eq!(head(b"GET / HTTP/1.1\r\nHost: \xff\r\n\r\n"), Err(HeadError::Host));
+    let spaced = b"GET / HTTP/1.1\r\nHost: up\r\nContent-Length: \xa05\r\n\r\n";
+    assert_eq!(head(spaced), Err(HeadError::Length));
+    let coded = b"GET / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: \xa0chunked\r\n\r\n";
+    assert_eq!(head(coded), Err(HeadError::TransferEncoding));
+}
+
+#[test]
+fn a_body_is_framed_the_same_way_for_every_method() {
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "BITS_POST", "PROPFIND"] {
+        let of = |lines: &str| format!("{method} / HTTP/1.1\r\nHost: up\r\n{lines}\r\n\r\n");
+        check(&of("Content-Length: 7"), Ok(BodyFraming::Length(7)));
+        check(&of("Transfer-Encoding: chunked"), Ok(BodyFraming::Chunked));
+        check(&of("X: y"), Ok(BodyFraming::Length(0)));
+        check(
+            &of("Content-Length: 7\r\nTransfer-Encoding: chunked"),
+            Err(HeadError::TransferEncoding),
+        );
+    }
 }
 
 #[test]

@@ -103,11 +103,17 @@ fn imitates(name: &str) -> bool {
         "connection",
         "upgrade",
         "forwarded",
+        "http2-settings",
+        "keep-alive",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
     ];
     name.contains('_')
         && (exact.contains(&&*read)
             || read.starts_with("content-")
             || read.starts_with("bits-")
+            || read.starts_with("proxy-")
             || read.starts_with("x-forwarded-"))
 }
 
