@@ -22,5 +22,6 @@ mod replays;
 mod restarts;
 mod servers;
 mod stale_pool;
+mod threats;
 mod tidy;
 mod uploads;

@@ -10,6 +10,7 @@ mod answers;
 mod ctx;
 mod early;
 pub mod errors;
+mod failpoint;
 mod flights;
 mod outages;
 mod report;
@@ -124,6 +125,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        failpoint::hit("early_request_filter", &downstream.req_header().headers);
         let timeouts = &self.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
@@ -148,6 +150,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        failpoint::hit("request_filter", &downstream.req_header().headers);
         match self.admit(downstream, ctx).await {
             Ok(()) => Ok(false),
             Err(fault) => {
@@ -163,6 +166,7 @@ impl ProxyHttp for Gateway {
         downstream: &mut Session,
         ctx: &mut Ctx,
     ) -> Result<Box<HttpPeer>> {
+        failpoint::hit("upstream_peer", &downstream.req_header().headers);
         self.peer(downstream, ctx).await
     }
 
@@ -180,20 +184,22 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_request_filter(
         &self,
-        _downstream: &mut Session,
+        downstream: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        failpoint::hit("upstream_request_filter", &downstream.req_header().headers);
         self.prepare_request(request, ctx)
     }
 
     async fn request_body_filter(
         &self,
-        _downstream: &mut Session,
+        downstream: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        failpoint::hit("request_body_filter", &downstream.req_header().headers);
         ctx.bytes_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         if ctx
             .range
@@ -217,6 +223,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        failpoint::hit("upstream_response_filter", &downstream.req_header().headers);
         ctx.answer_began = true;
         if response.status == StatusCode::SWITCHING_PROTOCOLS || !is_framed_once(response) {
             // Nobody asked for the first: an upgrade never reaches a backend.
@@ -260,6 +267,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        failpoint::hit("response_filter", &downstream.req_header().headers);
         answers::finish_head(downstream, response, ctx)
     }
 
@@ -326,6 +334,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        failpoint::hit("logging", &downstream.req_header().headers);
         self.report(downstream, ctx);
         // The session's next request may come on another connection as soon as this one is over.
         ctx.claim = None;

@@ -54,6 +54,7 @@ async fn a_full_table_takes_no_more() {
     assert!(matches!(refused, Err(StoreError::Full { limit: 1 })));
 }
 
+/// Threat: T21.
 #[tokio::test]
 async fn silence_ends_a_session_and_progress_renews_it() {
     let sessions = Sessions::new(1, 10, Duration::from_secs(DAY));
@@ -67,8 +68,9 @@ async fn silence_ends_a_session_and_progress_renews_it() {
     let ended = sessions.sweep(at(14), days(14), days(14));
     assert_eq!(ended.iter().map(|e| &e.key).collect::<Vec<_>>(), [&key("quiet")]);
     assert_eq!(ended[0].reason, EndReason::Expired);
-    // The wall clock alone proves nothing.
+    // The wall clock alone proves nothing, and one that was set back ends nobody either.
     assert_eq!(sessions.sweep(at(100), days(15), days(14)), []);
+    assert_eq!(sessions.sweep(at(0), days(100), days(14)), []);
     assert_eq!(sessions.len(), 1);
 }
 

@@ -296,7 +296,10 @@ impl Farm {
             }
         }
         if let Some(gateway) = &self.gateway {
-            assert!(!gateway.log().contains("panicked at"), "the gateway panicked");
+            let log = gateway.log();
+            // Before its logs are set up, and after.
+            let panics = ["panicked at", "a thread panicked"];
+            assert!(!panics.iter().any(|said| log.contains(said)), "the gateway panicked");
             assert!(gateway.is_running(), "the gateway has ended");
         }
     }

@@ -21,6 +21,7 @@ mod tests {
         assert_eq!(is_expired(days(wall_days), days(steady_days), days(14)), expired);
     }
 
+    /// Threat: T21.
     #[test]
     fn a_session_ends_when_both_clocks_say_so() {
         check(14, 14, true);

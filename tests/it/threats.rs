@@ -1,0 +1,8 @@
+//! Tests for rows of the threat model that no other module proves; `docs/threat-model.md` names them all.
+
+mod ids;
+mod memory;
+mod panics;
+mod paths;
+mod separation;
+mod series;

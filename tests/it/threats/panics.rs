@@ -1,0 +1,68 @@
+//! A mistake of ours ends one request.
+
+use e2e_tests::client::{WireError, exchange};
+use e2e_tests::data::Content;
+use e2e_tests::farm::{Farm, ORIGIN};
+
+use crate::packets::{TARGET, create, fragment, ping, session_of};
+
+/// Every place in the life of a request in which a debug build panics on demand.
+const PLACES: [&str; 8] = [
+    "early_request_filter",
+    "request_filter",
+    "upstream_peer",
+    "upstream_request_filter",
+    "request_body_filter",
+    "upstream_response_filter",
+    "response_filter",
+    "logging",
+];
+
+/// Threat: T19.
+#[test]
+fn t19_a_panic_in_any_filter_ends_that_request_only() {
+    let farm = Farm::of_stubs(1).env("BITS_GATEWAY_PANICS", "1").start();
+    let opened = exchange(farm.entrance(), &create(TARGET).bytes()).expect("an answer");
+    let id = session_of(&opened);
+    for (number, place) in PLACES.into_iter().enumerate() {
+        let packet = fragment(TARGET, &id, "bytes 0-2/9", b"abc").with("X-Panic", place);
+        let ended = exchange(farm.entrance(), &packet.bytes());
+        // Whoever panics in the log of a request has answered it.
+        match ended {
+            Err(WireError::Closed | WireError::Broken { .. } | WireError::Truncated { .. }) => {}
+            Ok(answer) => assert_eq!(place, "logging", "{}", answer.head),
+            Err(error) => panic!("{place}: {error}"),
+        }
+        e2e_tests::wait::until(&format!("{place} has panicked"), || {
+            farm.gateway().log().matches("a thread panicked").count() == number + 1
+        });
+        // Others go on, and so does the session whose request it was.
+        let path = format!("/in/{number}.bin");
+        let content = Content::seeded(number as u64, 100_000);
+        farm.client().upload(&farm.url(&path), &content).expect_smooth();
+        farm.expect_stored(&path, &content);
+        let again = fragment(TARGET, &id, "bytes 0-2/9", b"abc");
+        let answer = exchange(farm.entrance(), &again.bytes()).expect("an answer");
+        assert!([200, 416].contains(&answer.status), "{place}: {}", answer.head);
+    }
+    assert!(farm.gateway().is_running());
+    e2e_tests::wait::until("nothing is left of them", || {
+        ["bitsgw_requests_in_flight", "bitsgw_connections"]
+            .iter()
+            .all(|name| farm.metric(name, &[]) == 0.0)
+    });
+    assert!(farm.gateway().terminate().success(), "the drain waits for nobody");
+}
+
+/// The failpoints are for this module alone.
+///
+/// Threat: T19.
+#[test]
+fn t19_nobody_can_ask_for_a_panic_where_it_is_not_allowed() {
+    let farm = Farm::of_stubs(1).start();
+    for place in PLACES {
+        let answer = exchange(farm.entrance(), &ping(TARGET).with("X-Panic", place).bytes());
+        assert_eq!(answer.expect("an answer").status, 200, "{place} at {ORIGIN}");
+    }
+    farm.expect_healthy();
+}
