@@ -138,6 +138,7 @@ fn run(name: &str, target: fn(&[u8]), runs: u64) {
     }
 }
 
+/// Threat: T10.
 #[test]
 fn every_target_holds_for_its_corpus_and_for_mutations_of_it() {
     std::thread::scope(|scope| {

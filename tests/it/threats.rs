@@ -1,6 +1,7 @@
 //! Tests for rows of the threat model that no other module proves; `docs/threat-model.md` names them all.
 
 mod ids;
+mod logs;
 mod memory;
 mod panics;
 mod paths;

@@ -6,4 +6,5 @@
 mod checklist;
 mod documents;
 mod sources;
+mod threats;
 mod tree;

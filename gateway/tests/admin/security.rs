@@ -49,6 +49,7 @@ fn all_refused(more: &str, status: u16, code: &str) {
     untouched(&admin);
 }
 
+/// Threat: T12.
 #[test]
 fn without_a_token_nothing_is_told() {
     all_refused("", 401, "token_missing");
@@ -112,6 +113,7 @@ fn a_request_has_one_host() {
     }
 }
 
+/// Threat: T12.
 #[test]
 fn a_foreign_origin_is_refused_even_with_the_token() {
     for origin in [
@@ -139,6 +141,7 @@ fn a_foreign_origin_is_refused_even_with_the_token() {
     assert_eq!(admin.ask_with("GET", "/api/v1/status", &own).status, 200);
 }
 
+/// Threat: T12.
 #[test]
 fn nothing_changes_by_get() {
     let admin = start();
@@ -171,6 +174,7 @@ fn a_body_is_refused() {
     assert_eq!(admin.ask_with("POST", "/api/v1/reload", &more).status, 200);
 }
 
+/// Threat: T16.
 #[test]
 fn a_socket_needs_no_token_but_is_for_its_owner() {
     let admin = start();

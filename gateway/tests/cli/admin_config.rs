@@ -46,6 +46,7 @@ fn socket_and_address_are_shown() {
     assert_eq!(accepted(v6, &["[::1]:9081"]), "");
 }
 
+/// Threat: T16.
 #[test]
 fn an_address_off_loopback_is_refused() {
     for address in ["0.0.0.0:9081", "10.0.0.1:9081", "[::]:9081", "[2001:db8::1]:9081"] {
@@ -60,6 +61,7 @@ fn an_address_needs_a_token() {
     refused("address = \"127.0.0.1:9081\"\n", 0o600, &expected);
 }
 
+/// Threat: T16.
 #[test]
 fn a_token_that_others_can_read_is_refused() {
     let admin = "address = \"127.0.0.1:9081\"\ntoken_file = \"./token\"\n";

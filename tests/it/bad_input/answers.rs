@@ -64,6 +64,7 @@ fn with_head(lines: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nBITS-Packet-Type: Ack\r\n{lines}\r\n\r\n")
 }
 
+/// Threat: T11.
 #[test]
 fn what_is_no_answer_becomes_502() {
     all_become_502(&[
@@ -83,6 +84,7 @@ fn what_is_no_answer_becomes_502() {
     ]);
 }
 
+/// Threat: T11.
 #[test]
 fn an_answer_with_a_bad_length_becomes_502() {
     all_become_502(&[
@@ -96,6 +98,7 @@ fn an_answer_with_a_bad_length_becomes_502() {
     ]);
 }
 
+/// Threat: T6.
 #[test]
 fn an_unasked_101_becomes_502_and_opens_no_tunnel() {
     let switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n";
@@ -106,6 +109,7 @@ fn an_unasked_101_becomes_502_and_opens_no_tunnel() {
     ]);
 }
 
+/// Threat: T11.
 #[test]
 fn an_endless_head_becomes_502() {
     let fields = |count: usize| with_head(&"X: y\r\n".repeat(count));
@@ -194,6 +198,7 @@ fn surplus_goes_nowhere(idle: bool, reply: impl Fn(Vec<u8>) -> Reply) {
     }
 }
 
+/// Threat: T3.
 #[test]
 fn bytes_behind_an_answer_reach_nobody() {
     surplus_goes_nowhere(false, Reply::Send);
@@ -280,6 +285,7 @@ fn an_id_that_the_protocol_forbids_is_hidden_behind_a_minted_one() {
     }
 }
 
+/// Threat: T11.
 #[test]
 fn a_session_that_nobody_can_name_becomes_502_and_leaves_no_pin() {
     for lines in

@@ -30,6 +30,8 @@ impl Canary {
 }
 
 /// Item 66.
+///
+/// Threat: T2.
 #[test]
 fn no_request_reaches_an_address_of_its_own_choice() {
     let (rig, canary) = (Rig::start(), Canary::new());

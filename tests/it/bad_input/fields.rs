@@ -10,6 +10,7 @@ fn hosted(method: &str, target: &str, lines: &str) -> String {
     )
 }
 
+/// Threat: T5.
 #[test]
 fn there_is_exactly_one_host_and_it_is_one() {
     let rig = Rig::start();
@@ -77,6 +78,7 @@ fn there_is_exactly_one_host_and_it_is_one() {
     }
 }
 
+/// Threat: T5.
 #[test]
 fn fields_that_frame_or_route_stand_once() {
     let rig = Rig::start();
@@ -100,6 +102,7 @@ fn fields_that_frame_or_route_stand_once() {
     rig.passes_field("Cookie: a=1\r\nCookie: b=2");
 }
 
+/// Threat: T6.
 #[test]
 fn connection_may_not_name_a_field() {
     let rig = Rig::start();
@@ -137,6 +140,7 @@ fn connection_may_not_name_a_field() {
     rig.passes_field("Proxy-Connection: Keep-Alive");
 }
 
+/// Threat: T5.
 #[test]
 fn underscores_do_not_imitate_fields_that_route() {
     let rig = Rig::start();
@@ -185,6 +189,7 @@ fn the_only_expectation_is_100_continue() {
     }
 }
 
+/// Threat: T6.
 #[test]
 fn hop_by_hop_fields_do_not_reach_the_backend() {
     let rig = Rig::start();

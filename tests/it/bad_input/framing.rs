@@ -101,6 +101,8 @@ fn a_transfer_encoding_other_than_chunked_alone_is_refused() {
 }
 
 /// Item 27.
+///
+/// Threat: T3.
 #[test]
 fn both_lengths_at_once_are_refused_in_every_spelling() {
     let rig = Rig::start();

@@ -39,17 +39,20 @@ fn checks(rig: &Rig, make: fn(&str, usize) -> String, limit: usize, status: u16)
     }
 }
 
+/// Threat: T9.
 #[test]
 fn a_head_has_at_most_32_kib() {
     checks(&Rig::start(), sized, 32 * 1024, 431);
 }
 
+/// Threat: T9.
 #[test]
 fn a_request_line_has_at_most_8_kib() {
     let rig = Rig::start();
     checks(&rig, line, 8 * 1024, 431);
 }
 
+/// Threat: T9.
 #[test]
 fn a_head_has_at_most_100_fields() {
     let rig = Rig::start();
@@ -73,6 +76,8 @@ fn the_limits_are_those_of_the_configuration() {
 }
 
 /// Items 19, 20.
+///
+/// Threat: T9.
 #[test]
 fn a_value_of_the_protocol_has_at_most_4096_bytes() {
     let rig = Rig::start();

@@ -82,6 +82,8 @@ fn a_session_id_is_1_to_100_visible_characters() {
 }
 
 /// Item 71.
+///
+/// Threat: T10.
 #[test]
 fn a_content_range_is_strict() {
     let rig = Rig::start();
@@ -131,6 +133,8 @@ fn a_content_range_is_strict() {
 }
 
 /// Item 71.
+///
+/// Threat: T10.
 #[test]
 fn a_fragment_is_as_long_as_its_range() {
     let rig = Rig::start();

@@ -66,6 +66,7 @@ fn nothing_behind_a_request_that_closes_is_read_as_a_request() {
     rig.upload_works(&closing);
 }
 
+/// Threat: T3.
 #[test]
 fn a_body_holds_what_looks_like_requests_and_is_passed_as_a_body() {
     let rig = Rig::start();

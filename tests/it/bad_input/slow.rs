@@ -25,6 +25,7 @@ fn dribble(client: &mut Connection, bytes: &[u8]) -> usize {
     sent
 }
 
+/// Threat: T8.
 #[test]
 fn a_head_that_dribbles_ends_at_its_deadline_however_many_bytes_come() {
     let rig = rig();
@@ -95,6 +96,7 @@ fn a_head_in_many_pieces_within_its_time_is_served() {
     assert_eq!(read(&mut client, &ping).status, 200);
 }
 
+/// Threat: T8.
 #[test]
 fn many_slow_heads_do_not_delay_an_upload() {
     let rig = Rig::with(|farm| farm.set("timeouts.client_head", "\"20s\""));

@@ -11,6 +11,8 @@ use crate::packets::{Servers, TARGET, server};
 const SECRET: &str = "s3cret-Token-4711";
 
 /// Item 97.
+///
+/// Threat: T14.
 #[test]
 fn no_log_line_holds_an_id_a_query_a_credential_or_a_line_break_of_a_client() {
     let honest = server(0);

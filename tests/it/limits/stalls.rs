@@ -18,6 +18,8 @@ fn impatient(farm: FarmBuilder) -> FarmBuilder {
 }
 
 /// Item 80.
+///
+/// Threat: T8.
 #[test]
 fn a_client_that_stops_inside_a_body_is_given_up_and_keeps_its_pin() {
     let servers = Servers::with(1, impatient);
@@ -50,6 +52,8 @@ fn a_client_that_stops_inside_a_body_is_given_up_and_keeps_its_pin() {
 }
 
 /// Item 80.
+///
+/// Threat: T8.
 #[test]
 fn a_client_that_is_slow_and_never_stands_still_finishes() {
     let farm = impatient(Farm::of_stubs(1)).link_front().start();

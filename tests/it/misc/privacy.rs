@@ -72,6 +72,8 @@ fn gives_away(told: &str, id: &str) -> bool {
 }
 
 /// Item 97.
+///
+/// Threat: T13.
 #[test]
 fn session_ids_are_no_metric_labels_and_are_shortened_in_logs() {
     for (flavour, mode) in [
@@ -111,6 +113,8 @@ fn session_ids_are_no_metric_labels_and_are_shortened_in_logs() {
 }
 
 /// Item 97.
+///
+/// Threat: T14.
 #[test]
 fn ids_that_are_refused_are_not_logged_whole_either() {
     let farm = Farm::of_stubs(1).without_host_ids().set("log.level", "\"debug\"").start();

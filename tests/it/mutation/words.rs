@@ -159,7 +159,7 @@ fn set(chance: &mut Chance, message: &mut Message, name: &str, value: &str) {
 }
 
 /// One change to one of the messages, or to their row.
-pub fn mutate(chance: &mut Chance, messages: &mut Vec<Message>) {
+pub fn mutate(chance: &mut Chance, messages: &mut [Message]) {
     let chosen = at(chance, messages.len());
     let Some(message) = messages.get_mut(chosen) else { return };
     let line = at(chance, message.lines.len());

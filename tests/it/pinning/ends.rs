@@ -167,6 +167,8 @@ fn a_close_refused_with_5xx_keeps_the_pin() {
 }
 
 /// Item 59.
+///
+/// Threat: T7.
 #[test]
 fn a_full_table_refuses_new_sessions_with_503_and_serves_the_old_ones() {
     let servers = Servers::with(1, |farm| farm.set("sessions.limit", "2"));
@@ -196,6 +198,8 @@ fn a_full_table_refuses_new_sessions_with_503_and_serves_the_old_ones() {
 }
 
 /// Item 59.
+///
+/// Threat: T7.
 #[test]
 fn many_creates_at_once_never_exceed_the_limit() {
     let servers = Servers::with(2, |farm| farm.set("sessions.limit", "10"));

@@ -21,26 +21,12 @@ struct Shown {
     items: Vec<u32>,
 }
 
-/// The tests in one source file.
 fn tests_in(module: &str, source: &str) -> Vec<Shown> {
-    let mut found = Vec::new();
-    let (mut comment, mut is_test) = (String::new(), false);
-    for line in source.lines().map(str::trim) {
-        if let Some(text) = line.strip_prefix("///") {
-            comment += text.trim();
-            comment.push(' ');
-        } else if line == "#[test]" {
-            is_test = true;
-        } else if !line.starts_with("#[") {
-            if let Some(rest) = line.strip_prefix("fn ").filter(|_| is_test) {
-                let name = rest.split('(').next().unwrap_or_default();
-                found.push(Shown { test: format!("{module}::{name}"), items: items_in(&comment) });
-            }
-            comment.clear();
-            is_test = false;
-        }
-    }
-    found
+    let shown = |(name, comment): (String, String)| Shown {
+        test: format!("{module}::{name}"),
+        items: items_in(&comment),
+    };
+    tree::tests_in(source).into_iter().map(shown).collect()
 }
 
 /// The numbers of `Item 1.` and `Items 1, 2.` in a text.

@@ -39,6 +39,29 @@ pub fn ending(end: &str) -> Vec<String> {
     files().into_iter().filter(|file| file.ends_with(end)).collect()
 }
 
+/// The tests in one source file, each with its doc comment.
+pub fn tests_in(source: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let (mut comment, mut is_test) = (String::new(), false);
+    for line in source.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("///") {
+            comment += text.trim();
+            comment.push(' ');
+        } else if line == "#[test]" || line == "#[tokio::test]" {
+            is_test = true;
+        } else if !line.starts_with("#[") {
+            let plain = line.strip_prefix("async ").unwrap_or(line);
+            if let Some(rest) = plain.strip_prefix("fn ").filter(|_| is_test) {
+                let name = rest.split('(').next().unwrap_or_default();
+                found.push((name.to_owned(), std::mem::take(&mut comment)));
+            }
+            comment.clear();
+            is_test = false;
+        }
+    }
+    found
+}
+
 fn walk(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let entries = std::fs::read_dir(directory).expect("a directory can be listed");
