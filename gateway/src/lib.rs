@@ -19,6 +19,7 @@ pub mod ops;
 pub mod proxy;
 pub mod ready_file;
 pub mod sessions;
+pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 pub mod upload;

@@ -12,13 +12,13 @@ use std::time::Duration;
 use bits_gateway::metrics::registry::{ALL, Description, Kind, PROCESS};
 use bits_gateway::metrics::{
     BackendState, ConnectError, FailoverReason, LogLevel, LogName, Metrics, Outcome, PacketLabel,
-    ProtocolError, Rejection, docs,
+    ProtocolError, Rejection, StoreOperation, StoreResult, docs,
 };
 use bits_gateway::ops::{self, Readiness, State};
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::ContentRange;
-use gateway_core::session::EndReason;
+use gateway_core::session::{EndReason, Timestamp};
 use tokio::sync::watch;
 
 /// Longer than anything on loopback takes, shorter than anybody's patience.
@@ -108,6 +108,10 @@ fn record_one_of_everything(metrics: &Metrics) {
     metrics.set_backend_weight(up01, 2);
     metrics.set_sessions_limit(1000);
     metrics.count_sessions_with(Box::new(|| vec![(BackendId(0), 1, 2)]));
+    metrics.set_store_up(true);
+    metrics.store_operation(StoreOperation::Put, StoreResult::Timeout, Duration::from_secs(1));
+    metrics.set_store_size(4096);
+    metrics.store_committed(Timestamp(1_700_000_000_000));
     metrics.logs().message(LogLevel::Warn);
     metrics.logs().dropped(LogName::Access, 1);
 }

@@ -19,6 +19,10 @@ pub const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(14 * DAY);
 /// Sessions in the table; at 96 bytes each, a full table takes under 100 MB.
 pub const SESSION_LIMIT: u64 = 1_000_000;
 
+/// A Windows client repeats a packet after 10 minutes; a laptop that was closed in between comes
+/// back the next morning.
+pub const TOMBSTONE: Duration = Duration::from_secs(DAY);
+
 /// All backends alike.
 pub const WEIGHT: u64 = 1;
 

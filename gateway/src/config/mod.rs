@@ -31,6 +31,8 @@ use std::time::Duration;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
+use crate::store::{OnError, SyncMode};
+
 pub use load::{LoadError, Loaded, load, parse};
 pub use syntax::{show_duration, show_size};
 
@@ -41,6 +43,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     pub affinity: Affinity,
     pub sessions: Sessions,
+    pub store: Store,
     pub placement: PlacementConfig,
     /// At least one, with distinct names and aliases, in the order of the file.
     pub backends: Vec<BackendConfig>,
@@ -82,6 +85,8 @@ pub struct Sessions {
     pub id: SessionIdMode,
     pub idle_timeout: Duration,
     pub limit: u64,
+    /// How long the end of a session is remembered.
+    pub tombstone: Duration,
     pub unknown: UnknownSession,
 }
 
@@ -90,6 +95,29 @@ pub struct Sessions {
 pub enum SessionIdMode {
     Backend,
     Minted,
+}
+
+/// What keeps sessions beyond the process.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Store {
+    /// Nothing does.
+    Memory,
+    Sqlite(SqliteStore),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SqliteStore {
+    /// A directory.
+    pub path: PathBuf,
+    pub sync: SyncMode,
+    pub on_error: OnError,
+}
+
+/// The words for the variants of [`Store`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    Sqlite,
+    Memory,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -11,10 +11,13 @@ use super::defaults;
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::{Choice, Named};
-use super::{ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, UpstreamHost};
+use super::{
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, StoreKind, UpstreamHost,
+};
+use crate::store::{OnError, SyncMode};
 
 /// Sections of later versions.
-pub const LATER: &[&str] = &["store", "failover", "admin"];
+pub const LATER: &[&str] = &["failover", "admin"];
 
 const NO_LIMIT: &[Choice] = &[Choice { name: "off", about: "no limit" }];
 
@@ -137,13 +140,67 @@ pub const SECTIONS: &[Section] = &[
                         client tries again later. A session takes about 96 bytes.",
             },
             Key {
+                name: "tombstone",
+                kind: Kind::Duration {
+                    min: Duration::ZERO,
+                    max: Duration::from_secs(365 * 24 * 60 * 60),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::TOMBSTONE),
+                about: "How long the end of a session is remembered: a client that did not get \
+                        the answer to its last packet repeats it, and is told again that all is \
+                        well rather than that its session is unknown.",
+            },
+            Key {
                 name: "unknown",
                 kind: Kind::Word { choices: UnknownSession::CHOICES, later: &["ask"] },
                 preset: Preset::Is(Value::Word("restart")),
                 about: "What a client hears whose session nobody here knows.",
             },
         ],
-        later: &["limit_per_client", "tombstone"],
+        later: &["limit_per_client"],
+    },
+    Section {
+        name: "store",
+        shape: Shape::Once,
+        about: "What keeps sessions, and what operators decided about backends, when the gateway \
+                is restarted or dies. It is written twice per upload, at its start and its end.",
+        keys: &[
+            Key {
+                name: "kind",
+                kind: Kind::Word { choices: StoreKind::CHOICES, later: &["redis"] },
+                preset: Preset::Depends {
+                    on: "\"sqlite\" when `path` is set, else \"memory\"",
+                    sample: "\"sqlite\"",
+                },
+                about: "Where they are kept.",
+            },
+            Key {
+                name: "path",
+                kind: Kind::Path,
+                preset: Preset::Unset {
+                    meaning: "needed for `kind = \"sqlite\"`",
+                    sample: "\"/var/lib/bits-gateway\"",
+                },
+                about: "A directory of the gateway's own, on a local disk; it is made if it is \
+                        missing. Nobody else may enter it (mode 0700), because session ids are \
+                        secrets. 1,000,000 sessions take about 100 MB.",
+            },
+            Key {
+                name: "sync",
+                kind: word::<SyncMode>(),
+                preset: Preset::Is(Value::Word("power")),
+                about: "What a session has to survive from the moment its client knows it.",
+            },
+            Key {
+                name: "on_error",
+                kind: word::<OnError>(),
+                preset: Preset::Is(Value::Word("refuse")),
+                about: "What becomes of a new session that cannot be written. With \"accept\" \
+                        the gateway also starts with a disk that it cannot write.",
+            },
+        ],
+        later: &[],
     },
     Section {
         name: "placement",

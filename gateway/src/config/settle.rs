@@ -10,7 +10,7 @@ use super::kind::Value;
 use super::names::Named;
 use super::{
     AccessLog, Affinity, BackendConfig, Config, HostIdMode, Http, Limits, Listener, Log, Ops,
-    PlacementConfig, Process, Sessions, Timeouts,
+    PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind, Timeouts,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -22,6 +22,15 @@ pub fn host_id_mode(draft: &Draft) -> Result<HostIdMode, Broken> {
     let named = affinity.is_given("host_id_domain")
         || draft.all("backends").any(|table| table.is_given("host_id"));
     Ok(if named { HostIdMode::Backend } else { HostIdMode::None })
+}
+
+/// Where sessions are kept: as given, or else by whether there is a place.
+pub fn store_kind(draft: &Draft) -> Result<StoreKind, Broken> {
+    let store = draft.once("store");
+    if let Some(kind) = store.find("kind")? {
+        return Ok(kind);
+    }
+    Ok(if store.is_given("path") { StoreKind::Sqlite } else { StoreKind::Memory })
 }
 
 /// The name that stands for a backend.
@@ -49,6 +58,10 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
             backend.settle("host_id", Value::Text(alias.into()));
         }
     }
+    if !draft.once("store").is_given("kind") {
+        let kind = store_kind(draft)?;
+        draft.once_mut("store").settle("kind", Value::Word(kind.name()));
+    }
     if !draft.once("process").is_given("threads") {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         draft.once_mut("process").settle("threads", Value::Integer(cores.min(1024) as u64));
@@ -65,6 +78,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
             .collect::<Result<_, Broken>>()?,
         affinity: affinity(draft.once("affinity"))?,
         sessions: sessions(draft.once("sessions"))?,
+        store: store(draft.once("store"))?,
         placement: placement(draft.once("placement"))?,
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
         http: http(draft.once("http"))?,
@@ -89,7 +103,19 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         id: table.get("id")?,
         idle_timeout: table.get("idle_timeout")?,
         limit: table.get("limit")?,
+        tombstone: table.get("tombstone")?,
         unknown: table.get("unknown")?,
+    })
+}
+
+fn store(table: &Table) -> Result<Store, Broken> {
+    Ok(match table.get("kind")? {
+        StoreKind::Memory => Store::Memory,
+        StoreKind::Sqlite => Store::Sqlite(SqliteStore {
+            path: table.get("path")?,
+            sync: table.get("sync")?,
+            on_error: table.get("on_error")?,
+        }),
     })
 }
 

@@ -87,6 +87,9 @@ fn closed_sets() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         (name::BACKEND_REQUESTS.name, "code", values::<labels::StatusClass>()),
         (name::BACKEND_STATE.name, "state", values::<labels::BackendState>()),
         (name::CONNECTION_ERRORS.name, "reason", values::<labels::ConnectError>()),
+        (name::STORE_UP.name, "store", values::<labels::StoreKind>()),
+        (name::STORE_OPERATIONS.name, "operation", values::<labels::StoreOperation>()),
+        (name::STORE_OPERATIONS.name, "result", values::<labels::StoreResult>()),
         (name::LOG_MESSAGES.name, "level", values::<labels::LogLevel>()),
         (name::LOG_DROPPED.name, "log", values::<labels::LogName>()),
     ]

@@ -318,6 +318,30 @@ labels! {
 }
 
 labels! {
+    /// What keeps pins beyond the process.
+    StoreKind {
+        Sqlite = "sqlite",
+    }
+}
+
+labels! {
+    StoreOperation {
+        Get = "get",
+        Put = "put",
+        Delete = "delete",
+    }
+}
+
+labels! {
+    StoreResult {
+        Ok = "ok",
+        Error = "error",
+        /// Nobody waited any longer.
+        Timeout = "timeout",
+    }
+}
+
+labels! {
     /// Which of the two logs.
     LogName {
         Operational = "operational",
@@ -366,6 +390,9 @@ mod tests {
         check_order::<LookupResult>();
         check_order::<BackendState>();
         check_order::<SessionState>();
+        check_order::<StoreKind>();
+        check_order::<StoreOperation>();
+        check_order::<StoreResult>();
         check_order::<LogLevel>();
         check_order::<LogName>();
         check_order::<EndReason>();

@@ -137,14 +137,24 @@ fn a_key_in_the_wrong_section_is_sent_home() {
 #[test]
 fn keys_of_later_versions_are_called_that() {
     let later = "is not supported by this version";
-    for section in ["store", "failover", "admin"] {
+    for section in ["failover", "admin"] {
         added(&format!("[{section}]\nx = 1\n"), "6:2", &[later]);
     }
     added("health = { kind = \"tcp\" }\n", "6:1", &["`backends.up01.health`", later]);
     added("tls = {}\n", "6:1", &[later]);
     added("[listeners.b]\naddress = \"127.0.0.1:0\"\ntls = {}\n", "8:1", &[later]);
-    added("[sessions]\ntombstone = \"24h\"\n", "7:1", &[later]);
     added("[sessions]\nlimit_per_client = 0\n", "7:1", &[later]);
+    added(
+        "[store]\nkind = \"redis\"\n",
+        "7:8",
+        &["cannot be \"redis\" yet", "not supported by this version"],
+    );
+}
+
+#[test]
+fn a_store_needs_a_place() {
+    let place = ["`store.path` is missing", "path = \"/var/lib/bits-gateway\""];
+    added("[store]\nkind = \"sqlite\"\n", "7:8", &place);
 }
 
 #[test]

@@ -54,6 +54,14 @@ fn a_short_memory_is_pointed_out() {
 }
 
 #[test]
+fn a_store_that_is_not_used_is_pointed_out() {
+    let memory = "[store]\nkind = \"memory\"\npath = \"/var/lib/gw\"\n";
+    warned(memory, &["`store.path` has no effect", "--> gw.toml:8:8"]);
+    warned("[store]\nsync = \"crash\"\n", &["`store.sync` has no effect"]);
+    silent("[store]\npath = \"/var/lib/gw\"\nsync = \"crash\"\n");
+}
+
+#[test]
 fn pings_cannot_be_routed_by_the_name_of_the_gateway() {
     let mode = "[affinity]\nhost_id = \"gateway\"\ngateway_name = \"gw.test\"\n\
                 [http]\nhosts = [\"uploads.test\"]\n";

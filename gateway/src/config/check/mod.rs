@@ -6,6 +6,7 @@
 mod affinity;
 mod bounds;
 mod farm;
+mod store;
 
 use gateway_core::protocol::host::key_of;
 
@@ -33,6 +34,8 @@ pub fn check(draft: &Draft, report: &mut Report) {
         farm::hash_key,
         affinity::fallback_timeout,
         affinity::idle_timeout,
+        store::sqlite_has_its_place,
+        store::memory_keeps_nothing,
         bounds::line_fits_the_head,
         bounds::answer_outlasts_the_body,
         bounds::answer_outlasts_the_application,
