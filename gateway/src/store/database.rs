@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gateway_core::protocol::SessionKey;
 use gateway_core::session::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::SyncMode;
@@ -51,7 +52,8 @@ impl Database {
     /// Opens what is there; it is not asked yet whether it is one of ours.
     pub fn open(folder: &Folder, sync: SyncMode) -> Result<Self, Trouble> {
         let path = folder.database();
-        let trouble = |error: rusqlite::Error| Trouble::sqlite(&path, &error);
+        // Nothing is known of the file yet, so an error without a name is damage as well.
+        let trouble = |error: rusqlite::Error| Trouble::sqlite(&path, &error).or_damage();
         let identity = folder.identity();
         // The program that would create it makes it whole under another name first, so an empty
         // file has lost what it held. SQLite would take it for a new database.
@@ -63,6 +65,9 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(trouble)?;
         configure(&connection, sync).map_err(trouble)?;
+        // To close the last connection deletes the log, and it is not known yet if all of it was read.
+        let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(keep_log, true).map_err(trouble)?;
         // SQLite falls back to reading where it may not write.
         if connection.is_readonly("main").map_err(trouble)? {
             let detail = "SQLite could only open it for reading";
@@ -81,6 +86,13 @@ impl Database {
         }
         let used = Position::default();
         Ok(Self { connection, folder: folder.clone(), identity, used })
+    }
+
+    /// It is whole: from now on, closing it tidies up.
+    pub fn trust(&mut self) -> Result<(), Trouble> {
+        let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        let trusted = self.connection.set_db_config(keep_log, false);
+        trusted.map(|_| ()).map_err(|error| Trouble::sqlite(&self.path(), &error))
     }
 
     pub fn connection(&mut self) -> &mut Connection {
@@ -136,7 +148,7 @@ impl Database {
     /// the kernel forgets pages that it could not write. What would be appended behind them is
     /// lost with them in a power cut, so nothing may be.
     pub fn empty_log(&mut self) -> Result<(), Trouble> {
-        if self.run_checkpoint("TRUNCATE")? {
+        if self.run_checkpoint("TRUNCATE")?.0 {
             return Ok(());
         }
         let detail = "a reader keeps its log from being emptied";
@@ -153,13 +165,19 @@ impl Database {
         emptied
     }
 
-    fn run_checkpoint(&mut self, mode: &str) -> Result<bool, Trouble> {
+    /// How many frames of the log SQLite knows. Does a checkpoint on the way.
+    pub fn frames_in_log(&mut self) -> Result<u64, Trouble> {
+        self.run_checkpoint("PASSIVE").map(|(_, frames)| frames)
+    }
+
+    /// Whether nobody was in the way, and the frames in the log.
+    fn run_checkpoint(&mut self, mode: &str) -> Result<(bool, u64), Trouble> {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
-        let busy: i64 = self
+        let (busy, frames): (i64, i64) = self
             .connection
-            .query_row(&sql, [], |row| row.get(0))
+            .query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(|error| Trouble::sqlite(&self.path(), &error))?;
-        Ok(busy == 0)
+        Ok((busy == 0, u64::try_from(frames).unwrap_or(0)))
     }
 }
 

@@ -121,6 +121,8 @@ impl Trouble {
             Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => TroubleKind::Denied,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => TroubleKind::Locked,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => TroubleKind::Damaged,
+            // It has no name of its own for a full disk when it syncs or grows a file.
+            Some(ErrorCode::SystemIoFailure) if is_full(path) => TroubleKind::Full,
             Some(ErrorCode::SystemIoFailure) => TroubleKind::Io,
             _ => TroubleKind::Other,
         };
@@ -131,6 +133,14 @@ impl Trouble {
                 Self::new(kind, path, format_args!("{text} (SQLite {})", code.extended_code))
             }
             None => Self::new(kind, path, error),
+        }
+    }
+
+    /// The same, where no other reason can be thought of than a damaged file.
+    pub(super) fn or_damage(self) -> Self {
+        match self.kind {
+            TroubleKind::Other => Self { kind: TroubleKind::Damaged, ..self },
+            _ => self,
         }
     }
 
@@ -160,6 +170,12 @@ impl Trouble {
             TroubleKind::Other => format!("look at {path} with sqlite3"),
         }
     }
+}
+
+/// Whether the disk that holds a file has no room for a handful of pages.
+fn is_full(path: &Path) -> bool {
+    let directory = path.parent().unwrap_or(path);
+    rustix::fs::statvfs(directory).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < 64 * 1024)
 }
 
 impl fmt::Display for TroubleKind {

@@ -1,12 +1,12 @@
 //! The durable store: pins, tombstones and admin states that survive the process.
 //!
-//! One SQLite file, `sessions.db`, written by one thread ([`writer`]) and readable by anybody with
+//! One SQLite file, `sessions.db`, written by one thread (`writer`) and readable by anybody with
 //! `sqlite3`. It is written twice per upload, at its start and at its end; a Fragment never touches
 //! it. What the gateway asks on its hot path is in memory; the store is read when a process starts
 //! ([`Store::open`]), and by a process that is about to take over from another ([`Follower`]).
 //!
-//! Reading order: [`record`] (what is kept), [`schema`] (how), [`mod@open`] (every state a
-//! file can be in), [`writer`] (how it fails and comes back), [`pages`] (what is left of a broken file).
+//! Reading order: `record` (what is kept), `schema` (how), `open` (every state a
+//! file can be in), `writer` (how it fails and comes back), `pages` (what is left of a broken file).
 
 mod database;
 mod error;
@@ -19,6 +19,7 @@ mod record;
 mod salvage;
 mod schema;
 mod shared;
+mod wal;
 mod writer;
 
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! From a directory to a database that works, whatever state it is in.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::time::Duration;
 
 use gateway_core::session::Timestamp;
@@ -13,6 +13,7 @@ use super::load::{self, Order, Position, Visited};
 use super::record::Record;
 use super::salvage;
 use super::schema::{self, Age};
+use super::wal;
 
 /// How long a start waits for readers to leave the log.
 const READERS: Duration = Duration::from_millis(200);
@@ -153,14 +154,8 @@ fn examine(folder: &Folder, sync: SyncMode) -> Result<Database, OpenError> {
         }
         opened => opened?,
     };
-    // Until it is known to be ours, an error without a name is damage: a table that is missing.
-    let trouble = |error: rusqlite::Error| {
-        let trouble = Trouble::sqlite(&path, &error);
-        match trouble.kind {
-            TroubleKind::Other => Trouble { kind: TroubleKind::Damaged, ..trouble },
-            _ => trouble,
-        }
-    };
+    // Such as a table that is missing.
+    let trouble = |error: rusqlite::Error| Trouble::sqlite(&path, &error).or_damage();
     let connection = database.connection();
     match schema::age(connection).map_err(trouble)? {
         Age::Current => {}
@@ -180,11 +175,32 @@ fn examine(folder: &Folder, sync: SyncMode) -> Result<Database, OpenError> {
     if check != "ok" {
         return Err(damaged(check.lines().last().unwrap_or_default().to_owned()).into());
     }
+    if log_breaks_off(folder, &mut database)? {
+        return Err(damaged("its log has a gap".to_owned()).into());
+    }
+    database.trust()?;
     Ok(database)
 }
 
 fn is_writable(folder: &Folder) -> bool {
-    OpenOptions::new().read(true).write(true).open(folder.database()).is_ok()
+    use rustix::fs::{Access, access};
+    access(folder.database(), Access::READ_OK | Access::WRITE_OK).is_ok()
+}
+
+/// Whether commits stand in the log behind the place where SQLite gave up reading it.
+fn log_breaks_off(folder: &Folder, database: &mut Database) -> Result<bool, Trouble> {
+    // Another process may begin the log anew between our two looks; then the next ones agree.
+    for look in 0..3 {
+        if look > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let Ok(file) = File::open(folder.log()) else { return Ok(false) };
+        let written = wal::last_commit(&file).unwrap_or(0);
+        if written <= database.frames_in_log()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Reads what is there without SQLite, which would have to write a lock file.

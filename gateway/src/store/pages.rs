@@ -5,20 +5,18 @@
 //! written, so it also reads what lies in a folder where SQLite may not put its lock file.
 //!
 //! # Source
-//! <https://www.sqlite.org/fileformat2.html>, sections 1.6 (b-tree pages), 2.1 (records) and
-//! 4.1 (write-ahead log).
+//! <https://www.sqlite.org/fileformat2.html>, sections 1.6 (b-tree pages) and 2.1 (records).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::wal;
+
 /// Bytes of a page; the store makes no others.
 pub const PAGE: usize = 4096;
-const WAL_HEAD: u64 = 32;
-const FRAME_HEAD: usize = 24;
-const FRAME: u64 = (FRAME_HEAD + PAGE) as u64;
 const LEAF: u8 = 0x0d;
 /// Bytes of a leaf page before its list of cells.
 const LEAF_HEAD: usize = 8;
@@ -53,21 +51,24 @@ pub fn scan(
     row: &mut dyn FnMut(i64, &[Column<'_>]),
 ) -> io::Result<Scan> {
     let file = File::open(database)?;
-    let log = File::open(log).ok();
-    let frames = log.as_ref().map(frames).unwrap_or_default();
+    let log_file = File::open(log).ok();
+    let log = log_file.as_ref().map(wal::read).transpose().unwrap_or_default().unwrap_or_default();
     let in_file = file.metadata()?.len().div_ceil(PAGE as u64);
-    let last = frames.keys().copied().max().unwrap_or(0).max(in_file);
+    // Every page once, in order: first come, first kept.
+    let mut places: BTreeMap<u64, (&File, u64)> =
+        (1..=in_file).map(|number| (number, (&file, (number - 1) * PAGE as u64))).collect();
+    let mut loose = Vec::new();
+    if let Some(log_file) = &log_file {
+        places.extend(log.pages.iter().map(|(page, at)| (u64::from(*page), (log_file, *at))));
+        loose.extend(log.loose.iter().map(|(_, at)| (log_file, *at)));
+    }
+    // Page 1 holds the schema and none of our rows.
+    places.remove(&1);
     let mut scan = Scan::default();
     let mut page = vec![0; PAGE];
-    // Page 1 holds the schema and none of our rows.
-    for number in 2..=last {
-        let read = match (frames.get(&number), &log) {
-            (Some(&offset), Some(log)) => read_page(log, offset, &mut page),
-            _ if number <= in_file => read_page(&file, (number - 1) * PAGE as u64, &mut page),
-            _ => continue,
-        };
+    for (file, offset) in places.into_values().chain(loose) {
         scan.pages += 1;
-        match read {
+        match read_page(file, offset, &mut page) {
             Ok(()) => leaf(&page, row),
             Err(_) => scan.unreadable += 1,
         }
@@ -88,39 +89,6 @@ fn read_page(file: &File, offset: u64, page: &mut [u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where in the log the newest image of each page lies.
-///
-/// The sums of the log are not asked: behind a broken one SQLite stops, and what was committed
-/// after it would be lost, while here every row stands for itself.
-fn frames(log: &File) -> HashMap<u64, u64> {
-    let mut found = HashMap::new();
-    let mut head = [0; WAL_HEAD as usize];
-    if log.read_exact_at(&mut head, 0).is_err() {
-        return found;
-    }
-    let legal = matches!(word(&head, 0), 0x377f_0682 | 0x377f_0683);
-    let mut salt = legal.then(|| head[16..24].to_vec());
-    let size = log.metadata().map_or(0, |metadata| metadata.len());
-    let mut offset = WAL_HEAD;
-    let mut frame = [0; FRAME_HEAD];
-    while offset + FRAME <= size {
-        if log.read_exact_at(&mut frame, offset).is_ok() {
-            // Frames of an earlier run through the log have another salt.
-            let salt = salt.get_or_insert_with(|| frame[8..16].to_vec());
-            let number = u64::from(word(&frame, 0));
-            if frame[8..16] == salt[..] && number > 0 {
-                found.insert(number, offset + FRAME_HEAD as u64);
-            }
-        }
-        offset += FRAME;
-    }
-    found
-}
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 /// Every row of a page that looks like one.

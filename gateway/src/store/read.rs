@@ -27,7 +27,8 @@ pub type ReadError = OpenError;
 pub fn read_only(path: &Path) -> Result<Reader, ReadError> {
     let folder = Folder::new(path);
     let database = folder.database();
-    if let Err(error) = std::fs::File::open(&database) {
+    // Not by opening it: to close the file would take away the locks of a writer in this process.
+    if let Err(error) = std::fs::metadata(&database) {
         return Err(Trouble::io(&database, &error).into());
     }
     match connect(&folder) {

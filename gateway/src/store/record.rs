@@ -193,16 +193,17 @@ impl Seal {
     }
 
     fn number(self, number: u64) -> Self {
-        Self((self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).mixed()
+        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Lets the upper bits reach the lower ones.
+        Self(product ^ (product >> 32))
     }
 
-    /// Lets the upper bits reach the lower ones.
-    fn mixed(self) -> Self {
-        Self(self.0 ^ (self.0 >> 32))
-    }
-
+    /// The finalizer of splitmix64: every bit of the sum reaches every bit of the seal. To fold the
+    /// halves would not do, it undoes the last step above.
     fn finish(self) -> i64 {
-        i64::from(((self.0 ^ (self.0 >> 32)) & 0xffff_ffff) as u32)
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        i64::from((mixed >> 32) as u32)
     }
 }
 
@@ -236,6 +237,18 @@ mod tests {
         }
         assert_ne!(pin().as_row().seal(8), seal);
         assert_eq!(pin().as_row().seal(7), seal);
+    }
+
+    #[test]
+    fn every_bit_of_a_number_is_under_the_seal() {
+        let seal = pin().as_row().seal(7);
+        for bit in 0..64 {
+            let target = StoredPin { target: TargetHash(0xdead_beef ^ (1 << bit)), ..pin() };
+            let created = StoredPin { created: Timestamp(1_700_000_000_000 ^ (1 << bit)), ..pin() };
+            assert_ne!(target.as_row().seal(7), seal, "bit {bit}");
+            assert_ne!(created.as_row().seal(7), seal, "bit {bit}");
+            assert_ne!(pin().as_row().seal(7 ^ (1 << bit)), seal, "bit {bit}");
+        }
     }
 
     #[test]

@@ -107,6 +107,7 @@ pub fn read(folder: &Folder) -> Result<Found, Trouble> {
 }
 
 fn in_order<T>(rows: &mut Vec<(i64, T)>) {
+    // Stable: of two images of a row, the one that was met first is kept.
     rows.sort_by_key(|(row, _)| *row);
     rows.dedup_by_key(|(row, _)| *row);
 }

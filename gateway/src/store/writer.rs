@@ -19,7 +19,7 @@ use super::error::{OpenError, StoreError, Trouble, TroubleKind};
 use super::load::{self, Order, Position};
 use super::open;
 use super::record::{PinRow, Record};
-use super::{OnError, Shared};
+use super::{LivePins, OnError, Shared};
 use crate::clock;
 use crate::metrics::{StoreOperation, StoreResult};
 
@@ -289,7 +289,7 @@ impl Writer {
         if (opened.replaced || shared.changed(&database))
             && let Some(live) = shared.live()
         {
-            let missing = missing(&mut database, &*live)?;
+            let missing = missing(&mut database, &live)?;
             for batch in missing.chunks(BATCH) {
                 database.commit(batch.iter())?;
             }
@@ -329,10 +329,7 @@ impl Drop for Writer {
 }
 
 /// Live pins that a database does not hold.
-fn missing(
-    database: &mut Database,
-    live: &(dyn Fn(&mut dyn FnMut(PinRow<'_>)) + Send + Sync),
-) -> Result<Vec<Change>, Trouble> {
+fn missing(database: &mut Database, live: &LivePins) -> Result<Vec<Change>, Trouble> {
     let path = database.path();
     let mut stored = HashSet::new();
     load::visit(database.connection(), Position::default(), Order::OldestFirst, &mut |record| {

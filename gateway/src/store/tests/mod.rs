@@ -1,5 +1,7 @@
 //! What a store promises, on disk and in memory.
 
+mod damage;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -66,6 +68,12 @@ impl Place {
         Self { directory: TempDir::with_prefix("bits-store").unwrap() }
     }
 
+    /// In memory if possible: for tests that open many stores and wait for every disk write.
+    fn fast() -> Self {
+        let directory = TempDir::with_prefix_in("bits-store", "/dev/shm");
+        directory.map_or_else(|_| Self::new(), |directory| Self { directory })
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.path().join("store")
     }
@@ -93,15 +101,26 @@ impl Place {
 
     /// A store with `count` pins and one of everything else.
     async fn with(count: u32) -> Self {
-        let place = Self::new();
+        Self::new().filled(count).await
+    }
+
+    async fn filled(self, count: u32) -> Self {
+        let place = self;
         let (store, ..) = place.open();
-        for n in 0..count {
-            store.pin(pin(n)).await.unwrap();
-        }
+        pin_all(&store, 0..count).await;
         store.set_backend_state(state("up01", AdminState::Drain)).await.unwrap();
         store.end(&key("gone"), Timestamp(1), Some(tombstone("gone", 5))).await.unwrap();
         store.close().await;
         place
+    }
+}
+
+/// At once, so that they share their commits; in order all the same.
+async fn pin_all(store: &Store, numbers: std::ops::Range<u32>) {
+    let numbers: Vec<_> = numbers.collect();
+    for chunk in numbers.chunks(1000) {
+        let asked = chunk.iter().map(|n| store.pin(pin(*n)));
+        futures_util::future::join_all(asked).await.into_iter().for_each(Result::unwrap);
     }
 }
 
@@ -342,7 +361,11 @@ async fn two_processes_write_one_file_and_one_follows_the_other() {
     assert_eq!(kept.pins.len(), 3);
     let mut follower = new.follow(loaded.position).unwrap();
     let mut seen = Kept::default();
-    follower.poll(&mut |record| drop(seen.take(record))).unwrap();
+    follower
+        .poll(&mut |record| {
+            seen.take(record);
+        })
+        .unwrap();
     assert_eq!(seen, Kept::default());
     let (one, other) = tokio::join!(
         async {
@@ -359,7 +382,11 @@ async fn two_processes_write_one_file_and_one_follows_the_other() {
     ((), ()) = (one, other);
     old.end(&key(&pin(11).id), pin(11).created, Some(tombstone(&pin(11).id, 5))).await.unwrap();
     old.set_backend_state(state("up02", AdminState::Maint)).await.unwrap();
-    follower.poll(&mut |record| drop(seen.take(record))).unwrap();
+    follower
+        .poll(&mut |record| {
+            seen.take(record);
+        })
+        .unwrap();
     let all: Vec<_> = (10..110).filter(|n| *n != 11).map(|n| pin(n).id).collect();
     assert_eq!(seen.ids(), all);
     assert_eq!(seen.tombstones, [tombstone(&pin(11).id, 5)]);
@@ -368,7 +395,11 @@ async fn two_processes_write_one_file_and_one_follows_the_other() {
     old.end(&key(&pin(59).id), pin(59).created, None).await.unwrap();
     old.pin(pin(200)).await.unwrap();
     let mut more = Kept::default();
-    follower.poll(&mut |record| drop(more.take(record))).unwrap();
+    follower
+        .poll(&mut |record| {
+            more.take(record);
+        })
+        .unwrap();
     assert_eq!(more.ids(), [pin(200).id]);
     old.close().await;
     new.pin(pin(201)).await.unwrap();
