@@ -144,6 +144,10 @@ impl Writer {
         {
             self.retry();
         }
+        // Under load there is no idle moment for it.
+        if closer.is_none() {
+            self.old_work();
+        }
         if self.unmoved >= CHECKPOINT_EVERY {
             self.checkpoint();
         }
@@ -196,7 +200,9 @@ impl Writer {
                     Change::Expire(before) => Some(*before),
                     _ => None,
                 });
-                self.expiring = expired.max().filter(|_| more);
+                if let Some(before) = expired.max() {
+                    self.expiring = more.then_some(before);
+                }
                 Ok(())
             }
             Err(trouble) => {
@@ -211,16 +217,27 @@ impl Writer {
         match self.state {
             State::Down { .. } => self.retry(),
             State::Up(_) => {
-                if let Some(before) = self.expiring.take() {
-                    // Not worth a word: the next sweep asks again.
-                    let _ = self.commit([Change::Expire(before)].iter(), 1);
-                } else if self.shared.has_backlog() {
-                    self.work_off();
-                } else if self.unmoved > 0 {
+                if !self.old_work() && self.unmoved > 0 {
                     self.checkpoint();
                 }
             }
         }
+    }
+
+    /// One transaction of what was left over; false if there is nothing.
+    fn old_work(&mut self) -> bool {
+        if !matches!(self.state, State::Up(_)) {
+            return false;
+        }
+        if let Some(before) = self.expiring.take() {
+            // Not worth a word: the next sweep asks again.
+            let _ = self.commit([Change::Expire(before)].iter(), 1);
+        } else if self.shared.has_backlog() {
+            self.work_off();
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Writes what could not be written when it came.
@@ -258,6 +275,13 @@ impl Writer {
                 self.state = State::Up(database);
                 self.unmoved = 1;
                 self.shared.committed();
+                // Before anything newer: the end of a session must not come before its pin.
+                while matches!(self.state, State::Up(_)) && self.shared.has_backlog() {
+                    self.work_off();
+                }
+                if !matches!(self.state, State::Up(_)) {
+                    return;
+                }
                 self.shared.set_up();
                 let seconds = (clock::steady() - since).as_secs();
                 tracing::info!(seconds, "the session store takes writes again");

@@ -186,12 +186,15 @@ async fn in_a_read_only_folder_a_gateway_does_not_start_unless_it_may() {
     assert!(pinned.is_subset(&there), "{pinned:?} {there:?}");
     assert!(!store.status().up);
     store.pin(pin(90_000)).await.expect("accepted");
-    assert_eq!(store.status().backlog, 1);
+    store.pin(pin(90_001)).await.expect("accepted");
+    // Remembered, behind its pin.
+    store.end(&key(90_001), pin(90_001).created, None).await.unwrap_err();
+    assert_eq!(store.status().backlog, 3);
     read_only(false);
     until("it can be written", || store.status().up && store.status().backlog == 0).await;
     store.close().await;
     let (store, kept) = open(&path, OnError::Refuse);
-    assert!(kept.pins.contains(&90_000));
+    assert!(kept.pins.contains(&90_000) && !kept.pins.contains(&90_001));
     store.close().await;
 }
 
