@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::proxy::http_proxy;
@@ -14,14 +15,17 @@ use pingora::services::listening::Service;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
+use crate::admin::{self, ADMIN, Token, UnixSocket};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::farm::{Farm, FarmError};
 use crate::guard::{GuardLimits, Guarded};
+use crate::health::{BackendSpec, FarmHealth};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
+use crate::operator::Operator;
 use crate::ops::{self, Readiness};
-use crate::proxy::{Gateway, MAX_ATTEMPTS, Reporter};
+use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::sessions::Sessions;
 use crate::supervisor::{BoxError, Exit, InFlight, Listening, Plan, Supervisor, told_to_stop};
 use crate::telemetry::{self, Format};
@@ -56,6 +60,8 @@ enum StartError {
     Farm(#[from] FarmError),
     #[error("the access log cannot be opened: {0}")]
     AccessLog(std::io::Error),
+    #[error(transparent)]
+    Token(#[from] admin::TokenError),
 }
 
 impl StartError {
@@ -64,6 +70,7 @@ impl StartError {
             Self::Runtime(_) => Exit::Failure,
             Self::Farm(_) => Exit::Unavailable,
             Self::AccessLog(_) => Exit::Io,
+            Self::Token(_) => Exit::Config,
         }
     }
 }
@@ -111,6 +118,7 @@ struct Parts {
     farm: Farm,
     reporter: Reporter,
     access: AccessLog,
+    token: Option<Token>,
     _flush: Option<FlushGuard>,
 }
 
@@ -138,7 +146,11 @@ fn start(
         }
     };
     let reporter = Reporter::new(Arc::clone(metrics), access.clone(), backends);
-    Ok(Parts { farm, reporter, access, _flush: flush })
+    let token = match (config.admin.address, &config.admin.token_file) {
+        (Some(_), Some(file)) => Some(Token::read(file)?),
+        _ => None,
+    };
+    Ok(Parts { farm, reporter, access, token, _flush: flush })
 }
 
 fn serve(
@@ -151,6 +163,7 @@ fn serve(
     let mut addresses: Vec<_> =
         config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
+    addresses.extend(config.admin.address.map(|address| (ADMIN.to_owned(), address)));
     let bound = match supervisor.bind(&addresses) {
         Ok(bound) => bound,
         Err(error) => {
@@ -158,18 +171,47 @@ fn serve(
             return error.exit();
         }
     };
-    let sessions = Sessions::new(config.backends.len(), config.sessions.limit);
+    // After the listeners: whoever has those is the one that a file of this name belongs to.
+    let socket = config.admin.socket.as_deref();
+    let mode = config.admin.socket_mode.bits();
+    let socket = match socket.map(|path| UnixSocket::bind(path, mode)).transpose() {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "the gateway cannot start");
+            return Exit::Io;
+        }
+    };
+    let sessions =
+        Sessions::new(config.backends.len(), config.sessions.limit, config.sessions.tombstone);
     count_sessions(&metrics, &sessions, &config);
     let readiness = Readiness::default();
     let (requests, connections) = (InFlight::new(), InFlight::new());
     let reporter = parts.reporter.clone();
     let sweeper =
         sweep(Arc::clone(&sessions), parts.reporter.clone(), config.sessions.idle_timeout);
+    let farm = Arc::new(ArcSwap::from_pointee(parts.farm));
     let timeouts = config.timeouts.clone();
     let threads = config.process.threads;
     let ops_address = config.ops.address;
-    let gateway =
-        Gateway::new(config.clone(), parts.farm, sessions, parts.reporter, requests.clone());
+    let health = watch_health(&config, &farm, &metrics);
+    let operator = Operator::new(
+        &config,
+        Arc::clone(&farm),
+        Arc::clone(&sessions),
+        parts.reporter.clone(),
+        health.clone(),
+    );
+    let (admin_address, has_admin) =
+        (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
+    let api = admin::Api::new(operator.control(&readiness), parts.token);
+    let gateway = Gateway::new(
+        config.clone(),
+        farm,
+        health.clone(),
+        sessions,
+        parts.reporter,
+        requests.clone(),
+    );
     let open = connections.clone();
     let mut plan = Plan::new(move |listening: &[Listening]| {
         Ok(services(&config, gateway, &reporter, &open, listening))
@@ -182,6 +224,7 @@ fn serve(
     .shutdown_timeout(timeouts.shutdown)
     .ready_file(options.ready_file)
     .task("sweep", sweeper)
+    .task("health", move |stop| health.run(stop))
     .on_ready({
         let readiness = readiness.clone();
         move |listening: &[Listening]| {
@@ -209,6 +252,9 @@ fn serve(
             ops::serve(listener, state, stop).await.map_err(BoxError::from)
         });
     }
+    if has_admin {
+        plan = admin::attach(plan, &api, admin_address, socket);
+    }
     match supervisor.run(bound, plan) {
         Ok(stop) => {
             tracing::info!("stopped");
@@ -231,7 +277,7 @@ fn services(
 ) -> Vec<Box<dyn ServiceWithDependents>> {
     let conf = Arc::new(ServerConf {
         threads: config.process.threads,
-        max_retries: MAX_ATTEMPTS as usize,
+        max_retries: TRIES,
         upstream_keepalive_pool_size: POOL,
         ..ServerConf::default()
     });
@@ -262,6 +308,23 @@ fn services(
         Box::new(service) as Box<dyn ServiceWithDependents>
     };
     listening.iter().enumerate().map(one).collect()
+}
+
+/// Every change of a backend swaps the picture that later requests see.
+fn watch_health(config: &Config, farm: &Arc<ArcSwap<Farm>>, metrics: &Arc<Metrics>) -> FarmHealth {
+    let health = FarmHealth::new(Arc::clone(metrics));
+    let built = farm.load();
+    let specs: Vec<_> = (0u32..)
+        .map(BackendId)
+        .zip(&config.backends)
+        .map(|(id, backend)| BackendSpec::new(id, backend, built.address(id), config))
+        .collect();
+    health.apply(&specs);
+    let (farm, revised) = (Arc::clone(farm), health.clone());
+    health.on_change(move |_| {
+        farm.rcu(|farm| farm.revised(&revised));
+    });
+    health
 }
 
 fn count_sessions(metrics: &Metrics, sessions: &Arc<Sessions>, config: &Config) {

@@ -6,11 +6,13 @@ use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::host::key_of;
 
 use super::draft::{Broken, Draft, Table};
+use super::health;
 use super::kind::Value;
 use super::names::Named;
 use super::{
-    AccessLog, Affinity, BackendConfig, Config, HostIdMode, Http, Limits, Listener, Log, Ops,
-    PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind, Timeouts,
+    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits,
+    Listener, Log, Ops, PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind,
+    Timeouts,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -62,6 +64,7 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
         let kind = store_kind(draft)?;
         draft.once_mut("store").settle("kind", Value::Word(kind.name()));
     }
+    health::settle(draft)?;
     if !draft.once("process").is_given("threads") {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         draft.once_mut("process").settle("threads", Value::Integer(cores.min(1024) as u64));
@@ -80,11 +83,14 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         sessions: sessions(draft.once("sessions"))?,
         store: store(draft.once("store"))?,
         placement: placement(draft.once("placement"))?,
+        failover: failover(draft.once("failover"))?,
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
+        health: health::build(draft.once("health"))?,
         http: http(draft.once("http"))?,
         limits: limits(draft.once("limits"))?,
         timeouts: timeouts(draft.once("timeouts"))?,
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
+        admin: admin(draft.once("admin"))?,
         log: log(draft.once("log"))?,
         process: Process { threads: draft.once("process").get("threads")? },
     })
@@ -102,8 +108,8 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
     Ok(Sessions {
         id: table.get("id")?,
         idle_timeout: table.get("idle_timeout")?,
-        limit: table.get("limit")?,
         tombstone: table.get("tombstone")?,
+        limit: table.get("limit")?,
         unknown: table.get("unknown")?,
     })
 }
@@ -119,6 +125,14 @@ fn store(table: &Table) -> Result<Store, Broken> {
     })
 }
 
+fn failover(table: &Table) -> Result<Failover, Broken> {
+    Ok(Failover {
+        hold: table.get("hold")?,
+        restart_after: table.get("restart_after")?,
+        then: table.get("then")?,
+    })
+}
+
 fn placement(table: &Table) -> Result<PlacementConfig, Broken> {
     Ok(PlacementConfig { policy: table.get("policy")?, hash_key: table.get("hash_key")? })
 }
@@ -130,6 +144,7 @@ fn backend(table: &Table) -> Result<BackendConfig, Broken> {
         weight: table.get("weight")?,
         alias: table.find("host_id")?,
         public_name: table.find("public_name")?,
+        health: health::build_own(table)?,
     })
 }
 
@@ -176,6 +191,15 @@ fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
         backend_idle: table.get("backend_idle")?,
         shutdown: table.get("shutdown")?,
         shutdown_delay: table.get("shutdown_delay")?,
+    })
+}
+
+fn admin(table: &Table) -> Result<Admin, Broken> {
+    Ok(Admin {
+        socket: table.find("socket")?,
+        socket_mode: table.get("socket_mode")?,
+        address: unless_off(table, "address")?,
+        token_file: table.find("token_file")?,
     })
 }
 

@@ -4,13 +4,14 @@ use std::marker::PhantomData;
 
 use gateway_core::session::EndReason;
 use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry,
 };
 
 use super::labels::{
-    BackendState, ConnectError, FailoverReason, Label, LogLevel, LogName, LookupResult,
-    LookupSource, PacketLabel, ProtocolError, Rejection, SessionState, StatusClass, StatusLabel,
-    StoreKind, StoreOperation, StoreResult,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, Label,
+    LogLevel, LogName, LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection,
+    SessionState, StatusClass, StatusLabel, StoreKind, StoreOperation, StoreResult,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -55,6 +56,9 @@ pub(super) struct BackendMetrics {
     pub reuses: IntCounter,
     pub connect_errors: ByLabel<ConnectError, IntCounter>,
     states: ByLabel<BackendState, IntGauge>,
+    pub up: IntGauge,
+    pub checks: ByLabel<CheckResult, IntCounter>,
+    pub check_seconds: Gauge,
 }
 
 impl BackendMetrics {
@@ -76,6 +80,7 @@ pub(super) struct GatewayMetrics {
     pub store_size: IntGauge,
     pub store_last_commit: IntGauge,
     pub stores: ByLabel<StoreKind, StoreMetrics>,
+    pub admin_actions: ByLabel<AdminAction, ByLabel<AdminResult, IntCounter>>,
 }
 
 pub(super) struct StoreMetrics {
@@ -115,6 +120,9 @@ pub(super) struct Families {
     backend_response: HistogramVec,
     backend_upload: IntCounterVec,
     backend_state: IntGaugeVec,
+    backend_up: IntGaugeVec,
+    health_checks: IntCounterVec,
+    health_check_duration: GaugeVec,
     backend_weight: IntGaugeVec,
     attempts: IntCounterVec,
     reuses: IntCounterVec,
@@ -125,6 +133,7 @@ pub(super) struct Families {
     store_duration: HistogramVec,
     store_size: IntGaugeVec,
     store_last_commit: IntGaugeVec,
+    admin_actions: IntCounterVec,
     log_messages: IntCounterVec,
     log_dropped: IntCounterVec,
 }
@@ -157,6 +166,9 @@ impl Families {
             backend_response: table::BACKEND_RESPONSE_DURATION.histogram(registry),
             backend_upload: table::BACKEND_UPLOAD_BYTES.counter(registry),
             backend_state: table::BACKEND_STATE.gauge(registry),
+            backend_up: table::BACKEND_UP.gauge(registry),
+            health_checks: table::HEALTH_CHECKS.counter(registry),
+            health_check_duration: table::HEALTH_CHECK_DURATION.float_gauge(registry),
             backend_weight: table::BACKEND_WEIGHT.gauge(registry),
             attempts: table::CONNECTION_ATTEMPTS.counter(registry),
             reuses: table::CONNECTION_REUSES.counter(registry),
@@ -167,6 +179,7 @@ impl Families {
             store_duration: table::STORE_OPERATION_DURATION.histogram(registry),
             store_size: table::STORE_SIZE.gauge(registry),
             store_last_commit: table::STORE_LAST_COMMIT.gauge(registry),
+            admin_actions: table::ADMIN_ACTIONS.counter(registry),
             log_messages: table::LOG_MESSAGES.counter(registry),
             log_dropped: table::LOG_DROPPED.counter(registry),
         }
@@ -204,7 +217,11 @@ impl Families {
             reuses: self.reuses.with_label_values(&[name]),
             connect_errors: ByLabel::new(|why| self.connect_errors.with_label_values(&[name, why])),
             states: ByLabel::new(|state| self.backend_state.with_label_values(&[name, state])),
+            up: self.backend_up.with_label_values(&[name]),
+            checks: ByLabel::new(|how| self.health_checks.with_label_values(&[name, how])),
+            check_seconds: self.health_check_duration.with_label_values(&[name]),
         };
+        metrics.up.set(1);
         metrics.weight.set(weight.into());
         metrics.set_state(BackendState::Ready);
         metrics
@@ -226,6 +243,9 @@ impl Families {
             store_size: self.store_size.with_label_values::<&str>(&[]),
             store_last_commit: self.store_last_commit.with_label_values::<&str>(&[]),
             stores: ByLabel::new(|store| self.store(store)),
+            admin_actions: ByLabel::new(|action| {
+                ByLabel::new(|result| self.admin_actions.with_label_values(&[action, result]))
+            }),
         }
     }
 

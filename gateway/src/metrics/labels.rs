@@ -3,6 +3,7 @@
 //! A label value comes from the configuration or from an enum in here, never from a request: the
 //! number of series is fixed once the configuration is read.
 
+use gateway_core::farm::AdminState;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::head::HeadError;
 use gateway_core::protocol::{Ack, HResult, PacketType};
@@ -117,6 +118,36 @@ impl StatusLabel {
             505..=599 => Self::OtherServerError,
             _ => Self::None,
         }
+    }
+}
+
+labels! {
+    /// What somebody asks of the admin listener.
+    AdminAction {
+        /// Any question that changes nothing.
+        Read = "read",
+        BackendReady = "backend_ready",
+        BackendDrain = "backend_drain",
+        BackendMaint = "backend_maint",
+        BackendMove = "backend_move",
+        SessionForget = "session_forget",
+        Reload = "reload",
+        /// No call of ours.
+        Unknown = "unknown",
+    }
+}
+
+labels! {
+    /// What came of it.
+    AdminResult {
+        Ok = "ok",
+        /// Not allowed: token, Host or Origin.
+        Refused = "refused",
+        NotFound = "not_found",
+        /// A mistake of the caller.
+        Invalid = "invalid",
+        /// A trouble of ours.
+        Failed = "failed",
     }
 }
 
@@ -291,12 +322,30 @@ labels! {
 }
 
 labels! {
+    /// How a probe ended.
+    CheckResult {
+        Success = "success",
+        Failure = "failure",
+    }
+}
+
+labels! {
     /// What may be asked of a backend.
     BackendState {
         Ready = "ready",
         Drain = "drain",
         Maintenance = "maintenance",
         Down = "down",
+    }
+}
+
+impl From<AdminState> for BackendState {
+    fn from(state: AdminState) -> Self {
+        match state {
+            AdminState::Ready => Self::Ready,
+            AdminState::Drain => Self::Drain,
+            AdminState::Maint => Self::Maintenance,
+        }
     }
 }
 
@@ -389,6 +438,7 @@ mod tests {
         check_order::<LookupSource>();
         check_order::<LookupResult>();
         check_order::<BackendState>();
+        check_order::<CheckResult>();
         check_order::<SessionState>();
         check_order::<StoreKind>();
         check_order::<StoreOperation>();

@@ -20,8 +20,9 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 
 use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
 pub use labels::{
-    BackendState, ConnectError, FailoverReason, LogLevel, LogName, PacketLabel, ProtocolError,
-    Rejection, SessionState, StoreKind, StoreOperation, StoreResult,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, LogLevel,
+    LogName, PacketLabel, ProtocolError, Rejection, SessionState, StoreKind, StoreOperation,
+    StoreResult,
 };
 pub use outcome::Outcome;
 
@@ -136,6 +137,20 @@ impl Metrics {
         }
     }
 
+    /// A probe of a backend has ended, after `took`.
+    pub fn health_check(&self, backend: BackendId, passed: bool, took: Duration) {
+        let Some(metrics) = self.backend(backend) else { return };
+        let result = if passed { CheckResult::Success } else { CheckResult::Failure };
+        metrics.checks.of(result).inc();
+        metrics.check_seconds.set(took.as_secs_f64());
+    }
+
+    pub fn set_backend_up(&self, backend: BackendId, up: bool) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.up.set(up.into());
+        }
+    }
+
     pub fn set_backend_state(&self, backend: BackendId, state: BackendState) {
         if let Some(metrics) = self.backend(backend) {
             metrics.set_state(state);
@@ -174,6 +189,11 @@ impl Metrics {
 
     pub fn store_committed(&self, now: Timestamp) {
         self.gateway.store_last_commit.set(i64::try_from(now.0 / 1000).unwrap_or(i64::MAX));
+    }
+
+    /// Somebody asked the admin listener for something.
+    pub fn admin_action(&self, action: AdminAction, result: AdminResult) {
+        self.gateway.admin_actions.of(action).of(result).inc();
     }
 
     /// Where `bitsgw_sessions` comes from; asked at every scrape. The first caller wins.

@@ -268,6 +268,8 @@ fn a_ping_with_a_session_id_reaches_the_backend_of_its_session() {
         .field("BITS-Session-Id", "{00000000-0000-4000-8000-000000000000}")
         .field("Content-Length", 0);
     assert_eq!(exchange(&stranger.to_bytes()).status, 200);
+    let foreign: u64 = farm.stubs().iter().map(|stub| stub.stats().foreign).sum();
+    assert_eq!(foreign, 1, "a stub notices a Ping of somebody else's session");
     // A fragment of that id is refused, so the pings above proved something about their ids.
     let foreign = fragment_head("{00000000-0000-4000-8000-000000000000}", 3)
         .field("Content-Length", 3)
