@@ -374,8 +374,8 @@ labels! {
 }
 
 labels! {
+    /// Nothing is read while requests are served: what is stored is in memory too.
     StoreOperation {
-        Get = "get",
         Put = "put",
         Delete = "delete",
     }

@@ -34,7 +34,7 @@ use gateway_core::session::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::clock;
-use crate::metrics::{Metrics, StoreOperation, StoreResult};
+use crate::metrics::{Metrics, StoreResult};
 use database::Change;
 use folder::Folder;
 use shared::Shared;
@@ -133,7 +133,6 @@ impl Store {
         let accept = options.on_error == OnError::Accept;
         let started = open::start(&folder, options.sync, accept, clock::now(), visitor)?;
         let took = clock::steady() - begun;
-        options.metrics.store_operation(StoreOperation::Get, StoreResult::Ok, took);
         let visited = started.visited;
         let loaded = Loaded {
             pins: visited.pins - visited.unwanted.len() as u64,

@@ -297,7 +297,7 @@ async fn a_store_says_how_it_is() {
     for line in [
         "bitsgw_store_up{store=\"sqlite\"} 1",
         "bitsgw_store_operations_total{operation=\"put\",result=\"ok\",store=\"sqlite\"} 1",
-        "bitsgw_store_operations_total{operation=\"get\",result=\"ok\",store=\"sqlite\"} 1",
+        "bitsgw_store_operation_duration_seconds_count{operation=\"put\",store=\"sqlite\"} 1",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
