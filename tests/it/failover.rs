@@ -166,3 +166,34 @@ fn a_server_that_dies_is_seen_and_gets_no_new_sessions_until_it_is_back() {
     (0..4).for_each(|_| open());
     assert!(created(dying.name()) > 0.0);
 }
+
+#[test]
+fn a_session_moves_on_when_the_second_server_refuses_too() {
+    let backends = [0, 1, 2].map(|number| RawBackend::answering(server(number)));
+    let links = backends.each_ref().map(|backend| FaultLink::to(backend.address()));
+    let mut farm = Farm::of_stubs(0);
+    for (name, link) in ["up01", "up02", "up03"].into_iter().zip(&links) {
+        farm = farm.backend(name, link.address());
+    }
+    let farm = farm
+        .without_host_ids()
+        .set("failover.restart_after", "\"0s\"")
+        .set("failover.then", "\"reassign\"")
+        // One that refuses stays a choice, or the second one would soon be none.
+        .set("health.passive_failures", "1000")
+        .start();
+    let ask = |packet: &Packet| exchange(farm.entrance(), &packet.bytes()).expect("an answer");
+    let ids: Vec<_> = (0..6).map(|_| session_of(&ask(&create(TARGET)))).collect();
+    for link in &links[..2] {
+        link.plan_all(Plan::refuse());
+        link.cut(Cut::Fin);
+    }
+    for id in &ids {
+        let next = fragment(TARGET, id, "bytes 0-2/9", b"abc");
+        wait::until("the living server has the session", || {
+            let answer = ask(&next);
+            assert_ne!(answer.status, 500, "nobody has to start over: {}", answer.head);
+            answer.status == 200
+        });
+    }
+}

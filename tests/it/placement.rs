@@ -165,7 +165,8 @@ fn hash_of_the_client_keeps_a_client_together() {
 #[test]
 fn a_create_session_goes_to_the_next_backend_when_one_refuses_the_connection() {
     for name in ["round-robin", "least-sessions", "hash"] {
-        let farm = policy(Farm::of_stubs(3), name);
+        let farm = Farm::of_stubs(3).set("health.retry_after", "\"500ms\"");
+        let farm = policy(farm, name);
         farm.stub(0).refuse(true);
         farm.stub(2).refuse(true);
         for number in 0..6 {
@@ -227,6 +228,7 @@ fn without_any_backend_every_packet_is_answered_503() {
     let farm = Farm::of_stubs(0)
         .backend("up01", nobody[0].address())
         .backend("up02", nobody[1].address())
+        .set("failover.hold", "\"200ms\"")
         .start();
     for host in ["up.test", "up02.up.test"] {
         for packet in [create(TARGET), ping(TARGET)] {
@@ -243,7 +245,11 @@ fn without_any_backend_every_packet_is_answered_503() {
 /// Item 86.
 #[test]
 fn a_session_waits_with_its_pin_while_every_backend_is_away() {
-    let farm = Farm::of_stubs(2).without_host_ids().start();
+    let farm = Farm::of_stubs(2)
+        .without_host_ids()
+        .set("failover.hold", "\"500ms\"")
+        .set("health.retry_after", "\"100ms\"")
+        .start();
     let (id, owner) = open(&farm, TARGET);
     for stub in farm.stubs() {
         stub.kill();
@@ -261,6 +267,8 @@ fn a_session_waits_with_its_pin_while_every_backend_is_away() {
     }
     let before = farm.stub_named(&owner).stats().fragment;
     let packet = &of_session(TARGET, &id)[0];
-    assert_eq!(exchange(farm.entrance(), &packet.bytes()).expect("an answer").status, 200);
+    wait::until("the session goes on", || {
+        exchange(farm.entrance(), &packet.bytes()).expect("an answer").status == 200
+    });
     assert_eq!(farm.stub_named(&owner).stats().fragment, before + 1);
 }

@@ -257,8 +257,6 @@ labels! {
         DiskFull = "disk_full",
         /// 416: the Fragment does not start where the backend wants to go on.
         Range = "range",
-        /// 501: uploads are switched off there.
-        UploadDisabled = "upload_disabled",
         /// Context 0x7: the application behind the server failed.
         RemoteApplication = "remote_application",
         Other = "other",
@@ -283,7 +281,6 @@ impl ProtocolError {
         }
         match ack.status.as_u16() {
             416 => Some(Self::Range),
-            501 => Some(Self::UploadDisabled),
             _ => ack.is_protocol().then_some(Self::Other),
         }
     }
@@ -506,7 +503,6 @@ mod tests {
         check_error(500, &[ack, ("BITS-Error", "0x80070112")], Some(DiskFull));
         check_error(500, &[ack, ("BITS-Error", "0x80070070")], Some(DiskFull));
         check_error(416, &[ack, ("BITS-Received-Content-Range", "7")], Some(Range));
-        check_error(501, &[], Some(UploadDisabled));
         let application = [ack, ("BITS-Error", "0x80070005"), ("BITS-Error-Context", "0x7")];
         check_error(500, &application, Some(RemoteApplication));
         check_error(500, &[ack, ("BITS-Error", "0x80004005")], Some(Other));

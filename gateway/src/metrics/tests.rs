@@ -43,7 +43,7 @@ fn no_request_makes_a_new_series() {
         outcome.backend = Some(BackendId(n % 5));
         outcome.backend_status = Some(outcome.status);
         outcome.fault = Some(Fault::ALL[n as usize % 16]);
-        outcome.protocol_error = Some(ProtocolError::ALL[n as usize % 9]);
+        outcome.protocol_error = Some(ProtocolError::ALL[n as usize % 8]);
         outcome.total = Duration::from_millis(n.into());
         metrics.record(&outcome);
         metrics.session_created(BackendId(n));

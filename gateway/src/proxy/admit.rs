@@ -87,7 +87,7 @@ impl Gateway {
         ctx.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
             && let Some(backend_session) = pin.backend_session
-            && ctx.why == Some(Why::Pin)
+            && (ctx.why == Some(Why::Pin) || ctx.moved)
         {
             ctx.backend_session = Some(backend_session);
             let head = downstream.req_header();
@@ -143,11 +143,16 @@ impl Gateway {
         if ctx.kind == Some(PacketType::Ping) {
             return Err(Fault::BackendDown);
         }
-        self.release(ctx, None).await;
-        ctx.avoid.push(owner);
         match self.config.failover.then {
-            Then::Restart => Err(Fault::BackendGivenUp),
-            Then::Reassign => self.decide_again(ctx),
+            Then::Restart => {
+                self.release(ctx, None).await;
+                Err(Fault::BackendGivenUp)
+            }
+            Then::Reassign => {
+                ctx.moved = true;
+                ctx.avoid.push(owner);
+                self.decide_again(ctx)
+            }
         }
     }
 

@@ -160,6 +160,9 @@ impl Gateway {
     /// A session that an alias brought back gets its pin again, so that it also survives the
     /// client's way back to the origin name. Failing to is no reason to refuse its Ack.
     async fn adopt(&self, progress: Progress, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
+        if ctx.moved {
+            self.release(ctx, None).await;
+        }
         if let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) {
             let backend_session = ctx.backend_session.clone();
             let pin = Pin { backend, backend_session, target: ctx.target, created: ctx.now };

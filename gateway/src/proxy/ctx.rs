@@ -45,6 +45,8 @@ pub struct Ctx {
     pub wait_before_retry: bool,
     /// The owner of the session has been away for too long.
     pub given_up: bool,
+    /// The session goes to another backend than its pin says, because that one was given up.
+    pub moved: bool,
     /// A pooled connection turned out to be dead: the next try takes a new one.
     pub avoid_pool: bool,
     /// The backend has begun to answer, be it with a 1xx.
@@ -101,6 +103,7 @@ impl Ctx {
             attempts: Default::default(),
             wait_before_retry: Default::default(),
             given_up: Default::default(),
+            moved: Default::default(),
             avoid_pool: Default::default(),
             answer_began: Default::default(),
             has_body: Default::default(),

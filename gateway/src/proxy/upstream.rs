@@ -81,7 +81,7 @@ impl Gateway {
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
     async fn choose_again(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
         if ctx.given_up {
-            return self.reassign(downstream, ctx).await;
+            return self.reassign(ctx);
         }
         if is_owned(ctx) {
             if ctx.wait_before_retry {
@@ -91,6 +91,10 @@ impl Gateway {
         }
         let alias = host_of(downstream.req_header()).and_then(|h| ctx.farm.view.alias(&h));
         let decided = match self.packet(downstream).filter(|_| ctx.is_packet) {
+            // It had an owner that was given up; the one chosen in its place refuses too.
+            Some(packet) if ctx.key.is_some() && packet.packet_type() != PacketType::Ping => {
+                self.decide_again(ctx)
+            }
             Some(packet) => self.decide(&packet, &Lookup::NotAsked, ctx, alias),
             None => self.decide_plain(None, ctx, alias),
         };
@@ -157,10 +161,10 @@ impl Gateway {
         }
     }
 
-    /// Moves the session to another backend of a farm that shares its storage. The Ack of the
-    /// next Fragment pins it there.
-    async fn reassign(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
-        self.release_given_up(downstream, ctx).await;
+    /// Moves the session to another backend of a farm that shares its storage. The old pin goes
+    /// when an Ack shows that the new one has taken it.
+    fn reassign(&self, ctx: &mut Ctx) -> Result<()> {
+        ctx.moved = true;
         ctx.avoid.extend(ctx.backend);
         let decided = self.decide_again(ctx);
         ctx.given_up = false;
