@@ -11,6 +11,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod demo;
+pub mod durable;
 pub mod exit;
 pub mod farm;
 pub mod guard;

@@ -39,7 +39,7 @@ impl Ops {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let state = State { metrics: Arc::clone(&metrics), readiness: readiness.clone() };
+        let state = State { metrics: Arc::clone(&metrics), readiness: readiness.clone(), store: Store::memory() };
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(ops::serve(listener, state, stopped)).unwrap();

@@ -3,6 +3,7 @@
 //! A key that is not here does not exist. To add one: a line here, its default in
 //! [`super::defaults`], its field in [`super::Config`], and its reading in `settle.rs`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use gateway_core::routing::{Placement, UnknownSession};
@@ -172,22 +173,17 @@ pub const SECTIONS: &[Section] = &[
             Key {
                 name: "kind",
                 kind: Kind::Word { choices: StoreKind::CHOICES, later: &["redis"] },
-                preset: Preset::Depends {
-                    on: "\"sqlite\" when `path` is set, else \"memory\"",
-                    sample: "\"sqlite\"",
-                },
+                preset: Preset::Is(Value::Word("sqlite")),
                 about: "Where they are kept.",
             },
             Key {
                 name: "path",
                 kind: Kind::Path,
-                preset: Preset::Unset {
-                    meaning: "needed for `kind = \"sqlite\"`",
-                    sample: "\"/var/lib/bits-gateway\"",
-                },
-                about: "A directory of the gateway's own, on a local disk; it is made if it is \
-                        missing. Nobody else may enter it (mode 0700), because session ids are \
-                        secrets. 1,000,000 sessions take about 100 MB.",
+                preset: Preset::Is(Value::Text(Cow::Borrowed(defaults::STORE_PATH))),
+                about: "A directory of this gateway's own, on a local disk; it is made if it is \
+                        missing. The user that runs the gateway must be able to write there, and \
+                        nobody else may enter it (mode 0700), because session ids are secrets. \
+                        1,000,000 sessions take about 100 MB.",
             },
             Key {
                 name: "sync",

@@ -26,15 +26,6 @@ pub fn host_id_mode(draft: &Draft) -> Result<HostIdMode, Broken> {
     Ok(if named { HostIdMode::Backend } else { HostIdMode::None })
 }
 
-/// Where sessions are kept: as given, or else by whether there is a place.
-pub fn store_kind(draft: &Draft) -> Result<StoreKind, Broken> {
-    let store = draft.once("store");
-    if let Some(kind) = store.find("kind")? {
-        return Ok(kind);
-    }
-    Ok(if store.is_given("path") { StoreKind::Sqlite } else { StoreKind::Memory })
-}
-
 /// The name that stands for a backend.
 pub fn alias(affinity: &Table, backend: &Table) -> Result<Option<String>, Broken> {
     if let Some(host_id) = backend.find::<String>("host_id")? {
@@ -59,10 +50,6 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
         {
             backend.settle("host_id", Value::Text(alias.into()));
         }
-    }
-    if !draft.once("store").is_given("kind") {
-        let kind = store_kind(draft)?;
-        draft.once_mut("store").settle("kind", Value::Word(kind.name()));
     }
     health::settle(draft)?;
     if !draft.once("process").is_given("threads") {

@@ -22,6 +22,7 @@ mod shared;
 mod wal;
 mod writer;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -92,12 +93,20 @@ pub struct Loaded {
     pub position: Position,
     /// What somebody should know, one line each. Not logged yet.
     pub report: Vec<String>,
+    /// There is a file and it could not be read: nobody knows what is in it.
+    pub unread: bool,
     pub took: Duration,
 }
 
 /// A handle; clones share one writer.
 #[derive(Clone)]
 pub struct Store(Option<Handle>);
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.status()).finish()
+    }
+}
 
 #[derive(Clone)]
 struct Handle {
@@ -140,6 +149,7 @@ impl Store {
             backend_states: visited.states,
             position: visited.position,
             report: started.report,
+            unread: started.unread,
             took,
         };
         let shared = Arc::new(Shared::new(folder, options));
@@ -223,6 +233,11 @@ impl Store {
         if let Some(handle) = &self.0 {
             handle.shared.set_live(live);
         }
+    }
+
+    /// Whether [`Self::pin`] would fail at once.
+    pub fn refuses_pins(&self) -> bool {
+        self.0.as_ref().is_some_and(|handle| handle.shared.refuses_pins())
     }
 
     pub fn status(&self) -> StoreStatus {

@@ -33,6 +33,8 @@ pub struct Started {
     pub database: Result<Database, Trouble>,
     pub visited: Visited,
     pub report: Vec<String>,
+    /// There is something, and it could not be read.
+    pub unread: bool,
 }
 
 /// Opens the store of a process that starts, and reads everything.
@@ -91,10 +93,10 @@ pub fn start(
     };
     let writable = writable.and_then(|()| database.commit([Change::Probe].iter()).map(|_| ()));
     match writable {
-        Ok(()) => Ok(Started { database: Ok(database), visited, report }),
+        Ok(()) => Ok(Started { database: Ok(database), visited, report, unread: false }),
         Err(trouble) if accept || trouble.kind == TroubleKind::Full => {
             visited.unwanted.clear();
-            Ok(Started { database: Err(trouble), visited, report })
+            Ok(Started { database: Err(trouble), visited, report, unread: false })
         }
         Err(trouble) => Err(trouble.into()),
     }
@@ -211,6 +213,7 @@ fn read_only(
 ) -> Started {
     let mut visited = Visited::default();
     let mut report = Vec::new();
+    let mut unread = false;
     if folder.identity().is_some() {
         match salvage::read(folder) {
             Ok(found) => {
@@ -227,8 +230,11 @@ fn read_only(
                     visitor(Record::Pin(pin.as_row()));
                 }
             }
-            Err(unread) => report.push(format!("what is stored could not be read: {unread}")),
+            Err(why) => {
+                unread = true;
+                report.push(format!("what is stored could not be read: {why}"));
+            }
         }
     }
-    Started { database: Err(trouble), visited, report }
+    Started { database: Err(trouble), visited, report, unread }
 }

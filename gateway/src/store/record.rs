@@ -44,11 +44,13 @@ pub struct Tombstone {
     pub ended: Timestamp,
 }
 
-/// The packet that ended a session.
+/// What ended a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndKind {
     Close,
     Cancel,
+    /// An operator did: its client starts over, whatever host id it remembers.
+    Forgotten,
 }
 
 /// What people decided about a backend.
@@ -133,6 +135,7 @@ impl EndKind {
         match self {
             Self::Close => 1,
             Self::Cancel => 2,
+            Self::Forgotten => 3,
         }
     }
 
@@ -140,6 +143,7 @@ impl EndKind {
         match number {
             1 => Some(Self::Close),
             2 => Some(Self::Cancel),
+            3 => Some(Self::Forgotten),
             _ => None,
         }
     }

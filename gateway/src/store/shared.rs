@@ -88,12 +88,15 @@ impl Shared {
 
     /// Whether there is no use in asking. An end is always worth it: it is kept.
     pub fn refuses(&self, change: &Change) -> bool {
-        !self.up.load(Ordering::Acquire)
-            && match change {
-                Change::Pin(_) => self.options.on_error == OnError::Refuse,
-                Change::State(_) => true,
-                _ => false,
-            }
+        match change {
+            Change::Pin(_) => self.refuses_pins(),
+            Change::State(_) => !self.up.load(Ordering::Acquire),
+            _ => false,
+        }
+    }
+
+    pub fn refuses_pins(&self) -> bool {
+        !self.up.load(Ordering::Acquire) && self.options.on_error == OnError::Refuse
     }
 
     pub fn set_up(&self) {
