@@ -6,8 +6,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bits_gateway::clock;
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::{OnError, Options, Record, Store, StoredPin, SyncMode, read_only};
 use gateway_core::protocol::{SessionId, SessionKey};
@@ -28,7 +29,7 @@ fn main() {
     let runtime = runtime.expect("a runtime");
 
     let store = open(&path, SyncMode::Power, &mut |_| true);
-    let began = Instant::now();
+    let began = clock::stopwatch();
     runtime.block_on(fill(&store, count));
     rate("insert", count, began.elapsed());
     for (sync, name) in [(SyncMode::Power, "power"), (SyncMode::Crash, "crash")] {
@@ -41,7 +42,7 @@ fn main() {
         }
         runtime.block_on(store.close());
     }
-    let began = Instant::now();
+    let began = clock::stopwatch();
     runtime.block_on(store.close());
     println!("{:44} {:>10}", "close", show(began.elapsed()));
     let bytes = path.join("sessions.db").metadata().expect("a file").len();
@@ -49,7 +50,7 @@ fn main() {
     println!("{:44} {:>7} MiB  {each} bytes a pin", "size on disk", bytes >> 20);
 
     for round in 1..=3 {
-        let began = Instant::now();
+        let began = clock::stopwatch();
         let mut seen = 0u64;
         let store = open(&path, SyncMode::Power, &mut |record| {
             seen += u64::from(matches!(record, Record::Pin(_)));
@@ -59,7 +60,7 @@ fn main() {
         assert_eq!(seen, u64::from(count));
         runtime.block_on(store.close());
     }
-    let began = Instant::now();
+    let began = clock::stopwatch();
     let before = resident();
     let mut live: Vec<(SessionKey, Pin)> = Vec::with_capacity(count as usize);
     let store = open(&path, SyncMode::Power, &mut |record| {
@@ -76,11 +77,11 @@ fn main() {
     rate("open, read and keep", count, began.elapsed());
     println!("{:44} {:>7} MiB", "memory for that", (resident() - before) >> 20);
 
-    let began = Instant::now();
+    let began = clock::stopwatch();
     let read = read_only(&path).expect("readable").filter(Result::is_ok).count();
     rate("read beside the writer", read as u32, began.elapsed());
 
-    let began = Instant::now();
+    let began = clock::stopwatch();
     let ends = live.len().min(100_000);
     runtime.block_on(async {
         for chunk in live[..ends].chunks(AT_ONCE as usize) {
@@ -129,7 +130,7 @@ async fn commit(store: &Store, at_once: u32) -> Vec<Duration> {
             tokio::spawn(async move {
                 let mut latencies = Vec::new();
                 for n in 0..2000 / at_once.min(4) {
-                    let began = Instant::now();
+                    let began = clock::stopwatch();
                     store.pin(pin(n)).await.expect("pinned");
                     latencies.push(began.elapsed());
                 }

@@ -45,7 +45,15 @@ impl Operator {
         health: FarmHealth,
     ) -> Self {
         let addresses = config.backends.iter().map(|backend| backend.address.to_string()).collect();
-        Self { farm, sessions, reporter, health, addresses, since: Arc::default(), deciding: Arc::default() }
+        Self {
+            farm,
+            sessions,
+            reporter,
+            health,
+            addresses,
+            since: Arc::default(),
+            deciding: Arc::default(),
+        }
     }
 
     /// The handle that the admin listener works with.
@@ -135,9 +143,10 @@ impl Operator {
             let backend = backend.name.to_string();
             let stored = BackendState { backend, state, since, by: BY.to_owned() };
             let store = self.sessions.store();
-            store.set_backend_state(stored).await.map_err(|error| ActionError::Store {
-                message: error.to_string(),
-            })?;
+            store
+                .set_backend_state(stored)
+                .await
+                .map_err(|error| ActionError::Store { message: error.to_string() })?;
         }
         self.apply(id, state, since);
         Ok(())

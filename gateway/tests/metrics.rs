@@ -15,6 +15,7 @@ use bits_gateway::metrics::{
     Metrics, Outcome, PacketLabel, ProtocolError, Rejection, StoreOperation, StoreResult, docs,
 };
 use bits_gateway::ops::{self, Readiness, State};
+use bits_gateway::store::Store;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::ContentRange;
@@ -39,7 +40,11 @@ impl Ops {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let state = State { metrics: Arc::clone(&metrics), readiness: readiness.clone(), store: Store::memory() };
+        let state = State {
+            metrics: Arc::clone(&metrics),
+            readiness: readiness.clone(),
+            store: Store::memory(),
+        };
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(ops::serve(listener, state, stopped)).unwrap();
@@ -199,15 +204,15 @@ fn readiness_follows_the_life_of_the_process() {
     let ops = Ops::start();
     ops.check("GET", "/livez", 200, "ok\n");
     ops.check("GET", "/readyz", 503, "starting\n");
-    ops.check("GET", "/readyz?verbose", 503, "[-] started failed\n[+] not-draining ok\nstarting\n");
+    ops.check("GET", "/readyz?verbose", 503, "[-] started failed\n[+] not-draining ok\n[+] store ok\nstarting\n");
     ops.readiness.ready();
     ops.check("GET", "/readyz", 200, "ready\n");
-    ops.check("GET", "/readyz?verbose=1", 200, "[+] started ok\n[+] not-draining ok\nready\n");
+    ops.check("GET", "/readyz?verbose=1", 200, "[+] started ok\n[+] not-draining ok\n[+] store ok\nready\n");
     assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 0\n"));
     ops.readiness.drain();
     ops.readiness.ready();
     ops.check("GET", "/readyz", 503, "draining\n");
-    ops.check("GET", "/readyz?verbose", 503, "[+] started ok\n[-] not-draining failed\ndraining\n");
+    ops.check("GET", "/readyz?verbose", 503, "[+] started ok\n[-] not-draining failed\n[+] store ok\ndraining\n");
     ops.check("GET", "/livez", 200, "ok\n");
     assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 1\n"));
 }

@@ -30,7 +30,11 @@ fn the_smallest_file_gets_the_documented_defaults() {
             limit: 1_000_000,
             unknown: UnknownSession::Restart,
         },
-        store: Store::Memory,
+        store: Store::Sqlite(SqliteStore {
+            path: "/var/lib/bits-gateway".into(),
+            sync: SyncMode::Power,
+            on_error: OnError::Refuse,
+        }),
         failover: Failover { hold: seconds(20), restart_after: seconds(3600), then: Then::Restart },
         placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
         backends: vec![BackendConfig {
@@ -286,12 +290,11 @@ fn names_to_announce_turn_the_host_id_on() {
 }
 
 #[test]
-fn a_place_for_sessions_turns_the_store_on() {
+fn sessions_are_kept_unless_memory_is_asked_for() {
     let kept = |more: &str| matches!(with(more).store, Store::Sqlite(_));
-    assert!(!kept(""));
-    assert!(!kept("[store]\nsync = \"crash\""));
+    assert!(kept(""));
     assert!(kept("[store]\npath = \"/var/lib/gw\""));
-    assert!(!kept("[store]\npath = \"/var/lib/gw\"\nkind = \"memory\""));
+    assert!(!kept("[store]\nkind = \"memory\""));
 }
 
 #[test]

@@ -164,12 +164,6 @@ fn keys_of_later_versions_are_called_that() {
 }
 
 #[test]
-fn a_store_needs_a_place() {
-    let place = ["`store.path` is missing", "path = \"/var/lib/bits-gateway\""];
-    added("[store]\nkind = \"sqlite\"\n", "7:8", &place);
-}
-
-#[test]
 fn unknown_values_are_refused_with_what_was_meant() {
     added("[affinity]\nhost_id = \"gatway\"\n", "7:11", &["did you mean \"gateway\"?"]);
     added("[sessions]\nid = \"mint\"\n", "7:6", &["did you mean \"minted\"?"]);

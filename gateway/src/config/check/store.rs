@@ -32,8 +32,7 @@ pub fn place(draft: &Draft, report: &mut Report) -> Checked {
     }
     let path: PathBuf = store.get("path")?;
     if let Err(error) = can_write(&path) {
-        let message =
-            format!("this user cannot keep sessions in {}: {error}", path.display());
+        let message = format!("this user cannot keep sessions in {}: {error}", path.display());
         let place = store.place_of("path").or_else(|| store.near("kind"));
         let finding = Finding::warning(message).at(place, "the gateway would not start");
         report.add(finding.help(how_to_go_on(&path)));
