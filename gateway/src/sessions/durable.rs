@@ -146,3 +146,7 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "durable_tests.rs"]
+mod tests;

@@ -53,7 +53,7 @@ fn a_damaged_file_is_set_aside_and_what_can_be_read_goes_on() {
     assert_eq!(alive(&farm, &begun), known);
     let aside = fs::read_dir(farm.directory().join("store")).expect("a directory");
     let aside = aside.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    assert!(aside.filter(|name| name.contains("damaged")).count() >= 1);
+    assert!(aside.filter(|name| name.contains(".corrupt-")).count() >= 1);
     // And the new file is whole.
     farm.gateway().restart();
     assert_eq!(sessions(&farm) as usize, known);
