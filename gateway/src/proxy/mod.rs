@@ -12,6 +12,8 @@ mod early;
 pub mod errors;
 mod failpoint;
 mod flights;
+mod missing;
+mod orphans;
 mod outages;
 mod report;
 mod upstream;
