@@ -1,6 +1,11 @@
 //! Targets of the gateway itself.
 
+use std::sync::OnceLock;
+
 use bits_gateway::config::{dump, parse};
+use bits_gateway::metrics::Metrics;
+use bits_gateway::store::{OnError, Options, Store, StoredPin, SyncMode, read_only};
+use gateway_core::session::{TargetHash, Timestamp};
 
 /// A configuration that is accepted says the same when it is written out and read again; one that
 /// is not is refused with a report that can be shown.
@@ -20,4 +25,74 @@ pub fn config(data: &[u8]) {
             assert_eq!(report.lines().len(), report.findings().len());
         }
     }
+}
+
+/// Pins of the store whose bytes [`rows`] damages.
+const PINS: u64 = 40;
+
+fn pin(number: u64) -> StoredPin {
+    StoredPin {
+        id: format!("{{{number:08X}-0000-4000-8000-0123456789AB}}"),
+        backend: format!("up{:02}", number % 3),
+        backend_session: (number % 4 == 0).then(|| format!("own-{number}")),
+        target: TargetHash(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        created: Timestamp(1_700_000_000_000 + number),
+    }
+}
+
+/// The bytes of a store with [`PINS`] pins.
+fn store() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // It makes its own, which is nobody else's.
+        let place = folder.path().join("store");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let metrics = Metrics::new(&[], &[]);
+            let options = Options { sync: SyncMode::Crash, on_error: OnError::Refuse, metrics };
+            let opened = Store::open(&place, options, &mut |_| true);
+            let (store, _) = opened.expect("a new store");
+            for number in 0..PINS {
+                store.pin(pin(number)).await.expect("room for a pin");
+            }
+            store.close().await;
+        });
+        std::fs::read(place.join("sessions.db")).expect("the store's file")
+    })
+}
+
+/// Whatever becomes of the file of a store, what is read from it was written to it. Each four bytes of the input are
+/// a place and a byte to put there.
+pub fn rows(data: &[u8]) {
+    thread_local! {
+        static FOLDER: tempfile::TempDir = tempfile::tempdir().expect("a temporary folder");
+    }
+    let mut bytes = store().to_vec();
+    for patch in data.chunks_exact(4).take(64) {
+        let at = usize::from(u16::from_be_bytes([patch[0], patch[1]])) << (patch[2] % 4);
+        match patch[2] {
+            // Rarely, the file ends there.
+            0xff => bytes.truncate(at),
+            _ => {
+                let length = bytes.len();
+                if let Some(byte) = bytes.get_mut(at % length.max(1)) {
+                    *byte = patch[3];
+                }
+            }
+        }
+    }
+    FOLDER.with(|folder| {
+        for file in std::fs::read_dir(folder.path()).expect("a folder").flatten() {
+            let _ = std::fs::remove_file(file.path());
+        }
+        std::fs::write(folder.path().join("sessions.db"), &bytes).expect("room for a file");
+        let Ok(reader) = read_only(folder.path()) else { return };
+        let mut count = 0;
+        for read in reader.flatten() {
+            assert!((0..PINS).any(|number| pin(number) == read), "never written: {read:?}");
+            count += 1;
+        }
+        assert!(count == PINS || bytes != store(), "what nobody damaged is whole");
+    });
 }

@@ -11,7 +11,7 @@ mod shell;
 mod wire;
 
 /// Each is `(name, function, runs)`; the slow ones run less often.
-const TARGETS: [(&str, fn(&[u8]), u64); 9] = [
+const TARGETS: [(&str, fn(&[u8]), u64); 10] = [
     ("head", wire::head, 10_000),
     ("packet", wire::packet, 10_000),
     ("ack", wire::ack, 5_000),
@@ -21,6 +21,7 @@ const TARGETS: [(&str, fn(&[u8]), u64); 9] = [
     ("chunks", wire::chunks, 20_000),
     ("reply_path", wire::reply_path, 10_000),
     ("config", shell::config, 300),
+    ("rows", shell::rows, 1_000),
 ];
 
 /// What readers stumble over.
