@@ -99,6 +99,33 @@ async fn a_body_is_counted_to_the_byte_however_it_arrives() {
     assert_eq!(rig.read_now(4096).as_deref(), Some(GET));
 }
 
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+#[tokio::test]
+async fn no_request_passes_behind_a_chunked_one() {
+    for body in ["5\r\nhello\r\n0\r\n\r\n", "0;x=y\r\nX: y\r\n\r\n"] {
+        let mut rig = rig();
+        rig.client.write_all(format!("{CHUNKED}{body}{GET}").as_bytes()).await.unwrap();
+        assert_eq!(rig.read_now(4096).as_deref(), Some(CHUNKED));
+        assert_eq!(rig.read_now(4096).as_deref(), Some(body));
+        assert_eq!(rig.read_now(1), None, "the client is watched while it is served");
+        rig.guard.conn().request_done();
+        assert_eq!(rig.read_now(1).as_deref(), Some(""), "no request may follow");
+    }
+}
+
+#[tokio::test]
+async fn of_a_malformed_chunk_no_byte_passes() {
+    for body in ["\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "x"] {
+        let mut rig = rig();
+        rig.client.write_all(format!("{CHUNKED}{body}").as_bytes()).await.unwrap();
+        assert_eq!(rig.read_now(4096).as_deref(), Some(CHUNKED));
+        let error = rig.guard.read(&mut [0; 64]).await.expect_err("it is no body");
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+        assert!(rig.guard.conn().has_malformed_body());
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_is_seen_while_its_request_is_served() {
     let mut rig = rig();
@@ -217,15 +244,4 @@ async fn half_a_head_does_not_linger() {
     rig.client.write_all(b"GET / HTT").await.unwrap();
     assert_eq!(rig.read_now(4096), None);
     closes_at_once(rig);
-}
-
-#[tokio::test]
-async fn no_request_passes_behind_a_chunked_one() {
-    let mut rig = rig();
-    let chunked = "POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    rig.client.write_all(chunked.as_bytes()).await.unwrap();
-    assert_eq!(rig.read_now(4096).as_deref(), Some(chunked));
-    rig.guard.conn().request_done();
-    rig.client.write_all(b"GET / HTTP/1.0\n\n").await.unwrap();
-    assert_eq!(rig.read_now(4096).as_deref(), Some(""), "the connection is over");
 }

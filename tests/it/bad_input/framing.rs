@@ -154,6 +154,15 @@ fn a_malformed_chunked_body_ends_both_connections() {
         "-5\r\nhello\r\n0\r\n\r\n",
         "0x5\r\nhello\r\n0\r\n\r\n",
         "5\r\nhello!\r\n0\r\n\r\n",
+        "\r\n\r\n",
+        "\r\nhello\r\n0\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        " 5\r\nhello\r\n0\r\n\r\n",
+        "5\t\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "5;x\ny\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX : y\r\n\r\n",
+        "5\r\nhello\r\n0\r\n folded\r\n\r\n",
         "fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
     ] {
         let head = format!(
@@ -165,8 +174,7 @@ fn a_malformed_chunked_body_ends_both_connections() {
         client.finish().expect("a half close");
         let got = client.read_to_end().expect("the connection ends");
         let got = String::from_utf8_lossy(&got);
-        let refused =
-            got.is_empty() || got.starts_with("HTTP/1.1 400") || got.starts_with("HTTP/1.1 50");
+        let refused = got.starts_with("HTTP/1.1 400 Bad Request\r\n");
         assert!(refused && got.matches("HTTP/1.1 ").count() <= 1, "{body:?} was answered {got}");
         for request in rig.backend.requests() {
             assert!(
