@@ -34,7 +34,7 @@ fn pin(number: u64) -> StoredPin {
     StoredPin {
         id: format!("{{{number:08X}-0000-4000-8000-0123456789AB}}"),
         backend: format!("up{:02}", number % 3),
-        backend_session: (number % 4 == 0).then(|| format!("own-{number}")),
+        backend_session: number.is_multiple_of(4).then(|| format!("own-{number}")),
         target: TargetHash(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
         created: Timestamp(1_700_000_000_000 + number),
     }

@@ -10,8 +10,11 @@ mod shell;
 #[path = "../../fuzz/src/wire.rs"]
 mod wire;
 
+/// A function of bytes that panics where it does not hold.
+type Target = fn(&[u8]);
+
 /// Each is `(name, function, runs)`; the slow ones run less often.
-const TARGETS: [(&str, fn(&[u8]), u64); 10] = [
+const TARGETS: [(&str, Target, u64); 10] = [
     ("head", wire::head, 10_000),
     ("packet", wire::packet, 10_000),
     ("ack", wire::ack, 5_000),
@@ -118,7 +121,7 @@ fn env(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")))
 }
 
-fn run(name: &str, target: fn(&[u8]), runs: u64) {
+fn run(name: &str, target: Target, runs: u64) {
     let seed = env("FUZZ_SEED").unwrap_or(1);
     let seeds = corpus(name);
     assert!(!seeds.is_empty(), "{name} has no corpus");

@@ -104,6 +104,7 @@ fn a_file_that_was_removed_while_the_gateway_runs_is_written_anew() {
     assert_eq!(alive(&farm, &begun), 5);
 }
 
+/// Threat: T16.
 #[test]
 fn a_folder_that_others_may_enter_stops_the_start() {
     let (farm, _) = stopped();
