@@ -204,7 +204,7 @@ fn serve(
     let (admin_address, has_admin) =
         (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
     let api = admin::Api::new(operator.control(&readiness), parts.token);
-    let gateway = Gateway::new(
+    let (gateway, undertaker) = Gateway::new(
         config.clone(),
         farm,
         health.clone(),
@@ -225,6 +225,7 @@ fn serve(
     .ready_file(options.ready_file)
     .task("sweep", sweeper)
     .task("health", move |stop| health.run(stop))
+    .task("orphans", move |stop| undertaker.run(stop))
     .on_ready({
         let readiness = readiness.clone();
         move |listening: &[Listening]| {

@@ -1,6 +1,7 @@
 //! All end-to-end tests, in one binary: it links once, and its modules share what they start.
 
 mod acks;
+mod ask;
 mod bad_input;
 mod bench;
 mod client_alone;
@@ -12,6 +13,7 @@ mod limits;
 mod metrics;
 mod misc;
 mod operator;
+mod orphans;
 mod packets;
 mod pinning;
 mod placement;

@@ -91,6 +91,8 @@ pub struct Sessions {
     pub tombstone: Duration,
     pub limit: u64,
     pub unknown: UnknownSession,
+    /// Questions a second to each backend, at least 1.
+    pub ask_rate: u32,
 }
 
 /// What happens while a session's backend is away.
@@ -208,6 +210,8 @@ pub struct Timeouts {
     pub answer_long: Duration,
     /// Everything else.
     pub answer: Duration,
+    /// A question of ours, from the connection to the head of the answer.
+    pub ask: Duration,
     pub backend_write: Duration,
     pub backend_idle: Duration,
     /// How long requests under way may go on once the listeners are closed.

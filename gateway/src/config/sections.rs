@@ -155,9 +155,17 @@ pub const SECTIONS: &[Section] = &[
             },
             Key {
                 name: "unknown",
-                kind: Kind::Word { choices: UnknownSession::CHOICES, later: &["ask"] },
-                preset: Preset::Is(Value::Word("restart")),
-                about: "What a client hears whose session nobody here knows.",
+                kind: word::<UnknownSession>(),
+                preset: Preset::Is(Value::Word("ask")),
+                about: "What becomes of an upload whose session is not in the gateway's table.",
+            },
+            Key {
+                name: "ask_rate",
+                kind: Kind::Integer { min: 1, max: 10_000 },
+                preset: Preset::Is(Value::Integer(defaults::ASK_RATE)),
+                about: "How many times a second each backend is asked at most for `unknown = \
+                        \"ask\"`, and as many at once. Packets beyond it wait for `failover.hold`, \
+                        and are then answered 503.",
             },
         ],
         later: &["limit_per_client"],
@@ -169,7 +177,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             Key {
                 name: "policy",
-                kind: Kind::Word { choices: Placement::CHOICES, later: &["least-bytes-left"] },
+                kind: word::<Placement>(),
                 preset: Preset::Is(Value::Word("least-sessions")),
                 about: "How a backend is chosen.",
             },

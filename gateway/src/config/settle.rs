@@ -96,6 +96,7 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         tombstone: table.get("tombstone")?,
         limit: table.get("limit")?,
         unknown: table.get("unknown")?,
+        ask_rate: table.get("ask_rate")?,
     })
 }
 
@@ -161,6 +162,7 @@ fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
         connect: table.get("connect")?,
         answer_long: table.get("answer_long")?,
         answer: table.get("answer")?,
+        ask: table.get("ask")?,
         backend_write: table.get("backend_write")?,
         backend_idle: table.get("backend_idle")?,
         shutdown: table.get("shutdown")?,

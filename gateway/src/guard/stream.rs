@@ -290,7 +290,12 @@ impl AsyncWrite for GuardStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().writer()?.poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = ready!(this.writer()?.poll_write(cx, bytes))?;
+        if written > 0 {
+            this.conn.wrote();
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -298,7 +303,12 @@ impl AsyncWrite for GuardStream {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().writer()?.poll_write_vectored(cx, bytes)
+        let this = self.get_mut();
+        let written = ready!(this.writer()?.poll_write_vectored(cx, bytes))?;
+        if written > 0 {
+            this.conn.wrote();
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -9,9 +9,9 @@ use prometheus::{
 };
 
 use super::labels::{
-    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, Label,
-    LogLevel, LogName, LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection,
-    SessionState, StatusClass, StatusLabel,
+    AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
+    Label, LogLevel, LogName, LookupResult, LookupSource, OrphanResult, PacketLabel, ProtocolError,
+    Rejection, SessionState, StatusClass, StatusLabel,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -73,6 +73,8 @@ pub(super) struct GatewayMetrics {
     pub request_seconds: ByLabel<PacketLabel, Histogram>,
     pub rejected: ByLabel<Rejection, IntCounter>,
     pub lookups: ByLabel<LookupSource, ByLabel<LookupResult, IntCounter>>,
+    pub asks: ByLabel<AskResult, IntCounter>,
+    pub orphans: ByLabel<OrphanResult, IntCounter>,
     pub session_seconds: ByLabel<EndReason, Histogram>,
     pub session_bytes: ByLabel<EndReason, Histogram>,
     pub sessions_limit: IntGauge,
@@ -105,6 +107,8 @@ pub(super) struct Families {
     session_size: HistogramVec,
     failovers: IntCounterVec,
     lookups: IntCounterVec,
+    asks: IntCounterVec,
+    orphans: IntCounterVec,
     protocol_errors: IntCounterVec,
     backend_requests: IntCounterVec,
     backend_in_flight: IntGaugeVec,
@@ -146,6 +150,8 @@ impl Families {
             session_size: table::SESSION_SIZE.histogram(registry),
             failovers: table::FAILOVERS.counter(registry),
             lookups: table::AFFINITY_LOOKUPS.counter(registry),
+            asks: table::ASKS.counter(registry),
+            orphans: table::ORPHAN_SESSIONS.counter(registry),
             protocol_errors: table::PROTOCOL_ERRORS.counter(registry),
             backend_requests: table::BACKEND_REQUESTS.counter(registry),
             backend_in_flight: table::BACKEND_REQUESTS_IN_FLIGHT.gauge(registry),
@@ -217,6 +223,8 @@ impl Families {
             lookups: ByLabel::new(|source| {
                 ByLabel::new(|result| self.lookups.with_label_values(&[source, result]))
             }),
+            asks: ByLabel::new(|result| self.asks.with_label_values(&[result])),
+            orphans: ByLabel::new(|result| self.orphans.with_label_values(&[result])),
             session_seconds: ByLabel::new(|why| self.session_duration.with_label_values(&[why])),
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
             sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),

@@ -20,8 +20,8 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 
 use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
 pub use labels::{
-    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, LogLevel,
-    LogName, PacketLabel, ProtocolError, Rejection, SessionState,
+    AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
+    LogLevel, LogName, OrphanResult, PacketLabel, ProtocolError, Rejection, SessionState,
 };
 pub use outcome::Outcome;
 
@@ -120,6 +120,14 @@ impl Metrics {
         if let Some(metrics) = self.backend(backend) {
             metrics.failovers.of(reason).inc();
         }
+    }
+
+    pub fn asked(&self, result: AskResult) {
+        self.gateway.asks.of(result).inc();
+    }
+
+    pub fn orphan(&self, result: OrphanResult) {
+        self.gateway.orphans.of(result).inc();
     }
 
     /// A connection to a backend is there, for one request.

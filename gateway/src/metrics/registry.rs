@@ -101,7 +101,11 @@ table! {
     FAILOVERS = "bitsgw_failovers_total", Counter, ["backend", "reason"], "requests",
         "Requests that left this backend behind and went to another.";
     AFFINITY_LOOKUPS = "bitsgw_affinity_lookups_total", Counter, ["source", "result"], "lookups",
-        "Questions where a packet belongs: asked of the session table (memory), or of the host name in the request (host_id).";
+        "Questions where a packet belongs: asked of the session table (memory), of the host name in the request (host_id), or of the backends (ask).";
+    ASKS = "bitsgw_asks_total", Counter, ["result"], "questions",
+        "Questions for a lost session: sent to a backend, or not asked because too many were waiting (limited).";
+    ORPHAN_SESSIONS = "bitsgw_orphan_sessions_total", Counter, ["result"], "sessions",
+        "Sessions that a backend opened and no client can have heard of: cancelled there, or why not.";
     PROTOCOL_ERRORS = "bitsgw_protocol_errors_total", Counter, ["backend", "error"], "answers",
         "Answers of a backend that refused a packet with an error of the upload protocol.";
     BACKEND_REQUESTS = "bitsgw_backend_requests_total", Counter, ["backend", "code"], "requests",

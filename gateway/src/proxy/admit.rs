@@ -82,7 +82,13 @@ impl Gateway {
         if ctx.pin_found == Some(false) {
             ctx.alias_found = Some(alias.is_some());
         }
-        self.decide_or_hold(&packet, &lookup, ctx, alias).await?;
+        ctx.doubtful = lookup == Lookup::StoreDown;
+        let mut decided = self.decide_or_hold(&packet, &lookup, ctx, alias).await;
+        if ctx.unasked {
+            lookup = self.find_lost(downstream, &packet, ctx).await?;
+            decided = self.decide_or_hold(&packet, &lookup, ctx, None).await;
+        }
+        decided?;
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
         ctx.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
@@ -278,7 +284,7 @@ impl Gateway {
 
 /// Only somebody who knows the session's destination, or whom its backend will judge, may cancel
 /// the request that the session has under way.
-fn may_claim(lookup: &Lookup, target: TargetHash, alias: Option<BackendId>) -> bool {
+pub(super) fn may_claim(lookup: &Lookup, target: TargetHash, alias: Option<BackendId>) -> bool {
     match lookup {
         Lookup::Pinned(pin) => pin.target == target,
         _ => alias.is_some(),
@@ -293,6 +299,11 @@ fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
             Ok(())
         }
         Decision::Answer(fault) => Err(fault),
+        // The second time it is somebody who does not know the destination of the session.
+        Decision::Ask => {
+            ctx.unasked = !ctx.unasked;
+            Err(Fault::UnknownSession)
+        }
     }
 }
 

@@ -47,7 +47,8 @@ impl Gateway {
             self.health.answered(backend, Answer::of(&ack));
         }
         let pinned = ctx.why == Some(Why::Pin);
-        let observed = Observed { packet: &packet, ack: &ack, pinned, now: ctx.now };
+        let doubtful = ctx.doubtful;
+        let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, now: ctx.now };
         let outcome = match observe(&observed) {
             Effects::Nothing => Ok(()),
             Effects::Progress(progress) => {
@@ -57,7 +58,14 @@ impl Gateway {
                 // A Fragment may outlast the idle timeout; its session is as live as can be.
                 if there { Ok(()) } else { self.adopt(progress, ctx).await }
             }
-            Effects::Opened(opened) => self.open(&opened, ctx).await,
+            Effects::Opened(opened) => {
+                let outcome = self.open(&opened, ctx).await;
+                match outcome {
+                    Ok(()) => ctx.opened = Some(opened.backend_session.into()),
+                    Err(_) => self.orphan(downstream, ctx, opened.backend_session),
+                }
+                outcome
+            }
             Effects::Adopt(progress) => self.adopt(progress, ctx).await,
             Effects::Ended(reason) => {
                 if let Some(key) = &ctx.key
@@ -153,6 +161,15 @@ impl Gateway {
         ctx: &Ctx,
     ) -> std::result::Result<Pinned, Fault> {
         let progress = Progress { seen: ctx.now, ..Progress::default() };
+        self.pin_session(key, pin, progress).await
+    }
+
+    pub(super) async fn pin_session(
+        &self,
+        key: SessionKey,
+        pin: Pin,
+        progress: Progress,
+    ) -> std::result::Result<Pinned, Fault> {
         let pinned = self.sessions.pin(key, pin, progress, clock::steady()).await;
         pinned.map_err(|_| Fault::TableFull)
     }
@@ -160,13 +177,15 @@ impl Gateway {
     /// A session that an alias brought back gets its pin again, so that it also survives the
     /// client's way back to the origin name. Failing to is no reason to refuse its Ack.
     async fn adopt(&self, progress: Progress, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
-        if ctx.moved {
-            self.release(ctx, None).await;
-        }
         if let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) {
             let backend_session = ctx.backend_session.clone();
             let pin = Pin { backend, backend_session, target: ctx.target, created: ctx.now };
-            let _ = self.sessions.pin(key.clone(), pin, progress, clock::steady()).await;
+            let steady = clock::steady();
+            if !ctx.moved {
+                let _ = self.sessions.pin(key.clone(), pin, progress, steady).await;
+            } else if let Ok(Some(from)) = self.sessions.repin(key, pin, progress, steady).await {
+                self.note_moved(from.backend);
+            }
         }
         Ok(())
     }

@@ -7,9 +7,11 @@
 mod admit;
 mod answer;
 mod answers;
+mod ask;
 mod ctx;
 pub mod errors;
 mod flights;
+mod orphans;
 mod outages;
 mod report;
 mod upstream;
@@ -38,8 +40,11 @@ use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 use crate::supervisor::InFlight;
 
+use ask::{Asks, Messenger};
 pub use ctx::Ctx;
 use flights::Flights;
+use orphans::Orphanage;
+pub use orphans::Undertaker;
 use outages::Outages;
 pub use report::Reporter;
 
@@ -53,6 +58,8 @@ pub struct Gateway {
     running: InFlight,
     flights: Arc<Flights>,
     outages: Outages,
+    asks: Asks,
+    orphanage: Orphanage,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
@@ -60,6 +67,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// The gateway, and the task that cancels what it leaves behind.
     pub fn new(
         config: Config,
         farm: Arc<ArcSwap<Farm>>,
@@ -67,12 +75,16 @@ impl Gateway {
         sessions: Arc<Sessions>,
         reporter: Reporter,
         running: InFlight,
-    ) -> Self {
+    ) -> (Self, Undertaker) {
         let flights = Arc::new(Flights::default());
         let outages = Outages::new(config.backends.len());
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
-        Self {
+        let messenger = Arc::new(Messenger::new(config.timeouts.ask));
+        let asks = Asks::new(&config, Arc::clone(&messenger));
+        let (orphanage, undertaker) =
+            Undertaker::new(messenger, Arc::clone(&farm), reporter.clone());
+        let gateway = Self {
             farm,
             health,
             sessions,
@@ -81,9 +93,12 @@ impl Gateway {
             running,
             flights,
             outages,
+            asks,
+            orphanage,
             requests,
             creates,
-        }
+        };
+        (gateway, undertaker)
     }
 }
 
@@ -294,6 +309,7 @@ impl ProxyHttp for Gateway {
             .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
+        self.note_silence(ctx, fault);
         if fault == Fault::BackendGivenUp {
             self.release_given_up(downstream, ctx).await;
         }
@@ -309,6 +325,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
         self.report(downstream, ctx);
+        self.end_undelivered(downstream, ctx).await;
         // The session's next request may come on another connection as soon as this one is over.
         ctx.claim = None;
         if let Some(conn) = &ctx.conn {

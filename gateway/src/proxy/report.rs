@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::farm::BackendId;
+use gateway_core::farm::{Answer, BackendId};
 use gateway_core::fault::Fault;
+use gateway_core::protocol::PacketType;
 use http::header;
 use pingora::Error;
 use pingora::proxy::Session;
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use crate::access_log::{AccessLog, RequestLine, UploadLine};
 use crate::clock;
 use crate::guard::{Conn, ConnectionEvents, Refusal};
-use crate::metrics::{FailoverReason, Metrics, Outcome, PacketLabel, Rejection};
+use crate::metrics::{FailoverReason, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
 
 use super::errors::connect_error;
@@ -38,6 +39,13 @@ impl Reporter {
 
     fn request_id(&self, ctx: &Ctx) -> Uuid {
         Uuid::from_u64_pair(self.process, ctx.id)
+    }
+
+    /// What became of a session that nobody can know of.
+    pub(super) fn orphaned(&self, backend: BackendId, result: OrphanResult) {
+        self.metrics.orphan(result);
+        let (backend, result) = (self.name(backend), result.label());
+        tracing::info!(backend, result, "a session that was opened for nobody");
     }
 
     fn name(&self, backend: BackendId) -> &str {
@@ -86,6 +94,7 @@ impl Gateway {
             protocol_error: ctx.protocol_error,
             pin_found: ctx.pin_found,
             alias_found: ctx.alias_found,
+            owner_found: ctx.owner_found,
             range: ctx.range,
             bytes_in: ctx.bytes_in,
             bytes_out,
@@ -133,6 +142,23 @@ impl Gateway {
         let metrics = &self.reporter.metrics;
         metrics.backend_connected(backend, ctx.reused);
         ctx.backend_request = Some(metrics.backend_request(backend));
+    }
+
+    pub(super) fn backend_name(&self, backend: BackendId) -> &str {
+        self.reporter.name(backend)
+    }
+
+    /// A backend that takes connections and answers nothing gets no new sessions for a while. Only
+    /// packets tell that no application has a part in: a slow one must not look like a dead server.
+    pub(super) fn note_silence(&self, ctx: &Ctx, fault: Fault) {
+        let simple = matches!(ctx.kind, Some(PacketType::Ping | PacketType::CreateSession));
+        if let Some(backend) = ctx.backend.filter(|_| simple && fault == Fault::BackendTimeout) {
+            self.health.answered(backend, Answer::Silent);
+        }
+    }
+
+    pub(super) fn note_moved(&self, from: BackendId) {
+        self.reporter.metrics.failover(from, FailoverReason::Connect);
     }
 
     pub(super) fn note_created(&self, backend: BackendId) {

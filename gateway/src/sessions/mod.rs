@@ -7,22 +7,24 @@
 //! What is absent: guards. No lock of the map leaves this module, so none can be held over an
 //! await.
 
+mod tally;
 mod tombs;
 mod translated;
 pub mod view;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
-use gateway_core::routing::{Loads, Lookup};
+use gateway_core::routing::{Loads, Lookup, Outstanding};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
+use tally::Tally;
 use tombs::Tombs;
 use translated::Translated;
 
@@ -36,7 +38,9 @@ pub struct Sessions {
     live: DashMap<SessionKey, Session>,
     translated: Translated,
     tombs: Tombs,
-    counts: Vec<AtomicU64>,
+    tally: Tally,
+    /// Sessions were known before that are not in the map.
+    incomplete: AtomicBool,
     total: AtomicU64,
     limit: u64,
 }
@@ -88,7 +92,8 @@ impl Sessions {
             live: DashMap::with_shard_amount(SHARDS),
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
-            counts: (0..backends).map(|_| AtomicU64::new(0)).collect(),
+            tally: Tally::new(backends),
+            incomplete: AtomicBool::new(false),
             total: AtomicU64::new(0),
             limit,
         })
@@ -98,8 +103,23 @@ impl Sessions {
         let Some(key) = key else { return Lookup::NotAsked };
         match self.live.get(key) {
             Some(session) => Lookup::Pinned(session.pin.clone()),
-            None => self.tombs.find(key),
+            None => self.find_no_more(key),
         }
+    }
+
+    /// What is not pinned has ended, or was never here, unless the table could not be read: then
+    /// nobody may be told that there is no such session.
+    fn find_no_more(&self, key: &SessionKey) -> Lookup {
+        match self.tombs.find(key) {
+            Lookup::Unknown if self.incomplete.load(Ordering::Relaxed) => Lookup::StoreDown,
+            found => found,
+        }
+    }
+
+    /// Whether there may be sessions that the table has lost, for now: what it was kept in could
+    /// not be read.
+    pub fn set_incomplete(&self, incomplete: bool) {
+        self.incomplete.store(incomplete, Ordering::Relaxed);
     }
 
     /// Inserts if absent. `Ok(Pinned::New)` means that the pin is as durable as the store makes
@@ -124,13 +144,12 @@ impl Sessions {
         match self.live.entry(key.clone()) {
             Entry::Occupied(_) => return Ok(Pinned::Taken),
             Entry::Vacant(free) => {
+                // Under the entry's lock: whoever finds the session finds it counted.
+                self.tally.add(backend, progress);
                 free.insert(Session { pin, progress, steady: seconds(steady) });
             }
         }
         self.total.fetch_add(1, Ordering::Relaxed);
-        if let Some(count) = self.counts.get(backend.0 as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
         if let Some(id) = at_backend {
             self.translated.insert(id, backend, key);
         }
@@ -145,8 +164,46 @@ impl Sessions {
                 session.steady = seconds(steady);
                 Lookup::Pinned(session.pin.clone())
             }
-            None => self.tombs.find(key),
+            None => self.find_no_more(key),
         }
+    }
+
+    /// Moves a session to another backend that has shown that it goes on with it. The old pin stays
+    /// until the new one is there, and comes back; `None` if there was none, and the session has
+    /// the new one all the same.
+    ///
+    /// # Errors
+    /// As [`Self::pin`]; the old pin stays.
+    pub async fn repin(
+        &self,
+        key: &SessionKey,
+        pin: Pin,
+        progress: Progress,
+        steady: Duration,
+    ) -> Result<Option<Pin>, StoreError> {
+        let backend = pin.backend;
+        let at_backend = |pin: &Pin| {
+            let id = pin.backend_session.as_deref().and_then(SessionId::parse);
+            id.map(|id| id.key().clone())
+        };
+        let new = at_backend(&pin);
+        let before = self.live.get_mut(key).map(|mut session| {
+            self.tally.remove(session.pin.backend, session.progress);
+            self.tally.add(backend, progress);
+            session.progress = progress;
+            session.steady = seconds(steady);
+            std::mem::replace(&mut session.pin, pin.clone())
+        });
+        let Some(before) = before else {
+            return self.pin(key.clone(), pin, progress, steady).await.map(|_| None);
+        };
+        if let Some(old) = at_backend(&before) {
+            self.translated.remove(&old, before.backend, key);
+        }
+        if let Some(new) = new {
+            self.translated.insert(new, backend, key.clone());
+        }
+        Ok(Some(before))
     }
 
     /// False if the session is not there, which is the caller's to mend: its backend has just
@@ -155,6 +212,7 @@ impl Sessions {
         let session = self.live.get_mut(key);
         let there = session.is_some();
         if let Some(mut session) = session {
+            self.tally.progress(session.pin.backend, session.progress, progress);
             session.progress = progress;
             session.steady = seconds(steady);
         }
@@ -209,9 +267,7 @@ impl Sessions {
     fn ended(&self, key: SessionKey, session: Session, reason: EndReason) -> Ended {
         let Session { pin, progress, .. } = session;
         self.total.fetch_sub(1, Ordering::Relaxed);
-        if let Some(count) = self.counts.get(pin.backend.0 as usize) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.tally.remove(pin.backend, progress);
         if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {
             self.translated.remove(id.key(), pin.backend, &key);
         }
@@ -259,7 +315,7 @@ impl Sessions {
 
     /// Active and idle sessions by backend id. Walks the whole map: for scrapes, not for requests.
     pub fn census(&self, now: Timestamp) -> Vec<Census> {
-        let mut census = vec![Census::default(); self.counts.len()];
+        let mut census = vec![Census::default(); self.tally.backends()];
         for session in self.live.iter() {
             let Some(entry) = census.get_mut(session.pin.backend.0 as usize) else { continue };
             if now.since(session.progress.seen) < ACTIVE {
@@ -274,7 +330,11 @@ impl Sessions {
 
 impl Loads for Sessions {
     fn sessions(&self, backend: BackendId) -> u64 {
-        self.counts.get(backend.0 as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.tally.sessions(backend)
+    }
+
+    fn outstanding(&self, backend: BackendId) -> Outstanding {
+        self.tally.outstanding(backend)
     }
 }
 
