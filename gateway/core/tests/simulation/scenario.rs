@@ -75,12 +75,13 @@ impl Scenario {
             _ => rng.pick(&[HostIds::All, HostIds::None]),
         };
         let placement = rng.pick(&Placement::ALL);
-        let unknown = rng.pick(&[
-            UnknownSession::Ask,
-            UnknownSession::Ask,
-            UnknownSession::Restart,
-            UnknownSession::Wait,
-        ]);
+        // Only a table that is lost makes anybody ask.
+        let unknown = match tables {
+            Tables::Lossy => {
+                rng.pick(&[UnknownSession::Ask, UnknownSession::Ask, UnknownSession::Wait])
+            }
+            _ => rng.pick(&[UnknownSession::Ask, UnknownSession::Restart, UnknownSession::Wait]),
+        };
         Self {
             servers: 1 + rng.below(5),
             gateways: 1 + rng.below(3),

@@ -398,7 +398,7 @@ impl<'t> World<'t> {
             }
             5 => self.farm.slots[server].configured = rng.chance(70),
             6 => {
-                if self.farm.lossy && rng.chance(50) {
+                if self.farm.lossy && rng.chance(80) {
                     self.tables[gateway] = Table::default();
                 }
                 let health = self.gateways[gateway].health.clone();
