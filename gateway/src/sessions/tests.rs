@@ -120,3 +120,37 @@ async fn an_end_is_remembered_for_its_time_and_its_id_is_not_given_out_meanwhile
     assert_eq!(sessions.find(Some(&key("closed"))), Lookup::Unknown);
     assert_eq!(put(&sessions, "closed", pin(0, None)).await, Pinned::New);
 }
+
+#[tokio::test]
+async fn a_session_that_moves_takes_its_counts_and_its_names_along() {
+    let sessions = Sessions::new(2, 10, Duration::from_secs(DAY));
+    let at = |next_offset| Progress { next_offset, total: 100, seen: Timestamp(0) };
+    put(&sessions, "a", pin(0, Some("x"))).await;
+    sessions.progress(&key("a"), at(40), Duration::ZERO);
+    let moved = sessions.repin(&key("a"), pin(1, Some("x")), at(50), Duration::ZERO).await;
+    assert_eq!(moved.unwrap(), Some(pin(0, Some("x"))));
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(1, Some("x"))));
+    assert_eq!((sessions.len(), sessions.sessions(BackendId(0))), (1, 0));
+    let left = |id| sessions.outstanding(BackendId(id)).bytes;
+    assert_eq!((left(0), left(1)), (0, 50));
+    assert_eq!(sessions.holder(BackendId(0), &key("x")), None);
+    assert_eq!(sessions.holder(BackendId(1), &key("x")), Some(key("a")));
+    // One that has ended meanwhile is there again.
+    assert_eq!(sessions.repin(&key("b"), pin(1, None), at(0), Duration::ZERO).await.unwrap(), None);
+    assert_eq!(sessions.find(Some(&key("b"))), Lookup::Pinned(pin(1, None)));
+}
+
+#[tokio::test]
+async fn a_table_that_could_not_be_read_calls_no_session_unknown() {
+    let sessions = Sessions::new(1, 10, Duration::from_secs(DAY));
+    put(&sessions, "a", pin(0, None)).await;
+    put(&sessions, "b", pin(0, None)).await;
+    sessions.unpin(&key("b"), EndReason::Closed, Duration::ZERO).await;
+    sessions.set_incomplete(true);
+    assert_eq!(sessions.find(Some(&key("c"))), Lookup::StoreDown);
+    assert_eq!(sessions.find_and_touch(Some(&key("c")), Duration::ZERO), Lookup::StoreDown);
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, None)));
+    assert_eq!(sessions.find(Some(&key("b"))), Lookup::Ended(TargetHash(7)));
+    sessions.set_incomplete(false);
+    assert_eq!(sessions.find(Some(&key("c"))), Lookup::Unknown);
+}
