@@ -1,6 +1,7 @@
 //! The one place that knows every concrete type: a configuration becomes a running gateway.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,10 @@ use crate::metrics::{LogLevel, Metrics};
 use crate::ops::{self, Readiness};
 use crate::proxy::{Gateway, MAX_ATTEMPTS, Reporter};
 use crate::sessions::Sessions;
-use crate::supervisor::{BoxError, Exit, InFlight, Listening, Plan, Supervisor, told_to_stop};
+use crate::supervisor::{
+    Bound, BoxError, Chain, Exit, Farewell, InFlight, Listening, Patient, Plan, Supervisor,
+    successor_command, told_to_stop,
+};
 use crate::telemetry::{self, Format};
 
 /// What `run` was told besides the configuration.
@@ -31,6 +35,8 @@ use crate::telemetry::{self, Format};
 pub struct RunOptions {
     /// Where to write the addresses once every listener accepts.
     pub ready_file: Option<PathBuf>,
+    /// Take over from the running process.
+    pub upgrade: bool,
     /// What `check` would warn about, one line each, for the log.
     pub warnings: Vec<String>,
 }
@@ -151,12 +157,11 @@ fn serve(
     let mut addresses: Vec<_> =
         config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
-    let bound = match supervisor.bind(&addresses) {
+    let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY");
+    let upgrade_socket = config.process.upgrade_socket.path(runtime_directory.as_deref(), None);
+    let bound = match open(&supervisor, &addresses, options.upgrade, upgrade_socket.as_deref()) {
         Ok(bound) => bound,
-        Err(error) => {
-            tracing::error!(%error, "the gateway cannot start");
-            return error.exit();
-        }
+        Err(exit) => return exit,
     };
     let sessions = Sessions::new(config.backends.len(), config.sessions.limit);
     count_sessions(&metrics, &sessions, &config);
@@ -171,8 +176,10 @@ fn serve(
     let gateway =
         Gateway::new(config.clone(), parts.farm, sessions, parts.reporter, requests.clone());
     let open = connections.clone();
+    let farewell = Farewell::default();
+    let patience = farewell.clone();
     let mut plan = Plan::new(move |listening: &[Listening]| {
-        Ok(services(&config, gateway, &reporter, &open, listening))
+        Ok(services(&config, gateway, &reporter, &open, &patience, listening))
     })
     .threads(threads)
     .work_stealing(true)
@@ -180,6 +187,10 @@ fn serve(
     .connections(connections)
     .shutdown_delay(timeouts.shutdown_delay)
     .shutdown_timeout(timeouts.shutdown)
+    .farewell(farewell)
+    .linger(timeouts.client_idle)
+    .upgrade_socket(upgrade_socket)
+    .successor(successor_command)
     .ready_file(options.ready_file)
     .task("sweep", sweeper)
     .on_ready({
@@ -221,12 +232,38 @@ fn serve(
     }
 }
 
+/// The listening sockets, new ones or those of the running process.
+fn open(
+    supervisor: &Supervisor,
+    addresses: &[(String, SocketAddr)],
+    upgrade: bool,
+    upgrade_socket: Option<&Path>,
+) -> Result<Bound, Exit> {
+    let cannot = |error: &dyn std::fmt::Display, exit| {
+        tracing::error!(%error, "the gateway cannot start");
+        exit
+    };
+    match (upgrade, upgrade_socket) {
+        (false, _) => supervisor.bind(addresses).map_err(|error| cannot(&error, error.exit())),
+        (true, Some(path)) => {
+            let taken = supervisor.take_over(path, addresses);
+            taken.map_err(|error| cannot(&Chain(&error), error.exit()))
+        }
+        (true, None) => {
+            let error = "there is no upgrade socket: set process.upgrade_socket or \
+                         RUNTIME_DIRECTORY, for the running process too";
+            Err(cannot(&error, Exit::Config))
+        }
+    }
+}
+
 /// One service per listener: Pingora hides the end of one endpoint of several.
 fn services(
     config: &Config,
     gateway: Gateway,
     reporter: &Reporter,
     open: &InFlight,
+    patience: &Farewell,
     listening: &[Listening],
 ) -> Vec<Box<dyn ServiceWithDependents>> {
     let conf = Arc::new(ServerConf {
@@ -253,7 +290,8 @@ fn services(
             Arc::clone(&room),
             open.clone(),
         );
-        let mut service = Service::new(listening.name.clone(), guarded);
+        let patient = Patient::new(guarded, patience.clone());
+        let mut service = Service::new(listening.name.clone(), patient);
         // Exactly the address of the socket that was bound: Pingora finds it by this text.
         service.add_listener(
             ListenerConfig::tcp(listening.address.to_string())

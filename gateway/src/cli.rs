@@ -60,6 +60,9 @@ pub struct RunArgs {
     /// Write this file once every listener accepts connections
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
+    /// Take over the sockets of the gateway that runs with this configuration, which then drains
+    #[arg(long)]
+    pub upgrade: bool,
 }
 
 #[derive(Debug, Args)]
@@ -116,7 +119,8 @@ fn run(args: RunArgs) -> ExitCode {
     match commands::load(&args.config) {
         Ok(loaded) => {
             let warnings = loaded.report.lines();
-            app::run(loaded.config, RunOptions { ready_file: args.ready_file, warnings })
+            let RunArgs { ready_file, upgrade, .. } = args;
+            app::run(loaded.config, RunOptions { ready_file, upgrade, warnings })
         }
         Err(error) => commands::explain(&error).into(),
     }

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod defaults;
+pub mod diff;
 pub mod draft;
 pub mod dump;
 pub mod env;
@@ -24,8 +25,10 @@ mod suggest;
 mod syntax;
 
 use std::fmt;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
@@ -239,6 +242,38 @@ pub enum AccessLog {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Process {
     pub threads: usize,
+    pub upgrade_socket: UpgradeSocket,
+    /// Whether a change of the file is a reload.
+    pub watch_config: bool,
+}
+
+/// Where a successor asks for the listening sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpgradeSocket {
+    Auto,
+    Off,
+    Path(PathBuf),
+}
+
+impl UpgradeSocket {
+    /// `runtime` is `$RUNTIME_DIRECTORY`, in which systemd separates several by colons; `store` is
+    /// the directory of the store.
+    pub fn path(&self, runtime: Option<&OsStr>, store: Option<&Path>) -> Option<PathBuf> {
+        match self {
+            Self::Off => None,
+            Self::Path(path) => Some(path.clone()),
+            Self::Auto => {
+                let first = |list: &OsStr| {
+                    let list = list.as_bytes();
+                    let end = list.iter().position(|&byte| byte == b':').unwrap_or(list.len());
+                    PathBuf::from(OsStr::from_bytes(&list[..end]))
+                };
+                let runtime = runtime.filter(|list| !list.is_empty()).map(first);
+                let directory = runtime.or_else(|| store.map(Path::to_path_buf))?;
+                Some(directory.join("upgrade.sock"))
+            }
+        }
+    }
 }
 
 impl Config {

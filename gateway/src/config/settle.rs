@@ -10,7 +10,7 @@ use super::kind::Value;
 use super::names::Named;
 use super::{
     AccessLog, Affinity, BackendConfig, Config, HostIdMode, Http, Limits, Listener, Log, Ops,
-    PlacementConfig, Process, Sessions, Timeouts,
+    PlacementConfig, Process, Sessions, Timeouts, UpgradeSocket,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -72,7 +72,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         timeouts: timeouts(draft.once("timeouts"))?,
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
         log: log(draft.once("log"))?,
-        process: Process { threads: draft.once("process").get("threads")? },
+        process: process(draft.once("process"))?,
     })
 }
 
@@ -160,6 +160,16 @@ fn log(table: &Table) -> Result<Log, Broken> {
         _ => AccessLog::Off,
     };
     Ok(Log { level: table.get("level")?, format: table.get("format")?, access })
+}
+
+fn process(table: &Table) -> Result<Process, Broken> {
+    let upgrade_socket = match table.value("upgrade_socket")? {
+        Some(Value::Path(path)) => UpgradeSocket::Path(path.clone()),
+        Some(Value::Word("off")) => UpgradeSocket::Off,
+        _ => UpgradeSocket::Auto,
+    };
+    let threads = table.get("threads")?;
+    Ok(Process { threads, upgrade_socket, watch_config: table.get("watch_config")? })
 }
 
 /// `None` where the word "off" stands.

@@ -65,7 +65,11 @@ fn the_smallest_file_gets_the_documented_defaults() {
         },
         ops: Ops { address: Some("127.0.0.1:9080".parse().unwrap()) },
         log: Log { level: Level::Info, format: LogFormat::Json, access: AccessLog::Stdout },
-        process: Process { threads: 3 },
+        process: Process {
+            threads: 3,
+            upgrade_socket: UpgradeSocket::Auto,
+            watch_config: false,
+        },
     };
     assert_eq!(config, expected);
 }
@@ -133,6 +137,8 @@ fn every_key_reaches_its_field() {
         access = "/tmp/access.log"
         [process]
         threads = 1
+        upgrade_socket = "/run/gw/up.sock"
+        watch_config = true
         "#,
     )
     .unwrap();
@@ -182,6 +188,8 @@ fn every_key_reaches_its_field() {
     assert_eq!((config.log.level, config.log.format), (Level::Debug, LogFormat::Text));
     assert_eq!(config.log.access, AccessLog::File("/tmp/access.log".into()));
     assert_eq!(config.process.threads, 1);
+    assert_eq!(config.process.upgrade_socket, UpgradeSocket::Path("/run/gw/up.sock".into()));
+    assert!(config.process.watch_config);
 }
 
 #[test]
@@ -205,6 +213,23 @@ fn a_hosts_entry_counts_once() {
 fn threads_follow_the_cores() {
     let cores = std::thread::available_parallelism().unwrap().get();
     assert_eq!(with("").process.threads, cores);
+}
+
+#[test]
+fn the_upgrade_socket_lies_in_the_runtime_directory_or_beside_the_store() {
+    let path = |word: &str, runtime: Option<&str>, store: Option<&str>| {
+        let config = with(&format!("[process]\nupgrade_socket = \"{word}\""));
+        let socket = config.process.upgrade_socket;
+        let path = socket.path(runtime.map(OsStr::new), store.map(Path::new));
+        path.map(|path| path.display().to_string())
+    };
+    let (run, store) = (Some("/run/gw"), Some("/var/lib/gw"));
+    assert_eq!(path("auto", run, store).as_deref(), Some("/run/gw/upgrade.sock"));
+    assert_eq!(path("auto", Some("/run/a:/run/b"), None).as_deref(), Some("/run/a/upgrade.sock"));
+    assert_eq!(path("auto", None, store).as_deref(), Some("/var/lib/gw/upgrade.sock"));
+    assert_eq!(path("auto", Some(""), None), None);
+    assert_eq!(path("off", run, store), None);
+    assert_eq!(path("/run/own.sock", run, store).as_deref(), Some("/run/own.sock"));
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn closed_sets() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         (name::BACKEND_REQUESTS.name, "code", values::<labels::StatusClass>()),
         (name::BACKEND_STATE.name, "state", values::<labels::BackendState>()),
         (name::CONNECTION_ERRORS.name, "reason", values::<labels::ConnectError>()),
+        (name::CONFIG_RELOADS.name, "result", values::<labels::ReloadResult>()),
         (name::LOG_MESSAGES.name, "level", values::<labels::LogLevel>()),
         (name::LOG_DROPPED.name, "log", values::<labels::LogName>()),
     ]

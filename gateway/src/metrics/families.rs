@@ -9,7 +9,7 @@ use prometheus::{
 
 use super::labels::{
     BackendState, ConnectError, FailoverReason, Label, LogLevel, LogName, LookupResult,
-    LookupSource, PacketLabel, ProtocolError, Rejection, SessionState, StatusClass, StatusLabel,
+    LookupSource, PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState, StatusClass, StatusLabel,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -72,6 +72,10 @@ pub(super) struct GatewayMetrics {
     pub session_bytes: ByLabel<EndReason, Histogram>,
     pub sessions_limit: IntGauge,
     pub draining: IntGauge,
+    pub config_good: IntGauge,
+    pub config_loaded: IntGauge,
+    pub config_hash: IntGauge,
+    pub reloads: ByLabel<ReloadResult, IntCounter>,
 }
 
 #[derive(Debug)]
@@ -110,6 +114,10 @@ pub(super) struct Families {
     reuses: IntCounterVec,
     connect_errors: IntCounterVec,
     draining: IntGaugeVec,
+    config_good: IntGaugeVec,
+    config_loaded: IntGaugeVec,
+    config_hash: IntGaugeVec,
+    reloads: IntCounterVec,
     log_messages: IntCounterVec,
     log_dropped: IntCounterVec,
 }
@@ -147,6 +155,10 @@ impl Families {
             reuses: table::CONNECTION_REUSES.counter(registry),
             connect_errors: table::CONNECTION_ERRORS.counter(registry),
             draining: table::DRAINING.gauge(registry),
+            config_good: table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(registry),
+            config_loaded: table::CONFIG_LAST_RELOAD_SUCCESS.gauge(registry),
+            config_hash: table::CONFIG_HASH.gauge(registry),
+            reloads: table::CONFIG_RELOADS.counter(registry),
             log_messages: table::LOG_MESSAGES.counter(registry),
             log_dropped: table::LOG_DROPPED.counter(registry),
         }
@@ -203,6 +215,10 @@ impl Families {
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
             sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),
             draining: self.draining.with_label_values::<&str>(&[]),
+            config_good: self.config_good.with_label_values::<&str>(&[]),
+            config_loaded: self.config_loaded.with_label_values::<&str>(&[]),
+            config_hash: self.config_hash.with_label_values::<&str>(&[]),
+            reloads: ByLabel::new(|result| self.reloads.with_label_values(&[result])),
         }
     }
 

@@ -318,6 +318,14 @@ labels! {
 }
 
 labels! {
+    /// How an attempt to load the configuration again went.
+    ReloadResult {
+        Success = "success",
+        Failure = "failure",
+    }
+}
+
+labels! {
     /// Which of the two logs.
     LogName {
         Operational = "operational",
@@ -368,6 +376,7 @@ mod tests {
         check_order::<SessionState>();
         check_order::<LogLevel>();
         check_order::<LogName>();
+        check_order::<ReloadResult>();
         check_order::<EndReason>();
     }
 

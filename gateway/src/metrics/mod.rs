@@ -21,7 +21,7 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
 pub use labels::{
     BackendState, ConnectError, FailoverReason, LogLevel, LogName, PacketLabel, ProtocolError,
-    Rejection, SessionState,
+    Rejection, ReloadResult, SessionState,
 };
 pub use outcome::Outcome;
 
@@ -154,6 +154,20 @@ impl Metrics {
 
     pub fn set_draining(&self, draining: bool) {
         self.gateway.draining.set(draining.into());
+    }
+
+    /// A configuration is in force since `seconds` after 1970. The first is not a reload.
+    pub fn config_loaded(&self, hash: u64, seconds: u64) {
+        self.gateway.config_good.set(1);
+        self.gateway.config_loaded.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.gateway.config_hash.set(i64::try_from(hash).unwrap_or(i64::MAX));
+    }
+
+    /// An attempt to load the configuration again has ended.
+    pub fn config_reloaded(&self, good: bool) {
+        self.gateway.config_good.set(good.into());
+        let result = if good { ReloadResult::Success } else { ReloadResult::Failure };
+        self.gateway.reloads.of(result).inc();
     }
 
     /// Where `bitsgw_sessions` comes from; asked at every scrape. The first caller wins.

@@ -122,6 +122,14 @@ table! {
         "Connections to a backend that could not be made.";
     DRAINING = "bitsgw_draining", Gauge, [], "boolean",
         "1 while the process takes no new work because it is about to stop.";
+    CONFIG_LAST_RELOAD_SUCCESSFUL = "bitsgw_config_last_reload_successful", Gauge, [], "boolean",
+        "1 if the last attempt to load the configuration succeeded; 0 means that the file differs from what is in force.";
+    CONFIG_LAST_RELOAD_SUCCESS = "bitsgw_config_last_reload_success_timestamp_seconds", Gauge, [], "seconds",
+        "When the configuration in force was loaded, in seconds since 1970.";
+    CONFIG_RELOADS = "bitsgw_config_reloads_total", Counter, ["result"], "reloads",
+        "Attempts to load the configuration again.";
+    CONFIG_HASH = "bitsgw_config_hash", Gauge, [], "hash",
+        "48 bits of a hash of the configuration in force, to see whether gateways run the same.";
     LOG_MESSAGES = "bitsgw_log_messages_total", Counter, ["level"], "messages",
         "Messages of the operational log.";
     LOG_DROPPED = "bitsgw_log_messages_dropped_total", Counter, ["log"], "messages",
