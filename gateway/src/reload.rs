@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::{fs, io, thread};
+use std::{fmt, fs, io, thread};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -48,6 +48,16 @@ pub enum Trigger {
     Signal,
     File,
     Admin,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signal => "signal",
+            Self::File => "file",
+            Self::Admin => "admin",
+        })
+    }
 }
 
 /// How an attempt went.
@@ -220,7 +230,9 @@ impl Inner {
             let apply = || (self.apply)(&state.in_force, &new, &reload.changed);
             catch_unwind(AssertUnwindSafe(apply))
                 .unwrap_or_else(|_| Err("applying it panicked, see the log".to_owned()))
-                .map_err(|error| format!("the configuration is good but cannot be applied: {error}"))?;
+                .map_err(|error| {
+                    format!("the configuration is good but cannot be applied: {error}")
+                })?;
         }
         state.in_force = new;
         state.current = loaded;
@@ -246,7 +258,9 @@ fn fingerprint(path: &Path) -> Option<Fingerprint> {
 
 fn picture(error: LoadError) -> String {
     match &error {
-        LoadError::Invalid { report, .. } => format!("{error}\n{}", report.render(false)),
+        LoadError::Invalid { report, .. } => {
+            format!("{error}\n{}", report.render(false).trim_end())
+        }
         _ => error.to_string(),
     }
 }
@@ -259,7 +273,7 @@ fn tell(reload: &Reload, path: &Path) {
     if let Some(error) = &reload.error {
         tracing::error!(
             %path,
-            ?trigger,
+            %trigger,
             error,
             "the new configuration is not used, the old one stays in force"
         );
@@ -271,10 +285,13 @@ fn tell(reload: &Reload, path: &Path) {
         tracing::info!(key, before, after, needs_restart, "configuration changed");
     }
     for change in &reload.needs_restart {
-        tracing::warn!(key = change.key, "restart to apply, or upgrade with the sockets handed over");
+        tracing::warn!(
+            key = change.key,
+            "restart to apply, or upgrade with the sockets handed over"
+        );
     }
     let changed = reload.changed.len();
-    tracing::info!(%path, ?trigger, changed, hash = reload.hash, "configuration loaded");
+    tracing::info!(%path, %trigger, changed, hash = reload.hash, "configuration loaded");
 }
 
 fn status(reload: &Reload) -> String {

@@ -78,7 +78,8 @@ fn keys(old: &Table, new: &Table, changes: &mut Vec<Change>) {
 /// A table that has gone, or come.
 fn whole(table: &Table, gone: bool) -> Change {
     let given = table.section.keys.iter().filter(|key| table.is_given(key.name));
-    let values = given.filter_map(|key| Some(format!("{} = {}", key.name, value(table, key.name)?)));
+    let values =
+        given.filter_map(|key| Some(format!("{} = {}", key.name, value(table, key.name)?)));
     let text = format!("{{ {} }}", values.collect::<Vec<_>>().join(", "));
     let (before, after) = if gone { (Some(text), None) } else { (None, Some(text)) };
     Change { key: table.path(), before, after, needs_restart: is_fixed(table) }
@@ -115,7 +116,8 @@ mod tests {
     fn check(before: &str, after: &str, expected: &[(&str, bool)]) {
         let changes = diff(&draft(before), &draft(after));
         let got: Vec<_> = changes.iter().map(|c| (c.to_string(), c.needs_restart)).collect();
-        let expected: Vec<_> = expected.iter().map(|(text, fixed)| (text.to_string(), *fixed)).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(text, fixed)| (text.to_string(), *fixed)).collect();
         assert_eq!(got, expected);
     }
 

@@ -24,8 +24,8 @@ mod settle;
 mod suggest;
 mod syntax;
 
-use std::fmt;
 use std::ffi::OsStr;
+use std::fmt;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

@@ -65,11 +65,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
         },
         ops: Ops { address: Some("127.0.0.1:9080".parse().unwrap()) },
         log: Log { level: Level::Info, format: LogFormat::Json, access: AccessLog::Stdout },
-        process: Process {
-            threads: 3,
-            upgrade_socket: UpgradeSocket::Auto,
-            watch_config: false,
-        },
+        process: Process { threads: 3, upgrade_socket: UpgradeSocket::Auto, watch_config: false },
     };
     assert_eq!(config, expected);
 }

@@ -9,7 +9,8 @@ use prometheus::{
 
 use super::labels::{
     BackendState, ConnectError, FailoverReason, Label, LogLevel, LogName, LookupResult,
-    LookupSource, PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState, StatusClass, StatusLabel,
+    LookupSource, PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState, StatusClass,
+    StatusLabel,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};

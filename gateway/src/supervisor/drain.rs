@@ -59,6 +59,7 @@ impl Drain {
         sleep(self.delay).await;
         running.traffic.stop();
         if self.handed_over {
+            self.farewell.leave();
             self.linger().await;
         }
         self.farewell.say();

@@ -170,7 +170,8 @@ impl RunError {
             Self::ReadyFile { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Permission
             }
-            Self::ReadyFile { .. } | Self::UpgradeSocket(_) | Self::Copy(_) => Exit::Io,
+            Self::ReadyFile { .. } | Self::Copy(_) => Exit::Io,
+            Self::UpgradeSocket(error) => error.exit(),
             _ => Exit::Failure,
         }
     }
@@ -218,10 +219,8 @@ impl Supervisor {
     ) -> Result<Bound, TakeOverError> {
         let claim = self.runtime.block_on(handover::claim(upgrade_socket))?;
         let sockets = Inherited::from_predecessor(claim.sockets);
-        let mut inherited = sockets.map_err(|source| TakeOverError::Broken {
-            path: upgrade_socket.to_owned(),
-            source,
-        })?;
+        let mut inherited = sockets
+            .map_err(|source| TakeOverError::Broken { path: upgrade_socket.to_owned(), source })?;
         let mut bound = bind::bind(listeners, &mut inherited)?;
         inherited.close();
         bound.predecessor = Some(claim.predecessor);

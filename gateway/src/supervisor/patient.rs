@@ -8,24 +8,43 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 
-/// The moment from which idle connections are closed; see [`Patient`]. Clones share it.
+/// How far the process has come with taking leave of its clients. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Farewell(watch::Sender<bool>);
+pub struct Farewell(watch::Sender<Leave>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Leave {
+    No,
+    /// No new connection is accepted. Answers should ask for the end of theirs.
+    Leaving,
+    /// Idle connections are closed.
+    Said,
+}
 
 impl Default for Farewell {
     fn default() -> Self {
-        Self(watch::Sender::new(false))
+        Self(watch::Sender::new(Leave::No))
     }
 }
 
 impl Farewell {
+    /// Whether an answer should say `Connection: close`: the client's next request belongs to
+    /// another process. Cheap enough for every request.
+    pub fn is_leaving(&self) -> bool {
+        *self.0.borrow() >= Leave::Leaving
+    }
+
+    pub(super) fn leave(&self) {
+        self.0.send_replace(Leave::Leaving);
+    }
+
     pub(super) fn say(&self) {
-        self.0.send_replace(true);
+        self.0.send_replace(Leave::Said);
     }
 
     pub(super) async fn said(&self) {
         // The sender is ours, so it cannot be gone.
-        let _ = self.0.subscribe().wait_for(|said| *said).await;
+        let _ = self.0.subscribe().wait_for(|leave| *leave == Leave::Said).await;
     }
 }
 

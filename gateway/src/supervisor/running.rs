@@ -106,9 +106,8 @@ impl Running {
     pub fn runtimes(&self) -> Vec<(String, Handle)> {
         let traffic = self.traffic_runtime.iter().map(|runtime| ("traffic", runtime));
         let others = self.other_runtimes.iter().map(|(name, runtime)| (name.as_str(), runtime));
-        let handle = |(name, runtime): (&str, &Runtime)| {
-            (name.to_owned(), runtime.get_handle().clone())
-        };
+        let handle =
+            |(name, runtime): (&str, &Runtime)| (name.to_owned(), runtime.get_handle().clone());
         traffic.chain(others).map(handle).collect()
     }
 

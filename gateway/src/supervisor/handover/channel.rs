@@ -22,14 +22,21 @@ const MESSAGE_BYTES: usize = 4096;
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(super) enum Message {
     /// The process id is what the service manager will be told.
-    Ask { version: u32, pid: u32 },
-    Socket { listener: String },
+    Ask {
+        version: u32,
+        pid: u32,
+    },
+    Socket {
+        listener: String,
+    },
     Door,
     Elder,
     Sent,
     Ready,
     Yours,
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
 }
 
 /// One end of a connected `SOCK_SEQPACKET` socket: messages keep their bounds, so a descriptor
@@ -69,8 +76,7 @@ impl Channel {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::CMSG_CLOEXEC;
-            let received =
-                recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, flags)?;
+            let received = recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, flags)?;
             // Whatever came is owned from here, so that nothing of a strange message stays open.
             let mut descriptors: Vec<OwnedFd> = Vec::new();
             for message in control.drain() {
@@ -94,7 +100,6 @@ impl Channel {
     pub async fn closed(&self) {
         while let Ok(Some(_)) = self.receive().await {}
     }
-
 }
 
 /// A non-blocking socket, known to the runtime that we are in.

@@ -34,8 +34,7 @@ pub enum TakeOverError {
 impl TakeOverError {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Door(DoorError::Writable { .. }) => Exit::Config,
-            Self::Door(DoorError::Directory { .. } | DoorError::Listen { .. }) => Exit::Io,
+            Self::Door(error) => error.exit(),
             Self::Bind(error) => error.exit(),
             _ => Exit::Unavailable,
         }

@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::channel::{Channel, registered};
+use crate::exit::Exit;
 
 /// Nobody knocks but a successor, and one at a time.
 const BACKLOG: i32 = 4;
@@ -36,6 +37,16 @@ pub enum DoorError {
     Listen { path: PathBuf, source: io::Error },
     #[error("no process answers on the upgrade socket {}", path.display())]
     NobodyThere { path: PathBuf, source: io::Error },
+}
+
+impl DoorError {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Writable { .. } => Exit::Config,
+            Self::NobodyThere { .. } => Exit::Unavailable,
+            _ => Exit::Io,
+        }
+    }
 }
 
 /// The listening end. Its path outlives the process: a successor gets the socket itself.

@@ -32,7 +32,11 @@ pub(crate) struct Successor {
 
 impl Offer {
     /// `elders` are the channels to older processes that may still be there.
-    pub fn new(door: Option<Door>, sockets: Vec<(String, TcpListener)>, elders: Vec<OwnedFd>) -> Self {
+    pub fn new(
+        door: Option<Door>,
+        sockets: Vec<(String, TcpListener)>,
+        elders: Vec<OwnedFd>,
+    ) -> Self {
         Self { door, sockets, elders }
     }
 
@@ -133,6 +137,8 @@ async fn next(door: &Door) -> Channel {
 async fn turn_away(door: &Door) {
     loop {
         let channel = next(door).await;
+        // To close on an unread question would destroy the answer.
+        let _ = timeout(QUESTION, channel.receive()).await;
         refuse(&channel, "another process is about to take over").await;
     }
 }
