@@ -79,10 +79,12 @@ pub(super) async fn live(
             old_gone();
         });
     }
+    let begun = begun.map(|begun| begun.map(|begun| (begun, copies)));
+    // Without an offer the copies of the sockets are closed by now, as they must be in a drain.
     let why = match begun {
         Err(error) => Err(error),
         Ok(None) => Ok(Why::Signal),
-        Ok(Some(begun)) => {
+        Ok(Some((begun, copies))) => {
             ours = begun.ready_file;
             (ears.hooks.ready)(&listening);
             running.open_sides();

@@ -64,7 +64,7 @@
 //!
 //! # Order of a hand-over
 //! 1. A successor asks for the sockets on the upgrade socket and gets copies of them
-//!    ([`handover`]). It loads, starts its services on them, and says so. Both accept from here on.
+//!    (`handover`). It loads, starts its services on them, and says so. Both accept from here on.
 //! 2. The service manager is told who the main process is now.
 //! 3. Our side listeners end, so that nobody asks us whether we are ready. Then `on_drain`.
 //! 4. The traffic watch turns true: we accept no more, the successor has the queue. Idle

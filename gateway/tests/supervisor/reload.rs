@@ -34,14 +34,14 @@ impl Bench {
     }
 }
 
-fn config(weight: u32) -> String {
+pub fn config(weight: u32) -> String {
     format!(
         "[listeners.public]\naddress = \"127.0.0.1:0\"\n\
          [[backends]]\nname = \"up01\"\naddress = \"127.0.0.1:9001\"\nweight = {weight}\n"
     )
 }
 
-fn write(path: &Path, text: &str) {
+pub fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("written");
 }
 

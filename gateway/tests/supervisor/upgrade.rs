@@ -11,6 +11,7 @@ use crate::backend::{Backend, Client};
 use crate::child::{Fault, Part};
 use crate::load::Load;
 use crate::process::{Process, ask_side};
+use crate::reload::{config, write};
 
 /// Where the processes of one test meet.
 struct Stage {
@@ -69,15 +70,21 @@ fn ends_handed_over(process: &mut Process) {
 }
 
 #[test]
-fn three_upgrades_and_twenty_reloads_under_load_fail_no_request() {
+fn three_upgrades_and_twenty_one_reloads_under_load_fail_no_request() {
     let stage = Stage::new();
     stage.backend.answer_everything();
-    let mut old = stage.start();
+    let file = stage.folder.path().join("gw.toml");
+    let mut weight = 1;
+    write(&file, &config(weight));
+    let part = |upgrade| {
+        stage.part().with(|part| (part.upgrade, part.config) = (upgrade, Some(file.clone())))
+    };
+    let mut old = Process::start(&part(false));
     let (public, ops) = (old.address("public"), old.address("ops"));
     let load = Load::start(public, ops);
     old.until("the load", || load.is_served_by(old.pid()));
     for _ in 0..3 {
-        let new = stage.upgrade();
+        let new = Process::start(&part(true));
         assert_eq!((new.address("public"), new.address("ops")), (public, ops));
         new.until("the load", || load.is_served_by(new.pid()));
         ends_handed_over(&mut old);
@@ -85,9 +92,11 @@ fn three_upgrades_and_twenty_reloads_under_load_fail_no_request() {
         new.expect_order(&["not alone", "ready", "old gone"]);
         assert!(new.ready_file().exists());
         for _ in 0..7 {
+            write(&file, &config(weight + 1));
             new.signal(Signal::HUP);
+            new.wait_for(&format!("applied {weight} -> {}", weight + 1));
+            weight += 1;
         }
-        new.wait_for("reload");
         old = new;
     }
     let side = load.answered_at_all("side");
