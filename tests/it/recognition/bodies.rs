@@ -114,8 +114,7 @@ fn chunked_fragments_are_refused_or_forwarded_intact_as_configured() {
     let refused = chunked(&fragment_head(&id, content.len()), &content);
     strict.refuses_with(&[411], PacketType::Fragment, &refused);
 
-    let lenient =
-        Bench::with(RawBackend::agreeable(), |farm| farm.set("limits.chunked", "\"forward\""));
+    let lenient = Bench::with(RawBackend::agreeable(), |farm| farm.set("limits.chunked", "\"forward\""));
     let id = lenient.session();
     let forwarded = chunked(&fragment_head(&id, content.len()), &content);
     let (request, answer) = lenient.passes(&forwarded);

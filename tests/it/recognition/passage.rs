@@ -56,8 +56,7 @@ fn every_byte_of_a_content_name_reaches_the_backend() {
     let bench = Bench::start();
     let high: String = ('\u{80}'..='\u{ff}').collect();
     // The same name as Windows writes it in a code page, and as UTF-8 shown byte by byte.
-    for name in
-        ["Jahresbericht f\u{fc}r M\u{fc}nchen.docx", "f\u{c3}\u{bc}r.docx", "a b\tc;d=\"e\"", &high]
+    for name in ["Jahresbericht f\u{fc}r M\u{fc}nchen.docx", "f\u{c3}\u{bc}r.docx", "a b\tc;d=\"e\"", &high]
     {
         let head = Head::bits(TARGET)
             .field("Host", ORIGIN)
