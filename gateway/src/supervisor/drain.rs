@@ -60,6 +60,8 @@ impl Drain {
         running.traffic.stop();
         if self.handed_over {
             self.farewell.leave();
+            let connections = self.left.connections.count();
+            tracing::info!(connections, "accepting no more, each connection has one more answer");
             self.linger().await;
         }
         self.farewell.say();

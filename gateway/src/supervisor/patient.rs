@@ -35,11 +35,20 @@ impl Farewell {
     }
 
     pub(super) fn leave(&self) {
-        self.0.send_replace(Leave::Leaving);
+        self.go_on_to(Leave::Leaving);
     }
 
     pub(super) fn say(&self) {
-        self.0.send_replace(Leave::Said);
+        self.go_on_to(Leave::Said);
+    }
+
+    /// Never back: a signal may say the farewell before the drain comes to leaving.
+    fn go_on_to(&self, step: Leave) {
+        self.0.send_if_modified(|leave| {
+            let further = step > *leave;
+            *leave = step.max(*leave);
+            further
+        });
     }
 
     pub(super) async fn said(&self) {
@@ -78,5 +87,20 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Patient<A> {
     async fn cleanup(&self) {
         self.farewell.said().await;
         self.inner.cleanup().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_farewell_said_early_stays_said() {
+        let farewell = Farewell::default();
+        assert!(!farewell.is_leaving());
+        farewell.say();
+        farewell.leave();
+        assert!(farewell.is_leaving());
+        farewell.said().await;
     }
 }
