@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::proxy::http_proxy;
@@ -15,14 +16,17 @@ use pingora::services::listening::Service;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
+use crate::admin::{self, ADMIN, Token, UnixSocket};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::farm::{Farm, FarmError};
 use crate::guard::{GuardLimits, Guarded};
+use crate::health::{BackendSpec, FarmHealth};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
+use crate::operator::Operator;
 use crate::ops::{self, Readiness};
-use crate::proxy::{Gateway, MAX_ATTEMPTS, Reporter};
+use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::sessions::Sessions;
 use crate::supervisor::{
     Bound, BoxError, Chain, Exit, Farewell, InFlight, Listening, Patient, Plan, Supervisor,
@@ -62,6 +66,8 @@ enum StartError {
     Farm(#[from] FarmError),
     #[error("the access log cannot be opened: {0}")]
     AccessLog(std::io::Error),
+    #[error(transparent)]
+    Token(#[from] admin::TokenError),
 }
 
 impl StartError {
@@ -70,6 +76,7 @@ impl StartError {
             Self::Runtime(_) => Exit::Failure,
             Self::Farm(_) => Exit::Unavailable,
             Self::AccessLog(_) => Exit::Io,
+            Self::Token(_) => Exit::Config,
         }
     }
 }
@@ -117,6 +124,7 @@ struct Parts {
     farm: Farm,
     reporter: Reporter,
     access: AccessLog,
+    token: Option<Token>,
     _flush: Option<FlushGuard>,
 }
 
@@ -144,7 +152,11 @@ fn start(
         }
     };
     let reporter = Reporter::new(Arc::clone(metrics), access.clone(), backends);
-    Ok(Parts { farm, reporter, access, _flush: flush })
+    let token = match (config.admin.address, &config.admin.token_file) {
+        (Some(_), Some(file)) => Some(Token::read(file)?),
+        _ => None,
+    };
+    Ok(Parts { farm, reporter, access, token, _flush: flush })
 }
 
 fn serve(
@@ -157,24 +169,54 @@ fn serve(
     let mut addresses: Vec<_> =
         config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
+    addresses.extend(config.admin.address.map(|address| (ADMIN.to_owned(), address)));
     let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY");
     let upgrade_socket = config.process.upgrade_socket.path(runtime_directory.as_deref(), None);
     let bound = match open(&supervisor, &addresses, options.upgrade, upgrade_socket.as_deref()) {
         Ok(bound) => bound,
         Err(exit) => return exit,
     };
-    let sessions = Sessions::new(config.backends.len(), config.sessions.limit);
+    // After the listeners: whoever has those is the one that a file of this name belongs to.
+    let socket = config.admin.socket.as_deref();
+    let mode = config.admin.socket_mode.bits();
+    let socket = match socket.map(|path| UnixSocket::bind(path, mode)).transpose() {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "the gateway cannot start");
+            return Exit::Io;
+        }
+    };
+    let sessions =
+        Sessions::new(config.backends.len(), config.sessions.limit, config.sessions.tombstone);
     count_sessions(&metrics, &sessions, &config);
     let readiness = Readiness::default();
     let (requests, connections) = (InFlight::new(), InFlight::new());
     let reporter = parts.reporter.clone();
     let sweeper =
         sweep(Arc::clone(&sessions), parts.reporter.clone(), config.sessions.idle_timeout);
+    let farm = Arc::new(ArcSwap::from_pointee(parts.farm));
     let timeouts = config.timeouts.clone();
     let threads = config.process.threads;
     let ops_address = config.ops.address;
-    let gateway =
-        Gateway::new(config.clone(), parts.farm, sessions, parts.reporter, requests.clone());
+    let health = watch_health(&config, &farm, &metrics);
+    let operator = Operator::new(
+        &config,
+        Arc::clone(&farm),
+        Arc::clone(&sessions),
+        parts.reporter.clone(),
+        health.clone(),
+    );
+    let (admin_address, has_admin) =
+        (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
+    let api = admin::Api::new(operator.control(&readiness), parts.token);
+    let gateway = Gateway::new(
+        config.clone(),
+        farm,
+        health.clone(),
+        sessions,
+        parts.reporter,
+        requests.clone(),
+    );
     let open = connections.clone();
     let farewell = Farewell::default();
     let patience = farewell.clone();
@@ -193,6 +235,7 @@ fn serve(
     .successor(successor_command)
     .ready_file(options.ready_file)
     .task("sweep", sweeper)
+    .task("health", move |stop| health.run(stop))
     .on_ready({
         let readiness = readiness.clone();
         move |listening: &[Listening]| {
@@ -219,6 +262,9 @@ fn serve(
         plan = plan.side_listener(OPS, move |listener, stop| async move {
             ops::serve(listener, state, stop).await.map_err(BoxError::from)
         });
+    }
+    if has_admin {
+        plan = admin::attach(plan, &api, admin_address, socket);
     }
     match supervisor.run(bound, plan) {
         Ok(stop) => {
@@ -268,7 +314,7 @@ fn services(
 ) -> Vec<Box<dyn ServiceWithDependents>> {
     let conf = Arc::new(ServerConf {
         threads: config.process.threads,
-        max_retries: MAX_ATTEMPTS as usize,
+        max_retries: TRIES,
         upstream_keepalive_pool_size: POOL,
         ..ServerConf::default()
     });
@@ -300,6 +346,23 @@ fn services(
         Box::new(service) as Box<dyn ServiceWithDependents>
     };
     listening.iter().enumerate().map(one).collect()
+}
+
+/// Every change of a backend swaps the picture that later requests see.
+fn watch_health(config: &Config, farm: &Arc<ArcSwap<Farm>>, metrics: &Arc<Metrics>) -> FarmHealth {
+    let health = FarmHealth::new(Arc::clone(metrics));
+    let built = farm.load();
+    let specs: Vec<_> = (0u32..)
+        .map(BackendId)
+        .zip(&config.backends)
+        .map(|(id, backend)| BackendSpec::new(id, backend, built.address(id), config))
+        .collect();
+    health.apply(&specs);
+    let (farm, revised) = (Arc::clone(farm), health.clone());
+    health.on_change(move |_| {
+        farm.rcu(|farm| farm.revised(&revised));
+    });
+    health
 }
 
 fn count_sessions(metrics: &Metrics, sessions: &Arc<Sessions>, config: &Config) {

@@ -31,6 +31,16 @@ pub enum Command {
     /// Work with a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Say how the gateway is
+    Status(commands::status::Args),
+    /// Look after the uploads that the gateway remembers
+    #[command(subcommand)]
+    Sessions(commands::sessions::Command),
+    /// Look after the upload servers
+    #[command(subcommand)]
+    Backends(commands::backends::Command),
+    /// Have the gateway read its configuration again
+    Reload(commands::reload::Args),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -109,6 +119,10 @@ pub fn main() -> ExitCode {
         Command::Config(ConfigCommand::Dump(args)) => {
             commands::dump::dump(&args.config, args.json.json).into()
         }
+        Command::Status(args) => commands::status::status(&args).into(),
+        Command::Sessions(command) => commands::sessions::sessions(&command).into(),
+        Command::Backends(command) => commands::backends::backends(&command).into(),
+        Command::Reload(args) => commands::reload::reload(&args).into(),
         Command::Completions { shell } => commands::meta::completions(shell).into(),
         Command::Man { dir } => commands::meta::man(dir.as_deref()).into(),
         Command::Version(args) => commands::meta::version(args).into(),
@@ -116,7 +130,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> ExitCode {
-    match commands::load(&args.config) {
+    match commands::load_to_run(&args.config) {
         Ok(loaded) => {
             let warnings = loaded.report.lines();
             let RunArgs { ready_file, upgrade, .. } = args;

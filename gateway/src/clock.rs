@@ -14,6 +14,11 @@ pub fn now() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Starts a stopwatch that never jumps, and that stands still while a test has paused tokio's time.
+pub fn stopwatch() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// Time since the process first asked, by a clock that never jumps: for deadlines and durations.
 pub fn steady() -> Duration {
     START.elapsed()

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use tokio::net::lookup_host;
 
 use crate::config::{BackendAddress, Config, HashKey, HostIdMode, Http, Timeouts, UpstreamHost};
+use crate::health::FarmHealth;
 
 /// A connection that was used so recently is very unlikely to have been closed by its server
 /// meanwhile. For packets that cannot be sent twice.
@@ -29,6 +31,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
 };
 
 /// An immutable picture of the farm; one request sees one picture.
+#[derive(Clone)]
 pub struct Farm {
     pub view: FarmView,
     pub policy: Policy,
@@ -38,7 +41,11 @@ pub struct Farm {
 }
 
 /// How to reach one backend.
+#[derive(Clone)]
 struct Link {
+    address: SocketAddr,
+    named: BackendAddress,
+    timeouts: Arc<Timeouts>,
     /// For packets that may be sent again when a pooled connection turns out to be dead.
     pooled: HttpPeer,
     /// For packets that may not: its connections are dropped after a few idle seconds.
@@ -46,6 +53,7 @@ struct Link {
     authority: HeaderValue,
 }
 
+#[derive(Clone)]
 struct Hosts {
     /// Names we answer to, empty for any, in the form of [`Host::with_key`].
     accepted: HashSet<String>,
@@ -71,9 +79,10 @@ impl Farm {
         let mut backends = Vec::new();
         let mut links = Vec::new();
         let mut aliases = HashMap::new();
+        let timeouts = Arc::new(config.timeouts.clone());
         for (id, backend) in (0u32..).map(BackendId).zip(&config.backends) {
             let address = resolve(&backend.name, &backend.address).await?;
-            links.push(Link::new(address, &backend.address, &config.timeouts));
+            links.push(Link::new(address, &backend.address, &timeouts));
             let host_id = match config.affinity.host_id {
                 HostIdMode::Backend => backend.alias.as_deref(),
                 HostIdMode::Gateway => config.affinity.gateway_name.as_deref(),
@@ -98,6 +107,23 @@ impl Farm {
             Policy { placement: config.placement.policy, unknown: config.sessions.unknown };
         let hash_key = config.placement.hash_key;
         Ok(Self { view: FarmView::new(backends, aliases), policy, hash_key, links, hosts })
+    }
+
+    /// The same farm as it stands now: states, health, weights and addresses.
+    pub fn revised(&self, health: &FarmHealth) -> Self {
+        let mut farm = self.clone();
+        farm.view = self.view.revised(|id| health.standing(id));
+        for (id, link) in (0u32..).map(BackendId).zip(&mut farm.links) {
+            if let Some(address) = health.current_address(id).filter(|now| *now != link.address) {
+                *link = Link::new(address, &link.named, &link.timeouts);
+            }
+        }
+        farm
+    }
+
+    /// Where each backend was found when the farm was built, by its id.
+    pub fn address(&self, id: BackendId) -> Option<SocketAddr> {
+        self.links.get(id.0 as usize).map(|link| link.address)
     }
 
     /// Whether a request for this host is ours.
@@ -141,7 +167,7 @@ impl Hosts {
 }
 
 impl Link {
-    fn new(address: SocketAddr, named: &BackendAddress, timeouts: &Timeouts) -> Self {
+    fn new(address: SocketAddr, named: &BackendAddress, timeouts: &Arc<Timeouts>) -> Self {
         let mut pooled = HttpPeer::new(address, false, String::new());
         let options = &mut pooled.options;
         options.connection_timeout = Some(timeouts.connect);
@@ -154,7 +180,6 @@ impl Link {
         let mut fresh = pooled.clone();
         // A pool of its own: a connection goes back to the pool of the key it came from.
         fresh.group_key = 1;
-        fresh.options.read_timeout = Some(timeouts.answer_long);
         fresh.options.idle_timeout = Some(timeouts.backend_idle.min(FRESH));
         let authority = match named.port {
             80 => named.host.clone(),
@@ -162,7 +187,8 @@ impl Link {
         };
         let authority = HeaderValue::from_str(&authority)
             .unwrap_or_else(|_| HeaderValue::from_static("backend"));
-        Self { pooled, fresh, authority }
+        let (named, timeouts) = (named.clone(), Arc::clone(timeouts));
+        Self { address, named, timeouts, pooled, fresh, authority }
     }
 }
 

@@ -3,6 +3,7 @@
 //! The library exists so that the parts can be tested; its interface is the binary's.
 
 pub mod access_log;
+pub mod admin;
 pub mod app;
 pub mod build_info;
 pub mod cli;
@@ -13,9 +14,11 @@ pub mod demo;
 pub mod exit;
 pub mod farm;
 pub mod guard;
+pub mod health;
 pub mod log_writer;
 pub mod metrics;
 pub mod notify_systemd;
+pub mod operator;
 pub mod ops;
 pub mod proxy;
 pub mod ready_file;

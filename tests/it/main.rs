@@ -1,8 +1,25 @@
 //! All end-to-end tests, in one binary: it links once, and its modules share what they start.
 
+mod acks;
+mod bad_input;
 mod bench;
 mod client_alone;
+mod failover;
 mod farm_chaos;
+mod fragments;
+mod host_id;
+mod limits;
+mod metrics;
+mod misc;
+mod operator;
+mod packets;
+mod pinning;
+mod placement;
+mod readme;
 mod recognition;
+mod replays;
 mod restarts;
+mod servers;
+mod stale_pool;
+mod tidy;
 mod uploads;

@@ -12,6 +12,8 @@ use crate::protocol::{HResult, SessionId};
 /// Why the gateway answers instead of forwarding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
+    /// No fault: a Close or Cancel whose Ack got lost comes again, and hears the same again.
+    AlreadyEnded,
     /// The packet breaks a rule of the protocol or of HTTP.
     BadRequest,
     /// A body without a length.
@@ -24,6 +26,8 @@ pub enum Fault {
     SessionNotHere,
     /// The session's backend is no longer part of the farm.
     BackendRemoved,
+    /// The session's backend has been away for too long.
+    BackendGivenUp,
     /// The connection to the backend broke.
     BackendFailed,
     /// The backend opened a session and did not say which.
@@ -69,13 +73,15 @@ pub struct Row {
 }
 
 impl Fault {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
+        Self::AlreadyEnded,
         Self::BadRequest,
         Self::LengthRequired,
         Self::FragmentTooLarge,
         Self::UnknownSession,
         Self::SessionNotHere,
         Self::BackendRemoved,
+        Self::BackendGivenUp,
         Self::BackendFailed,
         Self::BackendAnswer,
         Self::BackendDown,
@@ -95,12 +101,14 @@ impl Fault {
         const NOT_FOUND: Option<HResult> = Some(HResult::SESSION_NOT_FOUND);
         let row = |status, hresult, label, severity| Row { status, hresult, label, severity };
         match self {
+            Self::AlreadyEnded     => row(StatusCode::OK,                    None,      "already_ended",      Info),
             Self::BadRequest       => row(StatusCode::BAD_REQUEST,           INVALID,   "bad_request",        Info),
             Self::LengthRequired   => row(StatusCode::LENGTH_REQUIRED,       INVALID,   "length_required",    Info),
             Self::FragmentTooLarge => row(StatusCode::PAYLOAD_TOO_LARGE,     None,      "fragment_too_large", Info),
             Self::UnknownSession   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "unknown_session",    Warn),
             Self::SessionNotHere   => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "session_not_here",   Warn),
             Self::BackendRemoved   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "backend_removed",    Warn),
+            Self::BackendGivenUp   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "backend_given_up",   Warn),
             Self::BackendFailed    => row(StatusCode::BAD_GATEWAY,           None,      "backend_failed",     Warn),
             Self::BackendAnswer    => row(StatusCode::BAD_GATEWAY,           None,      "backend_answer",     Warn),
             Self::BackendDown      => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "backend_down",       Warn),
@@ -155,7 +163,7 @@ mod tests {
         for fault in Fault::ALL {
             let row = fault.row();
             let code = row.status.as_u16();
-            assert!([400, 411, 413, 500, 502, 503, 504].contains(&code), "{fault:?}");
+            assert!([200, 400, 411, 413, 500, 502, 503, 504].contains(&code), "{fault:?}");
             let refusal = [400, 411].contains(&code);
             assert_eq!(row.hresult == Some(HResult::INVALID_ARGUMENT), refusal, "{fault:?}");
             let restart = row.hresult == Some(HResult::SESSION_NOT_FOUND);
@@ -217,9 +225,10 @@ mod tests {
                 let head = answer.body(()).unwrap().into_parts().0;
                 let ack = read_ack(&head);
                 assert_eq!((ack.status.as_u16(), ack.error), status_and_code(fault), "{fault:?}");
-                assert!(ack.is_ack && !ack.is_success(), "{fault:?}");
+                assert!(ack.is_ack, "{fault:?}");
+                assert_eq!(ack.is_success(), fault == Fault::AlreadyEnded, "{fault:?}");
                 assert_eq!(ack.error_context, ack.error.map(|_| HResult(5)), "{fault:?}");
-                assert_eq!(ack.session_id, session.map(SessionId::as_str));
+                assert_eq!(ack.session_id.as_deref(), session.map(SessionId::as_str));
                 assert_eq!(ack.next_offset, None);
             }
         }

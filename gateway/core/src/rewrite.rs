@@ -1,6 +1,6 @@
 //! Edits to an answer, so that the client stays on the gateway.
 
-use http::{HeaderValue, response};
+use http::{HeaderValue, Version, header, response};
 
 use crate::farm::Announce;
 use crate::protocol::headers::{self, Field, UPLOAD_PROTOCOL};
@@ -89,21 +89,23 @@ pub enum AckBody {
     UntilClose,
 }
 
+/// An answer whose end is marked passes as it is, and so does a page that its server ends by
+/// closing, as it says. An error that is neither would never end.
+///
 /// # Source
 /// MC-BUP 2.2.3 to 2.2.11: every Ack has `Content-Length: 0`. A Close of Zenfolio's servers has a
 /// body that its clients read.
 pub fn ack_body(packet: &RequestPacket<'_>, ack: &Ack<'_>, head: &response::Parts) -> AckBody {
-    if !ack.is_protocol() {
-        return AckBody::Keep;
-    }
     let chunked = head.headers.contains_key(&headers::TRANSFER_ENCODING.name);
-    let has_length = head.headers.contains_key(&headers::CONTENT_LENGTH.name);
-    let close = matches!(packet, RequestPacket::CloseSession { .. }) && ack.is_success();
-    match (chunked, has_length) {
-        (false, true) => AckBody::Keep,
-        (true, _) if close => AckBody::UntilClose,
-        _ => AckBody::Drop,
+    let marked = chunked || head.headers.contains_key(&headers::CONTENT_LENGTH.name);
+    let closes = head.version < Version::HTTP_11
+        || head.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
+    let close_packet = matches!(packet, RequestPacket::CloseSession { .. });
+    if close_packet && ack.is_success() && (chunked || (!marked && closes)) {
+        return AckBody::UntilClose;
     }
+    let endless = !marked && (ack.is_protocol() || (ack.status.as_u16() >= 400 && !closes));
+    if endless || (chunked && ack.is_protocol()) { AckBody::Drop } else { AckBody::Keep }
 }
 
 #[cfg(test)]

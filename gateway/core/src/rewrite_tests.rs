@@ -185,10 +185,15 @@ fn the_body_of_an_ack_ends_where_it_says() {
         check(packet, 500, &[ACK, chunked], AckBody::Drop);
         // Plain HTTP keeps its body, framed as it came.
         check(packet, 404, &[chunked], AckBody::Keep);
-        check(packet, 401, &[("WWW-Authenticate", "NTLM")], AckBody::Keep);
+        check(packet, 401, &[("WWW-Authenticate", "NTLM"), ("Content-Length", "9")], AckBody::Keep);
+        check(packet, 404, &[("Connection", "close")], AckBody::Keep);
+        check(packet, 200, &[], AckBody::Keep);
+        // An error of which nothing marks the end.
+        check(packet, 500, &[("Content-Type", "text/html")], AckBody::Drop);
     }
     check(&fragment(), 200, &[ACK, chunked], AckBody::Drop);
     // A client of Zenfolio reads the answer to its Close.
     check(&close(), 200, &[ACK, chunked], AckBody::UntilClose);
     check(&close(), 200, &[ACK, ("Content-Length", "9")], AckBody::Keep);
+    check(&close(), 200, &[ACK, ("Connection", "close")], AckBody::UntilClose);
 }

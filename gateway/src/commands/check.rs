@@ -4,15 +4,15 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use super::{colour, count, exit_code, explain, load, print, print_error, to_text};
+use super::{colour, count, exit_code, explain, load_to_run, print, print_error, to_text};
 use crate::config::names::Named;
-use crate::config::{AccessLog, BackendConfig, Config, LoadError, Loaded};
+use crate::config::{AccessLog, Admin, BackendConfig, Config, LoadError, Loaded};
 use crate::config::{show_duration, show_size};
 use crate::exit::Exit;
 
 /// Shows every mistake, or else the warnings and what would run.
 pub fn check(path: &Path, json: bool) -> Exit {
-    match (load(path), json) {
+    match (load_to_run(path), json) {
         (Ok(loaded), false) => {
             print_error(&loaded.report.render(colour()));
             print(&format!(
@@ -53,6 +53,7 @@ fn good(path: &Path, loaded: &Loaded) -> Json {
         "summary": {
             "listeners": listeners.collect::<Vec<_>>(),
             "ops": config.ops.address,
+            "admin": { "address": config.admin.address, "socket": config.admin.socket },
             "backends": backends.collect::<Vec<_>>(),
             "host_id": config.affinity.host_id.name(),
             "fallback_timeout_seconds": config.affinity.fallback_timeout.as_secs(),
@@ -82,6 +83,7 @@ fn summary(config: &Config) -> String {
     }
     let ops = config.ops.address.map_or("off".into(), |address| address.to_string());
     lines.push(("ops", ops));
+    lines.extend(admin_lines(&config.admin).into_iter().map(|line| ("admin", line)));
     for backend in &config.backends {
         lines.push(("backend", backend_line(backend)));
     }
@@ -121,6 +123,16 @@ fn summary(config: &Config) -> String {
     lines.push(("access log", access));
     lines.push(("threads", config.process.threads.to_string()));
     lines.into_iter().map(|(what, value)| format!("  {what:<11} {value}\n")).collect()
+}
+
+fn admin_lines(admin: &Admin) -> Vec<String> {
+    let socket = admin
+        .socket
+        .as_ref()
+        .map(|path| format!("{}, mode {}", path.display(), admin.socket_mode.name()));
+    let address = admin.address.map(|address| format!("{address}, with a token"));
+    let lines: Vec<String> = [socket, address].into_iter().flatten().collect();
+    if lines.is_empty() { vec!["off".into()] } else { lines }
 }
 
 fn backend_line(backend: &BackendConfig) -> String {

@@ -1,9 +1,15 @@
-//! The commands that need no network.
+//! What each command does.
 
+pub mod backends;
 pub mod check;
+pub mod client;
 pub mod dump;
 pub mod meta;
+pub mod reload;
 pub mod schema;
+pub mod sessions;
+pub mod status;
+pub mod table;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -15,6 +21,11 @@ use crate::exit::Exit;
 /// The configuration that a command works with.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     config::load(path, std::env::vars_os())
+}
+
+/// The configuration that a gateway is to run with; the files that it names have been looked at.
+pub fn load_to_run(path: &Path) -> Result<Loaded, LoadError> {
+    config::load_to_run(path, std::env::vars_os())
 }
 
 /// Tells on standard error why there is no configuration.

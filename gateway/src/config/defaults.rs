@@ -16,11 +16,51 @@ pub const FALLBACK_TIMEOUT: Duration = Duration::from_secs(15 * MINUTE);
 /// As long as IIS keeps a session without progress, and as long as a Windows job goes on trying.
 pub const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(14 * DAY);
 
+/// Longer than a service takes to restart, and well under the 5 minutes for which a Windows client
+/// waits for an answer. A 503 would cost it 10 minutes.
+pub const HOLD: Duration = Duration::from_secs(20);
+
+/// Longer than a server takes to install its updates and boot. Starting over costs a client the
+/// whole file, waiting costs it 10 minutes at a time.
+pub const RESTART_AFTER: Duration = Duration::from_secs(60 * MINUTE);
+
+/// A client whose last Ack got lost comes again after 10 minutes, a laptop the next morning.
+pub const TOMBSTONE: Duration = Duration::from_secs(DAY);
+
 /// Sessions in the table; at 96 bytes each, a full table takes under 100 MB.
 pub const SESSION_LIMIT: u64 = 1_000_000;
 
 /// All backends alike.
 pub const WEIGHT: u64 = 1;
+
+/// A backend that dies without a word is found out within 15 s: three probes, the last two of
+/// them sooner.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A server that needs longer to say hello has no time for uploads either.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One lucky answer of a server that is still starting is not enough.
+pub const PROBE_RISE: u64 = 2;
+
+/// A lost packet, and then another, is no dead server.
+pub const PROBE_FALL: u64 = 3;
+
+/// As many tries as one packet of a session makes.
+pub const PASSIVE_FAILURES: u64 = 3;
+
+/// A stopped application pool answers everything alike, so a few are enough to tell; and a few
+/// clients more with an odd URL do not matter, because another backend takes the next upload.
+pub const PASSIVE_ERRORS: u64 = 5;
+
+/// Long enough for a service to restart.
+pub const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Somebody has to make room, which does not happen within seconds; the next refusal renews it.
+pub const DISK_FULL_FOR: Duration = Duration::from_secs(60);
+
+/// The time to live that a record has when somebody expects to move it.
+pub const RESOLVE: Duration = Duration::from_secs(30);
 
 /// Each more than IIS takes by default, so that a backend refuses before we do: 16 KiB of head
 /// (http.sys `MaxRequestBytes`), 4 KiB of path and 2 KiB of query. A BITS client sends a

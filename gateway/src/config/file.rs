@@ -92,9 +92,30 @@ impl Reader<'_> {
     }
 
     fn keys(&mut self, section: &'static Section, index: usize, table: &DeTable<'_>) {
+        self.keys_within(section, index, "", table);
+    }
+
+    /// `group` is empty, or `health.` for the keys of the table `health`.
+    fn keys_within(
+        &mut self,
+        section: &'static Section,
+        index: usize,
+        group: &str,
+        table: &DeTable<'_>,
+    ) {
         for (name, value) in table.iter() {
-            let Some(key) = section.key(name.get_ref()) else {
-                self.unknown_key(section, index, (name, value));
+            let path = format!("{group}{}", name.get_ref());
+            let inner = format!("{path}.");
+            if group.is_empty() && section.keys.iter().any(|key| key.name.starts_with(&inner)) {
+                match value.get_ref() {
+                    DeValue::Table(table) => self.keys_within(section, index, &inner, table),
+                    _ => self.no_group(section, index, (name, value)),
+                }
+                continue;
+            }
+            let key = section.key(&path).filter(|_| !name.get_ref().contains('.'));
+            let Some(key) = key else {
+                self.unknown_key(section, index, group, (name, value));
                 continue;
             };
             let place = self.place(value);
@@ -103,6 +124,19 @@ impl Reader<'_> {
             let table = table.expect("the caller has added it");
             table.set(key, &given, place, self.report);
         }
+    }
+
+    fn no_group(&mut self, section: &'static Section, index: usize, (name, value): Entry<'_, '_>) {
+        let place = self.place(value);
+        let table = self.draft.all(section.name).nth(index).expect("the caller has added it");
+        let finding =
+            Finding::error(format!("`{}` must be a table", table.key_path(name.get_ref())));
+        let group = format!("{}.", name.get_ref());
+        let sample = section.keys.iter().find_map(|key| {
+            let inner = key.name.strip_prefix(&group)?;
+            Some(format!("write {} = {{ {inner} = {} }}", name.get_ref(), key.sample()))
+        });
+        self.report.add(finding.at(place, "this is something else").help(sample));
     }
 
     fn no_table(&mut self, section: &'static Section, name: &Spanned<Cow<'_, str>>) {
@@ -128,9 +162,10 @@ impl Reader<'_> {
             let message = format!("\"{}\" is no name for a listener", text.escape_debug());
             let finding = Finding::error(message).at(place, "not a name");
             self.report.add(finding.help("1 to 63 letters, digits, `-` and `_`".to_owned()));
-        } else if section.name == "listeners" && text == "ops" {
-            let finding = Finding::error("a listener cannot be named `ops`");
-            let finding = finding.at(place, "this is the name of the listener in [ops]");
+        } else if section.name == "listeners" && ["ops", "admin"].contains(&&**text) {
+            let finding = Finding::error(format!("a listener cannot be named `{text}`"));
+            let label = format!("this is the name of the listener in [{text}]");
+            let finding = finding.at(place, label);
             self.report.add(finding.help("such as [listeners.public]".to_owned()));
         }
     }
@@ -166,29 +201,35 @@ impl Reader<'_> {
         &mut self,
         section: &'static Section,
         index: usize,
+        group: &str,
         (name, value): Entry<'_, '_>,
     ) {
         let place = self.place(name);
         let word: &str = name.get_ref();
         let table = self.draft.all_mut(section.name).nth(index).expect("the caller has added it");
-        let path = table.key_path(&word.escape_debug().to_string());
+        let path = table.key_path(&format!("{group}{}", word.escape_debug()));
         if section.later.contains(&word) {
             let finding = Finding::error(format!("`{path}` is not supported by this version"));
             let finding = finding.at(place, "of a later version");
             return self.report.add(finding.help("leave the key out".to_owned()));
         }
-        let meant = closest(word, section.keys.iter().map(|key| key.name));
+        let names: Vec<&str> =
+            section.keys.iter().filter_map(|key| key.name.strip_prefix(group)).collect();
+        let meant = closest(word, names.iter().copied());
         let help = match (homes(word), meant) {
             (Some(homes), _) => format!("`{word}` belongs in {homes}"),
             (None, Some(meant)) => {
                 let place = Place { source: self.source, span: value.span() };
-                table.presume(meant, &given(value), place);
+                table.presume(&format!("{group}{meant}"), &given(value), place);
                 format!("did you mean `{meant}`?")
             }
             (None, None) => {
-                let names: Vec<String> =
-                    section.keys.iter().map(|key| format!("`{}`", key.name)).collect();
-                format!("{} has {}", header(section), names.join(", "))
+                let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                let whose = match group.strip_suffix('.') {
+                    Some(group) => format!("`{group}` of {}", header(section)),
+                    None => header(section),
+                };
+                format!("{whose} has {}", names.join(", "))
             }
         };
         let finding = Finding::error(format!("there is no key `{path}`"));
@@ -220,8 +261,15 @@ pub fn header(section: &Section) -> String {
 
 /// The sections that have a key of that very name.
 fn homes(key: &str) -> Option<String> {
-    let homes: Vec<String> =
-        SECTIONS.iter().filter(|section| section.key(key).is_some()).map(header).collect();
+    let home = |section: &Section| {
+        if section.key(key).is_some() {
+            return Some(header(section));
+        }
+        let groups = section.keys.iter().filter_map(|known| known.name.split_once('.'));
+        let (group, _) = groups.into_iter().find(|(_, name)| *name == key)?;
+        Some(format!("`{group}` of {}", header(section)))
+    };
+    let homes: Vec<String> = SECTIONS.iter().filter_map(home).collect();
     (!homes.is_empty()).then(|| homes.join(" or "))
 }
 

@@ -46,6 +46,8 @@ pub enum Kind {
     /// An IP address with its port.
     Socket,
     Path,
+    /// What a request asks for: a slash and visible ASCII.
+    UrlPath,
 }
 
 /// What a key holds.
@@ -135,6 +137,9 @@ impl Kind {
             (Kind::HostPort, Given::Text(text)) => syntax::host_port(text).map(Value::HostPort),
             (Kind::Socket, Given::Text(text)) => syntax::socket(text).map(Value::Socket),
             (Kind::Path, Given::Text(text)) => syntax::path(text).map(Value::Path),
+            (Kind::UrlPath, Given::Text(text)) => {
+                syntax::url_path(text).map(|()| Value::Text(Cow::Owned(text.clone())))
+            }
             (kind, given) => Err(kind.mismatch(given)),
         }
     }
@@ -158,6 +163,7 @@ impl Kind {
             Kind::HostPort => "a host and a port".into(),
             Kind::Socket => "an IP address and a port".into(),
             Kind::Path => "a path".into(),
+            Kind::UrlPath => "the path of a URL".into(),
         }
     }
 
@@ -175,6 +181,7 @@ impl Kind {
             Kind::Hosts => "[\"uploads.example.com\"]",
             Kind::HostPort => "\"10.0.0.11:80\"",
             Kind::Socket => "\"[::]:8080\"",
+            Kind::UrlPath => "\"/uploads/\"",
             Kind::Path => "\"/var/log/bits-gateway/access.log\"",
         }
     }

@@ -55,6 +55,23 @@ pub fn load(
         .map_err(|report| LoadError::Invalid { path, report: Box::new(report) })
 }
 
+/// Reads a file as [`load`] does, and looks at the other files that it names.
+///
+/// Only whoever is to run the gateway can do that: nobody else may read a token.
+pub fn load_to_run(
+    path: &Path,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, LoadError> {
+    let mut loaded = load(path, variables)?;
+    check::files(&loaded.draft, &mut loaded.report);
+    loaded.report.sort();
+    if loaded.report.has_errors() {
+        let (path, report) = (path.to_path_buf(), Box::new(loaded.report));
+        return Err(LoadError::Invalid { path, report });
+    }
+    Ok(loaded)
+}
+
 /// Makes a configuration of the text of a file, which `name` stands for in messages.
 ///
 /// # Errors

@@ -63,7 +63,12 @@ pub fn markdown(schema: &Json) -> String {
             format_args!("\n## `{header}`\n\n{}\n", sentences(&section["description"])),
         );
         for (key, schema) in members(&table["properties"]) {
-            write_key(&mut page, key, schema);
+            if schema.get("properties").is_none() {
+                write_key(&mut page, key, schema);
+            }
+            for (inner, schema) in members(&schema["properties"]) {
+                write_key(&mut page, &format!("{key}.{inner}"), schema);
+            }
         }
     }
     page

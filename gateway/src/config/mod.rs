@@ -12,6 +12,7 @@ pub mod dump;
 pub mod env;
 pub mod example;
 pub mod file;
+pub mod health;
 pub mod keys;
 pub mod kind;
 pub mod load;
@@ -23,6 +24,7 @@ pub mod sections;
 mod settle;
 mod suggest;
 mod syntax;
+mod waits;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -34,7 +36,8 @@ use std::time::Duration;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
-pub use load::{LoadError, Loaded, load, parse};
+pub use health::{HealthConfig, ProbeConfig, ProbeKind};
+pub use load::{LoadError, Loaded, load, load_to_run, parse};
 pub use syntax::{show_duration, show_size};
 
 /// A configuration that was checked in full; there is no other kind.
@@ -45,12 +48,15 @@ pub struct Config {
     pub affinity: Affinity,
     pub sessions: Sessions,
     pub placement: PlacementConfig,
+    pub failover: Failover,
     /// At least one, with distinct names and aliases, in the order of the file.
     pub backends: Vec<BackendConfig>,
+    pub health: HealthConfig,
     pub http: Http,
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub ops: Ops,
+    pub admin: Admin,
     pub log: Log,
     pub process: Process,
 }
@@ -84,8 +90,27 @@ pub enum HostIdMode {
 pub struct Sessions {
     pub id: SessionIdMode,
     pub idle_timeout: Duration,
+    /// How long an ended session is remembered.
+    pub tombstone: Duration,
     pub limit: u64,
     pub unknown: UnknownSession,
+}
+
+/// What happens while a session's backend is away.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failover {
+    /// How long a packet waits inside the gateway.
+    pub hold: Duration,
+    /// From when the backend went away until it is given up.
+    pub restart_after: Duration,
+    pub then: Then,
+}
+
+/// What becomes of the sessions of a backend that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    Restart,
+    Reassign,
 }
 
 /// Whose session id the client sees.
@@ -119,6 +144,7 @@ pub struct BackendConfig {
     pub alias: Option<String>,
     /// The backend's own name, as written; every backend has one in mode [`HostIdMode::Direct`].
     pub public_name: Option<String>,
+    pub health: ProbeConfig,
 }
 
 /// Where a backend listens: a name to resolve or an address.
@@ -196,6 +222,36 @@ pub struct Timeouts {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ops {
     pub address: Option<SocketAddr>,
+}
+
+/// Without socket and address there is no such listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// At most [`crate::admin::unix::PATH_LIMIT`] bytes.
+    pub socket: Option<PathBuf>,
+    pub socket_mode: SocketMode,
+    /// Loopback.
+    pub address: Option<SocketAddr>,
+    /// Always there with `address`. What is in it has not been looked at; see
+    /// [`check::files`].
+    pub token_file: Option<PathBuf>,
+}
+
+/// Who may use the admin socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketMode {
+    Owner,
+    Group,
+}
+
+impl SocketMode {
+    /// As `chmod` takes it.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group => 0o660,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,10 @@
 
 use gateway_core::routing::{Placement, UnknownSession};
 
-use super::{ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, UpstreamHost};
+use super::{
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode, SocketMode, Then,
+    UpstreamHost,
+};
 
 /// A legal word and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,11 @@ named!(UnknownSession {
     Wait = "wait": "503: the client comes back later, in case somebody restores the table",
 });
 
+named!(Then {
+    Restart = "restart": "session not found: the clients start over on another server",
+    Reassign = "reassign": "another server goes on with them; only for servers that share one storage",
+});
+
 named!(Placement {
     LeastSessions = "least-sessions": "the backend with the fewest sessions for its weight",
     RoundRobin = "round-robin": "one after the other, a backend of weight 3 three times a round",
@@ -64,6 +72,13 @@ named!(Placement {
 named!(HashKey {
     Target = "target": "path and query of the request",
     Client = "client": "the client's IP address",
+});
+
+named!(ProbeKind {
+    Tcp = "tcp": "a connection is made",
+    Http = "http": "a GET is answered 200 to 399, or 401",
+    BitsPing = "bits-ping": "a Ping of the upload protocol is answered by an Ack, or 401",
+    Off = "off": "there are none, and only requests show whether the backend is up",
 });
 
 named!(UpstreamHost {
@@ -88,4 +103,9 @@ named!(Level {
 named!(LogFormat {
     Json = "json": "one JSON object a line",
     Text = "text": "for reading in a terminal",
+});
+
+named!(SocketMode {
+    Owner = "0600": "the user that runs the gateway, and root",
+    Group = "0660": "its group as well",
 });

@@ -39,7 +39,22 @@ pub fn schema() -> Json {
 fn section_schema(section: &Section) -> Json {
     let mut properties = Map::new();
     for key in section.keys {
-        properties.insert(key.name.into(), key_schema(section, key));
+        match key.name.split_once('.') {
+            Some((group, name)) => {
+                let group = properties.entry(group).or_insert_with(|| {
+                    json!({
+                        "description": format!("As in `[{group}]`, for this one alone."),
+                        "type": "object",
+                        "additionalProperties": false,
+                        "properties": {},
+                    })
+                });
+                group["properties"][name] = key_schema(section, key);
+            }
+            None => {
+                properties.insert(key.name.into(), key_schema(section, key));
+            }
+        }
     }
     let required: Vec<&str> = section
         .keys
@@ -65,7 +80,7 @@ fn section_schema(section: &Section) -> Json {
             "description": section.about,
             "type": "object",
             "minProperties": 1,
-            "propertyNames": { "pattern": "^[A-Za-z0-9_-]{1,63}$", "not": { "const": "ops" } },
+            "propertyNames": { "pattern": "^[A-Za-z0-9_-]{1,63}$", "not": { "enum": ["ops", "admin"] } },
             "additionalProperties": table,
         }),
         Shape::Listed => json!({
@@ -140,6 +155,7 @@ fn kind_schema(kind: &Kind) -> Map<String, Json> {
         Kind::HostPort => text(format!("{HOST}:[0-9]{{1,5}}")),
         Kind::Socket => text(r"(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9.]+):[0-9]{1,5}".into()),
         Kind::Path => json!({ "type": "string", "pattern": "/" }),
+        Kind::UrlPath => text("/[!-\"$-~]*".into()),
     };
     match schema {
         Json::Object(schema) => schema,
@@ -165,7 +181,7 @@ mod tests {
         for section in SECTIONS {
             let table = table(&schema["properties"][section.name]);
             for key in section.keys {
-                let key_schema = &table["properties"][key.name];
+                let key_schema = property(table, key.name);
                 let described =
                     key_schema["description"].as_str().is_some_and(|s| s.ends_with('.'));
                 assert!(described, "{}.{}", section.name, key.name);
@@ -200,6 +216,10 @@ mod tests {
         assert_eq!(table["fallback_timeout"]["default"], show_duration(defaults::FALLBACK_TIMEOUT));
         let weight = &schema["properties"]["backends"]["items"]["properties"]["weight"];
         assert_eq!((&weight["minimum"], &weight["maximum"]), (&json!(1), &json!(1000)));
+    }
+
+    fn property<'s>(table: &'s Json, key: &str) -> &'s Json {
+        key.split('.').fold(table, |table, name| &table["properties"][name])
     }
 
     fn table(section: &Json) -> &Json {

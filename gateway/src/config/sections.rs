@@ -8,13 +8,17 @@ use std::time::Duration;
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::defaults;
+use super::health;
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::{Choice, Named};
-use super::{ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, UpstreamHost};
+use super::{
+    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, SocketMode, Then,
+    UpstreamHost,
+};
 
 /// Sections of later versions.
-pub const LATER: &[&str] = &["store", "failover", "admin"];
+pub const LATER: &[&str] = &["store"];
 
 const NO_LIMIT: &[Choice] = &[Choice { name: "off", about: "no limit" }];
 
@@ -34,19 +38,21 @@ const UPGRADE_SOCKET: &[Choice] = &[
     Choice { name: "off", about: "no such socket: the gateway cannot be upgraded while it runs" },
 ];
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A day is longer than any wait that makes sense, and short enough that no timer overflows.
-const TIMEOUT: Kind = Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false };
-const PERIOD: Kind = Kind::Duration { min: Duration::ZERO, max: DAY, whole_seconds: false };
+pub(super) const TIMEOUT: Kind =
+    Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false };
+pub(super) const PERIOD: Kind =
+    Kind::Duration { min: Duration::ZERO, max: DAY, whole_seconds: false };
 
-const fn word<T: Named>() -> Kind {
+pub(super) const fn word<T: Named>() -> Kind {
     Kind::Word { choices: T::CHOICES, later: &[] }
 }
 
-const fn span(value: Duration) -> Preset {
+pub(super) const fn span(value: Duration) -> Preset {
     Preset::Is(Value::Duration(value))
 }
 
@@ -139,6 +145,17 @@ pub const SECTIONS: &[Section] = &[
                         Keep it at least as long as the session timeout of the backends.",
             },
             Key {
+                name: "tombstone",
+                kind: Kind::Duration {
+                    min: Duration::ZERO,
+                    max: Duration::from_secs(365 * 24 * 60 * 60),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::TOMBSTONE),
+                about: "An upload that has ended is remembered for that long: a client whose last \
+                        Ack got lost hears again that all is well, in place of starting over.",
+            },
+            Key {
                 name: "limit",
                 kind: Kind::Integer { min: 1, max: 100_000_000 },
                 preset: Preset::Is(Value::Integer(defaults::SESSION_LIMIT)),
@@ -152,7 +169,7 @@ pub const SECTIONS: &[Section] = &[
                 about: "What a client hears whose session nobody here knows.",
             },
         ],
-        later: &["limit_per_client", "tombstone"],
+        later: &["limit_per_client"],
     },
     Section {
         name: "placement",
@@ -173,6 +190,42 @@ pub const SECTIONS: &[Section] = &[
             },
         ],
         later: &[],
+    },
+    Section {
+        name: "failover",
+        shape: Shape::Once,
+        about: "What happens to an upload while the server that has its file is away.",
+        keys: &[
+            Key {
+                name: "hold",
+                kind: Kind::Duration {
+                    min: Duration::ZERO,
+                    max: Duration::from_secs(100),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::HOLD),
+                about: "A packet waits that long in the gateway for its server to come back, with \
+                        its body unread; then it is answered 503, and the client keeps its place.",
+            },
+            Key {
+                name: "restart_after",
+                kind: Kind::Duration {
+                    min: Duration::ZERO,
+                    max: Duration::from_secs(365 * 24 * 60 * 60),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::RESTART_AFTER),
+                about: "A server that has been away for that long is given up: its uploads start \
+                        over on another one, or move there as `then` says.",
+            },
+            Key {
+                name: "then",
+                kind: word::<Then>(),
+                preset: Preset::Is(Value::Word("restart")),
+                about: "What becomes of the uploads of a server that was given up.",
+            },
+        ],
+        later: &["replay"],
     },
     Section {
         name: "backends",
@@ -217,9 +270,17 @@ pub const SECTIONS: &[Section] = &[
                 },
                 about: "The name under which clients reach this backend without the gateway.",
             },
+            health::KIND,
+            health::PATH,
+            health::HOST,
+            health::INTERVAL_OWN,
+            health::TIMEOUT_OWN,
+            health::RISE,
+            health::FALL,
         ],
-        later: &["health", "tls", "max_connections", "slow_start"],
+        later: &["tls", "max_connections"],
     },
+    health::SECTION,
     Section {
         name: "http",
         shape: Shape::Once,
@@ -302,87 +363,7 @@ pub const SECTIONS: &[Section] = &[
         ],
         later: &["upload", "rate", "connections_per_client"],
     },
-    Section {
-        name: "timeouts",
-        shape: Shape::Once,
-        about: "Each counts from the last progress, so a slow upload may take days and a stalled \
-                one does not hold memory.",
-        keys: &[
-            Key {
-                name: "client_head",
-                kind: TIMEOUT,
-                preset: span(defaults::CLIENT_HEAD),
-                about: "For a whole request head, from its first byte.",
-            },
-            Key {
-                name: "client_body",
-                kind: TIMEOUT,
-                preset: span(defaults::CLIENT_BODY),
-                about: "Without a byte of the body. Must be shorter than `answer_long`.",
-            },
-            Key {
-                name: "client_idle",
-                kind: Kind::Duration { min: SECOND, max: DAY, whole_seconds: true },
-                preset: span(defaults::CLIENT_IDLE),
-                about: "Between two requests on one connection.",
-            },
-            Key {
-                name: "client_write",
-                kind: TIMEOUT,
-                preset: span(defaults::CLIENT_WRITE),
-                about: "Without the client taking a byte of the answer.",
-            },
-            Key {
-                name: "connect",
-                kind: TIMEOUT,
-                preset: span(defaults::CONNECT),
-                about: "To connect to a backend.",
-            },
-            Key {
-                name: "answer_long",
-                kind: TIMEOUT,
-                preset: span(defaults::ANSWER_LONG),
-                about: "For the answer to a Fragment or a Close-Session: an application behind \
-                        the server may take 5 minutes. It also runs while the gateway waits for \
-                        the client's body, so it must be longer than `client_body`.",
-            },
-            Key {
-                name: "answer",
-                kind: TIMEOUT,
-                preset: span(defaults::ANSWER),
-                about: "For every other answer.",
-            },
-            Key {
-                name: "backend_write",
-                kind: TIMEOUT,
-                preset: span(defaults::BACKEND_WRITE),
-                about: "Without the backend taking a byte of the body.",
-            },
-            Key {
-                name: "backend_idle",
-                kind: TIMEOUT,
-                preset: span(defaults::BACKEND_IDLE),
-                about: "How long an unused connection to a backend is kept. \
-                        Must be shorter than the keep-alive time of the backends: 120 s for IIS.",
-            },
-            Key {
-                name: "shutdown",
-                kind: PERIOD,
-                preset: span(defaults::SHUTDOWN),
-                about: "After SIGTERM: how long requests under way may go on, once the listeners \
-                        are closed. Give the process manager more than \
-                        `shutdown_delay + shutdown`.",
-            },
-            Key {
-                name: "shutdown_delay",
-                kind: PERIOD,
-                preset: span(defaults::SHUTDOWN_DELAY),
-                about: "After SIGTERM: how long `/readyz` says no before the listeners are \
-                        closed, for a balancer in front to notice.",
-            },
-        ],
-        later: &[],
-    },
+    super::waits::TIMEOUTS,
     Section {
         name: "ops",
         shape: Shape::Once,
@@ -394,6 +375,49 @@ pub const SECTIONS: &[Section] = &[
             preset: Preset::Is(Value::Socket(defaults::OPS_ADDRESS)),
             about: "The IP address and port to listen on.",
         }],
+        later: &["tls"],
+    },
+    Section {
+        name: "admin",
+        shape: Shape::Once,
+        about: "The listener for changes: `bits-gateway status`, `sessions`, `backends` and \
+                `reload` speak to it, over the socket or the address. Without either there is \
+                none.",
+        keys: &[
+            Key {
+                name: "socket",
+                kind: Kind::Path,
+                preset: Preset::Unset {
+                    meaning: "no such listener",
+                    sample: "\"/run/bits-gateway/admin.sock\"",
+                },
+                about: "A Unix socket, at most 100 bytes of path. Who may write to the file may \
+                        change everything; no token is asked for.",
+            },
+            Key {
+                name: "socket_mode",
+                kind: word::<SocketMode>(),
+                preset: Preset::Is(Value::Word("0600")),
+                about: "The permissions of the socket.",
+            },
+            Key {
+                name: "address",
+                kind: Kind::WordOr(NO_LISTENER, &Kind::Socket),
+                preset: Preset::Is(Value::Word("off")),
+                about: "A loopback address and a port, such as `127.0.0.1:9081`. \
+                        Needs `token_file`.",
+            },
+            Key {
+                name: "token_file",
+                kind: Kind::Path,
+                preset: Preset::Unset {
+                    meaning: "needed for `address`",
+                    sample: "\"/etc/bits-gateway/admin-token\"",
+                },
+                about: "A file with the token that requests to `address` must bring: 32 to 4096 \
+                        visible characters, on one line. Others must not be able to read it.",
+            },
+        ],
         later: &["tls"],
     },
     Section {

@@ -6,11 +6,12 @@ use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::host::key_of;
 
 use super::draft::{Broken, Draft, Table};
+use super::health;
 use super::kind::Value;
 use super::names::Named;
 use super::{
-    AccessLog, Affinity, BackendConfig, Config, HostIdMode, Http, Limits, Listener, Log, Ops,
-    PlacementConfig, Process, Sessions, Timeouts, UpgradeSocket,
+    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits,
+    Listener, Log, Ops, PlacementConfig, Process, Sessions, Timeouts, UpgradeSocket,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -49,6 +50,7 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
             backend.settle("host_id", Value::Text(alias.into()));
         }
     }
+    health::settle(draft)?;
     if !draft.once("process").is_given("threads") {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         draft.once_mut("process").settle("threads", Value::Integer(cores.min(1024) as u64));
@@ -66,11 +68,14 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         affinity: affinity(draft.once("affinity"))?,
         sessions: sessions(draft.once("sessions"))?,
         placement: placement(draft.once("placement"))?,
+        failover: failover(draft.once("failover"))?,
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
+        health: health::build(draft.once("health"))?,
         http: http(draft.once("http"))?,
         limits: limits(draft.once("limits"))?,
         timeouts: timeouts(draft.once("timeouts"))?,
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
+        admin: admin(draft.once("admin"))?,
         log: log(draft.once("log"))?,
         process: process(draft.once("process"))?,
     })
@@ -88,8 +93,17 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
     Ok(Sessions {
         id: table.get("id")?,
         idle_timeout: table.get("idle_timeout")?,
+        tombstone: table.get("tombstone")?,
         limit: table.get("limit")?,
         unknown: table.get("unknown")?,
+    })
+}
+
+fn failover(table: &Table) -> Result<Failover, Broken> {
+    Ok(Failover {
+        hold: table.get("hold")?,
+        restart_after: table.get("restart_after")?,
+        then: table.get("then")?,
     })
 }
 
@@ -104,6 +118,7 @@ fn backend(table: &Table) -> Result<BackendConfig, Broken> {
         weight: table.get("weight")?,
         alias: table.find("host_id")?,
         public_name: table.find("public_name")?,
+        health: health::build_own(table)?,
     })
 }
 
@@ -150,6 +165,15 @@ fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
         backend_idle: table.get("backend_idle")?,
         shutdown: table.get("shutdown")?,
         shutdown_delay: table.get("shutdown_delay")?,
+    })
+}
+
+fn admin(table: &Table) -> Result<Admin, Broken> {
+    Ok(Admin {
+        socket: table.find("socket")?,
+        socket_mode: table.get("socket_mode")?,
+        address: unless_off(table, "address")?,
+        token_file: table.find("token_file")?,
     })
 }
 

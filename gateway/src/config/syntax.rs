@@ -137,6 +137,18 @@ pub fn path(text: &str) -> Result<PathBuf, Refusal> {
         .help(format!("for a file in the working directory: \"./{}\"", text.escape_default())))
 }
 
+/// What stands in a request line: a path, with a query or without.
+pub fn url_path(text: &str) -> Result<(), Refusal> {
+    let refuse = |label: &str| Err(Refusal::new("must be the path of a URL", label));
+    match text.bytes().find(|byte| !byte.is_ascii_graphic()) {
+        _ if text.contains("://") => refuse("this is a whole URL"),
+        _ if !text.starts_with('/') => refuse("no slash at its beginning"),
+        Some(_) => refuse("write spaces and letters beyond ASCII in their %-form"),
+        None if text.contains('#') => refuse("what follows a `#` is never sent"),
+        None => Ok(()),
+    }
+}
+
 pub fn duration(
     text: &str,
     min: Duration,

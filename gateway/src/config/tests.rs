@@ -26,9 +26,11 @@ fn the_smallest_file_gets_the_documented_defaults() {
         sessions: Sessions {
             id: SessionIdMode::Backend,
             idle_timeout: seconds(14 * 86_400),
+            tombstone: seconds(86_400),
             limit: 1_000_000,
             unknown: UnknownSession::Restart,
         },
+        failover: Failover { hold: seconds(20), restart_after: seconds(3600), then: Then::Restart },
         placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
         backends: vec![BackendConfig {
             name: "up01".into(),
@@ -36,7 +38,24 @@ fn the_smallest_file_gets_the_documented_defaults() {
             weight: 1,
             alias: None,
             public_name: None,
+            health: ProbeConfig {
+                kind: ProbeKind::Tcp,
+                path: "/".into(),
+                host: None,
+                interval: seconds(5),
+                timeout: seconds(2),
+                rise: 2,
+                fall: 3,
+            },
         }],
+        health: HealthConfig {
+            passive_failures: 3,
+            passive_errors: 5,
+            retry_after: seconds(30),
+            slow_start: seconds(0),
+            disk_full_for: seconds(60),
+            resolve: seconds(30),
+        },
         http: Http {
             hosts: vec![],
             origin: None,
@@ -64,6 +83,12 @@ fn the_smallest_file_gets_the_documented_defaults() {
             shutdown_delay: seconds(0),
         },
         ops: Ops { address: Some("127.0.0.1:9080".parse().unwrap()) },
+        admin: Admin {
+            socket: None,
+            socket_mode: SocketMode::Owner,
+            address: None,
+            token_file: None,
+        },
         log: Log { level: Level::Info, format: LogFormat::Json, access: AccessLog::Stdout },
         process: Process { threads: 3, upgrade_socket: UpgradeSocket::Auto, watch_config: false },
     };
@@ -101,6 +126,21 @@ fn every_key_reaches_its_field() {
         address = "up02.internal:82"
         host_id = "Two.test"
         public_name = "p2.test"
+        health = { kind = "http", path = "/alive?x=1", host = "a.test", rise = 4, fall = 5 }
+        [health]
+        kind = "bits-ping"
+        path = "/uploads/"
+        host = "b.test"
+        interval = "11s"
+        timeout = "12ms"
+        rise = 6
+        fall = 7
+        passive_failures = 0
+        passive_errors = 8
+        retry_after = "13s"
+        slow_start = "14s"
+        disk_full_for = "15s"
+        resolve = "16s"
         [http]
         hosts = ["Uploads.Example.com.", "other.test"]
         upstream_host = "backend"
@@ -127,6 +167,11 @@ fn every_key_reaches_its_field() {
         shutdown_delay = "500ms"
         [ops]
         address = "off"
+        [admin]
+        socket = "/run/gw/admin.sock"
+        socket_mode = "0660"
+        address = "[::1]:9081"
+        token_file = "/etc/gw/token"
         [log]
         level = "debug"
         format = "text"
@@ -155,6 +200,29 @@ fn every_key_reaches_its_field() {
     assert_eq!(one.alias.as_deref(), Some("up01.up.test"));
     assert_eq!(two.alias.as_deref(), Some("Two.test"), "as written");
     assert_eq!(two.public_name.as_deref(), Some("p2.test"));
+    let common = ProbeConfig {
+        kind: ProbeKind::BitsPing,
+        path: "/uploads/".into(),
+        host: Some("b.test".into()),
+        interval: Duration::from_secs(11),
+        timeout: Duration::from_millis(12),
+        rise: 6,
+        fall: 7,
+    };
+    assert_eq!(one.health, common);
+    let own = ProbeConfig {
+        kind: ProbeKind::Http,
+        path: "/alive?x=1".into(),
+        host: Some("a.test".into()),
+        rise: 4,
+        fall: 5,
+        ..common
+    };
+    assert_eq!(two.health, own);
+    let health = &config.health;
+    assert_eq!((health.passive_failures, health.passive_errors), (0, 8));
+    let seconds = [health.retry_after, health.slow_start, health.disk_full_for, health.resolve];
+    assert_eq!(seconds.map(|time| time.as_secs()), [13, 14, 15, 16]);
     assert_eq!(config.http.hosts, ["uploads.example.com", "other.test"], "as keys");
     assert_eq!(config.http.origin.as_deref(), Some("Uploads.Example.com."), "as written");
     assert_eq!(config.http.upstream_host, UpstreamHost::Backend);
@@ -181,6 +249,14 @@ fn every_key_reaches_its_field() {
     assert_eq!(seconds.map(|timeout| timeout.as_secs()), [1, 2, 3, 4, 5, 300, 7, 8, 9, 10]);
     assert_eq!(timeouts.shutdown_delay, Duration::from_millis(500));
     assert_eq!(config.ops.address, None);
+    let admin = Admin {
+        socket: Some("/run/gw/admin.sock".into()),
+        socket_mode: SocketMode::Group,
+        address: Some("[::1]:9081".parse().unwrap()),
+        token_file: Some("/etc/gw/token".into()),
+    };
+    assert_eq!(config.admin, admin);
+    assert_eq!(config.admin.socket_mode.bits(), 0o660);
     assert_eq!((config.log.level, config.log.format), (Level::Debug, LogFormat::Text));
     assert_eq!(config.log.access, AccessLog::File("/tmp/access.log".into()));
     assert_eq!(config.process.threads, 1);

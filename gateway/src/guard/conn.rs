@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
+use http::HeaderValue;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::supervisor::InFlightGuard;
@@ -27,7 +28,10 @@ pub struct Conn {
     /// The request that was killed. A later one on the same connection, perhaps of another
     /// session, is not touched.
     killed: AtomicU64,
+    pub(super) body_follows: AtomicBool,
     pub(super) waker: AtomicWaker,
+    /// The client's address, for the header that tells backends of it.
+    pub forwarded_for: Option<HeaderValue>,
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
     _permit: OwnedSemaphorePermit,
@@ -52,6 +56,8 @@ impl Conn {
             requests: AtomicU64::new(0),
             current: AtomicU64::new(0),
             killed: AtomicU64::new(0),
+            body_follows: AtomicBool::new(false),
+            forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
             waker: AtomicWaker::new(),
             backend: AtomicU32::new(0),
             _permit: permit,
@@ -88,6 +94,18 @@ impl Conn {
     pub fn is_killed(&self) -> bool {
         let current = self.current_request();
         current != 0 && current == self.killed.load(Ordering::Acquire)
+    }
+
+    /// Whether its last request was killed, finished or not.
+    pub(super) fn was_killed(&self) -> bool {
+        let killed = self.killed.load(Ordering::Acquire);
+        killed != 0 && killed == self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The client is sending a body that will not be read as one, so the connection must be
+    /// drained before it closes.
+    pub fn body_follows(&self) {
+        self.body_follows.store(true, Ordering::Release);
     }
 
     /// The backend that this connection used last.

@@ -11,8 +11,6 @@ pub struct Refusal {
     pub status: u16,
     /// Whether the answer had to be an Ack.
     pub packet: bool,
-    /// Bytes of the head as far as they came.
-    pub bytes: usize,
 }
 
 impl Refusal {
@@ -27,7 +25,7 @@ impl Refusal {
             let session = find_field(head, "bits-session-id").and_then(SessionId::parse);
             let status = Fault::BadRequest.row().status.as_u16();
             let bytes = ack_bytes(Fault::BadRequest, session.as_ref());
-            return (Self { error, status, packet, bytes: head.len() }, bytes);
+            return (Self { error, status, packet }, bytes);
         }
         let status = match error {
             HeadError::TooLong | HeadError::LineTooLong | HeadError::TooManyFields => 431,
@@ -35,7 +33,7 @@ impl Refusal {
             HeadError::Method => 501,
             _ => 400,
         };
-        (Self { error, status, packet, bytes: head.len() }, plain_bytes(status))
+        (Self { error, status, packet }, plain_bytes(status))
     }
 }
 

@@ -3,11 +3,12 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use gateway_core::protocol::head::{BodyFraming, HeadError, check_head, end_of_head};
+use gateway_core::protocol::head::{BodyFraming, HeadError, check_head, end_of_head, is_hopeless};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
@@ -41,6 +42,8 @@ pub struct GuardStream {
     /// Runs from the first byte of a head to its end.
     deadline: Option<Pin<Box<Sleep>>>,
     at_end: bool,
+    /// A byte was written to the client.
+    answered: bool,
     /// We stop reading before the client stops sending, and it must get to read our answer.
     refused: bool,
 }
@@ -71,6 +74,7 @@ impl GuardStream {
             deadline: None,
             at_end: false,
             refused: false,
+            answered: false,
         }
     }
 
@@ -84,6 +88,14 @@ impl GuardStream {
 
     fn io_ref(&self) -> &Stream {
         self.io.as_ref().expect("the stream is taken on drop only")
+    }
+
+    fn writer(&mut self) -> io::Result<Pin<&mut Stream>> {
+        if self.conn.is_killed() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        self.answered = true;
+        Ok(self.io())
     }
 
     /// Reads more into `buffer`. `Ok(false)` at the end of the stream.
@@ -104,6 +116,10 @@ impl GuardStream {
                 self.deadline = None;
                 self.searched = 0;
                 self.admit(end);
+                return Poll::Ready(Ok(()));
+            }
+            if is_hopeless(&self.buffer, self.searched) {
+                self.refuse(self.buffer.len(), HeadError::Line);
                 return Poll::Ready(Ok(()));
             }
             self.searched = self.buffer.len();
@@ -142,6 +158,13 @@ impl GuardStream {
         match check_head(&self.buffer[..end], &self.limits.head) {
             Ok(facts) => {
                 self.conn.request_started();
+                let mut end = end;
+                if let Some((from, to)) = facts.redundant {
+                    let rest = self.buffer.split_off(to);
+                    self.buffer.truncate(from);
+                    self.buffer.unsplit(rest);
+                    end -= to - from;
+                }
                 self.phase = match facts.body {
                     BodyFraming::Length(body) => Phase::Pass(body.saturating_add(end as u64)),
                     BodyFraming::Chunked => Phase::PassRest(self.conn.current_request()),
@@ -157,6 +180,7 @@ impl GuardStream {
         self.conn.events.refused(&self.conn, &refusal);
         self.phase = Phase::Refuse { answer, written: 0 };
         self.refused = true;
+        self.answered = true;
     }
 
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -191,6 +215,9 @@ impl GuardStream {
                 self.buffer = BytesMut::new();
             }
             return Poll::Ready(Ok(count as u64));
+        }
+        if room == 0 {
+            return Poll::Ready(Ok(0));
         }
         let before = out.filled().len();
         if room == out.remaining() {
@@ -263,10 +290,7 @@ impl AsyncWrite for GuardStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.conn.is_killed() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        self.get_mut().io().poll_write(cx, bytes)
+        self.get_mut().writer()?.poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -274,7 +298,7 @@ impl AsyncWrite for GuardStream {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().io().poll_write_vectored(cx, bytes)
+        self.get_mut().writer()?.poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -294,12 +318,16 @@ impl Drop for GuardStream {
     fn drop(&mut self) {
         let Some(io) = self.io.take() else { return };
         let unread = match self.phase {
-            Phase::Head => !self.buffer.is_empty(),
+            Phase::Head => {
+                !self.buffer.is_empty() || self.conn.body_follows.load(Ordering::Acquire)
+            }
             Phase::Pass(_) | Phase::PassRest(_) | Phase::Refuse { .. } => true,
             // Without a refusal, a peer that was too slow or has gone.
             Phase::Done => self.refused,
         };
-        if unread && !self.at_end && !self.conn.is_killed() {
+        // Where nothing was answered there is nothing to protect, and a client whose request was
+        // killed is gone.
+        if unread && self.answered && !self.at_end && !self.conn.was_killed() {
             linger::linger(io, Arc::clone(&self.conn), self.limits.drain_bytes);
         }
     }

@@ -173,16 +173,59 @@ async fn a_killed_request_ends_its_connection_and_no_later_one() {
 }
 
 #[tokio::test]
-async fn unread_bytes_are_drained_before_the_connection_closes() {
+async fn unread_bytes_are_drained_so_that_the_answer_can_be_read() {
     let mut rig = rig();
     rig.client.write_all(format!("{POST}he").as_bytes()).await.unwrap();
     assert!(rig.read_now(4096).is_some());
+    rig.guard.write_all(b"HTTP/1.1 413 \r\n\r\n").await.unwrap();
     drop(rig.guard);
     // The half towards the client closes at once; what it still sends finds a reader.
-    assert_eq!(rig.client.read(&mut [0; 16]).await.unwrap(), 0);
+    let mut answer = Vec::new();
+    rig.client.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 413"));
+    assert_eq!(*rig.events.0.lock().unwrap(), ["opened"]);
     rig.client.write_all(b"llo").await.unwrap();
     rig.client.shutdown().await.unwrap();
     while rig.events.0.lock().unwrap().last().map(String::as_str) != Some("closed") {
         tokio::task::yield_now().await;
     }
+}
+
+/// The slot of the connection is free as soon as the guard is gone.
+#[track_caller]
+fn closes_at_once(rig: Rig) {
+    drop(rig.guard);
+    assert_eq!(rig.events.0.lock().unwrap().last().map(String::as_str), Some("closed"));
+}
+
+#[tokio::test]
+async fn a_killed_request_does_not_linger() {
+    let mut rig = rig();
+    rig.client.write_all(format!("{POST}he").as_bytes()).await.unwrap();
+    assert!(rig.read_now(4096).is_some());
+    rig.guard.write_all(b"HTTP/1.1 413 \r\n\r\n").await.unwrap();
+    let conn = Arc::clone(rig.guard.conn());
+    conn.kill(conn.current_request());
+    conn.request_done();
+    drop(conn);
+    closes_at_once(rig);
+}
+
+#[tokio::test]
+async fn half_a_head_does_not_linger() {
+    let mut rig = rig();
+    rig.client.write_all(b"GET / HTT").await.unwrap();
+    assert_eq!(rig.read_now(4096), None);
+    closes_at_once(rig);
+}
+
+#[tokio::test]
+async fn no_request_passes_behind_a_chunked_one() {
+    let mut rig = rig();
+    let chunked = "POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    rig.client.write_all(chunked.as_bytes()).await.unwrap();
+    assert_eq!(rig.read_now(4096).as_deref(), Some(chunked));
+    rig.guard.conn().request_done();
+    rig.client.write_all(b"GET / HTTP/1.0\n\n").await.unwrap();
+    assert_eq!(rig.read_now(4096).as_deref(), Some(""), "the connection is over");
 }

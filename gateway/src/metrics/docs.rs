@@ -85,9 +85,12 @@ fn closed_sets() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         (name::AFFINITY_LOOKUPS.name, "result", values::<labels::LookupResult>()),
         (name::PROTOCOL_ERRORS.name, "error", values::<labels::ProtocolError>()),
         (name::BACKEND_REQUESTS.name, "code", values::<labels::StatusClass>()),
+        (name::HEALTH_CHECKS.name, "result", values::<labels::CheckResult>()),
         (name::BACKEND_STATE.name, "state", values::<labels::BackendState>()),
         (name::CONNECTION_ERRORS.name, "reason", values::<labels::ConnectError>()),
         (name::CONFIG_RELOADS.name, "result", values::<labels::ReloadResult>()),
+        (name::ADMIN_ACTIONS.name, "action", values::<labels::AdminAction>()),
+        (name::ADMIN_ACTIONS.name, "result", values::<labels::AdminResult>()),
         (name::LOG_MESSAGES.name, "level", values::<labels::LogLevel>()),
         (name::LOG_DROPPED.name, "log", values::<labels::LogName>()),
     ]

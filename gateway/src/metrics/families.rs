@@ -4,13 +4,14 @@ use std::marker::PhantomData;
 
 use gateway_core::session::EndReason;
 use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry,
 };
 
 use super::labels::{
-    BackendState, ConnectError, FailoverReason, Label, LogLevel, LogName, LookupResult,
-    LookupSource, PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState, StatusClass,
-    StatusLabel,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, Label,
+    LogLevel, LogName, LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection,
+    ReloadResult, SessionState, StatusClass, StatusLabel,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -55,6 +56,9 @@ pub(super) struct BackendMetrics {
     pub reuses: IntCounter,
     pub connect_errors: ByLabel<ConnectError, IntCounter>,
     states: ByLabel<BackendState, IntGauge>,
+    pub up: IntGauge,
+    pub checks: ByLabel<CheckResult, IntCounter>,
+    pub check_seconds: Gauge,
 }
 
 impl BackendMetrics {
@@ -77,6 +81,7 @@ pub(super) struct GatewayMetrics {
     pub config_loaded: IntGauge,
     pub config_hash: IntGauge,
     pub reloads: ByLabel<ReloadResult, IntCounter>,
+    pub admin_actions: ByLabel<AdminAction, ByLabel<AdminResult, IntCounter>>,
 }
 
 #[derive(Debug)]
@@ -110,6 +115,9 @@ pub(super) struct Families {
     backend_response: HistogramVec,
     backend_upload: IntCounterVec,
     backend_state: IntGaugeVec,
+    backend_up: IntGaugeVec,
+    health_checks: IntCounterVec,
+    health_check_duration: GaugeVec,
     backend_weight: IntGaugeVec,
     attempts: IntCounterVec,
     reuses: IntCounterVec,
@@ -119,6 +127,7 @@ pub(super) struct Families {
     config_loaded: IntGaugeVec,
     config_hash: IntGaugeVec,
     reloads: IntCounterVec,
+    admin_actions: IntCounterVec,
     log_messages: IntCounterVec,
     log_dropped: IntCounterVec,
 }
@@ -151,6 +160,9 @@ impl Families {
             backend_response: table::BACKEND_RESPONSE_DURATION.histogram(registry),
             backend_upload: table::BACKEND_UPLOAD_BYTES.counter(registry),
             backend_state: table::BACKEND_STATE.gauge(registry),
+            backend_up: table::BACKEND_UP.gauge(registry),
+            health_checks: table::HEALTH_CHECKS.counter(registry),
+            health_check_duration: table::HEALTH_CHECK_DURATION.float_gauge(registry),
             backend_weight: table::BACKEND_WEIGHT.gauge(registry),
             attempts: table::CONNECTION_ATTEMPTS.counter(registry),
             reuses: table::CONNECTION_REUSES.counter(registry),
@@ -160,6 +172,7 @@ impl Families {
             config_loaded: table::CONFIG_LAST_RELOAD_SUCCESS.gauge(registry),
             config_hash: table::CONFIG_HASH.gauge(registry),
             reloads: table::CONFIG_RELOADS.counter(registry),
+            admin_actions: table::ADMIN_ACTIONS.counter(registry),
             log_messages: table::LOG_MESSAGES.counter(registry),
             log_dropped: table::LOG_DROPPED.counter(registry),
         }
@@ -197,7 +210,11 @@ impl Families {
             reuses: self.reuses.with_label_values(&[name]),
             connect_errors: ByLabel::new(|why| self.connect_errors.with_label_values(&[name, why])),
             states: ByLabel::new(|state| self.backend_state.with_label_values(&[name, state])),
+            up: self.backend_up.with_label_values(&[name]),
+            checks: ByLabel::new(|how| self.health_checks.with_label_values(&[name, how])),
+            check_seconds: self.health_check_duration.with_label_values(&[name]),
         };
+        metrics.up.set(1);
         metrics.weight.set(weight.into());
         metrics.set_state(BackendState::Ready);
         metrics
@@ -220,6 +237,9 @@ impl Families {
             config_loaded: self.config_loaded.with_label_values::<&str>(&[]),
             config_hash: self.config_hash.with_label_values::<&str>(&[]),
             reloads: ByLabel::new(|result| self.reloads.with_label_values(&[result])),
+            admin_actions: ByLabel::new(|action| {
+                ByLabel::new(|result| self.admin_actions.with_label_values(&[action, result]))
+            }),
         }
     }
 

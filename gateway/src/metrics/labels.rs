@@ -3,6 +3,7 @@
 //! A label value comes from the configuration or from an enum in here, never from a request: the
 //! number of series is fixed once the configuration is read.
 
+use gateway_core::farm::AdminState;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::head::HeadError;
 use gateway_core::protocol::{Ack, HResult, PacketType};
@@ -121,6 +122,36 @@ impl StatusLabel {
 }
 
 labels! {
+    /// What somebody asks of the admin listener.
+    AdminAction {
+        /// Any question that changes nothing.
+        Read = "read",
+        BackendReady = "backend_ready",
+        BackendDrain = "backend_drain",
+        BackendMaint = "backend_maint",
+        BackendMove = "backend_move",
+        SessionForget = "session_forget",
+        Reload = "reload",
+        /// No call of ours.
+        Unknown = "unknown",
+    }
+}
+
+labels! {
+    /// What came of it.
+    AdminResult {
+        Ok = "ok",
+        /// Not allowed: token, Host or Origin.
+        Refused = "refused",
+        NotFound = "not_found",
+        /// A mistake of the caller.
+        Invalid = "invalid",
+        /// A trouble of ours.
+        Failed = "failed",
+    }
+}
+
+labels! {
     /// The class of a backend's status. Exact codes times 200 backends would be too many series;
     /// [`ProtocolError`] tells the interesting ones apart.
     StatusClass {
@@ -226,8 +257,6 @@ labels! {
         DiskFull = "disk_full",
         /// 416: the Fragment does not start where the backend wants to go on.
         Range = "range",
-        /// 501: uploads are switched off there.
-        UploadDisabled = "upload_disabled",
         /// Context 0x7: the application behind the server failed.
         RemoteApplication = "remote_application",
         Other = "other",
@@ -252,7 +281,6 @@ impl ProtocolError {
         }
         match ack.status.as_u16() {
             416 => Some(Self::Range),
-            501 => Some(Self::UploadDisabled),
             _ => ack.is_protocol().then_some(Self::Other),
         }
     }
@@ -291,12 +319,30 @@ labels! {
 }
 
 labels! {
+    /// How a probe ended.
+    CheckResult {
+        Success = "success",
+        Failure = "failure",
+    }
+}
+
+labels! {
     /// What may be asked of a backend.
     BackendState {
         Ready = "ready",
         Drain = "drain",
         Maintenance = "maintenance",
         Down = "down",
+    }
+}
+
+impl From<AdminState> for BackendState {
+    fn from(state: AdminState) -> Self {
+        match state {
+            AdminState::Ready => Self::Ready,
+            AdminState::Drain => Self::Drain,
+            AdminState::Maint => Self::Maintenance,
+        }
     }
 }
 
@@ -373,6 +419,7 @@ mod tests {
         check_order::<LookupSource>();
         check_order::<LookupResult>();
         check_order::<BackendState>();
+        check_order::<CheckResult>();
         check_order::<SessionState>();
         check_order::<LogLevel>();
         check_order::<LogName>();
@@ -438,7 +485,6 @@ mod tests {
         check_error(500, &[ack, ("BITS-Error", "0x80070112")], Some(DiskFull));
         check_error(500, &[ack, ("BITS-Error", "0x80070070")], Some(DiskFull));
         check_error(416, &[ack, ("BITS-Received-Content-Range", "7")], Some(Range));
-        check_error(501, &[], Some(UploadDisabled));
         let application = [ack, ("BITS-Error", "0x80070005"), ("BITS-Error-Context", "0x7")];
         check_error(500, &application, Some(RemoteApplication));
         check_error(500, &[ack, ("BITS-Error", "0x80004005")], Some(Other));

@@ -20,8 +20,8 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 
 use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
 pub use labels::{
-    BackendState, ConnectError, FailoverReason, LogLevel, LogName, PacketLabel, ProtocolError,
-    Rejection, ReloadResult, SessionState,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, LogLevel,
+    LogName, PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState,
 };
 pub use outcome::Outcome;
 
@@ -136,6 +136,20 @@ impl Metrics {
         }
     }
 
+    /// A probe of a backend has ended, after `took`.
+    pub fn health_check(&self, backend: BackendId, passed: bool, took: Duration) {
+        let Some(metrics) = self.backend(backend) else { return };
+        let result = if passed { CheckResult::Success } else { CheckResult::Failure };
+        metrics.checks.of(result).inc();
+        metrics.check_seconds.set(took.as_secs_f64());
+    }
+
+    pub fn set_backend_up(&self, backend: BackendId, up: bool) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.up.set(up.into());
+        }
+    }
+
     pub fn set_backend_state(&self, backend: BackendId, state: BackendState) {
         if let Some(metrics) = self.backend(backend) {
             metrics.set_state(state);
@@ -168,6 +182,11 @@ impl Metrics {
         self.gateway.config_good.set(good.into());
         let result = if good { ReloadResult::Success } else { ReloadResult::Failure };
         self.gateway.reloads.of(result).inc();
+    }
+
+    /// Somebody asked the admin listener for something.
+    pub fn admin_action(&self, action: AdminAction, result: AdminResult) {
+        self.gateway.admin_actions.of(action).of(result).inc();
     }
 
     /// Where `bitsgw_sessions` comes from; asked at every scrape. The first caller wins.

@@ -43,7 +43,7 @@ fn no_request_makes_a_new_series() {
         outcome.backend = Some(BackendId(n % 5));
         outcome.backend_status = Some(outcome.status);
         outcome.fault = Some(Fault::ALL[n as usize % 16]);
-        outcome.protocol_error = Some(ProtocolError::ALL[n as usize % 9]);
+        outcome.protocol_error = Some(ProtocolError::ALL[n as usize % 8]);
         outcome.total = Duration::from_millis(n.into());
         metrics.record(&outcome);
         metrics.session_created(BackendId(n));
@@ -137,6 +137,8 @@ fn what_nobody_configured_counts_nowhere_and_harms_nothing() {
     metrics.backend_connected(stranger, true);
     metrics.set_backend_state(stranger, BackendState::Down);
     metrics.set_backend_weight(stranger, 1);
+    metrics.set_backend_up(stranger, false);
+    metrics.health_check(stranger, true, Duration::from_secs(1));
     assert_eq!(metrics.encode().lines().count(), before);
 }
 
@@ -157,6 +159,22 @@ fn a_backend_is_in_one_state() {
     metrics.set_backend_state(UP01, BackendState::Drain);
     check(&metrics, "bitsgw_backend_state{backend=\"up01\",state=\"ready\"}", "0");
     check(&metrics, "bitsgw_backend_state{backend=\"up01\",state=\"drain\"}", "1");
+}
+
+#[test]
+fn probes_are_counted_by_how_they_end() {
+    let metrics = metrics();
+    check(&metrics, "bitsgw_backend_up{backend=\"up01\"}", "1");
+    metrics.health_check(UP01, false, Duration::from_secs(2));
+    metrics.health_check(UP01, true, Duration::from_millis(1500));
+    metrics.set_backend_up(UP01, false);
+    check(&metrics, "bitsgw_backend_up{backend=\"up01\"}", "0");
+    for (result, count) in [("success", "1"), ("failure", "1")] {
+        let series =
+            format!("bitsgw_backend_health_checks_total{{backend=\"up01\",result=\"{result}\"}}");
+        check(&metrics, &series, count);
+    }
+    check(&metrics, "bitsgw_backend_health_check_duration_seconds{backend=\"up01\"}", "1.5");
 }
 
 #[test]

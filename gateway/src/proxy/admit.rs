@@ -1,20 +1,29 @@
 //! From a request head to a decision.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{PacketError, PacketType, RequestPacket, packet, read_request, reply};
 use gateway_core::routing::retry::is_repeatable;
-use gateway_core::routing::{Decision, Evidence, Lookup, Placement, Why, decide, decide_plain};
+use gateway_core::routing::{
+    Decision, Evidence, Lookup, Placement, Why, decide, decide_plain, reassign,
+};
 use gateway_core::session::{TargetHash, fnv1a};
 use http::header;
 use pingora::proxy::Session;
 
-use crate::config::{ChunkedMode, HashKey};
+use crate::clock;
+use crate::config::{ChunkedMode, HashKey, Then};
 
+use super::flights::Claim;
 use super::{Ctx, Gateway, answer};
+
+/// A request that is held looks this often whether it still should be.
+const HOLD_STEP: Duration = Duration::from_secs(1);
 
 /// Pingora keeps so much of a body for a second try.
 const REPLAY_LIMIT: u64 = 64 * 1024;
@@ -24,13 +33,14 @@ impl Gateway {
     pub(super) async fn admit(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<(), Fault> {
         let head = downstream.req_header();
         ctx.is_packet = packet::is_packet(head, self.config.http.method_override);
-        ctx.target = TargetHash::of(origin_form(head.raw_path()));
+        ctx.target = TargetHash::of(head.raw_path());
         ctx.has_body = body_length(head) > 0 || is_chunked(head);
         let host = host_of(head).ok_or(Fault::BadRequest)?;
-        if !self.farm.accepts(&host) {
+        let farm = Arc::clone(&ctx.farm);
+        if !farm.accepts(&host) {
             return Err(Fault::BadRequest);
         }
-        let alias = self.farm.view.alias(&host);
+        let alias = farm.view.alias(&host);
         if ctx.is_packet {
             self.admit_packet(downstream, ctx, alias).await?;
         } else {
@@ -66,18 +76,18 @@ impl Gateway {
             let claim = self.flights.enter(key, ctx.conn.clone()).await;
             ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
             // The request that had to end first may have closed the session.
-            lookup = self.sessions.find(ctx.key.as_ref());
+            lookup = self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady());
         }
         ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
         if ctx.pin_found == Some(false) {
             ctx.alias_found = Some(alias.is_some());
         }
-        self.decide(&packet, &lookup, ctx, alias)?;
+        self.decide_or_hold(&packet, &lookup, ctx, alias).await?;
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
         ctx.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
             && let Some(backend_session) = pin.backend_session
-            && ctx.why == Some(Why::Pin)
+            && (ctx.why == Some(Why::Pin) || ctx.moved)
         {
             ctx.backend_session = Some(backend_session);
             let head = downstream.req_header();
@@ -85,6 +95,65 @@ impl Gateway {
                 head.headers.get(&gateway_core::protocol::headers::SESSION_ID.name).cloned();
         }
         Ok(())
+    }
+
+    /// Asks the core, and while the answer is that the one right backend is down, waits for it to
+    /// come back: for as long as requests are held, and not at all once it was given up.
+    async fn decide_or_hold(
+        &self,
+        packet: &RequestPacket<'_>,
+        lookup: &Lookup,
+        ctx: &mut Ctx,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
+        loop {
+            let owner = match lookup {
+                Lookup::Pinned(pin) if pin.target == ctx.target => Some(pin.backend),
+                _ => alias,
+            };
+            // Before the farm is looked at, or a change between the two would be missed.
+            let changed = owner.map(|owner| self.health.changed(owner));
+            ctx.farm = self.farm.load_full();
+            let decided = self.decide(packet, lookup, ctx, alias);
+            let (Err(Fault::BackendDown), Some(owner), Some(changed)) = (&decided, owner, changed)
+            else {
+                return decided;
+            };
+            let Some(away) = self.health.down_for(owner) else { return decided };
+            let failover = &self.config.failover;
+            if away >= failover.restart_after && ctx.key.is_some() {
+                return self.give_up(owner, ctx).await;
+            }
+            if ctx.claim.as_ref().is_some_and(Claim::is_cancelled) {
+                return Err(Fault::Superseded);
+            }
+            let waited = clock::steady().saturating_sub(ctx.started);
+            let left = failover.hold.saturating_sub(waited);
+            if left.is_zero() {
+                return Err(Fault::BackendDown);
+            }
+            // In short waits, because a newer request of the session may come meanwhile.
+            let _ = tokio::time::timeout(left.min(HOLD_STEP), changed).await;
+        }
+    }
+
+    /// Ends the pin to a backend that has been away for too long; a farm with shared storage goes
+    /// on at another one.
+    async fn give_up(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
+        if ctx.kind == Some(PacketType::Ping) {
+            return Err(Fault::BackendDown);
+        }
+        match self.config.failover.then {
+            Then::Restart => {
+                self.release(ctx, None).await;
+                Err(Fault::BackendGivenUp)
+            }
+            Then::Reassign => {
+                ctx.moved = true;
+                ctx.avoid.push(owner);
+                self.decide_again(ctx)
+            }
+        }
     }
 
     /// Asks the core. Also called for each further try, with the failed backends in `ctx.avoid`.
@@ -95,9 +164,19 @@ impl Gateway {
         ctx: &mut Ctx,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
+        let farm = Arc::clone(&ctx.farm);
         let evidence = self.evidence(ctx, lookup, alias);
         let sessions = &*self.sessions;
-        let decision = decide(packet, &evidence, &self.farm.view, self.farm.policy, sessions);
+        let decision = decide(packet, &evidence, &farm.view, farm.policy, sessions);
+        obey(decision, ctx)
+    }
+
+    /// Finds a session whose owner was given up a new one.
+    pub(super) fn decide_again(&self, ctx: &mut Ctx) -> Result<(), Fault> {
+        let farm = Arc::clone(&ctx.farm);
+        let evidence = self.evidence(ctx, &Lookup::Unknown, None);
+        let placement = farm.policy.placement;
+        let decision = reassign(&evidence, &farm.view, placement, &*self.sessions);
         obey(decision, ctx)
     }
 
@@ -121,8 +200,9 @@ impl Gateway {
         ctx: &mut Ctx,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
+        let farm = Arc::clone(&ctx.farm);
         let evidence = self.evidence(ctx, &Lookup::NotAsked, alias);
-        let (view, sessions) = (&self.farm.view, &*self.sessions);
+        let (view, sessions) = (&farm.view, &*self.sessions);
         let decision = decide_plain(owner, &evidence, view, Placement::RoundRobin, sessions);
         obey(decision, ctx)
     }
@@ -134,7 +214,7 @@ impl Gateway {
         alias: Option<BackendId>,
     ) -> Evidence<'a> {
         let client = || ctx.conn.as_ref().and_then(|conn| conn.client).map(|addr| addr.ip());
-        let hash = match self.farm.hash_key {
+        let hash = match ctx.farm.hash_key {
             HashKey::Target => ctx.target.0,
             HashKey::Client => client().map_or(0, |ip| match ip {
                 std::net::IpAddr::V4(ip) => fnv1a(&ip.octets()),
@@ -185,6 +265,13 @@ impl Gateway {
         if downstream.is_process_shutting_down() {
             downstream.set_keepalive(None);
         }
+        if fault == Fault::LengthRequired {
+            // Whatever follows is a body of unknown length, not a request.
+            downstream.set_keepalive(None);
+            if let Some(conn) = &ctx.conn {
+                conn.body_follows();
+            }
+        }
         downstream.write_response_header(Box::new(response), true).await
     }
 }
@@ -218,18 +305,6 @@ fn fault_of(error: PacketError) -> Fault {
 
 pub(super) fn host_of(head: &http::request::Parts) -> Option<Host<'_>> {
     head.headers.get(header::HOST)?.to_str().ok().and_then(Host::parse)
-}
-
-/// Path and query of a target, byte for byte.
-pub(super) fn origin_form(target: &[u8]) -> &[u8] {
-    if target.starts_with(b"/") {
-        return target;
-    }
-    let path = std::str::from_utf8(target).ok().and_then(|target| {
-        let rest = gateway_core::protocol::head::strip_scheme(target)?;
-        rest.find('/').map(|start| &rest[start..])
-    });
-    path.map_or(target, str::as_bytes)
 }
 
 fn expects_continue(downstream: &Session) -> bool {

@@ -1,5 +1,8 @@
 //! Learning from a backend's answer, and making it fit for the client.
 
+use std::time::Duration;
+
+use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{SessionId, SessionKey, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
@@ -22,6 +25,9 @@ use super::{Ctx, Gateway};
 /// A minted id is random: a second one that is taken too is no accident any more.
 const MINT_TRIES: usize = 3;
 
+/// An upload that made progress so recently is running.
+const BUSY: Duration = Duration::from_secs(60);
+
 impl Gateway {
     /// Applies what the answer teaches, then edits it. When this returns, the pin of a new
     /// session is as durable as it gets, so the client may learn its id.
@@ -37,21 +43,25 @@ impl Gateway {
         let ack = read_ack(response);
         ctx.backend_error = ack.error;
         ctx.protocol_error = ProtocolError::of(&ack);
+        if let Some(backend) = ctx.backend {
+            self.health.answered(backend, Answer::of(&ack));
+        }
         let pinned = ctx.why == Some(Why::Pin);
         let observed = Observed { packet: &packet, ack: &ack, pinned, now: ctx.now };
         let outcome = match observe(&observed) {
             Effects::Nothing => Ok(()),
             Effects::Progress(progress) => {
-                if let Some(key) = &ctx.key {
-                    self.sessions.progress(key, progress, clock::steady());
-                }
-                Ok(())
+                let key = ctx.key.as_ref();
+                let there =
+                    key.is_some_and(|key| self.sessions.progress(key, progress, clock::steady()));
+                // A Fragment may outlast the idle timeout; its session is as live as can be.
+                if there { Ok(()) } else { self.adopt(progress, ctx).await }
             }
             Effects::Opened(opened) => self.open(&opened, ctx).await,
             Effects::Adopt(progress) => self.adopt(progress, ctx).await,
             Effects::Ended(reason) => {
                 if let Some(key) = &ctx.key
-                    && let Some(ended) = self.sessions.unpin(key, reason).await
+                    && let Some(ended) = self.sessions.unpin(key, reason, clock::steady()).await
                 {
                     self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
                 }
@@ -63,7 +73,7 @@ impl Gateway {
             ctx.fault = Some(fault);
             return Err(Error::new(REFUSED_ANSWER));
         }
-        let announce = ctx.backend.and_then(|id| self.farm.view.backend(id));
+        let announce = ctx.backend.and_then(|id| ctx.farm.view.backend(id));
         let identity = Identity {
             public_id: ctx.public_session.as_ref(),
             announce: announce.and_then(|backend| backend.announce.as_ref()),
@@ -84,7 +94,7 @@ impl Gateway {
             target: ctx.target,
             created: ctx.now,
         };
-        let reissued = self.release_reissued(opened, ctx).await;
+        let reissued = self.release_reissued(opened, ctx).await?;
         if self.config.sessions.id == SessionIdMode::Backend
             && !reissued
             && let Some(id) = &opened.id
@@ -113,17 +123,27 @@ impl Gateway {
     /// one: its client must start over rather than write into the new one's file. SimpleBITSServer
     /// derives ids from path and address, and here every client has the gateway's address.
     ///
-    /// True if so; the new session then gets an id that no older client holds.
-    async fn release_reissued(&self, opened: &Opened<'_>, ctx: &Ctx) -> bool {
+    /// True if so; the new session then gets an id that no older client holds. While the older
+    /// one is making progress, the newer client has to come back later instead.
+    async fn release_reissued(
+        &self,
+        opened: &Opened<'_>,
+        ctx: &Ctx,
+    ) -> std::result::Result<bool, Fault> {
         let older = ctx
             .backend
             .zip(opened.id.as_ref())
             .and_then(|(backend, id)| self.sessions.holder(backend, id.key()));
-        let Some(older) = older else { return false };
-        if let Some(ended) = self.sessions.unpin(&older, EndReason::Lost).await {
+        let Some(older) = older else { return Ok(false) };
+        let progress = self.sessions.progress_of(&older).unwrap_or_default();
+        if progress.next_offset > 0 && ctx.now.since(progress.seen) < BUSY {
+            // Ending it would have its client end this one in turn, and so on.
+            return Err(Fault::BackendAnswer);
+        }
+        if let Some(ended) = self.sessions.unpin(&older, EndReason::Lost, clock::steady()).await {
             self.reporter.ended(&ended, None);
         }
-        true
+        Ok(true)
     }
 
     async fn pin(
@@ -140,8 +160,12 @@ impl Gateway {
     /// A session that an alias brought back gets its pin again, so that it also survives the
     /// client's way back to the origin name. Failing to is no reason to refuse its Ack.
     async fn adopt(&self, progress: Progress, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
+        if ctx.moved {
+            self.release(ctx, None).await;
+        }
         if let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) {
-            let pin = Pin { backend, backend_session: None, target: ctx.target, created: ctx.now };
+            let backend_session = ctx.backend_session.clone();
+            let pin = Pin { backend, backend_session, target: ctx.target, created: ctx.now };
             let _ = self.sessions.pin(key.clone(), pin, progress, clock::steady()).await;
         }
         Ok(())
@@ -201,6 +225,12 @@ pub(super) fn finish_head(
 /// works with HTTP/1.1 only (MC-BUP 2.2.1).
 fn clean_head(response: &mut ResponseHeader) {
     response.set_version(Version::HTTP_11);
+    // Equal lengths said twice are one length; unequal ones Pingora refuses.
+    let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
+    if let (Some(length), Some(_)) = (lengths.next(), lengths.next()) {
+        let length = length.clone();
+        let _ = response.insert_header("Content-Length", length);
+    }
     for name in ["keep-alive", "proxy-connection", "upgrade"] {
         if response.headers.contains_key(name) {
             response.remove_header(name);

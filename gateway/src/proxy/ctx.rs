@@ -10,14 +10,16 @@ use gateway_core::routing::Why;
 use gateway_core::session::{TargetHash, Timestamp};
 use http::HeaderValue;
 
+use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
 use crate::supervisor::InFlightGuard;
 
 use super::flights::Claim;
 
-#[derive(Default)]
 pub struct Ctx {
+    /// The farm as it was when the request came: one request sees one picture.
+    pub farm: Arc<Farm>,
     /// Unique for the life of the process.
     pub id: u64,
     pub now: Timestamp,
@@ -41,6 +43,14 @@ pub struct Ctx {
     pub attempts: u32,
     /// The backend refused the last try, so it may need a moment.
     pub wait_before_retry: bool,
+    /// The owner of the session has been away for too long.
+    pub given_up: bool,
+    /// The session goes to another backend than its pin says, because that one was given up.
+    pub moved: bool,
+    /// A pooled connection turned out to be dead: the next try takes a new one.
+    pub avoid_pool: bool,
+    /// The backend has begun to answer, be it with a 1xx.
+    pub answer_began: bool,
     /// The request has a body.
     pub has_body: bool,
     pub reused: bool,
@@ -70,4 +80,51 @@ pub struct Ctx {
     /// Held for the in-flight gauges.
     pub request: Option<Gauged>,
     pub backend_request: Option<Gauged>,
+}
+
+impl Ctx {
+    pub fn new(farm: Arc<Farm>) -> Self {
+        Self {
+            farm,
+            id: Default::default(),
+            now: Default::default(),
+            started: Default::default(),
+            conn: Default::default(),
+            is_packet: Default::default(),
+            kind: Default::default(),
+            key: Default::default(),
+            range: Default::default(),
+            target: Default::default(),
+            backend: Default::default(),
+            why: Default::default(),
+            backend_session: Default::default(),
+            public_session: Default::default(),
+            avoid: Default::default(),
+            attempts: Default::default(),
+            wait_before_retry: Default::default(),
+            given_up: Default::default(),
+            moved: Default::default(),
+            avoid_pool: Default::default(),
+            answer_began: Default::default(),
+            has_body: Default::default(),
+            reused: Default::default(),
+            claim: Default::default(),
+            repeatable: Default::default(),
+            drop_body: Default::default(),
+            until_close: Default::default(),
+            answered: Default::default(),
+            fault: Default::default(),
+            backend_status: Default::default(),
+            backend_error: Default::default(),
+            first_byte: Default::default(),
+            body_done: Default::default(),
+            bytes_in: Default::default(),
+            pin_found: Default::default(),
+            alias_found: Default::default(),
+            protocol_error: Default::default(),
+            running: Default::default(),
+            request: Default::default(),
+            backend_request: Default::default(),
+        }
+    }
 }

@@ -32,6 +32,8 @@ struct Flight {
     cancelled: AtomicBool,
     has_ended: AtomicBool,
     ended: Notify,
+    /// The request before, while it has not ended: who waits for this one waits for it too.
+    older: Mutex<Option<Arc<Flight>>>,
     /// The connection to the backend, for a body that may be stuck in it.
     upstream: Mutex<Option<OwnedFd>>,
 }
@@ -63,11 +65,13 @@ impl Flights {
         let claim = Claim { flights: Arc::clone(self), key: key.clone(), flight };
         if let Some(older) = older {
             older.cancel();
-            // Waits even when cancelled itself: whoever comes next waits for this one only, and
-            // must not start while the first still runs.
+            *claim.flight.older.lock() = Some(Arc::clone(&older));
+            // Waits even when cancelled itself: the one that comes next must not start while the
+            // first still runs.
             if tokio::time::timeout(PATIENCE, older.wait()).await.is_err() {
                 return Err(Superseded);
             }
+            claim.flight.older.lock().take();
         }
         if claim.is_cancelled() { Err(Superseded) } else { Ok(claim) }
     }
@@ -81,17 +85,24 @@ impl Flight {
         }
         if let Some(upstream) = self.upstream.lock().take() {
             let socket = socket2::SockRef::from(&upstream);
-            // It fails only if the connection is gone, which is what we want.
+            // What the kernel still holds must not arrive after the newer request: closing resets.
+            // Either call fails only if the connection is gone, which is what we want.
+            let _ = socket.set_linger(Some(Duration::ZERO));
             let _ = socket.shutdown(std::net::Shutdown::Both);
         }
     }
 
-    async fn wait(&self) {
-        let notified = self.ended.notified();
-        tokio::pin!(notified);
-        notified.as_mut().enable();
-        if !self.has_ended.load(Ordering::Acquire) {
-            notified.await;
+    /// Until this request and those before it have ended.
+    async fn wait(self: Arc<Self>) {
+        let mut flight = Some(self);
+        while let Some(current) = flight {
+            let notified = current.ended.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if !current.has_ended.load(Ordering::Acquire) {
+                notified.await;
+            }
+            flight = current.older.lock().clone();
         }
     }
 }

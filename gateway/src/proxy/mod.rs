@@ -10,6 +10,7 @@ mod answers;
 mod ctx;
 pub mod errors;
 mod flights;
+mod outages;
 mod report;
 mod upstream;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gateway_core::fault::Fault;
@@ -26,27 +28,31 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use pingora::{Error, ErrorSource, Result};
+use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
 use crate::config::Config;
 use crate::farm::Farm;
 use crate::guard::GuardStream;
+use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 use crate::supervisor::InFlight;
 
 pub use ctx::Ctx;
 use flights::Flights;
+use outages::Outages;
 pub use report::Reporter;
 
 /// Everything a request may need.
 pub struct Gateway {
-    pub(crate) farm: Farm,
+    farm: Arc<ArcSwap<Farm>>,
+    health: FarmHealth,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) config: Config,
     reporter: Reporter,
     running: InFlight,
     flights: Arc<Flights>,
+    outages: Outages,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
@@ -56,15 +62,28 @@ pub struct Gateway {
 impl Gateway {
     pub fn new(
         config: Config,
-        farm: Farm,
+        farm: Arc<ArcSwap<Farm>>,
+        health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
         running: InFlight,
     ) -> Self {
         let flights = Arc::new(Flights::default());
+        let outages = Outages::new(config.backends.len());
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
-        Self { farm, sessions, config, reporter, running, flights, requests, creates }
+        Self {
+            farm,
+            health,
+            sessions,
+            config,
+            reporter,
+            running,
+            flights,
+            outages,
+            requests,
+            creates,
+        }
     }
 }
 
@@ -74,12 +93,16 @@ fn final_status(downstream: &Session) -> Option<StatusCode> {
     (!written.is_informational()).then_some(written)
 }
 
-/// How often one request may try backends. Each failed try of a Create-Session rules one out, so
-/// this many may be down at once before a client hears of it.
-pub const MAX_ATTEMPTS: u32 = 8;
+/// How often a request that any backend may have tries. Each failed try rules one out, so this many
+/// may be down at once before a client hears of it.
+const MAX_ATTEMPTS: u32 = 8;
 
-/// The same for a packet that only one backend may have.
-const MAX_ATTEMPTS_PINNED: u32 = 3;
+/// How often a packet goes again over new connections after pooled ones turned out to be dead.
+const MAX_REPEATS: u32 = 3;
+
+/// More tries than any rule above, or the longest hold at a second each, ever makes: the end that
+/// Pingora demands.
+pub const TRIES: usize = 512;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -91,7 +114,7 @@ impl ProxyHttp for Gateway {
             now: clock::now(),
             started: clock::steady(),
             running: Some(self.running.enter()),
-            ..Ctx::default()
+            ..Ctx::new(self.farm.load_full())
         }
     }
 
@@ -105,7 +128,9 @@ impl ProxyHttp for Gateway {
         downstream.set_write_timeout(Some(timeouts.client_write));
         // An early answer must not cut the body off: the reset would destroy the answer.
         downstream.set_close_on_response_before_downstream_finish(false);
-        downstream.set_total_drain_timeout(Some(timeouts.client_body));
+        // A client that closes its half has sent its request and waits; one that is dead is found
+        // out by the next request of its session, or by its answer.
+        downstream.set_abort_on_close(false);
         if downstream.req_header().headers.contains_key(header::TRANSFER_ENCODING) {
             // The guard lets no request follow a chunked one.
             downstream.set_keepalive(None);
@@ -163,8 +188,18 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.bytes_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if ctx
+            .range
+            .is_some_and(|range| ctx.bytes_in > range.len() || (end && ctx.bytes_in < range.len()))
+        {
+            // Only a chunked body can differ from its range; the backend must not take it for
+            // whole.
+            ctx.fault = Some(Fault::BadRequest);
+            return Err(Error::new(ErrorType::InvalidHTTPHeader));
+        }
         if end {
             ctx.body_done = Some(clock::steady());
+            self.unwatch(ctx);
         }
         Ok(())
     }
@@ -175,6 +210,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        ctx.answer_began = true;
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked: an upgrade never reaches a backend.
             ctx.fault = Some(Fault::BackendAnswer);
@@ -185,9 +221,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.first_byte = Some(clock::steady());
         ctx.backend_status = Some(response.status.as_u16());
-        if let Some(claim) = &ctx.claim {
-            claim.unwatch_upstream();
-        }
+        self.unwatch(ctx);
         self.learn(downstream, response, ctx).await
     }
 
@@ -233,14 +267,14 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         let failure = Failure {
             reused,
-            answered: ctx.first_byte.is_some() || *error.esource() != ErrorSource::Upstream,
+            answered: ctx.answer_began || !errors::died_silently(&error),
             body_whole: !downstream.as_ref().retry_buffer_truncated(),
         };
-        let retry = ctx.repeatable
-            && may_retry(self.packet(downstream).as_ref(), failure)
-            && ctx.attempts < MAX_ATTEMPTS_PINNED;
-        // The connection was dead, not the backend: the next try need not wait.
+        let retry = may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS;
+        // The connection was dead, not the backend: the next try need not wait, but it must not
+        // find the next dead connection in the pool.
         ctx.wait_before_retry = false;
+        ctx.avoid_pool = retry;
         error.set_retry(retry);
         error
     }
@@ -260,6 +294,9 @@ impl ProxyHttp for Gateway {
             .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
+        if fault == Fault::BackendGivenUp {
+            self.release_given_up(downstream, ctx).await;
+        }
         // The connection ends here whatever we say, so say so.
         downstream.set_keepalive(None);
         match self.answer(downstream, ctx, fault).await {
@@ -270,8 +307,8 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn logging(&self, downstream: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        self.report(downstream, error, ctx);
+    async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        self.report(downstream, ctx);
         // The session's next request may come on another connection as soon as this one is over.
         ctx.claim = None;
         if let Some(conn) = &ctx.conn {

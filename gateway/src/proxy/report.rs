@@ -1,8 +1,10 @@
 //! What is told of a request when it is over: metrics and one log line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
 use http::header;
 use pingora::Error;
 use pingora::proxy::Session;
@@ -67,7 +69,7 @@ impl Reporter {
 }
 
 impl Gateway {
-    pub(super) fn report(&self, downstream: &Session, _error: Option<&Error>, ctx: &Ctx) {
+    pub(super) fn report(&self, downstream: &Session, ctx: &Ctx) {
         let status = final_status(downstream).map(|status| status.as_u16());
         let total = clock::steady().saturating_sub(ctx.started);
         let backend_time = ctx
@@ -162,8 +164,31 @@ impl ConnectionEvents for Reporter {
             head_refused: Some(refusal.error),
             ..Outcome::new(conn.listener, packet)
         });
-        let client = conn.client.map(|addr| addr.ip());
-        tracing::info!(?client, status = refusal.status, reason = %refusal.error, "head refused");
+        // What the client sent is not a request, so of the line's fields only these are known.
+        self.access.request(&RequestLine {
+            ts: clock::now(),
+            request_id: Uuid::new_v4(),
+            session: None,
+            packet,
+            method: "",
+            host: None,
+            target: b"",
+            client: conn.client.map(|addr| addr.ip()),
+            backend: None,
+            pin_source: None,
+            status: Some(refusal.status),
+            bits_error: None,
+            fault: Some(Fault::BadRequest),
+            bytes_in: 0,
+            bytes_out: 0,
+            range: None,
+            total_time: Duration::ZERO,
+            backend_time: None,
+            retries: 0,
+            conn_reused: None,
+            user_agent: None,
+        });
+        tracing::debug!(conn = conn.id, reason = %refusal.error, "head refused");
     }
 
     fn turned_away(&self, _listener: usize) {

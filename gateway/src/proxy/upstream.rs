@@ -3,20 +3,44 @@
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
+use gateway_core::farm::Reason;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{PacketType, headers};
+use gateway_core::protocol::{PacketType, headers, latin1};
 use gateway_core::routing::{Lookup, Why};
+use gateway_core::session::EndReason;
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::admit::{host_of, origin_form};
-use super::{Ctx, Gateway, MAX_ATTEMPTS, MAX_ATTEMPTS_PINNED};
+use super::admit::host_of;
+use super::flights::Claim;
+use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
+use crate::clock;
+use crate::config::Then;
+
+/// By these a backend would believe of a client what only a proxy may say.
+const SPOKEN_FOR: [&str; 9] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
 
 /// A server that restarts refuses connections for a moment.
-const BACKOFF: Duration = Duration::from_millis(200);
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Between two tries while a request is held.
+const BACKOFF_MOST: Duration = Duration::from_secs(1);
+
+/// First pool key that the pools of [`crate::farm`] do not use.
+const OWN_KEYS: u64 = 2;
 
 /// A body beyond this may get stuck between us and the backend.
 const MAY_STICK: u64 = 64 * 1024;
@@ -37,26 +61,40 @@ impl Gateway {
         // The body passes the filter again from its start.
         ctx.bytes_in = 0;
         ctx.body_done = None;
-        let peer = ctx.backend.and_then(|backend| self.farm.peer(backend, ctx.repeatable));
+        let peer = ctx.backend.and_then(|backend| ctx.farm.peer(backend, ctx.repeatable));
         let mut peer = peer.cloned().ok_or_else(|| Error::new(ErrorType::InternalError))?;
         // A Fragment and a Close may be answered by an application behind the server. The timer
         // also runs while the client's body comes in, which has a timeout of its own.
-        let long = ctx.has_body || ctx.kind == Some(PacketType::CloseSession);
+        let by_application =
+            matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession));
+        let long = ctx.has_body || by_application;
         let timeouts = &self.config.timeouts;
         peer.options.read_timeout = Some(if long { timeouts.answer_long } else { timeouts.answer });
+        if ctx.avoid_pool {
+            // A key of its own finds nothing pooled, and nobody finds what it leaves.
+            peer.group_key = ctx.id.wrapping_add(OWN_KEYS);
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
         Ok(Box::new(peer))
     }
 
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
     async fn choose_again(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
+        if ctx.given_up {
+            return self.reassign(ctx);
+        }
         if is_owned(ctx) {
             if ctx.wait_before_retry {
-                tokio::time::sleep(BACKOFF * ctx.attempts).await;
+                tokio::time::sleep((BACKOFF * ctx.attempts).min(BACKOFF_MOST)).await;
             }
             return Ok(());
         }
-        let alias = host_of(downstream.req_header()).and_then(|h| self.farm.view.alias(&h));
+        let alias = host_of(downstream.req_header()).and_then(|h| ctx.farm.view.alias(&h));
         let decided = match self.packet(downstream).filter(|_| ctx.is_packet) {
+            // It had an owner that was given up; the one chosen in its place refuses too.
+            Some(packet) if ctx.key.is_some() && packet.packet_type() != PacketType::Ping => {
+                self.decide_again(ctx)
+            }
             Some(packet) => self.decide(&packet, &Lookup::NotAsked, ctx, alias),
             None => self.decide_plain(None, ctx, alias),
         };
@@ -68,15 +106,15 @@ impl Gateway {
 
     pub(super) fn connect_failed(&self, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         let owned = is_owned(ctx);
-        if let Some(backend) = ctx.backend {
-            self.note_connect_error(backend, &error, !owned);
-            if !owned {
-                ctx.avoid.push(backend);
-            }
+        if let Some(backend) = ctx.backend.filter(|_| errors::is_backends_fault(&error)) {
+            self.health.connect_failed(backend);
         }
-        let most = if owned { MAX_ATTEMPTS_PINNED } else { MAX_ATTEMPTS };
-        let again = ctx.attempts < most;
-        if !again {
+        ctx.avoid.extend(ctx.backend.filter(|_| !owned));
+        let again = if owned { self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
+        if let Some(backend) = ctx.backend {
+            self.note_connect_error(backend, &error, again && !owned);
+        }
+        if !again && ctx.fault.is_none() {
             ctx.fault = Some(if owned { Fault::BackendDown } else { Fault::NoBackend });
         }
         ctx.wait_before_retry = true;
@@ -84,11 +122,76 @@ impl Gateway {
         error
     }
 
+    /// Whether a request whose owner refuses connections tries again: for as long as requests are
+    /// held, and not at all once the owner was given up.
+    fn hold(&self, ctx: &mut Ctx) -> bool {
+        let failover = &self.config.failover;
+        let Some(backend) = ctx.backend else { return false };
+        if self.health.state(backend).is_some_and(|state| state.reason == Reason::ProbesPass) {
+            // Whatever was before is over; this one is too young for the probes to have seen.
+            self.outages.over(backend);
+        }
+        let away = self.outages.failed(backend, clock::steady());
+        if ctx.claim.as_ref().is_some_and(Claim::is_cancelled) {
+            ctx.fault = Some(Fault::Superseded);
+            return false;
+        }
+        if away < failover.restart_after {
+            return clock::steady().saturating_sub(ctx.started) < failover.hold;
+        }
+        if ctx.key.is_none() || ctx.kind == Some(PacketType::Ping) {
+            return false;
+        }
+        ctx.given_up = true;
+        if failover.then == Then::Restart {
+            ctx.fault = Some(Fault::BackendGivenUp);
+        }
+        failover.then == Then::Reassign
+    }
+
+    /// Ends the pin to a backend that was given up.
+    pub(super) async fn release_given_up(&self, downstream: &Session, ctx: &Ctx) {
+        self.release(ctx, Some(downstream.req_header().raw_path())).await;
+    }
+
+    pub(super) async fn release(&self, ctx: &Ctx, target: Option<&[u8]>) {
+        let Some(key) = &ctx.key else { return };
+        if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
+            self.reporter.ended(&ended, target.map(|target| (ctx, target)));
+        }
+    }
+
+    /// Moves the session to another backend of a farm that shares its storage. The old pin goes
+    /// when an Ack shows that the new one has taken it.
+    fn reassign(&self, ctx: &mut Ctx) -> Result<()> {
+        ctx.moved = true;
+        ctx.avoid.extend(ctx.backend);
+        let decided = self.decide_again(ctx);
+        ctx.given_up = false;
+        decided.map_err(|fault| {
+            ctx.fault = Some(fault);
+            Error::new(ErrorType::ConnectNoRoute)
+        })
+    }
+
+    /// A body that has gone, of a request that is being answered, is not stuck; and soon the
+    /// connection may serve somebody else.
+    pub(super) fn unwatch(&self, ctx: &Ctx) {
+        let sent = ctx.body_done.is_some() || !ctx.has_body;
+        if let Some(claim) = ctx.claim.as_ref().filter(|_| sent && ctx.first_byte.is_some()) {
+            claim.unwatch_upstream();
+        }
+    }
+
     pub(super) fn connected(&self, reused: bool, fd: RawFd, ctx: &mut Ctx) -> Result<()> {
         ctx.reused = reused;
         if let Some(backend) = ctx.backend {
             if let Some(conn) = &ctx.conn {
                 conn.used_backend(backend);
+            }
+            self.outages.over(backend);
+            if !reused {
+                self.health.connected(backend);
             }
             self.note_connected(backend, ctx);
         }
@@ -109,10 +212,6 @@ impl Gateway {
     /// What the backend sees differs from what the client sent only here.
     pub(super) fn prepare_request(&self, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
         let backend = ctx.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        if !request.raw_path().starts_with(b"/") {
-            let target = origin_form(request.raw_path()).to_vec();
-            request.set_raw_path(&target)?;
-        }
         for field in &headers::NOTIFICATION {
             if request.headers.contains_key(&field.name) {
                 request.remove_header(&field.name);
@@ -122,17 +221,27 @@ impl Gateway {
         if request.headers.contains_key(header::EXPECT) {
             request.remove_header(&header::EXPECT);
         }
-        let host = host_of(request).and_then(|host| self.farm.upstream_host(backend, &host));
+        let host = host_of(request).and_then(|host| ctx.farm.upstream_host(backend, &host));
         if let Some(host) = host.cloned() {
             request.insert_header("Host", host)?;
         }
         if let Some(id) = &ctx.backend_session {
-            let id = HeaderValue::from_str(id).map_err(|_| Error::new(ErrorType::InternalError))?;
+            let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
+            let id = id.ok_or_else(|| Error::new(ErrorType::InternalError))?;
             request.insert_header(headers::SESSION_ID.wire, id)?;
         }
-        let bodiless = !request.headers.contains_key(header::CONTENT_LENGTH)
-            && !request.headers.contains_key(header::TRANSFER_ENCODING);
-        if ctx.is_packet && bodiless {
+        for name in SPOKEN_FOR {
+            if request.headers.contains_key(name) {
+                request.remove_header(name);
+            }
+        }
+        let client = ctx.conn.as_ref().and_then(|conn| conn.forwarded_for.clone());
+        if let Some(client) = client {
+            request.insert_header("X-Forwarded-For", client)?;
+        }
+        // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
+        let unsaid = !ctx.has_body && !request.headers.contains_key(header::CONTENT_LENGTH);
+        if ctx.is_packet && unsaid {
             request.insert_header(headers::CONTENT_LENGTH.wire, "0")?;
         }
         Ok(())

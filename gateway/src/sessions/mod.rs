@@ -7,7 +7,9 @@
 //! What is absent: guards. No lock of the map leaves this module, so none can be held over an
 //! await.
 
+mod tombs;
 mod translated;
+pub mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +23,7 @@ use gateway_core::routing::{Loads, Lookup};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
+use tombs::Tombs;
 use translated::Translated;
 
 /// More shards than cores, so that a sweep of one shard delays few requests.
@@ -32,6 +35,7 @@ const ACTIVE: Duration = Duration::from_secs(5 * 60);
 pub struct Sessions {
     live: DashMap<SessionKey, Session>,
     translated: Translated,
+    tombs: Tombs,
     counts: Vec<AtomicU64>,
     total: AtomicU64,
     limit: u64,
@@ -78,10 +82,12 @@ pub struct Census {
 
 impl Sessions {
     /// For backends with ids below `backends`.
-    pub fn new(backends: usize, limit: u64) -> Arc<Self> {
+    /// Ended sessions are remembered for `tombstone`.
+    pub fn new(backends: usize, limit: u64, tombstone: Duration) -> Arc<Self> {
         Arc::new(Self {
             live: DashMap::with_shard_amount(SHARDS),
             translated: Translated::default(),
+            tombs: Tombs::new(limit, tombstone),
             counts: (0..backends).map(|_| AtomicU64::new(0)).collect(),
             total: AtomicU64::new(0),
             limit,
@@ -92,7 +98,7 @@ impl Sessions {
         let Some(key) = key else { return Lookup::NotAsked };
         match self.live.get(key) {
             Some(session) => Lookup::Pinned(session.pin.clone()),
-            None => Lookup::Unknown,
+            None => self.tombs.find(key),
         }
     }
 
@@ -107,6 +113,10 @@ impl Sessions {
     ) -> Result<Pinned, StoreError> {
         if !self.room() {
             return Err(StoreError::Full { limit: self.limit });
+        }
+        if self.tombs.has(&key) {
+            // An older client may still come with it, and must not meet the new session.
+            return Ok(Pinned::Taken);
         }
         let backend = pin.backend;
         let at_backend = pin.backend_session.as_deref().and_then(SessionId::parse);
@@ -127,22 +137,55 @@ impl Sessions {
         Ok(Pinned::New)
     }
 
-    /// Best effort: losing it never ends a session.
-    pub fn progress(&self, key: &SessionKey, progress: Progress, steady: Duration) {
-        if let Some(mut session) = self.live.get_mut(key) {
-            session.progress = progress;
-            session.steady = seconds(steady);
+    /// The same, and the session counts as heard of: a long Fragment is not silence.
+    pub fn find_and_touch(&self, key: Option<&SessionKey>, steady: Duration) -> Lookup {
+        let Some(key) = key else { return Lookup::NotAsked };
+        match self.live.get_mut(key) {
+            Some(mut session) => {
+                session.steady = seconds(steady);
+                Lookup::Pinned(session.pin.clone())
+            }
+            None => self.tombs.find(key),
         }
     }
 
+    /// False if the session is not there, which is the caller's to mend: its backend has just
+    /// acknowledged bytes of it.
+    pub fn progress(&self, key: &SessionKey, progress: Progress, steady: Duration) -> bool {
+        let session = self.live.get_mut(key);
+        let there = session.is_some();
+        if let Some(mut session) = session {
+            session.progress = progress;
+            session.steady = seconds(steady);
+        }
+        there
+    }
+
+    pub fn progress_of(&self, key: &SessionKey) -> Option<Progress> {
+        self.live.get(key).map(|session| session.progress)
+    }
+
     /// Removes the pin if it is still there; only the caller that removed it gets it.
-    pub async fn unpin(&self, key: &SessionKey, reason: EndReason) -> Option<Ended> {
+    pub async fn unpin(
+        &self,
+        key: &SessionKey,
+        reason: EndReason,
+        steady: Duration,
+    ) -> Option<Ended> {
         let (key, session) = self.live.remove(key)?;
+        match reason {
+            EndReason::Closed | EndReason::Cancelled => {
+                self.tombs.insert(key.clone(), Some(session.pin.target), steady);
+            }
+            EndReason::Admin => self.tombs.insert(key.clone(), None, steady),
+            EndReason::Expired | EndReason::Lost => {}
+        }
         Some(self.ended(key, session, reason))
     }
 
     /// Removes every session that has been silent for `idle_timeout` by both clocks.
     pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
+        self.tombs.sweep(steady);
         let stale = |session: &Session| {
             let steady = steady.saturating_sub(Duration::from_secs(session.steady.into()));
             is_expired(now.since(session.progress.seen), steady, idle_timeout)
@@ -155,6 +198,12 @@ impl Sessions {
             Some(self.ended(key, session, EndReason::Expired))
         });
         removed.collect()
+    }
+
+    /// The sessions of one backend. Walks the whole map.
+    pub fn of_backend(&self, backend: BackendId) -> Vec<SessionKey> {
+        let of = self.live.iter().filter(|session| session.pin.backend == backend);
+        of.map(|session| session.key().clone()).collect()
     }
 
     fn ended(&self, key: SessionKey, session: Session, reason: EndReason) -> Ended {

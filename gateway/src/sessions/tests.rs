@@ -24,7 +24,7 @@ async fn put(sessions: &Sessions, id: &str, pin: Pin) -> Pinned {
 
 #[tokio::test]
 async fn a_pin_is_never_overwritten() {
-    let sessions = Sessions::new(2, 10);
+    let sessions = Sessions::new(2, 10, Duration::from_secs(DAY));
     assert_eq!(put(&sessions, "a", pin(0, None)).await, Pinned::New);
     assert_eq!(put(&sessions, "a", pin(1, None)).await, Pinned::Taken);
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, None)));
@@ -33,20 +33,21 @@ async fn a_pin_is_never_overwritten() {
 
 #[tokio::test]
 async fn counts_follow_the_map() {
-    let sessions = Sessions::new(2, 10);
+    let sessions = Sessions::new(2, 10, Duration::from_secs(DAY));
     put(&sessions, "a", pin(0, None)).await;
     put(&sessions, "b", pin(1, None)).await;
-    let ended = sessions.unpin(&key("a"), EndReason::Closed).await.unwrap();
+    let ended = sessions.unpin(&key("a"), EndReason::Closed, Duration::ZERO).await.unwrap();
     assert_eq!(ended.reason, EndReason::Closed);
-    assert_eq!(sessions.unpin(&key("a"), EndReason::Closed).await, None);
+    assert_eq!(sessions.unpin(&key("a"), EndReason::Closed, Duration::ZERO).await, None);
     assert_eq!((sessions.len(), sessions.sessions(BackendId(0))), (1, 0));
-    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Unknown);
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Ended(TargetHash(7)));
+    assert_eq!(sessions.find(Some(&key("c"))), Lookup::Unknown);
     assert_eq!(sessions.find(None), Lookup::NotAsked);
 }
 
 #[tokio::test]
 async fn a_full_table_takes_no_more() {
-    let sessions = Sessions::new(1, 1);
+    let sessions = Sessions::new(1, 1, Duration::from_secs(DAY));
     put(&sessions, "a", pin(0, None)).await;
     assert!(!sessions.room());
     let refused = sessions.pin(key("b"), pin(0, None), Progress::default(), Duration::ZERO).await;
@@ -55,7 +56,7 @@ async fn a_full_table_takes_no_more() {
 
 #[tokio::test]
 async fn silence_ends_a_session_and_progress_renews_it() {
-    let sessions = Sessions::new(1, 10);
+    let sessions = Sessions::new(1, 10, Duration::from_secs(DAY));
     put(&sessions, "quiet", pin(0, None)).await;
     put(&sessions, "busy", pin(0, None)).await;
     let days = |n| Duration::from_secs(n * DAY);
@@ -73,7 +74,7 @@ async fn silence_ends_a_session_and_progress_renews_it() {
 
 #[tokio::test]
 async fn replies_are_found_by_the_backends_id() {
-    let sessions = Sessions::new(3, 10);
+    let sessions = Sessions::new(3, 10, Duration::from_secs(DAY));
     put(&sessions, "plain", pin(0, None)).await;
     put(&sessions, "minted-1", pin(1, Some("same"))).await;
     put(&sessions, "minted-2", pin(2, Some("same"))).await;
@@ -85,15 +86,15 @@ async fn replies_are_found_by_the_backends_id() {
     assert_eq!(sessions.holder(BackendId(2), &key("same")), Some(key("minted-2")));
     assert_eq!(sessions.holder(BackendId(0), &key("same")), None);
     assert_eq!(sessions.holder(BackendId(0), &key("plain")), Some(key("plain")));
-    sessions.unpin(&key("minted-1"), EndReason::Closed).await;
+    sessions.unpin(&key("minted-1"), EndReason::Closed, Duration::ZERO).await;
     assert_eq!(sessions.reply_owner(&key("same"), None), Some(BackendId(2)));
-    sessions.unpin(&key("minted-2"), EndReason::Closed).await;
+    sessions.unpin(&key("minted-2"), EndReason::Closed, Duration::ZERO).await;
     assert_eq!(sessions.reply_owner(&key("same"), None), None);
 }
 
 #[tokio::test]
 async fn the_census_tells_active_from_idle() {
-    let sessions = Sessions::new(2, 10);
+    let sessions = Sessions::new(2, 10, Duration::from_secs(DAY));
     put(&sessions, "a", pin(1, None)).await;
     put(&sessions, "b", pin(1, None)).await;
     let seen = Timestamp(10 * 60 * 1000);
@@ -101,4 +102,21 @@ async fn the_census_tells_active_from_idle() {
     sessions.progress(&key("a"), progress, Duration::ZERO);
     let census = sessions.census(seen);
     assert_eq!(census, [Census::default(), Census { active: 1, idle: 1 }]);
+}
+
+#[tokio::test]
+async fn an_end_is_remembered_for_its_time_and_its_id_is_not_given_out_meanwhile() {
+    let sessions = Sessions::new(1, 10, Duration::from_secs(60));
+    for (id, reason) in [("closed", EndReason::Closed), ("lost", EndReason::Lost)] {
+        put(&sessions, id, pin(0, None)).await;
+        sessions.unpin(&key(id), reason, Duration::from_secs(10)).await.unwrap();
+    }
+    assert_eq!(sessions.find(Some(&key("lost"))), Lookup::Unknown);
+    assert_eq!(put(&sessions, "closed", pin(0, None)).await, Pinned::Taken);
+    let sweep = |seconds| sessions.sweep(Timestamp(0), Duration::from_secs(seconds), Duration::MAX);
+    sweep(69);
+    assert_eq!(sessions.find(Some(&key("closed"))), Lookup::Ended(TargetHash(7)));
+    sweep(70);
+    assert_eq!(sessions.find(Some(&key("closed"))), Lookup::Unknown);
+    assert_eq!(put(&sessions, "closed", pin(0, None)).await, Pinned::New);
 }

@@ -35,6 +35,7 @@ weight = 3
 gw.toml: good
   listener    public on [::]:8080
   ops         127.0.0.1:9080
+  admin       off
   backend     up01 at 10.0.0.11:80, weight 1, host id up01.up.test
   backend     up02 at [::1]:80, weight 3, host id up02.up.test
   placement   least-sessions

@@ -1,5 +1,6 @@
 //! The real binary, from its command line to its exit code.
 
+mod admin_config;
 mod commands;
 mod environment;
 mod generated;

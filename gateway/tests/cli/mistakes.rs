@@ -57,7 +57,7 @@ address = "10.0.0.11"
 name = "UP01"
 address = "10.0.0.12:80"
 wieght = 2
-health = {}
+tls = {}
 
 [stores]
 "#;
@@ -75,7 +75,7 @@ health = {}
             "error: `backends.up01.address` must be a host and a port",
             "error: two backends are named \"UP01\"",
             "error: there is no key `backends.UP01.wieght`",
-            "error: `backends.UP01.health` is not supported by this version",
+            "error: `backends.UP01.tls` is not supported by this version",
             "error: there is no section [stores]",
             "error: `log.level` must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
             "error: gw.toml cannot be used: 9 errors",
@@ -135,15 +135,27 @@ fn a_key_in_the_wrong_section_is_sent_home() {
 }
 
 #[test]
+fn keys_of_a_table_within_a_backend_are_checked_like_others() {
+    added("health = { kind = \"tpc\" }\n", "6:19", &["`backends.up01.health.kind`", "\"tcp\"?"]);
+    added("health = { intervall = \"5s\" }\n", "6:12", &["did you mean `interval`?"]);
+    added("health = { banana = 1 }\n", "6:12", &["`health` of [[backends]] has `kind`, `path`"]);
+    added("health = { slow_start = \"5s\" }\n", "6:12", &["belongs in [health]"]);
+    added("health = \"tcp\"\n", "6:10", &["must be a table", "health = { kind = \"bits-ping\" }"]);
+    added("health.rise = 0\n", "6:15", &["`backends.up01.health.rise` is too small"]);
+    added("\"health.rise\" = 1\n", "6:1", &["there is no key `backends.up01.health.rise`"]);
+    added("interval = \"5s\"\n", "6:1", &["belongs in `health` of [[backends]] or [health]"]);
+    added("[health]\npath = \"alive\"\n", "7:8", &["must be the path of a URL", "no slash"]);
+    added("[health]\npath = \"http://up/\"\n", "7:8", &["this is a whole URL"]);
+    added("[health]\npath = \"/a b\"\n", "7:8", &["in their %-form"]);
+}
+
+#[test]
 fn keys_of_later_versions_are_called_that() {
     let later = "is not supported by this version";
-    for section in ["store", "failover", "admin"] {
-        added(&format!("[{section}]\nx = 1\n"), "6:2", &[later]);
-    }
-    added("health = { kind = \"tcp\" }\n", "6:1", &["`backends.up01.health`", later]);
-    added("tls = {}\n", "6:1", &[later]);
+    added("[store]\nx = 1\n", "6:2", &[later]);
+    added("tls = {}\n", "6:1", &["`backends.up01.tls`", later]);
+    added("max_connections = 10\n", "6:1", &[later]);
     added("[listeners.b]\naddress = \"127.0.0.1:0\"\ntls = {}\n", "8:1", &[later]);
-    added("[sessions]\ntombstone = \"24h\"\n", "7:1", &[later]);
     added("[sessions]\nlimit_per_client = 0\n", "7:1", &[later]);
 }
 

@@ -48,6 +48,19 @@ fn a_fallback_that_comes_too_late_is_pointed_out() {
 }
 
 #[test]
+fn probes_that_overlap_or_ask_nothing_are_pointed_out() {
+    let slow = "[health]\ninterval = \"1s\"\n";
+    warned(slow, &["may take longer than the interval", "--> gw.toml:7:12", "the timeout is 2s"]);
+    warned("health = { timeout = \"9s\" }\n", &["--> gw.toml:6:22", "the interval is 5s"]);
+    silent("[health]\ninterval = \"1s\"\ntimeout = \"1s\"\n");
+    warned("[health]\npath = \"/alive\"\n", &["`health.path` does nothing", "--> gw.toml:7:8"]);
+    warned("health = { host = \"up.test\" }\n", &["`backends.up01.health.host` does nothing"]);
+    silent("health = { path = \"/alive\", kind = \"http\" }\n");
+    silent("health = { kind = \"http\" }\n[health]\npath = \"/alive\"\n");
+    silent("health = { path = \"/alive\" }\n[health]\nkind = \"bits-ping\"\n");
+}
+
+#[test]
 fn a_short_memory_is_pointed_out() {
     warned("[sessions]\nidle_timeout = \"13d\"\n", &["shorter than 14 days"]);
     silent("[sessions]\nidle_timeout = \"15d\"\n");

@@ -143,10 +143,12 @@ fn header_names_are_the_same_in_every_case() {
             .field(&spell("Content-Range"), "bytes 0-2/3")
             .field(&spell("Content-Length"), 3);
         let (request, _) = bench.passes(&fragment.with_body(b"abc"));
-        assert_eq!((request.field("BITS-Session-Id"), &request.body[..]), (Some("s-1"), &b"abc"[..]));
-        let close = head(PacketType::CloseSession)
-            .field(&name, &id)
-            .field(&spell("Content-Length"), 0);
+        assert_eq!(
+            (request.field("BITS-Session-Id"), &request.body[..]),
+            (Some("s-1"), &b"abc"[..])
+        );
+        let close =
+            head(PacketType::CloseSession).field(&name, &id).field(&spell("Content-Length"), 0);
         assert_eq!(bench.passes(&close.to_bytes()).0.field("BITS-Session-Id"), Some("s-1"));
     }
 }
@@ -183,9 +185,10 @@ fn a_packet_without_a_known_type_is_refused() {
     };
     let missing = bench.refuses(PacketType::Fragment, &rest(untyped()));
     assert_eq!(missing.field("BITS-Session-Id"), Some("{x}"));
-    for unknown in ["", "Fragments", "Close_Session", "Create Session", "Ping, Ping", "Ack", "ACK"] {
-        let answer =
-            bench.refuses(PacketType::Fragment, &rest(untyped().field("BITS-Packet-Type", unknown)));
+    for unknown in ["", "Fragments", "Close_Session", "Create Session", "Ping, Ping", "Ack", "ACK"]
+    {
+        let answer = bench
+            .refuses(PacketType::Fragment, &rest(untyped().field("BITS-Packet-Type", unknown)));
         assert_eq!(answer.field("BITS-Session-Id"), Some("{x}"), "{unknown:?}");
     }
     // As an Ack looks, should one ever be sent as a request.
@@ -245,9 +248,8 @@ fn a_ping_with_a_session_id_reaches_the_backend_of_its_session() {
     for id in &ids {
         // More often than there are backends, so that no turn-taking gets it right by chance.
         for _ in 0..3 {
-            let ping = packet(PacketType::Ping)
-                .field("BITS-Session-Id", id)
-                .field("Content-Length", 0);
+            let ping =
+                packet(PacketType::Ping).field("BITS-Session-Id", id).field("Content-Length", 0);
             assert_eq!(exchange(&ping.to_bytes()).status, 200);
         }
         let pings = farm.stubs().iter().map(|stub| {
@@ -266,6 +268,8 @@ fn a_ping_with_a_session_id_reaches_the_backend_of_its_session() {
         .field("BITS-Session-Id", "{00000000-0000-4000-8000-000000000000}")
         .field("Content-Length", 0);
     assert_eq!(exchange(&stranger.to_bytes()).status, 200);
+    let foreign: u64 = farm.stubs().iter().map(|stub| stub.stats().foreign).sum();
+    assert_eq!(foreign, 1, "a stub notices a Ping of somebody else's session");
     // A fragment of that id is refused, so the pings above proved something about their ids.
     let foreign = fragment_head("{00000000-0000-4000-8000-000000000000}", 3)
         .field("Content-Length", 3)

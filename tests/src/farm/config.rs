@@ -38,6 +38,8 @@ impl Settings {
         settings.set("affinity.host_id_domain", "\"up.test\"");
         settings.set("affinity.fallback_timeout", "\"15m\"");
         settings.set("placement.policy", "\"round-robin\"");
+        // Tests that count connections must not count probes.
+        settings.set("health.kind", "\"off\"");
         settings.set("ops.address", "\"{{listen:ops}}\"");
         settings
     }

@@ -22,11 +22,13 @@ pub enum AdminState {
     Maint,
 }
 
-/// What probes measured.
+/// What was measured, as far as routing cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Health {
     #[default]
     Up,
+    /// Serves the sessions it has; spared new ones.
+    Spared,
     Down,
 }
 
@@ -50,7 +52,7 @@ impl Backend {
 
     /// May get packets of the sessions it has.
     pub fn is_reachable(&self) -> bool {
-        self.admin != AdminState::Maint && self.health == Health::Up
+        self.admin != AdminState::Maint && self.health != Health::Down
     }
 }
 

@@ -1,7 +1,9 @@
 //! The backends behind one destination: who they are and what may be asked of them.
 
 pub mod backend;
+pub mod health;
 pub mod view;
 
 pub use backend::{AdminState, Announce, Backend, BackendId, Health};
+pub use health::{Answer, Condition, ProbeFailure, Reason, Rules, Standing, Tracker};
 pub use view::FarmView;

@@ -1,10 +1,13 @@
 //! Answers of backends, read for what they teach (MC-BUP 2.2.3 to 2.2.11).
 
+use std::borrow::Cow;
+
 use http::{StatusCode, response};
 
 use super::field;
 use super::headers;
 use super::hresult::HResult;
+use super::latin1;
 use super::range;
 
 /// What an answer to a packet says, as far as the gateway needs it.
@@ -17,8 +20,8 @@ pub struct Ack<'h> {
     /// Whether `BITS-Packet-Type: Ack` is there. Without it an answer is plain HTTP: a login
     /// challenge, an error page, another program.
     pub is_ack: bool,
-    /// The id in the answer, unchecked.
-    pub session_id: Option<&'h str>,
+    /// The id in the answer, unchecked; bytes beyond ASCII read as Latin-1, see [`latin1`].
+    pub session_id: Option<Cow<'h, str>>,
     pub next_offset: Option<u64>,
     pub error: Option<HResult>,
     /// `BITS-Error-Context`; 7 means that the application behind the server failed.
@@ -41,7 +44,11 @@ pub fn read_ack(head: &response::Parts) -> Ack<'_> {
         status: head.status,
         is_ack: field::text(fields, &headers::PACKET_TYPE)
             .is_some_and(|value| value.eq_ignore_ascii_case("Ack")),
-        session_id: field::text(fields, &headers::SESSION_ID),
+        // Two ids name no session: the client might keep the other one.
+        session_id: field::single(fields, &headers::SESSION_ID)
+            .ok()
+            .flatten()
+            .map(|id| latin1::decode(id.as_bytes().trim_ascii())),
         next_offset: next_offset.and_then(range::next_offset),
         error,
         error_context: code(&headers::ERROR_CONTEXT),

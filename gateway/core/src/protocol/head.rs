@@ -22,8 +22,9 @@ pub struct HeadLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadFacts {
     pub body: BodyFraming,
-    /// The client waits for `100 Continue` before it sends the body.
-    pub expects_continue: bool,
+    /// The scheme and authority of an absolute target. They say what Host says, so whoever passes
+    /// the head on leaves these bytes out, and nobody behind has two hosts to choose from.
+    pub redundant: Option<(usize, usize)>,
 }
 
 /// How the end of the body is found.
@@ -81,6 +82,18 @@ pub fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     Some(start + at + 4)
 }
 
+/// Whether bytes that hold no end of a head yet can never get one that passes: another protocol
+/// speaks, or lines end in bare line feeds. Nobody then has to wait for a deadline.
+///
+/// `from` is where the search may start, as in [`end_of_head`].
+pub fn is_hopeless(bytes: &[u8], from: usize) -> bool {
+    (from.min(bytes.len())..bytes.len()).any(|at| match bytes[at] {
+        b'\n' => at == 0 || bytes[at - 1] != b'\r',
+        b'\r' | b'\t' => false,
+        byte => byte < 0x20 || byte == 0x7f,
+    })
+}
+
 /// Checks a whole head: everything up to and with the empty line.
 ///
 /// # Source
@@ -91,6 +104,7 @@ pub fn check_head(head: &[u8], limits: &HeadLimits) -> Result<HeadFacts, HeadErr
     }
     let mut lines = Lines { rest: head };
     let authority = check_request_line(lines.next()?, limits)?;
+    let redundant = authority.map(|authority| redundant(head, authority));
     let mut fields = Fields::default();
     let mut count = 0;
     loop {
@@ -108,7 +122,15 @@ pub fn check_head(head: &[u8], limits: &HeadLimits) -> Result<HeadFacts, HeadErr
     if !lines.rest.is_empty() {
         return Err(HeadError::Line);
     }
-    fields.judge(authority)
+    let body = fields.judge(authority)?;
+    Ok(HeadFacts { body, redundant })
+}
+
+/// From the target's start to the end of its authority, as positions in the head.
+fn redundant(head: &[u8], authority: &str) -> (usize, usize) {
+    let start = head.iter().position(|&byte| byte == b' ').map_or(0, |space| space + 1);
+    let scheme = head[start..].windows(3).position(|bytes| bytes == b"://").map_or(0, |at| at + 3);
+    (start, start + scheme + authority.len())
 }
 
 /// Whether the bytes open a packet, as far as they go: decides the form of a refusal.
@@ -239,7 +261,6 @@ struct Fields<'h> {
     host: Option<&'h [u8]>,
     length: Option<&'h [u8]>,
     encoding: Option<&'h [u8]>,
-    expects_continue: bool,
 }
 
 impl<'h> Fields<'h> {
@@ -265,16 +286,13 @@ impl<'h> Fields<'h> {
             check_connection(value)?;
         } else if is("upgrade") || is("http2-settings") {
             return Err(HeadError::Connection);
-        } else if is("expect") {
-            if !value.eq_ignore_ascii_case(b"100-continue") {
-                return Err(HeadError::Expect);
-            }
-            self.expects_continue = true;
+        } else if is("expect") && !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(HeadError::Expect);
         }
         Ok(())
     }
 
-    fn judge(self, authority: Option<&str>) -> Result<HeadFacts, HeadError> {
+    fn judge(self, authority: Option<&str>) -> Result<BodyFraming, HeadError> {
         let host = self.host.and_then(|value| std::str::from_utf8(value).ok());
         let host = host.filter(|value| Host::parse(value).is_some()).ok_or(HeadError::Host)?;
         if authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) {
@@ -286,7 +304,7 @@ impl<'h> Fields<'h> {
             (None, Some(value)) if value.eq_ignore_ascii_case(b"chunked") => BodyFraming::Chunked,
             _ => return Err(HeadError::TransferEncoding),
         };
-        Ok(HeadFacts { body, expects_continue: self.expects_continue })
+        Ok(body)
     }
 }
 

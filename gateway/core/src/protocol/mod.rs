@@ -7,6 +7,7 @@ pub mod headers;
 pub mod host;
 pub mod hresult;
 pub mod ids;
+pub mod latin1;
 pub mod packet;
 pub mod range;
 pub mod reply;

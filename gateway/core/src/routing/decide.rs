@@ -15,6 +15,10 @@ pub enum Lookup {
     /// The table is healthy and has no such session.
     Unknown,
     Pinned(Pin),
+    /// The session ended with an Ack of Close or Cancel that we saw.
+    Ended(TargetHash),
+    /// An operator ended the session: its client starts over, whatever its alias says.
+    Forgotten,
     /// The table could not be asked. Never read as [`Lookup::Unknown`]: that would make the
     /// client throw its upload away.
     StoreDown,
@@ -109,6 +113,13 @@ pub fn decide(
         Lookup::Pinned(_) if kind != PacketType::Ping => {
             return Decision::Answer(unknown(policy.unknown));
         }
+        Lookup::Forgotten if kind != PacketType::Ping => {
+            return Decision::Answer(Fault::UnknownSession);
+        }
+        // The Ack got lost. For anything else the session is as unknown as any.
+        Lookup::Ended(target) if *target == evidence.target && ends(kind) => {
+            return Decision::Answer(Fault::AlreadyEnded);
+        }
         _ => {}
     }
     match (kind, evidence.alias) {
@@ -121,6 +132,20 @@ pub fn decide(
         (_, None) if *evidence.lookup == Lookup::StoreDown => Decision::Answer(Fault::StoreDown),
         (_, None) => Decision::Answer(unknown(policy.unknown)),
     }
+}
+
+fn ends(kind: PacketType) -> bool {
+    matches!(kind, PacketType::CloseSession | PacketType::CancelSession)
+}
+
+/// A new owner for a session whose own was given up. Only for backends that share one storage.
+pub fn reassign(
+    evidence: &Evidence<'_>,
+    farm: &FarmView,
+    placement: Placement,
+    loads: &impl Loads,
+) -> Decision {
+    place(Backend::is_eligible, evidence, farm, placement, loads)
 }
 
 fn unknown(policy: UnknownSession) -> Fault {

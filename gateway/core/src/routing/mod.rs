@@ -4,6 +4,8 @@ pub mod decide;
 pub mod placement;
 pub mod retry;
 
-pub use decide::{Decision, Evidence, Lookup, Policy, UnknownSession, Why, decide, decide_plain};
+pub use decide::{
+    Decision, Evidence, Lookup, Policy, UnknownSession, Why, decide, decide_plain, reassign,
+};
 pub use placement::{Loads, Placement};
 pub use retry::{Failure, may_retry};

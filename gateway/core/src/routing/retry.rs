@@ -14,16 +14,17 @@ pub struct Failure {
     pub body_whole: bool,
 }
 
-/// Once bytes have left, only a packet that the protocol lets a client repeat may go again, and
-/// only where it died of the pool's connection, not of its own content.
+/// Once bytes have left, only a packet that the protocol lets a client repeat (see
+/// [`is_repeatable`]) may go again, and only where it died of the pool's connection, not of its
+/// own content.
 ///
 /// Not Create-Session (it would leave an orphan), not Close-Session and not the final Fragment
 /// (the server may already have delivered the file to an application).
 ///
 /// # Source
 /// MC-BUP 2.2.6 (repeated Fragments), 2.2.10 (repeated Cancel).
-pub fn may_retry(packet: Option<&RequestPacket<'_>>, failure: Failure) -> bool {
-    packet.is_some_and(is_repeatable) && failure.reused && !failure.answered && failure.body_whole
+pub fn may_retry(repeatable: bool, failure: Failure) -> bool {
+    repeatable && failure.reused && !failure.answered && failure.body_whole
 }
 
 /// Packets that may reach a backend twice without harm.
@@ -48,22 +49,23 @@ mod tests {
     }
 
     #[test]
-    fn only_repeatable_packets_go_twice_over_a_stale_connection() {
+    fn only_packets_that_may_arrive_twice_are_repeatable() {
         let session = SessionId::parse("x").unwrap();
-        assert!(may_retry(Some(&RequestPacket::Ping { session: None }), STALE));
-        assert!(may_retry(Some(&RequestPacket::CancelSession { session: session.clone() }), STALE));
-        assert!(may_retry(Some(&fragment("bytes 0-4/10")), STALE));
-        assert!(!may_retry(Some(&fragment("bytes 5-9/10")), STALE));
-        assert!(!may_retry(Some(&RequestPacket::CloseSession { session }), STALE));
-        assert!(!may_retry(Some(&RequestPacket::CreateSession), STALE));
-        assert!(!may_retry(None, STALE));
+        assert!(is_repeatable(&RequestPacket::Ping { session: None }));
+        assert!(is_repeatable(&RequestPacket::CancelSession { session: session.clone() }));
+        assert!(is_repeatable(&fragment("bytes 0-4/10")));
+        assert!(!is_repeatable(&fragment("bytes 5-9/10")));
+        assert!(!is_repeatable(&fragment("bytes 0-0/0")));
+        assert!(!is_repeatable(&RequestPacket::CloseSession { session }));
+        assert!(!is_repeatable(&RequestPacket::CreateSession));
     }
 
     #[test]
     fn nothing_goes_twice_that_may_have_been_read() {
-        let ping = RequestPacket::Ping { session: None };
-        assert!(!may_retry(Some(&ping), Failure { reused: false, ..STALE }));
-        assert!(!may_retry(Some(&ping), Failure { answered: true, ..STALE }));
-        assert!(!may_retry(Some(&ping), Failure { body_whole: false, ..STALE }));
+        assert!(may_retry(true, STALE));
+        assert!(!may_retry(false, STALE));
+        assert!(!may_retry(true, Failure { reused: false, ..STALE }));
+        assert!(!may_retry(true, Failure { answered: true, ..STALE }));
+        assert!(!may_retry(true, Failure { body_whole: false, ..STALE }));
     }
 }

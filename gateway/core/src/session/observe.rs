@@ -47,12 +47,15 @@ pub enum EndReason {
     Cancelled,
     /// Silent for longer than the idle timeout.
     Expired,
-    /// Its backend forgot it.
+    /// Its backend forgot it, or was given up.
     Lost,
+    /// An operator ended it.
+    Admin,
 }
 
 impl EndReason {
-    pub const ALL: [Self; 4] = [Self::Closed, Self::Cancelled, Self::Expired, Self::Lost];
+    pub const ALL: [Self; 5] =
+        [Self::Closed, Self::Cancelled, Self::Expired, Self::Lost, Self::Admin];
 
     pub fn label(self) -> &'static str {
         match self {
@@ -60,6 +63,7 @@ impl EndReason {
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
             Self::Lost => "lost",
+            Self::Admin => "admin",
         }
     }
 }
@@ -82,7 +86,7 @@ pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
         };
     }
     match packet {
-        RequestPacket::CreateSession if ack.is_success() => match ack.session_id {
+        RequestPacket::CreateSession if ack.is_success() => match ack.session_id.as_deref() {
             Some(id) if !id.is_empty() => {
                 Effects::Opened(Opened { backend_session: id, id: SessionId::parse(id) })
             }

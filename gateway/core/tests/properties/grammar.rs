@@ -61,7 +61,12 @@ pub fn judge(head: &[u8], limits: &HeadLimits) -> Option<HeadFacts> {
         (None, Some(coding)) if coding.eq_ignore_ascii_case("chunked") => BodyFraming::Chunked,
         _ => return None,
     };
-    Some(HeadFacts { body, expects_continue: expect.is_some() })
+    let start = request_line.find(' ')? + 1;
+    let redundant = authority.map(|authority| {
+        let scheme = request_line[start..].find("://").map_or(0, |at| at + 3);
+        (start, start + scheme + authority.len())
+    });
+    Some(HeadFacts { body, redundant })
 }
 
 fn require(rule: bool) -> Option<()> {

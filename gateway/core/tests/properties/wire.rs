@@ -202,7 +202,7 @@ proptest! {
         let expected = Ack {
             status: fault.row().status,
             is_ack: true,
-            session_id: id.as_deref(),
+            session_id: id.as_deref().map(Into::into),
             next_offset: None,
             error: fault.row().hresult,
             error_context: fault.row().hresult.map(|_| HResult(5)),
@@ -300,7 +300,7 @@ proptest! {
             Effects::Nothing => {}
             Effects::Opened(opened) => {
                 prop_assert!(success && kind == PacketType::CreateSession);
-                prop_assert_eq!(Some(opened.backend_session), ack.session_id);
+                prop_assert_eq!(Some(opened.backend_session), ack.session_id.as_deref());
             }
             Effects::Refuse(fault) => {
                 prop_assert!(success && kind == PacketType::CreateSession);

@@ -9,6 +9,7 @@ use gateway_core::protocol::{
     RequestPacket, SessionId, SessionKey, ids, packet, read_ack, read_request,
 };
 use gateway_core::rewrite::{Edit, Identity, edits};
+use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{Decision, Evidence, Failure, Lookup, Why, decide, may_retry};
 use gateway_core::session::{
     Effects, Observed, Opened, Pin, Progress, TargetHash, Timestamp, observe,
@@ -202,9 +203,10 @@ impl Gateway {
                     avoid.push(backend);
                     true
                 }
-                Fate::Broken { reused } => {
-                    may_retry(Some(packet), Failure { reused, answered: false, body_whole: true })
-                }
+                Fate::Broken { reused } => may_retry(
+                    is_repeatable(packet),
+                    Failure { reused, answered: false, body_whole: true },
+                ),
             };
             if !again || attempt == 4 {
                 return Err(Fault::BackendFailed);

@@ -15,8 +15,8 @@ use crate::config::report::{Finding, Place, Report};
 pub fn listener_addresses(draft: &Draft, report: &mut Report) -> Checked {
     let listeners = draft.all("listeners");
     let mut seen: HashMap<SocketAddr, Place> = HashMap::new();
-    for table in listeners.chain([draft.once("ops")]) {
-        // The address of [ops] may be off, which is a word and no address.
+    for table in listeners.chain([draft.once("admin"), draft.once("ops")]) {
+        // The address of [ops] and [admin] may be off, which is a word and no address.
         let address = match table.value("address") {
             Ok(Some(Value::Socket(address))) if address.port() != 0 => *address,
             _ => continue,

@@ -3,9 +3,11 @@
 //! Every rule is a function that gives up with [`Broken`] when a value it needs was wrong by
 //! itself, so that one mistake is told once.
 
+mod admin;
 mod affinity;
 mod bounds;
 mod farm;
+mod health;
 
 use gateway_core::protocol::host::key_of;
 
@@ -13,6 +15,7 @@ use super::draft::{Broken, Draft};
 use super::keys::{Preset, Shape};
 use super::report::{Finding, Report};
 use super::sections::SECTIONS;
+pub use admin::files;
 
 type Checked = Result<(), Broken>;
 
@@ -31,8 +34,13 @@ pub fn check(draft: &Draft, report: &mut Report) {
         affinity::hosts,
         affinity::backends_see_the_alias,
         farm::hash_key,
+        health::probes_end_before_the_next,
+        health::probes_that_ask_nothing,
         affinity::fallback_timeout,
         affinity::idle_timeout,
+        admin::address,
+        admin::token,
+        admin::socket,
         bounds::line_fits_the_head,
         bounds::answer_outlasts_the_body,
         bounds::answer_outlasts_the_application,

@@ -1,0 +1,95 @@
+//! What the listener may see and do, given to it by the program.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use gateway_core::farm::{AdminState, BackendId, Health};
+use gateway_core::protocol::SessionKey;
+use gateway_core::session::Timestamp;
+
+use crate::metrics::Metrics;
+use crate::ops::Readiness;
+use crate::sessions::Sessions;
+
+/// An action under way. It runs to its end even if whoever asked for it has gone.
+pub type Action<T> = BoxFuture<'static, Result<T, ActionError>>;
+
+/// The gateway as an operator takes hold of it.
+pub struct Control {
+    pub sessions: Arc<Sessions>,
+    pub metrics: Arc<Metrics>,
+    pub readiness: Readiness,
+    /// Every backend, in the order of the configuration, and those behind it that were removed but
+    /// still have sessions.
+    pub backends: Box<dyn Fn() -> Vec<BackendInfo> + Send + Sync>,
+    pub store: Box<dyn Fn() -> StoreInfo + Send + Sync>,
+    /// Ready only once the state is durable.
+    pub set_state: Box<dyn Fn(BackendId, AdminState) -> Action<()> + Send + Sync>,
+    /// Drops every pin of a backend, so that the clients start over elsewhere. Returns how many.
+    pub move_sessions: Box<dyn Fn(BackendId) -> Action<u64> + Send + Sync>,
+    /// Drops one pin, so that its client starts over. `false` if there is none.
+    pub forget: Box<dyn Fn(SessionKey) -> Action<bool> + Send + Sync>,
+    pub reload: Box<dyn Fn() -> Action<Reloaded> + Send + Sync>,
+}
+
+/// A backend at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendInfo {
+    pub id: BackendId,
+    pub name: Arc<str>,
+    /// As it stands in the configuration.
+    pub address: String,
+    pub weight: u32,
+    pub admin: AdminState,
+    /// `None`: for as long as anybody remembers.
+    pub admin_since: Option<Timestamp>,
+    pub health: Health,
+    pub health_since: Option<Timestamp>,
+    /// Why it is down, in words that may be shown.
+    pub health_reason: Option<String>,
+    /// Whether the configuration still names it.
+    pub configured: bool,
+}
+
+impl BackendInfo {
+    /// May get new sessions.
+    pub fn is_eligible(&self) -> bool {
+        self.configured && self.admin == AdminState::Ready && self.health == Health::Up
+    }
+}
+
+/// How the durable table is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// `memory`, `sqlite`.
+    pub kind: &'static str,
+    /// Whether what has to be durable can be made durable.
+    pub ok: bool,
+    /// What is the matter, in words that may be shown.
+    pub message: Option<String>,
+}
+
+/// A reload that took place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What is different now, a line each.
+    pub changed: Vec<String>,
+    /// What the file changes, but only a restart can.
+    pub needs_restart: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// Why an action did not take place. The texts are shown to the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ActionError {
+    /// The new configuration cannot be used, and the old one stays. `report` shows every mistake.
+    #[error("{message}")]
+    Config { message: String, report: String },
+    #[error("it cannot be made durable: {message}")]
+    Store { message: String },
+    /// Not now; it is no mistake to ask again.
+    #[error("{message}")]
+    Busy { message: String },
+    #[error("{message}")]
+    Other { message: String },
+}

@@ -1,0 +1,31 @@
+//! The listener for changes: `/api/v1`, over a loopback address with a token or a Unix socket.
+//!
+//! The hazard: whoever may call this may stop a farm, and a browser on the same machine will send
+//! requests for any page that asks it to. So: a listener of its own, never a path on a public
+//! port; loopback only; a token, or the permissions of a socket file; no change by GET; no foreign
+//! `Host` or `Origin`. Every change is logged with who asked for it, and counted.
+//!
+//! Ids of sessions are bearer secrets, so no answer and no log holds a whole one; see
+//! [`crate::sessions::view::Mark`] for what stands in their place.
+//!
+//! Reading order: [`control`], [`route`], [`access`], [`api`], [`server`].
+
+pub mod access;
+pub mod api;
+pub mod control;
+pub mod estimate;
+pub mod refusal;
+pub mod route;
+pub mod server;
+pub mod token;
+pub mod unix;
+pub mod view;
+
+pub use api::Api;
+pub use control::{Action, ActionError, BackendInfo, Control, Reloaded, StoreInfo};
+pub use server::{attach, serve_tcp, serve_unix};
+pub use token::{Token, TokenError};
+pub use unix::UnixSocket;
+
+/// The listener of `[admin]`; no traffic listener may have this name.
+pub const ADMIN: &str = "admin";

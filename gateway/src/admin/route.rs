@@ -1,0 +1,279 @@
+//! From method and path to what is asked.
+
+use std::borrow::Cow;
+
+use gateway_core::farm::AdminState;
+use gateway_core::protocol::SessionId;
+use http::{Method, Uri};
+use percent_encoding::percent_decode_str;
+
+use super::refusal::Refusal;
+use crate::metrics::AdminAction;
+use crate::sessions::view::Mark;
+
+/// Every path begins with this.
+pub const PREFIX: &str = "/api/v1/";
+
+/// Rows on a page that asks for no number, and at most.
+pub const PAGE: usize = 100;
+pub const PAGE_LIMIT: usize = 10_000;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    Status,
+    Sessions { after: Option<Mark>, limit: usize, backend: Option<String> },
+    Session(Handle),
+    Forget(Handle),
+    Backends,
+    Backend(String),
+    SetState(String, AdminState),
+    Drain(String),
+    Move(String),
+    Reload,
+}
+
+/// How a caller names a session.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Handle {
+    /// The id as the client has it.
+    Id(String),
+    /// What a list says in place of the id.
+    Mark(Mark),
+}
+
+/// The id is a secret.
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => match SessionId::parse(id) {
+                Some(id) => write!(f, "{}..", id.key().short()),
+                None => f.write_str("no id"),
+            },
+            Self::Mark(mark) => write!(f, "{mark}"),
+        }
+    }
+}
+
+impl Call {
+    pub fn action(&self) -> AdminAction {
+        match self {
+            Self::Forget(_) => AdminAction::SessionForget,
+            Self::SetState(_, AdminState::Ready) => AdminAction::BackendReady,
+            Self::SetState(_, AdminState::Drain) => AdminAction::BackendDrain,
+            Self::SetState(_, AdminState::Maint) => AdminAction::BackendMaint,
+            Self::Move(_) => AdminAction::BackendMove,
+            Self::Reload => AdminAction::Reload,
+            Self::Status
+            | Self::Sessions { .. }
+            | Self::Session(_)
+            | Self::Backends
+            | Self::Backend(_)
+            | Self::Drain(_) => AdminAction::Read,
+        }
+    }
+}
+
+/// Reads a request line.
+///
+/// # Errors
+/// No such path, not by this method, or a parameter that is none.
+pub fn route(method: &Method, uri: &Uri) -> Result<Call, Refusal> {
+    let nothing = || Refusal::not_found("not_found", "there is nothing at this path");
+    let path = uri.path().strip_prefix(PREFIX).ok_or_else(nothing)?;
+    let segments: Vec<&str> = path.split('/').collect();
+    let call = match segments.as_slice() {
+        ["status"] => one(method, Call::Status),
+        ["reload"] => change(method, Call::Reload),
+        ["backends"] => one(method, Call::Backends),
+        ["sessions"] => {
+            read_only(method)?;
+            return sessions(uri.query().unwrap_or_default());
+        }
+        ["sessions", id] => {
+            let handle = handle(decode(id)?);
+            match *method {
+                Method::GET | Method::HEAD => Ok(Call::Session(handle)),
+                Method::DELETE => Ok(Call::Forget(handle)),
+                _ => Err(Refusal::method("GET, HEAD, DELETE")),
+            }
+        }
+        ["backends", name] => one(method, Call::Backend(decode(name)?)),
+        ["backends", name, "drain"] => {
+            let name = decode(name)?;
+            match *method {
+                Method::GET | Method::HEAD => Ok(Call::Drain(name)),
+                Method::POST => Ok(Call::SetState(name, AdminState::Drain)),
+                _ => Err(Refusal::method("GET, HEAD, POST")),
+            }
+        }
+        ["backends", name, "ready"] => {
+            change(method, Call::SetState(decode(name)?, AdminState::Ready))
+        }
+        ["backends", name, "maint"] => {
+            change(method, Call::SetState(decode(name)?, AdminState::Maint))
+        }
+        ["backends", name, "move"] => change(method, Call::Move(decode(name)?)),
+        _ => Err(nothing()),
+    }?;
+    match uri.query() {
+        None | Some("") => Ok(call),
+        // A parameter that is ignored is a wish that is not granted and nobody hears of it.
+        Some(_) => Err(Refusal::invalid("unknown_parameter", "this path takes no parameters")),
+    }
+}
+
+fn read_only(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Refusal::method("GET, HEAD")),
+    }
+}
+
+fn one(method: &Method, call: Call) -> Result<Call, Refusal> {
+    read_only(method).map(|()| call)
+}
+
+fn change(method: &Method, call: Call) -> Result<Call, Refusal> {
+    if *method == Method::POST { Ok(call) } else { Err(Refusal::method("POST")) }
+}
+
+fn handle(text: String) -> Handle {
+    Mark::parse(&text).map_or(Handle::Id(text), Handle::Mark)
+}
+
+fn sessions(query: &str) -> Result<Call, Refusal> {
+    let (mut after, mut limit, mut backend) = (None, PAGE, None);
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let value = decode(value)?;
+        match name {
+            "after" => match Mark::parse(&value) {
+                Some(mark) => after = Some(mark),
+                None => return Err(wrong("`after` is the `next` of an earlier page")),
+            },
+            "limit" => match value.parse() {
+                Ok(number @ 1..=PAGE_LIMIT) => limit = number,
+                _ => return Err(wrong(&format!("`limit` is a number from 1 to {PAGE_LIMIT}"))),
+            },
+            "backend" => backend = Some(value),
+            _ => {
+                let message = "there are `after`, `limit` and `backend`";
+                return Err(Refusal::invalid("unknown_parameter", message));
+            }
+        }
+    }
+    Ok(Call::Sessions { after, limit, backend })
+}
+
+fn wrong(message: &str) -> Refusal {
+    Refusal::invalid("invalid_parameter", message)
+}
+
+fn decode(segment: &str) -> Result<String, Refusal> {
+    match percent_decode_str(segment).decode_utf8() {
+        Ok(text) if !text.is_empty() => Ok(Cow::into_owned(text)),
+        _ => Err(Refusal::invalid("invalid_path", "a part of the path is empty or no UTF-8")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: &str, uri: &str) -> Result<Call, (u16, &'static str)> {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        route(&method, &uri.parse().unwrap())
+            .map_err(|refusal| (refusal.status.as_u16(), refusal.code))
+    }
+
+    fn name() -> String {
+        "up01".to_owned()
+    }
+
+    #[test]
+    fn every_call_has_its_path() {
+        assert_eq!(ask("GET", "/api/v1/status"), Ok(Call::Status));
+        assert_eq!(ask("HEAD", "/api/v1/backends"), Ok(Call::Backends));
+        assert_eq!(ask("GET", "/api/v1/backends/up01"), Ok(Call::Backend(name())));
+        assert_eq!(ask("GET", "/api/v1/backends/up01/drain"), Ok(Call::Drain(name())));
+        for (word, state) in [
+            ("ready", AdminState::Ready),
+            ("drain", AdminState::Drain),
+            ("maint", AdminState::Maint),
+        ] {
+            let call = ask("POST", &format!("/api/v1/backends/up01/{word}"));
+            assert_eq!(call, Ok(Call::SetState(name(), state)));
+        }
+        assert_eq!(ask("POST", "/api/v1/backends/up01/move"), Ok(Call::Move(name())));
+        assert_eq!(ask("POST", "/api/v1/reload"), Ok(Call::Reload));
+        let handle = |id: &str| Handle::Id(id.to_owned());
+        assert_eq!(
+            ask("GET", "/api/v1/sessions/%7B3F9C1E52%7D"),
+            Ok(Call::Session(handle("{3F9C1E52}")))
+        );
+        assert_eq!(
+            ask("DELETE", "/api/v1/sessions/%2Fin%2Fa%2520b"),
+            Ok(Call::Forget(handle("/in/a%20b")))
+        );
+        assert_eq!(
+            ask("DELETE", "/api/v1/sessions/@00000000000000ff"),
+            Ok(Call::Forget(Handle::Mark(Mark(255))))
+        );
+    }
+
+    #[test]
+    fn pages_have_parameters_and_bounds() {
+        let page = |after, limit, backend| Ok(Call::Sessions { after, limit, backend });
+        assert_eq!(ask("GET", "/api/v1/sessions"), page(None, PAGE, None));
+        assert_eq!(
+            ask("GET", "/api/v1/sessions?after=%4000000000000000ff&limit=5&backend=up01"),
+            page(Some(Mark(255)), 5, Some(name()))
+        );
+        for bad in ["after=1", "limit=0", "limit=10001", "limit=-1", "limit=x", "limit"] {
+            let code = ask("GET", &format!("/api/v1/sessions?{bad}")).unwrap_err().0;
+            assert_eq!(code, 400, "{bad}");
+        }
+        let unknown = Err((400, "unknown_parameter"));
+        assert_eq!(ask("GET", "/api/v1/sessions?offset=5"), unknown);
+        assert_eq!(ask("POST", "/api/v1/reload?force=1"), unknown);
+    }
+
+    #[test]
+    fn nothing_changes_by_get() {
+        for path in ["reload", "backends/up01/ready", "backends/up01/maint", "backends/up01/move"] {
+            for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "BITS_POST"] {
+                let refused = ask(method, &format!("/api/v1/{path}"));
+                assert_eq!(refused, Err((405, "method_not_allowed")), "{method} {path}");
+            }
+        }
+        assert_eq!(ask("POST", "/api/v1/sessions/abc"), Err((405, "method_not_allowed")));
+        assert_eq!(ask("POST", "/api/v1/status"), Err((405, "method_not_allowed")));
+    }
+
+    #[test]
+    fn other_paths_are_nothing() {
+        for path in [
+            "/",
+            "/api",
+            "/api/v1",
+            "/api/v1/",
+            "/api/v2/status",
+            "/api/v1//status",
+            "/api/v1/status/",
+            "/API/v1/status",
+            "/metrics",
+            "/api/v1/backends/up01/kill",
+        ] {
+            assert_eq!(ask("GET", path), Err((404, "not_found")), "{path}");
+        }
+        assert_eq!(ask("GET", "/api/v1/sessions/"), Err((400, "invalid_path")));
+        assert_eq!(ask("GET", "/api/v1/sessions/%ff"), Err((400, "invalid_path")));
+    }
+
+    #[test]
+    fn a_call_shows_no_whole_id() {
+        let call = ask("GET", "/api/v1/sessions/%7B3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21%7D");
+        assert_eq!(format!("{call:?}"), "Ok(Session(3f9c1e52..))");
+    }
+}

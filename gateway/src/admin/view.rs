@@ -1,0 +1,293 @@
+//! The shapes of the answers. `docs/admin-api.md` describes them.
+
+use gateway_core::farm::{AdminState, Health};
+use gateway_core::session::Timestamp;
+use serde::Serialize;
+
+use super::control::{BackendInfo, Reloaded, StoreInfo};
+use super::estimate::Pace;
+use crate::build_info::{REVISION, VERSION};
+use crate::ops::Phase;
+use crate::sessions::view::{Left, Row};
+use crate::telemetry::rfc3339;
+
+#[derive(Debug, Serialize)]
+pub struct Status {
+    name: &'static str,
+    version: &'static str,
+    revision: &'static str,
+    /// `starting`, `ready` or `draining`.
+    phase: &'static str,
+    draining: bool,
+    started: String,
+    uptime_seconds: u64,
+    sessions: Fill,
+    store: Store,
+    backends: Counts,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Fill {
+    pub count: u64,
+    pub limit: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Store {
+    kind: &'static str,
+    ok: bool,
+    message: Option<String>,
+}
+
+/// Configured backends. `down` is another axis than the three states.
+#[derive(Debug, Default, Serialize)]
+pub struct Counts {
+    total: usize,
+    ready: usize,
+    drain: usize,
+    maint: usize,
+    down: usize,
+    eligible: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Backend {
+    name: String,
+    address: String,
+    configured: bool,
+    admin_state: &'static str,
+    admin_since: Option<String>,
+    health: &'static str,
+    health_since: Option<String>,
+    health_reason: Option<String>,
+    /// Since the last change of either state.
+    seconds_in_state: Option<u64>,
+    eligible: bool,
+    weight: u32,
+    sessions: u64,
+    uploads_left: u64,
+    bytes_left: u64,
+    of_unknown_size: u64,
+    idle: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Backends {
+    pub backends: Vec<Backend>,
+}
+
+/// What came of a change of state.
+#[derive(Debug, Serialize)]
+pub struct Changed {
+    /// Whether it was in another state before.
+    pub changed: bool,
+    pub backend: Backend,
+    pub warning: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Drain {
+    name: String,
+    admin_state: &'static str,
+    /// Nothing is left: the backend may be stopped.
+    empty: bool,
+    sessions: u64,
+    uploads_left: u64,
+    bytes_left: u64,
+    of_unknown_size: u64,
+    idle: u64,
+    bytes_per_second: Option<u64>,
+    measured_over_seconds: Option<u64>,
+    seconds_left: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Moved {
+    pub moved: u64,
+    pub backend: Backend,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Page {
+    pub sessions: Vec<Session>,
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Session {
+    /// What stands for the id where the id must not stand.
+    #[serde(rename = "ref")]
+    mark: String,
+    /// The beginning of the id, as the logs have it.
+    id: String,
+    backend: String,
+    backend_session: Option<String>,
+    created: String,
+    age_seconds: u64,
+    /// Last progress.
+    seen: String,
+    idle_seconds: u64,
+    next_offset: u64,
+    /// `null` until the first Fragment.
+    total: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Forgotten {
+    pub forgotten: Session,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Reload {
+    changed: Vec<String>,
+    needs_restart: Vec<String>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Problem<'a> {
+    pub error: ProblemBody<'a>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProblemBody<'a> {
+    pub code: &'static str,
+    pub message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<&'a str>,
+}
+
+impl Status {
+    pub fn new(
+        phase: Phase,
+        started: Timestamp,
+        uptime_seconds: u64,
+        sessions: Fill,
+        store: StoreInfo,
+        backends: &[BackendInfo],
+    ) -> Self {
+        Self {
+            name: env!("CARGO_PKG_NAME"),
+            version: VERSION,
+            revision: REVISION,
+            phase: match phase {
+                Phase::Starting => "starting",
+                Phase::Ready => "ready",
+                Phase::Draining => "draining",
+            },
+            draining: phase == Phase::Draining,
+            started: rfc3339(started).to_string(),
+            uptime_seconds,
+            sessions,
+            store: Store { kind: store.kind, ok: store.ok, message: store.message },
+            backends: Counts::of(backends),
+        }
+    }
+}
+
+impl Counts {
+    fn of(backends: &[BackendInfo]) -> Self {
+        let mut counts = Self::default();
+        for backend in backends.iter().filter(|backend| backend.configured) {
+            counts.total += 1;
+            match backend.admin {
+                AdminState::Ready => counts.ready += 1,
+                AdminState::Drain => counts.drain += 1,
+                AdminState::Maint => counts.maint += 1,
+            }
+            counts.down += usize::from(backend.health == Health::Down);
+            counts.eligible += usize::from(backend.is_eligible());
+        }
+        counts
+    }
+}
+
+impl Backend {
+    pub fn new(info: &BackendInfo, left: Left, now: Timestamp) -> Self {
+        let since = |at: Option<Timestamp>| at.map(|at| rfc3339(at).to_string());
+        Self {
+            name: info.name.to_string(),
+            address: info.address.clone(),
+            configured: info.configured,
+            admin_state: state(info.admin),
+            admin_since: since(info.admin_since),
+            health: match info.health {
+                Health::Up => "up",
+                Health::Spared => "spared",
+                Health::Down => "down",
+            },
+            health_since: since(info.health_since),
+            health_reason: info.health_reason.clone(),
+            seconds_in_state: info
+                .admin_since
+                .max(info.health_since)
+                .map(|since| now.since(since).as_secs()),
+            eligible: info.is_eligible(),
+            weight: info.weight,
+            sessions: left.sessions,
+            uploads_left: left.uploads,
+            bytes_left: left.bytes,
+            of_unknown_size: left.of_unknown_size,
+            idle: left.idle,
+        }
+    }
+}
+
+impl Drain {
+    pub fn new(info: &BackendInfo, left: Left, pace: Option<Pace>) -> Self {
+        let seconds_left = match left.sessions {
+            0 => Some(0),
+            _ => pace.and_then(|pace| pace.time_left).map(|left| left.as_secs()),
+        };
+        Self {
+            name: info.name.to_string(),
+            admin_state: state(info.admin),
+            empty: left.sessions == 0,
+            sessions: left.sessions,
+            uploads_left: left.uploads,
+            bytes_left: left.bytes,
+            of_unknown_size: left.of_unknown_size,
+            idle: left.idle,
+            bytes_per_second: pace.map(|pace| pace.bytes_per_second),
+            measured_over_seconds: pace.map(|pace| pace.over.as_secs()),
+            seconds_left,
+        }
+    }
+}
+
+impl Session {
+    pub fn new(row: &Row, backend: &str, now: Timestamp) -> Self {
+        let short = |id: &str| {
+            let id = gateway_core::protocol::SessionId::parse(id);
+            id.map(|id| id.key().short().to_string())
+        };
+        Self {
+            mark: row.mark().to_string(),
+            id: row.key.short().to_string(),
+            backend: backend.to_owned(),
+            backend_session: row.pin.backend_session.as_deref().and_then(short),
+            created: rfc3339(row.pin.created).to_string(),
+            age_seconds: now.since(row.pin.created).as_secs(),
+            seen: rfc3339(row.progress.seen).to_string(),
+            idle_seconds: now.since(row.progress.seen).as_secs(),
+            next_offset: row.progress.next_offset,
+            total: (row.progress.total > 0).then_some(row.progress.total),
+        }
+    }
+}
+
+impl From<Reloaded> for Reload {
+    fn from(reloaded: Reloaded) -> Self {
+        let Reloaded { changed, needs_restart, warnings } = reloaded;
+        Self { changed, needs_restart, warnings }
+    }
+}
+
+/// HAProxy's words.
+pub fn state(state: AdminState) -> &'static str {
+    match state {
+        AdminState::Ready => "ready",
+        AdminState::Drain => "drain",
+        AdminState::Maint => "maint",
+    }
+}

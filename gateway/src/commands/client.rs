@@ -1,0 +1,421 @@
+//! Talking to a gateway that runs, over its admin listener.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value as Json, json};
+
+use super::{explain, print, print_error, table::printable, to_text};
+use crate::admin::{Token, TokenError};
+use crate::config::{self, LoadError};
+use crate::exit::Exit;
+
+/// How to reach the gateway.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Connection {
+    /// The admin listener, such as 127.0.0.1:9081 or unix:/run/bits-gateway/admin.sock
+    #[arg(long, value_name = "ADDR|unix:PATH")]
+    pub admin: Option<Target>,
+    /// The configuration of the gateway, which says where its admin listener is
+    #[arg(long, value_name = "FILE", env = "BITSGW_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The file with the token, for an address [default: the one in the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// A gateway that can be asked.
+#[derive(Debug)]
+pub struct Client {
+    target: Target,
+    token: Option<Token>,
+}
+
+/// Why there is no answer, or not the one that was wished for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("where is the gateway?")]
+    Nowhere,
+    #[error(transparent)]
+    Config(LoadError),
+    #[error("no admin listener is configured in {}", path.display())]
+    NoListener { path: PathBuf },
+    #[error("`admin.address` in {} has port 0, so nobody knows where it is", path.display())]
+    AnyPort { path: PathBuf },
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("the gateway is not running: nothing listens on {target}")]
+    NotRunning { target: Target },
+    #[error("you may not use {target}")]
+    NoPermission { target: Target },
+    #[error("the gateway at {target} does not answer: {source}")]
+    Io { target: Target, source: io::Error },
+    #[error("what listens on {target} is no admin listener of a gateway")]
+    NotAGateway { target: Target },
+    #[error("{message}")]
+    Refused { status: u16, code: String, message: String, details: Option<String> },
+    /// Something that the command itself found out.
+    #[error("{message}")]
+    Failed { code: &'static str, message: String, exit: Exit },
+}
+
+/// Far more than a page of sessions has.
+const ANSWER_LIMIT: u64 = 64 << 20;
+
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Longer than the listener gives itself.
+const ANSWER: Duration = Duration::from_secs(70);
+
+/// What a segment of a path may hold as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'@');
+
+impl Connection {
+    /// Finds out where the gateway is, without asking it yet.
+    pub fn client(&self) -> Result<Client, ClientError> {
+        let configured = match &self.config {
+            // A configuration that cannot be read is no obstacle if nothing is wanted of it.
+            Some(_) if self.admin.is_some() && self.token_file.is_some() => None,
+            Some(path) => Some((path, self.load(path)?)),
+            None => None,
+        };
+        let admin = configured.as_ref().map(|(path, loaded)| (*path, &loaded.config.admin));
+        let target = match (&self.admin, admin) {
+            (Some(target), _) => target.clone(),
+            (None, None) => return Err(ClientError::Nowhere),
+            (None, Some((path, admin))) => match (&admin.socket, admin.address) {
+                (Some(socket), _) => Target::Unix(socket.clone()),
+                (None, Some(address)) if address.port() == 0 => {
+                    return Err(ClientError::AnyPort { path: path.clone() });
+                }
+                (None, Some(address)) => Target::Tcp(address),
+                (None, None) => return Err(ClientError::NoListener { path: path.clone() }),
+            },
+        };
+        let file = match &target {
+            Target::Unix(_) => None,
+            Target::Tcp(_) => {
+                let configured = admin.and_then(|(_, admin)| admin.token_file.as_deref());
+                self.token_file.as_deref().or(configured)
+            }
+        };
+        let token = file.map(Token::read).transpose()?;
+        Ok(Client { target, token })
+    }
+
+    /// Asks, and shows what came of it: `show` turns the result into text for people.
+    pub fn run(
+        &self,
+        ask: impl FnOnce(&Client) -> Result<Json, ClientError>,
+        show: impl FnOnce(&Json) -> String,
+    ) -> Exit {
+        match self.client().and_then(|client| ask(&client)) {
+            Ok(answer) if self.json => print(&to_text(&answer)),
+            Ok(answer) => print(&show(&answer)),
+            Err(error) => fail(&error, self.json),
+        }
+    }
+
+    fn load(&self, path: &Path) -> Result<config::Loaded, ClientError> {
+        super::load(path).map_err(ClientError::Config)
+    }
+}
+
+impl Client {
+    pub fn get(&self, path: &str) -> Result<Json, ClientError> {
+        self.ask("GET", path)
+    }
+
+    pub fn post(&self, path: &str) -> Result<Json, ClientError> {
+        self.ask("POST", path)
+    }
+
+    pub fn delete(&self, path: &str) -> Result<Json, ClientError> {
+        self.ask("DELETE", path)
+    }
+
+    /// `path` is what follows `/api/v1/`.
+    fn ask(&self, method: &str, path: &str) -> Result<Json, ClientError> {
+        let host = match &self.target {
+            Target::Tcp(address) => address.to_string(),
+            Target::Unix(_) => "localhost".to_owned(),
+        };
+        let mut request = format!(
+            "{method} /api/v1/{path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n\
+             Connection: close\r\nContent-Length: 0\r\n"
+        );
+        if let Some(token) = &self.token {
+            request.push_str(&format!("Authorization: Bearer {}\r\n", token.secret()));
+        }
+        request.push_str("\r\n");
+        let answer = self.exchange(request.as_bytes()).map_err(|error| self.trouble(error))?;
+        self.read(&answer)
+    }
+
+    fn exchange(&self, request: &[u8]) -> io::Result<Vec<u8>> {
+        match &self.target {
+            Target::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, CONNECT)?;
+                stream.set_read_timeout(Some(ANSWER))?;
+                stream.set_write_timeout(Some(CONNECT))?;
+                speak(stream, request)
+            }
+            Target::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(ANSWER))?;
+                stream.set_write_timeout(Some(CONNECT))?;
+                speak(stream, request)
+            }
+        }
+    }
+
+    fn trouble(&self, source: io::Error) -> ClientError {
+        let target = self.target.clone();
+        match source.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                ClientError::NotRunning { target }
+            }
+            io::ErrorKind::PermissionDenied => ClientError::NoPermission { target },
+            _ => ClientError::Io { target, source },
+        }
+    }
+
+    fn read(&self, answer: &[u8]) -> Result<Json, ClientError> {
+        if answer.is_empty() {
+            let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(ClientError::Io { target: self.target.clone(), source });
+        }
+        let stranger = || ClientError::NotAGateway { target: self.target.clone() };
+        let (status, body) = parse(answer).ok_or_else(stranger)?;
+        let body: Json = serde_json::from_slice(body).map_err(|_| stranger())?;
+        if status == 200 {
+            return Ok(body);
+        }
+        let error = &body["error"];
+        let text = |name: &str| error[name].as_str().map(str::to_owned);
+        match (text("code"), text("message")) {
+            (Some(code), Some(message)) => {
+                Err(ClientError::Refused { status, code, message, details: text("details") })
+            }
+            _ => Err(stranger()),
+        }
+    }
+}
+
+/// A part of a path, whatever it holds.
+pub fn segment(text: &str) -> String {
+    match text {
+        // Programs on the way take these two for steps up and down.
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        text => utf8_percent_encode(text, PLAIN).to_string(),
+    }
+}
+
+/// Tells why a command could not do its work.
+pub fn fail(error: &ClientError, json: bool) -> Exit {
+    let exit = error.exit();
+    if json {
+        let body = json!({ "error": { "code": error.code(), "message": error.to_string() } });
+        return match print(&to_text(&body)) {
+            Exit::Ok => exit,
+            other => other,
+        };
+    }
+    match error {
+        ClientError::Config(error) => return explain(error),
+        ClientError::Refused { details: Some(details), .. } => {
+            print_error(&details.lines().map(|line| printable(line) + "\n").collect::<String>());
+        }
+        _ => {}
+    }
+    print_error(&format!("error: {}\n", printable(&error.to_string())));
+    if let Some(help) = error.help() {
+        print_error(&format!("help: {help}\n"));
+    }
+    exit
+}
+
+impl ClientError {
+    /// Whether the gateway may answer in a moment, as while it is started anew.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NotRunning { .. } | Self::Io { .. })
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Nowhere => Exit::Usage,
+            Self::Config(error) => super::exit_code(error),
+            Self::NoListener { .. } | Self::AnyPort { .. } => Exit::Config,
+            Self::Token(TokenError::Read { source, .. })
+                if source.kind() != io::ErrorKind::PermissionDenied =>
+            {
+                Exit::Io
+            }
+            Self::Token(_) | Self::NoPermission { .. } => Exit::Permission,
+            Self::NotRunning { .. } | Self::NotAGateway { .. } => Exit::Unavailable,
+            Self::Io { .. } => Exit::Io,
+            Self::Refused { status: 401 | 403, .. } => Exit::Permission,
+            Self::Refused { status: 422, .. } => Exit::Config,
+            Self::Refused { .. } => Exit::Failure,
+            Self::Failed { exit, .. } => *exit,
+        }
+    }
+
+    fn code(&self) -> &str {
+        match self {
+            Self::Nowhere => "usage",
+            Self::Config(_) => "config_invalid",
+            Self::NoListener { .. } | Self::AnyPort { .. } => "no_admin_listener",
+            Self::Token(_) => "token_file",
+            Self::NotRunning { .. } => "not_running",
+            Self::NoPermission { .. } => "no_permission",
+            Self::Io { .. } => "no_answer",
+            Self::NotAGateway { .. } => "not_a_gateway",
+            Self::Refused { code, .. } => code,
+            Self::Failed { code, .. } => code,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Nowhere => {
+                "name it by --admin, or its configuration by --config or BITSGW_CONFIG".to_owned()
+            }
+            Self::NoListener { .. } => {
+                "set admin.socket, or admin.address and admin.token_file, and restart the gateway"
+                    .to_owned()
+            }
+            Self::AnyPort { .. } => "name the address by --admin; the ready file has it".to_owned(),
+            Self::Token(error) => error.help().to_owned(),
+            Self::NoPermission { .. } => {
+                "be the user that the gateway runs as, or set admin.socket_mode = \"0660\" and be \
+                 in its group"
+                    .to_owned()
+            }
+            Self::Refused { code, .. } => match code.as_str() {
+                "token_missing" => "name the file with the token by --token-file".to_owned(),
+                "token_wrong" => "the gateway read its token from admin.token_file when it was \
+                                  started: is this the same?"
+                    .to_owned(),
+                "backend_not_found" => "`bits-gateway backends list` shows them".to_owned(),
+                "session_not_found" => {
+                    "it has ended, or never was; `bits-gateway sessions list` shows what there is"
+                        .to_owned()
+                }
+                _ => return None,
+            },
+            _ => return None,
+        })
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err("the path is missing".to_owned()),
+                path => Ok(Self::Unix(path.into())),
+            };
+        }
+        let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let numeric = match bare.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => bare.to_owned(),
+        };
+        let address: SocketAddr = numeric
+            .parse()
+            .map_err(|_| "neither an address such as 127.0.0.1:9081 nor unix:PATH".to_owned())?;
+        // The token would cross the network in the clear.
+        if !address.ip().to_canonical().is_loopback() {
+            return Err("not an address of this machine; reach others through SSH".to_owned());
+        }
+        Ok(Self::Tcp(address))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+fn speak(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Vec<u8>> {
+    // A listener that refuses at once closes before it has read everything; its answer counts.
+    let written = stream.write_all(request);
+    let mut answer = Vec::new();
+    let read = stream.take(ANSWER_LIMIT).read_to_end(&mut answer);
+    if answer.is_empty() {
+        written?;
+        read?;
+    }
+    Ok(answer)
+}
+
+/// Status and body of a whole answer. The listener closes after each, and says how long it is.
+fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(head) = response.parse(answer).ok()? else { return None };
+    let body = &answer[head..];
+    let length = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("content-length"))?;
+    let length: usize = std::str::from_utf8(length.value).ok()?.parse().ok()?;
+    (body.len() == length).then_some(())?;
+    Some((response.code?, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_an_address_of_this_machine_or_a_socket() {
+        let tcp = |text: &str| Target::Tcp(text.parse().unwrap());
+        assert_eq!("127.0.0.1:9081".parse(), Ok(tcp("127.0.0.1:9081")));
+        assert_eq!("[::1]:9081".parse(), Ok(tcp("[::1]:9081")));
+        assert_eq!("localhost:9081".parse(), Ok(tcp("127.0.0.1:9081")));
+        assert_eq!("http://127.0.0.1:9081/".parse(), Ok(tcp("127.0.0.1:9081")));
+        assert_eq!("unix:/run/a.sock".parse(), Ok(Target::Unix("/run/a.sock".into())));
+        for wrong in ["", "unix:", "9081", "127.0.0.1", "10.0.0.1:9081", "gw.test:9081"] {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_answer_counts_if_it_is_whole() {
+        let whole = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(parse(whole), Some((404, &b"{}"[..])));
+        assert_eq!(parse(&whole[..whole.len() - 1]), None);
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n\r\n{}"), None);
+        assert_eq!(parse(b"SSH-2.0-OpenSSH\r\n"), None);
+        assert_eq!(parse(b""), None);
+    }
+
+    #[test]
+    fn a_segment_survives_the_way() {
+        assert_eq!(segment("{3F9C}"), "%7B3F9C%7D");
+        assert_eq!(segment("/in/a%20b?c#d"), "%2Fin%2Fa%2520b%3Fc%23d");
+        assert_eq!(segment("@00ff"), "@00ff");
+        assert_eq!(segment(".."), "%2E%2E");
+    }
+}

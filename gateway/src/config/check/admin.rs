@@ -1,0 +1,94 @@
+//! The admin listener: who gets in.
+
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::Checked;
+use crate::admin::Token;
+use crate::admin::unix::PATH_LIMIT;
+use crate::config::draft::{Draft, Table};
+use crate::config::kind::Value;
+use crate::config::report::{Finding, Report};
+
+pub fn address(draft: &Draft, report: &mut Report) -> Checked {
+    let table = draft.once("admin");
+    if let Some(address) = given_address(table)?
+        && !address.ip().to_canonical().is_loopback()
+    {
+        let finding = Finding::error("the admin listener would be open to the network");
+        let finding = finding.at(table.near("address"), "not a loopback address");
+        report.add(finding.help(format!(
+            "\"127.0.0.1:{}\", reached from elsewhere through SSH: its token would cross the \
+             network in the clear",
+            address.port()
+        )));
+    }
+    Ok(())
+}
+
+pub fn token(draft: &Draft, report: &mut Report) -> Checked {
+    let table = draft.once("admin");
+    let file = table.find::<PathBuf>("token_file")?;
+    match (given_address(table)?, file) {
+        (Some(_), None) => {
+            let finding = Finding::error("`admin.address` needs `admin.token_file`");
+            let finding = finding.at(table.near("address"), "every program here could use it");
+            report.add(finding.help(
+                "add token_file = \"/etc/bits-gateway/admin-token\", or have a `socket` in place \
+                 of the address"
+                    .to_owned(),
+            ));
+        }
+        (None, Some(_)) => {
+            let finding = Finding::warning("`admin.token_file` does nothing");
+            let finding = finding.at(table.near("token_file"), "there is no `address`");
+            report.add(finding.help("a socket asks for no token".to_owned()));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+pub fn socket(draft: &Draft, report: &mut Report) -> Checked {
+    let table = draft.once("admin");
+    let Some(path) = table.find::<PathBuf>("socket")? else {
+        if let Some(place) = table.place_of("socket_mode") {
+            let finding = Finding::warning("`admin.socket_mode` does nothing");
+            report.add(finding.at(place, "there is no `socket`"));
+        }
+        return Ok(());
+    };
+    let length = path.as_os_str().as_bytes().len();
+    if length > PATH_LIMIT {
+        let finding = Finding::error("the path of the admin socket is too long");
+        let label = format!("{length} bytes, and {PATH_LIMIT} are the most");
+        report.add(finding.at(table.near("socket"), label));
+    }
+    if path.file_name().is_none() || path.as_os_str().as_bytes().ends_with(b"/") {
+        let finding = Finding::error("the path of the admin socket does not end in a name");
+        let help = "such as \"/run/bits-gateway/admin.sock\"".to_owned();
+        report.add(finding.at(table.near("socket"), "a directory").help(help));
+    }
+    Ok(())
+}
+
+/// Looks at the files that a draft without mistakes names.
+pub fn files(draft: &Draft, report: &mut Report) {
+    let table = draft.once("admin");
+    let Ok(Some(_)) = given_address(table) else { return };
+    let Ok(Some(path)) = table.find::<PathBuf>("token_file") else { return };
+    if let Err(error) = Token::read(&path) {
+        let finding = Finding::error(error.to_string());
+        let finding = finding.at(table.near("token_file"), "this file");
+        report.add(finding.help(error.help().replace("FILE", &path.display().to_string())));
+    }
+}
+
+fn given_address(table: &Table) -> Result<Option<SocketAddr>, super::Broken> {
+    // The word "off" is no address.
+    Ok(match table.value("address")? {
+        Some(Value::Socket(address)) => Some(*address),
+        _ => None,
+    })
+}

@@ -1,0 +1,121 @@
+//! One probe of one address.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gateway_core::farm::ProbeFailure;
+use gateway_core::protocol::read_ack;
+use http::{HeaderName, HeaderValue, response};
+use httparse::{EMPTY_HEADER, Status};
+use rustix::io::Errno;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::spec::Ask;
+
+/// Why nothing good can be said.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error("{0}")]
+    Failed(ProbeFailure),
+    /// There was no probe, for want of something on this side. Says nothing about the backend.
+    #[error("a probe could not be made")]
+    Local(#[source] io::Error),
+}
+
+/// Heads of answers are a few hundred bytes; more is not from a server that we want.
+const HEAD: usize = 16 * 1024;
+const FIELDS: usize = 100;
+
+/// Passes or fails within `timeout`. [`Ask::Nothing`] makes a connection all the same.
+pub async fn probe(ask: Ask, address: SocketAddr, timeout: Duration) -> Result<(), ProbeError> {
+    match tokio::time::timeout(timeout, run(&ask, address)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(ProbeError::Failed(ProbeFailure::Timeout)),
+    }
+}
+
+async fn run(ask: &Ask, address: SocketAddr) -> Result<(), ProbeError> {
+    let mut stream = TcpStream::connect(address).await.map_err(connect_error)?;
+    match ask {
+        Ask::Nothing | Ask::Connection => Ok(()),
+        Ask::Page(request) => {
+            let head = exchange(&mut stream, request).await.map_err(ProbeError::Failed)?;
+            let status = head.status.as_u16();
+            let good = matches!(status, 200..=399 | 401);
+            if good { Ok(()) } else { Err(ProbeError::Failed(ProbeFailure::Status(status))) }
+        }
+        Ask::Ping(request) => {
+            let head = exchange(&mut stream, request).await.map_err(ProbeError::Failed)?;
+            ping_answer(&head).map_err(ProbeError::Failed)
+        }
+    }
+}
+
+/// A server that wants to know who we are is alive, and its uploads are switched on as far as it
+/// tells strangers.
+fn ping_answer(head: &response::Parts) -> Result<(), ProbeFailure> {
+    let ack = read_ack(head);
+    match ack.status.as_u16() {
+        401 => Ok(()),
+        _ if ack.is_success() => Ok(()),
+        status @ 200..=299 => Err(ProbeFailure::NoAck(status)),
+        status => Err(ProbeFailure::Status(status)),
+    }
+}
+
+/// Sends the request and reads the head of its answer. What follows is left unread: the
+/// connection is not used again.
+async fn exchange(stream: &mut TcpStream, request: &[u8]) -> Result<response::Parts, ProbeFailure> {
+    stream.write_all(request).await.map_err(|_| ProbeFailure::Closed)?;
+    let mut read = Vec::with_capacity(1024);
+    loop {
+        let mut fields = [EMPTY_HEADER; FIELDS];
+        let mut answer = httparse::Response::new(&mut fields);
+        match answer.parse(&read) {
+            Ok(Status::Complete(end)) if matches!(answer.code, Some(100..=199)) => {
+                read.drain(..end);
+            }
+            Ok(Status::Complete(_)) => return parts(&answer).ok_or(ProbeFailure::Garbage),
+            Ok(Status::Partial) if read.len() < HEAD => match stream.read_buf(&mut read).await {
+                Ok(0) | Err(_) => return Err(ProbeFailure::Closed),
+                Ok(_) => {}
+            },
+            Ok(Status::Partial) | Err(_) => return Err(ProbeFailure::Garbage),
+        }
+    }
+}
+
+fn parts(answer: &httparse::Response<'_, '_>) -> Option<response::Parts> {
+    let mut head = http::Response::builder().status(answer.code?).body(()).ok()?.into_parts().0;
+    for field in answer.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let value = HeaderValue::from_bytes(field.value);
+        if let (Ok(name), Ok(value)) = (name, value) {
+            head.headers.append(name, value);
+        }
+    }
+    Some(head)
+}
+
+fn connect_error(error: io::Error) -> ProbeError {
+    let ours = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        // No local port is left.
+        Errno::ADDRNOTAVAIL,
+    ];
+    match Errno::from_io_error(&error) {
+        Some(errno) if ours.contains(&errno) => ProbeError::Local(error),
+        Some(Errno::CONNREFUSED) => ProbeError::Failed(ProbeFailure::Refused),
+        Some(Errno::TIMEDOUT) => ProbeError::Failed(ProbeFailure::Timeout),
+        _ => ProbeError::Failed(ProbeFailure::Unreachable),
+    }
+}
+
+#[cfg(test)]
+#[path = "probe_tests.rs"]
+mod tests;

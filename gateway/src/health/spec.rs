@@ -1,0 +1,172 @@
+//! What there is to know about watching one backend.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_core::farm::{BackendId, Rules};
+
+use crate::build_info::VERSION;
+use crate::config::{BackendAddress, BackendConfig, Config, ProbeConfig, ProbeKind, UpstreamHost};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendSpec {
+    pub id: BackendId,
+    pub name: Arc<str>,
+    pub address: BackendAddress,
+    /// Where the name was found, if somebody has looked already.
+    pub resolved: Option<SocketAddr>,
+    pub ask: Ask,
+    pub interval: Duration,
+    /// For a whole probe.
+    pub timeout: Duration,
+    /// How often the name is looked up.
+    pub resolve: Duration,
+    pub rules: Rules,
+}
+
+/// What a probe is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// There are none.
+    Nothing,
+    Connection,
+    /// The bytes of a GET.
+    Page(Bytes),
+    /// The bytes of a Ping.
+    Ping(Bytes),
+}
+
+impl BackendSpec {
+    pub fn new(
+        id: BackendId,
+        backend: &BackendConfig,
+        resolved: Option<SocketAddr>,
+        config: &Config,
+    ) -> Self {
+        let ProbeConfig { kind, interval, timeout, rise, fall, .. } = backend.health;
+        let health = &config.health;
+        let mut spec = Self {
+            id,
+            name: backend.name.as_str().into(),
+            address: backend.address.clone(),
+            resolved,
+            ask: ask(backend, config),
+            interval,
+            timeout,
+            resolve: health.resolve,
+            rules: Rules {
+                probed: kind != ProbeKind::Off,
+                rise,
+                fall,
+                passive_failures: health.passive_failures,
+                passive_errors: health.passive_errors,
+                retry_after: health.retry_after,
+                slow_start: health.slow_start,
+                disk_full_for: health.disk_full_for,
+            },
+        };
+        spec.resolved = spec.literal().or(resolved);
+        spec
+    }
+
+    /// The address, where it is no name.
+    pub(super) fn literal(&self) -> Option<SocketAddr> {
+        let host = self.address.host.trim_matches(['[', ']']);
+        let address: IpAddr = host.parse().ok()?;
+        Some(SocketAddr::new(address, self.address.port))
+    }
+
+    /// Where the name was found is the business of whoever watches it since.
+    pub(super) fn is_watched_like(&self, other: &Self) -> bool {
+        *self == Self { resolved: self.resolved, ..other.clone() }
+    }
+}
+
+fn ask(backend: &BackendConfig, config: &Config) -> Ask {
+    let path = &backend.health.path;
+    let address = match backend.address.port {
+        80 => backend.address.host.clone(),
+        _ => backend.address.to_string(),
+    };
+    let origin = match config.http.upstream_host {
+        UpstreamHost::Origin | UpstreamHost::Preserve => config.http.origin.clone(),
+        UpstreamHost::Backend => None,
+    };
+    let host = backend.health.host.clone().or(origin).unwrap_or(address);
+    let rest = format!(
+        "Host: {host}\r\nUser-Agent: bits-gateway/{VERSION}\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n"
+    );
+    match backend.health.kind {
+        ProbeKind::Off => Ask::Nothing,
+        ProbeKind::Tcp => Ask::Connection,
+        ProbeKind::Http => Ask::Page(format!("GET {path} HTTP/1.1\r\n{rest}").into()),
+        // MC-BUP 2.2.4.1.
+        ProbeKind::BitsPing => Ask::Ping(
+            format!(
+                "BITS_POST {path} HTTP/1.1\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n{rest}"
+            )
+            .into(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(health: &str, more: &str) -> BackendSpec {
+        let text = format!(
+            "[listeners.public]\naddress = \"127.0.0.1:0\"\n[[backends]]\nname = \"up01\"\n\
+             address = \"up01.test:81\"\nhealth = {{ {health} }}\n{more}"
+        );
+        let config = Config::from_toml(&text).unwrap_or_else(|picture| panic!("{picture}"));
+        BackendSpec::new(BackendId(0), &config.backends[0], None, &config)
+    }
+
+    #[track_caller]
+    fn check(health: &str, more: &str, line: &str, host: &str) {
+        let bytes = match spec(health, more).ask {
+            Ask::Page(bytes) | Ask::Ping(bytes) => bytes,
+            other => panic!("{other:?}"),
+        };
+        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let mut request = httparse::Request::new(&mut fields);
+        assert_eq!(request.parse(&bytes), Ok(httparse::Status::Complete(bytes.len())));
+        assert_eq!(format!("{} {}", request.method.unwrap(), request.path.unwrap()), line);
+        let found = request.headers.iter().find(|field| field.name == "Host").unwrap();
+        assert_eq!(std::str::from_utf8(found.value).unwrap(), host);
+    }
+
+    #[test]
+    fn probes_have_the_host_of_requests() {
+        let ping = "kind = \"bits-ping\", path = \"/up/\"";
+        check(ping, "", "BITS_POST /up/", "up01.test:81");
+        check("kind = \"http\"", "", "GET /", "up01.test:81");
+        let hosts = "[http]\nhosts = [\"Uploads.test\", \"b.test\"]\n";
+        check(ping, hosts, "BITS_POST /up/", "Uploads.test");
+        check(&format!("{ping}, host = \"c.test\""), hosts, "BITS_POST /up/", "c.test");
+        let backend = format!("{hosts}upstream_host = \"backend\"\n");
+        check(ping, &backend, "BITS_POST /up/", "up01.test:81");
+    }
+
+    #[test]
+    fn without_a_request_there_is_a_connection_or_nothing() {
+        assert_eq!(spec("", "").ask, Ask::Connection);
+        assert!(spec("", "").rules.probed);
+        assert_eq!(spec("kind = \"off\"", "").ask, Ask::Nothing);
+        assert!(!spec("kind = \"off\"", "").rules.probed);
+    }
+
+    #[test]
+    fn an_address_needs_no_lookup() {
+        let mut spec = spec("", "");
+        assert_eq!(spec.literal(), None);
+        spec.address.host = "[::1]".into();
+        assert_eq!(spec.literal(), Some("[::1]:81".parse().unwrap()));
+        spec.address.host = "127.0.0.2".into();
+        assert_eq!(spec.literal(), Some("127.0.0.2:81".parse().unwrap()));
+    }
+}

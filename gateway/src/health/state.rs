@@ -1,0 +1,365 @@
+//! The state of one backend: fed by its watcher and by requests, read by everybody.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use gateway_core::farm::{
+    AdminState, Answer, BackendId, Condition, ProbeFailure, Reason, Rules, Standing, Tracker,
+};
+use gateway_core::session::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::clock;
+use crate::metrics::BackendState;
+
+use super::{BackendSpec, Shared};
+
+/// What is known of a backend at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthState {
+    pub admin: AdminState,
+    pub up: bool,
+    pub condition: Condition,
+    /// Share of its weight that counts, 1 to 100.
+    pub weight_percent: u32,
+    /// When it became what it is, up or down.
+    pub since: Timestamp,
+    pub reason: Reason,
+    /// When it gets new sessions again, if its disk is full.
+    pub disk_full_until: Option<Timestamp>,
+}
+
+/// One backend. Reading takes no lock.
+pub struct BackendHealth {
+    pub id: BackendId,
+    pub name: Arc<str>,
+    state: ArcSwap<HealthState>,
+    address: ArcSwapOption<SocketAddr>,
+    /// Whether good news would change nothing, which is so nearly always.
+    quiet: AtomicBool,
+    inner: Mutex<Inner>,
+    /// Wakes those who wait for a change.
+    changes: watch::Sender<()>,
+    /// Wakes the watcher.
+    pub(super) poke: Notify,
+    /// Wakes the task that looks the name up.
+    pub(super) look_up: Notify,
+    shared: Arc<Shared>,
+}
+
+struct Inner {
+    tracker: Tracker,
+    rules: Rules,
+    admin: AdminState,
+    /// By the wall clock, of `tracker.since()`.
+    since: Timestamp,
+    /// The same of `tracker.full_until()`, beside what it is the same of.
+    full_until: Option<(Duration, Timestamp)>,
+    /// The next probe is due soon.
+    hurry: bool,
+    /// What the name stands for, until the watcher has taken it.
+    answer: Option<Vec<SocketAddr>>,
+}
+
+/// What a watcher has to do next.
+pub(super) struct Agenda {
+    pub maintained: bool,
+    pub up: bool,
+    /// Probes are to follow each other faster.
+    pub fast: bool,
+    pub deadline: Option<Duration>,
+}
+
+impl HealthState {
+    pub fn standing(&self) -> Standing {
+        Standing { condition: self.condition, weight_percent: self.weight_percent }
+    }
+
+    /// As the metrics call it: what people decided to switch off is not called broken.
+    fn label(&self) -> BackendState {
+        match (self.admin, self.up) {
+            (AdminState::Maint, _) => BackendState::Maintenance,
+            (_, false) => BackendState::Down,
+            (AdminState::Drain, true) => BackendState::Drain,
+            (AdminState::Ready, true) => BackendState::Ready,
+        }
+    }
+}
+
+impl BackendHealth {
+    pub(super) fn new(spec: &BackendSpec, fresh: bool, shared: &Arc<Shared>) -> Self {
+        let inner = Inner {
+            tracker: tracker(spec, fresh, shared.now()),
+            rules: spec.rules.clone(),
+            admin: AdminState::Ready,
+            since: clock::now(),
+            full_until: None,
+            hurry: false,
+            answer: None,
+        };
+        let state = inner.state(shared.now());
+        let backend = Self {
+            id: spec.id,
+            name: Arc::clone(&spec.name),
+            state: ArcSwap::from_pointee(state),
+            address: ArcSwapOption::from_pointee(spec.resolved),
+            quiet: AtomicBool::new(inner.tracker.is_quiet()),
+            inner: Mutex::new(inner),
+            changes: watch::Sender::new(()),
+            poke: Notify::new(),
+            look_up: Notify::new(),
+            shared: Arc::clone(shared),
+        };
+        backend.measure(&state);
+        backend
+    }
+
+    /// The same backend with other rules, or in another place.
+    pub(super) fn configure(&self, spec: &BackendSpec, moved: bool) {
+        if moved {
+            self.address.store(spec.resolved.map(Arc::new));
+        }
+        self.update(|inner, now| {
+            inner.rules = spec.rules.clone();
+            if moved {
+                inner.tracker = tracker(spec, true, now);
+                inner.since = clock::now();
+                inner.answer = None;
+            }
+        });
+        if moved {
+            self.tell();
+        }
+    }
+
+    pub fn state(&self) -> HealthState {
+        **self.state.load()
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.load().as_deref().copied()
+    }
+
+    /// `None` while it is up.
+    pub fn down_for(&self) -> Option<Duration> {
+        if self.state().up {
+            return None;
+        }
+        let inner = self.inner.lock();
+        let down = self.shared.now().saturating_sub(inner.tracker.since());
+        (!inner.tracker.is_up()).then_some(down)
+    }
+
+    pub(super) fn wait(&self) -> watch::Receiver<()> {
+        let changes = self.changes.subscribe();
+        // Who waits for a backend that is down makes it worth a probe.
+        self.poke.notify_one();
+        changes
+    }
+
+    pub(super) fn connect_failed(&self) {
+        self.update(|inner, now| {
+            let Inner { tracker, rules, .. } = inner;
+            let before = tracker.is_up();
+            tracker.connect_failed(rules, now);
+            // Probes are to say soon what they think of it.
+            inner.hurry |= before;
+        });
+        self.poke.notify_one();
+    }
+
+    pub(super) fn connected(&self) {
+        if !self.quiet.load(Ordering::Relaxed) {
+            self.update(|inner, now| inner.tracker.connected(&inner.rules, now));
+        }
+    }
+
+    pub(super) fn answered(&self, answer: Answer) {
+        if answer == Answer::Good && self.quiet.load(Ordering::Relaxed) {
+            return;
+        }
+        self.update(|inner, now| inner.tracker.answered(answer, &inner.rules, now));
+        if answer != Answer::Good {
+            // There may be a timer now.
+            self.poke.notify_one();
+        }
+    }
+
+    pub(super) fn set_admin(&self, admin: AdminState) {
+        self.update(|inner, now| {
+            let before = std::mem::replace(&mut inner.admin, admin);
+            if before == AdminState::Maint && admin != AdminState::Maint {
+                inner.tracker.returned(now);
+                inner.hurry = true;
+            }
+        });
+        self.poke.notify_one();
+    }
+
+    pub(super) fn probed(&self, outcome: Result<(), ProbeFailure>) {
+        self.update(|inner, now| {
+            inner.hurry = false;
+            // It may have gone into maintenance meanwhile, where nothing is held against it.
+            if inner.admin != AdminState::Maint {
+                inner.tracker.probed(outcome, &inner.rules, now);
+            }
+        });
+    }
+
+    /// A probe of another address that the name stands for has passed.
+    pub(super) fn move_to(&self, address: SocketAddr) {
+        let (backend, before) = (&*self.name, self.address.swap(Some(Arc::new(address))));
+        match before {
+            Some(from) => {
+                tracing::info!(backend, %from, to = %address, "a backend has moved");
+            }
+            None => tracing::info!(backend, %address, "the name of a backend has an address"),
+        }
+        self.update(|inner, now| {
+            let Inner { tracker, rules, .. } = inner;
+            tracker.probed(Ok(()), rules, now);
+            // Without probes, nobody else would say so.
+            tracker.connected(rules, now);
+        });
+        self.tell();
+    }
+
+    /// Better than no address at all.
+    pub(super) fn assume(&self, address: SocketAddr) {
+        self.address.store(Some(Arc::new(address)));
+        self.tell();
+    }
+
+    /// What the name stands for now.
+    pub(super) fn found(&self, addresses: Vec<SocketAddr>) {
+        self.inner.lock().answer = Some(addresses);
+        self.poke.notify_one();
+    }
+
+    pub(super) fn take_answer(&self) -> Option<Vec<SocketAddr>> {
+        self.inner.lock().answer.take()
+    }
+
+    /// Lets timers run out, and tells what comes next.
+    pub(super) fn agenda(&self) -> Agenda {
+        let mut agenda = None;
+        self.update(|inner, now| {
+            inner.tracker.settle(&inner.rules, now);
+            let up = inner.tracker.is_up();
+            let awaited = !up && self.changes.receiver_count() > 0;
+            agenda = Some(Agenda {
+                maintained: inner.admin == AdminState::Maint,
+                up,
+                fast: awaited || inner.hurry || inner.tracker.is_in_doubt(),
+                deadline: inner.tracker.next_deadline(&inner.rules, now),
+            });
+        });
+        agenda.expect("an update runs what it is given")
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.shared.now()
+    }
+
+    pub(super) fn count_probe(&self, passed: bool, took: Duration) {
+        self.shared.metrics.health_check(self.id, passed, took);
+    }
+
+    /// The only way to change anything: what follows from it is published.
+    fn update(&self, change: impl FnOnce(&mut Inner, Duration)) {
+        let (before, after) = {
+            let mut inner = self.inner.lock();
+            let now = self.shared.now();
+            let since = inner.tracker.since();
+            change(&mut inner, now);
+            if inner.tracker.since() != since {
+                inner.since = clock::now();
+            }
+            let full_until = inner.tracker.full_until();
+            if full_until != inner.full_until.map(|(until, _)| until) {
+                inner.full_until = full_until.map(|until| (until, later(until, now)));
+            }
+            let before = self.state();
+            let after = inner.state(now);
+            self.quiet.store(inner.tracker.is_quiet(), Ordering::Relaxed);
+            if before == after {
+                return;
+            }
+            // Under the lock, or two changes at once might be published in the wrong order.
+            self.state.store(Arc::new(after));
+            self.measure(&after);
+            (before, after)
+        };
+        self.log(&before, &after);
+        if before.up && !after.up {
+            self.look_up.notify_one();
+        }
+        let seen = |state: &HealthState| (state.admin, state.standing());
+        if seen(&before) != seen(&after) {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        if let Some(hook) = self.shared.hook.get() {
+            hook(self.id);
+        }
+        self.changes.send_replace(());
+    }
+
+    fn measure(&self, state: &HealthState) {
+        self.shared.metrics.set_backend_up(self.id, state.up);
+        self.shared.metrics.set_backend_state(self.id, state.label());
+    }
+
+    fn log(&self, before: &HealthState, after: &HealthState) {
+        let (backend, reason) = (&*self.name, after.reason);
+        match (before.condition, after.condition) {
+            (before, after) if before == after => {}
+            (_, Condition::Down) => tracing::warn!(backend, %reason, "a backend is down"),
+            (Condition::Down, _) => {
+                let down_ms = after.since.since(before.since).as_millis() as u64;
+                tracing::info!(backend, %reason, down_ms, "a backend is up");
+            }
+            (_, Condition::DiskFull) => {
+                tracing::warn!(backend, "the disk of a backend is full, it gets no new sessions");
+            }
+            (_, Condition::Failing) => {
+                tracing::warn!(backend, "a backend answers with errors, others get new sessions");
+            }
+            (_, Condition::Up) => tracing::info!(backend, "a backend gets new sessions again"),
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self, now: Duration) -> HealthState {
+        let Standing { condition, weight_percent } = self.tracker.standing(&self.rules, now);
+        HealthState {
+            admin: self.admin,
+            up: self.tracker.is_up(),
+            condition,
+            weight_percent,
+            since: self.since,
+            reason: self.tracker.reason(),
+            disk_full_until: self.full_until.map(|(_, until)| until),
+        }
+    }
+}
+
+/// What the wall clock will show at `until`.
+fn later(until: Duration, now: Duration) -> Timestamp {
+    let left = u64::try_from(until.saturating_sub(now).as_millis()).unwrap_or(u64::MAX);
+    Timestamp(clock::now().0.saturating_add(left))
+}
+
+fn tracker(spec: &BackendSpec, fresh: bool, now: Duration) -> Tracker {
+    match spec.resolved {
+        Some(_) => Tracker::new(fresh, now),
+        None => Tracker::without_address(now),
+    }
+}

@@ -1,0 +1,116 @@
+//! What an operator can do to a running gateway.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use gateway_core::farm::{AdminState, BackendId};
+use gateway_core::session::{EndReason, Timestamp};
+use parking_lot::Mutex;
+
+use crate::admin::{ActionError, BackendInfo, Control, StoreInfo};
+use crate::clock;
+use crate::config::Config;
+use crate::farm::Farm;
+use crate::health::FarmHealth;
+use crate::ops::Readiness;
+use crate::proxy::Reporter;
+use crate::sessions::Sessions;
+
+/// The parts of the gateway that people change, behind the admin listener.
+#[derive(Clone)]
+pub struct Operator {
+    farm: Arc<ArcSwap<Farm>>,
+    sessions: Arc<Sessions>,
+    reporter: Reporter,
+    health: FarmHealth,
+    addresses: Arc<[String]>,
+    /// When each backend got its state; none for those nobody has touched.
+    since: Arc<Mutex<HashMap<BackendId, Timestamp>>>,
+}
+
+impl Operator {
+    pub fn new(
+        config: &Config,
+        farm: Arc<ArcSwap<Farm>>,
+        sessions: Arc<Sessions>,
+        reporter: Reporter,
+        health: FarmHealth,
+    ) -> Self {
+        let addresses = config.backends.iter().map(|backend| backend.address.to_string()).collect();
+        Self { farm, sessions, reporter, health, addresses, since: Arc::default() }
+    }
+
+    /// The handle that the admin listener works with.
+    pub fn control(&self, readiness: &Readiness) -> Control {
+        let shared = || self.clone();
+        let (backends, states, moves, forgets) = (shared(), shared(), shared(), shared());
+        Control {
+            sessions: Arc::clone(&self.sessions),
+            metrics: Arc::clone(&self.reporter.metrics),
+            readiness: readiness.clone(),
+            backends: Box::new(move || backends.backends()),
+            store: Box::new(|| StoreInfo { kind: "memory", ok: true, message: None }),
+            set_state: Box::new(move |id, state| {
+                states.set_state(id, state);
+                Box::pin(async { Ok(()) })
+            }),
+            move_sessions: Box::new(move |id| {
+                let operator = moves.clone();
+                Box::pin(async move { Ok(operator.move_sessions(id).await) })
+            }),
+            forget: Box::new(move |key| {
+                let operator = forgets.clone();
+                Box::pin(async move { Ok(operator.forget(&key).await) })
+            }),
+            reload: Box::new(|| {
+                Box::pin(async {
+                    let message = "reload is not supported yet, restart to apply".to_owned();
+                    Err(ActionError::Other { message })
+                })
+            }),
+        }
+    }
+
+    fn backends(&self) -> Vec<BackendInfo> {
+        let farm = self.farm.load();
+        let since = self.since.lock();
+        let one = |backend: &gateway_core::farm::Backend| BackendInfo {
+            id: backend.id,
+            name: Arc::clone(&backend.name),
+            address: self.addresses.get(backend.id.0 as usize).cloned().unwrap_or_default(),
+            weight: backend.weight,
+            admin: backend.admin,
+            admin_since: since.get(&backend.id).copied(),
+            health: backend.health,
+            health_since: self.health.state(backend.id).map(|state| state.since),
+            health_reason: self.health.state(backend.id).map(|state| state.reason.to_string()),
+            configured: true,
+        };
+        farm.view.backends().iter().map(one).collect()
+    }
+
+    /// Requests that began before keep the picture that they began with.
+    fn set_state(&self, id: BackendId, state: AdminState) {
+        // It revises the farm by its hook.
+        self.health.set_admin(id, state);
+        self.since.lock().insert(id, clock::now());
+    }
+
+    /// Ends every session of a backend, so that its clients start over elsewhere.
+    async fn move_sessions(&self, id: BackendId) -> u64 {
+        let mut moved = 0;
+        for key in self.sessions.of_backend(id) {
+            moved += u64::from(self.forget(&key).await);
+        }
+        moved
+    }
+
+    async fn forget(&self, key: &gateway_core::protocol::SessionKey) -> bool {
+        let ended = self.sessions.unpin(key, EndReason::Admin, clock::steady()).await;
+        if let Some(ended) = &ended {
+            self.reporter.ended(ended, None);
+        }
+        ended.is_some()
+    }
+}

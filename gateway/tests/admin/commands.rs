@@ -1,0 +1,282 @@
+//! The real binary against a listener.
+
+use std::fs;
+use std::time::Duration;
+
+use bits_gateway::admin::{ActionError, Reloaded};
+use gateway_core::farm::{AdminState, Health};
+use serde_json::{Value as Json, json};
+
+use crate::support::{Admin, Output, TOKEN, run, stranger, token_file};
+
+const GUID: &str = "{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}";
+const GIB: u64 = 1 << 30;
+
+#[track_caller]
+fn prints(output: &Output, expected: &str) {
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    assert_eq!(output.stdout, expected, "\n--- it printed ---\n{}", output.stdout);
+}
+
+#[track_caller]
+fn fails(output: &Output, code: i32, expected: &[&str]) {
+    assert_eq!((output.code, output.stdout.as_str()), (code, ""), "{}", output.stderr);
+    for part in expected {
+        assert!(output.stderr.contains(part), "no {part:?} in\n{}", output.stderr);
+    }
+}
+
+#[track_caller]
+fn json(output: &Output) -> Json {
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{}", output.stdout);
+    serde_json::from_str(&output.stdout).unwrap()
+}
+
+#[test]
+fn status_sums_up() {
+    let admin = Admin::start();
+    admin.readiness.ready();
+    admin.put("a", 0, (0, 0), Duration::ZERO);
+    admin.set(1, |backend| backend.admin = AdminState::Drain);
+    let output = admin.run(&["status"]);
+    let (first, rest) = output.stdout.split_once('\n').unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(first.starts_with(&format!("bits-gateway {version} is ready, up ")), "{first}");
+    assert_eq!(
+        rest,
+        "  sessions  1 of 100000\n  store     sqlite, good\n  \
+         backends  2 of 3 take new uploads (2 ready, 1 drain, 0 maint, 0 down)\n"
+    );
+    assert_eq!(json(&admin.run(&["status", "--json"]))["sessions"]["count"], 1);
+}
+
+#[test]
+fn backends_are_a_table() {
+    let admin = Admin::start();
+    admin.put("a", 0, (GIB, 3 * GIB), Duration::ZERO);
+    admin.set(1, |backend| {
+        backend.name = "a-name-that-is-as-long-as-a-name-may-be-which-is-63-characters".into();
+        backend.address =
+            "a-host-name-that-is-even-longer-than-that.internal.example.com:80".into();
+        backend.health = Health::Down;
+        backend.health_reason = Some("connection refused".to_owned());
+    });
+    admin.set(2, |backend| backend.configured = false);
+    let output = admin.run(&["backends", "list"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert!(lines[..4].iter().all(|line| line.chars().count() <= 80), "{}", output.stdout);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(lines[0]), ["NAME", "STATE", "HEALTH", "FOR", "UPLOADS", "LEFT", "ADDRESS"]);
+    let row = ["up01", "ready", "up", "-", "1", "2.0", "GiB", "up01.internal:80"];
+    assert_eq!(words(lines[1]), row);
+    assert!(lines[2].contains("down") && lines[2].contains('\u{2026}'), "{}", lines[2]);
+    assert!(lines[3].contains("gone"), "{}", lines[3]);
+    assert!(lines[4].ends_with(": connection refused"), "{}", lines[4]);
+    let all = json(&admin.run(&["backends", "list", "--json"]));
+    assert_eq!(all["backends"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn states_are_set() {
+    let admin = Admin::start();
+    admin.put("a", 0, (0, 100), Duration::ZERO);
+    let drain = admin.run(&["backends", "drain", "up01"]);
+    prints(&drain, "up01 takes no new uploads; 1 upload left, 100 B\n");
+    assert_eq!(admin.state(0), AdminState::Drain);
+    let again = admin.run(&["backends", "drain", "up01"]);
+    prints(&again, "up01 takes no new uploads, as before; 1 upload left, 100 B\n");
+    let maint = admin.run(&["backends", "maint", "up02"]);
+    prints(&maint, "up02 is sent nothing; 0 uploads left\n");
+    let last = admin.run(&["backends", "maint", "up03", "--json"]);
+    assert_eq!(json(&last)["warning"], "no backend takes new uploads now");
+    prints(&admin.run(&["backends", "ready", "up02"]), "up02 takes new uploads; 0 uploads left\n");
+    assert_eq!(admin.state(1), AdminState::Ready);
+    let unknown = admin.run(&["backends", "ready", "up/../99"]);
+    fails(
+        &unknown,
+        1,
+        &["error: there is no backend \"up/../99\"", "help: `bits-gateway backends list`"],
+    );
+}
+
+#[test]
+fn sessions_are_listed_shown_and_forgotten() {
+    let admin = Admin::start();
+    prints(&admin.run(&["sessions", "list"]), "no sessions\n");
+    admin.put(GUID, 1, (GIB, 4 * GIB), Duration::from_secs(300));
+    let listed = admin.run(&["sessions", "list"]);
+    let lines: Vec<&str> = listed.stdout.lines().collect();
+    let words: Vec<&str> = lines[1].split_whitespace().collect();
+    let [mark, id, backend, size, unit, done, idle, age @ ..] = words.as_slice() else {
+        panic!("{}", listed.stdout)
+    };
+    assert_eq!([*id, *backend, *size, *unit, *done], ["3f9c1e52", "up02", "4.0", "GiB", "25%"]);
+    assert_eq!((*idle, age.join(" ")), ("5m", "1h 5m".to_owned()));
+    for name in [GUID, "3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21", mark] {
+        let shown = admin.run(&["sessions", "show", name]);
+        assert_eq!(shown.code, 0, "{}", shown.stderr);
+        assert!(shown.stdout.contains("progress   1073741824 of 4294967296 bytes (25%)\n"));
+        assert!(!shown.stdout.to_lowercase().contains("0d5b6a1e8f21"), "{}", shown.stdout);
+    }
+    let forgotten = admin.run(&["sessions", "forget", GUID]);
+    prints(&forgotten, "session 3f9c1e52 on up02 is forgotten: its client will start over\n");
+    let gone = admin.run(&["sessions", "forget", GUID]);
+    fails(&gone, 1, &["error: there is no such session", "help: it has ended"]);
+}
+
+#[test]
+fn sessions_are_listed_in_pages() {
+    let admin = Admin::start();
+    for n in 0..7 {
+        admin.put(&format!("session-{n}"), n % 2, (0, 0), Duration::ZERO);
+    }
+    let count = |output: &Output| output.stdout.lines().filter(|l| l.starts_with('@')).count();
+    let first = admin.run(&["sessions", "list", "--limit", "4"]);
+    assert_eq!(count(&first), 4);
+    let next = first.stdout.trim_end().rsplit(' ').next().unwrap();
+    let second = admin.run(&["sessions", "list", "--limit", "4", "--after", next]);
+    assert_eq!(count(&second), 3, "{}", second.stdout);
+    assert!(!second.stdout.contains("--after"), "{}", second.stdout);
+    assert_eq!(count(&admin.run(&["sessions", "list", "--all", "--backend", "up02"])), 3);
+    let all = json(&admin.run(&["sessions", "list", "--all", "--json"]));
+    assert_eq!(all["sessions"].as_array().unwrap().len(), 7);
+    assert_eq!(all["next"], Json::Null);
+}
+
+#[test]
+fn reload_prints_what_changed() {
+    let admin = Admin::start();
+    prints(&admin.run(&["reload"]), "nothing has changed\n");
+    admin.farm.lock().unwrap().reload = Ok(Reloaded {
+        changed: vec!["backends.up01.weight: 1 -> 2".to_owned()],
+        needs_restart: vec!["process.threads: 2 -> 4".to_owned()],
+        warnings: vec![],
+    });
+    prints(
+        &admin.run(&["reload"]),
+        "changed:\n  backends.up01.weight: 1 -> 2\n\
+         needs a restart, unchanged so far:\n  process.threads: 2 -> 4\n",
+    );
+    admin.farm.lock().unwrap().reload = Err(ActionError::Config {
+        message: "gw.toml cannot be used: 1 error".to_owned(),
+        report: "error: `backends.up01.weight` is too small\n".to_owned(),
+    });
+    let wrong = admin.run(&["reload"]);
+    fails(&wrong, 78, &["is too small\n", "error: gw.toml cannot be used: 1 error\n"]);
+    let wrong = admin.run(&["reload", "--json"]);
+    assert_eq!((wrong.code, wrong.stderr.as_str()), (78, ""));
+    let wrong: Json = serde_json::from_str(&wrong.stdout).unwrap();
+    assert_eq!(wrong["error"]["code"], "config_invalid");
+}
+
+/// A configuration that names the listener.
+fn config(admin: &Admin, section: &str) -> String {
+    let path = admin.folder.path().join("gw.toml");
+    let text = format!(
+        "[listeners.public]\naddress = \"127.0.0.1:0\"\n[[backends]]\nname = \"up01\"\n\
+         address = \"127.0.0.1:1\"\n{section}"
+    );
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_configuration_says_where_the_gateway_is() {
+    let admin = Admin::start();
+    let folder = admin.folder.path();
+    let file = config(&admin, &format!("[admin]\nsocket = \"{}\"\n", admin.socket.display()));
+    assert_eq!(run(folder, &["status", "--config", &file], &[]).code, 0);
+    assert_eq!(run(folder, &["status"], &[("BITSGW_CONFIG", &file)]).code, 0);
+    let section = format!("[admin]\naddress = \"{}\"\ntoken_file = \"./token\"\n", admin.address);
+    let file = config(&admin, &section);
+    let output = run(folder, &["status", "--config", &file], &[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let address = admin.address.to_string();
+    let token = token_file(folder);
+    let token = token.to_str().unwrap();
+    let output = run(folder, &["status", "--admin", &address, "--token-file", token], &[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let admin = Admin::start();
+    let folder = admin.folder.path();
+    fails(
+        &run(folder, &["status"], &[]),
+        2,
+        &["where is the gateway?", "--admin", "BITSGW_CONFIG"],
+    );
+    let file = config(&admin, "");
+    let none = run(folder, &["status", "--config", &file], &[]);
+    fails(&none, 78, &["no admin listener is configured in", "set admin.socket, or admin.address"]);
+    let file = config(&admin, "[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = \"./token\"\n");
+    fails(&run(folder, &["status", "--config", &file], &[]), 78, &["port 0", "--admin"]);
+    let file = config(&admin, "[admin]\nsoket = \"./x\"\n");
+    fails(&run(folder, &["status", "--config", &file], &[]), 78, &["did you mean `socket`?"]);
+    let missing = run(folder, &["status", "--config", "no.toml"], &[]);
+    fails(&missing, 78, &["there is no file no.toml"]);
+    let file = config(&admin, "[admin]\nsocket = \"./nobody.sock\"\n");
+    let stopped = run(folder, &["status", "--config", &file], &[]);
+    fails(&stopped, 69, &["the gateway is not running: nothing listens on unix:./nobody.sock"]);
+    let stopped = run(folder, &["status", "--config", &file, "--json"], &[]);
+    let stopped: Json = serde_json::from_str(&stopped.stdout).unwrap();
+    assert_eq!(stopped["error"]["code"], "not_running");
+    let elsewhere = run(folder, &["status", "--admin", "10.0.0.1:9081"], &[]);
+    fails(&elsewhere, 2, &["not an address of this machine"]);
+}
+
+#[test]
+fn a_token_that_is_wrong_or_missing_is_said() {
+    let admin = Admin::start();
+    let folder = admin.folder.path();
+    let address = admin.address.to_string();
+    let none = run(folder, &["status", "--admin", &address], &[]);
+    fails(&none, 77, &["a token is needed", "--token-file"]);
+    let path = token_file(folder);
+    fs::write(&path, "f".repeat(40)).unwrap();
+    let wrong = run(folder, &["status", "--admin", &address, "--token-file", "token"], &[]);
+    fails(&wrong, 77, &["this is not the token", "admin.token_file"]);
+    assert!(!wrong.stderr.contains("ffff") && !wrong.stderr.contains(TOKEN));
+    fs::write(&path, "short").unwrap();
+    let short = run(folder, &["status", "--admin", &address, "--token-file", "token"], &[]);
+    fails(&short, 77, &["has 5 bytes"]);
+    let no = run(folder, &["status", "--admin", &address, "--token-file", "no"], &[]);
+    fails(&no, 74, &["cannot read the token file no"]);
+}
+
+#[test]
+fn a_stranger_is_no_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    for answer in [
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\n\r\nnot found\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}",
+    ] {
+        let address = stranger(answer).to_string();
+        let output = run(folder.path(), &["status", "--admin", &address], &[]);
+        fails(&output, 69, &["is no admin listener of a gateway"]);
+    }
+}
+
+#[test]
+fn a_store_is_not_read_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["sessions", "list", "--store", "./sessions.db"], &[]);
+    fails(&output, 69, &["error: this version keeps no durable table"]);
+    let both = ["sessions", "list", "--store", "./x", "--admin", "127.0.0.1:1"];
+    assert_eq!(run(folder.path(), &both, &[]).code, 2);
+}
+
+#[test]
+fn answers_cannot_steer_the_terminal() {
+    let admin = Admin::start();
+    admin.farm.lock().unwrap().reload =
+        Ok(Reloaded { changed: vec!["\u{1b}[2Jgone\r".to_owned()], ..Reloaded::default() });
+    let output = admin.run(&["reload"]);
+    assert_eq!(output.stdout, "changed:\n  \u{fffd}[2Jgone\u{fffd}\n");
+    let json = json(&admin.run(&["reload", "--json"]));
+    assert_eq!(json["changed"], json!(["\u{1b}[2Jgone\r"]));
+}

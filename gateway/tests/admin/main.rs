@@ -1,0 +1,8 @@
+//! The admin listener over real sockets, and the commands that speak to it.
+
+mod api;
+mod commands;
+mod drain;
+mod process;
+mod security;
+mod support;

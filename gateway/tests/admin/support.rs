@@ -1,0 +1,360 @@
+//! A listener over a farm that is made up, and the binary as its client.
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use bits_gateway::admin::{
+    ActionError, Api, BackendInfo, Control, Reloaded, StoreInfo, Token, UnixSocket, serve_tcp,
+    serve_unix,
+};
+use bits_gateway::clock;
+use bits_gateway::metrics::Metrics;
+use bits_gateway::ops::Readiness;
+use bits_gateway::sessions::Sessions;
+use gateway_core::farm::{AdminState, BackendId, Health};
+use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::session::{EndReason, Pin, Progress, TargetHash, Timestamp};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// Longer than anything on loopback takes, shorter than anybody's patience.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+pub const TOKEN: &str = "0123456789abcdef0123456789ABCDEF";
+
+/// What the made-up farm is, and what it will say.
+pub struct Farm {
+    pub backends: Vec<BackendInfo>,
+    pub store_error: Option<String>,
+    pub reload: Result<Reloaded, ActionError>,
+    pub reloads: usize,
+}
+
+pub struct Admin {
+    pub address: SocketAddr,
+    pub socket: PathBuf,
+    pub folder: TempDir,
+    pub sessions: Arc<Sessions>,
+    pub metrics: Arc<Metrics>,
+    pub readiness: Readiness,
+    pub farm: Arc<Mutex<Farm>>,
+    stop: watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+pub struct Answer {
+    pub status: u16,
+    /// In lower case.
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn json(&self) -> Json {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
+    }
+
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{}", self.body);
+        let json = self.json();
+        assert_eq!(json["error"]["code"], code, "{json}");
+        assert!(json["error"]["message"].as_str().is_some_and(|text| !text.is_empty()), "{json}");
+    }
+}
+
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Admin {
+    /// Backends up01, up02 and up03, ready and without sessions.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let names = ["up01", "up02", "up03"];
+        let weights: Vec<_> =
+            (0..).map(BackendId).zip(names).map(|(id, name)| (id, name.to_owned(), 1)).collect();
+        let metrics = Metrics::new(&["public".to_owned()], &weights);
+        let sessions = Sessions::new(names.len(), 100_000, std::time::Duration::from_secs(60));
+        let readiness = Readiness::default();
+        let farm = Arc::new(Mutex::new(Farm {
+            backends: weights.iter().map(|(id, name, _)| info(*id, name)).collect(),
+            store_error: None,
+            reload: Ok(Reloaded::default()),
+            reloads: 0,
+        }));
+        let control = control(&sessions, &metrics, &readiness, &farm);
+        let api = Api::new(control, Some(Token::read(&token_file(folder.path())).unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = folder.path().join("admin.sock");
+        let unix = UnixSocket::bind(&socket, 0o600).unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let (one, two) = tokio::join!(
+                    serve_tcp(listener, api.clone(), stopped.clone()),
+                    serve_unix(unix, api, stopped)
+                );
+                one.and(two).unwrap();
+            });
+        });
+        let thread = Some(thread);
+        Self { address, socket, folder, sessions, metrics, readiness, farm, stop, thread }
+    }
+
+    /// With `total` bytes, of which `next_offset` have arrived; last heard of so long ago.
+    pub fn put(&self, id: &str, backend: u32, (next_offset, total): (u64, u64), idle: Duration) {
+        let now = clock::now().0;
+        let ago = |span: Duration| Timestamp(now - span.as_millis() as u64);
+        let pin = Pin {
+            backend: BackendId(backend),
+            backend_session: None,
+            target: TargetHash(7),
+            created: ago(idle + Duration::from_secs(3600)),
+        };
+        let progress = Progress { next_offset, total, seen: ago(idle) };
+        block_on(self.sessions.pin(key(id), pin, progress, Duration::ZERO)).unwrap();
+    }
+
+    pub fn end(&self, id: &str) {
+        block_on(self.sessions.unpin(&key(id), EndReason::Closed, std::time::Duration::ZERO))
+            .expect("a session");
+    }
+
+    pub fn set(&self, backend: usize, change: impl FnOnce(&mut BackendInfo)) {
+        change(&mut self.farm.lock().unwrap().backends[backend]);
+    }
+
+    pub fn state(&self, backend: usize) -> AdminState {
+        self.farm.lock().unwrap().backends[backend].admin
+    }
+
+    /// Exactly these bytes over TCP.
+    pub fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        exchange(&mut stream, request)
+    }
+
+    /// A request as it should be, over TCP, with more header lines.
+    pub fn ask_with(&self, method: &str, path: &str, more: &str) -> Answer {
+        self.raw(&format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", self.address))
+    }
+
+    pub fn ask(&self, method: &str, path: &str) -> Answer {
+        self.ask_with(method, path, &bearer(TOKEN))
+    }
+
+    /// Over the Unix socket, without a token.
+    pub fn ask_socket(&self, method: &str, path: &str, more: &str) -> Answer {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        exchange(&mut stream, &format!("{method} {path} HTTP/1.1\r\nHost: admin\r\n{more}\r\n"))
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Json {
+        let answer = self.ask("GET", &format!("/api/v1/{path}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    }
+
+    #[track_caller]
+    pub fn post(&self, path: &str) -> Json {
+        let answer = self.ask("POST", &format!("/api/v1/{path}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    }
+
+    /// What the metric says of an action.
+    pub fn counted(&self, action: &str, result: &str) -> u64 {
+        let line =
+            format!("bitsgw_admin_actions_total{{action=\"{action}\",result=\"{result}\"}} ");
+        let text = self.metrics.encode();
+        let value = text.lines().find_map(|found| found.strip_prefix(&line));
+        value.expect("every action and result has its series").parse().unwrap()
+    }
+
+    /// Runs the binary against the socket.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let admin = format!("unix:{}", self.socket.display());
+        run(self.folder.path(), &[arguments, &["--admin", &admin]].concat(), &[])
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || thread::panicking(), "the listener panicked");
+        assert!(!self.socket.exists() || thread::panicking(), "the socket is left over");
+    }
+}
+
+pub fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+/// A file `token` with the right token.
+pub fn token_file(folder: &Path) -> PathBuf {
+    let path = folder.join("token");
+    fs::write(&path, format!("{TOKEN}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+/// Runs the binary with nothing of our environment.
+pub fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_bits-gateway"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    Output {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Polls until `done` says something.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let begun = now();
+    loop {
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(now() - begun < DEADLINE, "never: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// By the clock that never jumps.
+fn now() -> Duration {
+    bits_gateway::clock::steady()
+}
+
+pub fn key(id: &str) -> SessionKey {
+    SessionId::parse(id).unwrap().key().clone()
+}
+
+fn info(id: BackendId, name: &str) -> BackendInfo {
+    BackendInfo {
+        id,
+        name: name.into(),
+        address: format!("{name}.internal:80"),
+        weight: 1,
+        admin: AdminState::Ready,
+        admin_since: None,
+        health: Health::Up,
+        health_since: None,
+        health_reason: None,
+        configured: true,
+    }
+}
+
+fn control(
+    sessions: &Arc<Sessions>,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+    farm: &Arc<Mutex<Farm>>,
+) -> Control {
+    let shared = || (Arc::clone(sessions), Arc::clone(farm));
+    let (_, snapshot) = shared();
+    let (_, to_set) = shared();
+    let (_, to_reload) = shared();
+    let (to_move, _) = shared();
+    let (to_forget, _) = shared();
+    Control {
+        sessions: Arc::clone(sessions),
+        metrics: Arc::clone(metrics),
+        readiness: readiness.clone(),
+        backends: Box::new(move || snapshot.lock().unwrap().backends.clone()),
+        store: Box::new(|| StoreInfo { kind: "sqlite", ok: true, message: None }),
+        set_state: Box::new(move |id, state| {
+            let farm = Arc::clone(&to_set);
+            Box::pin(async move {
+                let mut farm = farm.lock().unwrap();
+                if let Some(message) = farm.store_error.clone() {
+                    return Err(ActionError::Store { message });
+                }
+                let backend = &mut farm.backends[id.0 as usize];
+                backend.admin = state;
+                backend.admin_since = Some(clock::now());
+                Ok(())
+            })
+        }),
+        move_sessions: Box::new(move |id| {
+            let sessions = Arc::clone(&to_move);
+            Box::pin(async move {
+                let page = sessions.page(None, usize::MAX - 1, Some(id));
+                for row in &page.rows {
+                    sessions.unpin(&row.key, EndReason::Lost, std::time::Duration::ZERO).await;
+                }
+                Ok(page.rows.len() as u64)
+            })
+        }),
+        forget: Box::new(move |key| {
+            let sessions = Arc::clone(&to_forget);
+            Box::pin(async move {
+                Ok(sessions.unpin(&key, EndReason::Lost, std::time::Duration::ZERO).await.is_some())
+            })
+        }),
+        reload: Box::new(move || {
+            let farm = Arc::clone(&to_reload);
+            Box::pin(async move {
+                let mut farm = farm.lock().unwrap();
+                farm.reloads += 1;
+                farm.reload.clone()
+            })
+        }),
+    }
+}
+
+fn exchange(stream: &mut (impl Read + Write), request: &str) -> Answer {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.expect("a status");
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(future)
+}
+
+/// Something that takes connections and gives each the same answer, whatever it asks.
+pub fn stranger(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head);
+            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    });
+    address
+}

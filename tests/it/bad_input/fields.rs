@@ -1,0 +1,196 @@
+//! Fields by which a request is routed, and hop-by-hop fields.
+
+use e2e_tests::farm::ORIGIN;
+
+use super::rig::{ALLOWED, FORBIDDEN, Refusal, Rig, ping_with};
+
+fn hosted(method: &str, target: &str, lines: &str) -> String {
+    format!(
+        "{method} {target} HTTP/1.1\r\n{lines}BITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+#[test]
+fn there_is_exactly_one_host_and_it_is_one() {
+    let rig = Rig::start();
+    let host = |value: &str| format!("Host: {value}\r\n");
+    for lines in [
+        String::new(),
+        host(""),
+        host(" "),
+        host("."),
+        host(".up.test"),
+        host("up..test"),
+        host("up test"),
+        host("up.test,up.test"),
+        host("up.test, evil.test"),
+        host("up.test/in"),
+        host("up.test?x"),
+        host("up.test#x"),
+        host("up.test\\x"),
+        host("user@up.test"),
+        host("user:pw@up.test"),
+        host("http://up.test"),
+        host("//up.test"),
+        host("up.test:"),
+        host("up.test:x"),
+        host("up.test:80x"),
+        host("up.test:-1"),
+        host("up.test:+80"),
+        host("up.test:65536"),
+        host("up.test:80:80"),
+        host(":80"),
+        host("[::1"),
+        host("::1"),
+        host("[::1]80"),
+        host("[::1]:"),
+        host("[up.test]"),
+        host("[::1%25lo]"),
+        host("up%2etest"),
+        host("\u{fc}p.test"),
+        host("up.test;x"),
+        host("*"),
+        host("${jndi}"),
+        host(&"x".repeat(301)),
+        host(ORIGIN).repeat(2),
+        format!("{}{}", host(ORIGIN), host("evil.test")),
+        format!("{}hOSt: evil.test\r\n", host(ORIGIN)),
+    ] {
+        rig.refuses(Refusal::Ack(400), &hosted("BITS_POST", FORBIDDEN, &lines));
+        rig.refuses(Refusal::Plain(400), &hosted("GET", FORBIDDEN, &lines));
+    }
+    let absolute = format!("http://up.test{FORBIDDEN}");
+    for lines in [String::new(), host("other.test"), host("up.test:81"), host("up.test.")] {
+        rig.refuses(Refusal::Ack(400), &hosted("BITS_POST", &absolute, &lines));
+    }
+    for value in [
+        "up.test",
+        "UP.TEST:8080",
+        "up.test.",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:80",
+        "a_b",
+        &"x".repeat(300),
+    ] {
+        rig.passes(&hosted("BITS_POST", ALLOWED, &host(value)));
+    }
+}
+
+#[test]
+fn fields_that_frame_or_route_stand_once() {
+    let rig = Rig::start();
+    for name in [
+        "BITS-Session-Id",
+        "BITS-Packet-Type",
+        "BITS-Supported-Protocols",
+        "Content-Range",
+        "Content-Name",
+        "Content-Encoding",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Authorization",
+        "X-HTTP-Method-Override",
+    ] {
+        rig.refuses_field(&format!("{name}: a\r\n{name}: b"));
+        rig.refuses_field(&format!("{name}: a\r\n{}: a", name.to_ascii_lowercase()));
+    }
+    rig.refuses_field("Expect: 100-continue\r\nExpect: 100-continue");
+    rig.passes_field("Accept: a\r\nAccept: b");
+    rig.passes_field("Cookie: a=1\r\nCookie: b=2");
+}
+
+#[test]
+fn connection_may_not_name_a_field() {
+    let rig = Rig::start();
+    for value in [
+        "BITS-Session-Id",
+        "BITS-Packet-Type",
+        "close, BITS-Session-Id",
+        "Content-Length",
+        "Content-Range",
+        "Host",
+        "Authorization",
+        "X-Forwarded-For",
+        "X-Any",
+        "upgrade",
+        "keep-alive, Upgrade",
+        "te",
+        "Transfer-Encoding",
+        "",
+        ",",
+        "close,,close",
+        "close;x",
+        "\"close\"",
+        "clos\u{e9}",
+    ] {
+        rig.refuses_field(&format!("Connection: {value}"));
+        rig.refuses_field(&format!("Proxy-Connection: {value}"));
+    }
+    rig.refuses_field("Connection: close\r\nConnection: BITS-Session-Id");
+    rig.refuses_field("Upgrade: websocket");
+    rig.refuses_field("Upgrade: h2c");
+    rig.refuses_field("HTTP2-Settings: AAMAAABkAAQAAP__");
+    for value in ["close", "Close", "keep-alive", "Keep-Alive", "keep-alive, close"] {
+        rig.passes_field(&format!("Connection: {value}"));
+    }
+    rig.passes_field("Proxy-Connection: Keep-Alive");
+}
+
+#[test]
+fn underscores_do_not_imitate_fields_that_route() {
+    let rig = Rig::start();
+    for name in [
+        "BITS_Session_Id",
+        "BITS-Session_Id",
+        "bits_packet-type",
+        "BITS_Packet_Type",
+        "BITS_Host_Id",
+        "BITS_Supported_Protocols",
+        "BITS_Original-Request-URL",
+        "Content_Length",
+        "Content_Range",
+        "Content_Name",
+        "Content_Encoding",
+        "Content_Type",
+        "Transfer_Encoding",
+        "X_Forwarded_For",
+        "X_Forwarded_Host",
+        "X_HTTP_Method_Override",
+        "Connection_",
+    ] {
+        if name == "Connection_" {
+            rig.passes_field("Connection_: a");
+        } else {
+            rig.refuses_field(&format!("{name}: a"));
+        }
+    }
+    rig.passes_field("X_Own: a");
+}
+
+#[test]
+fn the_only_expectation_is_100_continue() {
+    let rig = Rig::start();
+    for value in ["", "200-ok", "100-continue, x", "100", "100-continue;x", "continue"] {
+        rig.refuses(Refusal::Ack(400), &ping_with(FORBIDDEN, &format!("Expect: {value}")));
+        let get = format!("GET {FORBIDDEN} HTTP/1.1\r\nHost: {ORIGIN}\r\nExpect: {value}\r\n\r\n");
+        rig.refuses(Refusal::Plain(417), &get);
+    }
+    for value in ["100-continue", "100-Continue"] {
+        rig.passes_field(&format!("Expect: {value}"));
+    }
+}
+
+#[test]
+fn hop_by_hop_fields_do_not_reach_the_backend() {
+    let rig = Rig::start();
+    rig.passes_field(
+        "Connection: keep-alive\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\n\
+        Trailer: X\r\nProxy-Authorization: Basic eDp5",
+    );
+    let request =
+        rig.backend.requests().into_iter().find(|r| r.target() == ALLOWED).expect("passed");
+    for name in ["Keep-Alive", "Proxy-Connection", "TE", "Trailer"] {
+        assert_eq!(request.field(name), None, "{}", request.head);
+    }
+}

@@ -1,0 +1,9 @@
+//! Items 87, 88 and 91 to 100 of the conformance checklist: [`statuses`] 87 and 88, [`authentication`] 91 and 100,
+//! [`downloads`] 92 to 94, [`privacy`] 95 and 97, [`overriding`] 96, [`connections`] 98 and 99.
+
+mod authentication;
+mod connections;
+mod downloads;
+mod overriding;
+mod privacy;
+mod statuses;

@@ -1,0 +1,8 @@
+//! Sessions and the backends they belong to.
+//!
+//! Items 44 to 51, 53, 54 and 57 to 59 of the conformance checklist: [`routing`] 44 and 48 to 51, [`ids`] 45 to 47,
+//! [`ends`] 53, 54 and 57 to 59.
+
+mod ends;
+mod ids;
+mod routing;

@@ -1,0 +1,118 @@
+//! Names that an operator meets are explained somewhere.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use e2e_tests::binaries;
+use serde_json::Value;
+
+use super::tree;
+
+/// The texts between quotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('"').skip(1).step_by(2)
+}
+
+#[test]
+fn every_fault_is_explained() {
+    let source = tree::read("gateway/core/src/fault.rs");
+    let rows = source.lines().filter(|line| line.contains("=> row("));
+    let labels: BTreeSet<_> = rows.flat_map(quoted).collect();
+    assert!(labels.len() >= 16 && labels.contains("unknown_session"), "{labels:?}");
+    for document in ["docs/protocol.md", "docs/metrics.md"] {
+        let text = tree::read(document);
+        let missing: Vec<_> = labels.iter().filter(|label| !text.contains(**label)).collect();
+        assert!(missing.is_empty(), "{document} says nothing of {missing:?}");
+    }
+    // And each with the status that it really has.
+    let protocol = tree::read("docs/protocol.md");
+    let statuses = [
+        ("OK", 200),
+        ("BAD_REQUEST", 400),
+        ("LENGTH_REQUIRED", 411),
+        ("PAYLOAD_TOO_LARGE", 413),
+        ("INTERNAL_SERVER_ERROR", 500),
+        ("BAD_GATEWAY", 502),
+        ("SERVICE_UNAVAILABLE", 503),
+        ("GATEWAY_TIMEOUT", 504),
+    ];
+    for row in source.lines().filter(|line| line.contains("=> row(")) {
+        let label = quoted(row).next().expect("a row has a label");
+        let named = |(name, _): &&(&str, u16)| row.contains(&format!("StatusCode::{name},"));
+        let (_, status) = statuses.iter().find(named).unwrap_or_else(|| panic!("{row}"));
+        let documented = protocol.lines().find(|line| line.contains(&format!("| `{label}` |")));
+        let documented = documented.unwrap_or_else(|| panic!("no row for {label}"));
+        assert!(documented.starts_with(&format!("| {status} |")), "{documented}");
+    }
+}
+
+#[test]
+fn every_metric_is_explained() {
+    let text = tree::read("docs/metrics.md");
+    let mut names = BTreeSet::new();
+    for file in tree::ending(".rs").iter().filter(|file| file.starts_with("gateway/src/")) {
+        let source = tree::read(file);
+        let is_name = |name: &&str| {
+            name.starts_with("bitsgw_") && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        };
+        names.extend(quoted(&source).filter(is_name).map(str::to_owned));
+    }
+    assert!(names.len() > 20, "{names:?}");
+    let missing: Vec<_> =
+        names.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/metrics.md says nothing of {missing:?}");
+}
+
+/// The keys of one level of the schema, and of those below it.
+fn keys(schema: &Value, found: &mut BTreeSet<String>) {
+    if let Some(properties) = schema["properties"].as_object() {
+        for (name, below) in properties {
+            found.insert(name.clone());
+            keys(below, found);
+        }
+    }
+    for below in ["additionalProperties", "items"] {
+        if schema[below].is_object() {
+            keys(&schema[below], found);
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_configuration_is_explained() {
+    let output = Command::new(binaries::gateway()).arg("schema").output().expect("it runs");
+    assert!(output.status.success());
+    let schema = serde_json::from_slice(&output.stdout).expect("the schema is JSON");
+    let mut found = BTreeSet::new();
+    keys(&schema, &mut found);
+    assert!(found.contains("fallback_timeout") && found.len() > 40, "{found:?}");
+    for document in ["docs/config.md", "deploy/bits-gateway.toml"] {
+        let text = tree::read(document);
+        let names = |key: &&String| {
+            let heading = format!("### `{key}`");
+            let section = format!("[{key}");
+            let assigned = format!("{key} = ");
+            text.contains(&heading) || text.contains(&section) || text.contains(&assigned)
+        };
+        let missing: Vec<_> = found.iter().filter(|key| !names(key)).collect();
+        assert!(missing.is_empty(), "{document} says nothing of {missing:?}");
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut checked = 0;
+    for file in tree::ending(".md") {
+        let text = tree::read(&file);
+        let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            checked += 1;
+            assert!(tree::root().join(directory).join(path).exists(), "{file} links to {link}");
+        }
+    }
+    assert!(checked > 10, "{checked} links");
+}
