@@ -132,9 +132,8 @@ pub fn main() -> ExitCode {
 fn run(args: RunArgs) -> ExitCode {
     match commands::load_to_run(&args.config) {
         Ok(loaded) => {
-            let warnings = loaded.report.lines();
-            let RunArgs { ready_file, upgrade, .. } = args;
-            app::run(loaded.config, RunOptions { ready_file, upgrade, warnings })
+            let RunArgs { config, ready_file, upgrade } = args;
+            app::run(loaded, RunOptions { config, ready_file, upgrade })
         }
         Err(error) => commands::explain(&error).into(),
     }

@@ -5,7 +5,9 @@
 pub mod access_log;
 pub mod admin;
 pub mod app;
+pub mod backend_ids;
 pub mod build_info;
+pub mod by_id;
 pub mod cli;
 pub mod clock;
 pub mod commands;
@@ -23,6 +25,7 @@ pub mod ops;
 pub mod proxy;
 pub mod ready_file;
 pub mod reload;
+pub mod roster;
 pub mod sessions;
 pub mod supervisor;
 pub mod telemetry;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::clock;
 use crate::config::diff::{self, Change, diff};
 use crate::config::report::Place;
-use crate::config::{self, Config, LoadError, Loaded};
+use crate::config::{self, Config, Limits, LoadError, Loaded, Log};
 use crate::metrics::Metrics;
 use crate::notify_systemd::Notifier;
 
@@ -37,7 +37,7 @@ impl Source {
     }
 
     pub fn load(&self) -> Result<Loaded, LoadError> {
-        config::load(&self.path, self.variables.iter().cloned())
+        config::load_to_run(&self.path, self.variables.iter().cloned())
     }
 }
 
@@ -241,13 +241,16 @@ impl Inner {
 }
 
 /// `new` with everything that the process cannot change as it was at the start. See
-/// [`diff::FIXED`].
+/// [`diff::needs_restart`].
 fn with_fixed(started: &Config, new: Config) -> Config {
+    let Log { format, access, .. } = started.log.clone();
     Config {
         listeners: started.listeners.clone(),
         ops: started.ops.clone(),
-        log: started.log.clone(),
+        admin: started.admin.clone(),
         process: started.process.clone(),
+        log: Log { format, access, ..new.log },
+        limits: Limits { connections: started.limits.connections, ..new.limits },
         ..new
     }
 }
@@ -415,13 +418,13 @@ mod tests {
     #[test]
     fn what_needs_a_restart_is_not_applied_and_not_forgotten() {
         let bench = Bench::new();
-        let reload = bench.reload(&file(1, "[log]\nlevel = \"warn\""));
+        let reload = bench.reload(&file(1, "[log]\nformat = \"text\""));
         assert!(reload.is_good());
         assert_eq!(reload.needs_restart.len(), 1);
         assert!(bench.applied.lock().is_empty());
-        let reload = bench.reload(&file(2, "[log]\nlevel = \"warn\""));
+        let reload = bench.reload(&file(2, "[log]\nformat = \"text\""));
         assert_eq!(reload.changed.len(), 1, "since the last time");
-        assert_eq!(reload.needs_restart[0].key, "log.level", "since the start");
+        assert_eq!(reload.needs_restart[0].key, "log.format", "since the start");
         assert!(bench.reload(&file(2, "")).needs_restart.is_empty(), "taken back");
     }
 

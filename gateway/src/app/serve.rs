@@ -4,28 +4,33 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::apply::{Limits, limits, reloader};
 use super::services::services;
-use super::start::{Parts, open};
-use super::tasks::{count_sessions, sweep, watch_health};
+use super::start::{Parts, cannot_start, open};
+use super::tasks::{count_sessions, sweep, tidy};
 use super::{OPS, RunOptions};
-use crate::admin::{self, ADMIN, UnixSocket};
-use crate::config::Config;
+use crate::admin::{self, ADMIN, Entry, UnixSocket};
+use crate::config::Loaded;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::ops::{self, Readiness};
 use crate::proxy::Gateway;
+use crate::reload::Trigger;
+use crate::roster::Roster;
 use crate::sessions::Sessions;
 use crate::supervisor::{
-    BoxError, Exit, Farewell, InFlight, Listening, Plan, Supervisor, successor_command,
+    BoxError, Exit, Farewell, InFlight, Listening, Plan, Supervisor, Waits, successor_command,
 };
+use crate::watch_config::watch_config;
 
 pub(super) fn serve(
     supervisor: Supervisor,
-    config: Config,
+    loaded: Loaded,
     options: RunOptions,
     metrics: Arc<Metrics>,
     parts: Parts,
 ) -> Exit {
+    let config = loaded.config.clone();
     let mut addresses: Vec<_> =
         config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
@@ -39,66 +44,84 @@ pub(super) fn serve(
     // After the listeners: whoever has those is the one that a file of this name belongs to.
     let socket = config.admin.socket.as_deref();
     let mode = config.admin.socket_mode.bits();
-    let socket = match socket.map(|path| UnixSocket::bind(path, mode)).transpose() {
+    let socket = match socket.map(|path| UnixSocket::make(path, mode)).transpose() {
         Ok(socket) => socket,
-        Err(error) => {
-            tracing::error!(%error, "the gateway cannot start");
-            return Exit::Io;
-        }
+        Err(error) => return cannot_start(&error, Exit::Io),
     };
-    let sessions =
-        Sessions::new(config.backends.len(), config.sessions.limit, config.sessions.tombstone);
+    let Parts { farm, reporter, access, token, .. } = parts;
+    let sessions = Sessions::new(config.sessions.limit, config.sessions.tombstone);
     count_sessions(&metrics, &sessions, &config);
+    let ids = Arc::clone(&reporter.ids);
+    let roster = Roster::new(ids, farm, Arc::clone(&sessions), Arc::clone(&metrics));
+    let guard = Limits::new(ArcSwap::from_pointee(limits(&config)));
+    let reloader = reloader(
+        options.config,
+        loaded,
+        Arc::clone(&metrics),
+        supervisor.notifier(),
+        roster.clone(),
+        Arc::clone(&guard),
+    );
+    let reloader = match reloader {
+        Ok(reloader) => reloader,
+        Err(error) => return cannot_start(&error, Exit::Failure),
+    };
     let readiness = Readiness::default();
     let (requests, connections) = (InFlight::new(), InFlight::new());
-    let reporter = parts.reporter.clone();
-    let sweeper =
-        sweep(Arc::clone(&sessions), parts.reporter.clone(), config.sessions.idle_timeout);
-    let farm = Arc::new(ArcSwap::from_pointee(parts.farm));
-    let timeouts = config.timeouts.clone();
-    let threads = config.process.threads;
-    let ops_address = config.ops.address;
-    let health = watch_health(&config, &farm, &metrics);
-    let operator = Operator::new(
-        &config,
-        Arc::clone(&farm),
-        Arc::clone(&sessions),
-        parts.reporter.clone(),
-        health.clone(),
-    );
+    let farewell = Farewell::default();
+    let operator = Operator::new(&roster, Arc::clone(&sessions), reporter.clone());
     let (admin_address, has_admin) =
         (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
-    let api = admin::Api::new(operator.control(&readiness), parts.token);
+    let entry = socket.as_ref().map(UnixSocket::entry);
+    let api = admin::Api::new(operator.control(&readiness, reloader.clone()), token);
     let gateway = Gateway::new(
-        config.clone(),
-        farm,
-        health.clone(),
-        sessions,
-        parts.reporter,
+        Arc::clone(&roster.farm),
+        roster.health.clone(),
+        Arc::clone(&sessions),
+        reporter.clone(),
         requests.clone(),
+        farewell.clone(),
     );
-    let open = connections.clone();
-    let farewell = Farewell::default();
-    let patience = farewell.clone();
+    let (threads, ops_address) = (config.process.threads, config.ops.address);
+    let watches = config.process.watch_config;
+    let sweeper = sweep(sessions, reporter.clone(), Arc::clone(&roster.farm));
+    let (open, patience) = (connections.clone(), farewell.clone());
+    let (health, farm) = (roster.health.clone(), Arc::clone(&roster.farm));
     let mut plan = Plan::new(move |listening: &[Listening]| {
-        Ok(services(&config, gateway, &reporter, &open, &patience, listening))
+        Ok(services(&config, gateway, &reporter, &open, &patience, &guard, listening))
     })
     .threads(threads)
     .work_stealing(true)
     .requests(requests)
     .connections(connections)
-    .shutdown_delay(timeouts.shutdown_delay)
-    .shutdown_timeout(timeouts.shutdown)
+    .waits(move || {
+        let timeouts = &farm.load().config.timeouts;
+        Waits {
+            shutdown_delay: timeouts.shutdown_delay,
+            shutdown_timeout: timeouts.shutdown,
+            linger: timeouts.client_idle,
+        }
+    })
     .farewell(farewell)
-    .linger(timeouts.client_idle)
     .upgrade_socket(upgrade_socket)
     .successor(successor_command)
     .ready_file(options.ready_file)
     .task("sweep", sweeper)
     .task("health", move |stop| health.run(stop))
+    .task("removed backends", tidy(roster))
+    .on_reload({
+        let reloader = reloader.clone();
+        move || reloader.request(Trigger::Signal)
+    })
     .on_ready({
         let readiness = readiness.clone();
         move |listening: &[Listening]| {
+            if let Some(Err(error)) = entry.as_ref().map(Entry::publish) {
+                tracing::error!(%error, "the admin socket cannot be put in its place");
+            }
+            if watches && let Err(error) = watch_config(reloader.clone()) {
+                tracing::error!(%error, "the configuration is not watched");
+            }
             for listener in listening {
                 let (name, address) = (&listener.name, listener.address);
                 tracing::info!(listener = %name, %address, "listening");
@@ -113,10 +136,7 @@ pub(super) fn serve(
             metrics.set_draining(true);
         }
     })
-    .on_reopen_logs({
-        let access = parts.access.clone();
-        move || access.reopen()
-    });
+    .on_reopen_logs(move || access.reopen());
     if ops_address.is_some() {
         let state = ops::State { metrics, readiness };
         plan = plan.side_listener(OPS, move |listener, stop| async move {

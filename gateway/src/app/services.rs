@@ -9,8 +9,9 @@ use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
 use tokio::sync::Semaphore;
 
+use super::apply::Limits;
 use crate::config::Config;
-use crate::guard::{GuardLimits, Guarded};
+use crate::guard::Guarded;
 use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::supervisor::{Farewell, InFlight, Listening, Patient};
 
@@ -27,6 +28,7 @@ pub(super) fn services(
     reporter: &Reporter,
     open: &InFlight,
     patience: &Farewell,
+    limits: &Limits,
     listening: &[Listening],
 ) -> Vec<Box<dyn ServiceWithDependents>> {
     let conf = Arc::new(ServerConf {
@@ -38,18 +40,12 @@ pub(super) fn services(
     let proxy = Arc::new(http_proxy(&conf, gateway));
     let events = Arc::new(reporter.clone());
     let room = Arc::new(Semaphore::new(config.limits.connections));
-    let limits = GuardLimits {
-        head: config.limits.head,
-        head_timeout: config.timeouts.client_head,
-        drain_bytes: config.limits.drain_bytes,
-        method_override: config.http.method_override,
-    };
     let one = |(index, listening): (usize, &Listening)| {
         let guarded = Guarded::new(
             Arc::clone(&proxy),
             Arc::clone(&events),
             index,
-            limits,
+            Arc::clone(limits),
             Arc::clone(&room),
             open.clone(),
         );

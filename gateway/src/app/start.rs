@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::access_log::AccessLog;
 use crate::admin::{self, Token};
+use crate::backend_ids::BackendIds;
 use crate::config::{self, Config};
 use crate::farm::{Farm, FarmError};
 use crate::log_writer::{Destination, FlushGuard};
@@ -17,8 +18,6 @@ use crate::telemetry::Format;
 /// Why a gateway with a legal configuration did not start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
-    #[error("the runtime for name lookups cannot be made: {0}")]
-    Runtime(std::io::Error),
     #[error(transparent)]
     Farm(#[from] FarmError),
     #[error("the access log cannot be opened: {0}")]
@@ -30,7 +29,6 @@ pub(super) enum StartError {
 impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Runtime(_) => Exit::Failure,
             Self::Farm(_) => Exit::Unavailable,
             Self::AccessLog(_) => Exit::Io,
             Self::Token(_) => Exit::Config,
@@ -50,13 +48,9 @@ pub(super) struct Parts {
 pub(super) fn start(
     config: &Config,
     metrics: &Arc<Metrics>,
-    backends: Arc<[String]>,
+    ids: Arc<BackendIds>,
 ) -> Result<Parts, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)?;
-    let farm = runtime.block_on(Farm::build(config))?;
+    let farm = Farm::build(Arc::new(config.clone()), &ids, &[], None)?;
     let destination = match &config.log.access {
         config::AccessLog::Off => None,
         config::AccessLog::Stdout => Some(Destination::Stdout),
@@ -70,12 +64,17 @@ pub(super) fn start(
             (access, Some(guard))
         }
     };
-    let reporter = Reporter::new(Arc::clone(metrics), access.clone(), backends);
+    let reporter = Reporter::new(Arc::clone(metrics), access.clone(), ids);
     let token = match (config.admin.address, &config.admin.token_file) {
         (Some(_), Some(file)) => Some(Token::read(file)?),
         _ => None,
     };
     Ok(Parts { farm, reporter, access, token, _flush: flush })
+}
+
+pub(super) fn cannot_start(error: &dyn std::fmt::Display, exit: Exit) -> Exit {
+    tracing::error!(%error, "the gateway cannot start");
+    exit
 }
 
 /// The listening sockets, new ones or those of the running process.
@@ -85,20 +84,18 @@ pub(super) fn open(
     upgrade: bool,
     upgrade_socket: Option<&Path>,
 ) -> Result<Bound, Exit> {
-    let cannot = |error: &dyn std::fmt::Display, exit| {
-        tracing::error!(%error, "the gateway cannot start");
-        exit
-    };
     match (upgrade, upgrade_socket) {
-        (false, _) => supervisor.bind(addresses).map_err(|error| cannot(&error, error.exit())),
+        (false, _) => {
+            supervisor.bind(addresses).map_err(|error| cannot_start(&error, error.exit()))
+        }
         (true, Some(path)) => {
             let taken = supervisor.take_over(path, addresses);
-            taken.map_err(|error| cannot(&Chain(&error), error.exit()))
+            taken.map_err(|error| cannot_start(&Chain(&error), error.exit()))
         }
         (true, None) => {
             let error = "there is no upgrade socket: set process.upgrade_socket or \
                          RUNTIME_DIRECTORY, for the running process too";
-            Err(cannot(&error, Exit::Config))
+            Err(cannot_start(&error, Exit::Config))
         }
     }
 }

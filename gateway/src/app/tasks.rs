@@ -10,34 +10,33 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::Config;
 use crate::farm::Farm;
-use crate::health::{BackendSpec, FarmHealth};
 use crate::metrics::Metrics;
 use crate::proxy::Reporter;
+use crate::roster::Roster;
 use crate::sessions::Sessions;
 use crate::supervisor::told_to_stop;
+
+/// Removed backends are looked at this often.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// Expired sessions are looked for this often.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// Every change of a backend swaps the picture that later requests see.
-pub(super) fn watch_health(
-    config: &Config,
-    farm: &Arc<ArcSwap<Farm>>,
-    metrics: &Arc<Metrics>,
-) -> FarmHealth {
-    let health = FarmHealth::new(Arc::clone(metrics));
-    let built = farm.load();
-    let specs: Vec<_> = (0u32..)
-        .map(BackendId)
-        .zip(&config.backends)
-        .map(|(id, backend)| BackendSpec::new(id, backend, built.address(id), config))
-        .collect();
-    health.apply(&specs);
-    let (farm, revised) = (Arc::clone(farm), health.clone());
-    health.on_change(move |_| {
-        farm.rcu(|farm| farm.revised(&revised));
-    });
-    health
+/// Lets removed backends go when their sessions are over.
+pub(super) fn tidy(roster: Roster) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
+    move |mut stop| {
+        Box::pin(async move {
+            loop {
+                tokio::select! {
+                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = tokio::time::sleep(TIDY) => {}
+                }
+                let roster = roster.clone();
+                // It may have to look up an address. A panic is in the log.
+                let _ = tokio::task::spawn_blocking(move || roster.tidy()).await;
+            }
+        })
+    }
 }
 
 pub(super) fn count_sessions(metrics: &Metrics, sessions: &Arc<Sessions>, config: &Config) {
@@ -53,16 +52,18 @@ pub(super) fn count_sessions(metrics: &Metrics, sessions: &Arc<Sessions>, config
 pub(super) fn sweep(
     sessions: Arc<Sessions>,
     reporter: Reporter,
-    idle_timeout: Duration,
-) -> impl FnOnce(watch::Receiver<bool>) -> SweepTask {
+    farm: Arc<ArcSwap<Farm>>,
+) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
     move |mut stop| {
         Box::pin(async move {
-            let every = SWEEP.min(idle_timeout / 2).max(Duration::from_millis(100));
             loop {
+                let idle_timeout = farm.load().config.sessions.idle_timeout;
+                let every = SWEEP.min(idle_timeout / 2).max(Duration::from_millis(100));
                 tokio::select! {
                     () = told_to_stop(&mut stop) => return Ok(()),
                     () = tokio::time::sleep(every) => {}
                 }
+                let idle_timeout = farm.load().config.sessions.idle_timeout;
                 for ended in sessions.sweep(clock::now(), clock::steady(), idle_timeout) {
                     reporter.ended(&ended, None);
                 }
@@ -71,5 +72,5 @@ pub(super) fn sweep(
     }
 }
 
-pub(super) type SweepTask =
+pub(super) type TaskFuture =
     std::pin::Pin<Box<dyn Future<Output = crate::supervisor::TaskResult> + Send>>;

@@ -8,7 +8,16 @@ use super::draft::{Draft, Table};
 use super::sections::SECTIONS;
 
 /// Sections that a running process cannot change: its sockets, threads and files are made once.
-pub const FIXED: &[&str] = &["listeners", "process", "store", "ops", "admin", "log"];
+const FIXED_SECTIONS: &[&str] = &["listeners", "process", "store", "ops", "admin"];
+
+/// Single keys of the same kind.
+const FIXED_KEYS: &[(&str, &str)] =
+    &[("limits", "connections"), ("log", "format"), ("log", "access")];
+
+/// Whether a change of this key counts from the next start only.
+pub fn needs_restart(section: &str, key: &str) -> bool {
+    FIXED_SECTIONS.contains(&section) || FIXED_KEYS.contains(&(section, key))
+}
 
 /// One key, listener or backend that differs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -69,8 +78,8 @@ fn keys(old: &Table, new: &Table, changes: &mut Vec<Change>) {
     for key in old.section.keys {
         let (before, after) = (value(old, key.name), value(new, key.name));
         if before != after {
-            let (key, needs_restart) = (old.key_path(key.name), is_fixed(old));
-            changes.push(Change { key, before, after, needs_restart });
+            let needs_restart = needs_restart(old.section.name, key.name);
+            changes.push(Change { key: old.key_path(key.name), before, after, needs_restart });
         }
     }
 }
@@ -82,15 +91,12 @@ fn whole(table: &Table, gone: bool) -> Change {
         given.filter_map(|key| Some(format!("{} = {}", key.name, value(table, key.name)?)));
     let text = format!("{{ {} }}", values.collect::<Vec<_>>().join(", "));
     let (before, after) = if gone { (Some(text), None) } else { (None, Some(text)) };
-    Change { key: table.path(), before, after, needs_restart: is_fixed(table) }
+    let needs_restart = FIXED_SECTIONS.contains(&table.section.name);
+    Change { key: table.path(), before, after, needs_restart }
 }
 
 fn value(table: &Table, key: &str) -> Option<String> {
     table.value(key).ok().flatten().map(super::kind::Value::to_toml)
-}
-
-fn is_fixed(table: &Table) -> bool {
-    FIXED.contains(&table.section.name)
 }
 
 #[cfg(test)]
@@ -165,14 +171,16 @@ mod tests {
     #[test]
     fn what_the_process_is_made_of_needs_a_restart() {
         let more = "[listeners.more]\naddress = \"127.0.0.1:8081\"\n[ops]\naddress = \"off\"\n\
-                    [log]\nlevel = \"warn\"\n[process]\nwatch_config = true";
+                    [log]\nlevel = \"warn\"\naccess = \"off\"\n[limits]\nconnections = 5\n[process]\nwatch_config = true";
         check(
             &file("", &[("a", 1)]),
             &file(more, &[("a", 1)]),
             &[
                 ("listeners.more: not set -> { address = \"127.0.0.1:8081\" }", true),
+                ("limits.connections: 20_000 -> 5", true),
                 ("ops.address: \"127.0.0.1:9080\" -> \"off\"", true),
-                ("log.level: \"info\" -> \"warn\"", true),
+                ("log.level: \"info\" -> \"warn\"", false),
+                ("log.access: \"stdout\" -> \"off\"", true),
                 ("process.watch_config: false -> true", true),
             ],
         );

@@ -90,7 +90,7 @@ pub(super) struct LogMetrics {
     pub dropped: ByLabel<LogName, IntCounter>,
 }
 
-/// All families of one registry. Only needed while the handles are taken.
+/// All families of one registry, to take handles from.
 pub(super) struct Families {
     requests: IntCounterVec,
     request_duration: HistogramVec,
@@ -218,6 +218,34 @@ impl Families {
         metrics.weight.set(weight.into());
         metrics.set_state(BackendState::Ready);
         metrics
+    }
+
+    /// Deletes the series that [`Self::backend`] made. Handles that are still around count on, and
+    /// nobody sees it.
+    pub fn remove_backend(&self, name: &str) {
+        // An error says that there is no such series.
+        for each in [&self.sessions_created, &self.backend_upload, &self.attempts, &self.reuses] {
+            let _ = each.remove_label_values(&[name]);
+        }
+        for each in [&self.backend_in_flight, &self.backend_weight, &self.backend_up] {
+            let _ = each.remove_label_values(&[name]);
+        }
+        let _ = self.backend_response.remove_label_values(&[name]);
+        let _ = self.health_check_duration.remove_label_values(&[name]);
+        fn all<L: Label>(mut remove: impl FnMut(&'static str)) {
+            L::ALL.iter().for_each(|value| remove(value.label()));
+        }
+        let remove =
+            |family: &IntCounterVec, value| drop(family.remove_label_values(&[name, value]));
+        all::<EndReason>(|value| remove(&self.sessions_ended, value));
+        all::<FailoverReason>(|value| remove(&self.failovers, value));
+        all::<ProtocolError>(|value| remove(&self.protocol_errors, value));
+        all::<StatusClass>(|value| remove(&self.backend_requests, value));
+        all::<ConnectError>(|value| remove(&self.connect_errors, value));
+        all::<CheckResult>(|value| remove(&self.health_checks, value));
+        let remove = |family: &IntGaugeVec, value| drop(family.remove_label_values(&[name, value]));
+        all::<SessionState>(|value| remove(&self.sessions, value));
+        all::<BackendState>(|value| remove(&self.backend_state, value));
     }
 
     pub fn gateway(&self) -> GatewayMetrics {

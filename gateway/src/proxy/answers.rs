@@ -37,7 +37,7 @@ impl Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(packet) = self.packet(downstream).filter(|_| ctx.is_packet) else {
+        let Some(packet) = self.packet(downstream, ctx).filter(|_| ctx.is_packet) else {
             return Ok(());
         };
         let ack = read_ack(response);
@@ -95,7 +95,7 @@ impl Gateway {
             created: ctx.now,
         };
         let reissued = self.release_reissued(opened, ctx).await?;
-        if self.config.sessions.id == SessionIdMode::Backend
+        if ctx.farm.config.sessions.id == SessionIdMode::Backend
             && !reissued
             && let Some(id) = &opened.id
             && self.pin(id.key().clone(), pin(None), ctx).await? == Pinned::New
@@ -213,9 +213,6 @@ pub(super) fn finish_head(
     clean_head(response);
     if ctx.until_close {
         response.remove_header(&header::TRANSFER_ENCODING);
-        downstream.set_keepalive(None);
-    }
-    if downstream.is_process_shutting_down() {
         downstream.set_keepalive(None);
     }
     Ok(())

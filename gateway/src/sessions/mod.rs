@@ -23,6 +23,7 @@ use gateway_core::routing::{Loads, Lookup};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
+use crate::by_id::ById;
 use tombs::Tombs;
 use translated::Translated;
 
@@ -36,9 +37,9 @@ pub struct Sessions {
     live: DashMap<SessionKey, Session>,
     translated: Translated,
     tombs: Tombs,
-    counts: Vec<AtomicU64>,
+    counts: ById<AtomicU64>,
     total: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
@@ -81,17 +82,27 @@ pub struct Census {
 }
 
 impl Sessions {
-    /// For backends with ids below `backends`.
     /// Ended sessions are remembered for `tombstone`.
-    pub fn new(backends: usize, limit: u64, tombstone: Duration) -> Arc<Self> {
+    pub fn new(limit: u64, tombstone: Duration) -> Arc<Self> {
         Arc::new(Self {
             live: DashMap::with_shard_amount(SHARDS),
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
-            counts: (0..backends).map(|_| AtomicU64::new(0)).collect(),
+            counts: ById::default(),
             total: AtomicU64::new(0),
-            limit,
+            limit: AtomicU64::new(limit),
         })
+    }
+
+    /// Both count from now on; what is there beyond a lower limit stays.
+    pub fn set_limits(&self, limit: u64, tombstone: Duration) {
+        self.limit.store(limit, Ordering::Relaxed);
+        self.tombs.set_limits(limit, tombstone);
+    }
+
+    /// How many sessions there may be.
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
     }
 
     pub fn find(&self, key: Option<&SessionKey>) -> Lookup {
@@ -112,7 +123,7 @@ impl Sessions {
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
         if !self.room() {
-            return Err(StoreError::Full { limit: self.limit });
+            return Err(StoreError::Full { limit: self.limit() });
         }
         if self.tombs.has(&key) {
             // An older client may still come with it, and must not meet the new session.
@@ -128,9 +139,7 @@ impl Sessions {
             }
         }
         self.total.fetch_add(1, Ordering::Relaxed);
-        if let Some(count) = self.counts.get(backend.0 as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.counts.at(backend).fetch_add(1, Ordering::Relaxed);
         if let Some(id) = at_backend {
             self.translated.insert(id, backend, key);
         }
@@ -209,9 +218,7 @@ impl Sessions {
     fn ended(&self, key: SessionKey, session: Session, reason: EndReason) -> Ended {
         let Session { pin, progress, .. } = session;
         self.total.fetch_sub(1, Ordering::Relaxed);
-        if let Some(count) = self.counts.get(pin.backend.0 as usize) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.counts.at(pin.backend).fetch_sub(1, Ordering::Relaxed);
         if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {
             self.translated.remove(id.key(), pin.backend, &key);
         }
@@ -220,7 +227,7 @@ impl Sessions {
 
     /// Whether one more session may be opened.
     pub fn room(&self) -> bool {
-        self.len() < self.limit
+        self.len() < self.limit()
     }
 
     pub fn len(&self) -> u64 {
@@ -259,9 +266,13 @@ impl Sessions {
 
     /// Active and idle sessions by backend id. Walks the whole map: for scrapes, not for requests.
     pub fn census(&self, now: Timestamp) -> Vec<Census> {
-        let mut census = vec![Census::default(); self.counts.len()];
+        let mut census = Vec::new();
         for session in self.live.iter() {
-            let Some(entry) = census.get_mut(session.pin.backend.0 as usize) else { continue };
+            let slot = session.pin.backend.0 as usize;
+            if slot >= census.len() {
+                census.resize(slot + 1, Census::default());
+            }
+            let entry = &mut census[slot];
             if now.since(session.progress.seen) < ACTIVE {
                 entry.active += 1;
             } else {
@@ -274,7 +285,7 @@ impl Sessions {
 
 impl Loads for Sessions {
     fn sessions(&self, backend: BackendId) -> u64 {
-        self.counts.get(backend.0 as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.counts.get(backend).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 

@@ -4,6 +4,7 @@
 //! "session not found" and upload the whole file once more. And a session that an operator ended
 //! must not come back by the alias that its client remembers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -14,8 +15,8 @@ use gateway_core::session::TargetHash;
 pub(super) struct Tombs {
     tombs: DashMap<SessionKey, Tomb>,
     /// Beyond it nothing more is remembered: the worst that follows is one upload sent twice.
-    limit: u64,
-    keep: Duration,
+    limit: AtomicU64,
+    keep_ms: AtomicU64,
 }
 
 struct Tomb {
@@ -27,11 +28,28 @@ struct Tomb {
 
 impl Tombs {
     pub(super) fn new(limit: u64, keep: Duration) -> Self {
-        Self { tombs: DashMap::new(), limit, keep }
+        let tombs = Self {
+            tombs: DashMap::new(),
+            limit: AtomicU64::default(),
+            keep_ms: AtomicU64::default(),
+        };
+        tombs.set_limits(limit, keep);
+        tombs
+    }
+
+    pub(super) fn set_limits(&self, limit: u64, keep: Duration) {
+        self.limit.store(limit, Ordering::Relaxed);
+        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        self.keep_ms.store(keep, Ordering::Relaxed);
+    }
+
+    fn keep(&self) -> Duration {
+        Duration::from_millis(self.keep_ms.load(Ordering::Relaxed))
     }
 
     pub(super) fn insert(&self, key: SessionKey, target: Option<TargetHash>, steady: Duration) {
-        if !self.keep.is_zero() && (self.tombs.len() as u64) < self.limit {
+        if !self.keep().is_zero() && (self.tombs.len() as u64) < self.limit.load(Ordering::Relaxed)
+        {
             self.tombs.insert(key, Tomb { target, ended: steady });
         }
     }
@@ -48,6 +66,7 @@ impl Tombs {
     }
 
     pub(super) fn sweep(&self, steady: Duration) {
-        self.tombs.retain(|_, tomb| steady.saturating_sub(tomb.ended) < self.keep);
+        let keep = self.keep();
+        self.tombs.retain(|_, tomb| steady.saturating_sub(tomb.ended) < keep);
     }
 }

@@ -10,7 +10,7 @@ use super::drain::{Drain, Left};
 use super::group::Chain;
 use super::handover::{Door, Offer, Predecessor, Successor};
 use super::patient::Farewell;
-use super::plan::{Hooks, MakeCommand, Plan};
+use super::plan::{Hooks, MakeCommand, Plan, Waits};
 use super::running::Running;
 use super::signals::{Request, Signals};
 use super::{RunError, Stop, successor, watchdog};
@@ -48,6 +48,7 @@ pub(super) async fn live(
         shutdown_timeout,
         farewell,
         linger,
+        waits,
         ready_file,
         upgrade_socket,
         successor,
@@ -106,6 +107,8 @@ pub(super) async fn live(
         notifier.stopping("draining");
     }
     let left = Left { requests, connections };
+    let fixed = Waits { shutdown_delay, shutdown_timeout, linger };
+    let Waits { shutdown_delay, shutdown_timeout, linger } = waits.map_or(fixed, |waits| waits());
     let drain = Drain {
         left: left.clone(),
         farewell: farewell.clone(),

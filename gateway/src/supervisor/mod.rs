@@ -99,7 +99,7 @@ pub use group::Chain;
 pub use handover::{DoorError, OldGone, TakeOverError};
 pub use in_flight::{InFlight, InFlightGuard};
 pub use patient::{Farewell, Patient};
-pub use plan::{BoxError, Plan, Services, TaskResult, told_to_stop};
+pub use plan::{BoxError, Plan, Services, TaskResult, Waits, told_to_stop};
 pub use successor::command as successor_command;
 
 use crate::notify_systemd::Notifier;

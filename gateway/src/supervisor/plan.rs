@@ -37,6 +37,14 @@ pub async fn told_to_stop(stop: &mut ShutdownWatch) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// The times of a drain; see the methods of [`Plan`] with these names.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    pub shutdown_delay: Duration,
+    pub shutdown_timeout: Duration,
+    pub linger: Duration,
+}
+
 /// The traffic services, what runs beside them, and what is done on which occasion.
 pub struct Plan {
     pub(super) threads: usize,
@@ -51,6 +59,7 @@ pub struct Plan {
     pub(super) shutdown_timeout: Duration,
     pub(super) farewell: Farewell,
     pub(super) linger: Duration,
+    pub(super) waits: Option<Box<dyn Fn() -> Waits>>,
     pub(super) ready_file: Option<PathBuf>,
     pub(super) upgrade_socket: Option<PathBuf>,
     pub(super) successor: Option<MakeCommand>,
@@ -88,6 +97,7 @@ impl Plan {
             shutdown_timeout: Duration::from_secs(300),
             farewell: Farewell::default(),
             linger: Duration::ZERO,
+            waits: None,
             ready_file: None,
             upgrade_socket: None,
             successor: None,
@@ -188,6 +198,12 @@ impl Plan {
     /// is right: then none is closed in the face of a request.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
+        self
+    }
+
+    /// What the three above are when the drain begins, where that may change meanwhile.
+    pub fn waits(mut self, waits: impl Fn() -> Waits + 'static) -> Self {
+        self.waits = Some(Box::new(waits));
         self
     }
 
