@@ -10,10 +10,12 @@ use crate::by_id::ById;
 
 /// Gives every name of a backend an id that never changes for the life of the process. A name comes
 /// from a configuration, or from a stored session whose backend no configuration names any more.
+/// Case does not matter, as in host names.
 #[derive(Debug, Default)]
 pub struct BackendIds {
     names: ById<OnceLock<Arc<str>>>,
-    ids: Mutex<HashMap<Arc<str>, BackendId>>,
+    /// By name in small letters.
+    ids: Mutex<HashMap<String, BackendId>>,
 }
 
 impl BackendIds {
@@ -29,20 +31,20 @@ impl BackendIds {
     /// The id of a name, a new one if it has none.
     pub fn intern(&self, name: &str) -> BackendId {
         let mut ids = self.ids.lock();
-        if let Some(id) = ids.get(name) {
+        let key = name.to_ascii_lowercase();
+        if let Some(id) = ids.get(&key) {
             return *id;
         }
         // Four billion names are more than fit into any file.
         let id = BackendId(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        let name: Arc<str> = name.into();
         // Before anybody can learn the id.
-        let _ = self.names.at(id).set(Arc::clone(&name));
-        ids.insert(name, id);
+        let _ = self.names.at(id).set(name.into());
+        ids.insert(key, id);
         id
     }
 
     pub fn find(&self, name: &str) -> Option<BackendId> {
-        self.ids.lock().get(name).copied()
+        self.ids.lock().get(&name.to_ascii_lowercase()).copied()
     }
 
     /// Takes no lock. Empty for an id that is none of ours.
@@ -67,7 +69,7 @@ mod tests {
         for n in 0..200 {
             ids.intern(&format!("more{n}"));
         }
-        assert_eq!(ids.intern("a"), BackendId(1));
+        assert_eq!((ids.intern("a"), ids.find("A")), (BackendId(1), Some(BackendId(1))));
         assert_eq!(ids.name(BackendId(1)), "a");
         assert_eq!(ids.name(BackendId(201)), "more199");
         assert_eq!((ids.name(BackendId(202)), ids.find("none")), ("", None));

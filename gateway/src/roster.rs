@@ -60,7 +60,7 @@ impl Roster {
     pub fn apply(&self, config: &Config) -> Result<(), FarmError> {
         let mut left = self.left.lock();
         let before = self.farm.load_full();
-        let named = |name: &str| config.backends.iter().any(|backend| backend.name == name);
+        let named = |name: &str| config.backends.iter().any(|b| b.name.eq_ignore_ascii_case(name));
         let mut leaving: Vec<_> =
             left.iter().filter(|gone| !named(&gone.backend.name)).cloned().collect();
         let mut kept: Vec<_> =

@@ -40,7 +40,8 @@ impl Gateway {
         ctx.has_body = body_length(head) > 0 || is_chunked(head);
         let host = host_of(head).ok_or(Fault::BadRequest)?;
         let farm = Arc::clone(&ctx.farm);
-        if !farm.accepts(&host) && !(farm.accepted_before(&host) && self.goes_on(head)) {
+        let ours = farm.accepts(&host) || (farm.accepted_before(&host) && self.goes_on(head));
+        if !ours {
             return Err(Fault::BadRequest);
         }
         let alias = farm.view.alias(&host);
