@@ -246,6 +246,7 @@ fn with_fixed(started: &Config, new: Config) -> Config {
     let Log { format, access, .. } = started.log.clone();
     Config {
         listeners: started.listeners.clone(),
+        store: started.store.clone(),
         ops: started.ops.clone(),
         admin: started.admin.clone(),
         process: started.process.clone(),

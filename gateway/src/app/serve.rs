@@ -11,13 +11,13 @@ use super::tasks::{count_sessions, sweep, tidy};
 use super::{OPS, RunOptions};
 use crate::admin::{self, ADMIN, Entry, UnixSocket};
 use crate::config::Loaded;
+use crate::durable;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::ops::{self, Readiness};
 use crate::proxy::Gateway;
 use crate::reload::Trigger;
 use crate::roster::Roster;
-use crate::sessions::Sessions;
 use crate::supervisor::{
     BoxError, Exit, Farewell, InFlight, Listening, Plan, Supervisor, Waits, successor_command,
 };
@@ -49,7 +49,12 @@ pub(super) fn serve(
         Err(error) => return cannot_start(&error, Exit::Io),
     };
     let Parts { farm, reporter, access, token, .. } = parts;
-    let sessions = Sessions::new(config.sessions.limit, config.sessions.tombstone);
+    // With the sockets in hand: what the process that had them stores from here on is followed.
+    let opened = match durable::open(&config, &reporter.ids, &metrics) {
+        Ok(opened) => opened,
+        Err(exit) => return exit,
+    };
+    let sessions = opened.sessions;
     count_sessions(&metrics, &sessions, &config);
     let ids = Arc::clone(&reporter.ids);
     let roster = Roster::new(ids, farm, Arc::clone(&sessions), Arc::clone(&metrics));
@@ -70,6 +75,9 @@ pub(super) fn serve(
     let (requests, connections) = (InFlight::new(), InFlight::new());
     let farewell = Farewell::default();
     let operator = Operator::new(&roster, Arc::clone(&sessions), reporter.clone());
+    operator.restore(&opened.states);
+    let store = sessions.store().clone();
+    let closing = durable::closing(Arc::clone(&sessions));
     let (admin_address, has_admin) =
         (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
     let entry = socket.as_ref().map(UnixSocket::entry);
@@ -109,6 +117,7 @@ pub(super) fn serve(
     .task("sweep", sweeper)
     .task("health", move |stop| health.run(stop))
     .task("removed backends", tidy(roster))
+    .task("store", closing)
     .on_reload({
         let reloader = reloader.clone();
         move || reloader.request(Trigger::Signal)
@@ -138,7 +147,7 @@ pub(super) fn serve(
     })
     .on_reopen_logs(move || access.reopen());
     if ops_address.is_some() {
-        let state = ops::State { metrics, readiness };
+        let state = ops::State { metrics, readiness, store };
         plan = plan.side_listener(OPS, move |listener, stop| async move {
             ops::serve(listener, state, stop).await.map_err(BoxError::from)
         });

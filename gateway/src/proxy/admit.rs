@@ -73,6 +73,10 @@ impl Gateway {
             return Err(Fault::FragmentTooLarge);
         }
         let mut lookup = self.sessions.find(ctx.key.as_ref());
+        if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
+            // Before a backend opens a session that nobody could be told of.
+            lookup = Lookup::StoreDown;
+        }
         if let Some(key) = &ctx.key
             && !matches!(packet, RequestPacket::Ping { .. })
             && may_claim(&lookup, ctx.target, alias)
@@ -119,7 +123,7 @@ impl Gateway {
             ctx.farm = self.farm.load_full();
             let decided = self.decide(packet, lookup, ctx, alias);
             if let (Err(Fault::BackendRemoved), Some(owner)) = (&decided, owner) {
-                return self.removed(owner, ctx).await;
+                return self.missing(owner, ctx).await;
             }
             let (Err(Fault::BackendDown), Some(owner), Some(changed)) = (&decided, owner, changed)
             else {
@@ -143,23 +147,9 @@ impl Gateway {
         }
     }
 
-    /// The session is stored and its backend is none that this process has ever known: somebody
-    /// may bring it back, so its sessions end no sooner than those of a backend that is down.
-    async fn removed(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
-        let away = clock::steady().saturating_sub(self.begun);
-        if away < ctx.farm.config.failover.restart_after {
-            return Err(Fault::BackendDown);
-        }
-        let given_up = self.give_up(owner, ctx).await;
-        given_up.map_err(|fault| match fault {
-            Fault::BackendGivenUp => Fault::BackendRemoved,
-            other => other,
-        })
-    }
-
     /// Ends the pin to a backend that has been away for too long; a farm with shared storage goes
     /// on at another one.
-    async fn give_up(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
+    pub(super) async fn give_up(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
         if ctx.kind == Some(PacketType::Ping) {
             return Err(Fault::BackendDown);
         }

@@ -1,12 +1,14 @@
 //! The live map: which session is where, and how far it has come.
 //!
 //! Reading and progress are plain calls that take one shard lock and never wait. `pin` and
-//! `unpin` are async because they are the two moments of a session that will have to reach a
-//! disk or another gateway before the client hears of them.
+//! `unpin` are async because they are the two moments of a session that reach the disk before the
+//! client hears of them.
 //!
 //! What is absent: guards. No lock of the map leaves this module, so none can be held over an
 //! await.
 
+mod durable;
+mod load;
 mod tombs;
 mod translated;
 pub mod view;
@@ -23,7 +25,12 @@ use gateway_core::routing::{Loads, Lookup};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
+use crate::backend_ids::BackendIds;
 use crate::by_id::ById;
+use crate::clock;
+use crate::store::{self, Store};
+
+pub use load::{Opened, Setup};
 use tombs::Tombs;
 use translated::Translated;
 
@@ -40,6 +47,10 @@ pub struct Sessions {
     counts: ById<AtomicU64>,
     total: AtomicU64,
     limit: AtomicU64,
+    ids: Arc<BackendIds>,
+    store: Store,
+    /// Not everything that was stored could be read, so an id that is not here may be known.
+    incomplete: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +74,8 @@ pub enum Pinned {
 pub enum StoreError {
     #[error("the session table is full at {limit} sessions")]
     Full { limit: u64 },
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
 }
 
 /// A session that is over.
@@ -82,16 +95,25 @@ pub struct Census {
 }
 
 impl Sessions {
-    /// Ended sessions are remembered for `tombstone`.
+    /// In memory only; [`Setup`] makes a durable one. Ended sessions are remembered for
+    /// `tombstone`.
     pub fn new(limit: u64, tombstone: Duration) -> Arc<Self> {
-        Arc::new(Self {
+        Setup { ids: Arc::default(), limit, tombstone }.in_memory().sessions
+    }
+
+    fn build(setup: Setup) -> Self {
+        let Setup { ids, limit, tombstone } = setup;
+        Self {
             live: DashMap::with_shard_amount(SHARDS),
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
             counts: ById::default(),
             total: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
-        })
+            ids,
+            store: Store::memory(),
+            incomplete: false,
+        }
     }
 
     /// Both count from now on; what is there beyond a lower limit stays.
@@ -109,7 +131,7 @@ impl Sessions {
         let Some(key) = key else { return Lookup::NotAsked };
         match self.live.get(key) {
             Some(session) => Lookup::Pinned(session.pin.clone()),
-            None => self.tombs.find(key),
+            None => self.find_ended(key),
         }
     }
 
@@ -129,13 +151,23 @@ impl Sessions {
             // An older client may still come with it, and must not meet the new session.
             return Ok(Pinned::Taken);
         }
-        let backend = pin.backend;
-        let at_backend = pin.backend_session.as_deref().and_then(SessionId::parse);
+        let session = Session { pin: pin.clone(), progress, steady: seconds(steady) };
+        if !self.insert(key.clone(), session) {
+            return Ok(Pinned::Taken);
+        }
+        self.keep(&key, &pin).await?;
+        Ok(Pinned::New)
+    }
+
+    /// False if the session is there already, which then stays as it is.
+    fn insert(&self, key: SessionKey, session: Session) -> bool {
+        let backend = session.pin.backend;
+        let at_backend = session.pin.backend_session.as_deref().and_then(SessionId::parse);
         let at_backend = at_backend.map(|id| id.key().clone());
         match self.live.entry(key.clone()) {
-            Entry::Occupied(_) => return Ok(Pinned::Taken),
+            Entry::Occupied(_) => return false,
             Entry::Vacant(free) => {
-                free.insert(Session { pin, progress, steady: seconds(steady) });
+                free.insert(session);
             }
         }
         self.total.fetch_add(1, Ordering::Relaxed);
@@ -143,7 +175,7 @@ impl Sessions {
         if let Some(id) = at_backend {
             self.translated.insert(id, backend, key);
         }
-        Ok(Pinned::New)
+        true
     }
 
     /// The same, and the session counts as heard of: a long Fragment is not silence.
@@ -154,7 +186,7 @@ impl Sessions {
                 session.steady = seconds(steady);
                 Lookup::Pinned(session.pin.clone())
             }
-            None => self.tombs.find(key),
+            None => self.find_ended(key),
         }
     }
 
@@ -182,19 +214,23 @@ impl Sessions {
         steady: Duration,
     ) -> Option<Ended> {
         let (key, session) = self.live.remove(key)?;
+        let now = clock::now();
         match reason {
             EndReason::Closed | EndReason::Cancelled => {
-                self.tombs.insert(key.clone(), Some(session.pin.target), steady);
+                self.tombs.insert(key.clone(), Some(session.pin.target), now, steady);
             }
-            EndReason::Admin => self.tombs.insert(key.clone(), None, steady),
+            EndReason::Admin => self.tombs.insert(key.clone(), None, now, steady),
             EndReason::Expired | EndReason::Lost => {}
         }
+        self.end(&key, &session.pin, reason, now).await;
         Some(self.ended(key, session, reason))
     }
 
     /// Removes every session that has been silent for `idle_timeout` by both clocks.
     pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
-        self.tombs.sweep(steady);
+        if self.tombs.sweep(now, steady) {
+            self.store.expire_tombstones(self.tombs.worthless(now));
+        }
         let stale = |session: &Session| {
             let steady = steady.saturating_sub(Duration::from_secs(session.steady.into()));
             is_expired(now.since(session.progress.seen), steady, idle_timeout)
@@ -204,6 +240,7 @@ impl Sessions {
         let removed = keys.into_iter().filter_map(|key| {
             // It may have made progress since.
             let (key, session) = self.live.remove_if(&key, |_, session| stale(session))?;
+            self.store.end_soon(&key, session.pin.created, None);
             Some(self.ended(key, session, EndReason::Expired))
         });
         removed.collect()
