@@ -204,15 +204,30 @@ fn readiness_follows_the_life_of_the_process() {
     let ops = Ops::start();
     ops.check("GET", "/livez", 200, "ok\n");
     ops.check("GET", "/readyz", 503, "starting\n");
-    ops.check("GET", "/readyz?verbose", 503, "[-] started failed\n[+] not-draining ok\n[+] store ok\nstarting\n");
+    ops.check(
+        "GET",
+        "/readyz?verbose",
+        503,
+        "[-] started failed\n[+] not-draining ok\n[+] store ok\nstarting\n",
+    );
     ops.readiness.ready();
     ops.check("GET", "/readyz", 200, "ready\n");
-    ops.check("GET", "/readyz?verbose=1", 200, "[+] started ok\n[+] not-draining ok\n[+] store ok\nready\n");
+    ops.check(
+        "GET",
+        "/readyz?verbose=1",
+        200,
+        "[+] started ok\n[+] not-draining ok\n[+] store ok\nready\n",
+    );
     assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 0\n"));
     ops.readiness.drain();
     ops.readiness.ready();
     ops.check("GET", "/readyz", 503, "draining\n");
-    ops.check("GET", "/readyz?verbose", 503, "[+] started ok\n[-] not-draining failed\n[+] store ok\ndraining\n");
+    ops.check(
+        "GET",
+        "/readyz?verbose",
+        503,
+        "[+] started ok\n[-] not-draining failed\n[+] store ok\ndraining\n",
+    );
     ops.check("GET", "/livez", 200, "ok\n");
     assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 1\n"));
 }

@@ -1,5 +1,6 @@
 //! The parts, put together around the sockets.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -7,10 +8,10 @@ use arc_swap::ArcSwap;
 use super::apply::{Limits, limits, reloader};
 use super::services::services;
 use super::start::{Parts, cannot_start, open};
-use super::tasks::{count_sessions, sweep, tidy};
+use super::tasks::{count_sessions, follow, sweep, tidy};
 use super::{OPS, RunOptions};
 use crate::admin::{self, ADMIN, Entry, UnixSocket};
-use crate::config::Loaded;
+use crate::config::{Config, Loaded, Store};
 use crate::durable;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
@@ -18,6 +19,7 @@ use crate::ops::{self, Readiness};
 use crate::proxy::Gateway;
 use crate::reload::Trigger;
 use crate::roster::Roster;
+use crate::sessions::Other;
 use crate::supervisor::{
     BoxError, Exit, Farewell, InFlight, Listening, Plan, Supervisor, Waits, successor_command,
 };
@@ -36,7 +38,8 @@ pub(super) fn serve(
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
     addresses.extend(config.admin.address.map(|address| (ADMIN.to_owned(), address)));
     let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY");
-    let upgrade_socket = config.process.upgrade_socket.path(runtime_directory.as_deref(), None);
+    let upgrade_socket =
+        config.process.upgrade_socket.path(runtime_directory.as_deref(), store_directory(&config));
     let bound = match open(&supervisor, &addresses, options.upgrade, upgrade_socket.as_deref()) {
         Ok(bound) => bound,
         Err(exit) => return exit,
@@ -92,7 +95,9 @@ pub(super) fn serve(
     );
     let (threads, ops_address) = (config.process.threads, config.ops.address);
     let watches = config.process.watch_config;
-    let sweeper = sweep(sessions, reporter.clone(), Arc::clone(&roster.farm));
+    let following = follow(Arc::clone(&sessions), operator, bound.old_gone());
+    let shared = Arc::clone(&sessions);
+    let sweeper = sweep(sessions, reporter.clone(), Arc::clone(&roster.farm), farewell.clone());
     let (open, patience) = (connections.clone(), farewell.clone());
     let (health, farm) = (roster.health.clone(), Arc::clone(&roster.farm));
     let mut plan = Plan::new(move |listening: &[Listening]| {
@@ -114,7 +119,9 @@ pub(super) fn serve(
     .upgrade_socket(upgrade_socket)
     .successor(successor_command)
     .ready_file(options.ready_file)
+    .on_handover(move || shared.follow(Other::Successor))
     .task("sweep", sweeper)
+    .task("other process", following)
     .task("health", move |stop| health.run(stop))
     .task("removed backends", tidy(roster))
     .task("store", closing)
@@ -164,5 +171,12 @@ pub(super) fn serve(
             tracing::error!(%error, "the gateway ended");
             error.exit()
         }
+    }
+}
+
+fn store_directory(config: &Config) -> Option<&Path> {
+    match &config.store {
+        Store::Sqlite(store) => Some(&store.path),
+        Store::Memory => None,
     }
 }

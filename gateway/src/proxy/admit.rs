@@ -72,7 +72,7 @@ impl Gateway {
         if ctx.farm.config.limits.fragment.is_some_and(too_large) {
             return Err(Fault::FragmentTooLarge);
         }
-        let mut lookup = self.sessions.find(ctx.key.as_ref());
+        let mut lookup = self.look_up(ctx).await;
         if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
             // Before a backend opens a session that nobody could be told of.
             lookup = Lookup::StoreDown;
@@ -102,6 +102,17 @@ impl Gateway {
             ctx.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
         }
         Ok(())
+    }
+
+    /// While two processes share the store, an id that is not here may be there.
+    async fn look_up(&self, ctx: &Ctx) -> Lookup {
+        let found = self.sessions.find(ctx.key.as_ref());
+        match &ctx.key {
+            Some(key) if found == Lookup::Unknown && self.sessions.follows_others() => {
+                self.sessions.find_elsewhere(key).await
+            }
+            _ => found,
+        }
     }
 
     /// Asks the core, and while the answer is that the one right backend is down, waits for it to

@@ -8,6 +8,7 @@ use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionId;
 use gateway_core::session::{Pin, Progress, TargetHash, Timestamp};
 
+use super::follow::Following;
 use super::{Session, Sessions, seconds};
 use crate::backend_ids::BackendIds;
 use crate::clock;
@@ -56,6 +57,7 @@ impl Setup {
         let (store, loaded) = Store::open(path, options, &mut |record| loading.take(record))?;
         let Loading { mut sessions, states, now, .. } = loading;
         sessions.incomplete = loaded.unread;
+        sessions.following = store.follow(loaded.position).map(Following::new);
         sessions.store = store;
         let sessions = Arc::new(sessions);
         // The store is part of the table, so it must not keep the table alive.

@@ -8,6 +8,7 @@
 //! await.
 
 mod durable;
+mod follow;
 mod load;
 mod tombs;
 mod translated;
@@ -30,6 +31,8 @@ use crate::by_id::ById;
 use crate::clock;
 use crate::store::{self, Store};
 
+use follow::Following;
+pub use follow::Other;
 pub use load::{Opened, Setup};
 use tombs::Tombs;
 use translated::Translated;
@@ -49,6 +52,8 @@ pub struct Sessions {
     limit: AtomicU64,
     ids: Arc<BackendIds>,
     store: Store,
+    /// For as long as another process writes to the store.
+    following: Option<Following>,
     /// Not everything that was stored could be read, so an id that is not here may be known.
     incomplete: bool,
 }
@@ -112,6 +117,7 @@ impl Sessions {
             limit: AtomicU64::new(limit),
             ids,
             store: Store::memory(),
+            following: None,
             incomplete: false,
         }
     }

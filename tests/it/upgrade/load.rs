@@ -20,7 +20,7 @@ pub struct Load<'s> {
 }
 
 impl<'s> Load<'s> {
-    /// Every second client takes a new connection for each packet.
+    /// Every second client takes a new connection for each packet, every third goes by the origin name alone.
     pub fn start<'e>(scope: &'s Scope<'s, 'e>, farm: &'e Farm, stop: &'e AtomicBool) -> Self {
         let steps = Arc::<AtomicU64>::default();
         let client = |number: u64| {
@@ -55,6 +55,7 @@ fn upload(farm: &Farm, client: u64, stop: &AtomicBool, steps: &AtomicU64) -> Vec
             if client % 2 == 1 {
                 o.connections = Connections::PerPacket;
             }
+            o.ignore_host_id = client % 3 == 2;
         });
         let mut upload = options.begin(&farm.url(&path), &content);
         while upload.step() {
