@@ -1,5 +1,6 @@
 //! A new process takes the sockets of a running one, under load.
 
+mod handover;
 mod load;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::super::config::BackendEntry;
 use super::super::process::Process;
@@ -52,16 +52,73 @@ impl Gateway {
         metrics::sum(&self.metrics(), name, &[]) == Some(1.0)
     }
 
+    /// Starts a process that asks for the sockets, and waits for nothing.
+    pub fn start_successor(&self) -> Process {
+        self.spawn(&["--upgrade"])
+    }
+
+    /// Waits until a successor that the running process has started itself serves in its place, and
+    /// that process has ended.
+    #[track_caller]
+    pub fn adopt_successor(&self) -> Grandchild {
+        let before = u64::from(self.pid());
+        let pid = wait::some("the successor serves", || {
+            self.ready_file()?["pid"].as_u64().filter(|pid| *pid != before)
+        });
+        let successor = Grandchild { pid };
+        assert_eq!(self.wait_ended().code(), Some(0));
+        successor
+    }
+
     /// Starts a successor, which takes the sockets over, and waits until it serves. Returns the
     /// process before, which drains.
     #[track_caller]
     pub fn upgrade(&self) -> Process {
-        let mut new = self.spawn(&["--upgrade"]);
+        let mut new = self.start_successor();
         let pid = u64::from(new.pid());
         wait::until("the successor serves", || {
             new.expect_running();
             self.ready_file().is_some_and(|ready| ready["pid"] == pid)
         });
         self.state().process.replace(new).expect("there is a process to succeed")
+    }
+}
+
+/// A process that is not ours to wait for. Killed on drop.
+pub struct Grandchild {
+    pid: u64,
+}
+
+impl Grandchild {
+    pub fn pid(&self) -> u32 {
+        u32::try_from(self.pid).expect("process ids are small")
+    }
+
+    /// SIGTERM, and waits for the end.
+    #[track_caller]
+    pub fn terminate(self) {
+        // One that has ended already is what is wanted.
+        let _ = kill_process(self.raw(), Signal::TERM);
+        wait::until("the successor has ended", || !self.is_running());
+    }
+
+    /// A process that nobody waits for stays as a zombie.
+    fn is_running(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('Z'));
+        test_kill_process(self.raw()).is_ok() && state == Some(false)
+    }
+
+    fn raw(&self) -> Pid {
+        let raw = i32::try_from(self.pid).expect("process ids are positive ints");
+        Pid::from_raw(raw).expect("a gateway is not process 0")
+    }
+}
+
+impl Drop for Grandchild {
+    fn drop(&mut self) {
+        if self.is_running() {
+            let _ = kill_process(self.raw(), Signal::KILL);
+        }
     }
 }
