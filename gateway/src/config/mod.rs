@@ -18,6 +18,7 @@ pub mod kind;
 pub mod load;
 pub mod markdown;
 pub mod names;
+mod process;
 pub mod report;
 pub mod schema;
 pub mod sections;

@@ -11,10 +11,11 @@ mod outcome;
 pub mod registry;
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use gateway_core::farm::BackendId;
 use gateway_core::session::{EndReason, Timestamp};
 use prometheus::{IntGauge, Registry, TextEncoder};
@@ -272,8 +273,20 @@ impl Metrics {
 
     /// `None` for an id that no configuration names: nothing is counted then, because a
     /// wrong count must not end a request.
-    fn backend(&self, id: BackendId) -> Option<Arc<BackendMetrics>> {
-        self.backends.get(id)?.load_full()
+    fn backend(&self, id: BackendId) -> Option<Counters> {
+        let slot = self.backends.get(id)?.load();
+        slot.is_some().then_some(Counters(slot))
+    }
+}
+
+/// The handles of one backend, without a word to other threads about who holds them.
+struct Counters(Guard<Option<Arc<BackendMetrics>>>);
+
+impl Deref for Counters {
+    type Target = BackendMetrics;
+
+    fn deref(&self) -> &BackendMetrics {
+        self.0.as_ref().expect("made of a slot that is taken")
     }
 }
 

@@ -1,6 +1,7 @@
 //! Connections that outlive their listener for a while.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
@@ -10,7 +11,11 @@ use tokio::sync::watch;
 
 /// How far the process has come with taking leave of its clients. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Farewell(watch::Sender<Leave>);
+pub struct Farewell {
+    step: watch::Sender<Leave>,
+    /// The same for those who ask often: no lock.
+    leaving: Arc<AtomicBool>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Leave {
@@ -23,7 +28,7 @@ enum Leave {
 
 impl Default for Farewell {
     fn default() -> Self {
-        Self(watch::Sender::new(Leave::No))
+        Self { step: watch::Sender::new(Leave::No), leaving: Arc::default() }
     }
 }
 
@@ -31,7 +36,7 @@ impl Farewell {
     /// Whether an answer should say `Connection: close`: the client's next request belongs to
     /// another process. Cheap enough for every request.
     pub fn is_leaving(&self) -> bool {
-        *self.0.borrow() >= Leave::Leaving
+        self.leaving.load(Ordering::Relaxed)
     }
 
     pub(super) fn leave(&self) {
@@ -44,7 +49,8 @@ impl Farewell {
 
     /// Never back: a signal may say the farewell before the drain comes to leaving.
     fn go_on_to(&self, step: Leave) {
-        self.0.send_if_modified(|leave| {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.step.send_if_modified(|leave| {
             let further = step > *leave;
             *leave = step.max(*leave);
             further
@@ -53,7 +59,7 @@ impl Farewell {
 
     pub(super) async fn said(&self) {
         // The sender is ours, so it cannot be gone.
-        let _ = self.0.subscribe().wait_for(|leave| *leave == Leave::Said).await;
+        let _ = self.step.subscribe().wait_for(|leave| *leave == Leave::Said).await;
     }
 }
 
