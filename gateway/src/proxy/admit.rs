@@ -40,8 +40,7 @@ impl Gateway {
         ctx.has_body = body_length(head) > 0 || is_chunked(head);
         let host = host_of(head).ok_or(Fault::BadRequest)?;
         let farm = Arc::clone(&ctx.farm);
-        let ours = farm.accepts(&host) || (farm.accepted_before(&host) && self.goes_on(head));
-        if !ours {
+        if !farm.accepts(&host) && !self.goes_on(head, &host, &farm) {
             return Err(Fault::BadRequest);
         }
         let alias = farm.view.alias(&host);
@@ -266,11 +265,16 @@ impl Gateway {
         read_packet(downstream, &ctx.farm).ok()
     }
 
-    /// Whether the request is of a session that is under way.
-    fn goes_on(&self, head: &http::request::Parts) -> bool {
+    /// Whether the request is of a session that is under way, under a name that was ours when it
+    /// began: any that was configured since, or that of a backend of which nothing is known any
+    /// more.
+    fn goes_on(&self, head: &http::request::Parts, host: &Host<'_>, farm: &Farm) -> bool {
         let id = head.headers.get(&headers::SESSION_ID.name).and_then(|id| id.to_str().ok());
         let id = id.and_then(SessionId::parse);
-        id.is_some_and(|id| matches!(self.sessions.find(Some(id.key())), Lookup::Pinned(_)))
+        let Some(Lookup::Pinned(pin)) = id.map(|id| self.sessions.find(Some(id.key()))) else {
+            return false;
+        };
+        farm.accepted_before(host) || farm.view.backend(pin.backend).is_none()
     }
 
     /// Writes an answer of our own. Whatever the client still sends of its body is drained after

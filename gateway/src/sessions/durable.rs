@@ -115,3 +115,7 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "durable_tests.rs"]
+mod tests;

@@ -53,9 +53,10 @@ impl Setup {
             now: clock::now(),
             steady: clock::steady(),
             last: None,
+            stale: false,
         };
         let (store, loaded) = Store::open(path, options, &mut |record| loading.take(record))?;
-        let Loading { mut sessions, states, now, .. } = loading;
+        let Loading { mut sessions, states, now, stale, .. } = loading;
         sessions.incomplete = loaded.unread;
         sessions.following = store.follow(loaded.position).map(Following::new);
         sessions.store = store;
@@ -67,7 +68,9 @@ impl Setup {
                 table.each_pin(visit);
             }
         }));
-        sessions.store.expire_tombstones(sessions.tombs.worthless(now));
+        if stale {
+            sessions.store.expire_tombstones(sessions.tombs.worthless(now));
+        }
         Ok(Opened { sessions, states, loaded })
     }
 }
@@ -79,6 +82,8 @@ struct Loading {
     steady: Duration,
     /// Most neighbours in the file are of few backends.
     last: Option<(String, BackendId)>,
+    /// There are tombstones of no use.
+    stale: bool,
 }
 
 impl Loading {
@@ -101,6 +106,8 @@ impl Loading {
         let tombs = &self.sessions.tombs;
         if tombstone.ended >= tombs.worthless(self.now) {
             tombs.insert(id.key().clone(), target, tombstone.ended, self.steady);
+        } else {
+            self.stale = true;
         }
     }
 

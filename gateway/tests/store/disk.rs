@@ -176,7 +176,7 @@ async fn in_a_read_only_folder_a_gateway_does_not_start_unless_it_may() {
         })
         .collect();
     read_only(true);
-    let error = Store::open(&path, options(OnError::Refuse), &mut |_| true).err().expect("refused");
+    let error = Store::open(&path, options(OnError::Refuse), &mut |_| true).expect_err("refused");
     let OpenError::Trouble(trouble) = &error else { panic!("{error}") };
     assert!(matches!(trouble.kind, TroubleKind::ReadOnly | TroubleKind::Denied), "{trouble}");
     assert!(!error.help().is_empty());

@@ -78,6 +78,21 @@ impl Gateway {
             .collect();
     }
 
+    /// Starts a process that is expected to end by itself: its exit code, and what it said.
+    #[track_caller]
+    pub fn fail_to_start(&self) -> (Option<i32>, String) {
+        let state = self.state();
+        assert!(state.process.is_none(), "the gateway runs already");
+        let output = Command::new(binaries::gateway())
+            .arg("run")
+            .arg("--config")
+            .arg(self.config_file())
+            .envs(self.environment.iter().cloned())
+            .output()
+            .expect("the gateway's binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// SIGKILL: what a crash does.
     pub fn kill(&self) {
         // Dropping it kills it and waits for its end.
@@ -118,6 +133,15 @@ impl Gateway {
     pub fn configure(&self, change: impl FnOnce(&mut super::Settings)) {
         let mut state = self.state();
         change(state.config.settings());
+        self.write_config(&mut state);
+    }
+
+    /// For the next start: the same backend under another name.
+    pub fn rename_backend(&self, from: &str, to: &str) {
+        let mut state = self.state();
+        for backend in state.backends.iter_mut().filter(|backend| backend.name == from) {
+            backend.name = to.to_owned();
+        }
         self.write_config(&mut state);
     }
 

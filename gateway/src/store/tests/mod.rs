@@ -320,7 +320,7 @@ async fn only_the_owner_may_enter() {
         let good = mode(&path);
         set(&path, bad).unwrap();
         // Also where everything else is forgiven.
-        let error = place.open_with(options_with(OnError::Accept)).err().expect("refused");
+        let error = place.open_with(options_with(OnError::Accept)).expect_err("refused");
         assert!(matches!(error, OpenError::Exposed { .. }), "{error}");
         let help = error.help();
         assert!(help.contains(&format!("{fix} {}", path.display())), "{help}");
@@ -338,7 +338,7 @@ async fn a_newer_file_is_refused_and_left_alone() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
     let before = fs::read(place.file()).unwrap();
-    let error = place.open_with(options_with(OnError::Accept)).err().expect("refused");
+    let error = place.open_with(options_with(OnError::Accept)).expect_err("refused");
     let text = error.to_string();
     assert!(text.ends_with("its schema is 99, and this version knows 1"), "{text}");
     assert!(matches!(read_only(&place.path()).err(), Some(OpenError::Newer { .. })));
@@ -349,7 +349,7 @@ async fn a_newer_file_is_refused_and_left_alone() {
 async fn a_path_that_is_no_directory_is_refused() {
     let place = Place::new();
     fs::write(place.path(), "x").unwrap();
-    let error = place.open_with(options()).err().expect("refused");
+    let error = place.open_with(options()).expect_err("refused");
     assert!(matches!(error, OpenError::NoDirectory(_)), "{error}");
 }
 
