@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustix::fs::{Access, access};
 
 use super::apply::{Limits, limits, reloader};
 use super::services::services;
@@ -58,6 +59,7 @@ pub(super) fn serve(
         Err(exit) => return exit,
     };
     let sessions = opened.sessions;
+    let upgrade_socket = upgrade_socket.filter(|path| can_be_met(path, &config));
     count_sessions(&metrics, &sessions, &config);
     let ids = Arc::clone(&reporter.ids);
     let roster = Roster::new(ids, farm, Arc::clone(&sessions), Arc::clone(&metrics));
@@ -172,6 +174,19 @@ pub(super) fn serve(
             error.exit()
         }
     }
+}
+
+/// Nobody asked for a place that was chosen by default, so one that cannot be used stops nothing.
+fn can_be_met(path: &Path, config: &Config) -> bool {
+    let Some(directory) = path.parent().filter(|_| config.process.upgrade_socket.is_auto()) else {
+        return true;
+    };
+    let usable = access(directory, Access::WRITE_OK | Access::EXEC_OK);
+    if let Err(error) = usable {
+        let directory = directory.display();
+        tracing::warn!(%directory, %error, "no place for an upgrade socket: no upgrade without a restart");
+    }
+    usable.is_ok()
 }
 
 fn store_directory(config: &Config) -> Option<&Path> {

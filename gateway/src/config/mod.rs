@@ -339,6 +339,11 @@ pub enum UpgradeSocket {
 }
 
 impl UpgradeSocket {
+    /// Whether nobody has said where it is to be.
+    pub fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+
     /// `runtime` is `$RUNTIME_DIRECTORY`, in which systemd separates several by colons; `store` is
     /// the directory of the store.
     pub fn path(&self, runtime: Option<&OsStr>, store: Option<&Path>) -> Option<PathBuf> {
