@@ -38,6 +38,8 @@ pub const ASK_RATE: u64 = 100;
 /// A server that knows a session by heart answers in milliseconds; one that is busy with uploads,
 /// in seconds. What comes later is no answer, and the client comes again.
 pub const ASK: Duration = Duration::from_secs(10);
+/// Where a service keeps its state (FHS 3.0, 5.8).
+pub const STORE_PATH: &str = "/var/lib/bits-gateway";
 
 /// All backends alike.
 pub const WEIGHT: u64 = 1;

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod defaults;
+pub mod diff;
 pub mod draft;
 pub mod dump;
 pub mod env;
@@ -17,6 +18,7 @@ pub mod kind;
 pub mod load;
 pub mod markdown;
 pub mod names;
+mod process;
 pub mod report;
 pub mod schema;
 pub mod sections;
@@ -25,13 +27,17 @@ mod suggest;
 mod syntax;
 mod waits;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
+
+use crate::store::{OnError, SyncMode};
 
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};
@@ -44,6 +50,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     pub affinity: Affinity,
     pub sessions: Sessions,
+    pub store: Store,
     pub placement: PlacementConfig,
     pub failover: Failover,
     /// At least one, with distinct names and aliases, in the order of the file.
@@ -117,6 +124,29 @@ pub enum Then {
 pub enum SessionIdMode {
     Backend,
     Minted,
+}
+
+/// What keeps sessions beyond the process.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Store {
+    /// Nothing does.
+    Memory,
+    Sqlite(SqliteStore),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SqliteStore {
+    /// A directory.
+    pub path: PathBuf,
+    pub sync: SyncMode,
+    pub on_error: OnError,
+}
+
+/// The words for the variants of [`Store`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    Sqlite,
+    Memory,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -299,6 +329,43 @@ pub enum AccessLog {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Process {
     pub threads: usize,
+    pub upgrade_socket: UpgradeSocket,
+    /// Whether a change of the file is a reload.
+    pub watch_config: bool,
+}
+
+/// Where a successor asks for the listening sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpgradeSocket {
+    Auto,
+    Off,
+    Path(PathBuf),
+}
+
+impl UpgradeSocket {
+    /// Whether nobody has said where it is to be.
+    pub fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+
+    /// `runtime` is `$RUNTIME_DIRECTORY`, in which systemd separates several by colons; `store` is
+    /// the directory of the store.
+    pub fn path(&self, runtime: Option<&OsStr>, store: Option<&Path>) -> Option<PathBuf> {
+        match self {
+            Self::Off => None,
+            Self::Path(path) => Some(path.clone()),
+            Self::Auto => {
+                let first = |list: &OsStr| {
+                    let list = list.as_bytes();
+                    let end = list.iter().position(|&byte| byte == b':').unwrap_or(list.len());
+                    PathBuf::from(OsStr::from_bytes(&list[..end]))
+                };
+                let runtime = runtime.filter(|list| !list.is_empty()).map(first);
+                let directory = runtime.or_else(|| store.map(Path::to_path_buf))?;
+                Some(directory.join("upgrade.sock"))
+            }
+        }
+    }
 }
 
 impl Config {

@@ -11,7 +11,8 @@ use super::kind::Value;
 use super::names::Named;
 use super::{
     AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits,
-    Listener, Log, Ops, PlacementConfig, Process, Sessions, Timeouts,
+    Listener, Log, Ops, PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind,
+    Timeouts, UpgradeSocket,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -67,6 +68,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
             .collect::<Result<_, Broken>>()?,
         affinity: affinity(draft.once("affinity"))?,
         sessions: sessions(draft.once("sessions"))?,
+        store: store(draft.once("store"))?,
         placement: placement(draft.once("placement"))?,
         failover: failover(draft.once("failover"))?,
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
@@ -77,7 +79,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
         admin: admin(draft.once("admin"))?,
         log: log(draft.once("log"))?,
-        process: Process { threads: draft.once("process").get("threads")? },
+        process: process(draft.once("process"))?,
     })
 }
 
@@ -97,6 +99,17 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         limit: table.get("limit")?,
         unknown: table.get("unknown")?,
         ask_rate: table.get("ask_rate")?,
+    })
+}
+
+fn store(table: &Table) -> Result<Store, Broken> {
+    Ok(match table.get("kind")? {
+        StoreKind::Memory => Store::Memory,
+        StoreKind::Sqlite => Store::Sqlite(SqliteStore {
+            path: table.get("path")?,
+            sync: table.get("sync")?,
+            on_error: table.get("on_error")?,
+        }),
     })
 }
 
@@ -186,6 +199,16 @@ fn log(table: &Table) -> Result<Log, Broken> {
         _ => AccessLog::Off,
     };
     Ok(Log { level: table.get("level")?, format: table.get("format")?, access })
+}
+
+fn process(table: &Table) -> Result<Process, Broken> {
+    let upgrade_socket = match table.value("upgrade_socket")? {
+        Some(Value::Path(path)) => UpgradeSocket::Path(path.clone()),
+        Some(Value::Word("off")) => UpgradeSocket::Off,
+        _ => UpgradeSocket::Auto,
+    };
+    let threads = table.get("threads")?;
+    Ok(Process { threads, upgrade_socket, watch_config: table.get("watch_config")? })
 }
 
 /// `None` where the word "off" stands.

@@ -31,6 +31,11 @@ fn the_smallest_file_gets_the_documented_defaults() {
             unknown: UnknownSession::Ask,
             ask_rate: 100,
         },
+        store: Store::Sqlite(SqliteStore {
+            path: "/var/lib/bits-gateway".into(),
+            sync: SyncMode::Power,
+            on_error: OnError::Refuse,
+        }),
         failover: Failover { hold: seconds(20), restart_after: seconds(3600), then: Then::Restart },
         placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
         backends: vec![BackendConfig {
@@ -92,7 +97,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             token_file: None,
         },
         log: Log { level: Level::Info, format: LogFormat::Json, access: AccessLog::Stdout },
-        process: Process { threads: 3 },
+        process: Process { threads: 3, upgrade_socket: UpgradeSocket::Auto, watch_config: false },
     };
     assert_eq!(config, expected);
 }
@@ -114,7 +119,13 @@ fn every_key_reaches_its_field() {
         id = "minted"
         idle_timeout = "20d"
         limit = 7
+        tombstone = "2h"
         unknown = "wait"
+        [store]
+        kind = "sqlite"
+        path = "/var/lib/gw"
+        sync = "crash"
+        on_error = "accept"
         [placement]
         policy = "hash"
         hash_key = "client"
@@ -180,6 +191,8 @@ fn every_key_reaches_its_field() {
         access = "/tmp/access.log"
         [process]
         threads = 1
+        upgrade_socket = "/run/gw/up.sock"
+        watch_config = true
         "#,
     )
     .unwrap();
@@ -190,6 +203,13 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.affinity.fallback_timeout, Duration::from_secs(3600));
     assert_eq!(config.sessions.id, SessionIdMode::Minted);
     assert_eq!(config.sessions.limit, 7);
+    assert_eq!(config.sessions.tombstone, Duration::from_secs(2 * 3600));
+    let store = SqliteStore {
+        path: "/var/lib/gw".into(),
+        sync: SyncMode::Crash,
+        on_error: OnError::Accept,
+    };
+    assert_eq!(config.store, Store::Sqlite(store));
     let policy = config.policy();
     assert_eq!((policy.placement, policy.unknown), (Placement::Hash, UnknownSession::Wait));
     assert_eq!(config.placement.hash_key, HashKey::Client);
@@ -260,6 +280,8 @@ fn every_key_reaches_its_field() {
     assert_eq!((config.log.level, config.log.format), (Level::Debug, LogFormat::Text));
     assert_eq!(config.log.access, AccessLog::File("/tmp/access.log".into()));
     assert_eq!(config.process.threads, 1);
+    assert_eq!(config.process.upgrade_socket, UpgradeSocket::Path("/run/gw/up.sock".into()));
+    assert!(config.process.watch_config);
 }
 
 #[test]
@@ -274,6 +296,14 @@ fn names_to_announce_turn_the_host_id_on() {
 }
 
 #[test]
+fn sessions_are_kept_unless_memory_is_asked_for() {
+    let kept = |more: &str| matches!(with(more).store, Store::Sqlite(_));
+    assert!(kept(""));
+    assert!(kept("[store]\npath = \"/var/lib/gw\""));
+    assert!(!kept("[store]\nkind = \"memory\""));
+}
+
+#[test]
 fn a_hosts_entry_counts_once() {
     let config = with("[http]\nhosts = [\"A.test\", \"a.test\", \"b.test.\"]");
     assert_eq!(config.http.hosts, ["a.test", "b.test"]);
@@ -283,6 +313,23 @@ fn a_hosts_entry_counts_once() {
 fn threads_follow_the_cores() {
     let cores = std::thread::available_parallelism().unwrap().get();
     assert_eq!(with("").process.threads, cores);
+}
+
+#[test]
+fn the_upgrade_socket_lies_in_the_runtime_directory_or_beside_the_store() {
+    let path = |word: &str, runtime: Option<&str>, store: Option<&str>| {
+        let config = with(&format!("[process]\nupgrade_socket = \"{word}\""));
+        let socket = config.process.upgrade_socket;
+        let path = socket.path(runtime.map(OsStr::new), store.map(Path::new));
+        path.map(|path| path.display().to_string())
+    };
+    let (run, store) = (Some("/run/gw"), Some("/var/lib/gw"));
+    assert_eq!(path("auto", run, store).as_deref(), Some("/run/gw/upgrade.sock"));
+    assert_eq!(path("auto", Some("/run/a:/run/b"), None).as_deref(), Some("/run/a/upgrade.sock"));
+    assert_eq!(path("auto", None, store).as_deref(), Some("/var/lib/gw/upgrade.sock"));
+    assert_eq!(path("auto", Some(""), None), None);
+    assert_eq!(path("off", run, store), None);
+    assert_eq!(path("/run/own.sock", run, store).as_deref(), Some("/run/own.sock"));
 }
 
 #[test]

@@ -11,7 +11,8 @@ use prometheus::{
 use super::labels::{
     AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
     Label, LogLevel, LogName, LookupResult, LookupSource, OrphanResult, PacketLabel, ProtocolError,
-    Rejection, SessionState, StatusClass, StatusLabel,
+    Rejection, ReloadResult, SessionState, StatusClass, StatusLabel, StoreKind, StoreOperation,
+    StoreResult,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -79,7 +80,20 @@ pub(super) struct GatewayMetrics {
     pub session_bytes: ByLabel<EndReason, Histogram>,
     pub sessions_limit: IntGauge,
     pub draining: IntGauge,
+    pub config_good: IntGauge,
+    pub config_loaded: IntGauge,
+    pub config_hash: IntGauge,
+    pub reloads: ByLabel<ReloadResult, IntCounter>,
+    pub store_size: IntGauge,
+    pub store_last_commit: IntGauge,
+    pub stores: ByLabel<StoreKind, StoreMetrics>,
     pub admin_actions: ByLabel<AdminAction, ByLabel<AdminResult, IntCounter>>,
+}
+
+pub(super) struct StoreMetrics {
+    pub up: IntGauge,
+    pub operations: ByLabel<StoreOperation, ByLabel<StoreResult, IntCounter>>,
+    pub seconds: ByLabel<StoreOperation, Histogram>,
 }
 
 #[derive(Debug)]
@@ -88,7 +102,7 @@ pub(super) struct LogMetrics {
     pub dropped: ByLabel<LogName, IntCounter>,
 }
 
-/// All families of one registry. Only needed while the handles are taken.
+/// All families of one registry, to take handles from.
 pub(super) struct Families {
     requests: IntCounterVec,
     request_duration: HistogramVec,
@@ -123,6 +137,15 @@ pub(super) struct Families {
     reuses: IntCounterVec,
     connect_errors: IntCounterVec,
     draining: IntGaugeVec,
+    config_good: IntGaugeVec,
+    config_loaded: IntGaugeVec,
+    config_hash: IntGaugeVec,
+    reloads: IntCounterVec,
+    store_up: IntGaugeVec,
+    store_operations: IntCounterVec,
+    store_duration: HistogramVec,
+    store_size: IntGaugeVec,
+    store_last_commit: IntGaugeVec,
     admin_actions: IntCounterVec,
     log_messages: IntCounterVec,
     log_dropped: IntCounterVec,
@@ -166,6 +189,15 @@ impl Families {
             reuses: table::CONNECTION_REUSES.counter(registry),
             connect_errors: table::CONNECTION_ERRORS.counter(registry),
             draining: table::DRAINING.gauge(registry),
+            config_good: table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(registry),
+            config_loaded: table::CONFIG_LAST_RELOAD_SUCCESS.gauge(registry),
+            config_hash: table::CONFIG_HASH.gauge(registry),
+            reloads: table::CONFIG_RELOADS.counter(registry),
+            store_up: table::STORE_UP.gauge(registry),
+            store_operations: table::STORE_OPERATIONS.counter(registry),
+            store_duration: table::STORE_OPERATION_DURATION.histogram(registry),
+            store_size: table::STORE_SIZE.gauge(registry),
+            store_last_commit: table::STORE_LAST_COMMIT.gauge(registry),
             admin_actions: table::ADMIN_ACTIONS.counter(registry),
             log_messages: table::LOG_MESSAGES.counter(registry),
             log_dropped: table::LOG_DROPPED.counter(registry),
@@ -214,6 +246,34 @@ impl Families {
         metrics
     }
 
+    /// Deletes the series that [`Self::backend`] made. Handles that are still around count on, and
+    /// nobody sees it.
+    pub fn remove_backend(&self, name: &str) {
+        // An error says that there is no such series.
+        for each in [&self.sessions_created, &self.backend_upload, &self.attempts, &self.reuses] {
+            let _ = each.remove_label_values(&[name]);
+        }
+        for each in [&self.backend_in_flight, &self.backend_weight, &self.backend_up] {
+            let _ = each.remove_label_values(&[name]);
+        }
+        let _ = self.backend_response.remove_label_values(&[name]);
+        let _ = self.health_check_duration.remove_label_values(&[name]);
+        fn all<L: Label>(mut remove: impl FnMut(&'static str)) {
+            L::ALL.iter().for_each(|value| remove(value.label()));
+        }
+        let remove =
+            |family: &IntCounterVec, value| drop(family.remove_label_values(&[name, value]));
+        all::<EndReason>(|value| remove(&self.sessions_ended, value));
+        all::<FailoverReason>(|value| remove(&self.failovers, value));
+        all::<ProtocolError>(|value| remove(&self.protocol_errors, value));
+        all::<StatusClass>(|value| remove(&self.backend_requests, value));
+        all::<ConnectError>(|value| remove(&self.connect_errors, value));
+        all::<CheckResult>(|value| remove(&self.health_checks, value));
+        let remove = |family: &IntGaugeVec, value| drop(family.remove_label_values(&[name, value]));
+        all::<SessionState>(|value| remove(&self.sessions, value));
+        all::<BackendState>(|value| remove(&self.backend_state, value));
+    }
+
     pub fn gateway(&self) -> GatewayMetrics {
         GatewayMetrics {
             request_seconds: ByLabel::new(|packet| {
@@ -229,10 +289,33 @@ impl Families {
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
             sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),
             draining: self.draining.with_label_values::<&str>(&[]),
+            config_good: self.config_good.with_label_values::<&str>(&[]),
+            config_loaded: self.config_loaded.with_label_values::<&str>(&[]),
+            config_hash: self.config_hash.with_label_values::<&str>(&[]),
+            reloads: ByLabel::new(|result| self.reloads.with_label_values(&[result])),
+            store_size: self.store_size.with_label_values::<&str>(&[]),
+            store_last_commit: self.store_last_commit.with_label_values::<&str>(&[]),
+            stores: ByLabel::new(|store| self.store(store)),
             admin_actions: ByLabel::new(|action| {
                 ByLabel::new(|result| self.admin_actions.with_label_values(&[action, result]))
             }),
         }
+    }
+
+    fn store(&self, store: &str) -> StoreMetrics {
+        let metrics = StoreMetrics {
+            up: self.store_up.with_label_values(&[store]),
+            operations: ByLabel::new(|operation| {
+                ByLabel::new(|result| {
+                    self.store_operations.with_label_values(&[store, operation, result])
+                })
+            }),
+            seconds: ByLabel::new(|operation| {
+                self.store_duration.with_label_values(&[store, operation])
+            }),
+        };
+        metrics.up.set(1);
+        metrics
     }
 
     pub fn logs(&self) -> LogMetrics {

@@ -389,6 +389,38 @@ labels! {
 }
 
 labels! {
+    /// How an attempt to load the configuration again went.
+    ReloadResult {
+        Success = "success",
+        Failure = "failure",
+    }
+}
+
+labels! {
+    /// What keeps pins beyond the process.
+    StoreKind {
+        Sqlite = "sqlite",
+    }
+}
+
+labels! {
+    /// Nothing is read while requests are served: what is stored is in memory too.
+    StoreOperation {
+        Put = "put",
+        Delete = "delete",
+    }
+}
+
+labels! {
+    StoreResult {
+        Ok = "ok",
+        Error = "error",
+        /// Nobody waited any longer.
+        Timeout = "timeout",
+    }
+}
+
+labels! {
     /// Which of the two logs.
     LogName {
         Operational = "operational",

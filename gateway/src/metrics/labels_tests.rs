@@ -30,6 +30,10 @@ fn every_value_finds_its_own_counter() {
     check_order::<BackendState>();
     check_order::<CheckResult>();
     check_order::<SessionState>();
+    check_order::<StoreKind>();
+    check_order::<StoreOperation>();
+    check_order::<StoreResult>();
+    check_order::<ReloadResult>();
     check_order::<LogLevel>();
     check_order::<LogName>();
     check_order::<EndReason>();

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::config::SessionIdMode;
 use crate::metrics::ProtocolError;
-use crate::sessions::Pinned;
+use crate::sessions::{Pinned, StoreError};
 
 use super::errors::REFUSED_ANSWER;
 use super::{Ctx, Gateway};
@@ -37,7 +37,7 @@ impl Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(packet) = self.packet(downstream).filter(|_| ctx.is_packet) else {
+        let Some(packet) = self.packet(downstream, ctx).filter(|_| ctx.is_packet) else {
             return Ok(());
         };
         let ack = read_ack(response);
@@ -96,14 +96,14 @@ impl Gateway {
     /// has it or the protocol forbids it.
     async fn open(&self, opened: &Opened<'_>, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
         let backend = ctx.backend.ok_or(Fault::Internal)?;
+        let reissued = self.release_reissued(opened, ctx).await?;
         let pin = |backend_session| Pin {
             backend,
             backend_session,
             target: ctx.target,
             created: ctx.now,
         };
-        let reissued = self.release_reissued(opened, ctx).await?;
-        if self.config.sessions.id == SessionIdMode::Backend
+        if ctx.farm.config.sessions.id == SessionIdMode::Backend
             && !reissued
             && let Some(id) = &opened.id
             && self.pin(id.key().clone(), pin(None), ctx).await? == Pinned::New
@@ -171,7 +171,10 @@ impl Gateway {
         progress: Progress,
     ) -> std::result::Result<Pinned, Fault> {
         let pinned = self.sessions.pin(key, pin, progress, clock::steady()).await;
-        pinned.map_err(|_| Fault::TableFull)
+        pinned.map_err(|error| match error {
+            StoreError::Full { .. } => Fault::TableFull,
+            StoreError::Store(_) => Fault::StoreDown,
+        })
     }
 
     /// A session that an alias brought back gets its pin again, so that it also survives the
@@ -182,7 +185,7 @@ impl Gateway {
             let pin = Pin { backend, backend_session, target: ctx.target, created: ctx.now };
             let steady = clock::steady();
             if !ctx.moved {
-                let _ = self.sessions.pin(key.clone(), pin, progress, steady).await;
+                let _ = self.sessions.adopt(key.clone(), pin, progress, steady).await;
             } else if let Ok(Some(from)) = self.sessions.repin(key, pin, progress, steady).await {
                 self.note_moved(from.backend);
             }
@@ -232,9 +235,6 @@ pub(super) fn finish_head(
     clean_head(response);
     if ctx.until_close {
         response.remove_header(&header::TRANSFER_ENCODING);
-        downstream.set_keepalive(None);
-    }
-    if downstream.is_process_shutting_down() {
         downstream.set_keepalive(None);
     }
     Ok(())

@@ -11,6 +11,7 @@ mod ask;
 mod ctx;
 pub mod errors;
 mod flights;
+mod missing;
 mod orphans;
 mod outages;
 mod report;
@@ -33,12 +34,11 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
-use crate::config::Config;
 use crate::farm::Farm;
 use crate::guard::GuardStream;
 use crate::health::FarmHealth;
 use crate::sessions::Sessions;
-use crate::supervisor::InFlight;
+use crate::supervisor::{Farewell, InFlight};
 
 use ask::{Asks, Messenger};
 pub use ctx::Ctx;
@@ -53,13 +53,15 @@ pub struct Gateway {
     farm: Arc<ArcSwap<Farm>>,
     health: FarmHealth,
     pub(crate) sessions: Arc<Sessions>,
-    pub(crate) config: Config,
     reporter: Reporter,
     running: InFlight,
+    farewell: Farewell,
     flights: Arc<Flights>,
     outages: Outages,
     asks: Asks,
     orphanage: Orphanage,
+    /// When it began, by the steady clock.
+    begun: Duration,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
@@ -69,36 +71,48 @@ pub struct Gateway {
 impl Gateway {
     /// The gateway, and the task that cancels what it leaves behind.
     pub fn new(
-        config: Config,
         farm: Arc<ArcSwap<Farm>>,
         health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
         running: InFlight,
+        farewell: Farewell,
     ) -> (Self, Undertaker) {
         let flights = Arc::new(Flights::default());
-        let outages = Outages::new(config.backends.len());
+        let outages = Outages::default();
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
+        let config = Arc::clone(&farm.load().config);
         let messenger = Arc::new(Messenger::new(config.timeouts.ask));
-        let asks = Asks::new(&config, Arc::clone(&messenger));
+        let asks = Asks::new(config.sessions.ask_rate, Arc::clone(&messenger));
         let (orphanage, undertaker) =
             Undertaker::new(messenger, Arc::clone(&farm), reporter.clone());
         let gateway = Self {
             farm,
             health,
             sessions,
-            config,
             reporter,
             running,
+            farewell,
             flights,
             outages,
             asks,
             orphanage,
+            begun: clock::steady(),
             requests,
             creates,
         };
         (gateway, undertaker)
+    }
+}
+
+impl Gateway {
+    /// The answer is the last one on its connection if the process is about to end: the next
+    /// request belongs to another.
+    fn take_leave(&self, downstream: &mut Session) {
+        if downstream.is_process_shutting_down() || self.farewell.is_leaving() {
+            downstream.set_keepalive(None);
+        }
     }
 }
 
@@ -134,7 +148,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        let timeouts = &self.config.timeouts;
+        let timeouts = &ctx.farm.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
         let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
@@ -259,7 +273,9 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        answers::finish_head(downstream, response, ctx)
+        answers::finish_head(downstream, response, ctx)?;
+        self.take_leave(downstream);
+        Ok(())
     }
 
     fn fail_to_connect(

@@ -12,6 +12,7 @@ use pingora::proxy::Session;
 use uuid::Uuid;
 
 use crate::access_log::{AccessLog, RequestLine, UploadLine};
+use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::guard::{Conn, ConnectionEvents, Refusal};
 use crate::metrics::{FailoverReason, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
@@ -27,14 +28,13 @@ pub struct Reporter {
     pub access: AccessLog,
     /// Half of every request id: random, so that ids of two processes differ.
     process: u64,
-    /// Names by backend id.
-    backends: Arc<[String]>,
+    pub ids: Arc<BackendIds>,
 }
 
 impl Reporter {
-    pub fn new(metrics: Arc<Metrics>, access: AccessLog, backends: Arc<[String]>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, access: AccessLog, ids: Arc<BackendIds>) -> Self {
         let process = Uuid::new_v4().as_u64_pair().0;
-        Self { metrics, access, process, backends }
+        Self { metrics, access, process, ids }
     }
 
     fn request_id(&self, ctx: &Ctx) -> Uuid {
@@ -49,7 +49,7 @@ impl Reporter {
     }
 
     fn name(&self, backend: BackendId) -> &str {
-        self.backends.get(backend.0 as usize).map_or("", String::as_str)
+        self.ids.name(backend)
     }
 
     /// `ctx` and `target` are those of the request that ended it; a sweep has neither.

@@ -1,19 +1,22 @@
 //! The live map: which session is where, and how far it has come.
 //!
 //! Reading and progress are plain calls that take one shard lock and never wait. `pin` and
-//! `unpin` are async because they are the two moments of a session that will have to reach a
-//! disk or another gateway before the client hears of them.
+//! `unpin` are async because they are the two moments of a session that reach the disk before the
+//! client hears of them.
 //!
 //! What is absent: guards. No lock of the map leaves this module, so none can be held over an
 //! await.
 
+mod durable;
+mod follow;
+mod load;
 mod tally;
 mod tombs;
 mod translated;
 pub mod view;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -24,6 +27,13 @@ use gateway_core::routing::{Loads, Lookup, Outstanding};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
+use crate::backend_ids::BackendIds;
+use crate::clock;
+use crate::store::{self, Store};
+
+use follow::Following;
+pub use follow::Other;
+pub use load::{Opened, Setup};
 use tally::Tally;
 use tombs::Tombs;
 use translated::Translated;
@@ -39,10 +49,14 @@ pub struct Sessions {
     translated: Translated,
     tombs: Tombs,
     tally: Tally,
-    /// Sessions were known before that are not in the map.
-    incomplete: AtomicBool,
     total: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
+    ids: Arc<BackendIds>,
+    store: Store,
+    /// For as long as another process writes to the store.
+    following: Option<Following>,
+    /// Not everything that was stored could be read, so an id that is not here may be known.
+    incomplete: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -66,6 +80,8 @@ pub enum Pinned {
 pub enum StoreError {
     #[error("the session table is full at {limit} sessions")]
     Full { limit: u64 },
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
 }
 
 /// A session that is over.
@@ -85,41 +101,45 @@ pub struct Census {
 }
 
 impl Sessions {
-    /// For backends with ids below `backends`.
-    /// Ended sessions are remembered for `tombstone`.
-    pub fn new(backends: usize, limit: u64, tombstone: Duration) -> Arc<Self> {
-        Arc::new(Self {
+    /// In memory only; [`Setup`] makes a durable one. Ended sessions are remembered for
+    /// `tombstone`.
+    pub fn new(limit: u64, tombstone: Duration) -> Arc<Self> {
+        Setup { ids: Arc::default(), limit, tombstone }.in_memory().sessions
+    }
+
+    fn build(setup: Setup) -> Self {
+        let Setup { ids, limit, tombstone } = setup;
+        Self {
             live: DashMap::with_shard_amount(SHARDS),
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
-            tally: Tally::new(backends),
-            incomplete: AtomicBool::new(false),
+            tally: Tally::default(),
             total: AtomicU64::new(0),
-            limit,
-        })
+            limit: AtomicU64::new(limit),
+            ids,
+            store: Store::memory(),
+            following: None,
+            incomplete: false,
+        }
+    }
+
+    /// Both count from now on; what is there beyond a lower limit stays.
+    pub fn set_limits(&self, limit: u64, tombstone: Duration) {
+        self.limit.store(limit, Ordering::Relaxed);
+        self.tombs.set_limits(limit, tombstone);
+    }
+
+    /// How many sessions there may be.
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
     }
 
     pub fn find(&self, key: Option<&SessionKey>) -> Lookup {
         let Some(key) = key else { return Lookup::NotAsked };
         match self.live.get(key) {
             Some(session) => Lookup::Pinned(session.pin.clone()),
-            None => self.find_no_more(key),
+            None => self.find_ended(key),
         }
-    }
-
-    /// What is not pinned has ended, or was never here, unless the table could not be read: then
-    /// nobody may be told that there is no such session.
-    fn find_no_more(&self, key: &SessionKey) -> Lookup {
-        match self.tombs.find(key) {
-            Lookup::Unknown if self.incomplete.load(Ordering::Relaxed) => Lookup::StoreDown,
-            found => found,
-        }
-    }
-
-    /// Whether there may be sessions that the table has lost, for now: what it was kept in could
-    /// not be read.
-    pub fn set_incomplete(&self, incomplete: bool) {
-        self.incomplete.store(incomplete, Ordering::Relaxed);
     }
 
     /// Inserts if absent. `Ok(Pinned::New)` means that the pin is as durable as the store makes
@@ -132,28 +152,38 @@ impl Sessions {
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
         if !self.room() {
-            return Err(StoreError::Full { limit: self.limit });
+            return Err(StoreError::Full { limit: self.limit() });
         }
         if self.tombs.has(&key) {
             // An older client may still come with it, and must not meet the new session.
             return Ok(Pinned::Taken);
         }
-        let backend = pin.backend;
-        let at_backend = pin.backend_session.as_deref().and_then(SessionId::parse);
+        let session = Session { pin: pin.clone(), progress, steady: seconds(steady) };
+        if !self.insert(key.clone(), session) {
+            return Ok(Pinned::Taken);
+        }
+        self.keep(&key, &pin).await?;
+        Ok(Pinned::New)
+    }
+
+    /// False if the session is there already, which then stays as it is.
+    fn insert(&self, key: SessionKey, session: Session) -> bool {
+        let backend = session.pin.backend;
+        let at_backend = session.pin.backend_session.as_deref().and_then(SessionId::parse);
         let at_backend = at_backend.map(|id| id.key().clone());
         match self.live.entry(key.clone()) {
-            Entry::Occupied(_) => return Ok(Pinned::Taken),
+            Entry::Occupied(_) => return false,
             Entry::Vacant(free) => {
                 // Under the entry's lock: whoever finds the session finds it counted.
-                self.tally.add(backend, progress);
-                free.insert(Session { pin, progress, steady: seconds(steady) });
+                self.tally.add(backend, session.progress);
+                free.insert(session);
             }
         }
         self.total.fetch_add(1, Ordering::Relaxed);
         if let Some(id) = at_backend {
             self.translated.insert(id, backend, key);
         }
-        Ok(Pinned::New)
+        true
     }
 
     /// The same, and the session counts as heard of: a long Fragment is not silence.
@@ -164,46 +194,8 @@ impl Sessions {
                 session.steady = seconds(steady);
                 Lookup::Pinned(session.pin.clone())
             }
-            None => self.find_no_more(key),
+            None => self.find_ended(key),
         }
-    }
-
-    /// Moves a session to another backend that has shown that it goes on with it. The old pin stays
-    /// until the new one is there, and comes back; `None` if there was none, and the session has
-    /// the new one all the same.
-    ///
-    /// # Errors
-    /// As [`Self::pin`]; the old pin stays.
-    pub async fn repin(
-        &self,
-        key: &SessionKey,
-        pin: Pin,
-        progress: Progress,
-        steady: Duration,
-    ) -> Result<Option<Pin>, StoreError> {
-        let backend = pin.backend;
-        let at_backend = |pin: &Pin| {
-            let id = pin.backend_session.as_deref().and_then(SessionId::parse);
-            id.map(|id| id.key().clone())
-        };
-        let new = at_backend(&pin);
-        let before = self.live.get_mut(key).map(|mut session| {
-            self.tally.remove(session.pin.backend, session.progress);
-            self.tally.add(backend, progress);
-            session.progress = progress;
-            session.steady = seconds(steady);
-            std::mem::replace(&mut session.pin, pin.clone())
-        });
-        let Some(before) = before else {
-            return self.pin(key.clone(), pin, progress, steady).await.map(|_| None);
-        };
-        if let Some(old) = at_backend(&before) {
-            self.translated.remove(&old, before.backend, key);
-        }
-        if let Some(new) = new {
-            self.translated.insert(new, backend, key.clone());
-        }
-        Ok(Some(before))
     }
 
     /// False if the session is not there, which is the caller's to mend: its backend has just
@@ -231,19 +223,23 @@ impl Sessions {
         steady: Duration,
     ) -> Option<Ended> {
         let (key, session) = self.live.remove(key)?;
+        let now = clock::now();
         match reason {
             EndReason::Closed | EndReason::Cancelled => {
-                self.tombs.insert(key.clone(), Some(session.pin.target), steady);
+                self.tombs.insert(key.clone(), Some(session.pin.target), now, steady);
             }
-            EndReason::Admin => self.tombs.insert(key.clone(), None, steady),
+            EndReason::Admin => self.tombs.insert(key.clone(), None, now, steady),
             EndReason::Expired | EndReason::Lost => {}
         }
+        self.end(&key, &session.pin, reason, now).await;
         Some(self.ended(key, session, reason))
     }
 
     /// Removes every session that has been silent for `idle_timeout` by both clocks.
     pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
-        self.tombs.sweep(steady);
+        if self.tombs.sweep(now, steady) {
+            self.store.expire_tombstones(self.tombs.worthless(now));
+        }
         let stale = |session: &Session| {
             let steady = steady.saturating_sub(Duration::from_secs(session.steady.into()));
             is_expired(now.since(session.progress.seen), steady, idle_timeout)
@@ -253,6 +249,7 @@ impl Sessions {
         let removed = keys.into_iter().filter_map(|key| {
             // It may have made progress since.
             let (key, session) = self.live.remove_if(&key, |_, session| stale(session))?;
+            self.store.end_soon(&key, session.pin.created, None);
             Some(self.ended(key, session, EndReason::Expired))
         });
         removed.collect()
@@ -276,7 +273,7 @@ impl Sessions {
 
     /// Whether one more session may be opened.
     pub fn room(&self) -> bool {
-        self.len() < self.limit
+        self.len() < self.limit()
     }
 
     pub fn len(&self) -> u64 {
@@ -315,9 +312,13 @@ impl Sessions {
 
     /// Active and idle sessions by backend id. Walks the whole map: for scrapes, not for requests.
     pub fn census(&self, now: Timestamp) -> Vec<Census> {
-        let mut census = vec![Census::default(); self.tally.backends()];
+        let mut census = Vec::new();
         for session in self.live.iter() {
-            let Some(entry) = census.get_mut(session.pin.backend.0 as usize) else { continue };
+            let slot = session.pin.backend.0 as usize;
+            if slot >= census.len() {
+                census.resize(slot + 1, Census::default());
+            }
+            let entry = &mut census[slot];
             if now.since(session.progress.seen) < ACTIVE {
                 entry.active += 1;
             } else {

@@ -25,7 +25,6 @@ use pingora::proxy::Session;
 use tokio::sync::OnceCell;
 
 use crate::clock;
-use crate::config::Config;
 use crate::farm::Farm;
 use crate::metrics::AskResult;
 
@@ -78,11 +77,11 @@ struct Seat<'a> {
 }
 
 impl Asks {
-    pub(super) fn new(config: &Config, messenger: Arc<Messenger>) -> Self {
+    pub(super) fn new(rate: u32, messenger: Arc<Messenger>) -> Self {
         Self {
             messenger,
             memory: Mutex::new(Memory {
-                pace: Pace::new(config.sessions.ask_rate),
+                pace: Pace::new(rate),
                 doubts: Doubts::default(),
                 recent: Recent::new(KEEP, ANSWERS),
             }),
@@ -194,7 +193,7 @@ impl Gateway {
         tokio::time::sleep(wait).await;
         let answers = asked.iter().map(|&backend| self.ask_one(errand, range, &farm, backend));
         said.extend(asked.iter().copied().zip(join_all(answers).await));
-        let verdict = self.asks.judge(&said, self.config.failover.restart_after);
+        let verdict = self.asks.judge(&said, farm.config.failover.restart_after);
         let Verdict::Empty(owner) = verdict else { return Some(verdict) };
         // Its client has nothing to lose, and goes on nowhere if that server believes a size that
         // nobody meant. So the session ends, and then it is true that there is none.
@@ -242,7 +241,7 @@ impl Gateway {
                     (backend.id, Said::Unclear(down))
                 })
                 .collect();
-            let patience = self.config.failover.restart_after;
+            let patience = farm.config.failover.restart_after;
             if self.asks.judge(&said, patience) != Verdict::Unclear {
                 return Ok((farm, said));
             }
@@ -256,6 +255,6 @@ impl Gateway {
 
     fn patience_left(&self, ctx: &Ctx) -> Duration {
         let waited = clock::steady().saturating_sub(ctx.started);
-        self.config.failover.hold.saturating_sub(waited)
+        ctx.farm.config.failover.hold.saturating_sub(waited)
     }
 }

@@ -1,0 +1,171 @@
+//! The two moments of a session that reach the disk, and what follows when they do not.
+
+use std::time::Duration;
+
+use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::routing::Lookup;
+use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
+
+use super::{Pinned, Session, Sessions, StoreError, seconds};
+use crate::store::{self, EndKind, Store, StoredPin, Tombstone, text_of};
+
+/// Takes a session off the map unless it became durable: also when whoever waits for that gives
+/// up, because then the store keeps nothing either.
+struct Undo<'a> {
+    sessions: &'a Sessions,
+    key: &'a SessionKey,
+    pin: &'a Pin,
+    armed: bool,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let ours = |_: &SessionKey, session: &Session| session.pin == *self.pin;
+        if let Some((key, session)) = self.sessions.live.remove_if(self.key, ours) {
+            self.sessions.ended(key, session, EndReason::Lost);
+        }
+    }
+}
+
+impl Sessions {
+    /// Makes a session durable that is on the map already, so that nobody else gets its id
+    /// meanwhile. On an error it is on the map no more.
+    pub(super) async fn keep(&self, key: &SessionKey, pin: &Pin) -> Result<(), store::StoreError> {
+        let mut undo = Undo { sessions: self, key, pin, armed: true };
+        self.store.pin(self.stored(key, pin)).await?;
+        undo.armed = false;
+        Ok(())
+    }
+
+    /// As [`Sessions::pin`], for a session that its client knows already: it is pinned even where
+    /// it cannot be made durable. To lose it with the process is the worst that can follow, and not
+    /// to pin it would lose it at once.
+    pub async fn adopt(
+        &self,
+        key: SessionKey,
+        pin: Pin,
+        progress: Progress,
+        steady: Duration,
+    ) -> Result<Pinned, StoreError> {
+        if !self.room() {
+            return Err(StoreError::Full { limit: self.limit() });
+        }
+        let session = Session { pin: pin.clone(), progress, steady: seconds(steady) };
+        if self.tombs.has(&key) || !self.insert(key.clone(), session) {
+            return Ok(Pinned::Taken);
+        }
+        if let Err(error) = self.store.pin(self.stored(&key, &pin)).await {
+            tracing::debug!(%error, session = %key.short(), "a session would not survive a restart");
+        }
+        Ok(Pinned::New)
+    }
+
+    /// Moves a session to another backend that has shown that it goes on with it, and returns the
+    /// pin that it had; `None` if it had none, and it has the new one all the same.
+    ///
+    /// The new row is written before the old one goes: a process that dies between the two leaves
+    /// both, and the newer one counts at the next start.
+    ///
+    /// # Errors
+    /// As [`Sessions::pin`], for a session that was not there.
+    pub async fn repin(
+        &self,
+        key: &SessionKey,
+        pin: Pin,
+        progress: Progress,
+        steady: Duration,
+    ) -> Result<Option<Pin>, StoreError> {
+        let before = self.live.get_mut(key).map(|mut session| {
+            self.tally.remove(session.pin.backend, session.progress);
+            self.tally.add(pin.backend, progress);
+            session.progress = progress;
+            session.steady = seconds(steady);
+            std::mem::replace(&mut session.pin, pin.clone())
+        });
+        let Some(before) = before else {
+            return self.adopt(key.clone(), pin, progress, steady).await.map(|_| None);
+        };
+        if let Some(old) = at_backend(&before) {
+            self.translated.remove(&old, before.backend, key);
+        }
+        if let Some(new) = at_backend(&pin) {
+            self.translated.insert(new, pin.backend, key.clone());
+        }
+        match self.store.pin(self.stored(key, &pin)).await {
+            Ok(()) => {
+                // What cannot be written now is kept by the store for later.
+                let _ = self.store.end(key, before.created, None).await;
+            }
+            // After a restart it is looked for at its old backend first.
+            Err(error) => {
+                tracing::debug!(%error, session = %key.short(), "a move would not survive a restart");
+            }
+        }
+        Ok(Some(before))
+    }
+
+    /// Ends a session on the disk. What cannot be written now is kept by the store for later.
+    pub(super) async fn end(
+        &self,
+        key: &SessionKey,
+        pin: &Pin,
+        reason: EndReason,
+        ended: Timestamp,
+    ) {
+        let kind = match reason {
+            EndReason::Closed => Some((EndKind::Close, 200)),
+            EndReason::Cancelled => Some((EndKind::Cancel, 200)),
+            EndReason::Admin => Some((EndKind::Forgotten, 500)),
+            EndReason::Expired | EndReason::Lost => None,
+        };
+        let tombstone = kind.filter(|_| self.tombs.are_kept()).map(|(kind, status)| Tombstone {
+            id: text_of(key),
+            kind,
+            backend: self.ids.name(pin.backend).to_owned(),
+            target: pin.target,
+            status,
+            ended,
+        });
+        let _ = self.store.end(key, pin.created, tombstone).await;
+    }
+
+    /// For an id that is not on the map.
+    pub(super) fn find_ended(&self, key: &SessionKey) -> Lookup {
+        match self.tombs.find(key) {
+            Lookup::Unknown if self.incomplete => Lookup::StoreDown,
+            found => found,
+        }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Waits until everything is written, and lets go of the file.
+    pub async fn close(&self) {
+        self.store.clone().close().await;
+    }
+
+    fn stored(&self, key: &SessionKey, pin: &Pin) -> StoredPin {
+        StoredPin {
+            id: text_of(key),
+            backend: self.ids.name(pin.backend).to_owned(),
+            backend_session: pin.backend_session.as_deref().map(str::to_owned),
+            target: pin.target,
+            created: pin.created,
+        }
+    }
+}
+
+/// The id by which its backend knows the session, where that is not the public one.
+fn at_backend(pin: &Pin) -> Option<SessionKey> {
+    let id = pin.backend_session.as_deref().and_then(SessionId::parse);
+    id.map(|id| id.key().clone())
+}
+
+#[cfg(test)]
+#[path = "durable_tests.rs"]
+mod tests;
