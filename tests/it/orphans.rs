@@ -43,8 +43,12 @@ fn a_session_whose_client_has_gone_before_the_ack_is_cancelled_at_its_server() {
     connection.send(&create(TARGET).bytes()).expect("sent");
     wait::until("the server has the packet", || farm.stub(0).stats().create_session == 1);
     connection.reset();
-    wait::until("the session is cancelled", || farm.stub(0).stats().sessions == 0);
-    wait::until("and forgotten", || farm.metric("bitsgw_sessions", &[]) == 0.0);
+    let cancelled = [("result", "cancelled")];
+    wait::until("the session is cancelled", || {
+        farm.metric("bitsgw_orphan_sessions_total", &cancelled) == 1.0
+    });
+    assert_eq!(farm.stub(0).stats().sessions, 0);
+    assert_eq!(farm.metric("bitsgw_sessions", &[]), 0.0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ const PIECES: FragmentSizes = FragmentSizes::Fixed(10_000);
 
 /// A farm that has nothing but its backends to ask.
 pub fn asking(stubs: usize) -> FarmBuilder {
-    Farm::of_stubs(stubs).without_host_ids().set("sessions.unknown", "\"ask\"")
+    Farm::of_stubs(stubs).forgetful().without_host_ids().set("sessions.unknown", "\"ask\"")
 }
 
 /// Uploads that have begun, with their paths and files.
