@@ -179,8 +179,13 @@ pub fn ack(data: &[u8]) {
     };
     for packet in packets() {
         let read = read_ack(&head);
-        let seen =
-            observe(&Observed { packet: &packet, ack: &read, pinned: true, now: Timestamp(1) });
+        let seen = observe(&Observed {
+            packet: &packet,
+            ack: &read,
+            pinned: true,
+            doubtful: false,
+            now: Timestamp(1),
+        });
         let opened = matches!(seen, gateway_core::session::Effects::Opened(_));
         let creating = packet.packet_type() == PacketType::CreateSession;
         assert!(!opened || (creating && read.is_success() && read.session_id.is_some()));

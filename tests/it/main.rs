@@ -1,6 +1,7 @@
 //! All end-to-end tests, in one binary: it links once, and its modules share what they start.
 
 mod acks;
+mod ask;
 mod bad_input;
 mod bench;
 mod client_alone;
@@ -14,15 +15,18 @@ mod metrics;
 mod misc;
 mod mutation;
 mod operator;
+mod orphans;
 mod packets;
 mod pinning;
 mod placement;
 mod readme;
 mod recognition;
+mod reload;
 mod replays;
 mod restarts;
 mod servers;
 mod stale_pool;
 mod threats;
 mod tidy;
+mod upgrade;
 mod uploads;

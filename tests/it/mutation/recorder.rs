@@ -57,7 +57,12 @@ impl Watch {
     /// The place of a request in its conversation, and the request as its client sent it.
     fn place(&self, number: u32, got: &Request) -> Result<(usize, Request), String> {
         let mut expected = lock(&self.expected);
-        let known = expected.get_mut(&number).ok_or("nobody sent it now")?;
+        let Some(known) = expected.get_mut(&number) else {
+            // A cancel may come when its conversation is over.
+            let ours = got.text("bits-session-id").starts_with(&format!("{{new-{number}."));
+            let late = ends_for_nobody(got) && ours;
+            return late.then(|| (usize::MAX, got.clone())).ok_or("nobody sent it now".to_owned());
+        };
         let mut why = "there is no such request".to_owned();
         for (at, sent) in known.requests.iter().enumerate() {
             match same(sent, got) {
@@ -74,7 +79,8 @@ impl Watch {
                 }
             }
         }
-        Err(why)
+        let opened = known.requests.iter().find(|sent| may_end(sent, got));
+        opened.map(|sent| (usize::MAX, Request { body: Vec::new(), ..sent.clone() })).ok_or(why)
     }
 }
 
@@ -136,6 +142,26 @@ fn same(sent: &Request, got: &Request) -> Result<(), String> {
         return Err("the framing differs".to_owned());
     }
     Ok(())
+}
+
+/// Whether this is the gateway cancelling the session that a client had opened and then left without its Ack.
+fn may_end(sent: &Request, got: &Request) -> bool {
+    let opens = sent.text("bits-packet-type").eq_ignore_ascii_case("create-session");
+    let written = ["user-agent", "bits-session-id", "bits-packet-type"];
+    let taken_over = without(got, &[&OURS[..], &written].concat());
+    let from_the_client = taken_over.iter().all(|(name, value)| {
+        let same = |field: &&Field| field.0.eq_ignore_ascii_case(name) && field.1 == *value;
+        sent.fields.iter().any(|field| same(&field))
+    });
+    let same_file = sent.target == got.target && sent.method == got.method;
+    opens && ends_for_nobody(got) && same_file && from_the_client
+}
+
+fn ends_for_nobody(got: &Request) -> bool {
+    got.text("bits-packet-type") == "Cancel-Session"
+        && got.text("user-agent").starts_with("bits-gateway/")
+        && got.text("connection") == "close"
+        && got.text("content-length") == "0"
 }
 
 fn shown(fields: &[&&Field]) -> String {
