@@ -278,6 +278,12 @@ impl Request<'_> {
             let id = server.options.flavour.read_id(id);
             if !server.uploads.disk.created.contains(&id) {
                 server.stats.foreign.fetch_add(1, Relaxed);
+                // The count ends with the process; what was seen must not.
+                log::line(
+                    Level::Error,
+                    "foreign_packet",
+                    format_args!("packet={} session={:?}", class.name(), log::short(&id)),
+                );
             }
         }
     }

@@ -3,6 +3,7 @@
 mod acks;
 mod bad_input;
 mod bench;
+mod chaos;
 mod client_alone;
 mod failover;
 mod farm_chaos;

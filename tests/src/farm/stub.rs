@@ -306,7 +306,12 @@ impl Stub {
     }
 
     pub fn has_panicked(&self) -> bool {
-        read(&self.logs.join(format!("{}.err", self.name))).contains("panicked at")
+        self.whole_log().contains("panicked at")
+    }
+
+    /// Packets that named a session this backend never created, over all runs of the process.
+    pub fn foreign_packets(&self) -> usize {
+        self.whole_log().matches("event=foreign_packet").count()
     }
 
     #[track_caller]
@@ -317,6 +322,10 @@ impl Stub {
     #[track_caller]
     fn running(&self) -> Process {
         self.process().take().unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+
+    fn whole_log(&self) -> String {
+        read(&self.logs.join(format!("{}.err", self.name)))
     }
 
     fn signal(&self, signal: Signal) {
