@@ -6,58 +6,22 @@ use gateway_core::farm::{AdminState, Announce, Backend, BackendId, FarmView, Hea
 use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::{
-    RequestPacket, SessionId, SessionKey, ids, packet, read_ack, read_request,
+    PacketType, RequestPacket, SessionId, SessionKey, ids, packet, read_ack, read_request,
 };
 use gateway_core::rewrite::{Edit, Identity, edits};
 use gateway_core::routing::retry::is_repeatable;
-use gateway_core::routing::{Decision, Evidence, Failure, Lookup, Why, decide, may_retry};
+use gateway_core::routing::{
+    Decision, Evidence, Failure, Lookup, Why, decide, may_retry, reassign,
+};
 use gateway_core::session::{
-    Effects, Observed, Opened, Pin, Progress, TargetHash, Timestamp, observe,
+    Effects, EndReason, Observed, Opened, Pin, TargetHash, Timestamp, observe,
 };
 use http::{HeaderValue, response};
 
 use crate::rng::Rng;
-use crate::scenario::{HostIds, Scenario};
+use crate::scenario::{HostIds, Scenario, Then};
 use crate::server::Request;
-
-/// The pins, with what is known of each upload.
-#[derive(Default)]
-pub struct Table {
-    pub pins: HashMap<SessionKey, (Pin, Progress)>,
-    /// Cannot be asked or written to.
-    pub down: bool,
-}
-
-impl Table {
-    fn find(&self, id: Option<&SessionId<'_>>) -> Lookup {
-        match id {
-            None => Lookup::NotAsked,
-            Some(_) if self.down => Lookup::StoreDown,
-            Some(id) => match self.pins.get(id.key()) {
-                Some((pin, _)) => Lookup::Pinned(pin.clone()),
-                None => Lookup::Unknown,
-            },
-        }
-    }
-
-    /// Insert if absent; whether it was.
-    fn pin(&mut self, key: &SessionKey, pin: Pin) -> Result<bool, Fault> {
-        if self.down {
-            return Err(Fault::StoreDown);
-        }
-        let absent = !self.pins.contains_key(key);
-        if absent {
-            self.pins.insert(key.clone(), (pin, Progress::default()));
-        }
-        Ok(absent)
-    }
-
-    fn progress(&mut self, key: &SessionKey, progress: Progress) {
-        if let Some((_, known)) = self.pins.get_mut(key) {
-            *known = progress;
-        }
-    }
-}
+use crate::table::{Stop, Table};
 
 /// What the operator has configured and switched.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +41,21 @@ pub enum Fate {
     Answered(response::Parts),
 }
 
+/// What is behind the gateway.
+pub trait Network {
+    fn send(&mut self, backend: BackendId, request: &Request, rng: &mut Rng) -> Fate;
+
+    /// Whether a backend that is away comes back while a request is held.
+    fn comes_back(&mut self, backend: BackendId, rng: &mut Rng) -> bool;
+}
+
+/// The time by the clock on the wall, and by one that never jumps.
+#[derive(Debug, Clone, Copy)]
+pub struct Time {
+    pub wall: Timestamp,
+    pub steady: u64,
+}
+
 /// A client's connection, as the gateway remembers it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Connection {
@@ -86,8 +65,13 @@ pub struct Connection {
 
 pub struct Gateway {
     view: FarmView,
+    slots: Vec<Slot>,
     /// What its probes say.
     pub health: Vec<Health>,
+    /// Since when each backend has been away.
+    down_since: Vec<Option<u64>>,
+    /// Sessions that were told to start over because their backend was away for too long.
+    pub given_up: Vec<(SessionKey, BackendId)>,
     turn: u64,
     scenario: Scenario,
 }
@@ -96,12 +80,30 @@ impl Gateway {
     pub fn new(scenario: &Scenario, slots: &[Slot]) -> Self {
         let health = vec![Health::Up; slots.len()];
         let view = FarmView::default();
-        let mut gateway = Self { view, health, turn: 0, scenario: scenario.clone() };
+        let (down_since, given_up) = (vec![None; slots.len()], Vec::new());
+        let scenario = scenario.clone();
+        let mut gateway =
+            Self { view, slots: Vec::new(), health, down_since, given_up, turn: 0, scenario };
         gateway.reload(slots);
         gateway
     }
 
+    /// What a probe of the backend found.
+    pub fn probed(&mut self, backend: usize, alive: bool, now: u64) {
+        self.health[backend] = if alive { Health::Up } else { Health::Down };
+        match alive {
+            true => self.down_since[backend] = None,
+            false => _ = self.down_since[backend].get_or_insert(now),
+        }
+    }
+
     pub fn reload(&mut self, slots: &[Slot]) {
+        self.slots = slots.to_vec();
+        self.revise();
+    }
+
+    fn revise(&mut self) {
+        let slots = self.slots.clone();
         let mut backends = Vec::new();
         let mut aliases = HashMap::new();
         for (number, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.configured) {
@@ -143,26 +145,27 @@ impl Gateway {
         self.view.alias(&Host::parse(host).expect("a host"))
     }
 
-    /// One request from its head to its answer.
+    /// One request from its head to its answer; `None` if the process dies over it.
     pub fn handle(
         &mut self,
         request: &Request,
         connection: &mut Connection,
         table: &mut Table,
         rng: &mut Rng,
-        now: u64,
-        send: &mut dyn FnMut(BackendId, &Request, &mut Rng) -> Fate,
-    ) -> response::Parts {
+        time: Time,
+        network: &mut dyn Network,
+    ) -> Option<response::Parts> {
         let packet = read_request(&request.head, false).expect("an honest client is understood");
-        match self.forward(&packet, request, connection, table, rng, now, send) {
-            Ok(answer) => answer,
-            Err(fault) => {
+        match self.forward(&packet, request, connection, table, rng, time, network) {
+            Ok(answer) => Some(answer),
+            Err(Stop::Died) => None,
+            Err(Stop::Fault(fault)) => {
                 let mut answer = http::Response::builder().status(fault.row().status);
                 let session = packet::session_of(&request.head.headers);
                 for (field, value) in ack_headers(fault, session.as_ref()) {
                     answer = answer.header(&field.name, value);
                 }
-                answer.body(()).expect("legal head").into_parts().0
+                Some(answer.body(()).expect("legal head").into_parts().0)
             }
         }
     }
@@ -175,29 +178,54 @@ impl Gateway {
         connection: &mut Connection,
         table: &mut Table,
         rng: &mut Rng,
-        now: u64,
-        send: &mut dyn FnMut(BackendId, &Request, &mut Rng) -> Fate,
-    ) -> Result<response::Parts, Fault> {
+        time: Time,
+        network: &mut dyn Network,
+    ) -> Result<response::Parts, Stop> {
         let lookup = table.find(packet.session());
         let target = TargetHash::of(request.head.uri.path().as_bytes());
+        let owner = match &lookup {
+            Lookup::Pinned(pin) if pin.target == target => Some(pin.backend),
+            _ => self.alias(request),
+        };
+        let owner = owner.filter(|_| packet.packet_type() != PacketType::CreateSession);
         let mut avoid = Vec::new();
+        let mut moved = false;
         for attempt in 1.. {
-            let (backend, why) =
-                self.decide(packet, request, connection, table, (&lookup, target, &avoid))?;
+            let decided = match moved {
+                false => self.decide(packet, request, connection, table, (&lookup, target, &avoid)),
+                true => self.decide_again(connection, table, (target, &avoid)),
+            };
+            let (backend, why) = match (decided, owner) {
+                (Err(Fault::BackendDown), Some(owner)) if !moved => {
+                    moved = self.wait_for(owner, packet, table, rng, time, network)?;
+                    avoid.extend(moved.then_some(owner));
+                    continue;
+                }
+                (decided, _) => decided?,
+            };
             let mut sent = request.clone();
             let pin = match &lookup {
-                Lookup::Pinned(pin) if why == Why::Pin => Some(pin),
+                Lookup::Pinned(pin) if why == Why::Pin || (moved && pin.target == target) => {
+                    Some(pin)
+                }
                 _ => None,
             };
             if let Some(id) = pin.and_then(|pin| pin.backend_session.as_deref()) {
                 let id = HeaderValue::from_str(id).expect("it came in a header");
                 sent.head.headers.insert("BITS-Session-Id", id);
             }
-            let again = match send(backend, &sent, rng) {
+            let again = match network.send(backend, &sent, rng) {
                 Fate::Answered(answer) => {
+                    self.probed(backend.0 as usize, true, time.steady);
                     connection.backend = Some(backend);
-                    let place = Place { backend, target, pin, now };
+                    let place = Place { backend, target, pin, moved, time };
                     return self.learn(packet, answer, place, table, rng);
+                }
+                Fate::Unreachable if owner == Some(backend) && !moved => {
+                    self.down_since[backend.0 as usize].get_or_insert(time.steady);
+                    moved = self.wait_for(backend, packet, table, rng, time, network)?;
+                    avoid.extend(moved.then_some(backend));
+                    true
                 }
                 Fate::Unreachable => {
                     avoid.push(backend);
@@ -208,11 +236,45 @@ impl Gateway {
                     Failure { reused, answered: false, body_whole: true },
                 ),
             };
-            if !again || attempt == 4 {
-                return Err(Fault::BackendFailed);
+            if !again || attempt == 6 {
+                return Err(Fault::BackendFailed.into());
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// The one right backend is away: `Ok(false)` if it came back while the request was held,
+    /// `Ok(true)` if another one is to take the session.
+    fn wait_for(
+        &mut self,
+        owner: BackendId,
+        packet: &RequestPacket<'_>,
+        table: &mut Table,
+        rng: &mut Rng,
+        time: Time,
+        network: &mut dyn Network,
+    ) -> Result<bool, Stop> {
+        let failover = self.scenario.failover;
+        // It is there, and an operator keeps it from serving.
+        let since = self.down_since[owner.0 as usize].ok_or(Fault::BackendDown)?;
+        let away = time.steady - since;
+        let key = packet.session().map(SessionId::key);
+        if let Some(key) = key.filter(|_| packet.packet_type() != PacketType::Ping)
+            && away >= failover.restart_after
+        {
+            if failover.then == Then::Reassign {
+                return Ok(true);
+            }
+            self.given_up.push((key.clone(), owner));
+            table.end(key, EndReason::Lost)?;
+            return Err(Fault::BackendGivenUp.into());
+        }
+        if failover.holds && network.comes_back(owner, rng) {
+            self.probed(owner.0 as usize, true, time.steady);
+            self.revise();
+            return Ok(false);
+        }
+        Err(Fault::BackendDown.into())
     }
 
     fn decide(
@@ -234,11 +296,32 @@ impl Gateway {
             turn: self.turn,
         };
         self.turn += 1;
-        let loads = |id| {
-            let pins = table.pins.values().filter(|(pin, _)| pin.backend == id);
-            pins.count() as u64
-        };
+        let loads = loads(table);
         match decide(packet, &evidence, &self.view, self.scenario.policy, &loads) {
+            Decision::Forward { backend, why } => Ok((backend, why)),
+            Decision::Answer(fault) => Err(fault),
+        }
+    }
+
+    fn decide_again(
+        &mut self,
+        connection: &Connection,
+        table: &Table,
+        (target, avoid): (TargetHash, &[BackendId]),
+    ) -> Result<(BackendId, Why), Fault> {
+        let evidence = Evidence {
+            lookup: &Lookup::Unknown,
+            target,
+            alias: None,
+            connection: connection.backend,
+            room: true,
+            avoid,
+            hash: target.0,
+            turn: self.turn,
+        };
+        self.turn += 1;
+        let loads = loads(table);
+        match reassign(&evidence, &self.view, self.scenario.policy.placement, &loads) {
             Decision::Forward { backend, why } => Ok((backend, why)),
             Decision::Answer(fault) => Err(fault),
         }
@@ -251,25 +334,36 @@ impl Gateway {
         place: Place<'_>,
         table: &mut Table,
         rng: &mut Rng,
-    ) -> Result<response::Parts, Fault> {
+    ) -> Result<response::Parts, Stop> {
         let ack = read_ack(&answer);
-        let pinned = place.pin.is_some();
-        let observed = Observed { packet, ack: &ack, pinned, now: Timestamp(place.now) };
+        let pinned = place.pin.is_some() && !place.moved;
+        let Time { wall, steady } = place.time;
+        let observed = Observed { packet, ack: &ack, pinned, now: wall };
         let key = packet.session().map(SessionId::key);
         let mut public_id = None;
         match (observe(&observed), key) {
             (Effects::Opened(opened), _) => public_id = self.open(&opened, &place, table, rng)?,
-            (Effects::Refuse(fault), _) => return Err(fault),
-            (Effects::Progress(progress), Some(key)) => table.progress(key, progress),
+            (Effects::Refuse(fault), _) => return Err(fault.into()),
+            (Effects::Progress(progress), Some(key)) => table.progress(key, progress, steady),
             (Effects::Adopt(progress), Some(key)) => {
+                let id = place.pin.and_then(|pin| pin.backend_session.as_deref());
+                let pin = place.new_pin(id);
+                let adopted = match place.moved && place.pin.is_some() {
+                    true => table.put(key, pin, steady),
+                    false => table.pin(key, pin, steady).map(|_| ()),
+                };
                 // It goes on without the pin, should there be no table to write it to.
-                let _ = table.pin(key, place.new_pin(None));
-                table.progress(key, progress);
+                if adopted == Err(Stop::Died) {
+                    return Err(Stop::Died);
+                }
+                table.progress(key, progress, steady);
+            }
+            // Nor does the one to whom it was to move know it.
+            (Effects::Nothing, Some(key)) if place.moved && ack.is_session_not_found() => {
+                table.end(key, EndReason::Lost)?;
             }
             // A pin that cannot be removed now lingers until it expires.
-            (Effects::Ended(_), Some(key)) if !table.down => {
-                table.pins.remove(key);
-            }
+            (Effects::Ended(reason), Some(key)) if !table.down => table.end(key, reason)?,
             _ => {}
         }
         if place.pin.is_some_and(|pin| pin.backend_session.is_some()) {
@@ -299,17 +393,25 @@ impl Gateway {
         place: &Place<'_>,
         table: &mut Table,
         rng: &mut Rng,
-    ) -> Result<Option<String>, Fault> {
+    ) -> Result<Option<String>, Stop> {
+        let steady = place.time.steady;
         if let Some(id) = opened.id.as_ref().filter(|_| !self.scenario.minted)
-            && table.pin(id.key(), place.new_pin(None))?
+            && table.pin(id.key(), place.new_pin(None), steady)?
         {
             return Ok(None);
         }
         let minted = ids::mint(rng.guid());
         let key = SessionId::parse(&minted).expect("a minted id is legal").key().clone();
-        let absent = table.pin(&key, place.new_pin(Some(opened.backend_session)))?;
+        let absent = table.pin(&key, place.new_pin(Some(opened.backend_session)), steady)?;
         assert!(absent, "a minted id is new");
         Ok(Some(minted))
+    }
+}
+
+fn loads(table: &Table) -> impl Fn(BackendId) -> u64 {
+    move |id| {
+        let pins = table.pins.values().filter(|(pin, _)| pin.backend == id);
+        pins.count() as u64
     }
 }
 
@@ -318,7 +420,9 @@ struct Place<'a> {
     backend: BackendId,
     target: TargetHash,
     pin: Option<&'a Pin>,
-    now: u64,
+    /// Away from the backend that had the session.
+    moved: bool,
+    time: Time,
 }
 
 impl Place<'_> {
@@ -327,7 +431,7 @@ impl Place<'_> {
             backend: self.backend,
             backend_session: backend_session.map(Into::into),
             target: self.target,
-            created: Timestamp(self.now),
+            created: self.time.wall,
         }
     }
 }
