@@ -7,6 +7,7 @@ mod chaos;
 mod client_alone;
 mod failover;
 mod farm_chaos;
+mod fault_matrix;
 mod fragments;
 mod host_id;
 mod limits;

@@ -21,6 +21,8 @@ use crate::{binaries, wait};
 pub struct Gateway {
     directory: PathBuf,
     environment: Vec<(String, String)>,
+    /// Program and arguments that start it, see [`super::FarmBuilder::under`].
+    under: Vec<String>,
     backends: Vec<BackendEntry>,
     state: Mutex<State>,
 }
@@ -38,6 +40,7 @@ impl Gateway {
         config: Config,
         backends: Vec<BackendEntry>,
         environment: Vec<(String, String)>,
+        under: Vec<String>,
         directory: &Path,
     ) -> Self {
         let (ports, listeners) = (BTreeMap::new(), BTreeMap::new());
@@ -45,6 +48,7 @@ impl Gateway {
         let gateway = Self {
             directory: directory.to_path_buf(),
             environment,
+            under,
             backends,
             state: Mutex::new(state),
         };
@@ -63,7 +67,14 @@ impl Gateway {
             assert!(!ready.exists(), "cannot remove {}: {error}", ready.display());
         }
         self.write_config(&mut state);
-        let mut command = Command::new(binaries::gateway());
+        let mut command = match &self.under[..] {
+            [] => Command::new(binaries::gateway()),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binaries::gateway());
+                command
+            }
+        };
         command
             .arg("run")
             .arg("--config")

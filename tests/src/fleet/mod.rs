@@ -34,7 +34,22 @@ pub struct Job {
     pub client: Client,
 }
 
-/// Uploads under way.
+/// One upload under way.
+pub struct Begun {
+    pub path: String,
+    pub content: Content,
+    pub upload: Upload,
+}
+
+impl Job {
+    pub fn begin(self) -> Begun {
+        let Self { path, content, client } = self;
+        let upload = client.begin(&format!("http://{ORIGIN}{path}"), &content);
+        Begun { path, content, upload }
+    }
+}
+
+/// Uploads that run.
 #[must_use]
 pub struct Fleet {
     uploads: Vec<(JoinHandle<Done>, Arc<Mutex<State>>)>,
@@ -53,14 +68,19 @@ struct State {
 impl Fleet {
     /// Begins all of them at once.
     pub fn start(jobs: impl IntoIterator<Item = Job>) -> Self {
-        let begin = |job: Job| {
-            let (path, length) = (job.path.clone(), job.content.len());
+        Self::go_on(jobs.into_iter().map(Job::begin))
+    }
+
+    /// Runs what has begun to its end.
+    pub fn go_on(begun: impl IntoIterator<Item = Begun>) -> Self {
+        let run = |begun: Begun| {
+            let (path, length) = (begun.path.clone(), begun.content.len());
             let state = State { path, length, ..State::default() };
             let state = Arc::new(Mutex::new(state));
             let shared = state.clone();
-            (std::thread::spawn(move || run(job, &shared)), state)
+            (std::thread::spawn(move || run(begun, &shared)), state)
         };
-        let uploads: Vec<_> = jobs.into_iter().map(begin).collect();
+        let uploads: Vec<_> = begun.into_iter().map(run).collect();
         let bytes = uploads.iter().map(|(_, state)| lock(state).length).sum();
         Self { uploads, bytes }
     }
@@ -118,9 +138,8 @@ impl Fleet {
     }
 }
 
-fn run(job: Job, shared: &Mutex<State>) -> Done {
-    let Job { path, content, client } = job;
-    let mut upload = client.begin(&format!("http://{ORIGIN}{path}"), &content);
+fn run(begun: Begun, shared: &Mutex<State>) -> Done {
+    let Begun { path, content, mut upload } = begun;
     let (mut highest, mut lost) = ((None, 0), Vec::new());
     while upload.step() {
         note_lost(&upload, &mut highest, &mut lost);
