@@ -34,6 +34,7 @@ fn variable(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")))
 }
 
+/// Fault: anything, at any time.
 #[test]
 fn uploads_survive_whatever_happens_to_their_farm() {
     let first = variable("CHAOS_SEED").unwrap_or_else(|| data::seed("chaos"));

@@ -21,6 +21,7 @@ const LARGEST: u64 = 240 * FRAGMENT;
 /// What the retry delay of 10 minutes is here.
 const DELAY: Duration = Duration::from_millis(200);
 
+/// Fault: gateway is killed.
 #[test]
 fn a_gateway_killed_at_every_20th_of_200_uploads_costs_no_restart_and_few_bytes() {
     let chance = Chance::new(e2e_tests::data::seed("kills"));

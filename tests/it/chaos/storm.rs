@@ -82,7 +82,10 @@ impl Drop for Storm<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("so far:\n{}", self.log.join("\n"));
-            eprintln!("replay: CHAOS_SEED={} cargo test -p e2e-tests --test it chaos::", self.seed);
+            let seed = self.seed;
+            eprintln!(
+                "replay: CHAOS_SEED={seed} cargo test -p e2e-tests --test it uploads_survive"
+            );
         }
     }
 }

@@ -92,6 +92,27 @@ fn a_farm_with_shared_storage_goes_on_at_another_server_without_a_restart() {
     assert_eq!(farm.metric("bitsgw_sessions", &[]), 0.0);
 }
 
+#[test]
+fn a_session_that_its_new_server_does_not_know_leaves_no_pin_behind() {
+    // Told to share a storage, and does not.
+    let farm = probed(2)
+        .set("failover.hold", "\"0s\"")
+        .set("failover.restart_after", "\"0s\"")
+        .set("failover.then", "\"reassign\"")
+        .start();
+    let midway = Midway::start(&farm, UPLOADS);
+    let (owner, sessions) = midway.busiest();
+    owner.kill();
+    let outcome = midway.go_on().join();
+    for done in &outcome.uploads {
+        done.report.expect_complete();
+        farm.expect_stored(&done.path, &done.content);
+    }
+    outcome.expect_restarts(1);
+    assert_eq!(u64::from(outcome.restarts()), sessions);
+    assert_eq!(farm.metric("bitsgw_sessions", &[]), 0.0);
+}
+
 /// Fault: backend has lost its state.
 #[test]
 fn a_server_without_its_disk_makes_its_own_uploads_start_over_and_no_others() {
