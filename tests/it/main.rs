@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod chaos;
 mod client_alone;
+mod durable;
 mod failover;
 mod farm_chaos;
 mod fault_matrix;

@@ -32,6 +32,7 @@ pub mod data;
 pub mod farm;
 pub mod fault_link;
 pub mod fleet;
+pub mod mount;
 pub mod ports;
 pub mod raw_backend;
 pub mod temp;
