@@ -52,7 +52,9 @@ fn uploads_survive_whatever_happens_to_their_farm() {
 /// One farm, its uploads and their troubles.
 fn round(seed: u64, uploads: u64) {
     let chance = Chance::new(seed);
-    let farm = Farm::of_stubs(BACKENDS)
+    let farm = Farm::of_stubs(BACKENDS);
+    let farm = if chance.fork(u64::MAX - 1).percent(50) { farm.without_host_ids() } else { farm };
+    let farm = farm
         .stub(0, &["--strict-ranges"])
         .link_backends()
         .link_front()
@@ -60,7 +62,6 @@ fn round(seed: u64, uploads: u64) {
         .set("failover.hold", "\"60s\"")
         .set("health.kind", "\"tcp\"")
         .set("health.interval", "\"500ms\"")
-        .set("affinity.fallback_timeout", "\"14d\"")
         .start();
     let fleet = Fleet::start((0..uploads).map(|number| job(&farm, number, chance.fork(number))));
     let mut storm = Storm::new(&farm, seed);
@@ -80,7 +81,7 @@ fn job(farm: &Farm, number: u64, mut chance: Chance) -> Job {
     let content = Content::seeded(chance.next_u64(), chance.between(600_000, 1_600_000));
     let high = chance.between(6_000, 60_000);
     let fragments = FragmentSizes::Random { seed: chance.next_u64(), low: 5 * 1024, high };
-    let (per_packet, ignores) = (chance.percent(10), chance.percent(0));
+    let (per_packet, ignores) = (chance.percent(10), chance.percent(30));
     // Not all at one moment, as after a delay of real length.
     let delay = Duration::from_millis(chance.between(DELAY_MS / 2, DELAY_MS));
     let client = farm.client().with(|o| {
