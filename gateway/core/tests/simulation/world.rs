@@ -220,7 +220,7 @@ impl<'t> World<'t> {
             );
             came_back = link.came_back;
             died = made.is_none();
-            self.seal(kind, &request, table, made.as_ref());
+            self.seal(kind, &request, &facts, made.as_ref());
             self.excuse_given_up(connection.gateway);
             answer = made.filter(|_| !self.rng.chance(self.farm.loss));
         }
@@ -267,10 +267,10 @@ impl<'t> World<'t> {
         &mut self,
         kind: Kind,
         request: &Request,
-        table: usize,
+        facts: &Facts,
         made: Option<&response::Parts>,
     ) {
-        let disk = self.tables[table].disk.as_ref();
+        let disk = self.tables[facts.table].disk.as_ref();
         if kind == Kind::Create
             && disk.is_some_and(|disk| disk.refuses)
             && made.is_some_and(|answer| answer.status == 503)
@@ -282,7 +282,8 @@ impl<'t> World<'t> {
             self.counts.add("repeated end acknowledged");
         }
         let acknowledged = made.is_some_and(|answer| answer.status == 200);
-        let safe = disk.is_some_and(|disk| !disk.refuses);
+        // Of a session without a pin no end is remembered.
+        let safe = facts.pinned && disk.is_some_and(|disk| !disk.refuses);
         truth.sealed |= kind == Kind::Close && acknowledged && truth.delivered && safe;
     }
 
