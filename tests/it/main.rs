@@ -1,6 +1,7 @@
 //! All end-to-end tests, in one binary: it links once, and its modules share what they start.
 
 mod acks;
+mod ask;
 mod bad_input;
 mod bench;
 mod chaos;
@@ -15,14 +16,17 @@ mod limits;
 mod metrics;
 mod misc;
 mod operator;
+mod orphans;
 mod packets;
 mod pinning;
 mod placement;
 mod readme;
 mod recognition;
+mod reload;
 mod replays;
 mod restarts;
 mod servers;
 mod stale_pool;
 mod tidy;
+mod upgrade;
 mod uploads;

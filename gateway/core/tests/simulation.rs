@@ -6,6 +6,8 @@
 //! - `SIM_FROM=n` begins with seed `n`.
 //! - `SIM_SEED=n` replays the run of one seed, which a failure names.
 
+#[path = "simulation/ask.rs"]
+mod ask;
 #[path = "simulation/checks.rs"]
 mod checks;
 #[path = "simulation/client.rs"]
@@ -97,6 +99,7 @@ fn uploads_survive_whatever_happens_to_their_farm() {
             "retries",
             "sent back",
             "stored by alias alone",
+            "stored by asking",
             "stored by pin alone",
             "stored by pin and alias",
             "taken over",

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod defaults;
+pub mod diff;
 pub mod draft;
 pub mod dump;
 pub mod env;
@@ -17,6 +18,7 @@ pub mod kind;
 pub mod load;
 pub mod markdown;
 pub mod names;
+mod process;
 pub mod report;
 pub mod schema;
 pub mod sections;
@@ -25,9 +27,11 @@ mod suggest;
 mod syntax;
 mod waits;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
@@ -94,6 +98,8 @@ pub struct Sessions {
     pub tombstone: Duration,
     pub limit: u64,
     pub unknown: UnknownSession,
+    /// Questions a second to each backend, at least 1.
+    pub ask_rate: u32,
 }
 
 /// What happens while a session's backend is away.
@@ -234,6 +240,8 @@ pub struct Timeouts {
     pub answer_long: Duration,
     /// Everything else.
     pub answer: Duration,
+    /// A question of ours, from the connection to the head of the answer.
+    pub ask: Duration,
     pub backend_write: Duration,
     pub backend_idle: Duration,
     /// How long requests under way may go on once the listeners are closed.
@@ -321,6 +329,43 @@ pub enum AccessLog {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Process {
     pub threads: usize,
+    pub upgrade_socket: UpgradeSocket,
+    /// Whether a change of the file is a reload.
+    pub watch_config: bool,
+}
+
+/// Where a successor asks for the listening sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpgradeSocket {
+    Auto,
+    Off,
+    Path(PathBuf),
+}
+
+impl UpgradeSocket {
+    /// Whether nobody has said where it is to be.
+    pub fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+
+    /// `runtime` is `$RUNTIME_DIRECTORY`, in which systemd separates several by colons; `store` is
+    /// the directory of the store.
+    pub fn path(&self, runtime: Option<&OsStr>, store: Option<&Path>) -> Option<PathBuf> {
+        match self {
+            Self::Off => None,
+            Self::Path(path) => Some(path.clone()),
+            Self::Auto => {
+                let first = |list: &OsStr| {
+                    let list = list.as_bytes();
+                    let end = list.iter().position(|&byte| byte == b':').unwrap_or(list.len());
+                    PathBuf::from(OsStr::from_bytes(&list[..end]))
+                };
+                let runtime = runtime.filter(|list| !list.is_empty()).map(first);
+                let directory = runtime.or_else(|| store.map(Path::to_path_buf))?;
+                Some(directory.join("upgrade.sock"))
+            }
+        }
+    }
 }
 
 impl Config {

@@ -17,6 +17,7 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use gateway_core::protocol::head::HeadLimits;
 use pingora::apps::{HttpServerApp, ServerApp};
@@ -58,7 +59,8 @@ pub struct Guarded<A, E> {
     inner: Arc<A>,
     events: Arc<E>,
     listener: usize,
-    limits: GuardLimits,
+    /// For the next connection.
+    limits: Arc<ArcSwap<GuardLimits>>,
     /// The cap, shared by all listeners.
     room: Arc<Semaphore>,
     /// For the end of the process.
@@ -70,7 +72,7 @@ impl<A, E> Guarded<A, E> {
         inner: Arc<A>,
         events: Arc<E>,
         listener: usize,
-        limits: GuardLimits,
+        limits: Arc<ArcSwap<GuardLimits>>,
         room: Arc<Semaphore>,
         open: InFlight,
     ) -> Self {
@@ -97,7 +99,7 @@ where
         let events: Arc<dyn ConnectionEvents> = self.events.clone();
         let open = self.open.enter();
         let conn = Arc::new(Conn::new(self.listener, peer(&stream), events, permit, open));
-        let guarded = Box::new(GuardStream::new(stream, conn, self.limits));
+        let guarded = Box::new(GuardStream::new(stream, conn, **self.limits.load()));
         ServerApp::process_new(&self.inner, guarded, shutdown).await
     }
 

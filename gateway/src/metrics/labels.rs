@@ -299,6 +299,7 @@ labels! {
 labels! {
     /// Why a request went on to another backend.
     FailoverReason {
+        /// It could not be connected to, or has been away for too long.
         Connect = "connect",
     }
 }
@@ -308,6 +309,7 @@ labels! {
     LookupSource {
         Memory = "memory",
         HostId = "host_id",
+        Ask = "ask",
     }
 }
 
@@ -315,6 +317,29 @@ labels! {
     LookupResult {
         Hit = "hit",
         Miss = "miss",
+    }
+}
+
+labels! {
+    /// What became of the wish to ask the backends for a session.
+    AskResult {
+        /// One backend was asked.
+        Sent = "sent",
+        /// A packet was answered without asking: too many questions are waiting.
+        Limited = "limited",
+    }
+}
+
+labels! {
+    /// What became of a session that a backend opened for nobody.
+    OrphanResult {
+        Cancelled = "cancelled",
+        /// The backend answered something else.
+        Refused = "refused",
+        /// No answer.
+        Failed = "failed",
+        /// Too many are waiting to be cancelled.
+        Dropped = "dropped",
     }
 }
 
@@ -360,6 +385,14 @@ labels! {
         Info = "info",
         Debug = "debug",
         Trace = "trace",
+    }
+}
+
+labels! {
+    /// How an attempt to load the configuration again went.
+    ReloadResult {
+        Success = "success",
+        Failure = "failure",
     }
 }
 

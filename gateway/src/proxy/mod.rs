@@ -7,6 +7,7 @@
 mod admit;
 mod answer;
 mod answers;
+mod ask;
 mod ctx;
 pub mod errors;
 mod flights;
@@ -33,15 +34,17 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
-use crate::config::Config;
 use crate::farm::Farm;
 use crate::guard::GuardStream;
 use crate::health::FarmHealth;
 use crate::sessions::Sessions;
-use crate::supervisor::InFlight;
+use crate::supervisor::{Farewell, InFlight};
 
+use ask::{Asks, Messenger};
 pub use ctx::Ctx;
 use flights::Flights;
+use orphans::Orphanage;
+pub use orphans::Undertaker;
 use outages::Outages;
 pub use report::Reporter;
 
@@ -50,11 +53,15 @@ pub struct Gateway {
     farm: Arc<ArcSwap<Farm>>,
     health: FarmHealth,
     pub(crate) sessions: Arc<Sessions>,
-    pub(crate) config: Config,
     reporter: Reporter,
     running: InFlight,
+    farewell: Farewell,
     flights: Arc<Flights>,
     outages: Outages,
+    asks: Asks,
+    orphanage: Orphanage,
+    /// When it began, by the steady clock.
+    begun: Duration,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
@@ -62,29 +69,49 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// The gateway, and the task that cancels what it leaves behind.
     pub fn new(
-        config: Config,
         farm: Arc<ArcSwap<Farm>>,
         health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
         running: InFlight,
-    ) -> Self {
+        farewell: Farewell,
+    ) -> (Self, Undertaker) {
         let flights = Arc::new(Flights::default());
-        let outages = Outages::new(config.backends.len());
+        let outages = Outages::default();
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
-        Self {
+        let config = Arc::clone(&farm.load().config);
+        let messenger = Arc::new(Messenger::new(config.timeouts.ask));
+        let asks = Asks::new(config.sessions.ask_rate, Arc::clone(&messenger));
+        let (orphanage, undertaker) =
+            Undertaker::new(messenger, Arc::clone(&farm), reporter.clone());
+        let gateway = Self {
             farm,
             health,
             sessions,
-            config,
             reporter,
             running,
+            farewell,
             flights,
             outages,
+            asks,
+            orphanage,
+            begun: clock::steady(),
             requests,
             creates,
+        };
+        (gateway, undertaker)
+    }
+}
+
+impl Gateway {
+    /// The answer is the last one on its connection if the process is about to end: the next
+    /// request belongs to another.
+    fn take_leave(&self, downstream: &mut Session) {
+        if downstream.is_process_shutting_down() || self.farewell.is_leaving() {
+            downstream.set_keepalive(None);
         }
     }
 }
@@ -121,7 +148,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        let timeouts = &self.config.timeouts;
+        let timeouts = &ctx.farm.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
         let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
@@ -246,7 +273,9 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        answers::finish_head(downstream, response, ctx)
+        answers::finish_head(downstream, response, ctx)?;
+        self.take_leave(downstream);
+        Ok(())
     }
 
     fn fail_to_connect(
@@ -296,6 +325,7 @@ impl ProxyHttp for Gateway {
             .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
+        self.note_silence(ctx, fault);
         if fault == Fault::BackendGivenUp {
             self.release_given_up(downstream, ctx).await;
         }
@@ -311,6 +341,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
         self.report(downstream, ctx);
+        self.end_undelivered(downstream, ctx).await;
         // The session's next request may come on another connection as soon as this one is over.
         ctx.claim = None;
         if let Some(conn) = &ctx.conn {

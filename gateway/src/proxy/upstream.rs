@@ -1,6 +1,7 @@
 //! Carrying out a decision: a connection to the backend and the request that goes over it.
 
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::Reason;
@@ -68,7 +69,7 @@ impl Gateway {
         let by_application =
             matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession));
         let long = ctx.has_body || by_application;
-        let timeouts = &self.config.timeouts;
+        let timeouts = &ctx.farm.config.timeouts;
         peer.options.read_timeout = Some(if long { timeouts.answer_long } else { timeouts.answer });
         if ctx.avoid_pool {
             // A key of its own finds nothing pooled, and nobody finds what it leaves.
@@ -92,7 +93,7 @@ impl Gateway {
             return Ok(());
         }
         let alias = host_of(downstream.req_header()).and_then(|h| ctx.farm.view.alias(&h));
-        let decided = match self.packet(downstream).filter(|_| ctx.is_packet) {
+        let decided = match self.packet(downstream, ctx).filter(|_| ctx.is_packet) {
             // It had an owner that was given up; the one chosen in its place refuses too.
             Some(packet) if ctx.key.is_some() && packet.packet_type() != PacketType::Ping => {
                 self.decide_again(ctx)
@@ -127,7 +128,8 @@ impl Gateway {
     /// Whether a request whose owner refuses connections tries again: for as long as requests are
     /// held, and not at all once the owner was given up.
     fn hold(&self, ctx: &mut Ctx) -> bool {
-        let failover = &self.config.failover;
+        let config = Arc::clone(&ctx.farm.config);
+        let failover = &config.failover;
         let Some(backend) = ctx.backend else { return false };
         if self.health.state(backend).is_some_and(|state| state.reason == Reason::ProbesPass) {
             // Whatever was before is over; this one is too young for the probes to have seen.

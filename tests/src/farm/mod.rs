@@ -302,7 +302,8 @@ impl Farm {
         metrics::sum(&self.gateway().metrics(), name, labels).unwrap_or(0.0)
     }
 
-    /// No stub ever saw a packet of a session it never created, and no process panicked.
+    /// No stub ever saw a packet of a session it never created, save questions that a stranger has to disown, and no
+    /// process panicked.
     #[track_caller]
     pub fn expect_healthy(&self) {
         for stub in &self.stubs {

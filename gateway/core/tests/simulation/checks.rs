@@ -2,6 +2,7 @@
 
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::routing::UnknownSession;
 use gateway_core::session::TargetHash;
 
 use crate::client::{Event, Kind};
@@ -27,6 +28,7 @@ impl World<'_> {
             pinned: pin.is_some(),
             pin: pin.map(|(key, (pin, _))| (key.clone(), self.gateways[gateway].has(pin.backend))),
             translated: owner.is_some_and(|(_, id)| id != header(request, "BITS-Session-Id")),
+            stored: self.farm.stored(request.tag),
             configured: owner.is_some_and(|(backend, _)| self.gateways[gateway].has(backend)),
             reachable: owner.is_some_and(|(backend, _)| {
                 self.farm.servers[backend.0 as usize].alive
@@ -49,7 +51,9 @@ impl World<'_> {
             Event::Restarted => {
                 // Only the table knew better than the alias, or that there was a session at all.
                 let lost = self.farm.lossy && !facts.pinned;
-                let misled = facts.alias != facts.owner || facts.translated;
+                let asked = self.scenario.policy.unknown == UnknownSession::Ask;
+                let found = asked && facts.alias.is_none() && facts.stored > 0;
+                let misled = (facts.alias != facts.owner && !found) || facts.translated;
                 let excused = self.farm.excused.contains(&request.tag);
                 // Where servers share a storage, the pin may name another than its owner.
                 let removed = !facts.configured || matches!(facts.pin, Some((_, false)));
@@ -146,6 +150,8 @@ pub struct Facts {
     pub pinned: bool,
     /// The pin's key, and whether its server is in the gateway's configuration.
     pub pin: Option<(SessionKey, bool)>,
+    /// How many bytes of it its server has.
+    pub stored: usize,
     /// Whether its server knows it by another id.
     pub translated: bool,
     /// Where that says it is.

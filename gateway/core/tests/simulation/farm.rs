@@ -9,6 +9,9 @@ use crate::rng::Rng;
 use crate::server::{Deed, Request, Server, Tag, header};
 use crate::world::Counts;
 
+/// Marks the question of a gateway that looks for the owner of a session.
+pub const ASKED: &str = "Asked";
+
 /// What is true of one Create-Session, whoever knows it.
 pub struct Truth {
     pub file: Vec<u8>,
@@ -106,6 +109,12 @@ impl Farm {
         counts.add("taken over");
     }
 
+    /// How many bytes of a session lie at its owner.
+    pub fn stored(&self, tag: Tag) -> usize {
+        let uploads = self.servers.iter().filter_map(|server| server.find(tag));
+        uploads.map(|(_, upload)| upload.data.len()).next().unwrap_or(0)
+    }
+
     fn send(
         &mut self,
         backend: BackendId,
@@ -155,7 +164,7 @@ impl Farm {
     fn check_owner(&self, backend: BackendId, request: &Request) {
         let kind = header(request, "BITS-Packet-Type");
         let id = header(request, "BITS-Session-Id");
-        if kind == "Create-Session" || kind == "Ping" {
+        if kind == "Create-Session" || kind == "Ping" || request.head.headers.contains_key(ASKED) {
             return;
         }
         if let Some(named) = self.servers[backend.0 as usize].uploads.get(id) {

@@ -9,6 +9,7 @@ use gateway_core::protocol::{
     PacketType, RequestPacket, SessionId, SessionKey, ids, packet, read_ack, read_request,
 };
 use gateway_core::rewrite::{Edit, Identity, edits};
+use gateway_core::routing::ask::Doubts;
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Decision, Evidence, Failure, Lookup, Why, decide, may_retry, reassign,
@@ -64,7 +65,7 @@ pub struct Connection {
 }
 
 pub struct Gateway {
-    view: FarmView,
+    pub view: FarmView,
     slots: Vec<Slot>,
     /// What its probes say.
     pub health: Vec<Health>,
@@ -73,6 +74,7 @@ pub struct Gateway {
     /// Sessions that were told to start over because their backend was away for too long.
     pub given_up: Vec<(SessionKey, BackendId)>,
     turn: u64,
+    pub doubts: Doubts,
     scenario: Scenario,
 }
 
@@ -80,10 +82,16 @@ impl Gateway {
     pub fn new(scenario: &Scenario, slots: &[Slot]) -> Self {
         let health = vec![Health::Up; slots.len()];
         let view = FarmView::default();
-        let (down_since, given_up) = (vec![None; slots.len()], Vec::new());
-        let scenario = scenario.clone();
-        let mut gateway =
-            Self { view, slots: Vec::new(), health, down_since, given_up, turn: 0, scenario };
+        let mut gateway = Self {
+            view,
+            slots: Vec::new(),
+            health,
+            down_since: vec![None; slots.len()],
+            given_up: Vec::new(),
+            turn: 0,
+            doubts: Doubts::default(),
+            scenario: scenario.clone(),
+        };
         gateway.reload(slots);
         gateway
     }
@@ -181,27 +189,40 @@ impl Gateway {
         time: Time,
         network: &mut dyn Network,
     ) -> Result<response::Parts, Stop> {
-        let lookup = table.find(packet.session());
+        let mut lookup = table.find(packet.session());
         let target = TargetHash::of(request.head.uri.path().as_bytes());
-        let owner = match &lookup {
+        let mut owner = match &lookup {
             Lookup::Pinned(pin) if pin.target == target => Some(pin.backend),
             _ => self.alias(request),
         };
-        let owner = owner.filter(|_| packet.packet_type() != PacketType::CreateSession);
+        owner = owner.filter(|_| packet.packet_type() != PacketType::CreateSession);
         let mut avoid = Vec::new();
         let mut moved = false;
         for attempt in 1.. {
-            let decided = match moved {
+            let decision = match moved {
                 false => self.decide(packet, request, connection, table, (&lookup, target, &avoid)),
                 true => self.decide_again(connection, table, (target, &avoid)),
             };
-            let (backend, why) = match (decided, owner) {
-                (Err(Fault::BackendDown), Some(owner)) if !moved => {
+            let (backend, why) = match (decision, owner) {
+                (Decision::Forward { backend, why }, _) => (backend, why),
+                (Decision::Answer(Fault::BackendDown), Some(owner)) if !moved => {
                     moved = self.wait_for(owner, packet, table, rng, time, network)?;
                     avoid.extend(moved.then_some(owner));
                     continue;
                 }
-                (decided, _) => decided?,
+                (Decision::Answer(fault), _) => return Err(fault.into()),
+                (Decision::Ask, _) => {
+                    let found = self.ask(packet, request, rng, time.steady, network)?;
+                    let place = Place { backend: found, target, pin: None, moved, time };
+                    let key = packet.session().map(SessionId::key).expect("it has an id");
+                    table.pin(key, place.new_pin(None), time.steady)?;
+                    lookup = table.find(packet.session());
+                    if !matches!(&lookup, Lookup::Pinned(pin) if pin.target == target) {
+                        return Err(Fault::UnknownSession.into());
+                    }
+                    owner = Some(found);
+                    continue;
+                }
             };
             let mut sent = request.clone();
             let pin = match &lookup {
@@ -284,7 +305,7 @@ impl Gateway {
         connection: &Connection,
         table: &Table,
         (lookup, target, avoid): (&Lookup, TargetHash, &[BackendId]),
-    ) -> Result<(BackendId, Why), Fault> {
+    ) -> Decision {
         let evidence = Evidence {
             lookup,
             target,
@@ -297,10 +318,7 @@ impl Gateway {
         };
         self.turn += 1;
         let loads = loads(table);
-        match decide(packet, &evidence, &self.view, self.scenario.policy, &loads) {
-            Decision::Forward { backend, why } => Ok((backend, why)),
-            Decision::Answer(fault) => Err(fault),
-        }
+        decide(packet, &evidence, &self.view, self.scenario.policy, &loads)
     }
 
     fn decide_again(
@@ -308,7 +326,7 @@ impl Gateway {
         connection: &Connection,
         table: &Table,
         (target, avoid): (TargetHash, &[BackendId]),
-    ) -> Result<(BackendId, Why), Fault> {
+    ) -> Decision {
         let evidence = Evidence {
             lookup: &Lookup::Unknown,
             target,
@@ -321,10 +339,7 @@ impl Gateway {
         };
         self.turn += 1;
         let loads = loads(table);
-        match reassign(&evidence, &self.view, self.scenario.policy.placement, &loads) {
-            Decision::Forward { backend, why } => Ok((backend, why)),
-            Decision::Answer(fault) => Err(fault),
-        }
+        reassign(&evidence, &self.view, self.scenario.policy.placement, &loads)
     }
 
     fn learn(
@@ -338,7 +353,8 @@ impl Gateway {
         let ack = read_ack(&answer);
         let pinned = place.pin.is_some() && !place.moved;
         let Time { wall, steady } = place.time;
-        let observed = Observed { packet, ack: &ack, pinned, now: wall };
+        let doubtful = table.down;
+        let observed = Observed { packet, ack: &ack, pinned, doubtful, now: wall };
         let key = packet.session().map(SessionId::key);
         let mut public_id = None;
         match (observe(&observed), key) {

@@ -113,12 +113,18 @@ impl Scenario {
             }
             _ => rng.pick(&[HostIds::All, HostIds::None]),
         };
-        let placement =
-            rng.pick(&[Placement::LeastSessions, Placement::RoundRobin, Placement::Hash]);
-        let unknown =
-            rng.pick(&[UnknownSession::Restart, UnknownSession::Restart, UnknownSession::Wait]);
-        // Whose pin was dropped for a reason would wait for ever.
-        let unknown = if on_disk { UnknownSession::Restart } else { unknown };
+        let placement = rng.pick(&Placement::ALL);
+        let unknown = match tables {
+            // Every server would claim what lies in the storage of all.
+            Tables::Disk(_) if failover.then == Then::Reassign => UnknownSession::Restart,
+            // Whose pin was dropped for a reason would wait for ever.
+            Tables::Disk(_) => rng.pick(&[UnknownSession::Ask, UnknownSession::Restart]),
+            // Only a table that is lost makes anybody ask.
+            Tables::Lossy => {
+                rng.pick(&[UnknownSession::Ask, UnknownSession::Ask, UnknownSession::Wait])
+            }
+            _ => rng.pick(&[UnknownSession::Ask, UnknownSession::Restart, UnknownSession::Wait]),
+        };
         Self {
             servers: 1 + rng.below(5),
             gateways: if on_disk { 1 } else { 1 + rng.below(3) },

@@ -7,6 +7,7 @@ use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::Timestamp;
 
 use crate::disk::Sync;
+use crate::farm::ASKED;
 use crate::gateway::{Connection, Fate, Gateway, Network, Time};
 use crate::rng::Rng;
 use crate::scenario::Tables;
@@ -20,12 +21,15 @@ const IDLE: u64 = 400;
 /// A clock that jumps jumps by up to so many steps.
 const JUMP: usize = 100 * IDLE as usize;
 
-/// Behind a gateway that must not pass anything on.
+/// Behind a gateway that must not pass anything on. A server knows the destination of a session
+/// too, so it may be asked.
 struct Nobody;
 
 impl Network for Nobody {
-    fn send(&mut self, _: BackendId, _: &Request, _: &mut Rng) -> Fate {
-        panic!("the intruder gets through")
+    fn send(&mut self, _: BackendId, request: &Request, _: &mut Rng) -> Fate {
+        assert!(request.head.headers.contains_key(ASKED), "the intruder gets through");
+        let answer = http::Response::builder().status(500).header("BITS-Error", "0x8020001F");
+        Fate::Answered(answer.body(()).expect("legal head").into_parts().0)
     }
 
     fn comes_back(&mut self, _: BackendId, _: &mut Rng) -> bool {
@@ -64,7 +68,7 @@ impl World<'_> {
             5 => self.farm.slots[server].configured = rng.chance(70),
             6 if on_disk => self.kill(),
             6 => {
-                if self.farm.lossy && rng.chance(50) {
+                if self.farm.lossy && rng.chance(80) {
                     self.tables[gateway] = Table::default();
                 }
                 let health = self.gateways[gateway].health.clone();

@@ -315,7 +315,8 @@ impl<'t> World<'t> {
             self.counts.add(match (facts.pinned, facts.alias) {
                 (true, None) => "stored by pin alone",
                 (true, Some(_)) => "stored by pin and alias",
-                (false, _) => "stored by alias alone",
+                (false, Some(_)) => "stored by alias alone",
+                (false, None) => "stored by asking",
             });
         }
         if kind != Kind::Create && facts.alias.is_some_and(|a| Some(a) != facts.owner) {
