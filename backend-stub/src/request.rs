@@ -278,6 +278,20 @@ impl Request<'_> {
             let id = server.options.flavour.read_id(id);
             if !server.uploads.disk.created.contains(&id) {
                 server.stats.foreign.fetch_add(1, Relaxed);
+                let agent = head.text("user-agent").unwrap_or_default();
+                let agent: String = agent.chars().take(20).collect();
+                // The count ends with the process; what was seen must not.
+                log::line(
+                    Level::Error,
+                    "foreign_packet",
+                    format_args!(
+                        "packet={} length={} agent={:?} session={:?}",
+                        class.name(),
+                        head.text("content-length").unwrap_or("-"),
+                        agent,
+                        log::short(&id)
+                    ),
+                );
             }
         }
     }

@@ -31,6 +31,7 @@ fn begun<'f>(farm: &'f Farm, content: &Content) -> (Upload, &'f Stub) {
 }
 
 /// Items 55, 56.
+/// Fault: the Ack of an end is lost.
 #[test]
 fn an_end_whose_ack_got_lost_is_acknowledged_again() {
     let servers = Servers::start(2);
@@ -54,6 +55,7 @@ fn an_end_whose_ack_got_lost_is_acknowledged_again() {
 }
 
 /// Item 82.
+/// Fault: backend is away for a while.
 #[test]
 fn a_packet_whose_server_is_away_is_told_to_wait_and_keeps_its_pin() {
     let farm = probed(2).set("failover.hold", "\"300ms\"").start();
@@ -137,6 +139,7 @@ fn a_farm_with_shared_storage_goes_on_at_another_server() {
     assert_eq!(counts()[owner], before[owner]);
 }
 
+/// Fault: backend is away when an upload begins.
 #[test]
 fn a_server_that_answers_nothing_gets_no_new_sessions_after_a_while() {
     let backends = [RawBackend::silent(), RawBackend::answering(server(1))];

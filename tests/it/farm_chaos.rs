@@ -12,6 +12,7 @@ const UPLOADS: u64 = 64;
 /// Of 100 connections, so many are cut somewhere.
 const CUT_PERCENT: u64 = 60;
 
+/// Fault: connections are cut.
 #[test]
 fn uploads_over_cut_connections_arrive_whole_at_one_backend_each() {
     let seed = e2e_tests::data::seed("farm chaos");

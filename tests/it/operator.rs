@@ -49,6 +49,7 @@ impl Operated {
 }
 
 /// Item 84.
+/// Fault: backend drains.
 #[test]
 fn a_draining_backend_finishes_its_uploads_and_gets_no_new_ones() {
     let operated = Operated::start();
@@ -72,6 +73,7 @@ fn a_draining_backend_finishes_its_uploads_and_gets_no_new_ones() {
     farm.expect_healthy();
 }
 
+/// Fault: backend drains, and the deadline passes.
 #[test]
 fn a_drain_whose_deadline_has_passed_moves_what_is_left() {
     let operated = Operated::start();

@@ -17,6 +17,7 @@ fn sigterm_ends_an_idle_gateway_with_status_0() {
     assert_eq!(farm.gateway().address(), address);
 }
 
+/// Fault: gateway is killed.
 #[test]
 fn a_client_at_an_alias_goes_on_after_a_killed_gateway() {
     let farm = Farm::of_stubs(3).forgetful().start();
@@ -32,6 +33,7 @@ fn a_client_at_an_alias_goes_on_after_a_killed_gateway() {
     farm.expect_healthy();
 }
 
+/// Fault: connections are cut.
 #[test]
 fn a_reset_connection_costs_a_client_one_retry() {
     let farm = Farm::of_stubs(2).link_front().start();

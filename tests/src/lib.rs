@@ -22,7 +22,8 @@
 //! own target directory, and are built when missing), `E2E_SEED` replays a randomised test, `E2E_KEEP` keeps the files.
 //!
 //! Reading order: [`farm`] starts stubs and a gateway, [`client`] uploads through them, [`fault_link`] breaks the
-//! network between any two parties, [`raw_backend`] records what arrives, [`wait`] replaces every sleep.
+//! network between any two parties, [`fleet`] lets many clients upload at once and judges them, [`raw_backend`] records
+//! what arrives, [`wait`] replaces every sleep.
 
 pub mod binaries;
 pub mod client;
@@ -30,6 +31,7 @@ pub mod clock;
 pub mod data;
 pub mod farm;
 pub mod fault_link;
+pub mod fleet;
 pub mod mount;
 pub mod ports;
 pub mod raw_backend;

@@ -6,8 +6,14 @@
 //! - `SIM_FROM=n` begins with seed `n`.
 //! - `SIM_SEED=n` replays the run of one seed, which a failure names.
 
+#[path = "simulation/ask.rs"]
+mod ask;
+#[path = "simulation/checks.rs"]
+mod checks;
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/farm.rs"]
 mod farm;
 #[path = "simulation/gateway.rs"]
@@ -18,6 +24,10 @@ mod rng;
 mod scenario;
 #[path = "simulation/server.rs"]
 mod server;
+#[path = "simulation/table.rs"]
+mod table;
+#[path = "simulation/trouble.rs"]
+mod trouble;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -27,7 +37,7 @@ use world::{Counts, Trace, World};
 
 /// Troubled steps of one run, before it gets calm.
 const STEPS_PER_SEED: u32 = 2_000;
-const DEFAULT_STEPS: u64 = 200_000;
+const DEFAULT_STEPS: u64 = 400_000;
 
 /// Runs one seed; a failure says which.
 fn run(seed: u64) -> (Counts, u64) {
@@ -70,12 +80,21 @@ fn uploads_survive_whatever_happens_to_their_farm() {
         for what in [
             "ack lost",
             "cancelled",
+            "clock jumped",
+            "died over a row",
             "finished",
+            "gateway killed",
+            "given up",
+            "held until it came back",
             "hiccup",
             "intruder refused",
             "minted",
             "opened",
             "pinged",
+            "pin lost with the power",
+            "power cut",
+            "refused for want of a disk",
+            "repeated end acknowledged",
             "restarted",
             "retries",
             "sent back",
@@ -83,6 +102,7 @@ fn uploads_survive_whatever_happens_to_their_farm() {
             "stored by asking",
             "stored by pin alone",
             "stored by pin and alias",
+            "taken over",
             "too large",
             "under the alias of another backend",
             "unreachable",

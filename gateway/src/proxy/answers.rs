@@ -50,6 +50,11 @@ impl Gateway {
         let doubtful = ctx.doubtful;
         let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, now: ctx.now };
         let outcome = match observe(&observed) {
+            // It was to move here. Nobody has it now, and its pin leads to one that was given up.
+            Effects::Nothing if ctx.moved && ack.is_session_not_found() => {
+                self.release(ctx, Some(downstream.req_header().raw_path())).await;
+                Ok(())
+            }
             Effects::Nothing => Ok(()),
             Effects::Progress(progress) => {
                 let key = ctx.key.as_ref();

@@ -88,6 +88,8 @@ impl Gateway {
             if ctx.wait_before_retry {
                 tokio::time::sleep((BACKOFF * ctx.attempts).min(BACKOFF_MOST)).await;
             }
+            // Its name may lead to another address by now.
+            ctx.farm = self.farm.load_full();
             return Ok(());
         }
         let alias = host_of(downstream.req_header()).and_then(|h| ctx.farm.view.alias(&h));

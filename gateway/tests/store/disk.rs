@@ -198,6 +198,7 @@ async fn in_a_read_only_folder_a_gateway_does_not_start_unless_it_may() {
     store.close().await;
 }
 
+/// Fault: store cannot be synced.
 #[test]
 fn after_a_sync_that_failed_nothing_is_trusted_and_nothing_is_lost() {
     let directory = TempDir::new().unwrap();

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::child::{Process, Said, open};
 
+/// Fault: gateway is killed.
 #[tokio::test]
 async fn kill_9_loses_no_acknowledged_pin_and_no_acknowledged_end() {
     let directory = TempDir::new().unwrap();

@@ -23,6 +23,7 @@ fn fragment(range: &str, body: &str) -> String {
 }
 
 /// Items 7, 8.
+/// Fault: client sends what is no packet.
 #[test]
 fn a_packet_is_of_one_of_the_five_types() {
     let rig = Rig::start();

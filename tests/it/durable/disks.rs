@@ -45,6 +45,7 @@ fn takes_new_ones(farm: &Farm) {
     wait::until("a new session is taken", || ask(farm, &create("/in/new.bin")).status == 200);
 }
 
+/// Fault: store disk is full.
 #[test]
 fn with_a_full_disk_new_uploads_wait_and_running_ones_go_on_until_there_is_room() {
     let Some(disk) = disk() else { return };
@@ -103,6 +104,7 @@ fn with_a_full_disk_new_uploads_wait_and_running_ones_go_on_until_there_is_room(
     farm.expect_healthy();
 }
 
+/// Fault: store disk is full.
 #[test]
 fn a_gateway_starts_on_a_full_disk_and_serves_what_it_knows() {
     let Some(disk) = disk() else { return };
@@ -136,6 +138,7 @@ fn a_gateway_that_may_lose_sessions_takes_them_with_a_full_disk() {
     farm.expect_healthy();
 }
 
+/// Fault: store folder is read-only or may not be used.
 #[test]
 fn on_a_read_only_disk_a_gateway_does_not_start_unless_it_may_lose_sessions() {
     let Some(disk) = disk() else { return };

@@ -31,11 +31,13 @@ fn answered_again(end: fn(&str, &str) -> Packet) {
     assert_eq!(seen(), before, "no backend was asked");
 }
 
+/// Fault: the Ack of an end is lost, and the gateway is killed.
 #[test]
 fn a_close_whose_ack_was_lost_is_answered_200_again_after_the_gateway_was_killed() {
     answered_again(close);
 }
 
+/// Fault: the Ack of an end is lost, and the gateway is killed.
 #[test]
 fn a_cancel_whose_ack_was_lost_is_answered_200_again_after_the_gateway_was_killed() {
     answered_again(cancel);

@@ -55,6 +55,7 @@ fn uploads_go_on_after_a_killed_gateway_that_syncs_less() {
     uploads_survive(|farm| farm.without_host_ids().set("store.sync", "\"crash\""));
 }
 
+/// Fault: gateway is killed.
 #[test]
 fn an_upload_goes_on_after_the_gateway_was_killed_in_the_middle_of_a_fragment() {
     let farm = Farm::of_stubs(2).without_host_ids().start();
@@ -79,6 +80,7 @@ fn an_upload_goes_on_after_the_gateway_was_killed_in_the_middle_of_a_fragment() 
     farm.expect_healthy();
 }
 
+/// Fault: gateway is killed.
 #[test]
 fn a_gateway_that_is_killed_again_and_again_costs_no_upload_a_restart() {
     const UPLOADS: u64 = 24;
@@ -140,6 +142,7 @@ fn a_gateway_that_is_killed_again_and_again_costs_no_upload_a_restart() {
     farm.expect_healthy();
 }
 
+/// Fault: gateway is told to end.
 #[test]
 fn a_stopped_gateway_knows_its_sessions_when_it_starts_again() {
     let farm = Farm::of_stubs(2).without_host_ids().start();

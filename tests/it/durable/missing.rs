@@ -20,6 +20,7 @@ fn renamed(restart_after: &str) -> (Farm, String) {
     (farm, id)
 }
 
+/// Fault: backend is missing in the configuration after a restart.
 #[test]
 fn a_session_of_a_backend_that_is_not_configured_waits_until_it_is_again() {
     let (farm, id) = renamed("\"1h\"");
@@ -40,6 +41,7 @@ fn a_session_of_a_backend_that_is_not_configured_waits_until_it_is_again() {
     farm.expect_healthy();
 }
 
+/// Fault: backend is missing in the configuration for good.
 #[test]
 fn a_session_of_a_backend_that_is_not_configured_starts_over_after_its_time() {
     let (farm, id) = renamed("\"1s\"");

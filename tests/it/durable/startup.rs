@@ -35,6 +35,7 @@ fn alive(farm: &Farm, begun: &[(String, String)]) -> usize {
     begun.iter().filter(goes_on).count()
 }
 
+/// Fault: store file is damaged, cut or gone.
 #[test]
 fn a_damaged_file_is_set_aside_and_what_can_be_read_goes_on() {
     let (farm, begun) = stopped();
@@ -60,6 +61,7 @@ fn a_damaged_file_is_set_aside_and_what_can_be_read_goes_on() {
     farm.expect_healthy();
 }
 
+/// Fault: store file is damaged, cut or gone.
 #[test]
 fn a_file_that_was_cut_off_keeps_what_is_left_of_it() {
     let (farm, begun) = stopped();
@@ -87,6 +89,7 @@ fn a_file_that_is_no_database_is_set_aside() {
     assert_eq!(sessions(&farm), 1.0);
 }
 
+/// Fault: store file is damaged, cut or gone.
 #[test]
 fn a_file_that_was_removed_while_the_gateway_runs_is_written_anew() {
     let farm = Farm::of_stubs(2).without_host_ids().start();
@@ -105,6 +108,8 @@ fn a_file_that_was_removed_while_the_gateway_runs_is_written_anew() {
 }
 
 /// Threat: T16.
+///
+/// Fault: store folder is read-only or may not be used.
 #[test]
 fn a_folder_that_others_may_enter_stops_the_start() {
     let (farm, _) = stopped();

@@ -25,6 +25,7 @@ fn whole(target: &str, id: &str, content: &Content) -> Vec<u8> {
 }
 
 /// Item 80.
+/// Fault: client cuts, resets or half-closes.
 #[test]
 fn a_client_lost_in_mid_fragment_hurts_no_other_session_and_keeps_its_pin() {
     let farm = Farm::of_stubs(1).without_host_ids().start();
@@ -86,6 +87,7 @@ fn a_backend_connection_lost_in_mid_fragment_hurts_no_other_session_and_keeps_th
 }
 
 /// Item 81.
+/// Fault: backend dies inside a fragment.
 #[test]
 fn a_backend_lost_in_mid_fragment_is_told_by_a_transient_status_after_the_whole_body() {
     let content = Content::seeded(1, 13 * MIB);

@@ -59,6 +59,7 @@ fn expect_given_up(older: &Result<Answer, WireError>) {
     }
 }
 
+/// Fault: two requests of one session.
 #[test]
 fn the_older_of_two_requests_is_cancelled_while_it_waits_for_its_answer() {
     let again: fn(&str) -> Packet = |id| fragment(TARGET, id, "bytes 0-5/9", b"abcdef");
@@ -78,6 +79,7 @@ fn the_older_of_two_requests_is_cancelled_while_it_waits_for_its_answer() {
     }
 }
 
+/// Fault: two requests of one session.
 #[test]
 fn the_older_of_two_requests_is_cancelled_while_its_body_is_stuck_in_the_backend() {
     let servers = with_first_fragment(Moment::Head, Reply::Hang);
@@ -93,6 +95,7 @@ fn the_older_of_two_requests_is_cancelled_while_its_body_is_stuck_in_the_backend
     assert_eq!((&*newer.body, newer.complete), (&b"abc"[..], true));
 }
 
+/// Fault: two requests of one session.
 #[test]
 fn the_older_of_two_requests_is_cancelled_while_its_client_sends_no_more() {
     let servers = with_first_fragment(Moment::Body, Reply::Wait);

@@ -50,6 +50,7 @@ fn a_fragment_is_passed_on_while_it_arrives() {
 }
 
 /// Item 76.
+/// Fault: backend is slow.
 #[test]
 fn a_backend_that_does_not_read_holds_its_clients_back() {
     const UPLOADS: u64 = 4;

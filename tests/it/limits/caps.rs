@@ -12,6 +12,8 @@ const LIMIT: usize = 64 * 1024;
 /// Item 88.
 ///
 /// Threat: T8.
+///
+/// Fault: too many connections.
 #[test]
 fn an_upload_goes_on_while_connections_over_the_cap_are_turned_away() {
     let servers = Servers::with(1, |farm| farm.set("limits.connections", "4"));

@@ -46,6 +46,7 @@ fn an_answer_of_the_gateway_waits_for_a_client_that_sends_its_whole_body_first()
 }
 
 /// Item 74.
+/// Fault: backend answers early.
 #[test]
 fn an_early_answer_of_a_backend_reaches_a_client_that_sends_its_whole_body_first() {
     let farm = Farm::of_stubs(1).start();

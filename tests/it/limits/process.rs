@@ -34,6 +34,7 @@ fn wait_for_closed_door(servers: &Servers) {
     wait::until("new connections are refused", || Connection::open(entrance).is_err());
 }
 
+/// Fault: gateway is told to end.
 #[test]
 fn sigterm_lets_the_fragment_in_flight_end_and_then_exits_0() {
     let servers = Servers::start(1);
@@ -91,6 +92,7 @@ fn sighup_and_sigusr1_do_not_end_the_process() {
     assert_eq!(servers.farm.gateway().terminate().code(), Some(0));
 }
 
+/// Fault: gateway is told to end.
 #[test]
 fn sigterm_in_the_middle_of_uploads_costs_them_one_retry_each() {
     let farm = Farm::of_stubs(2).start();

@@ -20,6 +20,8 @@ fn impatient(farm: FarmBuilder) -> FarmBuilder {
 /// Item 80.
 ///
 /// Threat: T8.
+///
+/// Fault: client stands still.
 #[test]
 fn a_client_that_stops_inside_a_body_is_given_up_and_keeps_its_pin() {
     let servers = Servers::with(1, impatient);
@@ -54,6 +56,8 @@ fn a_client_that_stops_inside_a_body_is_given_up_and_keeps_its_pin() {
 /// Item 80.
 ///
 /// Threat: T8.
+///
+/// Fault: client is slow.
 #[test]
 fn a_client_that_is_slow_and_never_stands_still_finishes() {
     let farm = impatient(Farm::of_stubs(1)).link_front().start();
@@ -141,6 +145,7 @@ fn a_backend_that_stops_inside_its_answer_is_given_up() {
 }
 
 /// Items 80, 81.
+/// Fault: the network goes silent.
 #[test]
 fn a_network_that_goes_silent_ends_the_request_on_both_sides() {
     let farm = impatient(Farm::of_stubs(1)).link_backends().start();

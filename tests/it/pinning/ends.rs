@@ -116,6 +116,7 @@ fn session_not_found_of_a_backend_removes_the_pin_and_is_passed_on() {
 }
 
 /// Item 57.
+/// Fault: backend has lost its state.
 #[test]
 fn an_upload_whose_backend_forgot_it_starts_over_once() {
     let farm = Farm::of_stubs(2).start();
@@ -134,6 +135,7 @@ fn an_upload_whose_backend_forgot_it_starts_over_once() {
 }
 
 /// Item 58.
+/// Fault: backend refuses an end.
 #[test]
 fn a_close_refused_with_5xx_keeps_the_pin() {
     let ack = |status: &str, fields: &[(&str, &str)]| Reply::ack(status, fields);
@@ -169,6 +171,8 @@ fn a_close_refused_with_5xx_keeps_the_pin() {
 /// Item 59.
 ///
 /// Threat: T7.
+///
+/// Fault: session table is full.
 #[test]
 fn a_full_table_refuses_new_sessions_with_503_and_serves_the_old_ones() {
     let servers = Servers::with(1, |farm| farm.set("sessions.limit", "2"));

@@ -47,6 +47,7 @@ fn connections_that_their_server_has_ended_are_not_used_for_any_packet() {
     }
 }
 
+/// Fault: a kept connection is dead.
 #[test]
 fn a_client_notices_nothing_of_connections_that_break_between_its_packets() {
     for cut in [Cut::Fin, Cut::Reset] {

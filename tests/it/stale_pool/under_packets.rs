@@ -147,6 +147,7 @@ fn it_does_not_matter_how_many_kept_connections_are_dead() {
     }
 }
 
+/// Fault: a kept connection is dead.
 #[test]
 fn no_other_packet_goes_twice_and_the_client_is_told_to_come_again() {
     let servers = mortals(1);

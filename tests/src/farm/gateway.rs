@@ -23,6 +23,8 @@ use crate::{binaries, wait};
 pub struct Gateway {
     directory: PathBuf,
     environment: Vec<(String, String)>,
+    /// Program and arguments that start it, see [`super::FarmBuilder::under`].
+    under: Vec<String>,
     state: Mutex<State>,
 }
 
@@ -40,12 +42,13 @@ impl Gateway {
         config: Config,
         backends: Vec<BackendEntry>,
         environment: Vec<(String, String)>,
+        under: Vec<String>,
         directory: &Path,
     ) -> Self {
         let (ports, listeners) = (BTreeMap::new(), BTreeMap::new());
         let state = State { config, backends, ports, listeners, process: None };
-        let gateway =
-            Self { directory: directory.to_path_buf(), environment, state: Mutex::new(state) };
+        let directory = directory.to_path_buf();
+        let gateway = Self { directory, environment, under, state: Mutex::new(state) };
         gateway.start();
         gateway
     }
@@ -211,7 +214,14 @@ impl Gateway {
     }
 
     fn spawn(&self, arguments: &[&str]) -> Process {
-        let mut command = Command::new(binaries::gateway());
+        let mut command = match &self.under[..] {
+            [] => Command::new(binaries::gateway()),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binaries::gateway());
+                command
+            }
+        };
         command
             .arg("run")
             .arg("--config")

@@ -144,7 +144,13 @@ enum Order {
 impl FaultLink {
     /// Passes everything on to `target` until told otherwise.
     pub fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        Self::at("127.0.0.1:0".parse().expect("an address"), target)
+    }
+
+    /// [`to`](Self::to), at an address of the test's choice.
+    pub fn at(address: SocketAddr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address)
+            .unwrap_or_else(|error| panic!("cannot listen at {address}: {error}"));
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
         shared.control().target = target;

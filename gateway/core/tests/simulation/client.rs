@@ -67,6 +67,8 @@ pub struct Client {
     fragment: usize,
     created: bool,
     cancels: bool,
+    /// Has asked for the end; from then on it asks for nothing else.
+    cancelling: bool,
     ping_first: bool,
     host_id: Option<String>,
     fallback: Option<u64>,
@@ -97,6 +99,7 @@ impl Client {
             fragment: 1,
             created: false,
             cancels: false,
+            cancelling: false,
             ping_first: false,
             host_id: None,
             fallback: None,
@@ -116,7 +119,7 @@ impl Client {
         let size = rng.pick(&[0, 1, 7, 40, 100]);
         self.file = rng.bytes(size);
         self.fragment = 1 + rng.below(20);
-        self.cancels = rng.chance(10);
+        (self.cancels, self.cancelling) = (rng.chance(10), false);
         (self.session, self.created, self.offset, self.ping_first) = (None, false, 0, false);
         (self.host_id, self.fallback, self.timer) = (None, None, None);
         (self.failures, self.connection) = (0, None);
@@ -186,7 +189,8 @@ impl Client {
         if !self.created {
             return Kind::Create;
         }
-        if self.cancels && rng.chance(10) {
+        self.cancelling |= self.cancels && rng.chance(10);
+        if self.cancelling {
             return Kind::Cancel;
         }
         if self.offset < self.file.len() { Kind::Fragment } else { Kind::Close }

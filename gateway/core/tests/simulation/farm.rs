@@ -1,10 +1,10 @@
 //! The servers, the links to them, and what is true of their sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_core::farm::{AdminState, BackendId};
 
-use crate::gateway::{Fate, Slot};
+use crate::gateway::{Fate, Network, Slot};
 use crate::rng::Rng;
 use crate::server::{Deed, Request, Server, Tag, header};
 use crate::world::Counts;
@@ -16,6 +16,8 @@ pub const ASKED: &str = "Asked";
 pub struct Truth {
     pub file: Vec<u8>,
     pub delivered: bool,
+    /// The gateway has seen the Ack of the end, and nothing since could have made it forget.
+    pub sealed: bool,
 }
 
 /// The servers and the links to them.
@@ -26,6 +28,49 @@ pub struct Farm {
     pub loss: u32,
     /// Whether tables are lost.
     pub lossy: bool,
+    /// Sessions whose pin was dropped for a reason that the rules know. They may start over.
+    pub excused: BTreeSet<Tag>,
+    pub storage: Storage,
+    /// When each server was last seen alive by a probe.
+    pub seen_alive: Vec<u64>,
+}
+
+/// Where the servers keep their sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// Each on its own disk.
+    Own,
+    /// All on one: a server may take over from one that has been away for so many steps.
+    Shared { after: u64 },
+}
+
+/// One request's way to the servers.
+pub struct Link<'a> {
+    pub farm: &'a mut Farm,
+    pub counts: &'a mut Counts,
+    pub now: u64,
+    /// Where the table or the alias says that the session is.
+    pub pinned: Option<BackendId>,
+    /// A server came back while the request was held.
+    pub came_back: bool,
+}
+
+impl Network for Link<'_> {
+    fn send(&mut self, backend: BackendId, request: &Request, rng: &mut Rng) -> Fate {
+        self.farm.take_over(backend, request, self.pinned, self.now, self.counts);
+        self.farm.send(backend, request, rng, self.counts)
+    }
+
+    fn comes_back(&mut self, backend: BackendId, rng: &mut Rng) -> bool {
+        let server = &mut self.farm.servers[backend.0 as usize];
+        server.alive |= rng.chance(40);
+        if server.alive {
+            self.farm.seen_alive[backend.0 as usize] = self.now;
+            self.counts.add("held until it came back");
+        }
+        self.came_back |= server.alive;
+        server.alive
+    }
 }
 
 impl Farm {
@@ -36,13 +81,41 @@ impl Farm {
         owners.next()
     }
 
+    /// With a shared storage a session goes on at another server, once its own was given up.
+    fn take_over(
+        &mut self,
+        backend: BackendId,
+        request: &Request,
+        pinned: Option<BackendId>,
+        now: u64,
+        counts: &mut Counts,
+    ) {
+        let Storage::Shared { after } = self.storage else { return };
+        let Some((owner, id)) = self.owner(request.tag) else { return };
+        let kind = header(request, "BITS-Packet-Type");
+        if kind == "Create-Session" || kind == "Ping" {
+            return;
+        }
+        if owner == backend || !self.servers[backend.0 as usize].alive {
+            return;
+        }
+        // That the owner is another one by now, the gateway cannot know when an Ack was lost.
+        let known = pinned.expect("a packet goes where a pin or an alias leads");
+        let away = now - self.seen_alive[known.0 as usize];
+        assert!(known == backend || away >= after, "{known:?} passed over after {away} steps");
+        let id = id.to_owned();
+        let upload = self.servers[owner.0 as usize].uploads.remove(&id).expect("just seen");
+        self.servers[backend.0 as usize].uploads.insert(id, upload);
+        counts.add("taken over");
+    }
+
     /// How many bytes of a session lie at its owner.
     pub fn stored(&self, tag: Tag) -> usize {
         let uploads = self.servers.iter().filter_map(|server| server.find(tag));
         uploads.map(|(_, upload)| upload.data.len()).next().unwrap_or(0)
     }
 
-    pub fn send(
+    fn send(
         &mut self,
         backend: BackendId,
         request: &Request,
@@ -96,6 +169,10 @@ impl Farm {
         }
         if let Some(named) = self.servers[backend.0 as usize].uploads.get(id) {
             assert_eq!(named.tag, request.tag, "a packet for another client's session");
+        }
+        // Without the pin, the alias of an earlier session may mislead. The server then says so.
+        if self.excused.contains(&request.tag) {
+            return;
         }
         if let Some((owner, owned)) = self.owner(request.tag) {
             assert_eq!(owner, backend, "a packet at a server that does not own its session");

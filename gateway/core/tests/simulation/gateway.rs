@@ -1,66 +1,28 @@
 //! A gateway without sockets: asks the core, obeys it, keeps a table.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use gateway_core::farm::{AdminState, Announce, Backend, BackendId, FarmView, Health};
 use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::{
-    RequestPacket, SessionId, SessionKey, ids, packet, read_ack, read_request,
+    PacketType, RequestPacket, SessionId, SessionKey, ids, packet, read_ack, read_request,
 };
 use gateway_core::rewrite::{Edit, Identity, edits};
-use gateway_core::routing::ask::{Doubts, Said, Verdict, judge, question};
+use gateway_core::routing::ask::Doubts;
 use gateway_core::routing::retry::is_repeatable;
-use gateway_core::routing::{Decision, Evidence, Failure, Lookup, Why, decide, may_retry};
+use gateway_core::routing::{
+    Decision, Evidence, Failure, Lookup, Why, decide, may_retry, reassign,
+};
 use gateway_core::session::{
-    Effects, Observed, Opened, Pin, Progress, TargetHash, Timestamp, observe,
+    Effects, EndReason, Observed, Opened, Pin, TargetHash, Timestamp, observe,
 };
 use http::{HeaderValue, response};
 
-use crate::farm::ASKED;
 use crate::rng::Rng;
-use crate::scenario::{HostIds, Scenario};
+use crate::scenario::{HostIds, Scenario, Then};
 use crate::server::Request;
-
-/// The pins, with what is known of each upload.
-#[derive(Default)]
-pub struct Table {
-    pub pins: HashMap<SessionKey, (Pin, Progress)>,
-    /// Cannot be asked or written to.
-    pub down: bool,
-}
-
-impl Table {
-    fn find(&self, id: Option<&SessionId<'_>>) -> Lookup {
-        match id {
-            None => Lookup::NotAsked,
-            Some(_) if self.down => Lookup::StoreDown,
-            Some(id) => match self.pins.get(id.key()) {
-                Some((pin, _)) => Lookup::Pinned(pin.clone()),
-                None => Lookup::Unknown,
-            },
-        }
-    }
-
-    /// Insert if absent; whether it was.
-    fn pin(&mut self, key: &SessionKey, pin: Pin) -> Result<bool, Fault> {
-        if self.down {
-            return Err(Fault::StoreDown);
-        }
-        let absent = !self.pins.contains_key(key);
-        if absent {
-            self.pins.insert(key.clone(), (pin, Progress::default()));
-        }
-        Ok(absent)
-    }
-
-    fn progress(&mut self, key: &SessionKey, progress: Progress) {
-        if let Some((_, known)) = self.pins.get_mut(key) {
-            *known = progress;
-        }
-    }
-}
+use crate::table::{Stop, Table};
 
 /// What the operator has configured and switched.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +42,21 @@ pub enum Fate {
     Answered(response::Parts),
 }
 
+/// What is behind the gateway.
+pub trait Network {
+    fn send(&mut self, backend: BackendId, request: &Request, rng: &mut Rng) -> Fate;
+
+    /// Whether a backend that is away comes back while a request is held.
+    fn comes_back(&mut self, backend: BackendId, rng: &mut Rng) -> bool;
+}
+
+/// The time by the clock on the wall, and by one that never jumps.
+#[derive(Debug, Clone, Copy)]
+pub struct Time {
+    pub wall: Timestamp,
+    pub steady: u64,
+}
+
 /// A client's connection, as the gateway remembers it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Connection {
@@ -88,11 +65,16 @@ pub struct Connection {
 }
 
 pub struct Gateway {
-    view: FarmView,
+    pub view: FarmView,
+    slots: Vec<Slot>,
     /// What its probes say.
     pub health: Vec<Health>,
+    /// Since when each backend has been away.
+    down_since: Vec<Option<u64>>,
+    /// Sessions that were told to start over because their backend was away for too long.
+    pub given_up: Vec<(SessionKey, BackendId)>,
     turn: u64,
-    doubts: Doubts,
+    pub doubts: Doubts,
     scenario: Scenario,
 }
 
@@ -100,13 +82,36 @@ impl Gateway {
     pub fn new(scenario: &Scenario, slots: &[Slot]) -> Self {
         let health = vec![Health::Up; slots.len()];
         let view = FarmView::default();
-        let mut gateway =
-            Self { view, health, turn: 0, doubts: Doubts::default(), scenario: scenario.clone() };
+        let mut gateway = Self {
+            view,
+            slots: Vec::new(),
+            health,
+            down_since: vec![None; slots.len()],
+            given_up: Vec::new(),
+            turn: 0,
+            doubts: Doubts::default(),
+            scenario: scenario.clone(),
+        };
         gateway.reload(slots);
         gateway
     }
 
+    /// What a probe of the backend found.
+    pub fn probed(&mut self, backend: usize, alive: bool, now: u64) {
+        self.health[backend] = if alive { Health::Up } else { Health::Down };
+        match alive {
+            true => self.down_since[backend] = None,
+            false => _ = self.down_since[backend].get_or_insert(now),
+        }
+    }
+
     pub fn reload(&mut self, slots: &[Slot]) {
+        self.slots = slots.to_vec();
+        self.revise();
+    }
+
+    fn revise(&mut self) {
+        let slots = self.slots.clone();
         let mut backends = Vec::new();
         let mut aliases = HashMap::new();
         for (number, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.configured) {
@@ -148,26 +153,27 @@ impl Gateway {
         self.view.alias(&Host::parse(host).expect("a host"))
     }
 
-    /// One request from its head to its answer.
+    /// One request from its head to its answer; `None` if the process dies over it.
     pub fn handle(
         &mut self,
         request: &Request,
         connection: &mut Connection,
         table: &mut Table,
         rng: &mut Rng,
-        now: u64,
-        send: &mut dyn FnMut(BackendId, &Request, &mut Rng) -> Fate,
-    ) -> response::Parts {
+        time: Time,
+        network: &mut dyn Network,
+    ) -> Option<response::Parts> {
         let packet = read_request(&request.head, false).expect("an honest client is understood");
-        match self.forward(&packet, request, connection, table, rng, now, send) {
-            Ok(answer) => answer,
-            Err(fault) => {
+        match self.forward(&packet, request, connection, table, rng, time, network) {
+            Ok(answer) => Some(answer),
+            Err(Stop::Died) => None,
+            Err(Stop::Fault(fault)) => {
                 let mut answer = http::Response::builder().status(fault.row().status);
                 let session = packet::session_of(&request.head.headers);
                 for (field, value) in ack_headers(fault, session.as_ref()) {
                     answer = answer.header(&field.name, value);
                 }
-                answer.body(()).expect("legal head").into_parts().0
+                Some(answer.body(()).expect("legal head").into_parts().0)
             }
         }
     }
@@ -180,44 +186,67 @@ impl Gateway {
         connection: &mut Connection,
         table: &mut Table,
         rng: &mut Rng,
-        now: u64,
-        send: &mut dyn FnMut(BackendId, &Request, &mut Rng) -> Fate,
-    ) -> Result<response::Parts, Fault> {
+        time: Time,
+        network: &mut dyn Network,
+    ) -> Result<response::Parts, Stop> {
         let mut lookup = table.find(packet.session());
         let target = TargetHash::of(request.head.uri.path().as_bytes());
+        let mut owner = match &lookup {
+            Lookup::Pinned(pin) if pin.target == target => Some(pin.backend),
+            _ => self.alias(request),
+        };
+        owner = owner.filter(|_| packet.packet_type() != PacketType::CreateSession);
         let mut avoid = Vec::new();
+        let mut moved = false;
         for attempt in 1.. {
-            let decision =
-                self.decide(packet, request, connection, table, (&lookup, target, &avoid));
-            let (backend, why) = match decision {
-                Decision::Forward { backend, why } => (backend, why),
-                Decision::Answer(fault) => return Err(fault),
-                Decision::Ask => {
-                    let owner = self.ask(packet, request, rng, now, send)?;
-                    let place = Place { backend: owner, target, pin: None, now };
+            let decision = match moved {
+                false => self.decide(packet, request, connection, table, (&lookup, target, &avoid)),
+                true => self.decide_again(connection, table, (target, &avoid)),
+            };
+            let (backend, why) = match (decision, owner) {
+                (Decision::Forward { backend, why }, _) => (backend, why),
+                (Decision::Answer(Fault::BackendDown), Some(owner)) if !moved => {
+                    moved = self.wait_for(owner, packet, table, rng, time, network)?;
+                    avoid.extend(moved.then_some(owner));
+                    continue;
+                }
+                (Decision::Answer(fault), _) => return Err(fault.into()),
+                (Decision::Ask, _) => {
+                    let found = self.ask(packet, request, rng, time.steady, network)?;
+                    let place = Place { backend: found, target, pin: None, moved, time };
                     let key = packet.session().map(SessionId::key).expect("it has an id");
-                    table.pin(key, place.new_pin(None))?;
+                    table.pin(key, place.new_pin(None), time.steady)?;
                     lookup = table.find(packet.session());
                     if !matches!(&lookup, Lookup::Pinned(pin) if pin.target == target) {
-                        return Err(Fault::UnknownSession);
+                        return Err(Fault::UnknownSession.into());
                     }
+                    owner = Some(found);
                     continue;
                 }
             };
             let mut sent = request.clone();
             let pin = match &lookup {
-                Lookup::Pinned(pin) if why == Why::Pin => Some(pin),
+                Lookup::Pinned(pin) if why == Why::Pin || (moved && pin.target == target) => {
+                    Some(pin)
+                }
                 _ => None,
             };
             if let Some(id) = pin.and_then(|pin| pin.backend_session.as_deref()) {
                 let id = HeaderValue::from_str(id).expect("it came in a header");
                 sent.head.headers.insert("BITS-Session-Id", id);
             }
-            let again = match send(backend, &sent, rng) {
+            let again = match network.send(backend, &sent, rng) {
                 Fate::Answered(answer) => {
+                    self.probed(backend.0 as usize, true, time.steady);
                     connection.backend = Some(backend);
-                    let place = Place { backend, target, pin, now };
+                    let place = Place { backend, target, pin, moved, time };
                     return self.learn(packet, answer, place, table, rng);
+                }
+                Fate::Unreachable if owner == Some(backend) && !moved => {
+                    self.down_since[backend.0 as usize].get_or_insert(time.steady);
+                    moved = self.wait_for(backend, packet, table, rng, time, network)?;
+                    avoid.extend(moved.then_some(backend));
+                    true
                 }
                 Fate::Unreachable => {
                     avoid.push(backend);
@@ -228,11 +257,45 @@ impl Gateway {
                     Failure { reused, answered: false, body_whole: true },
                 ),
             };
-            if !again || attempt == 4 {
-                return Err(Fault::BackendFailed);
+            if !again || attempt == 6 {
+                return Err(Fault::BackendFailed.into());
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// The one right backend is away: `Ok(false)` if it came back while the request was held,
+    /// `Ok(true)` if another one is to take the session.
+    fn wait_for(
+        &mut self,
+        owner: BackendId,
+        packet: &RequestPacket<'_>,
+        table: &mut Table,
+        rng: &mut Rng,
+        time: Time,
+        network: &mut dyn Network,
+    ) -> Result<bool, Stop> {
+        let failover = self.scenario.failover;
+        // It is there, and an operator keeps it from serving.
+        let since = self.down_since[owner.0 as usize].ok_or(Fault::BackendDown)?;
+        let away = time.steady - since;
+        let key = packet.session().map(SessionId::key);
+        if let Some(key) = key.filter(|_| packet.packet_type() != PacketType::Ping)
+            && away >= failover.restart_after
+        {
+            if failover.then == Then::Reassign {
+                return Ok(true);
+            }
+            self.given_up.push((key.clone(), owner));
+            table.end(key, EndReason::Lost)?;
+            return Err(Fault::BackendGivenUp.into());
+        }
+        if failover.holds && network.comes_back(owner, rng) {
+            self.probed(owner.0 as usize, true, time.steady);
+            self.revise();
+            return Ok(false);
+        }
+        Err(Fault::BackendDown.into())
     }
 
     fn decide(
@@ -254,71 +317,29 @@ impl Gateway {
             turn: self.turn,
         };
         self.turn += 1;
-        let loads = |id| {
-            let pins = table.pins.values().filter(|(pin, _)| pin.backend == id);
-            pins.count() as u64
-        };
+        let loads = loads(table);
         decide(packet, &evidence, &self.view, self.scenario.policy, &loads)
     }
 
-    /// Asks every backend whether it has the session of a packet that nothing else tells of.
-    fn ask(
+    fn decide_again(
         &mut self,
-        packet: &RequestPacket<'_>,
-        request: &Request,
-        rng: &mut Rng,
-        now: u64,
-        send: &mut dyn FnMut(BackendId, &Request, &mut Rng) -> Fate,
-    ) -> Result<BackendId, Fault> {
-        let range = question(packet).expect("a small file");
-        let mut asked = request.clone();
-        asked.body = vec![0];
-        let fields = &mut asked.head.headers;
-        let value = |text: String| HeaderValue::from_str(&text).expect("legal");
-        fields.insert("BITS-Packet-Type", HeaderValue::from_static("Fragment"));
-        fields.insert("Content-Length", HeaderValue::from_static("1"));
-        fields.insert(ASKED, HeaderValue::from_static("yes"));
-        let written = format!("bytes {}-{}/{}", range.first(), range.first(), range.total());
-        fields.insert("Content-Range", value(written));
-        let said: Vec<_> = self
-            .view
-            .backends()
-            .iter()
-            .map(|backend| {
-                let fate = if backend.is_reachable() {
-                    send(backend.id, &asked, rng)
-                } else {
-                    Fate::Unreachable
-                };
-                let said = match fate {
-                    Fate::Answered(answer) => Said::of(&read_ack(&answer)),
-                    _ => Said::Unclear(Duration::ZERO),
-                };
-                (backend.id, said)
-            })
-            .collect();
-        let now = Duration::from_secs(now);
-        match judge(&said, &mut self.doubts, now, Duration::MAX) {
-            Verdict::Owner(owner, _) => Ok(owner),
-            Verdict::Nobody => Err(Fault::UnknownSession),
-            Verdict::Unclear => Err(Fault::SessionNotHere),
-            Verdict::Empty(owner) => {
-                let mut cancel = request.clone();
-                cancel.body.clear();
-                let fields = &mut cancel.head.headers;
-                fields.insert("BITS-Packet-Type", HeaderValue::from_static("Cancel-Session"));
-                fields.insert("Content-Length", HeaderValue::from_static("0"));
-                fields.remove("Content-Range");
-                match send(owner, &cancel, rng) {
-                    Fate::Answered(answer) => {
-                        let ack = read_ack(&answer);
-                        let gone = ack.is_success() || ack.is_session_not_found();
-                        Err(if gone { Fault::UnknownSession } else { Fault::SessionNotHere })
-                    }
-                    _ => Err(Fault::SessionNotHere),
-                }
-            }
-        }
+        connection: &Connection,
+        table: &Table,
+        (target, avoid): (TargetHash, &[BackendId]),
+    ) -> Decision {
+        let evidence = Evidence {
+            lookup: &Lookup::Unknown,
+            target,
+            alias: None,
+            connection: connection.backend,
+            room: true,
+            avoid,
+            hash: target.0,
+            turn: self.turn,
+        };
+        self.turn += 1;
+        let loads = loads(table);
+        reassign(&evidence, &self.view, self.scenario.policy.placement, &loads)
     }
 
     fn learn(
@@ -328,26 +349,37 @@ impl Gateway {
         place: Place<'_>,
         table: &mut Table,
         rng: &mut Rng,
-    ) -> Result<response::Parts, Fault> {
+    ) -> Result<response::Parts, Stop> {
         let ack = read_ack(&answer);
-        let pinned = place.pin.is_some();
-        let observed =
-            Observed { packet, ack: &ack, pinned, doubtful: table.down, now: Timestamp(place.now) };
+        let pinned = place.pin.is_some() && !place.moved;
+        let Time { wall, steady } = place.time;
+        let doubtful = table.down;
+        let observed = Observed { packet, ack: &ack, pinned, doubtful, now: wall };
         let key = packet.session().map(SessionId::key);
         let mut public_id = None;
         match (observe(&observed), key) {
             (Effects::Opened(opened), _) => public_id = self.open(&opened, &place, table, rng)?,
-            (Effects::Refuse(fault), _) => return Err(fault),
-            (Effects::Progress(progress), Some(key)) => table.progress(key, progress),
+            (Effects::Refuse(fault), _) => return Err(fault.into()),
+            (Effects::Progress(progress), Some(key)) => table.progress(key, progress, steady),
             (Effects::Adopt(progress), Some(key)) => {
+                let id = place.pin.and_then(|pin| pin.backend_session.as_deref());
+                let pin = place.new_pin(id);
+                let adopted = match place.moved && place.pin.is_some() {
+                    true => table.put(key, pin, steady),
+                    false => table.pin(key, pin, steady).map(|_| ()),
+                };
                 // It goes on without the pin, should there be no table to write it to.
-                let _ = table.pin(key, place.new_pin(None));
-                table.progress(key, progress);
+                if adopted == Err(Stop::Died) {
+                    return Err(Stop::Died);
+                }
+                table.progress(key, progress, steady);
+            }
+            // Nor does the one to whom it was to move know it.
+            (Effects::Nothing, Some(key)) if place.moved && ack.is_session_not_found() => {
+                table.end(key, EndReason::Lost)?;
             }
             // A pin that cannot be removed now lingers until it expires.
-            (Effects::Ended(_), Some(key)) if !table.down => {
-                table.pins.remove(key);
-            }
+            (Effects::Ended(reason), Some(key)) if !table.down => table.end(key, reason)?,
             _ => {}
         }
         if place.pin.is_some_and(|pin| pin.backend_session.is_some()) {
@@ -377,17 +409,25 @@ impl Gateway {
         place: &Place<'_>,
         table: &mut Table,
         rng: &mut Rng,
-    ) -> Result<Option<String>, Fault> {
+    ) -> Result<Option<String>, Stop> {
+        let steady = place.time.steady;
         if let Some(id) = opened.id.as_ref().filter(|_| !self.scenario.minted)
-            && table.pin(id.key(), place.new_pin(None))?
+            && table.pin(id.key(), place.new_pin(None), steady)?
         {
             return Ok(None);
         }
         let minted = ids::mint(rng.guid());
         let key = SessionId::parse(&minted).expect("a minted id is legal").key().clone();
-        let absent = table.pin(&key, place.new_pin(Some(opened.backend_session)))?;
+        let absent = table.pin(&key, place.new_pin(Some(opened.backend_session)), steady)?;
         assert!(absent, "a minted id is new");
         Ok(Some(minted))
+    }
+}
+
+fn loads(table: &Table) -> impl Fn(BackendId) -> u64 {
+    move |id| {
+        let pins = table.pins.values().filter(|(pin, _)| pin.backend == id);
+        pins.count() as u64
     }
 }
 
@@ -396,7 +436,9 @@ struct Place<'a> {
     backend: BackendId,
     target: TargetHash,
     pin: Option<&'a Pin>,
-    now: u64,
+    /// Away from the backend that had the session.
+    moved: bool,
+    time: Time,
 }
 
 impl Place<'_> {
@@ -405,7 +447,7 @@ impl Place<'_> {
             backend: self.backend,
             backend_session: backend_session.map(Into::into),
             target: self.target,
-            created: Timestamp(self.now),
+            created: self.time.wall,
         }
     }
 }

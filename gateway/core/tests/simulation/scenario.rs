@@ -2,6 +2,7 @@
 
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
+use crate::disk::Sync;
 use crate::rng::Rng;
 
 /// Where pins are kept.
@@ -13,6 +14,26 @@ pub enum Tables {
     DurableWithOutages,
     /// Each gateway has its own and loses it when it restarts.
     Lossy,
+    /// One gateway with a table in memory and a disk behind it. Only here backends are given up,
+    /// clocks jump, and disks and power fail.
+    Disk(Sync),
+}
+
+/// What becomes of the sessions of a backend that stays away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    Restart,
+    /// All servers share one storage.
+    Reassign,
+}
+
+/// `[failover]`, in steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Failover {
+    /// Whether requests wait for their backend at all.
+    pub holds: bool,
+    pub restart_after: u64,
+    pub then: Then,
 }
 
 /// How servers name their sessions. No server names two of its own alike (MC-BUP 2.2.3.2).
@@ -45,6 +66,7 @@ pub struct Scenario {
     /// `sessions.id = "minted"`.
     pub minted: bool,
     pub policy: Policy,
+    pub failover: Failover,
     /// Of requests and Acks, in percent.
     pub loss: u32,
     /// How much of all that happens happens to the farm, in percent.
@@ -56,6 +78,8 @@ impl Scenario {
     ///
     /// - Colliding ids with lossy tables. A table that forgot who has an id gives it away again,
     ///   and a pin outranks the alias by which the first owner's packets come.
+    /// - Colliding ids where pins are dropped, for the same reason; and where servers share one
+    ///   storage, for there they would overwrite each other.
     /// - Outages with ids that the backend does not know, or with aliases of other backends. Only
     ///   the table knows better than the alias.
     pub fn of(rng: &mut Rng) -> Self {
@@ -64,19 +88,38 @@ impl Scenario {
             Tables::Durable,
             Tables::DurableWithOutages,
             Tables::Lossy,
+            Tables::Disk(Sync::Power),
+            Tables::Disk(Sync::Power),
+            Tables::Disk(Sync::Crash),
         ]);
+        let on_disk = matches!(tables, Tables::Disk(_));
+        let then = rng.pick(&[Then::Restart, Then::Reassign]);
+        let failover = match on_disk {
+            true => {
+                let restart_after = rng.pick(&[0, 40, 200]);
+                Failover { holds: rng.chance(70), restart_after, then }
+            }
+            false => Failover { holds: false, restart_after: u64::MAX, then: Then::Restart },
+        };
         let ids = match tables {
             Tables::Durable => rng.pick(&[Ids::Unique, Ids::Colliding, Ids::Illegal]),
             Tables::DurableWithOutages => Ids::Unique,
-            Tables::Lossy => rng.pick(&[Ids::Unique, Ids::Unique, Ids::Illegal]),
+            Tables::Disk(_) if failover.then == Then::Reassign => Ids::Unique,
+            Tables::Lossy | Tables::Disk(_) => rng.pick(&[Ids::Unique, Ids::Unique, Ids::Illegal]),
         };
         let host_ids = match tables {
-            Tables::Durable => rng.pick(&[HostIds::All, HostIds::Some, HostIds::None]),
+            Tables::Durable | Tables::Disk(_) => {
+                rng.pick(&[HostIds::All, HostIds::Some, HostIds::None])
+            }
             _ => rng.pick(&[HostIds::All, HostIds::None]),
         };
         let placement = rng.pick(&Placement::ALL);
-        // Only a table that is lost makes anybody ask.
         let unknown = match tables {
+            // Every server would claim what lies in the storage of all.
+            Tables::Disk(_) if failover.then == Then::Reassign => UnknownSession::Restart,
+            // Whose pin was dropped for a reason would wait for ever.
+            Tables::Disk(_) => rng.pick(&[UnknownSession::Ask, UnknownSession::Restart]),
+            // Only a table that is lost makes anybody ask.
             Tables::Lossy => {
                 rng.pick(&[UnknownSession::Ask, UnknownSession::Ask, UnknownSession::Wait])
             }
@@ -84,15 +127,23 @@ impl Scenario {
         };
         Self {
             servers: 1 + rng.below(5),
-            gateways: 1 + rng.below(3),
+            gateways: if on_disk { 1 } else { 1 + rng.below(3) },
             clients: 1 + rng.below(12),
             tables,
             ids,
             host_ids,
             minted: tables != Tables::DurableWithOutages && rng.chance(25),
             policy: Policy { placement, unknown },
+            failover,
             loss: rng.pick(&[0, 2, 5, 15]),
             trouble: rng.pick(&[0, 2, 5, 15]),
         }
+    }
+
+    /// Whether clients upload to one path. Not where servers also name sessions alike: an id that
+    /// was given up by one session and taken by another of the same path is one that a client
+    /// who has not heard of the end of its own may still use.
+    pub fn shares_paths(&self) -> bool {
+        self.ids != Ids::Colliding && self.host_ids != HostIds::None
     }
 }

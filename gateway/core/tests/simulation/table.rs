@@ -1,0 +1,143 @@
+//! What a gateway remembers, in memory and, where it has one, on its disk.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use gateway_core::fault::Fault;
+use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::routing::Lookup;
+use gateway_core::session::expiry::is_expired;
+use gateway_core::session::{EndReason, Pin, Progress, TargetHash, Timestamp};
+
+use crate::disk::{Disk, Row, WriteError};
+
+/// Why a request does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Fault(Fault),
+    /// The process has died; nobody is answered.
+    Died,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<WriteError> for Stop {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused => Self::Fault(Fault::StoreDown),
+            WriteError::Died => Self::Died,
+        }
+    }
+}
+
+/// The pins, with what is known of each upload.
+#[derive(Default)]
+pub struct Table {
+    pub pins: HashMap<SessionKey, (Pin, Progress)>,
+    pub ended: HashMap<SessionKey, TargetHash>,
+    /// Cannot be asked or written to.
+    pub down: bool,
+    pub disk: Option<Disk>,
+    /// When each session was last heard of, by a clock that never jumps; of this process only.
+    steady: HashMap<SessionKey, u64>,
+    /// When this process began, by the same clock.
+    begun: u64,
+}
+
+impl Table {
+    pub fn on(disk: Disk) -> Self {
+        Self { disk: Some(disk), ..Self::default() }
+    }
+
+    pub fn find(&self, id: Option<&SessionId<'_>>) -> Lookup {
+        let Some(id) = id else { return Lookup::NotAsked };
+        if self.down {
+            return Lookup::StoreDown;
+        }
+        match (self.pins.get(id.key()), self.ended.get(id.key())) {
+            (Some((pin, _)), _) => Lookup::Pinned(pin.clone()),
+            (None, Some(target)) => Lookup::Ended(*target),
+            (None, None) => Lookup::Unknown,
+        }
+    }
+
+    /// Insert if absent; whether it was.
+    pub fn pin(&mut self, key: &SessionKey, pin: Pin, steady: u64) -> Result<bool, Stop> {
+        if self.down {
+            return Err(Fault::StoreDown.into());
+        }
+        if self.pins.contains_key(key) || self.ended.contains_key(key) {
+            return Ok(false);
+        }
+        self.put(key, pin, steady)?;
+        Ok(true)
+    }
+
+    /// Another backend has the session now.
+    pub fn put(&mut self, key: &SessionKey, pin: Pin, steady: u64) -> Result<(), Stop> {
+        if let Some(disk) = &mut self.disk {
+            disk.write(Row::Pin(key.clone(), pin.clone()))?;
+        }
+        self.steady.insert(key.clone(), steady);
+        self.pins.insert(key.clone(), (pin, Progress::default()));
+        Ok(())
+    }
+
+    pub fn progress(&mut self, key: &SessionKey, progress: Progress, steady: u64) {
+        if let Some((_, known)) = self.pins.get_mut(key) {
+            *known = progress;
+            self.steady.insert(key.clone(), steady);
+        }
+    }
+
+    pub fn end(&mut self, key: &SessionKey, reason: EndReason) -> Result<(), Stop> {
+        let Some((pin, _)) = self.pins.remove(key) else { return Ok(()) };
+        let seen = matches!(reason, EndReason::Closed | EndReason::Cancelled);
+        if seen {
+            self.ended.insert(key.clone(), pin.target);
+        }
+        let row = match seen {
+            true => Row::End(key.clone(), pin.target),
+            false => Row::Gone(key.clone()),
+        };
+        match &mut self.disk {
+            Some(disk) => Ok(disk.write_or_keep(row)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Drops what both clocks say has been silent for too long.
+    pub fn sweep(&mut self, wall: Timestamp, steady: u64, idle: Duration) -> Vec<SessionKey> {
+        let silent = |key: &SessionKey| {
+            let last = self.steady.get(key).copied().unwrap_or(self.begun);
+            Duration::from_millis(steady - last)
+        };
+        let old = self.pins.iter().filter(|(key, (_, progress))| {
+            is_expired(wall.since(progress.seen), silent(key), idle)
+        });
+        let old: Vec<_> = old.map(|(key, _)| key.clone()).collect();
+        for key in &old {
+            // A process that dies in a sweep forgets less, which does no harm.
+            let _ = self.end(key, EndReason::Expired);
+        }
+        old
+    }
+
+    /// Another process reads what the one before has left on its disk.
+    pub fn restart(&mut self, steady: u64) {
+        let disk = self.disk.as_ref().expect("this table has a disk");
+        let loaded = disk.load();
+        let known = |(key, pin): (SessionKey, Pin)| {
+            let progress = Progress { seen: pin.created, ..Progress::default() };
+            (key, (pin, progress))
+        };
+        self.pins = loaded.pins.into_iter().map(known).collect();
+        self.ended = loaded.ended;
+        self.steady.clear();
+        self.begun = steady;
+    }
+}
