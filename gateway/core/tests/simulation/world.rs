@@ -284,8 +284,10 @@ impl<'t> World<'t> {
             self.counts.add("repeated end acknowledged");
         }
         let acknowledged = made.is_some_and(|answer| answer.status == 200);
-        // Of a session without a pin no end is remembered.
-        let safe = facts.pinned && disk.is_some_and(|disk| !disk.refuses);
+        let safe = disk.is_some_and(|disk| !disk.refuses);
+        if safe && !facts.pinned && kind == Kind::Close && acknowledged {
+            self.counts.add("ended by alias alone");
+        }
         truth.sealed |= kind == Kind::Close && acknowledged && truth.delivered && safe;
     }
 
