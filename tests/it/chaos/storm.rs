@@ -123,6 +123,10 @@ impl<'f> Storm<'f> {
         match trouble {
             Trouble::KillGateway => farm.gateway().start(),
             Trouble::TerminateGateway => {
+                // What else is broken may be what it waits for.
+                if farm.gateway().is_running() {
+                    return false;
+                }
                 let status = farm.gateway().wait_ended();
                 assert_eq!(status.code(), Some(0), "the gateway did not end as it was told to");
                 farm.gateway().start();
