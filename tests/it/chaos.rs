@@ -60,6 +60,8 @@ fn round(seed: u64, uploads: u64) {
         .link_front()
         // Longer than anything stays broken: nobody has a reason to start over.
         .set("failover.hold", "\"60s\"")
+        .set("admin.socket", "\"{{tmp}}/admin.sock\"")
+        .set("process.upgrade_socket", "\"{{tmp}}/upgrade.sock\"")
         .set("health.kind", "\"tcp\"")
         .set("health.interval", "\"500ms\"")
         .start();

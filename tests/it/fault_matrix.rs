@@ -10,3 +10,4 @@ mod clients;
 mod machine;
 mod network;
 mod rig;
+mod upgrades;

@@ -17,6 +17,7 @@ fn upgradable(stubs: usize) -> FarmBuilder {
     Farm::of_stubs(stubs).set("process.upgrade_socket", "\"{{tmp}}/upgrade.sock\"")
 }
 
+/// Fault: gateway is upgraded.
 #[test]
 fn twenty_reloads_and_three_upgrades_under_load_fail_no_request() {
     let farm = upgradable(3).start();
@@ -46,6 +47,7 @@ fn twenty_reloads_and_three_upgrades_under_load_fail_no_request() {
     farm.expect_healthy();
 }
 
+/// Fault: gateway is upgraded.
 #[test]
 fn a_successor_serves_on_every_listener_and_the_old_process_ends() {
     let farm = upgradable(1).start();

@@ -82,6 +82,7 @@ fn uploads_survive_whatever_happens_to_their_farm() {
             "cancelled",
             "clock jumped",
             "died over a row",
+            "ended by alias alone",
             "finished",
             "gateway killed",
             "given up",

@@ -73,11 +73,7 @@ impl Gateway {
             }
             Effects::Adopt(progress) => self.adopt(progress, ctx).await,
             Effects::Ended(reason) => {
-                if let Some(key) = &ctx.key
-                    && let Some(ended) = self.sessions.unpin(key, reason, clock::steady()).await
-                {
-                    self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
-                }
+                self.end(reason, downstream, ctx).await;
                 Ok(())
             }
             Effects::Refuse(fault) => Err(fault),
@@ -95,6 +91,17 @@ impl Gateway {
         let body = ack_body(&packet, &ack, response);
         apply(edits, response)?;
         self.fit_body(downstream, response, ctx, body).await
+    }
+
+    /// An end that came without a pin is remembered like any.
+    async fn end(&self, reason: EndReason, downstream: &Session, ctx: &Ctx) {
+        let Some(key) = &ctx.key else { return };
+        let steady = clock::steady();
+        if let Some(ended) = self.sessions.unpin(key, reason, steady).await {
+            self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
+        } else if let Some(backend) = ctx.backend {
+            self.sessions.bury(key, backend, ctx.target, reason, steady).await;
+        }
     }
 
     /// Pins a new session and settles its public id: the backend's, unless another live session

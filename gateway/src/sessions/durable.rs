@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::Lookup;
-use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
+use gateway_core::session::{EndReason, Pin, Progress, TargetHash, Timestamp};
 
 use super::{Pinned, Session, Sessions, StoreError, seconds};
+use crate::clock;
 use crate::store::{self, EndKind, Store, StoredPin, Tombstone, text_of};
 
 /// Takes a session off the map unless it became durable: also when whoever waits for that gives
@@ -105,6 +107,30 @@ impl Sessions {
             }
         }
         Ok(Some(before))
+    }
+
+    /// Remembers an end that a backend has acknowledged of a session without a pin, where a host id
+    /// alone had led: its client may say it again too. What has a pin or an end already stays.
+    ///
+    /// Nothing goes to the disk that the memory has no room for: such packets cost nobody a session.
+    pub async fn bury(
+        &self,
+        key: &SessionKey,
+        backend: BackendId,
+        target: TargetHash,
+        reason: EndReason,
+        steady: Duration,
+    ) {
+        let now = clock::now();
+        let seen = matches!(reason, EndReason::Closed | EndReason::Cancelled);
+        if !seen || self.live.contains_key(key) || self.tombs.has(key) {
+            return;
+        }
+        if self.tombs.insert(key.clone(), Some(target), now, steady) {
+            // It finds no row to remove.
+            let pin = Pin { backend, backend_session: None, target, created: now };
+            self.end(key, &pin, reason, now).await;
+        }
     }
 
     /// Ends a session on the disk. What cannot be written now is kept by the store for later.

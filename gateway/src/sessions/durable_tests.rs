@@ -84,6 +84,37 @@ async fn a_session_of_long_ago_lives_on_until_both_clocks_of_this_process_have_c
 }
 
 #[tokio::test]
+async fn the_end_of_a_session_without_a_pin_is_remembered_after_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    put(&sessions, "live", pin(0, Timestamp(1))).await;
+    put(&sessions, "forgotten", pin(0, Timestamp(1))).await;
+    sessions.unpin(&key("forgotten"), EndReason::Admin, clock::steady()).await.unwrap();
+    let bury = async |id: &str, reason| {
+        sessions.bury(&key(id), BackendId(1), TargetHash(9), reason, clock::steady()).await;
+    };
+    bury("closed", EndReason::Closed).await;
+    bury("cancelled", EndReason::Cancelled).await;
+    bury("lost", EndReason::Lost).await;
+    bury("live", EndReason::Closed).await;
+    bury("forgotten", EndReason::Closed).await;
+    let expect = |sessions: &Sessions| {
+        let look = |id| sessions.find(Some(&key(id)));
+        assert_eq!(look("closed"), Lookup::Ended(TargetHash(9)));
+        assert_eq!(look("cancelled"), Lookup::Ended(TargetHash(9)));
+        assert_eq!(look("lost"), Lookup::Unknown);
+        assert!(matches!(look("live"), Lookup::Pinned(_)));
+        assert_eq!(look("forgotten"), Lookup::Forgotten);
+        assert_eq!(sessions.len(), 1);
+    };
+    expect(&sessions);
+    sessions.close().await;
+    let sessions = table(directory.path());
+    expect(&sessions);
+    sessions.close().await;
+}
+
+#[tokio::test]
 async fn ends_are_remembered_for_their_time_whatever_the_clocks_do() {
     let directory = TempDir::new().unwrap();
     let sessions = table(directory.path());

@@ -228,7 +228,7 @@ impl Sessions {
             EndReason::Closed | EndReason::Cancelled => {
                 self.tombs.insert(key.clone(), Some(session.pin.target), now, steady);
             }
-            EndReason::Admin => self.tombs.insert(key.clone(), None, now, steady),
+            EndReason::Admin => _ = self.tombs.insert(key.clone(), None, now, steady),
             EndReason::Expired | EndReason::Lost => {}
         }
         self.end(&key, &session.pin, reason, now).await;

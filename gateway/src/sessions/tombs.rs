@@ -54,16 +54,20 @@ impl Tombs {
         !self.keep().is_zero()
     }
 
+    /// Whether there is room for it.
     pub(super) fn insert(
         &self,
         key: SessionKey,
         target: Option<TargetHash>,
         ended: Timestamp,
         steady: Duration,
-    ) {
-        if self.are_kept() && (self.tombs.len() as u64) < self.limit.load(Ordering::Relaxed) {
+    ) -> bool {
+        let kept =
+            self.are_kept() && (self.tombs.len() as u64) < self.limit.load(Ordering::Relaxed);
+        if kept {
             self.tombs.insert(key, Tomb { target, ended, steady });
         }
+        kept
     }
 
     pub(super) fn find(&self, key: &SessionKey) -> Lookup {

@@ -29,6 +29,7 @@ pub fn begun(farm: &Farm, count: u64) -> Vec<(Upload, String, Content)> {
     (0..count).map(begin).collect()
 }
 
+/// Fault: all the gateway knew is lost.
 #[test]
 fn every_upload_goes_on_when_the_whole_table_is_lost() {
     let farm = asking(3).start();
@@ -48,6 +49,7 @@ fn every_upload_goes_on_when_the_whole_table_is_lost() {
     farm.expect_healthy();
 }
 
+/// Fault: all the gateway knew is lost.
 #[test]
 fn a_complete_upload_whose_table_is_lost_is_closed() {
     let farm = asking(3).start();
@@ -65,6 +67,7 @@ fn a_complete_upload_whose_table_is_lost_is_closed() {
     farm.expect_healthy();
 }
 
+/// Fault: all the gateway knew is lost, and the session has no byte.
 #[test]
 fn a_session_without_a_byte_starts_over_and_leaves_nothing_behind() {
     let farm = asking(2).start();
@@ -81,6 +84,7 @@ fn a_session_without_a_byte_starts_over_and_leaves_nothing_behind() {
     farm.expect_healthy();
 }
 
+/// Fault: all the gateway knew is lost.
 #[test]
 fn an_upload_waits_for_a_server_that_is_away_and_may_have_it() {
     let farm = asking(2).set("failover.hold", "\"100ms\"").start();
@@ -146,6 +150,7 @@ fn the_sessions_of_a_server_that_is_given_up_start_over() {
     assert_eq!(restarts, 1, "one of the two was on the server that is gone");
 }
 
+/// Fault: nobody knows the session.
 #[test]
 fn a_session_that_nobody_has_starts_over() {
     let farm = asking(3).start();

@@ -24,6 +24,14 @@ pub enum Trouble {
     /// Nothing moves for a while, and nobody is told.
     SilenceFront,
     SilenceBackend(usize),
+    /// A successor takes over, under the same configuration.
+    UpgradeGateway,
+    /// Another weight, by a reload.
+    Reweigh(usize, u32),
+    /// Out of the file by a reload, and back in by another one.
+    RemoveBackend(usize),
+    /// By an operator, and ready again.
+    DrainBackend(usize),
     /// The clients' half or the backend's half of each connection ends.
     HalfCloseBackend(usize, Direction),
 }
@@ -55,6 +63,7 @@ pub fn draw(mut chance: Chance, backends: usize, count: u32) -> Vec<Event> {
         let backend = chance.between(0, backends as u64 - 1) as usize;
         let cut = *chance.pick(&[Cut::Fin, Cut::Reset]);
         let direction = *chance.pick(&[Direction::ToServer, Direction::ToClient]);
+        let weight = chance.between(1, 5) as u32;
         let trouble = *chance.pick(&[
             Trouble::KillGateway,
             Trouble::KillGateway,
@@ -68,6 +77,11 @@ pub fn draw(mut chance: Chance, backends: usize, count: u32) -> Vec<Event> {
             Trouble::SilenceFront,
             Trouble::SilenceBackend(backend),
             Trouble::HalfCloseBackend(backend, direction),
+            Trouble::UpgradeGateway,
+            Trouble::UpgradeGateway,
+            Trouble::Reweigh(backend, weight),
+            Trouble::RemoveBackend(backend),
+            Trouble::DrainBackend(backend),
         ]);
         Event { at: f64::from(number) / f64::from(count + 1), trouble, pause }
     };
@@ -83,5 +97,5 @@ fn one_seed_draws_one_schedule_with_every_kind_of_trouble() {
         let kinds = events.iter().map(|event| std::mem::discriminant(&event.trouble));
         kinds.collect::<std::collections::HashSet<_>>().len()
     };
-    assert_eq!(kinds(&(0..20).flat_map(of).collect::<Vec<_>>()), 10);
+    assert_eq!(kinds(&(0..20).flat_map(of).collect::<Vec<_>>()), 14);
 }

@@ -43,6 +43,36 @@ fn a_cancel_whose_ack_was_lost_is_answered_200_again_after_the_gateway_was_kille
     answered_again(cancel);
 }
 
+/// Fault: the Ack of an end is lost, and the gateway is killed.
+#[test]
+fn the_end_of_a_session_that_only_its_alias_leads_to_is_remembered_as_well() {
+    for end in [close, cancel] {
+        let farm = Farm::of_stubs(2).start();
+        let client = farm.client().with(|o| o.fragments = PIECES);
+        let content = Content::seeded(1, 20_000);
+        let mut upload = client.begin(&farm.url(TARGET), &content);
+        assert!(upload.run_until(|upload| upload.position() == content.len()));
+        let id = upload.session().expect("a session").to_owned();
+        farm.gateway().terminate();
+        std::fs::remove_dir_all(farm.directory().join("store")).expect("there is a store");
+        farm.gateway().start();
+        // Its host id is all that is left.
+        let owner = (0..2).find(|&index| farm.stub(index).stats().sessions == 1);
+        let host = format!("up0{}.up.test", owner.expect("it is somewhere") + 1);
+        let packet = end(TARGET, &id).at(&host);
+        assert_eq!(ask(&farm, &packet).status, 200);
+        let seen = || farm.stubs().iter().map(|stub| stub.requests().len()).sum::<usize>();
+        let before = seen();
+        for _ in 0..2 {
+            let answer = ask(&farm, &packet);
+            assert_eq!(answer.status, 200, "{}", answer.head);
+            AckRules::own_answer().expect(packet.kind, &answer);
+            farm.gateway().restart();
+        }
+        assert_eq!(seen(), before, "no backend was asked");
+    }
+}
+
 #[test]
 fn an_id_whose_end_is_remembered_is_not_given_out_after_the_gateway_was_killed() {
     // This one makes ids of the path, so the same one comes up again.

@@ -17,6 +17,7 @@ fn owner(farm: &Farm) -> &Stub {
     farm.stubs().iter().find(|stub| stub.stats().sessions == 1).expect("an owner")
 }
 
+/// Fault: backend is removed by a reload.
 #[test]
 fn a_removed_backend_finishes_its_uploads_and_leaves() {
     for ignore_host_id in [false, true] {
@@ -58,6 +59,7 @@ fn a_removed_backend_finishes_its_uploads_and_leaves() {
     }
 }
 
+/// Fault: backend is removed by a reload.
 #[test]
 fn a_removed_backend_that_dies_gets_its_packets_again_when_it_is_back() {
     let operated = Operated::start(two().set("failover.hold", "\"60s\""));
@@ -83,6 +85,7 @@ fn a_removed_backend_that_dies_gets_its_packets_again_when_it_is_back() {
     farm.expect_healthy();
 }
 
+/// Fault: backend is removed by a reload.
 #[test]
 fn a_backend_that_comes_back_has_its_uploads_and_gets_new_ones() {
     let operated = Operated::start(two());
@@ -113,6 +116,7 @@ fn a_backend_that_comes_back_has_its_uploads_and_gets_new_ones() {
     farm.expect_healthy();
 }
 
+/// Fault: backend gets another address.
 #[test]
 fn a_backend_that_moves_is_found_at_its_new_address() {
     let operated = Operated::start(Farm::of_stubs(1).link_backends());

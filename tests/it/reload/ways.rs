@@ -49,6 +49,7 @@ fn the_command_prints_what_changed_and_what_needs_a_restart() {
     finish(farm, upload, "/in/a.bin", &content);
 }
 
+/// Fault: configuration to be loaded is bad.
 #[test]
 fn a_bad_file_changes_nothing_and_its_mistakes_are_shown_with_their_place() {
     let operated = Operated::start(Farm::of_stubs(2));
@@ -75,6 +76,7 @@ fn a_bad_file_changes_nothing_and_its_mistakes_are_shown_with_their_place() {
     finish(farm, upload, "/in/a.bin", &content);
 }
 
+/// Fault: configuration to be loaded is bad.
 #[test]
 fn an_address_that_cannot_be_found_leaves_everything_as_it_was() {
     let operated = Operated::start(Farm::of_stubs(2));

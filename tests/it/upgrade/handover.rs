@@ -28,6 +28,7 @@ fn type_in(servers: &Servers, words: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// Fault: gateway is upgraded.
 #[test]
 fn a_session_opened_in_either_process_goes_on_in_the_other() {
     let servers = Servers::with(2, upgradable);
@@ -81,6 +82,7 @@ fn the_admin_socket_and_what_operators_said_change_hands() {
     assert_eq!(backend, 1);
 }
 
+/// Fault: gateway is upgraded, and the new process fails.
 #[test]
 fn a_successor_that_cannot_start_changes_nothing() {
     let servers = Servers::with(1, upgradable);

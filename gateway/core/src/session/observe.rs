@@ -27,7 +27,8 @@ pub enum Effects<'a> {
     Progress(Progress),
     /// A session without a pin showed that it lives where an alias sent it: pin it there.
     Adopt(Progress),
-    /// The session is over: unpin it.
+    /// The session is over: unpin it. An end that was acknowledged is remembered even where there
+    /// was no pin, for its client may say it again.
     Ended(EndReason),
     /// The answer cannot be passed on; say this instead.
     Refuse(Fault),

@@ -379,7 +379,13 @@ impl Gateway {
                 table.end(key, EndReason::Lost)?;
             }
             // A pin that cannot be removed now lingers until it expires.
-            (Effects::Ended(reason), Some(key)) if !table.down => table.end(key, reason)?,
+            (Effects::Ended(reason), Some(key)) if !table.down => {
+                let acknowledged = matches!(reason, EndReason::Closed | EndReason::Cancelled);
+                match table.pins.contains_key(key) || !acknowledged {
+                    true => table.end(key, reason)?,
+                    false => table.bury(key, place.target)?,
+                }
+            }
             _ => {}
         }
         if place.pin.is_some_and(|pin| pin.backend_session.is_some()) {

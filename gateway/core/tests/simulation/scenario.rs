@@ -140,6 +140,13 @@ impl Scenario {
         }
     }
 
+    /// Whether servers may believe the size that a question names. Not where gateways share no
+    /// table: one of them may have the pin of a session without a byte that another one asks for,
+    /// and whose server then refuses the Fragments that the pin leads there.
+    pub fn may_be_credulous(&self) -> bool {
+        self.gateways == 1 || self.tables != Tables::Lossy
+    }
+
     /// Whether clients upload to one path. Not where servers also name sessions alike: an id that
     /// was given up by one session and taken by another of the same path is one that a client
     /// who has not heard of the end of its own may still use.

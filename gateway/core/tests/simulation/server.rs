@@ -73,7 +73,8 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(number: usize, ids: Ids, rng: &mut Rng) -> Self {
+    /// `credulous` ones may believe the size that a refused Fragment names.
+    pub fn new(number: usize, ids: Ids, credulous: bool, rng: &mut Rng) -> Self {
         let habits = Habits {
             created: rng.pick(&[200, 201]),
             strict: rng.chance(50),
@@ -84,7 +85,7 @@ impl Server {
             fragment_limit: rng.pick(&[6, 1000]),
             keeps_parts: rng.chance(50),
             compares_sizes: rng.chance(70),
-            believes_sizes: rng.chance(50),
+            believes_sizes: rng.chance(50) && credulous,
         };
         Self { number, alive: true, uploads: BTreeMap::new(), ids, issued: 0, habits }
     }

@@ -96,14 +96,19 @@ impl Table {
 
     pub fn end(&mut self, key: &SessionKey, reason: EndReason) -> Result<(), Stop> {
         let Some((pin, _)) = self.pins.remove(key) else { return Ok(()) };
-        let seen = matches!(reason, EndReason::Closed | EndReason::Cancelled);
-        if seen {
-            self.ended.insert(key.clone(), pin.target);
+        if matches!(reason, EndReason::Closed | EndReason::Cancelled) {
+            return self.bury(key, pin.target);
         }
-        let row = match seen {
-            true => Row::End(key.clone(), pin.target),
-            false => Row::Gone(key.clone()),
-        };
+        self.write_or_keep(Row::Gone(key.clone()))
+    }
+
+    /// Remembers an end, had it a pin or not.
+    pub fn bury(&mut self, key: &SessionKey, target: TargetHash) -> Result<(), Stop> {
+        self.ended.insert(key.clone(), target);
+        self.write_or_keep(Row::End(key.clone(), target))
+    }
+
+    fn write_or_keep(&mut self, row: Row) -> Result<(), Stop> {
         match &mut self.disk {
             Some(disk) => Ok(disk.write_or_keep(row)?),
             None => Ok(()),

@@ -89,8 +89,10 @@ impl<'t> World<'t> {
         let mut rng = Rng::new(seed);
         let scenario = Scenario::of(&mut rng);
         trace.note(format!("{scenario:?}"));
-        let servers = (0..scenario.servers).map(|n| Server::new(n, scenario.ids, &mut rng));
-        let servers: Vec<_> = servers.collect();
+        let credulous = scenario.may_be_credulous();
+        let servers: Vec<_> = (0..scenario.servers)
+            .map(|n| Server::new(n, scenario.ids, credulous, &mut rng))
+            .collect();
         let slot = |_| Slot { configured: true, admin: AdminState::Ready, weight: 1 };
         let mut slots: Vec<_> = (0..scenario.servers).map(slot).collect();
         slots.iter_mut().for_each(|slot| slot.weight = rng.pick(&[1, 1, 2, 5]));
@@ -282,8 +284,10 @@ impl<'t> World<'t> {
             self.counts.add("repeated end acknowledged");
         }
         let acknowledged = made.is_some_and(|answer| answer.status == 200);
-        // Of a session without a pin no end is remembered.
-        let safe = facts.pinned && disk.is_some_and(|disk| !disk.refuses);
+        let safe = disk.is_some_and(|disk| !disk.refuses);
+        if safe && !facts.pinned && kind == Kind::Close && acknowledged {
+            self.counts.add("ended by alias alone");
+        }
         truth.sealed |= kind == Kind::Close && acknowledged && truth.delivered && safe;
     }
 

@@ -70,16 +70,20 @@ impl Gateway {
         successor
     }
 
-    /// Starts a successor, which takes the sockets over, and waits until it serves. Returns the
-    /// process before, which drains.
+    /// Starts a successor, which takes the sockets over, and waits until it serves and the process
+    /// before drains. Returns that one.
     #[track_caller]
     pub fn upgrade(&self) -> Process {
+        let drains = || self.log().matches("each connection has one more answer").count();
+        let before = drains();
         let mut new = self.start_successor();
         let pid = u64::from(new.pid());
         wait::until("the successor serves", || {
             new.expect_running();
             self.ready_file().is_some_and(|ready| ready["pid"] == pid)
         });
+        // It hears a moment later that it is relieved.
+        wait::until("the process before drains", || drains() > before);
         self.state().process.replace(new).expect("there is a process to succeed")
     }
 }
