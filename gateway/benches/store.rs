@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use bits_gateway::clock;
 use bits_gateway::metrics::Metrics;
+use bits_gateway::sessions::Setup;
 use bits_gateway::store::{OnError, Options, Record, Store, StoredPin, SyncMode, read_only};
 use gateway_core::protocol::{SessionId, SessionKey};
-use gateway_core::session::{Pin, TargetHash, Timestamp};
+use gateway_core::session::{TargetHash, Timestamp};
 use uuid::Uuid;
 
 /// Pins under way at once while the table is filled.
 const AT_ONCE: u32 = 1000;
+
+const TOMBSTONE: Duration = Duration::from_secs(24 * 3600);
 
 fn main() {
     // Cargo adds `--bench`.
@@ -60,47 +63,47 @@ fn main() {
         assert_eq!(seen, u64::from(count));
         runtime.block_on(store.close());
     }
+    // As at a start of the gateway: into the table that packets are looked up in.
     let began = clock::stopwatch();
     let before = resident();
-    let mut live: Vec<(SessionKey, Pin)> = Vec::with_capacity(count as usize);
-    let store = open(&path, SyncMode::Power, &mut |record| {
-        if let Record::Pin(pin) = record
-            && let Some(id) = SessionId::parse(pin.id)
-        {
-            let backend = gateway_core::farm::BackendId(u32::from(pin.backend.len() as u16));
-            let backend_session = pin.backend_session.map(Into::into);
-            let made = Pin { backend, backend_session, target: pin.target, created: pin.created };
-            live.push((id.key().clone(), made));
-        }
-        true
-    });
-    rate("open, read and keep", count, began.elapsed());
-    println!("{:44} {:>7} MiB", "memory for that", (resident() - before) >> 20);
+    let setup = Setup { ids: Arc::default(), limit: u64::from(count), tombstone: TOMBSTONE };
+    let opened = setup.in_store(&path, options(SyncMode::Power)).expect("a store");
+    rate("open, and fill the session table", count, began.elapsed());
+    let held = (resident() - before) / u64::from(count);
+    println!("{:44} {held:>7} bytes a pin", "memory for that");
+    let sessions = opened.sessions;
+    assert_eq!(sessions.len(), u64::from(count));
 
     let began = clock::stopwatch();
-    let read = read_only(&path).expect("readable").filter(Result::is_ok).count();
-    rate("read beside the writer", read as u32, began.elapsed());
+    let mut live: Vec<(SessionKey, Timestamp)> = Vec::with_capacity(count as usize);
+    for pin in read_only(&path).expect("readable").map_while(Result::ok) {
+        let id = SessionId::parse(&pin.id).expect("the id of a session");
+        live.push((id.key().clone(), pin.created));
+    }
+    rate("read beside the writer", live.len() as u32, began.elapsed());
 
     let began = clock::stopwatch();
-    let ends = live.len().min(100_000);
+    let (store, ends) = (sessions.store(), live.len().min(100_000));
     runtime.block_on(async {
         for chunk in live[..ends].chunks(AT_ONCE as usize) {
-            let ends = chunk.iter().map(|(key, pin)| store.end(key, pin.created, None));
+            let ends = chunk.iter().map(|(key, created)| store.end(key, *created, None));
             futures_util::future::join_all(ends).await.into_iter().for_each(|ended| {
                 ended.expect("ended");
             });
         }
     });
     rate("end", ends as u32, began.elapsed());
-    runtime.block_on(store.close());
+    runtime.block_on(sessions.close());
 }
 
 fn open(path: &Path, sync: SyncMode, visitor: &mut dyn FnMut(Record<'_>) -> bool) -> Store {
-    let metrics = Metrics::new(&[], &[]);
-    let options = Options { sync, on_error: OnError::Refuse, metrics };
-    let (store, loaded) = Store::open(path, options, visitor).expect("a store");
+    let (store, loaded) = Store::open(path, options(sync), visitor).expect("a store");
     assert_eq!(loaded.report, Vec::<String>::new());
     store
+}
+
+fn options(sync: SyncMode) -> Options {
+    Options { sync, on_error: OnError::Refuse, metrics: Metrics::new(&[], &[]) }
 }
 
 fn pin(n: u32) -> StoredPin {
