@@ -8,7 +8,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
@@ -18,8 +17,9 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, ADMIN, Token, UnixSocket};
 use crate::clock;
 use crate::config::{self, Config};
+use crate::entrance::{self, Loaded};
 use crate::farm::{Farm, FarmError};
-use crate::guard::{GuardLimits, Guarded};
+use crate::guard::{Door, GuardLimits, Guarded};
 use crate::health::{BackendSpec, FarmHealth};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
@@ -62,15 +62,17 @@ enum StartError {
     AccessLog(std::io::Error),
     #[error(transparent)]
     Token(#[from] admin::TokenError),
+    #[error(transparent)]
+    Tls(#[from] entrance::EntranceError),
 }
 
 impl StartError {
     fn exit(&self) -> Exit {
         match self {
             Self::Runtime(_) => Exit::Failure,
+            Self::Token(_) | Self::Tls(_) | Self::Farm(FarmError::Tls { .. }) => Exit::Config,
             Self::Farm(_) => Exit::Unavailable,
             Self::AccessLog(_) => Exit::Io,
-            Self::Token(_) => Exit::Config,
         }
     }
 }
@@ -119,6 +121,7 @@ struct Parts {
     reporter: Reporter,
     access: AccessLog,
     token: Option<Token>,
+    tls: Vec<Loaded>,
     _flush: Option<FlushGuard>,
 }
 
@@ -150,7 +153,8 @@ fn start(
         (Some(_), Some(file)) => Some(Token::read(file)?),
         _ => None,
     };
-    Ok(Parts { farm, reporter, access, token, _flush: flush })
+    let tls = entrance::load(&config.listeners)?;
+    Ok(Parts { farm, reporter, access, token, tls, _flush: flush })
 }
 
 fn serve(
@@ -189,6 +193,8 @@ fn serve(
     let reporter = parts.reporter.clone();
     let sweeper =
         sweep(Arc::clone(&sessions), parts.reporter.clone(), config.sessions.idle_timeout);
+    let keeper = entrance::keep(&metrics, &parts.tls, &parts.farm);
+    let doors = entrance::doors(&config, parts.tls);
     let farm = Arc::new(ArcSwap::from_pointee(parts.farm));
     let timeouts = config.timeouts.clone();
     let threads = config.process.threads;
@@ -214,7 +220,7 @@ fn serve(
     );
     let open = connections.clone();
     let mut plan = Plan::new(move |listening: &[Listening]| {
-        Ok(services(&config, gateway, &reporter, &open, listening))
+        Ok(services(&config, gateway, &reporter, &open, &doors, listening))
     })
     .threads(threads)
     .work_stealing(true)
@@ -225,6 +231,7 @@ fn serve(
     .ready_file(options.ready_file)
     .task("sweep", sweeper)
     .task("health", move |stop| health.run(stop))
+    .task("certificates", move |stop| keeper.run(stop))
     .on_ready({
         let readiness = readiness.clone();
         move |listening: &[Listening]| {
@@ -273,6 +280,7 @@ fn services(
     gateway: Gateway,
     reporter: &Reporter,
     open: &InFlight,
+    doors: &[Door],
     listening: &[Listening],
 ) -> Vec<Box<dyn ServiceWithDependents>> {
     let conf = Arc::new(ServerConf {
@@ -281,7 +289,7 @@ fn services(
         upstream_keepalive_pool_size: POOL,
         ..ServerConf::default()
     });
-    let proxy = Arc::new(http_proxy(&conf, gateway));
+    let proxy = Arc::new(crate::tls::proxy(&conf, gateway));
     let events = Arc::new(reporter.clone());
     let room = Arc::new(Semaphore::new(config.limits.connections));
     let limits = GuardLimits {
@@ -295,6 +303,7 @@ fn services(
             Arc::clone(&proxy),
             Arc::clone(&events),
             index,
+            doors.get(index).cloned().unwrap_or_default(),
             limits,
             Arc::clone(&room),
             open.clone(),
@@ -317,7 +326,9 @@ fn watch_health(config: &Config, farm: &Arc<ArcSwap<Farm>>, metrics: &Arc<Metric
     let specs: Vec<_> = (0u32..)
         .map(BackendId)
         .zip(&config.backends)
-        .map(|(id, backend)| BackendSpec::new(id, backend, built.address(id), config))
+        .map(|(id, backend)| {
+            BackendSpec::new(id, backend, built.address(id), config).secured(built.tls(id))
+        })
         .collect();
     health.apply(&specs);
     let (farm, revised) = (Arc::clone(farm), health.clone());

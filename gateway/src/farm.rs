@@ -14,8 +14,11 @@ use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use tokio::net::lookup_host;
 
-use crate::config::{BackendAddress, Config, HashKey, HostIdMode, Http, Timeouts, UpstreamHost};
+use crate::config::{
+    BackendAddress, BackendConfig, Config, HashKey, HostIdMode, Http, Timeouts, UpstreamHost,
+};
 use crate::health::FarmHealth;
+use crate::tls::{self, BackendTls, Expiry, Identity, Renewable, TlsError};
 
 /// A connection that was used so recently is very unlikely to have been closed by its server
 /// meanwhile. For packets that cannot be sent twice.
@@ -48,10 +51,14 @@ struct Link {
     timeouts: Arc<Timeouts>,
     /// For packets that may be sent again when a pooled connection turns out to be dead.
     pooled: HttpPeer,
+    tls: Option<Secured>,
     /// For packets that may not: its connections are dropped after a few idle seconds.
     fresh: HttpPeer,
     authority: HeaderValue,
 }
+
+/// TLS to a backend, and the certificate that is shown to it.
+type Secured = (Arc<BackendTls>, Option<Identity>);
 
 #[derive(Clone)]
 struct Hosts {
@@ -70,6 +77,8 @@ pub enum FarmError {
     Resolve { name: String, address: String, source: std::io::Error },
     #[error("backend {name}: the address {address} has no addresses")]
     NoAddress { name: String, address: String },
+    #[error("backend {name}: {source}")]
+    Tls { name: String, source: TlsError },
 }
 
 impl Farm {
@@ -82,7 +91,8 @@ impl Farm {
         let timeouts = Arc::new(config.timeouts.clone());
         for (id, backend) in (0u32..).map(BackendId).zip(&config.backends) {
             let address = resolve(&backend.name, &backend.address).await?;
-            links.push(Link::new(address, &backend.address, &timeouts));
+            let tls = secured(backend)?;
+            links.push(Link::new(address, &backend.address, &timeouts, tls));
             let host_id = match config.affinity.host_id {
                 HostIdMode::Backend => backend.alias.as_deref(),
                 HostIdMode::Gateway => config.affinity.gateway_name.as_deref(),
@@ -115,7 +125,7 @@ impl Farm {
         farm.view = self.view.revised(|id| health.standing(id));
         for (id, link) in (0u32..).map(BackendId).zip(&mut farm.links) {
             if let Some(address) = health.current_address(id).filter(|now| *now != link.address) {
-                *link = Link::new(address, &link.named, &link.timeouts);
+                *link = Link::new(address, &link.named, &link.timeouts, link.tls.clone());
             }
         }
         farm
@@ -124,6 +134,20 @@ impl Farm {
     /// Where each backend was found when the farm was built, by its id.
     pub fn address(&self, id: BackendId) -> Option<SocketAddr> {
         self.links.get(id.0 as usize).map(|link| link.address)
+    }
+
+    /// How a backend is spoken to by TLS, if it is.
+    pub fn tls(&self, id: BackendId) -> Option<&Arc<BackendTls>> {
+        self.links.get(id.0 as usize)?.tls.as_ref().map(|(tls, _)| tls)
+    }
+
+    /// What is made of certificate files, for [`tls::Keeper::watch`].
+    pub fn renewables(&self) -> Vec<(Arc<dyn Renewable>, Vec<Expiry>)> {
+        let one = |(tls, identity): &Secured| {
+            let thing: Arc<dyn Renewable> = tls.clone();
+            (thing, identity.iter().map(Expiry::of).collect())
+        };
+        self.links.iter().filter_map(|link| link.tls.as_ref()).map(one).collect()
     }
 
     /// Whether a request for this host is ours.
@@ -167,8 +191,13 @@ impl Hosts {
 }
 
 impl Link {
-    fn new(address: SocketAddr, named: &BackendAddress, timeouts: &Arc<Timeouts>) -> Self {
-        let mut pooled = HttpPeer::new(address, false, String::new());
+    fn new(
+        address: SocketAddr,
+        named: &BackendAddress,
+        timeouts: &Arc<Timeouts>,
+        tls: Option<Secured>,
+    ) -> Self {
+        let mut pooled = HttpPeer::new(address, tls.is_some(), String::new());
         let options = &mut pooled.options;
         options.connection_timeout = Some(timeouts.connect);
         options.total_connection_timeout = Some(timeouts.connect);
@@ -177,19 +206,24 @@ impl Link {
         options.idle_timeout = Some(timeouts.backend_idle);
         options.tcp_keepalive = Some(KEEPALIVE);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        if let Some((tls, _)) = &tls {
+            tls::secure(&mut pooled, tls);
+        }
         let mut fresh = pooled.clone();
         // A pool of its own: a connection goes back to the pool of the key it came from.
         fresh.group_key = 1;
         fresh.options.idle_timeout = Some(timeouts.backend_idle.min(FRESH));
-        let authority = match named.port {
-            80 => named.host.clone(),
-            port => format!("{}:{port}", named.host),
-        };
-        let authority = HeaderValue::from_str(&authority)
+        let authority = HeaderValue::from_str(&named.authority(tls.is_some()))
             .unwrap_or_else(|_| HeaderValue::from_static("backend"));
         let (named, timeouts) = (named.clone(), Arc::clone(timeouts));
-        Self { address, named, timeouts, pooled, fresh, authority }
+        Self { address, named, timeouts, pooled, tls, fresh, authority }
     }
+}
+
+fn secured(backend: &BackendConfig) -> Result<Option<Secured>, FarmError> {
+    let Some(settings) = &backend.tls else { return Ok(None) };
+    let loaded = BackendTls::load(&backend.name, &backend.address.host, settings);
+    loaded.map(Some).map_err(|source| FarmError::Tls { name: backend.name.clone(), source })
 }
 
 async fn resolve(name: &str, address: &BackendAddress) -> Result<SocketAddr, FarmError> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bits_gateway::metrics::registry::{ALL, Description, Kind, PROCESS};
 use bits_gateway::metrics::{
-    AdminAction, AdminResult, BackendState, ConnectError, FailoverReason, LogLevel, LogName,
-    Metrics, Outcome, PacketLabel, ProtocolError, Rejection, docs,
+    AdminAction, AdminResult, BackendState, ConnectError, FailoverReason, HandshakeFailure,
+    LogLevel, LogName, Metrics, Outcome, PacketLabel, ProtocolError, Rejection, docs,
 };
 use bits_gateway::ops::{self, Readiness, State};
 use gateway_core::farm::BackendId;
@@ -108,6 +108,8 @@ fn record_one_of_everything(metrics: &Metrics) {
     metrics.set_backend_weight(up01, 2);
     metrics.set_backend_up(up01, false);
     metrics.health_check(up01, true, Duration::from_millis(2));
+    metrics.handshake_failed(HandshakeFailure::Timeout);
+    metrics.set_certificate_expiries(&[("./cert.pem".to_owned(), 2_000_000_000)]);
     metrics.set_sessions_limit(1000);
     metrics.count_sessions_with(Box::new(|| vec![(BackendId(0), 1, 2)]));
     metrics.admin_action(AdminAction::Reload, AdminResult::Ok);

@@ -22,4 +22,5 @@ mod restarts;
 mod servers;
 mod stale_pool;
 mod tidy;
+mod tls;
 mod uploads;

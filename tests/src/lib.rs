@@ -30,6 +30,7 @@ pub mod clock;
 pub mod data;
 pub mod farm;
 pub mod fault_link;
+pub mod pki;
 pub mod ports;
 pub mod raw_backend;
 pub mod temp;

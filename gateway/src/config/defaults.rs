@@ -75,6 +75,9 @@ pub const CONNECTIONS: u64 = 20_000;
 /// About five times 13 MiB, the largest Fragment that Windows sends.
 pub const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
 
+/// A handshake has two round trips; a slow line and a slow smart card fit in many times over.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// A head is one or two segments; who needs longer is not a client.
 pub const CLIENT_HEAD: Duration = Duration::from_secs(15);
 

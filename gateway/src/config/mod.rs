@@ -14,6 +14,7 @@ pub mod file;
 pub mod health;
 pub mod keys;
 pub mod kind;
+mod lists;
 pub mod load;
 pub mod markdown;
 pub mod names;
@@ -23,6 +24,7 @@ pub mod sections;
 mod settle;
 mod suggest;
 mod syntax;
+pub mod tls;
 mod waits;
 
 use std::fmt;
@@ -36,6 +38,9 @@ use gateway_core::routing::{Placement, Policy, UnknownSession};
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};
 pub use syntax::{show_duration, show_size};
+pub use tls::{
+    BackendTls, CertificateFiles, ClientAuth, ListenerTls, Network, ProxyProtocol, Verify,
+};
 
 /// A configuration that was checked in full; there is no other kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +68,8 @@ pub struct Listener {
     pub name: String,
     /// Port 0 means any free port.
     pub address: SocketAddr,
+    pub tls: Option<ListenerTls>,
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +148,7 @@ pub struct BackendConfig {
     pub alias: Option<String>,
     /// The backend's own name, as written; every backend has one in mode [`HostIdMode::Direct`].
     pub public_name: Option<String>,
+    pub tls: Option<BackendTls>,
     pub health: ProbeConfig,
 }
 
@@ -150,6 +158,16 @@ pub struct BackendAddress {
     /// As in a URL: an IPv6 address has its brackets.
     pub host: String,
     pub port: u16,
+}
+
+impl BackendAddress {
+    /// As a `Host` field says it: without the port of the scheme.
+    pub fn authority(&self, tls: bool) -> String {
+        match (self.port, tls) {
+            (80, false) | (443, true) => self.host.clone(),
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for BackendAddress {
@@ -197,6 +215,8 @@ pub enum ChunkedMode {
 /// Every one counts from the last progress, never from the start of a transfer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timeouts {
+    /// Everything before the first request: the header of a proxy, and a TLS handshake.
+    pub handshake: Duration,
     /// First to last byte of a request head.
     pub client_head: Duration,
     pub client_body: Duration,

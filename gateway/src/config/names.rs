@@ -3,8 +3,8 @@
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::{
-    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode, SocketMode, Then,
-    UpstreamHost,
+    ChunkedMode, ClientAuth, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode,
+    SocketMode, Then, UpstreamHost, Verify,
 };
 
 /// A legal word and what it means.
@@ -108,4 +108,14 @@ named!(LogFormat {
 named!(SocketMode {
     Owner = "0600": "the user that runs the gateway, and root",
     Group = "0660": "its group as well",
+});
+
+named!(ClientAuth {
+    Off = "off": "they are not asked for one",
+    Required = "required": "without a certificate of `tls.client_ca` the handshake fails",
+});
+
+named!(Verify {
+    Name = "name": "it is valid, of a trusted authority, and for the backend's name",
+    Off = "off": "nothing: anybody on the way can read and change what is sent",
 });

@@ -43,7 +43,7 @@ fn section_schema(section: &Section) -> Json {
             Some((group, name)) => {
                 let group = properties.entry(group).or_insert_with(|| {
                     json!({
-                        "description": format!("As in `[{group}]`, for this one alone."),
+                        "description": about_group(group),
                         "type": "object",
                         "additionalProperties": false,
                         "properties": {},
@@ -89,6 +89,14 @@ fn section_schema(section: &Section) -> Json {
             "minItems": 1,
             "items": table,
         }),
+    }
+}
+
+fn about_group(group: &str) -> String {
+    match group {
+        "tls" => "Speaks TLS.".into(),
+        "proxy_protocol" => "Balancers that say for whom they speak.".into(),
+        _ => format!("As in `[{group}]`, for this one alone."),
     }
 }
 
@@ -152,6 +160,23 @@ fn kind_schema(kind: &Kind) -> Map<String, Json> {
             json!({ "type": "string", "maxLength": 300, "pattern": format!("^{HOST}$") })
         }
         Kind::Hosts => json!({ "type": "array", "items": kind_schema(&Kind::Host) }),
+        Kind::Networks => json!({
+            "type": "array",
+            "minItems": 1,
+            "items": { "type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$" },
+        }),
+        Kind::Certificates => json!({
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["certificate", "key"],
+                "additionalProperties": false,
+                "properties": {
+                    "certificate": kind_schema(&Kind::Path),
+                    "key": kind_schema(&Kind::Path),
+                },
+            },
+        }),
         Kind::HostPort => text(format!("{HOST}:[0-9]{{1,5}}")),
         Kind::Socket => text(r"(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9.]+):[0-9]{1,5}".into()),
         Kind::Path => json!({ "type": "string", "pattern": "/" }),

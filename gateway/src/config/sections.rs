@@ -12,6 +12,7 @@ use super::health;
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::{Choice, Named};
+use super::tls;
 use super::{
     ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, SocketMode, Then,
     UpstreamHost,
@@ -53,14 +54,23 @@ pub const SECTIONS: &[Section] = &[
         name: "listeners",
         shape: Shape::Named,
         about: "Where clients connect. At least one; the name appears in logs and metrics.",
-        keys: &[Key {
-            name: "address",
-            kind: Kind::Socket,
-            preset: Preset::Required { sample: "\"[::]:8080\"" },
-            about: "The IP address and port to listen on. \
-                    `[::]` is every address, IPv4 included; port 0 is any free port.",
-        }],
-        later: &["tls"],
+        keys: &[
+            Key {
+                name: "address",
+                kind: Kind::Socket,
+                preset: Preset::Required { sample: "\"[::]:8080\"" },
+                about: "The IP address and port to listen on. \
+                        `[::]` is every address, IPv4 included; port 0 is any free port.",
+            },
+            tls::LISTENER_CERTIFICATE,
+            tls::LISTENER_KEY,
+            tls::LISTENER_CERTIFICATES,
+            tls::CLIENT_AUTH,
+            tls::CLIENT_CA,
+            tls::TRUSTED,
+            tls::REQUIRED,
+        ],
+        later: &[],
     },
     Section {
         name: "affinity",
@@ -268,8 +278,13 @@ pub const SECTIONS: &[Section] = &[
             health::TIMEOUT_OWN,
             health::RISE,
             health::FALL,
+            tls::BACKEND_VERIFY,
+            tls::BACKEND_NAME,
+            tls::BACKEND_CA,
+            tls::BACKEND_CERTIFICATE,
+            tls::BACKEND_KEY,
         ],
-        later: &["tls", "max_connections"],
+        later: &["max_connections"],
     },
     health::SECTION,
     Section {

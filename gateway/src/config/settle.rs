@@ -9,6 +9,7 @@ use super::draft::{Broken, Draft, Table};
 use super::health;
 use super::kind::Value;
 use super::names::Named;
+use super::tls;
 use super::{
     AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits,
     Listener, Log, Ops, PlacementConfig, Process, Sessions, Timeouts,
@@ -51,6 +52,7 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
         }
     }
     health::settle(draft)?;
+    tls::settle(draft);
     if !draft.once("process").is_given("threads") {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         draft.once_mut("process").settle("threads", Value::Integer(cores.min(1024) as u64));
@@ -61,10 +63,7 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
 /// Reads the configuration off a draft in which everything is settled.
 pub fn build(draft: &Draft) -> Result<Config, Broken> {
     Ok(Config {
-        listeners: draft
-            .all("listeners")
-            .map(|table| Ok(Listener { name: table.name.clone(), address: table.get("address")? }))
-            .collect::<Result<_, Broken>>()?,
+        listeners: draft.all("listeners").map(listener).collect::<Result<_, Broken>>()?,
         affinity: affinity(draft.once("affinity"))?,
         sessions: sessions(draft.once("sessions"))?,
         placement: placement(draft.once("placement"))?,
@@ -78,6 +77,15 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         admin: admin(draft.once("admin"))?,
         log: log(draft.once("log"))?,
         process: Process { threads: draft.once("process").get("threads")? },
+    })
+}
+
+fn listener(table: &Table) -> Result<Listener, Broken> {
+    Ok(Listener {
+        name: table.name.clone(),
+        address: table.get("address")?,
+        tls: tls::build_listener(table)?,
+        proxy_protocol: tls::build_proxy_protocol(table)?,
     })
 }
 
@@ -118,6 +126,7 @@ fn backend(table: &Table) -> Result<BackendConfig, Broken> {
         weight: table.get("weight")?,
         alias: table.find("host_id")?,
         public_name: table.find("public_name")?,
+        tls: tls::build_backend(table)?,
         health: health::build_own(table)?,
     })
 }
@@ -154,6 +163,7 @@ fn limits(table: &Table) -> Result<Limits, Broken> {
 
 fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
     Ok(Timeouts {
+        handshake: table.get("handshake")?,
         client_head: table.get("client_head")?,
         client_body: table.get("client_body")?,
         client_idle: table.get("client_idle")?,

@@ -74,7 +74,10 @@ pub fn host_port(text: &str) -> Result<BackendAddress, Refusal> {
     let sample = "such as \"10.0.0.11:80\" or \"up01.internal:80\"";
     if let Some((scheme, rest)) = text.split_once("://") {
         if scheme.eq_ignore_ascii_case("https") {
-            return Err(refuse("https to backends is not supported by this version"));
+            let bare = rest.split(['/', '?']).next().unwrap_or(rest);
+            let bare = if has_port(bare) { bare.to_owned() } else { format!("{bare}:443") };
+            let help = format!("\"{bare}\", and tls = {{}} on a line of its own");
+            return Err(refuse("this has a scheme").help(help));
         }
         let bare = rest.split(['/', '?']).next().unwrap_or(rest);
         let bare = if has_port(bare) { bare.to_owned() } else { format!("{bare}:80") };

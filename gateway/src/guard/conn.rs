@@ -12,14 +12,44 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::supervisor::InFlightGuard;
 
 use super::ConnectionEvents;
+use super::tls::TlsInfo;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The room that a connection takes, from the moment it is accepted: its handshake counts too.
+pub(super) struct Slot {
+    pub listener: usize,
+    pub events: Arc<dyn ConnectionEvents>,
+    _permit: OwnedSemaphorePermit,
+    /// The process does not end before the connection has, lingering included.
+    _open: InFlightGuard,
+}
+
+impl Slot {
+    pub fn new(
+        listener: usize,
+        events: Arc<dyn ConnectionEvents>,
+        permit: OwnedSemaphorePermit,
+        open: InFlightGuard,
+    ) -> Self {
+        events.opened(listener);
+        Self { listener, events, _permit: permit, _open: open }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.events.closed(self.listener);
+    }
+}
 
 pub struct Conn {
     /// Unique for the life of the process.
     pub id: u64,
     pub listener: usize,
+    /// Of the client, as the proxy in front says if one may say so.
     pub client: Option<SocketAddr>,
+    pub tls: Option<TlsInfo>,
     pub(super) events: Arc<dyn ConnectionEvents>,
     /// Requests handed to the proxy so far.
     requests: AtomicU64,
@@ -34,25 +64,17 @@ pub struct Conn {
     pub forwarded_for: Option<HeaderValue>,
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
-    _permit: OwnedSemaphorePermit,
-    /// The process does not end before the connection has, lingering included.
-    _open: InFlightGuard,
+    _slot: Slot,
 }
 
 impl Conn {
-    pub(super) fn new(
-        listener: usize,
-        client: Option<SocketAddr>,
-        events: Arc<dyn ConnectionEvents>,
-        permit: OwnedSemaphorePermit,
-        open: InFlightGuard,
-    ) -> Self {
-        events.opened(listener);
+    pub(super) fn new(slot: Slot, client: Option<SocketAddr>, tls: Option<TlsInfo>) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            listener,
+            listener: slot.listener,
             client,
-            events,
+            tls,
+            events: Arc::clone(&slot.events),
             requests: AtomicU64::new(0),
             current: AtomicU64::new(0),
             killed: AtomicU64::new(0),
@@ -60,8 +82,7 @@ impl Conn {
             forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
             waker: AtomicWaker::new(),
             backend: AtomicU32::new(0),
-            _permit: permit,
-            _open: open,
+            _slot: slot,
         }
     }
 
@@ -115,12 +136,6 @@ impl Conn {
 
     pub fn used_backend(&self, backend: BackendId) {
         self.backend.store(backend.0 + 1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Conn {
-    fn drop(&mut self) {
-        self.events.closed(self.listener);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What stands between a client's socket and Pingora.
 //!
-//! Every connection is wrapped in a [`GuardStream`]. It reads request heads by itself, under a
+//! First comes the [`Door`]: the header of a proxy in front and the TLS handshake, where the listener
+//! has them, under a deadline of their own. Then every connection is wrapped in a [`GuardStream`]. It reads request heads by itself, under a
 //! deadline and a size limit, and lets Pingora see only heads that pass the strict check; it
 //! counts bodies, so that a second request is never mistaken for a body or the other way round;
 //! and when a connection ends with bytes unread, it drains them, because a reset would destroy
@@ -10,9 +11,12 @@
 //! bodies.
 
 mod conn;
+mod door;
 mod linger;
+mod proxy_protocol;
 mod refusal;
 mod stream;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +28,15 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
+use crate::metrics::HandshakeFailure;
 use crate::supervisor::InFlight;
 
 pub use conn::Conn;
+use conn::Slot;
+pub use door::Door;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use stream::GuardStream;
+pub use tls::TlsInfo;
 
 /// Limits of one connection.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +59,19 @@ pub trait ConnectionEvents: Send + Sync {
     fn timed_out(&self);
     /// The connection cap was reached.
     fn turned_away(&self, listener: usize);
+    /// The connection ended before it could carry a request.
+    fn strayed(&self, stray: Stray);
+}
+
+/// What was wrong with a connection, whatever it might have carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stray {
+    /// Something else than TLS came to a listener that speaks it.
+    PlainOnTls,
+    TlsOnPlain,
+    /// The header of the PROXY protocol was missing, wrong or late.
+    ProxyProtocol,
+    Handshake(HandshakeFailure),
 }
 
 /// The application that Pingora runs for one listener: guard first, then the proxy.
@@ -58,6 +79,7 @@ pub struct Guarded<A, E> {
     inner: Arc<A>,
     events: Arc<E>,
     listener: usize,
+    door: Door,
     limits: GuardLimits,
     /// The cap, shared by all listeners.
     room: Arc<Semaphore>,
@@ -70,11 +92,12 @@ impl<A, E> Guarded<A, E> {
         inner: Arc<A>,
         events: Arc<E>,
         listener: usize,
+        door: Door,
         limits: GuardLimits,
         room: Arc<Semaphore>,
         open: InFlight,
     ) -> Self {
-        Self { inner, events, listener, limits, room, open }
+        Self { inner, events, listener, door, limits, room, open }
     }
 }
 
@@ -91,24 +114,23 @@ where
     ) -> Option<Stream> {
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             self.events.turned_away(self.listener);
-            linger::turn_away(stream).await;
+            if self.door.is_plain() {
+                linger::turn_away(stream).await;
+            }
             return None;
         };
         let events: Arc<dyn ConnectionEvents> = self.events.clone();
         let open = self.open.enter();
-        let conn = Arc::new(Conn::new(self.listener, peer(&stream), events, permit, open));
-        let guarded = Box::new(GuardStream::new(stream, conn, self.limits));
+        let slot = Slot::new(self.listener, events, permit, open);
+        let entered = self.door.enter(stream, &slot, shutdown).await?;
+        let conn = Arc::new(Conn::new(slot, entered.client, entered.tls));
+        let guarded = Box::new(GuardStream::new(entered.stream, conn, self.limits));
         ServerApp::process_new(&self.inner, guarded, shutdown).await
     }
 
     async fn cleanup(&self) {
         self.inner.http_cleanup().await;
     }
-}
-
-fn peer(stream: &Stream) -> Option<std::net::SocketAddr> {
-    let digest = stream.get_socket_digest()?;
-    digest.peer_addr()?.as_inet().copied()
 }
 
 #[cfg(test)]

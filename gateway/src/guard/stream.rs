@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 
 use super::conn::Conn;
 use super::refusal::Refusal;
-use super::{GuardLimits, linger};
+use super::{GuardLimits, Stray, linger, tls};
 
 /// First room for a head. A Windows packet has about 400 bytes; an idle connection keeps none.
 const HEAD_ROOM: usize = 2048;
@@ -119,6 +119,9 @@ impl GuardStream {
                 return Poll::Ready(Ok(()));
             }
             if is_hopeless(&self.buffer, self.searched) {
+                if tls::is_hello(&self.buffer) && self.conn.tls.is_none() {
+                    self.conn.events.strayed(Stray::TlsOnPlain);
+                }
                 self.refuse(self.buffer.len(), HeadError::Line);
                 return Poll::Ready(Ok(()));
             }

@@ -24,6 +24,9 @@ impl ConnectionEvents for Events {
         self.0.lock().unwrap().push("timed out".into());
     }
     fn turned_away(&self, _: usize) {}
+    fn strayed(&self, stray: Stray) {
+        self.0.lock().unwrap().push(format!("strayed: {stray:?}"));
+    }
 }
 
 const LIMITS: GuardLimits = GuardLimits {
@@ -43,7 +46,8 @@ fn rig() -> Rig {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let events = Arc::new(Events::default());
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let conn = Arc::new(Conn::new(0, None, events.clone(), permit, InFlight::new().enter()));
+    let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter());
+    let conn = Arc::new(Conn::new(slot, None, None));
     Rig { client, guard: GuardStream::new(Box::new(server), conn, LIMITS), events }
 }
 

@@ -9,9 +9,9 @@ use prometheus::{
 };
 
 use super::labels::{
-    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, Label,
-    LogLevel, LogName, LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection,
-    SessionState, StatusClass, StatusLabel,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason,
+    HandshakeFailure, Label, LogLevel, LogName, LookupResult, LookupSource, PacketLabel,
+    ProtocolError, Rejection, SessionState, StatusClass, StatusLabel,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -76,6 +76,9 @@ pub(super) struct GatewayMetrics {
     pub session_seconds: ByLabel<EndReason, Histogram>,
     pub session_bytes: ByLabel<EndReason, Histogram>,
     pub sessions_limit: IntGauge,
+    pub handshake_failures: ByLabel<HandshakeFailure, IntCounter>,
+    /// By the file of the certificate.
+    pub certificate_expiry: IntGaugeVec,
     pub draining: IntGauge,
     pub admin_actions: ByLabel<AdminAction, ByLabel<AdminResult, IntCounter>>,
 }
@@ -118,6 +121,8 @@ pub(super) struct Families {
     attempts: IntCounterVec,
     reuses: IntCounterVec,
     connect_errors: IntCounterVec,
+    handshake_failures: IntCounterVec,
+    certificate_expiry: IntGaugeVec,
     draining: IntGaugeVec,
     admin_actions: IntCounterVec,
     log_messages: IntCounterVec,
@@ -159,6 +164,8 @@ impl Families {
             attempts: table::CONNECTION_ATTEMPTS.counter(registry),
             reuses: table::CONNECTION_REUSES.counter(registry),
             connect_errors: table::CONNECTION_ERRORS.counter(registry),
+            handshake_failures: table::TLS_HANDSHAKE_FAILURES.counter(registry),
+            certificate_expiry: table::CERTIFICATE_EXPIRY.gauge(registry),
             draining: table::DRAINING.gauge(registry),
             admin_actions: table::ADMIN_ACTIONS.counter(registry),
             log_messages: table::LOG_MESSAGES.counter(registry),
@@ -220,6 +227,10 @@ impl Families {
             session_seconds: ByLabel::new(|why| self.session_duration.with_label_values(&[why])),
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
             sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),
+            handshake_failures: ByLabel::new(|why| {
+                self.handshake_failures.with_label_values(&[why])
+            }),
+            certificate_expiry: self.certificate_expiry.clone(),
             draining: self.draining.with_label_values::<&str>(&[]),
             admin_actions: ByLabel::new(|action| {
                 ByLabel::new(|result| self.admin_actions.with_label_values(&[action, result]))

@@ -189,10 +189,16 @@ pub enum Rejection {
     HeadTimeout,
     /// No room for one more connection.
     ConnectionLimit,
+    /// Something else than TLS came to a listener that speaks it.
+    PlainOnTls,
+    /// TLS came to a listener that does not speak it.
+    TlsOnPlain,
+    /// The header of the PROXY protocol was missing, wrong or late.
+    ProxyProtocol,
 }
 
-const REJECTIONS: [Rejection; Fault::ALL.len() + 4] = {
-    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 4];
+const REJECTIONS: [Rejection; Fault::ALL.len() + 7] = {
+    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 7];
     let mut at = 0;
     while at < Fault::ALL.len() {
         all[at] = Rejection::Fault(Fault::ALL[at]);
@@ -201,6 +207,9 @@ const REJECTIONS: [Rejection; Fault::ALL.len() + 4] = {
     all[at] = Rejection::Method;
     all[at + 1] = Rejection::HeaderLimit;
     all[at + 2] = Rejection::HeadTimeout;
+    all[at + 4] = Rejection::PlainOnTls;
+    all[at + 5] = Rejection::TlsOnPlain;
+    all[at + 6] = Rejection::ProxyProtocol;
     all
 };
 
@@ -214,6 +223,9 @@ impl Label for Rejection {
             Self::HeaderLimit => "header_limit",
             Self::HeadTimeout => "head_timeout",
             Self::ConnectionLimit => "connection_limit",
+            Self::PlainOnTls => "plain_on_tls",
+            Self::TlsOnPlain => "tls_on_plain",
+            Self::ProxyProtocol => "proxy_protocol",
         }
     }
 
@@ -225,6 +237,9 @@ impl Label for Rejection {
             Self::HeaderLimit => Fault::ALL.len() + 1,
             Self::HeadTimeout => Fault::ALL.len() + 2,
             Self::ConnectionLimit => Fault::ALL.len() + 3,
+            Self::PlainOnTls => Fault::ALL.len() + 4,
+            Self::TlsOnPlain => Fault::ALL.len() + 5,
+            Self::ProxyProtocol => Fault::ALL.len() + 6,
         }
     }
 }
@@ -244,6 +259,23 @@ impl From<HeadError> for Rejection {
             }
             _ => Self::Fault(Fault::BadRequest),
         }
+    }
+}
+
+labels! {
+    /// Why a TLS handshake with a client came to nothing.
+    HandshakeFailure {
+        /// It did not end in time.
+        Timeout = "timeout",
+        /// The client went away.
+        Closed = "closed",
+        /// No certificate, or one that is not to be trusted.
+        ClientCertificate = "client_certificate",
+        /// No version, cipher or protocol in common.
+        Incompatible = "incompatible",
+        /// The client did not like ours: mostly it does not trust the certificate.
+        Alert = "alert",
+        Other = "other",
     }
 }
 

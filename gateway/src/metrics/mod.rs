@@ -20,8 +20,8 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 
 use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
 pub use labels::{
-    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, LogLevel,
-    LogName, PacketLabel, ProtocolError, Rejection, SessionState,
+    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason,
+    HandshakeFailure, LogLevel, LogName, PacketLabel, ProtocolError, Rejection, SessionState,
 };
 pub use outcome::Outcome;
 
@@ -164,6 +164,20 @@ impl Metrics {
 
     pub fn set_sessions_limit(&self, limit: u64) {
         self.gateway.sessions_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    /// A TLS handshake with a client came to nothing.
+    pub fn handshake_failed(&self, reason: HandshakeFailure) {
+        self.gateway.handshake_failures.of(reason).inc();
+    }
+
+    /// When certificates expire, in Unix time, by their files. Others are shown no more.
+    pub fn set_certificate_expiries(&self, ends: &[(String, i64)]) {
+        let gauge = &self.gateway.certificate_expiry;
+        gauge.reset();
+        for (name, at) in ends {
+            gauge.with_label_values(&[name]).set(*at);
+        }
     }
 
     pub fn set_draining(&self, draining: bool) {

@@ -128,6 +128,10 @@ table! {
         "Requests that went out on a connection kept from an earlier one.";
     CONNECTION_ERRORS = "bitsgw_backend_connection_errors_total", Counter, ["backend", "reason"], "connections",
         "Connections to a backend that could not be made.";
+    TLS_HANDSHAKE_FAILURES = "bitsgw_tls_handshake_failures_total", Counter, ["reason"], "connections",
+        "TLS handshakes with clients that came to nothing.";
+    CERTIFICATE_EXPIRY = "bitsgw_tls_certificate_expiry_timestamp_seconds", Gauge, ["name"], "seconds",
+        "When a certificate expires, in Unix time; the name is its file.";
     DRAINING = "bitsgw_draining", Gauge, [], "boolean",
         "1 while the process takes no new work because it is about to stop.";
     ADMIN_ACTIONS = "bitsgw_admin_actions_total", Counter, ["action", "result"], "requests",

@@ -43,6 +43,8 @@ pub struct Ctx {
     pub attempts: u32,
     /// The backend refused the last try, so it may need a moment.
     pub wait_before_retry: bool,
+    /// A backend showed a certificate that is not to be trusted.
+    pub distrusted: bool,
     /// The owner of the session has been away for too long.
     pub given_up: bool,
     /// The session goes to another backend than its pin says, because that one was given up.
@@ -102,6 +104,7 @@ impl Ctx {
             avoid: Default::default(),
             attempts: Default::default(),
             wait_before_retry: Default::default(),
+            distrusted: Default::default(),
             given_up: Default::default(),
             moved: Default::default(),
             avoid_pool: Default::default(),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::access_log::{AccessLog, RequestLine, UploadLine};
 use crate::clock;
-use crate::guard::{Conn, ConnectionEvents, Refusal};
+use crate::guard::{Conn, ConnectionEvents, Refusal, Stray};
 use crate::metrics::{FailoverReason, Metrics, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
 
@@ -197,5 +197,14 @@ impl ConnectionEvents for Reporter {
 
     fn timed_out(&self) {
         self.metrics.rejected(Rejection::HeadTimeout);
+    }
+
+    fn strayed(&self, stray: Stray) {
+        match stray {
+            Stray::PlainOnTls => self.metrics.rejected(Rejection::PlainOnTls),
+            Stray::TlsOnPlain => self.metrics.rejected(Rejection::TlsOnPlain),
+            Stray::ProxyProtocol => self.metrics.rejected(Rejection::ProxyProtocol),
+            Stray::Handshake(failure) => self.metrics.handshake_failed(failure),
+        }
     }
 }

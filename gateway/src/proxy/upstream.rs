@@ -99,7 +99,7 @@ impl Gateway {
             None => self.decide_plain(None, ctx, alias),
         };
         decided.map_err(|fault| {
-            ctx.fault = Some(fault);
+            ctx.fault = Some(if ctx.distrusted { Fault::BackendFailed } else { fault });
             Error::new(ErrorType::ConnectNoRoute)
         })
     }
@@ -110,12 +110,15 @@ impl Gateway {
             self.health.connect_failed(backend);
         }
         ctx.avoid.extend(ctx.backend.filter(|_| !owned));
-        let again = if owned { self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
+        ctx.distrusted |= errors::is_distrust(&error);
+        let again =
+            if owned { !ctx.distrusted && self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
         if let Some(backend) = ctx.backend {
             self.note_connect_error(backend, &error, again && !owned);
         }
         if !again && ctx.fault.is_none() {
-            ctx.fault = Some(if owned { Fault::BackendDown } else { Fault::NoBackend });
+            let fault = if owned { Fault::BackendDown } else { Fault::NoBackend };
+            ctx.fault = Some(if ctx.distrusted { Fault::BackendFailed } else { fault });
         }
         ctx.wait_before_retry = true;
         error.set_retry(again);

@@ -8,14 +8,15 @@ mod affinity;
 mod bounds;
 mod farm;
 mod health;
+mod tls;
 
 use gateway_core::protocol::host::key_of;
 
+use super::Config;
 use super::draft::{Broken, Draft};
 use super::keys::{Preset, Shape};
 use super::report::{Finding, Report};
 use super::sections::SECTIONS;
-pub use admin::files;
 
 type Checked = Result<(), Broken>;
 
@@ -38,6 +39,10 @@ pub fn check(draft: &Draft, report: &mut Report) {
         health::probes_that_ask_nothing,
         affinity::fallback_timeout,
         affinity::idle_timeout,
+        tls::pairs,
+        tls::listeners,
+        tls::proxies,
+        tls::unverified,
         admin::address,
         admin::token,
         admin::socket,
@@ -52,6 +57,12 @@ pub fn check(draft: &Draft, report: &mut Report) {
         // What is broken has been reported, and the other rules go on.
         let _ = rule(draft, report);
     }
+}
+
+/// Looks at the files that a configuration without mistakes names.
+pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
+    admin::files(draft, report);
+    tls::files(config, draft, report);
 }
 
 fn required(draft: &Draft, report: &mut Report) {
