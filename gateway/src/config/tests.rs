@@ -17,7 +17,12 @@ fn the_smallest_file_gets_the_documented_defaults() {
     let seconds = Duration::from_secs;
     let config = with("[process]\nthreads = 3\n");
     let expected = Config {
-        listeners: vec![Listener { name: "public".into(), address: "[::]:8080".parse().unwrap() }],
+        listeners: vec![Listener {
+            name: "public".into(),
+            address: "[::]:8080".parse().unwrap(),
+            tls: None,
+            proxy_protocol: None,
+        }],
         affinity: Affinity {
             host_id: HostIdMode::None,
             gateway_name: None,
@@ -33,6 +38,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
         failover: Failover { hold: seconds(20), restart_after: seconds(3600), then: Then::Restart },
         placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
         backends: vec![BackendConfig {
+            tls: None,
             name: "up01".into(),
             address: BackendAddress { host: "10.0.0.11".into(), port: 80 },
             weight: 1,
@@ -70,6 +76,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             drain_bytes: 64 << 20,
         },
         timeouts: Timeouts {
+            handshake: Duration::from_secs(10),
             client_head: seconds(15),
             client_body: seconds(60),
             client_idle: seconds(75),

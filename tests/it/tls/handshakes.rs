@@ -73,7 +73,7 @@ fn plain_http_on_a_tls_listener_hears_that_it_is_a_mistake() {
     let mut plain = Connection::open_plain(farm.entrance()).unwrap();
     let answer = plain.exchange(b"GET / HTTP/1.1\r\nHost: up.test\r\n\r\n").unwrap();
     assert_eq!((answer.status, answer.field("BITS-Packet-Type")), (400, None));
-    assert_eq!(rejected(&farm, "plain_on_tls"), 2.0);
+    wait::until("both are counted", || rejected(&farm, "plain_on_tls") == 2.0);
     assert_eq!(farm.stub(0).stats().connections, 0);
 }
 
