@@ -117,8 +117,7 @@ fn key_schema(section: &Section, key: &Key) -> Json {
         }
         Preset::Required { .. } => {}
     }
-    // The environment finds a backend by its name.
-    if section.shape != Shape::Listed || key.name != "name" {
+    if env::may_be_set(section, key) {
         schema.insert("x-env".into(), env::variable(section, "NAME", key.name).into());
     }
     schema.into()

@@ -1,10 +1,13 @@
 //! What an upload is promised, over plain connections, over TLS, and with certificates on both sides.
 
-use e2e_tests::client::FragmentSizes;
-use e2e_tests::client::PacketType;
+use std::process::Command;
+
+use e2e_tests::binaries;
+use e2e_tests::client::{FragmentSizes, PacketType};
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, FarmBuilder, StubFault, Tls};
 use e2e_tests::fault_link::Cut;
+use e2e_tests::pki;
 
 const EACH: [Tls; 3] = [Tls::Off, Tls::Front, Tls::Mutual];
 
@@ -125,5 +128,38 @@ fn answers_that_are_lost_or_early_do_no_harm() {
         assert_eq!(report.restarts, 0, "{report}");
         farm.expect_stored("/in/a.bin", &content);
         farm.expect_healthy();
+    }
+}
+
+#[test]
+fn the_upload_command_speaks_tls_and_shows_a_certificate() {
+    for tls in [Tls::Front, Tls::Mutual] {
+        let farm = Farm::of_stubs(2).tls(tls).start();
+        let directory = farm.directory();
+        let content = Content::seeded(9, 40_000);
+        let file = directory.join("local.bin");
+        let mut bytes = vec![0; 40_000];
+        content.read_at(0, &mut bytes);
+        std::fs::write(&file, bytes).unwrap();
+        let authority = directory.join("trusted.pem");
+        pki::write(&authority, &pki::servers().pem(), 0o644);
+        let own = pki::client().write(directory.path(), "uploader");
+        let run = |shown: bool| {
+            let mut command = Command::new(binaries::gateway());
+            command.arg("upload").arg(&file).arg("https://up.test/in/a.bin").arg("--quiet");
+            command.arg("--resolve").arg(format!("*:{}", farm.entrance())).arg("--ca");
+            command.arg(&authority).arg("--state").arg(directory.join("state"));
+            command.args(["--give-up", "0s"]);
+            if shown {
+                command.arg("--cert").arg(&own.certificate).arg("--key").arg(&own.key);
+            }
+            command.output().expect("it runs")
+        };
+        if tls == Tls::Mutual {
+            assert!(!run(false).status.success(), "nobody uploads without a certificate");
+        }
+        let output = run(true);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        farm.expect_stored("/in/a.bin", &content);
     }
 }

@@ -203,9 +203,7 @@ impl FarmBuilder {
                 farm.known.extend(self.tls.know_front(listener));
             }
             if self.link_front {
-                let front = FaultLink::to(gateway.address());
-                farm.known.extend(self.tls.know_front(front.address()));
-                farm.front = Some(front);
+                farm.front = Some(FaultLink::to(gateway.address()));
             }
             farm.gateway = Some(gateway);
         }
