@@ -9,6 +9,7 @@ mod families;
 pub mod labels;
 mod outcome;
 pub mod registry;
+mod rejection;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

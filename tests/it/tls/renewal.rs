@@ -81,6 +81,9 @@ fn a_certificate_is_replaced_under_load_without_a_failed_request() {
     farm.expect_healthy();
 }
 
+/// What is wrong, how it comes about, and words that the log must have.
+type Case<'c> = (&'c str, &'c dyn Fn(), &'c [&'c str]);
+
 #[test]
 fn what_cannot_be_used_is_not_used_and_the_log_says_why() {
     let farm = Farm::of_stubs(1).tls(Tls::Front).start();
@@ -91,7 +94,7 @@ fn what_cannot_be_used_is_not_used_and_the_log_says_why() {
     let over = pki::servers().issue_valid(&[ORIGIN], Validity::Over);
     let not_yet = pki::servers().issue_valid(&[ORIGIN], Validity::NotYet);
     let put = |issued: &Issued| replace(&farm, issued);
-    let cases: [(&str, &dyn Fn(), &[&str]); 7] = [
+    let cases: [Case; 7] = [
         (
             "a key of another certificate",
             &|| pki::write(&key, &other.key, 0o600),
