@@ -17,6 +17,7 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, ADMIN, Token, UnixSocket};
 use crate::clock;
 use crate::config::{self, Config};
+use crate::durable;
 use crate::entrance::{self, Loaded};
 use crate::farm::{Farm, FarmError};
 use crate::guard::{Door, GuardLimits, Guarded};
@@ -162,8 +163,14 @@ fn serve(
     config: Config,
     options: RunOptions,
     metrics: Arc<Metrics>,
-    parts: Parts,
+    mut parts: Parts,
 ) -> Exit {
+    let opened = match durable::open(&config, &metrics) {
+        Ok(opened) => opened,
+        Err(exit) => return exit,
+    };
+    let sessions = opened.sessions;
+    parts.reporter = parts.reporter.naming(sessions.backend_names());
     let mut addresses: Vec<_> =
         config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
@@ -185,8 +192,6 @@ fn serve(
             return Exit::Io;
         }
     };
-    let sessions =
-        Sessions::new(config.backends.len(), config.sessions.limit, config.sessions.tombstone);
     count_sessions(&metrics, &sessions, &config);
     let readiness = Readiness::default();
     let (requests, connections) = (InFlight::new(), InFlight::new());
@@ -207,9 +212,12 @@ fn serve(
         parts.reporter.clone(),
         health.clone(),
     );
+    operator.restore(&opened.states);
     let (admin_address, has_admin) =
         (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
     let api = admin::Api::new(operator.control(&readiness), parts.token);
+    let store = sessions.store().clone();
+    let closing = durable::closing(Arc::clone(&sessions));
     let gateway = Gateway::new(
         config.clone(),
         farm,
@@ -232,6 +240,7 @@ fn serve(
     .task("sweep", sweeper)
     .task("health", move |stop| health.run(stop))
     .task("certificates", move |stop| keeper.run(stop))
+    .task("store", closing)
     .on_ready({
         let readiness = readiness.clone();
         move |listening: &[Listening]| {
@@ -254,7 +263,7 @@ fn serve(
         move || access.reopen()
     });
     if ops_address.is_some() {
-        let state = ops::State { metrics, readiness };
+        let state = ops::State { metrics, readiness, store };
         plan = plan.side_listener(OPS, move |listener, stop| async move {
             ops::serve(listener, state, stop).await.map_err(BoxError::from)
         });

@@ -301,7 +301,6 @@ from_value! {
     HostPort => BackendAddress: |value: &BackendAddress| Some(value.clone());
     Socket => SocketAddr: |value: &SocketAddr| Some(*value);
     Certificates => Vec<CertificateFiles>: |value: &Vec<CertificateFiles>| Some(value.clone());
-    Path => PathBuf: |value: &PathBuf| Some(value.clone());
     Integer => u32: |value: &u64| u32::try_from(*value).ok();
 }
 
@@ -309,6 +308,17 @@ impl FromValue for u64 {
     fn from_value(value: &Value) -> Option<Self> {
         match value {
             Value::Integer(value) | Value::Size(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+/// A default is a text, because a constant cannot hold a `PathBuf`.
+impl FromValue for PathBuf {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Path(path) => Some(path.clone()),
+            Value::Text(text) => Some(text.as_ref().into()),
             _ => None,
         }
     }

@@ -10,6 +10,8 @@ mod answers;
 mod ctx;
 pub mod errors;
 mod flights;
+mod missing;
+mod orphans;
 mod outages;
 mod report;
 mod upstream;

@@ -152,10 +152,14 @@ fn keys_of_a_table_within_a_backend_are_checked_like_others() {
 #[test]
 fn keys_of_later_versions_are_called_that() {
     let later = "is not supported by this version";
-    added("[store]\nx = 1\n", "6:2", &[later]);
     added("max_connections = 10\n", "6:1", &["`backends.up01.max_connections`", later]);
     added("[admin]\ntls = {}\n", "7:1", &[later]);
     added("[sessions]\nlimit_per_client = 0\n", "7:1", &[later]);
+    added(
+        "[store]\nkind = \"redis\"\n",
+        "7:8",
+        &["cannot be \"redis\" yet", "not supported by this version"],
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod affinity;
 mod bounds;
 mod farm;
 mod health;
+pub mod store;
 mod tls;
 
 use gateway_core::protocol::host::key_of;
@@ -43,6 +44,7 @@ pub fn check(draft: &Draft, report: &mut Report) {
         tls::listeners,
         tls::proxies,
         tls::unverified,
+        store::memory_keeps_nothing,
         admin::address,
         admin::token,
         admin::socket,
@@ -62,6 +64,7 @@ pub fn check(draft: &Draft, report: &mut Report) {
 /// Looks at the files that a configuration without mistakes names.
 pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
     admin::files(draft, report);
+    let _ = store::place(draft, report);
     tls::files(config, draft, report);
 }
 
