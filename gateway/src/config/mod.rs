@@ -14,6 +14,7 @@ pub mod file;
 pub mod health;
 pub mod keys;
 pub mod kind;
+mod listeners;
 mod lists;
 pub mod load;
 pub mod markdown;

@@ -12,6 +12,7 @@ use super::defaults;
 use super::health;
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
+use super::listeners;
 use super::names::{Choice, Named};
 use super::tls;
 use super::{
@@ -52,28 +53,7 @@ pub(super) const fn span(value: Duration) -> Preset {
 
 /// In the order in which they are documented.
 pub const SECTIONS: &[Section] = &[
-    Section {
-        name: "listeners",
-        shape: Shape::Named,
-        about: "Where clients connect. At least one; the name appears in logs and metrics.",
-        keys: &[
-            Key {
-                name: "address",
-                kind: Kind::Socket,
-                preset: Preset::Required { sample: "\"[::]:8080\"" },
-                about: "The IP address and port to listen on. \
-                        `[::]` is every address, IPv4 included; port 0 is any free port.",
-            },
-            tls::LISTENER_CERTIFICATE,
-            tls::LISTENER_KEY,
-            tls::LISTENER_CERTIFICATES,
-            tls::CLIENT_AUTH,
-            tls::CLIENT_CA,
-            tls::TRUSTED,
-            tls::REQUIRED,
-        ],
-        later: &[],
-    },
+    listeners::SECTION,
     Section {
         name: "affinity",
         shape: Shape::Once,
