@@ -25,6 +25,7 @@ use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
 use crate::operator::Operator;
 use crate::ops::{self, Readiness};
+use crate::pool;
 use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::sessions::Sessions;
 use crate::supervisor::{BoxError, Exit, InFlight, Listening, Plan, Supervisor, told_to_stop};
@@ -44,9 +45,6 @@ pub const OPS: &str = "ops";
 
 /// A connection that waits between requests holds this much; a body passes it by.
 const READ_BUFFER: usize = 4096;
-
-/// Idle connections kept per worker thread, over all backends.
-const POOL: usize = 1024;
 
 /// Expired sessions are looked for this often.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -278,7 +276,7 @@ fn services(
     let conf = Arc::new(ServerConf {
         threads: config.process.threads,
         max_retries: TRIES,
-        upstream_keepalive_pool_size: POOL,
+        upstream_keepalive_pool_size: pool::size_per_thread(config),
         ..ServerConf::default()
     });
     let proxy = Arc::new(http_proxy(&conf, gateway));

@@ -14,8 +14,11 @@ use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use tokio::net::lookup_host;
 
-use crate::config::{BackendAddress, Config, HashKey, HostIdMode, Http, Timeouts, UpstreamHost};
+use crate::config::{
+    BackendAddress, BackendConnections, Config, HashKey, HostIdMode, Http, Timeouts, UpstreamHost,
+};
 use crate::health::FarmHealth;
+use crate::pool;
 
 /// A connection that was used so recently is very unlikely to have been closed by its server
 /// meanwhile. For packets that cannot be sent twice.
@@ -51,6 +54,7 @@ struct Link {
     /// For packets that may not: its connections are dropped after a few idle seconds.
     fresh: HttpPeer,
     authority: HeaderValue,
+    per_client: bool,
 }
 
 #[derive(Clone)]
@@ -82,7 +86,9 @@ impl Farm {
         let timeouts = Arc::new(config.timeouts.clone());
         for (id, backend) in (0u32..).map(BackendId).zip(&config.backends) {
             let address = resolve(&backend.name, &backend.address).await?;
-            links.push(Link::new(address, &backend.address, &timeouts));
+            let mut link = Link::new(address, &backend.address, &timeouts);
+            link.per_client = backend.connections == BackendConnections::PerClient;
+            links.push(link);
             let host_id = match config.affinity.host_id {
                 HostIdMode::Backend => backend.alias.as_deref(),
                 HostIdMode::Gateway => config.affinity.gateway_name.as_deref(),
@@ -115,7 +121,8 @@ impl Farm {
         farm.view = self.view.revised(|id| health.standing(id));
         for (id, link) in (0u32..).map(BackendId).zip(&mut farm.links) {
             if let Some(address) = health.current_address(id).filter(|now| *now != link.address) {
-                *link = Link::new(address, &link.named, &link.timeouts);
+                let per_client = link.per_client;
+                *link = Link { per_client, ..Link::new(address, &link.named, &link.timeouts) };
             }
         }
         farm
@@ -135,6 +142,11 @@ impl Farm {
     pub fn peer(&self, id: BackendId, repeatable: bool) -> Option<&HttpPeer> {
         let link = self.links.get(id.0 as usize)?;
         Some(if repeatable { &link.pooled } else { &link.fresh })
+    }
+
+    /// Whether each client connection has a connection of its own to the backend.
+    pub fn is_per_client(&self, id: BackendId) -> bool {
+        self.links.get(id.0 as usize).is_some_and(|link| link.per_client)
     }
 
     /// The Host for the backend where it is not the client's.
@@ -177,6 +189,7 @@ impl Link {
         options.idle_timeout = Some(timeouts.backend_idle);
         options.tcp_keepalive = Some(KEEPALIVE);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        pool::share(&mut pooled);
         let mut fresh = pooled.clone();
         // A pool of its own: a connection goes back to the pool of the key it came from.
         fresh.group_key = 1;
@@ -188,7 +201,7 @@ impl Link {
         let authority = HeaderValue::from_str(&authority)
             .unwrap_or_else(|_| HeaderValue::from_static("backend"));
         let (named, timeouts) = (named.clone(), Arc::clone(timeouts));
-        Self { address, named, timeouts, pooled, fresh, authority }
+        Self { address, named, timeouts, pooled, fresh, authority, per_client: false }
     }
 }
 

@@ -9,6 +9,7 @@ mod farm_chaos;
 mod fragments;
 mod host_id;
 mod limits;
+mod logins;
 mod metrics;
 mod misc;
 mod operator;

@@ -41,6 +41,9 @@ pub enum Kind {
     /// A host without scheme, port and path.
     Host,
     Hosts,
+    /// IP addresses, and networks with the length of their prefix.
+    Networks,
+    Network,
     /// A host with its port.
     HostPort,
     /// An IP address with its port.
@@ -102,7 +105,7 @@ impl Refusal {
 }
 
 impl Kind {
-    /// A list of durations and so on is as good as none: only [`Kind::Hosts`] takes a list.
+    /// A list of durations and so on is as good as none: only hosts and networks come in lists.
     pub fn parse(&self, given: &Given) -> Result<Value, Refusal> {
         match (self, given) {
             (Kind::WordOr(words, other), given) => match given {
@@ -133,7 +136,13 @@ impl Kind {
             (Kind::Host, Given::Text(text)) => {
                 syntax::host(text).map(|()| Value::Text(Cow::Owned(text.clone())))
             }
-            (Kind::Hosts, Given::List(list)) => parse_hosts(list),
+            (Kind::Hosts, Given::List(list)) => parse_list(list, &Kind::Host, syntax::host),
+            (Kind::Networks, Given::List(list)) => {
+                parse_list(list, &Kind::Network, syntax::network)
+            }
+            (Kind::Network, Given::Text(text)) => {
+                syntax::network(text).map(|()| Value::Text(Cow::Owned(text.clone())))
+            }
             (Kind::HostPort, Given::Text(text)) => syntax::host_port(text).map(Value::HostPort),
             (Kind::Socket, Given::Text(text)) => syntax::socket(text).map(Value::Socket),
             (Kind::Path, Given::Text(text)) => syntax::path(text).map(Value::Path),
@@ -160,6 +169,8 @@ impl Kind {
             Kind::Name => "a name".into(),
             Kind::Host => "a host name".into(),
             Kind::Hosts => "a list of host names".into(),
+            Kind::Networks => "a list of IP addresses and networks".into(),
+            Kind::Network => "an IP address or a network".into(),
             Kind::HostPort => "a host and a port".into(),
             Kind::Socket => "an IP address and a port".into(),
             Kind::Path => "a path".into(),
@@ -179,6 +190,8 @@ impl Kind {
             Kind::Name => "\"up01\"",
             Kind::Host => "\"uploads.example.com\"",
             Kind::Hosts => "[\"uploads.example.com\"]",
+            Kind::Networks => "[\"10.0.0.0/8\"]",
+            Kind::Network => "\"10.0.0.0/8\"",
             Kind::HostPort => "\"10.0.0.11:80\"",
             Kind::Socket => "\"[::]:8080\"",
             Kind::UrlPath => "\"/uploads/\"",
@@ -204,7 +217,7 @@ impl Kind {
             (Kind::Integer { .. }, Given::Text(text)) if text.parse::<i128>().is_ok() => {
                 format!("without quotes: {text}")
             }
-            (Kind::Hosts, Given::Text(text)) => format!("a list: [\"{text}\"]"),
+            (Kind::Hosts | Kind::Networks, Given::Text(text)) => format!("a list: [\"{text}\"]"),
             (Kind::Socket, Given::Integer(port)) => format!("for all addresses: \"[::]:{port}\""),
             (Kind::Word { .. }, _) => format!("write {}", self.noun()),
             _ => format!("for example {}", self.sample()),
@@ -358,20 +371,27 @@ fn suggest_word(words: &'static [Choice], given: &Given, refusal: Refusal) -> Re
     }
 }
 
-fn parse_hosts(list: &[(Range<usize>, Given)]) -> Result<Value, Refusal> {
-    let mut hosts = Vec::new();
+fn parse_list(
+    list: &[(Range<usize>, Given)],
+    element: &Kind,
+    check: fn(&str) -> Result<(), Refusal>,
+) -> Result<Value, Refusal> {
+    let mut texts = Vec::new();
     for (span, given) in list {
         let refused = match given {
-            Given::Text(text) => syntax::host(text).map(|()| hosts.push(text.clone())),
-            other => Err(Kind::Host.mismatch(other)),
+            Given::Text(text) => check(text).map(|()| texts.push(text.clone())),
+            other => Err(element.mismatch(other)),
         };
         refused.map_err(|refusal| Refusal {
-            message: "has an element that is no host name".into(),
+            message: match element {
+                Kind::Host => "has an element that is no host name".into(),
+                other => format!("has an element that is not {}", other.noun()),
+            },
             span: Some(span.clone()),
             ..refusal
         })?;
     }
-    Ok(Value::Texts(hosts))
+    Ok(Value::Texts(texts))
 }
 
 /// 20_000 rather than 20000.

@@ -14,9 +14,11 @@ pub mod file;
 pub mod health;
 pub mod keys;
 pub mod kind;
+mod limits;
 pub mod load;
 pub mod markdown;
 pub mod names;
+pub mod network;
 pub mod report;
 pub mod schema;
 pub mod sections;
@@ -35,6 +37,7 @@ use gateway_core::routing::{Placement, Policy, UnknownSession};
 
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};
+pub use network::Network;
 pub use syntax::{show_duration, show_size};
 
 /// A configuration that was checked in full; there is no other kind.
@@ -90,6 +93,8 @@ pub struct Sessions {
     /// How long an ended session is remembered.
     pub tombstone: Duration,
     pub limit: u64,
+    /// 0 is no limit.
+    pub limit_per_client: u32,
     pub unknown: UnknownSession,
 }
 
@@ -141,7 +146,15 @@ pub struct BackendConfig {
     pub alias: Option<String>,
     /// The backend's own name, as written; every backend has one in mode [`HostIdMode::Direct`].
     pub public_name: Option<String>,
+    pub connections: BackendConnections,
     pub health: ProbeConfig,
+}
+
+/// Whose the connections to a backend are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendConnections {
+    Shared,
+    PerClient,
 }
 
 /// Where a backend listens: a name to resolve or an address.
@@ -166,6 +179,18 @@ pub struct Http {
     pub origin: Option<String>,
     pub upstream_host: UpstreamHost,
     pub method_override: bool,
+    pub forwarded: ForwardedMode,
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// The fields that tell backends of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedMode {
+    XForwarded,
+    /// RFC 7239.
+    Forwarded,
+    Both,
+    Off,
 }
 
 /// The `Host` that backends see.
@@ -180,9 +205,18 @@ pub enum UpstreamHost {
 pub struct Limits {
     pub head: HeadLimits,
     pub connections: usize,
+    /// 0 is no limit.
+    pub connections_per_address: u32,
+    pub bound_connections: usize,
     pub chunked: ChunkedMode,
     /// Bytes; a larger Fragment is answered 413. `None` is no limit.
     pub fragment: Option<u64>,
+    /// Bytes of a whole file.
+    pub upload: Option<u64>,
+    /// Bytes a second.
+    pub bandwidth: Option<u64>,
+    /// Bytes a second.
+    pub bandwidth_per_client: Option<u64>,
     /// How much of a refused body is read before the connection is closed.
     pub drain_bytes: u64,
 }

@@ -3,8 +3,8 @@
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::{
-    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode, SocketMode, Then,
-    UpstreamHost,
+    BackendConnections, ChunkedMode, ForwardedMode, HashKey, HostIdMode, Level, LogFormat,
+    ProbeKind, SessionIdMode, SocketMode, Then, UpstreamHost,
 };
 
 /// A legal word and what it means.
@@ -85,6 +85,18 @@ named!(UpstreamHost {
     Origin = "origin": "the first name in `hosts`; without one, as \"preserve\"",
     Preserve = "preserve": "as the client sent it",
     Backend = "backend": "the backend's `address`",
+});
+
+named!(BackendConnections {
+    Shared = "shared": "every client's, but for those that log in by NTLM or Negotiate",
+    PerClient = "per-client": "one client connection's each, for servers such as SimpleBITSServer that tie a session to the connection",
+});
+
+named!(ForwardedMode {
+    XForwarded = "x-forwarded": "`X-Forwarded-For`, `-Host`, `-Port` and `-Proto`",
+    Forwarded = "forwarded": "`Forwarded` (RFC 7239)",
+    Both = "both": "all of these",
+    Off = "off": "none of these",
 });
 
 named!(ChunkedMode {

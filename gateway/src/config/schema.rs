@@ -151,6 +151,8 @@ fn kind_schema(kind: &Kind) -> Map<String, Json> {
         Kind::Host => {
             json!({ "type": "string", "maxLength": 300, "pattern": format!("^{HOST}$") })
         }
+        Kind::Networks => json!({ "type": "array", "items": kind_schema(&Kind::Network) }),
+        Kind::Network => text("[0-9A-Fa-f:.]+(/[0-9]{1,3})?".into()),
         Kind::Hosts => json!({ "type": "array", "items": kind_schema(&Kind::Host) }),
         Kind::HostPort => text(format!("{HOST}:[0-9]{{1,5}}")),
         Kind::Socket => text(r"(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9.]+):[0-9]{1,5}".into()),

@@ -7,8 +7,16 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use gateway_core::protocol::host::{HOST_LIMIT, Host};
 
-use super::BackendAddress;
 use super::kind::{Refusal, out_of_bounds};
+use super::{BackendAddress, Network};
+
+/// An IP address, or a network with the length of its prefix.
+pub fn network(text: &str) -> Result<(), Refusal> {
+    text.parse::<Network>().map(drop).map_err(|error| {
+        Refusal::new("is no IP address and no network", error.to_string())
+            .help("such as \"10.0.0.0/8\" or \"2001:db8::1\"")
+    })
+}
 
 /// A host as `BITS-Host-Id` and `Host` may name it: neither scheme nor port nor path.
 ///

@@ -1,8 +1,8 @@
 //! State of one client connection, shared by its stream and its requests.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::supervisor::InFlightGuard;
 
 use super::ConnectionEvents;
+use super::bond::Bond;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -34,6 +35,10 @@ pub struct Conn {
     pub forwarded_for: Option<HeaderValue>,
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
+    /// There once the connection has connections of its own at the backends.
+    bond: OnceLock<Box<Bond>>,
+    /// No further request is read.
+    ending: AtomicBool,
     _permit: OwnedSemaphorePermit,
     /// The process does not end before the connection has, lingering included.
     _open: InFlightGuard,
@@ -60,6 +65,8 @@ impl Conn {
             forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
             waker: AtomicWaker::new(),
             backend: AtomicU32::new(0),
+            bond: OnceLock::new(),
+            ending: AtomicBool::new(false),
             _permit: permit,
             _open: open,
         }
@@ -106,6 +113,26 @@ impl Conn {
     /// drained before it closes.
     pub fn body_follows(&self) {
         self.body_follows.store(true, Ordering::Release);
+    }
+
+    /// From now on and for its whole life this connection has connections of its own at the
+    /// backends.
+    pub fn bind(&self) -> &Bond {
+        self.bond.get_or_init(Box::default)
+    }
+
+    pub fn bond(&self) -> Option<&Bond> {
+        self.bond.get().map(|bond| &**bond)
+    }
+
+    /// Ends the connection as soon as it serves no request.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// The backend that this connection used last.

@@ -9,6 +9,7 @@
 //! What is absent: any knowledge of BITS beyond the form of a refusal, and any buffering of
 //! bodies.
 
+mod bond;
 mod conn;
 mod linger;
 mod refusal;
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 
 use crate::supervisor::InFlight;
 
+pub use bond::Bond;
 pub use conn::Conn;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use stream::GuardStream;

@@ -262,6 +262,12 @@ impl AsyncRead for GuardStream {
             }
             match this.phase {
                 Phase::Head if this.conn.is_busy() => return this.poll_watch(cx),
+                Phase::Head if this.conn.is_ending() => {
+                    // A request that came meanwhile goes unread, and the last answer must not be
+                    // lost to the reset that this would bring.
+                    this.refused = true;
+                    this.phase = Phase::Done;
+                }
                 Phase::Head => ready!(this.poll_head(cx))?,
                 Phase::Pass(allowed) => {
                     let count = ready!(this.poll_pass(cx, out, allowed))?;

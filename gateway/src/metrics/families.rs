@@ -77,6 +77,7 @@ pub(super) struct GatewayMetrics {
     pub session_bytes: ByLabel<EndReason, Histogram>,
     pub sessions_limit: IntGauge,
     pub draining: IntGauge,
+    pub bound_connections: IntGauge,
     pub admin_actions: ByLabel<AdminAction, ByLabel<AdminResult, IntCounter>>,
 }
 
@@ -119,6 +120,7 @@ pub(super) struct Families {
     reuses: IntCounterVec,
     connect_errors: IntCounterVec,
     draining: IntGaugeVec,
+    bound_connections: IntGaugeVec,
     admin_actions: IntCounterVec,
     log_messages: IntCounterVec,
     log_dropped: IntCounterVec,
@@ -159,6 +161,7 @@ impl Families {
             attempts: table::CONNECTION_ATTEMPTS.counter(registry),
             reuses: table::CONNECTION_REUSES.counter(registry),
             connect_errors: table::CONNECTION_ERRORS.counter(registry),
+            bound_connections: table::BOUND_CONNECTIONS.gauge(registry),
             draining: table::DRAINING.gauge(registry),
             admin_actions: table::ADMIN_ACTIONS.counter(registry),
             log_messages: table::LOG_MESSAGES.counter(registry),
@@ -220,6 +223,7 @@ impl Families {
             session_seconds: ByLabel::new(|why| self.session_duration.with_label_values(&[why])),
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
             sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),
+            bound_connections: self.bound_connections.with_label_values::<&str>(&[]),
             draining: self.draining.with_label_values::<&str>(&[]),
             admin_actions: ByLabel::new(|action| {
                 ByLabel::new(|result| self.admin_actions.with_label_values(&[action, result]))

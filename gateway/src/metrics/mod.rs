@@ -95,6 +95,11 @@ impl Metrics {
         Gauged::new(self.backend(backend).map(|metrics| &metrics.in_flight))
     }
 
+    /// A connection to a backend belongs to one client connection, until the guard is dropped.
+    pub fn bound_connection(&self) -> Gauged {
+        Gauged::new(Some(&self.gateway.bound_connections))
+    }
+
     /// A client was cut off before there was a request that [`Self::record`] could count.
     pub fn rejected(&self, reason: Rejection) {
         self.gateway.rejected.of(reason).inc();

@@ -82,6 +82,8 @@ table! {
         "Bytes of answer bodies sent to clients, counted when a request ends.";
     CONNECTIONS = "bitsgw_connections", Gauge, ["listener"], "connections",
         "Client connections that are open now.";
+    BOUND_CONNECTIONS = "bitsgw_bound_connections", Gauge, [], "connections",
+        "Connections to backends that belong to one client connection each, because of an NTLM or Negotiate login or by configuration.";
     CONNECTIONS_TOTAL = "bitsgw_connections_total", Counter, ["listener"], "connections",
         "Client connections accepted.";
     FRAGMENT_SIZE = "bitsgw_fragment_size_bytes", Histogram(FRAGMENT_BYTES), ["listener"], "bytes",

@@ -215,7 +215,7 @@ pub(super) fn finish_head(
         response.remove_header(&header::TRANSFER_ENCODING);
         downstream.set_keepalive(None);
     }
-    if downstream.is_process_shutting_down() {
+    if downstream.is_process_shutting_down() || ctx.login.ends {
         downstream.set_keepalive(None);
     }
     Ok(())

@@ -16,6 +16,7 @@ use crate::metrics::{Gauged, ProtocolError};
 use crate::supervisor::InFlightGuard;
 
 use super::flights::Claim;
+use super::logins::Login;
 
 pub struct Ctx {
     /// The farm as it was when the request came: one request sees one picture.
@@ -56,6 +57,7 @@ pub struct Ctx {
     pub reused: bool,
     /// The session's turn.
     pub claim: Option<Claim>,
+    pub login: Login,
     /// The packet may reach its backend twice, and its body fits the buffer for a second try.
     pub repeatable: bool,
     /// The body of the answer is to be thrown away.
@@ -109,6 +111,7 @@ impl Ctx {
             has_body: Default::default(),
             reused: Default::default(),
             claim: Default::default(),
+            login: Default::default(),
             repeatable: Default::default(),
             drop_body: Default::default(),
             until_close: Default::default(),

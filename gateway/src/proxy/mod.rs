@@ -10,6 +10,7 @@ mod answers;
 mod ctx;
 pub mod errors;
 mod flights;
+mod logins;
 mod outages;
 mod report;
 mod upstream;
@@ -29,6 +30,7 @@ use pingora::prelude::HttpPeer;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::{Error, ErrorType, Result};
+use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::config::Config;
@@ -53,6 +55,8 @@ pub struct Gateway {
     running: InFlight,
     flights: Arc<Flights>,
     outages: Outages,
+    /// Room for connections that belong to one client each.
+    bound: Arc<Semaphore>,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
@@ -70,6 +74,7 @@ impl Gateway {
     ) -> Self {
         let flights = Arc::new(Flights::default());
         let outages = Outages::new(config.backends.len());
+        let bound = Arc::new(Semaphore::new(config.limits.bound_connections));
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
         Self {
@@ -81,6 +86,7 @@ impl Gateway {
             running,
             flights,
             outages,
+            bound,
             requests,
             creates,
         }
@@ -222,6 +228,7 @@ impl ProxyHttp for Gateway {
         ctx.first_byte = Some(clock::steady());
         ctx.backend_status = Some(response.status.as_u16());
         self.unwatch(ctx);
+        self.note_challenge(response, ctx);
         self.learn(downstream, response, ctx).await
     }
 
@@ -270,7 +277,8 @@ impl ProxyHttp for Gateway {
             answered: ctx.answer_began || !errors::died_silently(&error),
             body_whole: !downstream.as_ref().retry_buffer_truncated(),
         };
-        let retry = may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS;
+        let retry =
+            may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS && !ctx.login.bound;
         // The connection was dead, not the backend: the next try need not wait, but it must not
         // find the next dead connection in the pool.
         ctx.wait_before_retry = false;
@@ -287,6 +295,9 @@ impl ProxyHttp for Gateway {
     ) -> FailToProxy {
         let silent = FailToProxy { error_code: 0, can_reuse_downstream: false };
         if ctx.answered || final_status(downstream).is_some() {
+            return silent;
+        }
+        if *error.etype() == logins::LOGIN_LOST {
             return silent;
         }
         let fault = ctx

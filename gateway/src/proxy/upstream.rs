@@ -19,6 +19,7 @@ use super::flights::Claim;
 use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
 use crate::clock;
 use crate::config::Then;
+use crate::pool;
 
 /// By these a backend would believe of a client what only a proxy may say.
 const SPOKEN_FOR: [&str; 9] = [
@@ -70,11 +71,13 @@ impl Gateway {
         let long = ctx.has_body || by_application;
         let timeouts = &self.config.timeouts;
         peer.options.read_timeout = Some(if long { timeouts.answer_long } else { timeouts.answer });
+        pool::spare(&mut peer, &self.config);
         if ctx.avoid_pool {
             // A key of its own finds nothing pooled, and nobody finds what it leaves.
             peer.group_key = ctx.id.wrapping_add(OWN_KEYS);
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
+        self.keep_apart(downstream, ctx, &mut peer)?;
         Ok(Box::new(peer))
     }
 
@@ -186,6 +189,7 @@ impl Gateway {
     pub(super) fn connected(&self, reused: bool, fd: RawFd, ctx: &mut Ctx) -> Result<()> {
         ctx.reused = reused;
         if let Some(backend) = ctx.backend {
+            self.bind_connected(backend, reused, fd, ctx)?;
             if let Some(conn) = &ctx.conn {
                 conn.used_backend(backend);
             }

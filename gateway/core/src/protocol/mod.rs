@@ -8,6 +8,7 @@ pub mod host;
 pub mod hresult;
 pub mod ids;
 pub mod latin1;
+pub mod login;
 pub mod packet;
 pub mod range;
 pub mod reply;
