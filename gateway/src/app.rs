@@ -19,7 +19,7 @@ use crate::admin::{self, ADMIN, Token, UnixSocket};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::farm::{Farm, FarmError};
-use crate::guard::{GuardLimits, Guarded};
+use crate::guard::{Addresses, Entrance, GuardLimits, Guarded};
 use crate::health::{BackendSpec, FarmHealth};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
@@ -143,7 +143,12 @@ fn start(
             (access, Some(guard))
         }
     };
-    let reporter = Reporter::new(Arc::clone(metrics), access.clone(), backends);
+    let reporter = Reporter::new(
+        Arc::clone(metrics),
+        access.clone(),
+        backends,
+        config.sessions.limit_per_client,
+    );
     let token = match (config.admin.address, &config.admin.token_file) {
         (Some(_), Some(file)) => Some(Token::read(file)?),
         _ => None,
@@ -282,6 +287,8 @@ fn services(
     let proxy = Arc::new(http_proxy(&conf, gateway));
     let events = Arc::new(reporter.clone());
     let room = Arc::new(Semaphore::new(config.limits.connections));
+    let addresses = Addresses::new(config.limits.connections_per_address);
+    let trusted: Arc<[_]> = config.http.trusted_proxies.clone().into();
     let limits = GuardLimits {
         head: config.limits.head,
         head_timeout: config.timeouts.client_head,
@@ -296,7 +303,12 @@ fn services(
             limits,
             Arc::clone(&room),
             open.clone(),
-        );
+        )
+        .at(Entrance {
+            addresses: Arc::clone(&addresses),
+            trusted: Arc::clone(&trusted),
+            port: Some(listening.address.port().into()),
+        });
         let mut service = Service::new(listening.name.clone(), guarded);
         // Exactly the address of the socket that was bound: Pingora finds it by this text.
         service.add_listener(

@@ -18,7 +18,6 @@ mod limits;
 pub mod load;
 pub mod markdown;
 pub mod names;
-pub mod network;
 pub mod report;
 pub mod schema;
 pub mod sections;
@@ -33,11 +32,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
+use gateway_core::protocol::network::Network;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};
-pub use network::Network;
 pub use syntax::{show_duration, show_size};
 
 /// A configuration that was checked in full; there is no other kind.
@@ -186,6 +185,8 @@ pub struct Http {
 /// The fields that tell backends of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardedMode {
+    XForwardedFor,
+    /// All four.
     XForwarded,
     /// RFC 7239.
     Forwarded,

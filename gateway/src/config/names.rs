@@ -93,9 +93,10 @@ named!(BackendConnections {
 });
 
 named!(ForwardedMode {
+    XForwardedFor = "x-forwarded-for": "`X-Forwarded-For`, the address of the client",
     XForwarded = "x-forwarded": "`X-Forwarded-For`, `-Host`, `-Port` and `-Proto`",
     Forwarded = "forwarded": "`Forwarded` (RFC 7239)",
-    Both = "both": "all of these",
+    Both = "both": "`x-forwarded` and `forwarded`",
     Off = "off": "none of these",
 });
 

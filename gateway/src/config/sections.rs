@@ -306,7 +306,7 @@ pub const SECTIONS: &[Section] = &[
             Key {
                 name: "forwarded",
                 kind: word::<ForwardedMode>(),
-                preset: Preset::Is(Value::Word("x-forwarded")),
+                preset: Preset::Is(Value::Word("x-forwarded-for")),
                 about: "Which fields tell backends of the client and its request. What clients \
                         themselves say in such fields never passes.",
             },

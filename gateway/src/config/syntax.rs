@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use gateway_core::protocol::host::{HOST_LIMIT, Host};
+use gateway_core::protocol::network::Network;
 
+use super::BackendAddress;
 use super::kind::{Refusal, out_of_bounds};
-use super::{BackendAddress, Network};
 
 /// An IP address, or a network with the length of its prefix.
 pub fn network(text: &str) -> Result<(), Refusal> {

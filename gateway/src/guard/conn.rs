@@ -11,8 +11,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::supervisor::InFlightGuard;
 
-use super::ConnectionEvents;
+use super::addresses::{Counted, Full};
 use super::bond::Bond;
+use super::{ConnectionEvents, Entrance};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -33,6 +34,9 @@ pub struct Conn {
     pub(super) waker: AtomicWaker,
     /// The client's address, for the header that tells backends of it.
     pub forwarded_for: Option<HeaderValue>,
+    /// The port that the client connected to.
+    pub port: Option<HeaderValue>,
+    counted: Option<Counted>,
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
     /// There once the connection has connections of its own at the backends.
@@ -64,12 +68,28 @@ impl Conn {
             body_follows: AtomicBool::new(false),
             forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
             waker: AtomicWaker::new(),
+            port: None,
+            counted: None,
             backend: AtomicU32::new(0),
             bond: OnceLock::new(),
             ending: AtomicBool::new(false),
             _permit: permit,
             _open: open,
         }
+    }
+
+    /// Takes a place among the connections of its client.
+    pub(super) fn enter(&mut self, entrance: &Entrance) -> Result<(), Full> {
+        self.port = entrance.port.clone();
+        let address = self.client.map(|client| client.ip());
+        let alone = |address: &_| !entrance.trusted.iter().any(|proxy| proxy.contains(*address));
+        self.counted = entrance.addresses.enter(address.filter(alone))?;
+        Ok(())
+    }
+
+    /// The scheme of the client's URL.
+    pub fn scheme(&self) -> &'static str {
+        "http"
     }
 
     /// The request that was handed over is finished; the next head may follow.

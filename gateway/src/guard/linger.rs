@@ -40,12 +40,12 @@ async fn drain(stream: &mut Stream, limit: u64) {
     }
 }
 
-/// Says 503 to a connection over the cap. Nothing is read and nothing waits: whoever is turned
+/// Says 503, and when to come back, to a connection over a cap. Nothing is read and nothing waits: whoever is turned
 /// away must not cost what the cap is there to save.
 pub(super) async fn turn_away(mut stream: Stream) {
     // Which request would have come is unknown; the Ack for "not now" is right for a packet, and
     // for anything else its status is.
-    let answer = ack_bytes(Fault::NoBackend, None);
+    let answer = ack_bytes(Fault::TableFull, None);
     let _ = tokio::time::timeout(Duration::from_secs(1), async {
         stream.write_all(&answer).await?;
         AsyncWriteExt::flush(&mut stream).await?;

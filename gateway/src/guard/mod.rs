@@ -9,6 +9,7 @@
 //! What is absent: any knowledge of BITS beyond the form of a refusal, and any buffering of
 //! bodies.
 
+mod addresses;
 mod bond;
 mod conn;
 mod linger;
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gateway_core::protocol::head::HeadLimits;
+use gateway_core::protocol::network::Network;
+use http::HeaderValue;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
@@ -27,6 +30,7 @@ use tokio::sync::Semaphore;
 
 use crate::supervisor::InFlight;
 
+pub use addresses::Addresses;
 pub use bond::Bond;
 pub use conn::Conn;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
@@ -53,6 +57,8 @@ pub trait ConnectionEvents: Send + Sync {
     fn timed_out(&self);
     /// The connection cap was reached.
     fn turned_away(&self, listener: usize);
+    /// One client has as many connections as it may.
+    fn crowded(&self, listener: usize);
 }
 
 /// The application that Pingora runs for one listener: guard first, then the proxy.
@@ -65,6 +71,17 @@ pub struct Guarded<A, E> {
     room: Arc<Semaphore>,
     /// For the end of the process.
     open: InFlight,
+    entrance: Entrance,
+}
+
+/// What is the same for all connections of a listener.
+#[derive(Debug, Clone, Default)]
+pub struct Entrance {
+    pub addresses: Arc<Addresses>,
+    /// Not counted: behind one of these are many clients.
+    pub trusted: Arc<[Network]>,
+    /// The port that clients connect to.
+    pub port: Option<HeaderValue>,
 }
 
 impl<A, E> Guarded<A, E> {
@@ -76,7 +93,11 @@ impl<A, E> Guarded<A, E> {
         room: Arc<Semaphore>,
         open: InFlight,
     ) -> Self {
-        Self { inner, events, listener, limits, room, open }
+        Self { inner, events, listener, limits, room, open, entrance: Entrance::default() }
+    }
+
+    pub fn at(self, entrance: Entrance) -> Self {
+        Self { entrance, ..self }
     }
 }
 
@@ -98,7 +119,14 @@ where
         };
         let events: Arc<dyn ConnectionEvents> = self.events.clone();
         let open = self.open.enter();
-        let conn = Arc::new(Conn::new(self.listener, peer(&stream), events, permit, open));
+        let client = peer(&stream);
+        let mut conn = Conn::new(self.listener, client, events, permit, open);
+        if conn.enter(&self.entrance).is_err() {
+            self.events.crowded(self.listener);
+            linger::turn_away(stream).await;
+            return None;
+        }
+        let conn = Arc::new(conn);
         let guarded = Box::new(GuardStream::new(stream, conn, self.limits));
         ServerApp::process_new(&self.inner, guarded, shutdown).await
     }
@@ -110,7 +138,10 @@ where
 
 fn peer(stream: &Stream) -> Option<std::net::SocketAddr> {
     let digest = stream.get_socket_digest()?;
-    digest.peer_addr()?.as_inet().copied()
+    let mut peer = digest.peer_addr()?.as_inet().copied()?;
+    // A listener on `[::]` has mapped addresses for its IPv4 clients.
+    peer.set_ip(peer.ip().to_canonical());
+    Some(peer)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ impl ConnectionEvents for Events {
         self.0.lock().unwrap().push("timed out".into());
     }
     fn turned_away(&self, _: usize) {}
+    fn crowded(&self, _: usize) {}
 }
 
 const LIMITS: GuardLimits = GuardLimits {

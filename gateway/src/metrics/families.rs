@@ -78,6 +78,7 @@ pub(super) struct GatewayMetrics {
     pub sessions_limit: IntGauge,
     pub draining: IntGauge,
     pub bound_connections: IntGauge,
+    pub session_id_conflicts: IntCounter,
     pub admin_actions: ByLabel<AdminAction, ByLabel<AdminResult, IntCounter>>,
 }
 
@@ -121,6 +122,7 @@ pub(super) struct Families {
     connect_errors: IntCounterVec,
     draining: IntGaugeVec,
     bound_connections: IntGaugeVec,
+    session_id_conflicts: IntCounterVec,
     admin_actions: IntCounterVec,
     log_messages: IntCounterVec,
     log_dropped: IntCounterVec,
@@ -162,6 +164,7 @@ impl Families {
             reuses: table::CONNECTION_REUSES.counter(registry),
             connect_errors: table::CONNECTION_ERRORS.counter(registry),
             bound_connections: table::BOUND_CONNECTIONS.gauge(registry),
+            session_id_conflicts: table::SESSION_ID_CONFLICTS.counter(registry),
             draining: table::DRAINING.gauge(registry),
             admin_actions: table::ADMIN_ACTIONS.counter(registry),
             log_messages: table::LOG_MESSAGES.counter(registry),
@@ -224,6 +227,7 @@ impl Families {
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
             sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),
             bound_connections: self.bound_connections.with_label_values::<&str>(&[]),
+            session_id_conflicts: self.session_id_conflicts.with_label_values::<&str>(&[]),
             draining: self.draining.with_label_values::<&str>(&[]),
             admin_actions: ByLabel::new(|action| {
                 ByLabel::new(|result| self.admin_actions.with_label_values(&[action, result]))

@@ -189,10 +189,12 @@ pub enum Rejection {
     HeadTimeout,
     /// No room for one more connection.
     ConnectionLimit,
+    /// The client has as many connections as one may.
+    AddressLimit,
 }
 
-const REJECTIONS: [Rejection; Fault::ALL.len() + 4] = {
-    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 4];
+const REJECTIONS: [Rejection; Fault::ALL.len() + 5] = {
+    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 5];
     let mut at = 0;
     while at < Fault::ALL.len() {
         all[at] = Rejection::Fault(Fault::ALL[at]);
@@ -201,6 +203,7 @@ const REJECTIONS: [Rejection; Fault::ALL.len() + 4] = {
     all[at] = Rejection::Method;
     all[at + 1] = Rejection::HeaderLimit;
     all[at + 2] = Rejection::HeadTimeout;
+    all[at + 4] = Rejection::AddressLimit;
     all
 };
 
@@ -214,6 +217,7 @@ impl Label for Rejection {
             Self::HeaderLimit => "header_limit",
             Self::HeadTimeout => "head_timeout",
             Self::ConnectionLimit => "connection_limit",
+            Self::AddressLimit => "address_limit",
         }
     }
 
@@ -225,6 +229,7 @@ impl Label for Rejection {
             Self::HeaderLimit => Fault::ALL.len() + 1,
             Self::HeadTimeout => Fault::ALL.len() + 2,
             Self::ConnectionLimit => Fault::ALL.len() + 3,
+            Self::AddressLimit => Fault::ALL.len() + 4,
         }
     }
 }

@@ -111,6 +111,11 @@ impl Metrics {
         }
     }
 
+    /// A backend gave a new session the id of another.
+    pub fn session_id_conflict(&self) {
+        self.gateway.session_id_conflicts.inc();
+    }
+
     /// `size` is that of the uploaded file in bytes, as far as it was known.
     pub fn session_ended(&self, backend: BackendId, why: EndReason, age: Duration, size: u64) {
         if let Some(metrics) = self.backend(backend) {

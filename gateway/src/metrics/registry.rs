@@ -94,6 +94,8 @@ table! {
         "Sessions that the session table takes at most.";
     SESSIONS_CREATED = "bitsgw_sessions_created_total", Counter, ["backend"], "sessions",
         "Sessions pinned to a backend.";
+    SESSION_ID_CONFLICTS = "bitsgw_session_id_conflicts_total", Counter, [], "sessions",
+        "New sessions to which a backend gave the id of another live or recent session; each got an id of the gateway's own.";
     SESSIONS_ENDED = "bitsgw_sessions_ended_total", Counter, ["backend", "reason"], "sessions",
         "Sessions whose pin was removed.";
     SESSION_DURATION = "bitsgw_session_duration_seconds", Histogram(SESSION_SECONDS), ["reason"], "seconds",

@@ -1,10 +1,12 @@
 //! What is known of one request on its way through.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::pace::Pace;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionKey};
 use gateway_core::routing::Why;
 use gateway_core::session::{TargetHash, Timestamp};
@@ -15,6 +17,7 @@ use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
 use crate::supervisor::InFlightGuard;
 
+use super::clients::Place;
 use super::flights::Claim;
 use super::logins::Login;
 
@@ -27,6 +30,12 @@ pub struct Ctx {
     /// By the steady clock.
     pub started: Duration,
     pub conn: Option<Arc<Conn>>,
+    /// The client, behind trusted proxies too.
+    pub client: Option<IpAddr>,
+    /// Its place among the sessions of its client, while one is being opened.
+    pub place: Option<Place>,
+    /// The rate at which its client may send.
+    pub pace: Option<Arc<Pace>>,
     /// Whether the request is a packet, however broken.
     pub is_packet: bool,
     pub kind: Option<PacketType>,
@@ -92,6 +101,9 @@ impl Ctx {
             now: Default::default(),
             started: Default::default(),
             conn: Default::default(),
+            client: Default::default(),
+            place: Default::default(),
+            pace: Default::default(),
             is_packet: Default::default(),
             kind: Default::default(),
             key: Default::default(),

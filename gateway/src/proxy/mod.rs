@@ -7,9 +7,12 @@
 mod admit;
 mod answer;
 mod answers;
+mod bandwidth;
+mod clients;
 mod ctx;
 pub mod errors;
 mod flights;
+mod forwarding;
 mod logins;
 mod outages;
 mod report;
@@ -40,8 +43,10 @@ use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 use crate::supervisor::InFlight;
 
+use bandwidth::Bandwidth;
 pub use ctx::Ctx;
 use flights::Flights;
+use forwarding::Forwarding;
 use outages::Outages;
 pub use report::Reporter;
 
@@ -57,6 +62,8 @@ pub struct Gateway {
     outages: Outages,
     /// Room for connections that belong to one client each.
     bound: Arc<Semaphore>,
+    bandwidth: Bandwidth,
+    forwarding: Forwarding,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
@@ -75,6 +82,8 @@ impl Gateway {
         let flights = Arc::new(Flights::default());
         let outages = Outages::new(config.backends.len());
         let bound = Arc::new(Semaphore::new(config.limits.bound_connections));
+        let bandwidth = Bandwidth::new(&config.limits);
+        let forwarding = Forwarding::new(&config.http);
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
         Self {
@@ -87,6 +96,8 @@ impl Gateway {
             flights,
             outages,
             bound,
+            bandwidth,
+            forwarding,
             requests,
             creates,
         }
@@ -128,6 +139,8 @@ impl ProxyHttp for Gateway {
         let timeouts = &self.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
+        let headers = &downstream.req_header().headers;
+        ctx.client = ctx.conn.as_ref().and_then(|conn| self.forwarding.client(conn, headers));
         let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
         ctx.request = Some(self.reporter.metrics.request(listener));
         downstream.set_read_timeout(Some(timeouts.client_body));
@@ -203,6 +216,9 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader));
         }
+        if let Some(bytes) = body {
+            self.bandwidth.wait(bytes.len(), ctx.pace.as_deref(), ctx.conn.as_deref()).await;
+        }
         if end {
             ctx.body_done = Some(clock::steady());
             self.unwatch(ctx);
@@ -219,6 +235,10 @@ impl ProxyHttp for Gateway {
         ctx.answer_began = true;
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody asked: an upgrade never reaches a backend.
+            ctx.fault = Some(Fault::BackendAnswer);
+            return Err(Error::new(errors::REFUSED_ANSWER));
+        }
+        if !answers::fits(response, &self.config.limits.head) {
             ctx.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
@@ -305,6 +325,7 @@ impl ProxyHttp for Gateway {
             .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
+        ctx.place = None;
         if fault == Fault::BackendGivenUp {
             self.release_given_up(downstream, ctx).await;
         }

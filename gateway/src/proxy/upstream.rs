@@ -21,19 +21,6 @@ use crate::clock;
 use crate::config::Then;
 use crate::pool;
 
-/// By these a backend would believe of a client what only a proxy may say.
-const SPOKEN_FOR: [&str; 9] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-server",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
-];
-
 /// A server that restarts refuses connections for a moment.
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -225,6 +212,7 @@ impl Gateway {
         if request.headers.contains_key(header::EXPECT) {
             request.remove_header(&header::EXPECT);
         }
+        self.forwarding.write(request, ctx.conn.as_deref())?;
         let host = host_of(request).and_then(|host| ctx.farm.upstream_host(backend, &host));
         if let Some(host) = host.cloned() {
             request.insert_header("Host", host)?;
@@ -233,15 +221,6 @@ impl Gateway {
             let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
             let id = id.ok_or_else(|| Error::new(ErrorType::InternalError))?;
             request.insert_header(headers::SESSION_ID.wire, id)?;
-        }
-        for name in SPOKEN_FOR {
-            if request.headers.contains_key(name) {
-                request.remove_header(name);
-            }
-        }
-        let client = ctx.conn.as_ref().and_then(|conn| conn.forwarded_for.clone());
-        if let Some(client) = client {
-            request.insert_header("X-Forwarded-For", client)?;
         }
         // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
         let unsaid = !ctx.has_body && !request.headers.contains_key(header::CONTENT_LENGTH);

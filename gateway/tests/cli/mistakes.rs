@@ -156,7 +156,7 @@ fn keys_of_later_versions_are_called_that() {
     added("tls = {}\n", "6:1", &["`backends.up01.tls`", later]);
     added("max_connections = 10\n", "6:1", &[later]);
     added("[listeners.b]\naddress = \"127.0.0.1:0\"\ntls = {}\n", "8:1", &[later]);
-    added("[sessions]\nlimit_per_client = 0\n", "7:1", &[later]);
+    added("[sessions]\nbind = 0\n", "7:1", &[later]);
 }
 
 #[test]

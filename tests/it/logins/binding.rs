@@ -154,7 +154,9 @@ fn logins_over_the_cap_wait_and_others_go_on() {
     assert_eq!(answer.field("Retry-After"), Some("60"), "{}", answer.head);
     assert_eq!(guarded.servers.counts(), before);
     let rejected = [("reason", "logins_full")];
-    assert_eq!(guarded.servers.farm.metric("bitsgw_rejected_requests_total", &rejected), 1.0);
+    wait::until("the refusal is counted", || {
+        guarded.servers.farm.metric("bitsgw_rejected_requests_total", &rejected) == 1.0
+    });
     let answer = alice.exchange(&claimed(&ping(TARGET), "alice").bytes()).expect("an answer");
     assert_eq!(answer.status, 200);
     let basic = ping(TARGET).with("Authorization", "Basic dTpw");
