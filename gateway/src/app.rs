@@ -43,8 +43,8 @@ pub struct RunOptions {
 /// The listener for metrics and probes; no traffic listener may have this name.
 pub const OPS: &str = "ops";
 
-/// A connection that waits between requests holds this much; a body passes it by.
-const READ_BUFFER: usize = 4096;
+/// Held for every connection and never used: whoever reads from a socket here asks for more.
+const READ_BUFFER: usize = 256;
 
 /// Expired sessions are looked for this often.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -292,6 +292,7 @@ fn services(
     let limits = GuardLimits {
         head: config.limits.head,
         head_timeout: config.timeouts.client_head,
+        idle: config.timeouts.client_idle,
         drain_bytes: config.limits.drain_bytes,
         method_override: config.http.method_override,
     };

@@ -14,6 +14,7 @@ mod bond;
 mod conn;
 mod linger;
 mod refusal;
+mod serve;
 mod stream;
 
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct GuardLimits {
     pub head: HeadLimits,
     /// From the first byte of a head to its end.
     pub head_timeout: Duration,
+    /// Between two requests.
+    pub idle: Duration,
     /// How much is read and thrown away so that a client can read our last answer.
     pub drain_bytes: u64,
     /// `POST` with `X-Http-Method-Override: BITS_POST` is refused like a packet.
@@ -128,7 +131,8 @@ where
         }
         let conn = Arc::new(conn);
         let guarded = Box::new(GuardStream::new(stream, conn, self.limits));
-        ServerApp::process_new(&self.inner, guarded, shutdown).await
+        serve::spawn(Arc::clone(&self.inner), guarded, shutdown.clone());
+        None
     }
 
     async fn cleanup(&self) {

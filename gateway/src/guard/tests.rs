@@ -30,6 +30,7 @@ impl ConnectionEvents for Events {
 const LIMITS: GuardLimits = GuardLimits {
     head: HeadLimits { head_bytes: 1024, line_bytes: 256, fields: 20 },
     head_timeout: Duration::from_secs(15),
+    idle: Duration::from_secs(75),
     drain_bytes: 1024,
     method_override: false,
 };
