@@ -27,6 +27,7 @@
 pub mod binaries;
 pub mod client;
 pub mod clock;
+pub mod crowd;
 pub mod data;
 pub mod farm;
 pub mod fault_link;
