@@ -99,7 +99,6 @@ fn a_create_that_a_backend_refuses_takes_no_room() {
     }
 }
 
-/// Item 74.
 #[test]
 fn a_file_over_the_limit_is_refused_at_its_first_fragment() {
     let servers = Servers::with(1, |farm| farm.set("limits.upload", "\"1MiB\""));
