@@ -20,6 +20,7 @@ mod readme;
 mod recognition;
 mod replays;
 mod restarts;
+mod separation;
 mod servers;
 mod stale_pool;
 mod tidy;

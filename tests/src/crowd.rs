@@ -58,13 +58,13 @@ pub fn run(crowd: Crowd) -> Held {
     let content = Content::seeded(1, ANSWER);
     farm.client().upload(&farm.url("/out.bin"), &content).expect_smooth();
     let owner = farm.expect_stored("/out.bin", &content);
-    let pid = farm.gateway().pid();
+    let resident = || farm.gateway().rss_bytes();
     let entrance = farm.entrance();
     // The first connections pay for what is made once.
     let mut idle: Vec<_> = (0..200).map(|_| idler(entrance)).collect();
-    let before = resident(pid);
+    let before = resident();
     idle.extend((0..crowd.idle).map(|_| idler(entrance)));
-    let held = Held { before, idle: resident(pid), all: 0, dribbled: 0 };
+    let held = Held { before, idle: resident(), all: 0, dribbled: 0 };
     let (over, dribbled) = (AtomicBool::new(false), AtomicUsize::new(0));
     let held = std::thread::scope(|scope| {
         scope.spawn(|| dribble(entrance, crowd.dribbling, &owner, &dribbled, &over));
@@ -80,7 +80,7 @@ pub fn run(crowd: Crowd) -> Held {
             })
             .collect();
         let ended: Vec<_> = uploads.into_iter().map(|upload| upload.join()).collect();
-        let all = resident(pid);
+        let all = resident();
         over.store(true, Ordering::Relaxed);
         assert!(ended.iter().all(Result::is_ok), "an upload did not end well");
         Held { all, dribbled: dribbled.load(Ordering::Relaxed), ..held }
@@ -190,12 +190,4 @@ fn dribble(
         dribbled.fetch_add(went, Ordering::Relaxed);
         std::thread::sleep(PAUSE);
     }
-}
-
-/// Resident memory of a process in bytes.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|n| n.parse().ok());
-    1024 * kib.unwrap_or(0u64)
 }

@@ -203,7 +203,10 @@ impl Gateway {
     /// What the backend sees differs from what the client sent only here.
     pub(super) fn prepare_request(&self, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
         let backend = ctx.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        for field in &headers::NOTIFICATION {
+        let spoken_by_servers = headers::NOTIFICATION.iter();
+        for field in
+            spoken_by_servers.chain([&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT])
+        {
             if request.headers.contains_key(&field.name) {
                 request.remove_header(&field.name);
             }
