@@ -51,7 +51,7 @@ impl Bandwidth {
         if let Some(pace) = self.clients.get(&key) {
             return Some(Arc::clone(&pace));
         }
-        if self.added.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == 0 {
+        if self.added.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
             let now = clock::steady();
             self.clients.retain(|_, pace| Arc::strong_count(pace) > 1 || pace.is_owing(now));
         }
