@@ -18,6 +18,7 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, ADMIN, Token, UnixSocket};
 use crate::clock;
 use crate::config::{self, Config};
+use crate::durable;
 use crate::farm::{Farm, FarmError};
 use crate::guard::{Addresses, Entrance, GuardLimits, Guarded};
 use crate::health::{BackendSpec, FarmHealth};
@@ -161,8 +162,14 @@ fn serve(
     config: Config,
     options: RunOptions,
     metrics: Arc<Metrics>,
-    parts: Parts,
+    mut parts: Parts,
 ) -> Exit {
+    let opened = match durable::open(&config, &metrics) {
+        Ok(opened) => opened,
+        Err(exit) => return exit,
+    };
+    let sessions = opened.sessions;
+    parts.reporter = parts.reporter.naming(sessions.backend_names());
     let mut addresses: Vec<_> =
         config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
@@ -184,8 +191,6 @@ fn serve(
             return Exit::Io;
         }
     };
-    let sessions =
-        Sessions::new(config.backends.len(), config.sessions.limit, config.sessions.tombstone);
     count_sessions(&metrics, &sessions, &config);
     let readiness = Readiness::default();
     let (requests, connections) = (InFlight::new(), InFlight::new());
@@ -204,9 +209,12 @@ fn serve(
         parts.reporter.clone(),
         health.clone(),
     );
+    operator.restore(&opened.states);
     let (admin_address, has_admin) =
         (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
     let api = admin::Api::new(operator.control(&readiness), parts.token);
+    let store = sessions.store().clone();
+    let closing = durable::closing(Arc::clone(&sessions));
     let gateway = Gateway::new(
         config.clone(),
         farm,
@@ -228,6 +236,7 @@ fn serve(
     .ready_file(options.ready_file)
     .task("sweep", sweeper)
     .task("health", move |stop| health.run(stop))
+    .task("store", closing)
     .on_ready({
         let readiness = readiness.clone();
         move |listening: &[Listening]| {
@@ -250,7 +259,7 @@ fn serve(
         move || access.reopen()
     });
     if ops_address.is_some() {
-        let state = ops::State { metrics, readiness };
+        let state = ops::State { metrics, readiness, store };
         plan = plan.side_listener(OPS, move |listener, stop| async move {
             ops::serve(listener, state, stop).await.map_err(BoxError::from)
         });

@@ -4,18 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use gateway_core::farm::{AdminState, BackendId};
+use gateway_core::farm::{AdminState, BackendId, Health};
 use gateway_core::session::{EndReason, Timestamp};
 use parking_lot::Mutex;
 
-use crate::admin::{ActionError, BackendInfo, Control, StoreInfo};
+use crate::admin::{ActionError, BackendInfo, Control};
 use crate::clock;
 use crate::config::Config;
+use crate::durable;
 use crate::farm::Farm;
 use crate::health::FarmHealth;
 use crate::ops::Readiness;
 use crate::proxy::Reporter;
 use crate::sessions::Sessions;
+use crate::store::BackendState;
+
+/// Who decides what comes in through the admin listener, in the store.
+const BY: &str = "admin listener";
 
 /// The parts of the gateway that people change, behind the admin listener.
 #[derive(Clone)]
@@ -27,6 +32,8 @@ pub struct Operator {
     addresses: Arc<[String]>,
     /// When each backend got its state; none for those nobody has touched.
     since: Arc<Mutex<HashMap<BackendId, Timestamp>>>,
+    /// Held while a state is stored and applied, so that both happen in one order.
+    deciding: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Operator {
@@ -38,22 +45,31 @@ impl Operator {
         health: FarmHealth,
     ) -> Self {
         let addresses = config.backends.iter().map(|backend| backend.address.to_string()).collect();
-        Self { farm, sessions, reporter, health, addresses, since: Arc::default() }
+        Self {
+            farm,
+            sessions,
+            reporter,
+            health,
+            addresses,
+            since: Arc::default(),
+            deciding: Arc::default(),
+        }
     }
 
     /// The handle that the admin listener works with.
     pub fn control(&self, readiness: &Readiness) -> Control {
         let shared = || self.clone();
         let (backends, states, moves, forgets) = (shared(), shared(), shared(), shared());
+        let sessions = Arc::clone(&self.sessions);
         Control {
             sessions: Arc::clone(&self.sessions),
             metrics: Arc::clone(&self.reporter.metrics),
             readiness: readiness.clone(),
             backends: Box::new(move || backends.backends()),
-            store: Box::new(|| StoreInfo { kind: "memory", ok: true, message: None }),
+            store: Box::new(move || durable::info(sessions.store())),
             set_state: Box::new(move |id, state| {
-                states.set_state(id, state);
-                Box::pin(async { Ok(()) })
+                let operator = states.clone();
+                Box::pin(async move { operator.set_state(id, state).await })
             }),
             move_sessions: Box::new(move |id| {
                 let operator = moves.clone();
@@ -87,14 +103,59 @@ impl Operator {
             health_reason: self.health.state(backend.id).map(|state| state.reason.to_string()),
             configured: true,
         };
-        farm.view.backends().iter().map(one).collect()
+        let missing = self.sessions.missing().into_iter().map(|(id, name)| BackendInfo {
+            id,
+            name,
+            address: String::new(),
+            weight: 0,
+            admin: AdminState::Ready,
+            admin_since: None,
+            health: Health::Down,
+            health_since: None,
+            health_reason: Some("it is not configured".to_owned()),
+            configured: false,
+        });
+        farm.view.backends().iter().map(one).chain(missing).collect()
     }
 
-    /// Requests that began before keep the picture that they began with.
-    fn set_state(&self, id: BackendId, state: AdminState) {
+    /// What was decided before this process began. Decisions about backends that are not
+    /// configured stay stored.
+    pub fn restore(&self, states: &[BackendState]) {
+        let farm = self.farm.load();
+        for BackendState { backend, state, since, .. } in states {
+            let mut backends = farm.view.backends().iter();
+            if let Some(found) = backends.find(|found| found.name.eq_ignore_ascii_case(backend)) {
+                self.apply(found.id, *state, *since);
+                if *state != AdminState::Ready {
+                    tracing::info!(%backend, state = ?state, "a state that was set before the start");
+                }
+            }
+        }
+    }
+
+    /// Nothing has changed unless the state would survive a restart. Requests that began before
+    /// keep the picture that they began with.
+    async fn set_state(&self, id: BackendId, state: AdminState) -> Result<(), ActionError> {
+        let _one_at_a_time = self.deciding.lock().await;
+        let since = clock::now();
+        let farm = self.farm.load_full();
+        if let Some(backend) = farm.view.backend(id) {
+            let backend = backend.name.to_string();
+            let stored = BackendState { backend, state, since, by: BY.to_owned() };
+            let store = self.sessions.store();
+            store
+                .set_backend_state(stored)
+                .await
+                .map_err(|error| ActionError::Store { message: error.to_string() })?;
+        }
+        self.apply(id, state, since);
+        Ok(())
+    }
+
+    fn apply(&self, id: BackendId, state: AdminState, since: Timestamp) {
         // It revises the farm by its hook.
         self.health.set_admin(id, state);
-        self.since.lock().insert(id, clock::now());
+        self.since.lock().insert(id, since);
     }
 
     /// Ends every session of a backend, so that its clients start over elsewhere.

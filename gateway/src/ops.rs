@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::build_info::{REVISION, RUSTC, VERSION};
 use crate::metrics::{self, Metrics};
+use crate::store::Store;
 
 /// A scrape of 200 backends is about 1 MiB, so this bounds what slow readers can hold.
 pub const CONNECTIONS: usize = 32;
@@ -47,6 +48,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub struct State {
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
+    pub store: Store,
 }
 
 /// Whether this process should be given work. Clones share it.
@@ -175,6 +177,14 @@ fn readyz_page(state: &State, query: &str) -> Response<String> {
         for (name, good) in checks {
             let (sign, verdict) = if good { ('+', "ok") } else { ('-', "failed") };
             writeln!(body, "[{sign}] {name} {verdict}").expect("a String takes everything");
+        }
+        // For people only: running uploads go on without it, so a balancer must not turn away.
+        match state.store.status().trouble {
+            None => body.push_str("[+] store ok\n"),
+            Some(trouble) => {
+                writeln!(body, "[-] store failed: {}", trouble.kind)
+                    .expect("a String takes everything");
+            }
         }
     }
     body.push_str(word);

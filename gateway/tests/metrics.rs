@@ -12,13 +12,14 @@ use std::time::Duration;
 use bits_gateway::metrics::registry::{ALL, Description, Kind, PROCESS};
 use bits_gateway::metrics::{
     AdminAction, AdminResult, BackendState, ConnectError, FailoverReason, LogLevel, LogName,
-    Metrics, Outcome, PacketLabel, ProtocolError, Rejection, docs,
+    Metrics, Outcome, PacketLabel, ProtocolError, Rejection, StoreOperation, StoreResult, docs,
 };
 use bits_gateway::ops::{self, Readiness, State};
+use bits_gateway::store::Store;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::ContentRange;
-use gateway_core::session::EndReason;
+use gateway_core::session::{EndReason, Timestamp};
 use tokio::sync::watch;
 
 /// Longer than anything on loopback takes, shorter than anybody's patience.
@@ -39,7 +40,11 @@ impl Ops {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let state = State { metrics: Arc::clone(&metrics), readiness: readiness.clone() };
+        let state = State {
+            metrics: Arc::clone(&metrics),
+            readiness: readiness.clone(),
+            store: Store::memory(),
+        };
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(ops::serve(listener, state, stopped)).unwrap();
@@ -110,6 +115,10 @@ fn record_one_of_everything(metrics: &Metrics) {
     metrics.health_check(up01, true, Duration::from_millis(2));
     metrics.set_sessions_limit(1000);
     metrics.count_sessions_with(Box::new(|| vec![(BackendId(0), 1, 2)]));
+    metrics.set_store_up(true);
+    metrics.store_operation(StoreOperation::Put, StoreResult::Timeout, Duration::from_secs(1));
+    metrics.set_store_size(4096);
+    metrics.store_committed(Timestamp(1_700_000_000_000));
     metrics.admin_action(AdminAction::Reload, AdminResult::Ok);
     metrics.logs().message(LogLevel::Warn);
     metrics.logs().dropped(LogName::Access, 1);
@@ -195,15 +204,30 @@ fn readiness_follows_the_life_of_the_process() {
     let ops = Ops::start();
     ops.check("GET", "/livez", 200, "ok\n");
     ops.check("GET", "/readyz", 503, "starting\n");
-    ops.check("GET", "/readyz?verbose", 503, "[-] started failed\n[+] not-draining ok\nstarting\n");
+    ops.check(
+        "GET",
+        "/readyz?verbose",
+        503,
+        "[-] started failed\n[+] not-draining ok\n[+] store ok\nstarting\n",
+    );
     ops.readiness.ready();
     ops.check("GET", "/readyz", 200, "ready\n");
-    ops.check("GET", "/readyz?verbose=1", 200, "[+] started ok\n[+] not-draining ok\nready\n");
+    ops.check(
+        "GET",
+        "/readyz?verbose=1",
+        200,
+        "[+] started ok\n[+] not-draining ok\n[+] store ok\nready\n",
+    );
     assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 0\n"));
     ops.readiness.drain();
     ops.readiness.ready();
     ops.check("GET", "/readyz", 503, "draining\n");
-    ops.check("GET", "/readyz?verbose", 503, "[+] started ok\n[-] not-draining failed\ndraining\n");
+    ops.check(
+        "GET",
+        "/readyz?verbose",
+        503,
+        "[+] started ok\n[-] not-draining failed\n[+] store ok\ndraining\n",
+    );
     ops.check("GET", "/livez", 200, "ok\n");
     assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 1\n"));
 }

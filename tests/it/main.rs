@@ -4,6 +4,7 @@ mod acks;
 mod bad_input;
 mod bench;
 mod client_alone;
+mod durable;
 mod failover;
 mod farm_chaos;
 mod fragments;

@@ -5,35 +5,46 @@ use std::process::{Command, Output};
 use e2e_tests::binaries;
 use e2e_tests::client::FragmentSizes;
 use e2e_tests::data::Content;
-use e2e_tests::farm::Farm;
+use e2e_tests::farm::{Farm, FarmBuilder};
 use e2e_tests::temp::TempDir;
 
 const PIECES: FragmentSizes = FragmentSizes::Fixed(10_000);
 
-struct Operated {
-    farm: Farm,
+/// A farm whose admin listener is a Unix socket.
+pub struct Operated {
+    pub farm: Farm,
     socket: String,
     _folder: TempDir,
 }
 
 impl Operated {
-    fn start() -> Self {
+    pub fn start() -> Self {
+        Self::with(|farm| farm)
+    }
+
+    /// With two stubs.
+    pub fn with(change: impl FnOnce(FarmBuilder) -> FarmBuilder) -> Self {
         let folder = TempDir::new("operator");
         let socket = folder.path().join("admin.sock").display().to_string();
-        let farm = Farm::of_stubs(2).set("admin.socket", &format!("{socket:?}")).start();
+        let farm = Farm::of_stubs(2).set("admin.socket", &format!("{socket:?}"));
+        let farm = change(farm).start();
         Self { farm, socket, _folder: folder }
     }
 
     #[track_caller]
-    fn type_in(&self, words: &[&str]) -> Output {
-        let output = Command::new(binaries::gateway())
-            .args(words)
-            .args(["--admin", &format!("unix:{}", self.socket)])
-            .output()
-            .expect("the gateway's binary runs");
+    pub fn type_in(&self, words: &[&str]) -> Output {
+        let output = self.try_in(words);
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words:?}: {text}");
         output
+    }
+
+    pub fn try_in(&self, words: &[&str]) -> Output {
+        Command::new(binaries::gateway())
+            .args(words)
+            .args(["--admin", &format!("unix:{}", self.socket)])
+            .output()
+            .expect("the gateway's binary runs")
     }
 }
 

@@ -19,7 +19,7 @@ fn sigterm_ends_an_idle_gateway_with_status_0() {
 
 #[test]
 fn a_client_at_an_alias_goes_on_after_a_killed_gateway() {
-    let farm = Farm::of_stubs(3).start();
+    let farm = Farm::of_stubs(3).forgetful().start();
     let content = Content::seeded(1, 50_000);
     let client = farm.client().with(|o| o.fragments = PIECES);
     let mut upload = client.begin(&farm.url("/in/a.bin"), &content);

@@ -31,6 +31,7 @@ pub mod crowd;
 pub mod data;
 pub mod farm;
 pub mod fault_link;
+pub mod mount;
 pub mod ports;
 pub mod raw_backend;
 pub mod temp;

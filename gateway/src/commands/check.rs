@@ -6,9 +6,12 @@ use serde_json::{Value as Json, json};
 
 use super::{colour, count, exit_code, explain, load_to_run, print, print_error, to_text};
 use crate::config::names::Named;
-use crate::config::{AccessLog, Admin, BackendConfig, Config, LoadError, Loaded};
+use crate::config::{
+    AccessLog, Admin, BackendConfig, Config, LoadError, Loaded, SqliteStore, Store,
+};
 use crate::config::{show_duration, show_size};
 use crate::exit::Exit;
+use crate::store::{OnError, SyncMode};
 
 /// Shows every mistake, or else the warnings and what would run.
 pub fn check(path: &Path, json: bool) -> Exit {
@@ -59,6 +62,7 @@ fn good(path: &Path, loaded: &Loaded) -> Json {
             "fallback_timeout_seconds": config.affinity.fallback_timeout.as_secs(),
             "session_id": config.sessions.id.name(),
             "placement": config.placement.policy.name(),
+            "store": store_json(&config.store),
         },
     })
 }
@@ -107,6 +111,7 @@ fn summary(config: &Config) -> String {
             show_duration(sessions.idle_timeout)
         ),
     ));
+    lines.push(("store", store_line(&config.store)));
     let hosts = match config.http.hosts.as_slice() {
         [] => "any".to_owned(),
         hosts => hosts.join(", "),
@@ -123,6 +128,34 @@ fn summary(config: &Config) -> String {
     lines.push(("access log", access));
     lines.push(("threads", config.process.threads.to_string()));
     lines.into_iter().map(|(what, value)| format!("  {what:<11} {value}\n")).collect()
+}
+
+fn store_json(store: &Store) -> Json {
+    match store {
+        Store::Memory => json!({ "kind": "memory" }),
+        Store::Sqlite(store) => json!({
+            "kind": "sqlite",
+            "path": store.path.display().to_string(),
+            "sync": store.sync.name(),
+            "on_error": store.on_error.name(),
+        }),
+    }
+}
+
+fn store_line(store: &Store) -> String {
+    match store {
+        Store::Memory => "none: a restart of the gateway forgets every session".to_owned(),
+        Store::Sqlite(SqliteStore { path, sync, on_error }) => {
+            let mut line = format!("sqlite in {}", path.display());
+            if *sync == SyncMode::Crash {
+                line.push_str(", survives a crash and not a power cut");
+            }
+            if *on_error == OnError::Accept {
+                line.push_str(", sessions that cannot be written are accepted");
+            }
+            line
+        }
+    }
 }
 
 fn admin_lines(admin: &Admin) -> Vec<String> {

@@ -9,6 +9,7 @@ pub mod reload;
 pub mod schema;
 pub mod sessions;
 pub mod status;
+pub mod stored;
 pub mod table;
 
 use std::io::{self, IsTerminal, Write};

@@ -1,25 +1,22 @@
 //! `bits-gateway sessions list`, `show` and `forget`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use gateway_core::protocol::{SessionId, SessionKey};
-use gateway_core::session::{Progress, Timestamp};
 use serde_json::{Value as Json, json};
 
 use super::client::{Client, ClientError, Connection, fail, segment};
+use super::stored;
 use super::table::{Column, pairs, printable, size, span, table};
 use super::{print, to_text};
-use crate::clock;
 use crate::exit::Exit;
-use crate::sessions::view::{Mark, Pager};
-use crate::telemetry::rfc3339;
+use crate::sessions::view::Mark;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// List uploads, a page at a time
     List(ListArgs),
     /// Show one upload
-    Show(OneArgs),
+    Show(ShowArgs),
     /// Forget an upload: its client starts it over
     Forget(OneArgs),
 }
@@ -54,25 +51,14 @@ pub struct OneArgs {
     pub connection: Connection,
 }
 
-/// A session as a durable table has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    pub key: SessionKey,
-    pub backend: String,
-    pub backend_session: Option<String>,
-    pub created: Timestamp,
-    /// `None` where the table does not have it.
-    pub progress: Option<Progress>,
+#[derive(Debug, Clone, clap::Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub one: OneArgs,
+    /// Read the durable table of a gateway that is stopped
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["admin", "token_file"])]
+    pub store: Option<PathBuf>,
 }
-
-/// Hands every session of a durable table to a function, in any order.
-///
-/// # Errors
-/// What is the matter with the file, in a sentence.
-pub type ReadStore = fn(&Path, &mut dyn FnMut(Stored)) -> Result<(), String>;
-
-/// How `--store` reads.
-const READ_STORE: Option<ReadStore> = None;
 
 /// Rows that are asked for at once when all are wanted.
 const BATCH: u32 = 5_000;
@@ -80,9 +66,12 @@ const BATCH: u32 = 5_000;
 pub fn sessions(command: &Command) -> Exit {
     match command {
         Command::List(args) => list(args),
-        Command::Show(args) => {
-            let path = format!("sessions/{}", segment(&args.id));
-            args.connection.run(|client| client.get(&path), show)
+        Command::Show(ShowArgs { one, store: Some(path) }) => {
+            local(stored::one(path, &one.id), one.connection.json, show)
+        }
+        Command::Show(ShowArgs { one, store: None }) => {
+            let path = format!("sessions/{}", segment(&one.id));
+            one.connection.run(|client| client.get(&path), show)
         }
         Command::Forget(args) => {
             let path = format!("sessions/{}", segment(&args.id));
@@ -93,12 +82,17 @@ pub fn sessions(command: &Command) -> Exit {
 
 fn list(args: &ListArgs) -> Exit {
     match &args.store {
-        Some(path) => match stored(path, args) {
-            Ok(page) if args.connection.json => print(&to_text(&page)),
-            Ok(page) => print(&show_page(&page)),
-            Err(error) => fail(&error, args.connection.json),
-        },
+        Some(path) => local(stored::page(path, args), args.connection.json, show_page),
         None => args.connection.run(|client| pages(client, args), show_page),
+    }
+}
+
+/// Prints what was found without asking a gateway.
+fn local(found: Result<Json, ClientError>, json: bool, text: fn(&Json) -> String) -> Exit {
+    match found {
+        Ok(found) if json => print(&to_text(&found)),
+        Ok(found) => print(&text(&found)),
+        Err(error) => fail(&error, json),
     }
 }
 
@@ -126,45 +120,6 @@ fn pages(client: &Client, args: &ListArgs) -> Result<Json, ClientError> {
             None => return Ok(json!({ "sessions": rows, "next": null })),
         }
     }
-}
-
-/// The same shape as the gateway's own answer.
-fn stored(path: &Path, args: &ListArgs) -> Result<Json, ClientError> {
-    let failed = |message: String, exit| ClientError::Failed { code: "store", message, exit };
-    let Some(read) = READ_STORE else {
-        let message = "this version keeps no durable table".to_owned();
-        return Err(failed(message, Exit::Unavailable));
-    };
-    let limit = if args.all { usize::MAX - 1 } else { args.limit as usize };
-    let mut pager = Pager::new(args.after, limit);
-    let now = clock::now();
-    let mut take = |stored: Stored| {
-        let wanted = args.backend.as_ref();
-        if wanted.is_none_or(|name| name.eq_ignore_ascii_case(&stored.backend)) {
-            pager.offer(&stored.key, || row(&stored, now));
-        }
-    };
-    read(path, &mut take).map_err(|message| failed(message, Exit::Io))?;
-    let (rows, next) = pager.finish();
-    Ok(json!({ "sessions": rows, "next": next.map(|mark| mark.to_string()) }))
-}
-
-fn row(stored: &Stored, now: Timestamp) -> Json {
-    let short = |id: &String| SessionId::parse(id).map(|id| id.key().short().to_string());
-    let progress = stored.progress.unwrap_or_default();
-    let seen = stored.progress.map(|progress| progress.seen);
-    json!({
-        "ref": Mark::of(&stored.key).to_string(),
-        "id": stored.key.short().to_string(),
-        "backend": stored.backend,
-        "backend_session": stored.backend_session.as_ref().and_then(short),
-        "created": rfc3339(stored.created).to_string(),
-        "age_seconds": now.since(stored.created).as_secs(),
-        "seen": seen.map(|seen| rfc3339(seen).to_string()),
-        "idle_seconds": seen.map(|seen| now.since(seen).as_secs()),
-        "next_offset": stored.progress.map(|progress| progress.next_offset),
-        "total": (progress.total > 0).then_some(progress.total),
-    })
 }
 
 fn show_page(page: &Json) -> String {
@@ -224,7 +179,7 @@ fn show(row: &Json) -> String {
     let next = row["next_offset"].as_u64().unwrap_or_default();
     let progress = match row["total"].as_u64() {
         Some(total) => format!("{next} of {total} bytes ({})", done(row)),
-        None => "no Fragment yet".to_owned(),
+        None => "unknown until the next Fragment".to_owned(),
     };
     let mut lines = vec![
         ("session", text("id")),

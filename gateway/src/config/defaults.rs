@@ -30,6 +30,9 @@ pub const TOMBSTONE: Duration = Duration::from_secs(DAY);
 /// Sessions in the table; at 96 bytes each, a full table takes under 100 MB.
 pub const SESSION_LIMIT: u64 = 1_000_000;
 
+/// Where a service keeps its state (FHS 3.0, 5.8).
+pub const STORE_PATH: &str = "/var/lib/bits-gateway";
+
 /// All backends alike.
 pub const WEIGHT: u64 = 1;
 

@@ -295,7 +295,6 @@ from_value! {
     Texts => Vec<String>: |value: &Vec<String>| Some(value.clone());
     HostPort => BackendAddress: |value: &BackendAddress| Some(value.clone());
     Socket => SocketAddr: |value: &SocketAddr| Some(*value);
-    Path => PathBuf: |value: &PathBuf| Some(value.clone());
     Integer => u32: |value: &u64| u32::try_from(*value).ok();
 }
 
@@ -303,6 +302,17 @@ impl FromValue for u64 {
     fn from_value(value: &Value) -> Option<Self> {
         match value {
             Value::Integer(value) | Value::Size(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+/// A default is a text, because a constant cannot hold a `PathBuf`.
+impl FromValue for PathBuf {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Path(path) => Some(path.clone()),
+            Value::Text(text) => Some(text.as_ref().into()),
             _ => None,
         }
     }

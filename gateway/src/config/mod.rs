@@ -35,6 +35,8 @@ use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::network::Network;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
+use crate::store::{OnError, SyncMode};
+
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};
 pub use syntax::{show_duration, show_size};
@@ -46,6 +48,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     pub affinity: Affinity,
     pub sessions: Sessions,
+    pub store: Store,
     pub placement: PlacementConfig,
     pub failover: Failover,
     /// At least one, with distinct names and aliases, in the order of the file.
@@ -119,6 +122,29 @@ pub enum Then {
 pub enum SessionIdMode {
     Backend,
     Minted,
+}
+
+/// What keeps sessions beyond the process.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Store {
+    /// Nothing does.
+    Memory,
+    Sqlite(SqliteStore),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SqliteStore {
+    /// A directory.
+    pub path: PathBuf,
+    pub sync: SyncMode,
+    pub on_error: OnError,
+}
+
+/// The words for the variants of [`Store`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    Sqlite,
+    Memory,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -4,8 +4,9 @@ use gateway_core::routing::{Placement, UnknownSession};
 
 use super::{
     BackendConnections, ChunkedMode, ForwardedMode, HashKey, HostIdMode, Level, LogFormat,
-    ProbeKind, SessionIdMode, SocketMode, Then, UpstreamHost,
+    ProbeKind, SessionIdMode, SocketMode, StoreKind, Then, UpstreamHost,
 };
+use crate::store::{OnError, SyncMode};
 
 /// A legal word and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,21 @@ named!(SessionIdMode {
 named!(UnknownSession {
     Restart = "restart": "session not found: the client starts the upload again at once",
     Wait = "wait": "503: the client comes back later, in case somebody restores the table",
+});
+
+named!(StoreKind {
+    Sqlite = "sqlite": "a database in the directory `path`, for one gateway; it can be read with `sqlite3`",
+    Memory = "memory": "nowhere else: a restart forgets every session",
+});
+
+named!(SyncMode {
+    Power = "power": "on the disk before the client hears of the session: survives a power cut",
+    Crash = "crash": "with the system before the client hears of it: survives the death of the gateway, and a power cut may take the last moment",
+});
+
+named!(OnError {
+    Refuse = "refuse": "503: the client tries again later; sessions that are known go on",
+    Accept = "accept": "it goes on, and a restart before the disk is back forgets it",
 });
 
 named!(Then {

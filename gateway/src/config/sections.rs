@@ -3,6 +3,7 @@
 //! A key that is not here does not exist. To add one: a line here, its default in
 //! [`super::defaults`], its field in [`super::Config`], and its reading in `settle.rs`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use gateway_core::routing::{Placement, UnknownSession};
@@ -14,11 +15,12 @@ use super::kind::{Kind, Value};
 use super::names::{Choice, Named};
 use super::{
     BackendConnections, ForwardedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode,
-    SocketMode, Then, UpstreamHost,
+    SocketMode, StoreKind, Then, UpstreamHost,
 };
+use crate::store::{OnError, SyncMode};
 
 /// Sections of later versions.
-pub const LATER: &[&str] = &["store"];
+pub const LATER: &[&str] = &[];
 
 const NO_LISTENER: &[Choice] = &[Choice { name: "off", about: "no such listener" }];
 
@@ -167,6 +169,43 @@ pub const SECTIONS: &[Section] = &[
             },
         ],
         later: &["bind"],
+    },
+    Section {
+        name: "store",
+        shape: Shape::Once,
+        about: "What keeps sessions, and what operators decided about backends, when the gateway \
+                is restarted or dies. It is written twice per upload, at its start and its end.",
+        keys: &[
+            Key {
+                name: "kind",
+                kind: Kind::Word { choices: StoreKind::CHOICES, later: &["redis"] },
+                preset: Preset::Is(Value::Word("sqlite")),
+                about: "Where they are kept.",
+            },
+            Key {
+                name: "path",
+                kind: Kind::Path,
+                preset: Preset::Is(Value::Text(Cow::Borrowed(defaults::STORE_PATH))),
+                about: "A directory of this gateway's own, on a local disk; it is made if it is \
+                        missing. The user that runs the gateway must be able to write there, and \
+                        nobody else may enter it (mode 0700), because session ids are secrets. \
+                        1,000,000 sessions take about 100 MB.",
+            },
+            Key {
+                name: "sync",
+                kind: word::<SyncMode>(),
+                preset: Preset::Is(Value::Word("power")),
+                about: "What a session has to survive from the moment its client knows it.",
+            },
+            Key {
+                name: "on_error",
+                kind: word::<OnError>(),
+                preset: Preset::Is(Value::Word("refuse")),
+                about: "What becomes of a new session that cannot be written. With \"accept\" \
+                        the gateway also starts with a disk that it cannot write.",
+            },
+        ],
+        later: &[],
     },
     Section {
         name: "placement",

@@ -11,7 +11,7 @@ use super::limits;
 use super::names::Named;
 use super::{
     AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Listener, Log,
-    Ops, PlacementConfig, Process, Sessions, Timeouts,
+    Ops, PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind, Timeouts,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -67,6 +67,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
             .collect::<Result<_, Broken>>()?,
         affinity: affinity(draft.once("affinity"))?,
         sessions: sessions(draft.once("sessions"))?,
+        store: store(draft.once("store"))?,
         placement: placement(draft.once("placement"))?,
         failover: failover(draft.once("failover"))?,
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
@@ -97,6 +98,17 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         limit: table.get("limit")?,
         limit_per_client: table.get("limit_per_client")?,
         unknown: table.get("unknown")?,
+    })
+}
+
+fn store(table: &Table) -> Result<Store, Broken> {
+    Ok(match table.get("kind")? {
+        StoreKind::Memory => Store::Memory,
+        StoreKind::Sqlite => Store::Sqlite(SqliteStore {
+            path: table.get("path")?,
+            sync: table.get("sync")?,
+            on_error: table.get("on_error")?,
+        }),
     })
 }
 

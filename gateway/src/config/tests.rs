@@ -31,6 +31,11 @@ fn the_smallest_file_gets_the_documented_defaults() {
             limit_per_client: 0,
             unknown: UnknownSession::Restart,
         },
+        store: Store::Sqlite(SqliteStore {
+            path: "/var/lib/bits-gateway".into(),
+            sync: SyncMode::Power,
+            on_error: OnError::Refuse,
+        }),
         failover: Failover { hold: seconds(20), restart_after: seconds(3600), then: Then::Restart },
         placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
         backends: vec![BackendConfig {
@@ -121,7 +126,13 @@ fn every_key_reaches_its_field() {
         id = "minted"
         idle_timeout = "20d"
         limit = 7
+        tombstone = "2h"
         unknown = "wait"
+        [store]
+        kind = "sqlite"
+        path = "/var/lib/gw"
+        sync = "crash"
+        on_error = "accept"
         [placement]
         policy = "hash"
         hash_key = "client"
@@ -197,6 +208,13 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.affinity.fallback_timeout, Duration::from_secs(3600));
     assert_eq!(config.sessions.id, SessionIdMode::Minted);
     assert_eq!(config.sessions.limit, 7);
+    assert_eq!(config.sessions.tombstone, Duration::from_secs(2 * 3600));
+    let store = SqliteStore {
+        path: "/var/lib/gw".into(),
+        sync: SyncMode::Crash,
+        on_error: OnError::Accept,
+    };
+    assert_eq!(config.store, Store::Sqlite(store));
     let policy = config.policy();
     assert_eq!((policy.placement, policy.unknown), (Placement::Hash, UnknownSession::Wait));
     assert_eq!(config.placement.hash_key, HashKey::Client);
@@ -278,6 +296,14 @@ fn names_to_announce_turn_the_host_id_on() {
     let off = "[affinity]\nhost_id_domain = \"up.test\"\nhost_id = \"none\"";
     assert_eq!(mode(off), HostIdMode::None);
     assert_eq!(with(off).backends[0].alias.as_deref(), Some("up01.up.test"), "it still routes");
+}
+
+#[test]
+fn sessions_are_kept_unless_memory_is_asked_for() {
+    let kept = |more: &str| matches!(with(more).store, Store::Sqlite(_));
+    assert!(kept(""));
+    assert!(kept("[store]\npath = \"/var/lib/gw\""));
+    assert!(!kept("[store]\nkind = \"memory\""));
 }
 
 #[test]

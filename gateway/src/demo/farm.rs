@@ -177,7 +177,7 @@ async fn start_gateway(folder: &Path, servers: &[Server]) -> Result<Gateway, Far
     let what = "the gateway";
     let failed = |error| FarmError::Start { what: what.to_owned(), error };
     let (config, ready) = (folder.join("gateway.toml"), folder.join("gateway.ready.json"));
-    std::fs::write(&config, configuration(servers)).map_err(failed)?;
+    std::fs::write(&config, configuration(folder, servers)).map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.arg("run").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
     // The configuration is the file alone.
@@ -210,11 +210,13 @@ async fn start_gateway(folder: &Path, servers: &[Server]) -> Result<Gateway, Far
     }
 }
 
-fn configuration(servers: &[Server]) -> String {
+fn configuration(folder: &Path, servers: &[Server]) -> String {
+    let store = folder.join("sessions");
     let mut text = format!(
         "[listeners.public]\naddress = \"127.0.0.1:0\"\n\n\
          [affinity]\nhost_id = \"backend\"\nhost_id_domain = \"{DOMAIN}\"\n\
          fallback_timeout = \"15m\"\n\n\
+         [store]\npath = {store:?}\n\n\
          [placement]\npolicy = \"round-robin\"\n\n\
          [ops]\naddress = \"127.0.0.1:0\"\n"
     );

@@ -11,7 +11,7 @@ use prometheus::{
 use super::labels::{
     AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, Label,
     LogLevel, LogName, LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection,
-    SessionState, StatusClass, StatusLabel,
+    SessionState, StatusClass, StatusLabel, StoreKind, StoreOperation, StoreResult,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -79,7 +79,16 @@ pub(super) struct GatewayMetrics {
     pub draining: IntGauge,
     pub bound_connections: IntGauge,
     pub session_id_conflicts: IntCounter,
+    pub store_size: IntGauge,
+    pub store_last_commit: IntGauge,
+    pub stores: ByLabel<StoreKind, StoreMetrics>,
     pub admin_actions: ByLabel<AdminAction, ByLabel<AdminResult, IntCounter>>,
+}
+
+pub(super) struct StoreMetrics {
+    pub up: IntGauge,
+    pub operations: ByLabel<StoreOperation, ByLabel<StoreResult, IntCounter>>,
+    pub seconds: ByLabel<StoreOperation, Histogram>,
 }
 
 #[derive(Debug)]
@@ -123,6 +132,11 @@ pub(super) struct Families {
     draining: IntGaugeVec,
     bound_connections: IntGaugeVec,
     session_id_conflicts: IntCounterVec,
+    store_up: IntGaugeVec,
+    store_operations: IntCounterVec,
+    store_duration: HistogramVec,
+    store_size: IntGaugeVec,
+    store_last_commit: IntGaugeVec,
     admin_actions: IntCounterVec,
     log_messages: IntCounterVec,
     log_dropped: IntCounterVec,
@@ -166,6 +180,11 @@ impl Families {
             bound_connections: table::BOUND_CONNECTIONS.gauge(registry),
             session_id_conflicts: table::SESSION_ID_CONFLICTS.counter(registry),
             draining: table::DRAINING.gauge(registry),
+            store_up: table::STORE_UP.gauge(registry),
+            store_operations: table::STORE_OPERATIONS.counter(registry),
+            store_duration: table::STORE_OPERATION_DURATION.histogram(registry),
+            store_size: table::STORE_SIZE.gauge(registry),
+            store_last_commit: table::STORE_LAST_COMMIT.gauge(registry),
             admin_actions: table::ADMIN_ACTIONS.counter(registry),
             log_messages: table::LOG_MESSAGES.counter(registry),
             log_dropped: table::LOG_DROPPED.counter(registry),
@@ -229,10 +248,29 @@ impl Families {
             bound_connections: self.bound_connections.with_label_values::<&str>(&[]),
             session_id_conflicts: self.session_id_conflicts.with_label_values::<&str>(&[]),
             draining: self.draining.with_label_values::<&str>(&[]),
+            store_size: self.store_size.with_label_values::<&str>(&[]),
+            store_last_commit: self.store_last_commit.with_label_values::<&str>(&[]),
+            stores: ByLabel::new(|store| self.store(store)),
             admin_actions: ByLabel::new(|action| {
                 ByLabel::new(|result| self.admin_actions.with_label_values(&[action, result]))
             }),
         }
+    }
+
+    fn store(&self, store: &str) -> StoreMetrics {
+        let metrics = StoreMetrics {
+            up: self.store_up.with_label_values(&[store]),
+            operations: ByLabel::new(|operation| {
+                ByLabel::new(|result| {
+                    self.store_operations.with_label_values(&[store, operation, result])
+                })
+            }),
+            seconds: ByLabel::new(|operation| {
+                self.store_duration.with_label_values(&[store, operation])
+            }),
+        };
+        metrics.up.set(1);
+        metrics
     }
 
     pub fn logs(&self) -> LogMetrics {

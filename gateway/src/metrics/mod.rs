@@ -15,13 +15,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
-use gateway_core::session::EndReason;
+use gateway_core::session::{EndReason, Timestamp};
 use prometheus::{IntGauge, Registry, TextEncoder};
 
 use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
 pub use labels::{
     AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason, LogLevel,
-    LogName, PacketLabel, ProtocolError, Rejection, SessionState,
+    LogName, PacketLabel, ProtocolError, Rejection, SessionState, StoreKind, StoreOperation,
+    StoreResult,
 };
 pub use outcome::Outcome;
 
@@ -178,6 +179,26 @@ impl Metrics {
 
     pub fn set_draining(&self, draining: bool) {
         self.gateway.draining.set(draining.into());
+    }
+
+    /// The SQLite store takes writes, or not.
+    pub fn set_store_up(&self, up: bool) {
+        self.gateway.stores.of(StoreKind::Sqlite).up.set(up.into());
+    }
+
+    /// The SQLite store has ended an operation, or somebody gave up waiting for it.
+    pub fn store_operation(&self, operation: StoreOperation, result: StoreResult, took: Duration) {
+        let store = self.gateway.stores.of(StoreKind::Sqlite);
+        store.operations.of(operation).of(result).inc();
+        store.seconds.of(operation).observe(took.as_secs_f64());
+    }
+
+    pub fn set_store_size(&self, bytes: u64) {
+        self.gateway.store_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub fn store_committed(&self, now: Timestamp) {
+        self.gateway.store_last_commit.set(i64::try_from(now.0 / 1000).unwrap_or(i64::MAX));
     }
 
     /// Somebody asked the admin listener for something.

@@ -54,6 +54,9 @@ const SESSION_BYTES: &[f64] = &[
     137438953472.0,
 ];
 
+/// A tenth of a millisecond, a write to a fast disk, to a second, a disk in trouble.
+const STORE_SECONDS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0];
+
 macro_rules! table {
     ($($id:ident = $name:literal, $kind:expr, [$($label:literal),*], $unit:literal, $help:literal;)*) => {
         $(pub const $id: Description = Description {
@@ -132,6 +135,16 @@ table! {
         "Requests that went out on a connection kept from an earlier one.";
     CONNECTION_ERRORS = "bitsgw_backend_connection_errors_total", Counter, ["backend", "reason"], "connections",
         "Connections to a backend that could not be made.";
+    STORE_UP = "bitsgw_store_up", Gauge, ["store"], "boolean",
+        "0 while the session store takes no writes, so that new uploads are refused or would not survive a restart; else 1, also while that store is not in use.";
+    STORE_OPERATIONS = "bitsgw_store_operations_total", Counter, ["store", "operation", "result"], "operations",
+        "Writes to the session store; put is a pin or an admin state, delete the end of a session or the expiry of tombstones.";
+    STORE_OPERATION_DURATION = "bitsgw_store_operation_duration_seconds", Histogram(STORE_SECONDS), ["store", "operation"], "seconds",
+        "Time from the request for an operation to its durable end, the wait for others included.";
+    STORE_SIZE = "bitsgw_store_size_bytes", Gauge, [], "bytes",
+        "Bytes that the files of the session store take.";
+    STORE_LAST_COMMIT = "bitsgw_store_last_commit_timestamp_seconds", Gauge, [], "seconds",
+        "When something was last written durably, by the wall clock; 0 if nothing was.";
     DRAINING = "bitsgw_draining", Gauge, [], "boolean",
         "1 while the process takes no new work because it is about to stop.";
     ADMIN_ACTIONS = "bitsgw_admin_actions_total", Counter, ["action", "result"], "requests",

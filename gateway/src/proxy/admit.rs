@@ -76,6 +76,10 @@ impl Gateway {
             return Err(Fault::FragmentTooLarge);
         }
         let mut lookup = self.sessions.find(ctx.key.as_ref());
+        if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
+            // Before a backend opens a session that nobody could be told of.
+            lookup = Lookup::StoreDown;
+        }
         if let Some(key) = &ctx.key
             && !matches!(packet, RequestPacket::Ping { .. })
             && may_claim(&lookup, ctx.target, alias)
@@ -126,6 +130,9 @@ impl Gateway {
             let changed = owner.map(|owner| self.health.changed(owner));
             ctx.farm = self.farm.load_full();
             let decided = self.decide(packet, lookup, ctx, alias);
+            if let (Err(Fault::BackendRemoved), Some(owner)) = (&decided, owner) {
+                return self.missing(owner, ctx).await;
+            }
             let (Err(Fault::BackendDown), Some(owner), Some(changed)) = (&decided, owner, changed)
             else {
                 return decided;
@@ -150,7 +157,7 @@ impl Gateway {
 
     /// Ends the pin to a backend that has been away for too long; a farm with shared storage goes
     /// on at another one.
-    async fn give_up(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
+    pub(super) async fn give_up(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
         if ctx.kind == Some(PacketType::Ping) {
             return Err(Fault::BackendDown);
         }

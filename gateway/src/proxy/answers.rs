@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway_core::farm::BackendId;
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::head::HeadLimits;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::config::SessionIdMode;
 use crate::metrics::ProtocolError;
-use crate::sessions::Pinned;
+use crate::sessions::{Pinned, StoreError};
 
 use super::errors::REFUSED_ANSWER;
 use super::{Ctx, Gateway};
@@ -87,17 +88,31 @@ impl Gateway {
         self.fit_body(downstream, response, ctx, body).await
     }
 
-    /// Pins a new session and settles its public id: the backend's, unless another live session
-    /// has it or the protocol forbids it.
     async fn open(&self, opened: &Opened<'_>, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
         let backend = ctx.backend.ok_or(Fault::Internal)?;
+        let reissued = self.release_reissued(opened, ctx).await?;
+        let outcome = self.pin_opened(opened, reissued, backend, ctx).await;
+        if outcome.is_err() {
+            self.orphaned(backend, opened, ctx);
+        }
+        outcome
+    }
+
+    /// Pins a new session and settles its public id: the backend's, unless another live session
+    /// has it or the protocol forbids it.
+    async fn pin_opened(
+        &self,
+        opened: &Opened<'_>,
+        reissued: bool,
+        backend: BackendId,
+        ctx: &mut Ctx,
+    ) -> std::result::Result<(), Fault> {
         let pin = |backend_session| Pin {
             backend,
             backend_session,
             target: ctx.target,
             created: ctx.now,
         };
-        let reissued = self.release_reissued(opened, ctx).await?;
         if self.config.sessions.id == SessionIdMode::Backend
             && !reissued
             && let Some(id) = &opened.id
@@ -160,7 +175,10 @@ impl Gateway {
     ) -> std::result::Result<Pinned, Fault> {
         let progress = Progress { seen: ctx.now, ..Progress::default() };
         let pinned = self.sessions.pin(key, pin, progress, clock::steady()).await;
-        pinned.map_err(|_| Fault::TableFull)
+        pinned.map_err(|error| match error {
+            StoreError::Full { .. } => Fault::TableFull,
+            StoreError::Store(_) => Fault::StoreDown,
+        })
     }
 
     /// A session that an alias brought back gets its pin again, so that it also survives the
@@ -172,7 +190,7 @@ impl Gateway {
         if let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) {
             let backend_session = ctx.backend_session.clone();
             let pin = Pin { backend, backend_session, target: ctx.target, created: ctx.now };
-            let _ = self.sessions.pin(key.clone(), pin, progress, clock::steady()).await;
+            let _ = self.sessions.adopt(key.clone(), pin, progress, clock::steady()).await;
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ pub mod errors;
 mod flights;
 mod forwarding;
 mod logins;
+mod missing;
+mod orphans;
 mod outages;
 mod report;
 mod upstream;

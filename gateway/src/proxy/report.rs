@@ -44,6 +44,11 @@ impl Reporter {
         Self { metrics, access, process, backends, clients }
     }
 
+    /// The same, with names for more backends than those of the configuration.
+    pub fn naming(self, backends: Arc<[String]>) -> Self {
+        Self { backends, ..self }
+    }
+
     fn request_id(&self, ctx: &Ctx) -> Uuid {
         Uuid::from_u64_pair(self.process, ctx.id)
     }

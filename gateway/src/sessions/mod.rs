@@ -1,12 +1,15 @@
 //! The live map: which session is where, and how far it has come.
 //!
 //! Reading and progress are plain calls that take one shard lock and never wait. `pin` and
-//! `unpin` are async because they are the two moments of a session that will have to reach a
-//! disk or another gateway before the client hears of them.
+//! `unpin` are async because they are the two moments of a session that reach the disk before the
+//! client hears of them.
 //!
 //! What is absent: guards. No lock of the map leaves this module, so none can be held over an
 //! await.
 
+mod durable;
+mod load;
+mod names;
 mod tombs;
 mod translated;
 pub mod view;
@@ -23,6 +26,11 @@ use gateway_core::routing::{Loads, Lookup};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
+use crate::clock;
+use crate::store::{self, Store};
+
+pub use load::{Opened, Setup};
+use names::Names;
 use tombs::Tombs;
 use translated::Translated;
 
@@ -39,6 +47,12 @@ pub struct Sessions {
     counts: Vec<AtomicU64>,
     total: AtomicU64,
     limit: u64,
+    names: Names,
+    store: Store,
+    /// Not everything that was stored could be read, so an id that is not here may be known.
+    incomplete: bool,
+    /// By the steady clock.
+    started: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +76,8 @@ pub enum Pinned {
 pub enum StoreError {
     #[error("the session table is full at {limit} sessions")]
     Full { limit: u64 },
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
 }
 
 /// A session that is over.
@@ -81,24 +97,34 @@ pub struct Census {
 }
 
 impl Sessions {
-    /// For backends with ids below `backends`.
+    /// For backends with ids below `backends`, in memory only; [`Setup`] makes a durable one.
     /// Ended sessions are remembered for `tombstone`.
     pub fn new(backends: usize, limit: u64, tombstone: Duration) -> Arc<Self> {
-        Arc::new(Self {
+        let backends = (0..backends).map(|id| format!("#{id}").into()).collect();
+        Setup { backends, limit, tombstone }.in_memory().sessions
+    }
+
+    fn build(setup: Setup) -> Self {
+        let Setup { backends, limit, tombstone } = setup;
+        Self {
             live: DashMap::with_shard_amount(SHARDS),
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
-            counts: (0..backends).map(|_| AtomicU64::new(0)).collect(),
+            counts: backends.iter().map(|_| AtomicU64::new(0)).collect(),
             total: AtomicU64::new(0),
             limit,
-        })
+            names: Names::new(backends),
+            store: Store::memory(),
+            incomplete: false,
+            started: clock::steady(),
+        }
     }
 
     pub fn find(&self, key: Option<&SessionKey>) -> Lookup {
         let Some(key) = key else { return Lookup::NotAsked };
         match self.live.get(key) {
             Some(session) => Lookup::Pinned(session.pin.clone()),
-            None => self.tombs.find(key),
+            None => self.find_ended(key),
         }
     }
 
@@ -118,13 +144,23 @@ impl Sessions {
             // An older client may still come with it, and must not meet the new session.
             return Ok(Pinned::Taken);
         }
-        let backend = pin.backend;
-        let at_backend = pin.backend_session.as_deref().and_then(SessionId::parse);
+        let session = Session { pin: pin.clone(), progress, steady: seconds(steady) };
+        if !self.insert(key.clone(), session) {
+            return Ok(Pinned::Taken);
+        }
+        self.keep(&key, &pin).await?;
+        Ok(Pinned::New)
+    }
+
+    /// False if the session is there already, which then stays as it is.
+    fn insert(&self, key: SessionKey, session: Session) -> bool {
+        let backend = session.pin.backend;
+        let at_backend = session.pin.backend_session.as_deref().and_then(SessionId::parse);
         let at_backend = at_backend.map(|id| id.key().clone());
         match self.live.entry(key.clone()) {
-            Entry::Occupied(_) => return Ok(Pinned::Taken),
+            Entry::Occupied(_) => return false,
             Entry::Vacant(free) => {
-                free.insert(Session { pin, progress, steady: seconds(steady) });
+                free.insert(session);
             }
         }
         self.total.fetch_add(1, Ordering::Relaxed);
@@ -134,7 +170,7 @@ impl Sessions {
         if let Some(id) = at_backend {
             self.translated.insert(id, backend, key);
         }
-        Ok(Pinned::New)
+        true
     }
 
     /// The same, and the session counts as heard of: a long Fragment is not silence.
@@ -145,7 +181,7 @@ impl Sessions {
                 session.steady = seconds(steady);
                 Lookup::Pinned(session.pin.clone())
             }
-            None => self.tombs.find(key),
+            None => self.find_ended(key),
         }
     }
 
@@ -173,19 +209,23 @@ impl Sessions {
         steady: Duration,
     ) -> Option<Ended> {
         let (key, session) = self.live.remove(key)?;
+        let now = clock::now();
         match reason {
             EndReason::Closed | EndReason::Cancelled => {
-                self.tombs.insert(key.clone(), Some(session.pin.target), steady);
+                self.tombs.insert(key.clone(), Some(session.pin.target), now, steady);
             }
-            EndReason::Admin => self.tombs.insert(key.clone(), None, steady),
+            EndReason::Admin => self.tombs.insert(key.clone(), None, now, steady),
             EndReason::Expired | EndReason::Lost => {}
         }
+        self.end(&key, &session.pin, reason, now).await;
         Some(self.ended(key, session, reason))
     }
 
     /// Removes every session that has been silent for `idle_timeout` by both clocks.
     pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
-        self.tombs.sweep(steady);
+        if self.tombs.sweep(now, steady) {
+            self.store.expire_tombstones(self.tombs.worthless(now));
+        }
         let stale = |session: &Session| {
             let steady = steady.saturating_sub(Duration::from_secs(session.steady.into()));
             is_expired(now.since(session.progress.seen), steady, idle_timeout)
@@ -195,6 +235,7 @@ impl Sessions {
         let removed = keys.into_iter().filter_map(|key| {
             // It may have made progress since.
             let (key, session) = self.live.remove_if(&key, |_, session| stale(session))?;
+            self.store.end_soon(&key, session.pin.created, None);
             Some(self.ended(key, session, EndReason::Expired))
         });
         removed.collect()

@@ -113,10 +113,14 @@ async fn an_end_is_remembered_for_its_time_and_its_id_is_not_given_out_meanwhile
     }
     assert_eq!(sessions.find(Some(&key("lost"))), Lookup::Unknown);
     assert_eq!(put(&sessions, "closed", pin(0, None)).await, Pinned::Taken);
-    let sweep = |seconds| sessions.sweep(Timestamp(0), Duration::from_secs(seconds), Duration::MAX);
-    sweep(69);
+    let later = |days: u64| Timestamp(clock::now().0 + days * DAY * 1000);
+    let sweep = |wall, seconds| sessions.sweep(wall, Duration::from_secs(seconds), Duration::MAX);
+    sweep(later(1), 69);
     assert_eq!(sessions.find(Some(&key("closed"))), Lookup::Ended(TargetHash(7)));
-    sweep(70);
+    // The steady clock alone proves nothing either: this one stood still.
+    sweep(later(0), 70);
+    assert_eq!(sessions.find(Some(&key("closed"))), Lookup::Ended(TargetHash(7)));
+    sweep(later(1), 70);
     assert_eq!(sessions.find(Some(&key("closed"))), Lookup::Unknown);
     assert_eq!(put(&sessions, "closed", pin(0, None)).await, Pinned::New);
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use dashmap::DashMap;
 use gateway_core::protocol::SessionKey;
 use gateway_core::routing::Lookup;
-use gateway_core::session::TargetHash;
+use gateway_core::session::expiry::is_expired;
+use gateway_core::session::{TargetHash, Timestamp};
 
 pub(super) struct Tombs {
     tombs: DashMap<SessionKey, Tomb>,
@@ -21,8 +22,9 @@ pub(super) struct Tombs {
 struct Tomb {
     /// `None` for a session that an operator ended.
     target: Option<TargetHash>,
-    /// By the steady clock.
-    ended: Duration,
+    ended: Timestamp,
+    /// By the steady clock: when it ended, or was read from the disk.
+    steady: Duration,
 }
 
 impl Tombs {
@@ -30,9 +32,20 @@ impl Tombs {
         Self { tombs: DashMap::new(), limit, keep }
     }
 
-    pub(super) fn insert(&self, key: SessionKey, target: Option<TargetHash>, steady: Duration) {
-        if !self.keep.is_zero() && (self.tombs.len() as u64) < self.limit {
-            self.tombs.insert(key, Tomb { target, ended: steady });
+    /// Whether ends are remembered at all.
+    pub(super) fn are_kept(&self) -> bool {
+        !self.keep.is_zero()
+    }
+
+    pub(super) fn insert(
+        &self,
+        key: SessionKey,
+        target: Option<TargetHash>,
+        ended: Timestamp,
+        steady: Duration,
+    ) {
+        if self.are_kept() && (self.tombs.len() as u64) < self.limit {
+            self.tombs.insert(key, Tomb { target, ended, steady });
         }
     }
 
@@ -47,7 +60,20 @@ impl Tombs {
         self.tombs.contains_key(key)
     }
 
-    pub(super) fn sweep(&self, steady: Duration) {
-        self.tombs.retain(|_, tomb| steady.saturating_sub(tomb.ended) < self.keep);
+    /// True if some went: those that are too old by both clocks.
+    pub(super) fn sweep(&self, now: Timestamp, steady: Duration) -> bool {
+        let before = self.tombs.len();
+        self.tombs.retain(|_, tomb| {
+            !is_expired(now.since(tomb.ended), steady.saturating_sub(tomb.steady), self.keep)
+        });
+        self.tombs.len() < before
+    }
+
+    /// What ended before that is of no use on the disk. By the wall clock alone, because no other
+    /// survives a restart; hence twice the time, or a gateway that is restarted every day would
+    /// never get rid of anything.
+    pub(super) fn worthless(&self, now: Timestamp) -> Timestamp {
+        let keep = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
+        Timestamp(now.0.saturating_sub(keep.saturating_mul(2)))
     }
 }

@@ -262,10 +262,12 @@ fn a_stranger_is_no_gateway() {
 }
 
 #[test]
-fn a_store_is_not_read_yet() {
+fn a_store_that_is_not_there_is_said() {
     let folder = tempfile::tempdir().unwrap();
-    let output = run(folder.path(), &["sessions", "list", "--store", "./sessions.db"], &[]);
-    fails(&output, 69, &["error: this version keeps no durable table"]);
+    for words in [&["list"][..], &["show", "@0000000000000001"]] {
+        let words = [&["sessions"], words, &["--store", "./store"]].concat();
+        fails(&run(folder.path(), &words, &[]), 74, &["error: it is not there: ./store"]);
+    }
     let both = ["sessions", "list", "--store", "./x", "--admin", "127.0.0.1:1"];
     assert_eq!(run(folder.path(), &both, &[]).code, 2);
 }

@@ -26,7 +26,7 @@ impl Gateway {
         let config = format!(
             "[listeners.public]\naddress = \"127.0.0.1:0\"\n[ops]\naddress = \"127.0.0.1:0\"\n\
              [admin]\nsocket = \"./admin.sock\"\naddress = \"127.0.0.1:0\"\n\
-             token_file = \"./token\"\n[[backends]]\nname = \"up01\"\naddress = \"{backend}\"\n"
+             token_file = \"./token\"\n[store]\npath = \"./store\"\n[[backends]]\nname = \"up01\"\naddress = \"{backend}\"\n"
         );
         std::fs::write(folder.path().join("gw.toml"), config).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_bits-gateway"))

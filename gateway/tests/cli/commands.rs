@@ -19,6 +19,8 @@ fragment = "13MiB"
 access = "off"
 [process]
 threads = 2
+[store]
+path = "./kept"
 [[backends]]
 name = "up01"
 address = "10.0.0.11:80"
@@ -41,6 +43,7 @@ gw.toml: good
   placement   least-sessions
   affinity    host_id = "backend", fallback after 15m
   sessions    id = "backend", at most 1000000, forgotten after 14d without progress
+  store       sqlite in ./kept
   hosts       uploads.test
   fragments   at most 13MiB
   access log  off

@@ -152,11 +152,15 @@ fn keys_of_a_table_within_a_backend_are_checked_like_others() {
 #[test]
 fn keys_of_later_versions_are_called_that() {
     let later = "is not supported by this version";
-    added("[store]\nx = 1\n", "6:2", &[later]);
     added("tls = {}\n", "6:1", &["`backends.up01.tls`", later]);
     added("max_connections = 10\n", "6:1", &[later]);
     added("[listeners.b]\naddress = \"127.0.0.1:0\"\ntls = {}\n", "8:1", &[later]);
     added("[sessions]\nbind = 0\n", "7:1", &[later]);
+    added(
+        "[store]\nkind = \"redis\"\n",
+        "7:8",
+        &["cannot be \"redis\" yet", "not supported by this version"],
+    );
 }
 
 #[test]

@@ -67,6 +67,57 @@ fn a_short_memory_is_pointed_out() {
 }
 
 #[test]
+fn a_store_that_is_not_used_is_pointed_out() {
+    let memory = "[store]\nkind = \"memory\"\n";
+    silent(memory);
+    let path = format!("{memory}path = \"/var/lib/gw\"\n");
+    warned(&path, &["`store.path` has no effect", "--> gw.toml:8:8"]);
+    warned(&format!("{memory}sync = \"crash\"\n"), &["`store.sync` has no effect"]);
+    silent("[store]\npath = \"./new/kept\"\nsync = \"crash\"\n");
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_pointed_out_and_stops_a_start() {
+    let store = "[store]\npath = \"./gw.toml/kept\"\n";
+    let help = "make ./gw.toml/kept a directory that belongs to the user who runs the gateway";
+    let said = ["this user cannot keep sessions in ./gw.toml/kept", "--> gw.toml:7:8", help];
+    warned(store, &said);
+    let place = Place::with(format!("{SMALLEST}{store}[ops]\naddress = \"127.0.0.1:0\"\n"));
+    let run = place.run(&["run", "--config", "gw.toml"]);
+    assert!([74, 77, 78].contains(&run.code), "{}", run.stderr);
+    assert!(run.stderr.contains("cannot start without its session store"), "{}", run.stderr);
+}
+
+/// The smallest file, by a user who may not write to `/var/lib`.
+#[test]
+fn an_unprivileged_user_is_told_how_to_go_on() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let place = Place::with(SMALLEST);
+    let open = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(place.path(), open(0o755)).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bits-gateway"));
+    command.current_dir(place.path()).env_clear().env("BITSGW__OPS__ADDRESS", "127.0.0.1:0");
+    if rustix::process::geteuid().is_root() {
+        // Nobody; a machine whose build directory is closed to others cannot show more.
+        command.uid(65_534).gid(65_534);
+    }
+    let output = match command.args(["run", "--config", "gw.toml"]).output() {
+        Ok(output) => output,
+        Err(error) => return assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+    };
+    assert_eq!(output.status.code(), Some(77));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "this user cannot keep sessions in /var/lib/bits-gateway",
+        "the gateway cannot start without its session store",
+        "name another one with `path` in [store]",
+    ] {
+        assert!(said.contains(part), "no {part:?} in\n{said}");
+    }
+}
+
+#[test]
 fn pings_cannot_be_routed_by_the_name_of_the_gateway() {
     let mode = "[affinity]\nhost_id = \"gateway\"\ngateway_name = \"gw.test\"\n\
                 [http]\nhosts = [\"uploads.test\"]\n";

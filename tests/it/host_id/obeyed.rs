@@ -41,7 +41,8 @@ fn a_packet_to_an_alias_reaches_that_backend_without_a_table_entry() {
 /// Item 65.
 #[test]
 fn sessions_at_aliases_live_on_after_the_gateway_was_killed() {
-    let farm = Farm::of_stubs(3).start();
+    // Without a memory beyond the process the alias is all that is left.
+    let farm = Farm::of_stubs(3).forgetful().start();
     let client = farm.client().with(|o| o.fragments = PIECES);
     let contents: Vec<_> = (0..3).map(|number| Content::seeded(number, 60_000)).collect();
     let mut uploads: Vec<_> = contents
@@ -157,7 +158,7 @@ fn falls_back(farm: &Farm, restart_gateway: bool) {
 /// Item 67.
 #[test]
 fn an_upload_continues_at_its_backend_after_the_fallback_to_the_origin_name() {
-    let farm = Farm::of_stubs(3).start();
+    let farm = Farm::of_stubs(3).forgetful().start();
     // Not the backend that a gateway without memory would choose first.
     farm.client().upload(&farm.url("/in/first.bin"), &Content::seeded(1, 10)).expect_smooth();
     falls_back(&farm, false);
@@ -166,7 +167,7 @@ fn an_upload_continues_at_its_backend_after_the_fallback_to_the_origin_name() {
 /// Item 67.
 #[test]
 fn a_session_that_an_alias_brought_back_survives_the_fallback() {
-    let farm = Farm::of_stubs(3).start();
+    let farm = Farm::of_stubs(3).forgetful().start();
     farm.client().upload(&farm.url("/in/first.bin"), &Content::seeded(1, 10)).expect_smooth();
     falls_back(&farm, true);
 }

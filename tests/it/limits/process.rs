@@ -149,7 +149,8 @@ fn a_bad_configuration_exits_78_and_a_taken_port_does_not_start() {
     let directory = TempDir::new("exit");
     let run = |text: &str| {
         let file = directory.join("gateway.toml");
-        std::fs::write(&file, text).expect("the file is written");
+        let store = format!("[store]\npath = {:?}\n", directory.join("store"));
+        std::fs::write(&file, format!("{text}{store}")).expect("the file is written");
         let ready = directory.join("ready");
         let output = Command::new(binaries::gateway())
             .arg("run")

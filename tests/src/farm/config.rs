@@ -9,7 +9,8 @@ use crate::ports::Port;
 #[derive(Clone, Debug)]
 pub enum Config {
     /// `{{backends}}` becomes all `[[backends]]` tables, `{{up01}}` one backend's address, `{{listen:NAME}}` a loopback
-    /// address whose port is reserved for this farm, `{{tmp}}` the farm's directory.
+    /// address whose port is reserved for this farm, `{{tmp}}` the farm's directory. Without a
+    /// `[store]` of its own it gets one in that directory.
     Text(String),
     Settings(Settings),
 }
@@ -38,6 +39,7 @@ impl Settings {
         settings.set("affinity.host_id_domain", "\"up.test\"");
         settings.set("affinity.fallback_timeout", "\"15m\"");
         settings.set("placement.policy", "\"round-robin\"");
+        settings.set("store.path", "\"{{tmp}}/store\"");
         // Tests that count connections must not count probes.
         settings.set("health.kind", "\"off\"");
         settings.set("ops.address", "\"{{listen:ops}}\"");
@@ -112,6 +114,10 @@ impl Config {
                 tables += &format!("{key} = {value}\n");
             }
             text = text.replace(&format!("{{{{{name}}}}}"), &address.to_string());
+        }
+        if !text.contains("[store]") && matches!(self, Self::Text(_)) {
+            // The default is a place that all farms of this machine would share.
+            text += "\n[store]\npath = \"{{tmp}}/store\"\n";
         }
         text = text.replace("{{backends}}", &tables).replace("{{tmp}}", directory);
         while let Some((before, rest)) = text.split_once("{{listen:") {

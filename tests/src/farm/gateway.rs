@@ -21,12 +21,12 @@ use crate::{binaries, wait};
 pub struct Gateway {
     directory: PathBuf,
     environment: Vec<(String, String)>,
-    backends: Vec<BackendEntry>,
     state: Mutex<State>,
 }
 
 struct State {
     config: Config,
+    backends: Vec<BackendEntry>,
     ports: BTreeMap<String, Port>,
     /// As the ready file says.
     listeners: BTreeMap<String, SocketAddr>,
@@ -41,13 +41,9 @@ impl Gateway {
         directory: &Path,
     ) -> Self {
         let (ports, listeners) = (BTreeMap::new(), BTreeMap::new());
-        let state = State { config, ports, listeners, process: None };
-        let gateway = Self {
-            directory: directory.to_path_buf(),
-            environment,
-            backends,
-            state: Mutex::new(state),
-        };
+        let state = State { config, backends, ports, listeners, process: None };
+        let gateway =
+            Self { directory: directory.to_path_buf(), environment, state: Mutex::new(state) };
         gateway.start();
         gateway
     }
@@ -90,6 +86,21 @@ impl Gateway {
             .collect();
     }
 
+    /// Starts a process that is expected to end by itself: its exit code, and what it said.
+    #[track_caller]
+    pub fn fail_to_start(&self) -> (Option<i32>, String) {
+        let state = self.state();
+        assert!(state.process.is_none(), "the gateway runs already");
+        let output = Command::new(binaries::gateway())
+            .arg("run")
+            .arg("--config")
+            .arg(self.config_file())
+            .envs(self.environment.iter().cloned())
+            .output()
+            .expect("the gateway's binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// SIGKILL: what a crash does.
     pub fn kill(&self) {
         // Dropping it kills it and waits for its end.
@@ -130,6 +141,15 @@ impl Gateway {
     pub fn configure(&self, change: impl FnOnce(&mut super::Settings)) {
         let mut state = self.state();
         change(state.config.settings());
+        self.write_config(&mut state);
+    }
+
+    /// For the next start: the same backend under another name.
+    pub fn rename_backend(&self, from: &str, to: &str) {
+        let mut state = self.state();
+        for backend in state.backends.iter_mut().filter(|backend| backend.name == from) {
+            backend.name = to.to_owned();
+        }
         self.write_config(&mut state);
     }
 
@@ -200,7 +220,7 @@ impl Gateway {
 
     fn write_config(&self, state: &mut State) {
         let directory = self.directory.display().to_string();
-        let text = state.config.render(&self.backends, &mut state.ports, &directory);
+        let text = state.config.render(&state.backends, &mut state.ports, &directory);
         let path = self.config_file();
         std::fs::write(&path, text)
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));

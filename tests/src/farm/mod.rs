@@ -105,6 +105,12 @@ impl FarmBuilder {
             .set("affinity.host_id", "\"none\"")
     }
 
+    /// `store.kind = "memory"`: a restart of the gateway forgets every session.
+    #[track_caller]
+    pub fn forgetful(self) -> Self {
+        self.unset("store.path").set("store.kind", "\"memory\"")
+    }
+
     /// The whole configuration file, with the placeholders of [`Config::Text`].
     pub fn config(mut self, toml: &str) -> Self {
         self.config = Config::Text(toml.to_owned());

@@ -19,8 +19,8 @@ pub enum Lookup {
     Ended(TargetHash),
     /// An operator ended the session: its client starts over, whatever its alias says.
     Forgotten,
-    /// The table could not be asked. Never read as [`Lookup::Unknown`]: that would make the
-    /// client throw its upload away.
+    /// The table could not be asked, or cannot keep a new session. Never read as
+    /// [`Lookup::Unknown`]: that would make the client throw its upload away.
     StoreDown,
 }
 
@@ -123,6 +123,9 @@ pub fn decide(
         _ => {}
     }
     match (kind, evidence.alias) {
+        (PacketType::CreateSession, _) if *evidence.lookup == Lookup::StoreDown => {
+            Decision::Answer(Fault::StoreDown)
+        }
         (PacketType::CreateSession, _) if !evidence.room => Decision::Answer(Fault::TableFull),
         (PacketType::CreateSession, _) => {
             place(Backend::is_eligible, evidence, farm, policy.placement, loads)

@@ -210,6 +210,13 @@ fn a_store_that_is_down_is_never_read_as_unknown() {
 }
 
 #[test]
+fn a_create_that_could_not_be_made_durable_is_answered_before_a_backend_hears_of_it() {
+    let case = Case { lookup: Lookup::StoreDown, alias: Some(1), connection: Some(0), ..case() };
+    let create = [PacketType::CreateSession];
+    check(&create, &[UP, UP], &case, Decision::Answer(Fault::StoreDown));
+}
+
+#[test]
 fn a_create_prefers_its_alias_then_its_connection() {
     let create = [PacketType::CreateSession];
     let states = [UP, UP, UP];

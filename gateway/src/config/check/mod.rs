@@ -8,6 +8,7 @@ mod affinity;
 mod bounds;
 mod farm;
 mod health;
+pub mod store;
 
 use gateway_core::protocol::host::key_of;
 
@@ -15,7 +16,6 @@ use super::draft::{Broken, Draft};
 use super::keys::{Preset, Shape};
 use super::report::{Finding, Report};
 use super::sections::SECTIONS;
-pub use admin::files;
 
 type Checked = Result<(), Broken>;
 
@@ -38,6 +38,7 @@ pub fn check(draft: &Draft, report: &mut Report) {
         health::probes_that_ask_nothing,
         affinity::fallback_timeout,
         affinity::idle_timeout,
+        store::memory_keeps_nothing,
         admin::address,
         admin::token,
         admin::socket,
@@ -52,6 +53,12 @@ pub fn check(draft: &Draft, report: &mut Report) {
         // What is broken has been reported, and the other rules go on.
         let _ = rule(draft, report);
     }
+}
+
+/// Looks at the files that a draft without mistakes names.
+pub fn files(draft: &Draft, report: &mut Report) {
+    admin::files(draft, report);
+    let _ = store::place(draft, report);
 }
 
 fn required(draft: &Draft, report: &mut Report) {

@@ -1,0 +1,116 @@
+//! The session store in the life of the process: opened before anything is served, told about
+//! while it runs, closed when the last request has ended.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::admin::StoreInfo;
+use crate::config::check::store::how_to_go_on;
+use crate::config::{self, Config, SqliteStore};
+use crate::exit::Exit;
+use crate::metrics::Metrics;
+use crate::sessions::{Opened, Sessions, Setup};
+use crate::store::{OpenError, Options, Store, TroubleKind};
+use crate::supervisor::{TaskResult, told_to_stop};
+
+/// Opens what the configuration names and reads all of it. Blocks, a second for a million sessions.
+///
+/// Before any socket is bound: who is let in must find the sessions of the process before. A
+/// process that takes over from another opens it when it has the sockets.
+///
+/// # Errors
+/// How the process ends; why has been logged.
+pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Opened, Exit> {
+    let setup = Setup {
+        backends: config.backends.iter().map(|backend| backend.name.as_str().into()).collect(),
+        limit: config.sessions.limit,
+        tombstone: config.sessions.tombstone,
+    };
+    let store = match &config.store {
+        config::Store::Memory => {
+            tracing::info!("sessions are kept in memory only: a restart forgets them");
+            return Ok(setup.in_memory());
+        }
+        config::Store::Sqlite(store) => store,
+    };
+    let SqliteStore { path, sync, on_error } = store;
+    let options = Options { sync: *sync, on_error: *on_error, metrics: Arc::clone(metrics) };
+    match setup.in_store(path, options) {
+        Ok(opened) => {
+            tell(&opened, store);
+            Ok(opened)
+        }
+        Err(error) => {
+            let help = help(&error, store);
+            tracing::error!(%error, help, "the gateway cannot start without its session store");
+            Err(error.exit())
+        }
+    }
+}
+
+fn tell(opened: &Opened, store: &SqliteStore) {
+    let Opened { sessions, loaded, .. } = opened;
+    for line in &loaded.report {
+        tracing::error!("session store: {line}");
+    }
+    tracing::info!(
+        path = %store.path.display(),
+        sessions = loaded.pins,
+        ended = loaded.tombstones,
+        milliseconds = loaded.took.as_millis(),
+        "the session store is open"
+    );
+    if loaded.unread {
+        tracing::error!(
+            "nobody knows which sessions are stored: packets of unknown ones are answered 503 \
+             until the gateway is started with a store that can be read"
+        );
+    }
+    let missing = sessions.missing();
+    for (_, backend) in &missing {
+        tracing::warn!(
+            %backend,
+            "there are sessions of a backend that is not configured: they wait until it is again, \
+             or start over after failover.restart_after"
+        );
+    }
+}
+
+fn help(error: &OpenError, store: &SqliteStore) -> String {
+    match error {
+        OpenError::Trouble(trouble)
+            if matches!(
+                trouble.kind,
+                TroubleKind::Denied | TroubleKind::ReadOnly | TroubleKind::Missing
+            ) =>
+        {
+            how_to_go_on(&store.path)
+        }
+        error => error.help(),
+    }
+}
+
+/// How the store is, for people.
+pub fn info(store: &Store) -> StoreInfo {
+    let status = store.status();
+    let message = status.trouble.map(|trouble| format!("{trouble}; {}", trouble.help()));
+    StoreInfo { kind: status.kind, ok: status.up, message }
+}
+
+/// A task that closes the store when it is told to stop: the supervisor does that when no request
+/// is left.
+pub fn closing(
+    sessions: Arc<Sessions>,
+) -> impl FnOnce(watch::Receiver<bool>) -> BoxFuture<'static, TaskResult> {
+    move |mut stop| {
+        async move {
+            told_to_stop(&mut stop).await;
+            sessions.close().await;
+            Ok(())
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,215 @@
+//! The table over a real store, with the time as an argument.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::routing::{Loads, Lookup};
+use gateway_core::session::{EndReason, Pin, Progress, TargetHash, Timestamp};
+use tempfile::TempDir;
+
+use super::*;
+use crate::metrics::Metrics;
+use crate::sessions::{Opened, Setup};
+use crate::store::{BackendState, OnError, Options, SyncMode};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn open(path: &Path, backends: &[&str]) -> Opened {
+    let setup = Setup {
+        backends: backends.iter().map(|name| (*name).into()).collect(),
+        limit: 100,
+        tombstone: DAY,
+    };
+    let metrics = Metrics::new(&[], &[]);
+    let options = Options { sync: SyncMode::Power, on_error: OnError::Refuse, metrics };
+    setup.in_store(&path.join("store"), options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn table(path: &Path) -> Arc<Sessions> {
+    open(path, &["up01", "up02"]).sessions
+}
+
+fn key(id: &str) -> SessionKey {
+    SessionId::parse(id).unwrap().key().clone()
+}
+
+fn pin(backend: u32, created: Timestamp) -> Pin {
+    Pin { backend: BackendId(backend), backend_session: None, target: TargetHash(7), created }
+}
+
+async fn put(sessions: &Sessions, id: &str, pin: Pin) {
+    let pinned = sessions.pin(key(id), pin, Progress::default(), clock::steady()).await;
+    assert_eq!(pinned.unwrap(), Pinned::New);
+}
+
+fn days(count: u32, after: Timestamp) -> Timestamp {
+    Timestamp(after.0 + u64::from(count) * 24 * 3600 * 1000)
+}
+
+#[tokio::test]
+async fn a_session_is_found_again_with_all_that_its_packets_need() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    let kept = Pin { backend_session: Some("its-own".into()), ..pin(1, Timestamp(5)) };
+    put(&sessions, "minted", kept.clone()).await;
+    sessions.close().await;
+    let sessions = table(directory.path());
+    assert_eq!(sessions.find(Some(&key("minted"))), Lookup::Pinned(kept));
+    assert_eq!(sessions.holder(BackendId(1), &key("its-own")), Some(key("minted")));
+    assert_eq!((sessions.len(), sessions.sessions(BackendId(1))), (1, 1));
+    sessions.close().await;
+}
+
+#[tokio::test]
+async fn a_session_of_long_ago_lives_on_until_both_clocks_of_this_process_have_counted() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    put(&sessions, "old", pin(0, Timestamp(1))).await;
+    sessions.close().await;
+    // As after months without power.
+    let sessions = table(directory.path());
+    let (now, steady) = (clock::now(), clock::steady());
+    let sweep = |wall: u32, run: u32| sessions.sweep(days(wall, now), steady + DAY * run, DAY * 14);
+    assert_eq!(sweep(0, 0), []);
+    assert_eq!(sweep(365, 13), [], "the wall clock was set forward");
+    assert_eq!(sweep(13, 365), [], "the wall clock was set back");
+    assert_eq!(sweep(15, 15).len(), 1);
+    sessions.close().await;
+    assert!(table(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn ends_are_remembered_for_their_time_whatever_the_clocks_do() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    for (id, reason) in [
+        ("closed", EndReason::Closed),
+        ("cancelled", EndReason::Cancelled),
+        ("forgotten", EndReason::Admin),
+        ("lost", EndReason::Lost),
+    ] {
+        put(&sessions, id, pin(0, Timestamp(1))).await;
+        sessions.unpin(&key(id), reason, clock::steady()).await.unwrap();
+    }
+    sessions.close().await;
+    let sessions = table(directory.path());
+    let (now, steady) = (clock::now(), clock::steady());
+    let look = |id| sessions.find(Some(&key(id)));
+    let there = || {
+        assert_eq!(look("closed"), Lookup::Ended(TargetHash(7)));
+        assert_eq!(look("cancelled"), Lookup::Ended(TargetHash(7)));
+        assert_eq!(look("forgotten"), Lookup::Forgotten);
+        assert_eq!(look("lost"), Lookup::Unknown);
+    };
+    there();
+    sessions.sweep(days(365, now), steady, Duration::MAX);
+    sessions.sweep(now, steady + DAY * 365, Duration::MAX);
+    there();
+    sessions.sweep(days(3, now), steady + DAY, Duration::MAX);
+    assert_eq!(look("closed"), Lookup::Unknown);
+    sessions.close().await;
+    // And so did they on the disk.
+    assert_eq!(open(directory.path(), &[]).loaded.tombstones, 0);
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_made_durable_leaves_nothing_behind() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    sessions.close().await;
+    let refused =
+        sessions.pin(key("a"), pin(0, Timestamp(1)), Progress::default(), clock::steady());
+    assert!(matches!(refused.await, Err(StoreError::Store(_))));
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Unknown);
+    assert_eq!((sessions.len(), sessions.sessions(BackendId(0))), (0, 0));
+    // One that its client knows already is worth keeping all the same.
+    let adopted =
+        sessions.adopt(key("a"), pin(0, Timestamp(1)), Progress::default(), clock::steady());
+    assert_eq!(adopted.await.unwrap(), Pinned::New);
+    assert_eq!(sessions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_whose_request_was_cut_off_while_it_was_written_leaves_nothing_behind() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    let mut cut_off = 0;
+    for n in 0..100 {
+        let key = key(&format!("s{n}"));
+        let pin = pin(0, Timestamp(n));
+        let pinned = sessions.pin(key.clone(), pin, Progress::default(), clock::steady());
+        let mut pinned = Box::pin(pinned);
+        // Once, so that it is on its way. The disk may be quicker than this thread.
+        let pending = futures_util::poll!(&mut pinned).is_pending();
+        drop(pinned);
+        if pending {
+            assert_eq!(sessions.find(Some(&key)), Lookup::Unknown);
+            cut_off += 1;
+        } else {
+            sessions.unpin(&key, EndReason::Lost, clock::steady()).await;
+        }
+    }
+    assert!(cut_off > 0);
+    assert!(sessions.is_empty());
+    sessions.close().await;
+    assert!(table(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn sessions_of_a_backend_that_is_not_configured_keep_it() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    put(&sessions, "a", pin(0, Timestamp(1))).await;
+    put(&sessions, "b", pin(1, Timestamp(2))).await;
+    sessions.close().await;
+    for _ in 0..2 {
+        let sessions = open(directory.path(), &["up03", "up02"]).sessions;
+        assert_eq!(sessions.find(Some(&key("b"))), Lookup::Pinned(pin(1, Timestamp(2))));
+        assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(2, Timestamp(1))));
+        assert_eq!(sessions.missing(), [(BackendId(2), "up01".into())]);
+        assert_eq!(sessions.missing_for(BackendId(1)), None);
+        assert!(sessions.missing_for(BackendId(2)).is_some());
+        sessions.close().await;
+    }
+    let sessions = table(directory.path());
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, Timestamp(1))));
+    assert_eq!(sessions.missing(), []);
+    sessions.close().await;
+}
+
+#[tokio::test]
+async fn decisions_about_backends_come_back_whether_they_are_configured_or_not() {
+    let directory = TempDir::new().unwrap();
+    let state = BackendState {
+        backend: "gone".into(),
+        state: gateway_core::farm::AdminState::Maint,
+        since: Timestamp(3),
+        by: "somebody".into(),
+    };
+    let sessions = table(directory.path());
+    sessions.store().set_backend_state(state.clone()).await.unwrap();
+    sessions.close().await;
+    for _ in 0..2 {
+        let opened = open(directory.path(), &["up01"]);
+        assert_eq!(opened.states, std::slice::from_ref(&state));
+        opened.sessions.close().await;
+    }
+}
+
+#[tokio::test]
+async fn the_newest_of_two_pins_of_one_session_counts() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    let stored = |backend| sessions.stored(&key("a"), &pin(backend, Timestamp(backend.into())));
+    for backend in [0, 1] {
+        sessions.store().pin(stored(backend)).await.unwrap();
+    }
+    sessions.close().await;
+    let opened = open(directory.path(), &["up01", "up02"]);
+    assert_eq!(opened.sessions.find(Some(&key("a"))), Lookup::Pinned(pin(1, Timestamp(1))));
+    assert_eq!((opened.loaded.pins, opened.sessions.len()), (1, 1));
+    opened.sessions.close().await;
+    assert_eq!(open(directory.path(), &["up01", "up02"]).loaded.pins, 1);
+}

@@ -1,0 +1,152 @@
+//! The live map as a process that starts finds it: filled from what an earlier one stored.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::farm::BackendId;
+use gateway_core::protocol::SessionId;
+use gateway_core::session::{Pin, Progress, TargetHash, Timestamp};
+
+use super::{Session, Sessions, seconds};
+use crate::clock;
+use crate::store::{
+    BackendState, EndKind, Loaded, OpenError, Options, PinRow, Record, Store, Tombstone, text_of,
+};
+
+/// What a table is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Names of the configured backends, by id.
+    pub backends: Vec<Arc<str>>,
+    /// Sessions at most.
+    pub limit: u64,
+    /// How long an ended session is remembered.
+    pub tombstone: Duration,
+}
+
+/// A table with all that was stored for it.
+pub struct Opened {
+    pub sessions: Arc<Sessions>,
+    /// What people decided about backends, whether those are configured or not.
+    pub states: Vec<BackendState>,
+    pub loaded: Loaded,
+}
+
+impl Setup {
+    /// A table that the process takes with it.
+    pub fn in_memory(self) -> Opened {
+        let sessions = Arc::new(Sessions::build(self));
+        Opened { sessions, states: Vec::new(), loaded: Loaded::default() }
+    }
+
+    /// A table that is kept in the directory `path`. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub fn in_store(self, path: &Path, options: Options) -> Result<Opened, OpenError> {
+        let mut loading = Loading {
+            sessions: Sessions::build(self),
+            states: Vec::new(),
+            now: clock::now(),
+            steady: clock::steady(),
+            last: None,
+            stale: false,
+        };
+        let (store, loaded) = Store::open(path, options, &mut |record| loading.take(record))?;
+        let Loading { mut sessions, states, now, stale, .. } = loading;
+        sessions.incomplete = loaded.unread;
+        sessions.store = store;
+        let sessions = Arc::new(sessions);
+        // The store is part of the table, so it must not keep the table alive.
+        let table = Arc::downgrade(&sessions);
+        sessions.store.set_live_pins(Arc::new(move |visit| {
+            if let Some(table) = table.upgrade() {
+                table.each_pin(visit);
+            }
+        }));
+        if stale {
+            sessions.store.expire_tombstones(sessions.tombs.worthless(now));
+        }
+        Ok(Opened { sessions, states, loaded })
+    }
+}
+
+struct Loading {
+    sessions: Sessions,
+    states: Vec<BackendState>,
+    now: Timestamp,
+    steady: Duration,
+    /// Most neighbours in the file are of few backends.
+    last: Option<(String, BackendId)>,
+    /// There are tombstones of no use.
+    stale: bool,
+}
+
+impl Loading {
+    /// As the visitor of [`Store::open`]: false for a session that is there already.
+    fn take(&mut self, record: Record<'_>) -> bool {
+        match record {
+            Record::Backend(state) => self.states.push(state),
+            Record::Tombstone(tombstone) => self.bury(&tombstone),
+            Record::Pin(pin) => return self.pin(&pin),
+        }
+        true
+    }
+
+    fn bury(&mut self, tombstone: &Tombstone) {
+        let Some(id) = SessionId::parse(&tombstone.id) else { return };
+        let target = match tombstone.kind {
+            EndKind::Close | EndKind::Cancel => Some(tombstone.target),
+            EndKind::Forgotten => None,
+        };
+        let tombs = &self.sessions.tombs;
+        if tombstone.ended >= tombs.worthless(self.now) {
+            tombs.insert(id.key().clone(), target, tombstone.ended, self.steady);
+        } else {
+            self.stale = true;
+        }
+    }
+
+    /// Nobody knows how far the upload has come and when it was last heard of: its next Ack tells
+    /// the one, and the other counts from now, so that no session expires for the time that the
+    /// gateway was away.
+    fn pin(&mut self, row: &PinRow<'_>) -> bool {
+        // What is stored was a legal id once. A row that nobody can ask for stays for people.
+        let Some(id) = SessionId::parse(row.id) else { return true };
+        let backend = match &self.last {
+            Some((name, id)) if name == row.backend => *id,
+            _ => {
+                let id = self.sessions.names.intern(row.backend);
+                self.last = Some((row.backend.to_owned(), id));
+                id
+            }
+        };
+        let pin = Pin {
+            backend,
+            backend_session: row.backend_session.map(Into::into),
+            target: row.target,
+            created: row.created,
+        };
+        let progress = Progress { seen: self.now, ..Progress::default() };
+        let session = Session { pin, progress, steady: seconds(self.steady) };
+        self.sessions.count_up_to(backend);
+        self.sessions.insert(id.key().clone(), session)
+    }
+}
+
+impl Sessions {
+    /// Holds a lock of the map while it calls `visit`.
+    fn each_pin(&self, visit: &mut dyn FnMut(PinRow<'_>)) {
+        for session in self.live.iter() {
+            let Pin { backend, backend_session, target, created } = &session.pin;
+            visit(PinRow {
+                id: &text_of(session.key()),
+                backend: self.names.of(*backend),
+                backend_session: backend_session.as_deref(),
+                target: TargetHash(target.0),
+                created: *created,
+            });
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! One connection to the database, and the changes that go through it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gateway_core::protocol::SessionKey;
+use gateway_core::session::Timestamp;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+
+use super::SyncMode;
+use super::error::{Trouble, TroubleKind};
+use super::folder::{Folder, Identity};
+use super::load::Position;
+use super::record::{BackendState, StoredPin, Tombstone, is_of, state_word};
+
+/// For as long may another process hold the lock: one transaction of a gateway next to us takes
+/// some milliseconds, a checkpoint on a slow disk a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tombstones removed in one transaction.
+const EXPIRED_AT_ONCE: usize = 4096;
+
+/// Something that is to become durable.
+#[derive(Debug, Clone)]
+pub enum Change {
+    Pin(StoredPin),
+    End {
+        key: SessionKey,
+        created: Timestamp,
+        tombstone: Option<Tombstone>,
+    },
+    /// Rows of pins that nobody wants.
+    Drop(Vec<i64>),
+    State(BackendState),
+    /// Tombstones from before go.
+    Expire(Timestamp),
+    /// Nothing but the proof that a write succeeds.
+    Probe,
+}
+
+pub struct Database {
+    connection: Connection,
+    folder: Folder,
+    identity: Option<Identity>,
+    /// The highest row numbers that this process has used. Never reused while it lives, so that
+    /// whoever follows by number misses nothing.
+    used: Position,
+}
+
+impl Database {
+    /// Opens what is there; it is not asked yet whether it is one of ours.
+    pub fn open(folder: &Folder, sync: SyncMode) -> Result<Self, Trouble> {
+        let path = folder.database();
+        // Nothing is known of the file yet, so an error without a name is damage as well.
+        let trouble = |error: rusqlite::Error| Trouble::sqlite(&path, &error).or_damage();
+        let identity = folder.identity();
+        // The program that would create it makes it whole under another name first, so an empty
+        // file has lost what it held. SQLite would take it for a new database.
+        let empty =
+            std::fs::metadata(&path).map_err(|error| Trouble::io(&path, &error))?.len() == 0;
+        if empty {
+            return Err(Trouble::new(TroubleKind::Damaged, &path, "the file is empty"));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(trouble)?;
+        configure(&connection, sync).map_err(trouble)?;
+        // To close the last connection deletes the log, and it is not known yet if all of it was read.
+        let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(keep_log, true).map_err(trouble)?;
+        // SQLite falls back to reading where it may not write.
+        if connection.is_readonly("main").map_err(trouble)? {
+            let detail = "SQLite could only open it for reading";
+            return Err(Trouble::new(TroubleKind::ReadOnly, &path, detail));
+        }
+        let mode: String = connection
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .map_err(trouble)?;
+        if mode != "wal" {
+            // Somebody may have switched it off; a log that is left says that nobody did.
+            if std::fs::metadata(folder.log()).is_ok_and(|log| log.len() > 0) {
+                let detail = "its header denies the log that it has";
+                return Err(Trouble::new(TroubleKind::Damaged, &path, detail));
+            }
+            connection.pragma_update(None, "journal_mode", "wal").map_err(trouble)?;
+        }
+        let used = Position::default();
+        Ok(Self { connection, folder: folder.clone(), identity, used })
+    }
+
+    /// It is whole: from now on, closing it tidies up.
+    pub fn trust(&mut self) -> Result<(), Trouble> {
+        let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        let trusted = self.connection.set_db_config(keep_log, false);
+        trusted.map(|_| ()).map_err(|error| Trouble::sqlite(&self.path(), &error))
+    }
+
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.database()
+    }
+
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// Whether the name stands for another file by now, or for none.
+    pub fn moved(&self) -> bool {
+        self.folder.identity() != self.identity
+    }
+
+    /// All changes in one transaction. `Ok(true)`: there is more to expire.
+    ///
+    /// # Errors
+    /// Nothing is known of this connection then, nor of what it has written: it must be closed.
+    pub fn commit<'c>(
+        &mut self,
+        changes: impl Iterator<Item = &'c Change>,
+    ) -> Result<bool, Trouble> {
+        let written = self.write(changes);
+        written.map_err(|error| Trouble::sqlite(&self.path(), &error))
+    }
+
+    fn write<'c>(&mut self, changes: impl Iterator<Item = &'c Change>) -> rusqlite::Result<bool> {
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut used = self.used.max(Position::of(&transaction)?);
+        let mut more = false;
+        for change in changes {
+            more |= apply(&transaction, change, &mut used)?;
+        }
+        transaction.commit()?;
+        self.used = used;
+        Ok(more)
+    }
+
+    /// Moves what the log holds into the database, as far as readers allow.
+    pub fn checkpoint(&mut self) -> Result<(), Trouble> {
+        self.run_checkpoint("PASSIVE").map(|_| ())
+    }
+
+    /// Moves all of the log into the database and empties it.
+    ///
+    /// After a failed write the log may hold frames that never reached the disk and never will:
+    /// the kernel forgets pages that it could not write. What would be appended behind them is
+    /// lost with them in a power cut, so nothing may be.
+    pub fn empty_log(&mut self) -> Result<(), Trouble> {
+        if self.run_checkpoint("TRUNCATE")?.0 {
+            return Ok(());
+        }
+        let detail = "a reader keeps its log from being emptied";
+        Err(Trouble::new(TroubleKind::Locked, &self.path(), detail))
+    }
+
+    /// As [`Self::empty_log`], for somebody who does not want to wait long for readers.
+    pub fn empty_log_within(&mut self, patience: Duration) -> Result<(), Trouble> {
+        let path = self.path();
+        let trouble = |error: rusqlite::Error| Trouble::sqlite(&path, &error);
+        self.connection.busy_timeout(patience).map_err(trouble)?;
+        let emptied = self.empty_log();
+        self.connection.busy_timeout(PATIENCE).map_err(trouble)?;
+        emptied
+    }
+
+    /// How many frames of the log SQLite knows. Does a checkpoint on the way.
+    pub fn frames_in_log(&mut self) -> Result<u64, Trouble> {
+        self.run_checkpoint("PASSIVE").map(|(_, frames)| frames)
+    }
+
+    /// Whether nobody was in the way, and the frames in the log.
+    fn run_checkpoint(&mut self, mode: &str) -> Result<(bool, u64), Trouble> {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        let (busy, frames): (i64, i64) = self
+            .connection
+            .query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(|error| Trouble::sqlite(&self.path(), &error))?;
+        Ok((busy == 0, u64::try_from(frames).unwrap_or(0)))
+    }
+}
+
+fn configure(connection: &Connection, sync: SyncMode) -> rusqlite::Result<()> {
+    connection.busy_timeout(PATIENCE)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    let synchronous = match sync {
+        SyncMode::Power => "FULL",
+        SyncMode::Crash => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // Ended sessions leave no ids behind, and what is read out of a damaged file is alive.
+    connection.pragma_update(None, "secure_delete", true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    // The writer makes its checkpoints when nobody waits; this is for the case that it cannot.
+    connection.pragma_update(None, "wal_autocheckpoint", 16_384)?;
+    connection.pragma_update(None, "cache_size", -4096)
+}
+
+/// `Ok(true)`: there is more to expire.
+fn apply(
+    transaction: &Transaction<'_>,
+    change: &Change,
+    used: &mut Position,
+) -> rusqlite::Result<bool> {
+    match change {
+        Change::Pin(pin) => {
+            used.pins += 1;
+            insert_pin(transaction, used.pins, pin)?;
+        }
+        Change::End { key, created, tombstone } => {
+            end(transaction, key, *created)?;
+            if let Some(tombstone) = tombstone {
+                used.tombstones += 1;
+                insert_tombstone(transaction, used.tombstones, tombstone)?;
+            }
+        }
+        Change::Drop(rows) => {
+            let mut delete = transaction.prepare_cached("DELETE FROM pins WHERE row = ?1")?;
+            for row in rows {
+                delete.execute([row])?;
+            }
+        }
+        Change::State(state) => {
+            transaction
+                .prepare_cached("DELETE FROM backend_states WHERE backend = ?1")?
+                .execute([&state.backend])?;
+            used.states += 1;
+            insert_state(transaction, used.states, state)?;
+        }
+        Change::Expire(before) => return expire(transaction, *before),
+        Change::Probe => {
+            transaction
+                .prepare_cached("UPDATE meta SET value = value + 1 WHERE name = 'probe'")?
+                .execute([])?;
+        }
+    }
+    Ok(false)
+}
+
+pub fn insert_pin(connection: &Connection, row: i64, pin: &StoredPin) -> rusqlite::Result<()> {
+    let seal = pin.as_row().seal(row);
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO pins VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute(params![
+            row,
+            pin.id,
+            pin.backend,
+            pin.backend_session,
+            pin.target.0 as i64,
+            pin.created.0 as i64,
+            seal
+        ])?;
+    Ok(())
+}
+
+pub fn insert_tombstone(
+    connection: &Connection,
+    row: i64,
+    tombstone: &Tombstone,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO tombstones VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+        .execute(params![
+            row,
+            tombstone.id,
+            tombstone.kind.number(),
+            tombstone.backend,
+            tombstone.target.0 as i64,
+            tombstone.status,
+            tombstone.ended.0 as i64,
+            tombstone.seal(row)
+        ])?;
+    Ok(())
+}
+
+pub fn insert_state(
+    connection: &Connection,
+    row: i64,
+    state: &BackendState,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO backend_states VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![
+            row,
+            state.backend,
+            state_word(state.state),
+            state.since.0 as i64,
+            state.by,
+            state.seal(row)
+        ])?;
+    Ok(())
+}
+
+fn end(
+    transaction: &Transaction<'_>,
+    key: &SessionKey,
+    created: Timestamp,
+) -> rusqlite::Result<()> {
+    let mut find = transaction.prepare_cached("SELECT row, id FROM pins WHERE created = ?1")?;
+    let mut rows = find.query([created.0 as i64])?;
+    let mut found: Vec<i64> = Vec::new();
+    while let Some(row) = rows.next()? {
+        if row.get_ref(1)?.as_str().is_ok_and(|id| is_of(id, key)) {
+            found.push(row.get(0)?);
+        }
+    }
+    drop(rows);
+    let mut delete = transaction.prepare_cached("DELETE FROM pins WHERE row = ?1")?;
+    for row in found {
+        delete.execute([row])?;
+    }
+    Ok(())
+}
+
+/// From the oldest on, up to the first that stays.
+fn expire(transaction: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<bool> {
+    let mut oldest =
+        transaction.prepare_cached("SELECT row, ended FROM tombstones ORDER BY row LIMIT ?1")?;
+    let mut rows = oldest.query([EXPIRED_AT_ONCE as i64])?;
+    let (mut last, mut count) = (None, 0);
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(1)? as u64 >= before.0 {
+            break;
+        }
+        last = Some(row.get::<_, i64>(0)?);
+        count += 1;
+    }
+    drop(rows);
+    if let Some(last) = last {
+        transaction.prepare_cached("DELETE FROM tombstones WHERE row <= ?1")?.execute([last])?;
+    }
+    Ok(count == EXPIRED_AT_ONCE)
+}

@@ -1,0 +1,328 @@
+//! The durable store: pins, tombstones and admin states that survive the process.
+//!
+//! One SQLite file, `sessions.db`, written by one thread (`writer`) and readable by anybody with
+//! `sqlite3`. It is written twice per upload, at its start and at its end; a Fragment never touches
+//! it. What the gateway asks on its hot path is in memory; the store is read when a process starts
+//! ([`Store::open`]), and by a process that is about to take over from another ([`Follower`]).
+//!
+//! Reading order: `record` (what is kept), `schema` (how), `open` (every state a
+//! file can be in), `writer` (how it fails and comes back), `pages` (what is left of a broken file).
+
+mod database;
+mod error;
+mod folder;
+mod load;
+mod open;
+mod pages;
+mod read;
+mod record;
+mod salvage;
+mod schema;
+mod shared;
+mod wal;
+mod writer;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use gateway_core::protocol::SessionKey;
+use gateway_core::session::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::metrics::{Metrics, StoreResult};
+use database::Change;
+use folder::Folder;
+use shared::Shared;
+use writer::{Message, Writer};
+
+pub use error::{OpenError, StoreError, Trouble, TroubleKind};
+pub use load::Position;
+pub use read::{Follower, ReadError, Reader, read_only};
+pub use record::{BackendState, EndKind, PinRow, Record, StoredPin, Tombstone, text_of};
+pub use shared::StoreStatus;
+
+/// Writes that may wait. At 10,000 commits a second it empties in a second or two.
+const QUEUE: usize = 16_384;
+
+/// Longer than a busy disk takes, far shorter than a client's patience.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Rows deleted in one change.
+const DROPPED_AT_ONCE: usize = 1000;
+
+/// Lists every pin that the process knows.
+pub type LivePins = Arc<dyn Fn(&mut dyn FnMut(PinRow<'_>)) + Send + Sync>;
+
+/// What a commit has to survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// A power cut.
+    Power,
+    /// The death of the process; a power cut may take the last moment.
+    Crash,
+}
+
+/// What happens to a new session that cannot be made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    Refuse,
+    /// It goes on, and is written once that is possible.
+    Accept,
+}
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub sync: SyncMode,
+    pub on_error: OnError,
+    pub metrics: Arc<Metrics>,
+}
+
+/// What was there when the store was opened.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    pub pins: u64,
+    pub tombstones: u64,
+    pub backend_states: u64,
+    /// Up to where the visitor has seen everything; for [`Store::follow`].
+    pub position: Position,
+    /// What somebody should know, one line each. Not logged yet.
+    pub report: Vec<String>,
+    /// There is a file and it could not be read: nobody knows what is in it.
+    pub unread: bool,
+    pub took: Duration,
+}
+
+/// A handle; clones share one writer.
+#[derive(Clone)]
+pub struct Store(Option<Handle>);
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.status()).finish()
+    }
+}
+
+#[derive(Clone)]
+struct Handle {
+    shared: Arc<Shared>,
+    outbox: SyncSender<Message>,
+}
+
+impl Store {
+    /// Keeps nothing; every write succeeds.
+    pub fn memory() -> Self {
+        Self(None)
+    }
+
+    /// Opens the database in the directory `path`, and makes either if missing. Blocks.
+    ///
+    /// `visitor` gets admin states and tombstones, then the pins, **the newest first**. It returns
+    /// false for a pin whose session it knows already: that row is older and is deleted. What it
+    /// returns for anything else does not count.
+    ///
+    /// With a full disk the store opens, and is down until there is room. With
+    /// [`OnError::Accept`] that goes for a read-only disk and the like too.
+    ///
+    /// # Errors
+    /// The directory or a file in it is open to others, or written by a newer version, or cannot
+    /// be used. A damaged file is no error: it is replaced by what can be read of it.
+    pub fn open(
+        path: &Path,
+        options: Options,
+        visitor: &mut dyn FnMut(Record<'_>) -> bool,
+    ) -> Result<(Self, Loaded), OpenError> {
+        let begun = clock::steady();
+        let folder = Folder::new(path);
+        let accept = options.on_error == OnError::Accept;
+        let started = open::start(&folder, options.sync, accept, clock::now(), visitor)?;
+        let took = clock::steady() - begun;
+        let visited = started.visited;
+        let loaded = Loaded {
+            pins: visited.pins - visited.unwanted.len() as u64,
+            tombstones: visited.tombstones,
+            backend_states: visited.states,
+            position: visited.position,
+            report: started.report,
+            unread: started.unread,
+            took,
+        };
+        let shared = Arc::new(Shared::new(folder, options));
+        if let Ok(database) = &started.database {
+            shared.remember(database);
+        }
+        let (outbox, inbox) = sync_channel(QUEUE);
+        let writer = Writer::new(Arc::clone(&shared), inbox, started.database);
+        thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(|| writer.run())
+            .map_err(|error| Trouble::io(path, &error))?;
+        let handle = Handle { shared, outbox };
+        for rows in visited.unwanted.chunks(DROPPED_AT_ONCE) {
+            // They are met again at the next start if this does not fit.
+            handle.send_soon(Change::Drop(rows.to_vec()));
+        }
+        Ok((Self(Some(handle)), loaded))
+    }
+
+    /// Pins a session. `Ok` means that it is as durable as was configured.
+    ///
+    /// A call that is given up before it ends leaves no pin behind.
+    ///
+    /// # Errors
+    /// The client must not learn of this session: answer 503. With [`OnError::Accept`] only when
+    /// the store was closed or its queue is full.
+    pub async fn pin(&self, pin: StoredPin) -> Result<(), StoreError> {
+        let Some(handle) = &self.0 else { return Ok(()) };
+        let asked = handle.ask(Change::Pin(pin)).await;
+        match asked {
+            // It is in the queue and will be written.
+            Err(StoreError::Slow { .. }) if handle.shared.options.on_error == OnError::Accept => {
+                Ok(())
+            }
+            asked => asked,
+        }
+    }
+
+    /// Removes the pin of a session, and leaves its tombstone in the same transaction.
+    ///
+    /// `created` is that of the pin: with the id it finds the row. A session that has no row is no
+    /// error.
+    ///
+    /// # Errors
+    /// It is not durable yet. Nothing has to be done about that: it is remembered and tried again.
+    pub async fn end(
+        &self,
+        key: &SessionKey,
+        created: Timestamp,
+        tombstone: Option<Tombstone>,
+    ) -> Result<(), StoreError> {
+        let Some(handle) = &self.0 else { return Ok(()) };
+        handle.ask(Change::End { key: key.clone(), created, tombstone }).await
+    }
+
+    /// As [`Self::end`], for whoever does not care when: sweeps.
+    pub fn end_soon(&self, key: &SessionKey, created: Timestamp, tombstone: Option<Tombstone>) {
+        if let Some(handle) = &self.0 {
+            handle.send_soon(Change::End { key: key.clone(), created, tombstone });
+        }
+    }
+
+    /// # Errors
+    /// The state would not survive a restart; it is not tried again.
+    pub async fn set_backend_state(&self, state: BackendState) -> Result<(), StoreError> {
+        let Some(handle) = &self.0 else { return Ok(()) };
+        handle.ask(Change::State(state)).await
+    }
+
+    /// Forgets the tombstones of sessions that ended before `before`, soon.
+    pub fn expire_tombstones(&self, before: Timestamp) {
+        if let Some(handle) = &self.0 {
+            handle.send_soon(Change::Expire(before));
+        }
+    }
+
+    /// Tells the store how to list every live pin, for the case that its file has to be made anew
+    /// while the process runs.
+    pub fn set_live_pins(&self, live: LivePins) {
+        if let Some(handle) = &self.0 {
+            handle.shared.set_live(live);
+        }
+    }
+
+    /// Whether [`Self::pin`] would fail at once.
+    pub fn refuses_pins(&self) -> bool {
+        self.0.as_ref().is_some_and(|handle| handle.shared.refuses_pins())
+    }
+
+    pub fn status(&self) -> StoreStatus {
+        match &self.0 {
+            Some(handle) => handle.shared.status(),
+            None => StoreStatus::memory(),
+        }
+    }
+
+    /// Reads what other processes commit to the same file, from a position on. `None` for a store
+    /// that nobody else can write to.
+    pub fn follow(&self, from: Position) -> Option<Follower> {
+        let handle = self.0.as_ref()?;
+        Some(Follower::new(handle.shared.folder.clone(), from))
+    }
+
+    /// Waits until everything that was asked for is written, and lets go of the file.
+    pub async fn close(self) {
+        let Some(handle) = self.0 else { return };
+        let (done, closed) = oneshot::channel();
+        let mut message = Message::Close(done);
+        loop {
+            handle.shared.queued.fetch_add(1, Ordering::Relaxed);
+            match handle.outbox.try_send(message) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(_)) => return,
+                Err(TrySendError::Full(back)) => {
+                    handle.shared.queued.fetch_sub(1, Ordering::Relaxed);
+                    message = back;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        }
+        // An error means that the writer has gone already.
+        let _ = closed.await;
+    }
+}
+
+impl Handle {
+    async fn ask(&self, change: Change) -> Result<(), StoreError> {
+        let since = clock::steady();
+        let operation = writer::operation(&change);
+        if self.shared.refuses(&change) {
+            self.shared.count(&change, StoreResult::Error, since);
+            return Err(StoreError::Down(self.shared.trouble()));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Change { change, reply: Some(reply), since })?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(StoreError::Closed),
+            Err(_) => {
+                let waited = clock::steady() - since;
+                let metrics = &self.shared.options.metrics;
+                metrics.store_operation(operation, StoreResult::Timeout, waited);
+                Err(StoreError::Slow { waited })
+            }
+        }
+    }
+
+    /// An end that finds no room waits elsewhere.
+    fn send(&self, message: Message) -> Result<(), StoreError> {
+        let waiting = self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        self.outbox.try_send(message).map_err(|refused| {
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+            let (TrySendError::Full(message) | TrySendError::Disconnected(message)) = &refused;
+            if let Message::Change { change, since, .. } = message {
+                self.shared.count(change, StoreResult::Error, *since);
+                if matches!(change, Change::End { .. }) {
+                    self.shared.put_back(change.clone());
+                }
+            }
+            match refused {
+                TrySendError::Full(_) => StoreError::Busy { waiting },
+                TrySendError::Disconnected(_) => StoreError::Closed,
+            }
+        })
+    }
+
+    fn send_soon(&self, change: Change) {
+        let message = Message::Change { change, reply: None, since: clock::steady() };
+        // An end is kept, and the rest is asked for again by the next sweep or start.
+        let _ = self.send(message);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Readers beside the writer: commands, and a process that takes over from another.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::{OpenError, Trouble, TroubleKind};
+use super::folder::{Folder, Identity};
+use super::load::{self, Order, Position};
+use super::record::{Record, StoredPin};
+use super::salvage;
+use super::schema::{self, Age};
+
+/// Rows read in one transaction: a reader that is in no hurry must not keep the log from being
+/// emptied.
+const CHUNK: usize = 4096;
+
+/// Why something could not be read.
+pub type ReadError = OpenError;
+
+/// Opens a store to read its pins, oldest first, whether a gateway runs on it or not.
+///
+/// # Errors
+/// There is no store, or it cannot be read, or a newer version wrote it. A damaged one gives what
+/// can be read of it.
+pub fn read_only(path: &Path) -> Result<Reader, ReadError> {
+    let folder = Folder::new(path);
+    let database = folder.database();
+    // Not by opening it: to close the file would take away the locks of a writer in this process.
+    if let Err(error) = std::fs::metadata(&database) {
+        return Err(Trouble::io(&database, &error).into());
+    }
+    match connect(&folder) {
+        Ok(connection) => Ok(Reader {
+            connection: Some(connection),
+            folder,
+            position: Position::default(),
+            buffer: VecDeque::new(),
+            damaged: 0,
+        }),
+        Err(OpenError::Newer { path, found, known }) => {
+            Err(OpenError::Newer { path, found, known })
+        }
+        // No place for its lock file, or nothing that it can read.
+        Err(_) => {
+            let found = salvage::read(&folder)?;
+            let buffer = found.pins.into_iter().map(|(_, pin)| pin).collect();
+            let position = Position::default();
+            Ok(Reader { connection: None, folder, position, buffer, damaged: 0 })
+        }
+    }
+}
+
+/// The pins of a store. Each is the state of a moment: uploads begin and end meanwhile.
+pub struct Reader {
+    connection: Option<Connection>,
+    folder: Folder,
+    position: Position,
+    buffer: VecDeque<StoredPin>,
+    damaged: u64,
+}
+
+impl Reader {
+    /// Rows left out so far because their seal is broken.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    fn fill(&mut self) -> Result<(), Trouble> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let chunk = load::pins_after(connection, self.position.pins, CHUNK)
+            .map_err(|error| Trouble::sqlite(&self.folder.database(), &error))?;
+        self.damaged += chunk.damaged;
+        match chunk.last {
+            Some(last) => self.position.pins = last,
+            None => self.connection = None,
+        }
+        self.buffer.extend(chunk.pins);
+        Ok(())
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<StoredPin, Trouble>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.buffer.is_empty() && self.connection.is_some() {
+            if let Err(trouble) = self.fill() {
+                self.connection = None;
+                return Some(Err(trouble));
+            }
+        }
+        self.buffer.pop_front().map(Ok)
+    }
+}
+
+/// Sees what is committed to a store, by whomever. Blocks; for one thread.
+pub struct Follower {
+    folder: Folder,
+    connection: Option<(Connection, Option<Identity>)>,
+    position: Position,
+}
+
+impl Follower {
+    pub(super) fn new(folder: Folder, position: Position) -> Self {
+        Self { folder, connection: None, position }
+    }
+
+    /// Hands over what came since the last call: admin states, tombstones, then pins, each oldest
+    /// first. What this process wrote itself is among it. A pin that was removed meanwhile does not
+    /// come; one that came before and was removed since is known by its tombstone alone.
+    ///
+    /// # Errors
+    /// The next call tries again from the same position.
+    pub fn poll(&mut self, visitor: &mut dyn FnMut(Record<'_>)) -> Result<(), ReadError> {
+        let identity = self.folder.identity();
+        let stale = self.connection.as_ref().is_some_and(|(_, known)| *known != identity);
+        if stale {
+            // Another file begins anew, and what is known already does no harm.
+            self.connection = None;
+            self.position = Position::default();
+        }
+        let (connection, _) = match &mut self.connection {
+            Some(open) => open,
+            closed => closed.insert((connect(&self.folder)?, identity)),
+        };
+        let read = load::visit(connection, self.position, Order::OldestFirst, &mut |record| {
+            visitor(record);
+            true
+        });
+        match read {
+            Ok(visited) => {
+                self.position = visited.position;
+                Ok(())
+            }
+            Err(error) => {
+                self.connection = None;
+                Err(Trouble::sqlite(&self.folder.database(), &error).into())
+            }
+        }
+    }
+}
+
+fn connect(folder: &Folder) -> Result<Connection, OpenError> {
+    let path = folder.database();
+    let trouble = |error: rusqlite::Error| OpenError::from(Trouble::sqlite(&path, &error));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(&path, flags).map_err(trouble)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(trouble)?;
+    match schema::age(&connection).map_err(trouble)? {
+        Age::Newer(found) => Err(OpenError::Newer { path, found, known: schema::VERSION }),
+        Age::Unclear => {
+            let detail = "it is not a database of this program";
+            Err(Trouble::new(TroubleKind::Damaged, &path, detail).into())
+        }
+        // An old one has every column that is read here.
+        Age::Current | Age::Old(_) => Ok(connection),
+    }
+}

@@ -1,0 +1,133 @@
+//! A new database: an empty one, or one with everything that a damaged one still tells.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::session::Timestamp;
+use rusqlite::Connection;
+
+use super::database::{insert_pin, insert_state, insert_tombstone};
+use super::error::Trouble;
+use super::folder::Folder;
+use super::load::record;
+use super::pages;
+use super::record::{BackendState, Record, StoredPin, Tombstone};
+use super::schema;
+
+/// What came out of a damaged database.
+#[derive(Debug, Default)]
+pub struct Salvaged {
+    pub pins: u64,
+    pub tombstones: u64,
+    pub states: u64,
+    pub unreadable_pages: u64,
+    /// Where the damaged file lies now.
+    pub aside: PathBuf,
+}
+
+/// Makes an empty database, unless there is one.
+pub fn create(folder: &Folder) -> Result<(), Trouble> {
+    draft(folder, |_| Ok(()))?;
+    folder.install_first().map_err(|error| Trouble::io(&folder.database(), &error))
+}
+
+/// Replaces a damaged database by what can be read of it.
+///
+/// # Errors
+/// The damaged one is still in its place then.
+pub fn salvage(folder: &Folder, now: Timestamp) -> Result<Salvaged, Trouble> {
+    let found = read(folder)?;
+    let mut salvaged = Salvaged {
+        tombstones: found.tombstones.len() as u64,
+        states: found.states.len() as u64,
+        unreadable_pages: found.unreadable_pages,
+        ..Salvaged::default()
+    };
+    draft(folder, |connection| {
+        for (row, state) in &found.states {
+            insert_state(connection, *row, state)?;
+        }
+        for (row, tombstone) in &found.tombstones {
+            insert_tombstone(connection, *row, tombstone)?;
+        }
+        for (row, pin) in &found.pins {
+            insert_pin(connection, *row, pin)?;
+            salvaged.pins += 1;
+        }
+        Ok(())
+    })?;
+    let replaced = folder.replace(now);
+    salvaged.aside = replaced.map_err(|error| Trouble::io(&folder.database(), &error))?;
+    Ok(salvaged)
+}
+
+/// What can be read without writing anything, in the order of the rows.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub pins: Vec<(i64, StoredPin)>,
+    pub tombstones: Vec<(i64, Tombstone)>,
+    pub states: Vec<(i64, BackendState)>,
+    pub unreadable_pages: u64,
+}
+
+/// Reads the database page by page.
+pub fn read(folder: &Folder) -> Result<Found, Trouble> {
+    let mut found = Found::default();
+    let scan = pages::scan(&folder.database(), &folder.log(), &mut |row, columns| match record(
+        row, columns,
+    ) {
+        Some(Record::Pin(pin)) => found.pins.push((row, pin.to_pin())),
+        Some(Record::Tombstone(tombstone)) => found.tombstones.push((row, tombstone)),
+        Some(Record::Backend(state)) => found.states.push((row, state)),
+        None => {}
+    })
+    .map_err(|error| Trouble::io(&folder.database(), &error))?;
+    found.unreadable_pages = scan.unreadable;
+    in_order(&mut found.pins);
+    in_order(&mut found.tombstones);
+    in_order(&mut found.states);
+    // Of a damaged page, cells may be read that were deleted. A pin that outlives its session
+    // would send a repeated Close to the backend rather than to its tombstone.
+    let mut ended: HashMap<SessionKey, Timestamp> = HashMap::new();
+    for (_, tombstone) in &found.tombstones {
+        if let Some(id) = SessionId::parse(&tombstone.id) {
+            let latest = ended.entry(id.key().clone()).or_default();
+            *latest = tombstone.ended.max(*latest);
+        }
+    }
+    if !ended.is_empty() {
+        found.pins.retain(|(_, pin)| {
+            SessionId::parse(&pin.id)
+                .and_then(|id| ended.get(id.key()))
+                .is_none_or(|ended| *ended < pin.created)
+        });
+    }
+    Ok(found)
+}
+
+fn in_order<T>(rows: &mut Vec<(i64, T)>) {
+    // Stable: of two images of a row, the one that was met first is kept.
+    rows.sort_by_key(|(row, _)| *row);
+    rows.dedup_by_key(|(row, _)| *row);
+}
+
+/// A whole database under the name of the draft.
+fn draft(
+    folder: &Folder,
+    fill: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> Result<(), Trouble> {
+    let path = folder.start_draft().map_err(|error| Trouble::io(&folder.draft(), &error))?;
+    let made = Connection::open(&path).and_then(|mut connection| {
+        // Nobody knows the file yet: it is synced once, before it gets its name.
+        connection.pragma_update(None, "journal_mode", "off")?;
+        connection.pragma_update(None, "synchronous", "off")?;
+        let transaction = connection.transaction()?;
+        schema::create(&transaction)?;
+        fill(&transaction)?;
+        transaction.commit()?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.close().map_err(|(_, error)| error)
+    });
+    made.map_err(|error| Trouble::sqlite(&path, &error))
+}

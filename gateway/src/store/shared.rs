@@ -1,0 +1,246 @@
+//! What the handles and the writer of a store have in common.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use gateway_core::protocol::SessionId;
+use gateway_core::session::Timestamp;
+use parking_lot::Mutex;
+
+use super::database::{Change, Database};
+use super::error::{StoreError, Trouble, TroubleKind};
+use super::folder::{Folder, Identity};
+use super::writer::operation;
+use super::{LivePins, OnError, Options};
+use crate::clock;
+use crate::metrics::StoreResult;
+
+/// Changes that wait for a store that is down; some 20 MB at most. An end that does not fit leaves
+/// a pin that lingers until it expires.
+const BACKLOG: usize = 65_536;
+
+pub struct Shared {
+    pub folder: Folder,
+    pub options: Options,
+    pub up: AtomicBool,
+    pub queued: AtomicUsize,
+    pub backlog: Mutex<VecDeque<Change>>,
+    trouble: Mutex<Option<Arc<Trouble>>>,
+    live: Mutex<Option<LivePins>>,
+    identity: Mutex<Option<Identity>>,
+    last_commit: AtomicU64,
+    size: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// How the store is.
+#[derive(Debug, Clone)]
+pub struct StoreStatus {
+    /// `sqlite` or `memory`.
+    pub kind: &'static str,
+    /// Takes writes.
+    pub up: bool,
+    /// Why not; with the help it holds what to do.
+    pub trouble: Option<Arc<Trouble>>,
+    pub last_commit: Option<Timestamp>,
+    pub size_bytes: u64,
+    /// Writes that wait for the writer.
+    pub queued: usize,
+    /// Changes that wait for the store to come back.
+    pub backlog: usize,
+    /// Changes that did not fit into the backlog.
+    pub lost: u64,
+}
+
+impl StoreStatus {
+    pub(super) fn memory() -> Self {
+        Self {
+            kind: "memory",
+            up: true,
+            trouble: None,
+            last_commit: None,
+            size_bytes: 0,
+            queued: 0,
+            backlog: 0,
+            lost: 0,
+        }
+    }
+}
+
+impl Shared {
+    pub fn new(folder: Folder, options: Options) -> Self {
+        Self {
+            folder,
+            options,
+            up: AtomicBool::new(false),
+            queued: AtomicUsize::new(0),
+            backlog: Mutex::default(),
+            trouble: Mutex::default(),
+            live: Mutex::default(),
+            identity: Mutex::default(),
+            last_commit: AtomicU64::new(0),
+            size: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there is no use in asking. An end is always worth it: it is kept.
+    pub fn refuses(&self, change: &Change) -> bool {
+        match change {
+            Change::Pin(_) => self.refuses_pins(),
+            Change::State(_) => !self.up.load(Ordering::Acquire),
+            _ => false,
+        }
+    }
+
+    pub fn refuses_pins(&self) -> bool {
+        !self.up.load(Ordering::Acquire) && self.options.on_error == OnError::Refuse
+    }
+
+    pub fn set_up(&self) {
+        *self.trouble.lock() = None;
+        self.up.store(true, Ordering::Release);
+        self.options.metrics.set_store_up(true);
+        self.measure();
+    }
+
+    /// Says so once, and again only when the reason is another.
+    pub fn set_down(&self, trouble: Trouble) {
+        let before = self.trouble.lock().replace(Arc::new(trouble.clone()));
+        self.up.store(false, Ordering::Release);
+        self.options.metrics.set_store_up(false);
+        if before.is_none_or(|before| before.kind != trouble.kind) {
+            let help = trouble.help();
+            match self.options.on_error {
+                OnError::Refuse => tracing::error!(
+                    %trouble, help,
+                    "the session store takes no writes: new uploads are answered 503, and those under way go on"
+                ),
+                OnError::Accept => tracing::error!(
+                    %trouble, help,
+                    "the session store takes no writes: new uploads are accepted and would not survive a restart"
+                ),
+            }
+        }
+    }
+
+    pub fn trouble(&self) -> Arc<Trouble> {
+        let trouble = self.trouble.lock().clone();
+        trouble.unwrap_or_else(|| {
+            Arc::new(Trouble::new(TroubleKind::Other, &self.folder.database(), "not open"))
+        })
+    }
+
+    pub fn committed(&self) {
+        let now = clock::now();
+        self.last_commit.store(now.0, Ordering::Relaxed);
+        self.options.metrics.store_committed(now);
+    }
+
+    /// Looks how large the files are.
+    pub fn measure(&self) {
+        let size = self.folder.size();
+        self.size.store(size, Ordering::Relaxed);
+        self.options.metrics.set_store_size(size);
+    }
+
+    pub fn count(&self, change: &Change, result: StoreResult, since: Duration) {
+        let took = clock::steady().saturating_sub(since);
+        self.options.metrics.store_operation(operation(change), result, took);
+    }
+
+    /// Decides what becomes of a change that could not be written.
+    pub fn keep_for_later(&self, change: Change, trouble: &Arc<Trouble>) -> Result<(), StoreError> {
+        let down = Err(StoreError::Down(Arc::clone(trouble)));
+        match change {
+            Change::Pin(_) if self.options.on_error == OnError::Accept => {
+                self.put_back(change);
+                Ok(())
+            }
+            // The disk may hold it all the same.
+            Change::Pin(_) => {
+                self.forget(change);
+                down
+            }
+            Change::End { .. } => {
+                self.put_back(change);
+                down
+            }
+            Change::State(_) | Change::Drop(_) | Change::Expire(_) | Change::Probe => down,
+        }
+    }
+
+    /// A pin that nobody waits for goes again.
+    pub fn forget(&self, change: Change) {
+        if let Change::Pin(pin) = change
+            && let Some(id) = SessionId::parse(&pin.id)
+        {
+            let key = id.key().clone();
+            self.put_back(Change::End { key, created: pin.created, tombstone: None });
+        }
+    }
+
+    pub fn put_back(&self, change: Change) {
+        let mut backlog = self.backlog.lock();
+        if backlog.len() < BACKLOG {
+            backlog.push_back(change);
+        } else if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                limit = BACKLOG,
+                "the session store is down for so long that ends of sessions are forgotten: their pins linger until they expire"
+            );
+        }
+    }
+
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.lock().is_empty()
+    }
+
+    pub fn take_backlog(&self, limit: usize) -> Vec<Change> {
+        let mut backlog = self.backlog.lock();
+        let count = backlog.len().min(limit);
+        backlog.drain(..count).collect()
+    }
+
+    pub fn return_backlog(&self, changes: Vec<Change>) {
+        let mut backlog = self.backlog.lock();
+        for change in changes.into_iter().rev() {
+            backlog.push_front(change);
+        }
+    }
+
+    pub fn set_live(&self, live: LivePins) {
+        *self.live.lock() = Some(live);
+    }
+
+    pub fn live(&self) -> Option<LivePins> {
+        self.live.lock().clone()
+    }
+
+    /// Notes which file this process writes to.
+    pub fn remember(&self, database: &Database) {
+        *self.identity.lock() = database.identity();
+    }
+
+    /// Whether it is another file than the one that was written to before.
+    pub fn changed(&self, database: &Database) -> bool {
+        *self.identity.lock() != database.identity()
+    }
+
+    pub fn status(&self) -> StoreStatus {
+        let up = self.up.load(Ordering::Acquire);
+        let last_commit = self.last_commit.load(Ordering::Relaxed);
+        StoreStatus {
+            kind: "sqlite",
+            up,
+            trouble: self.trouble.lock().clone(),
+            last_commit: (last_commit > 0).then_some(Timestamp(last_commit)),
+            size_bytes: self.size.load(Ordering::Relaxed),
+            queued: self.queued.load(Ordering::Relaxed),
+            backlog: self.backlog.lock().len(),
+            lost: self.lost.load(Ordering::Relaxed),
+        }
+    }
+}
