@@ -20,12 +20,13 @@ use crate::config::{self, Config};
 use crate::durable;
 use crate::entrance::{self, Loaded};
 use crate::farm::{Farm, FarmError};
-use crate::guard::{Door, GuardLimits, Guarded};
+use crate::guard::{Addresses, Door, Entrance, GuardLimits, Guarded};
 use crate::health::{BackendSpec, FarmHealth};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
 use crate::operator::Operator;
 use crate::ops::{self, Readiness};
+use crate::pool;
 use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::sessions::Sessions;
 use crate::supervisor::{BoxError, Exit, InFlight, Listening, Plan, Supervisor, told_to_stop};
@@ -43,11 +44,8 @@ pub struct RunOptions {
 /// The listener for metrics and probes; no traffic listener may have this name.
 pub const OPS: &str = "ops";
 
-/// A connection that waits between requests holds this much; a body passes it by.
-const READ_BUFFER: usize = 4096;
-
-/// Idle connections kept per worker thread, over all backends.
-const POOL: usize = 1024;
+/// Held for every connection and never used: whoever reads from a socket here asks for more.
+const READ_BUFFER: usize = 256;
 
 /// Expired sessions are looked for this often.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -149,7 +147,12 @@ fn start(
             (access, Some(guard))
         }
     };
-    let reporter = Reporter::new(Arc::clone(metrics), access.clone(), backends);
+    let reporter = Reporter::new(
+        Arc::clone(metrics),
+        access.clone(),
+        backends,
+        config.sessions.limit_per_client,
+    );
     let token = match (config.admin.address, &config.admin.token_file) {
         (Some(_), Some(file)) => Some(Token::read(file)?),
         _ => None,
@@ -295,15 +298,18 @@ fn services(
     let conf = Arc::new(ServerConf {
         threads: config.process.threads,
         max_retries: TRIES,
-        upstream_keepalive_pool_size: POOL,
+        upstream_keepalive_pool_size: pool::size_per_thread(config),
         ..ServerConf::default()
     });
     let proxy = Arc::new(crate::tls::proxy(&conf, gateway));
     let events = Arc::new(reporter.clone());
     let room = Arc::new(Semaphore::new(config.limits.connections));
+    let addresses = Addresses::new(config.limits.connections_per_address);
+    let trusted: Arc<[_]> = config.http.trusted_proxies.clone().into();
     let limits = GuardLimits {
         head: config.limits.head,
         head_timeout: config.timeouts.client_head,
+        idle: config.timeouts.client_idle,
         drain_bytes: config.limits.drain_bytes,
         method_override: config.http.method_override,
     };
@@ -316,7 +322,12 @@ fn services(
             limits,
             Arc::clone(&room),
             open.clone(),
-        );
+        )
+        .at(Entrance {
+            addresses: Arc::clone(&addresses),
+            trusted: Arc::clone(&trusted),
+            port: Some(listening.address.port().into()),
+        });
         let mut service = Service::new(listening.name.clone(), guarded);
         // Exactly the address of the socket that was bound: Pingora finds it by this text.
         service.add_listener(

@@ -15,9 +15,11 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use tokio::net::lookup_host;
 
 use crate::config::{
-    BackendAddress, BackendConfig, Config, HashKey, HostIdMode, Http, Timeouts, UpstreamHost,
+    BackendAddress, BackendConfig, BackendConnections, Config, HashKey, HostIdMode, Http, Timeouts,
+    UpstreamHost,
 };
 use crate::health::FarmHealth;
+use crate::pool;
 use crate::tls::{self, BackendTls, Expiry, Identity, Renewable, TlsError};
 
 /// A connection that was used so recently is very unlikely to have been closed by its server
@@ -55,6 +57,7 @@ struct Link {
     /// For packets that may not: its connections are dropped after a few idle seconds.
     fresh: HttpPeer,
     authority: HeaderValue,
+    per_client: bool,
 }
 
 /// TLS to a backend, and the certificate that is shown to it.
@@ -92,7 +95,9 @@ impl Farm {
         for (id, backend) in (0u32..).map(BackendId).zip(&config.backends) {
             let address = resolve(&backend.name, &backend.address).await?;
             let tls = secured(backend)?;
-            links.push(Link::new(address, &backend.address, &timeouts, tls));
+            let mut link = Link::new(address, &backend.address, &timeouts, tls);
+            link.per_client = backend.connections == BackendConnections::PerClient;
+            links.push(link);
             let host_id = match config.affinity.host_id {
                 HostIdMode::Backend => backend.alias.as_deref(),
                 HostIdMode::Gateway => config.affinity.gateway_name.as_deref(),
@@ -125,7 +130,8 @@ impl Farm {
         farm.view = self.view.revised(|id| health.standing(id));
         for (id, link) in (0u32..).map(BackendId).zip(&mut farm.links) {
             if let Some(address) = health.current_address(id).filter(|now| *now != link.address) {
-                *link = Link::new(address, &link.named, &link.timeouts, link.tls.clone());
+                let (per_client, tls) = (link.per_client, link.tls.clone());
+                *link = Link { per_client, ..Link::new(address, &link.named, &link.timeouts, tls) };
             }
         }
         farm
@@ -159,6 +165,11 @@ impl Farm {
     pub fn peer(&self, id: BackendId, repeatable: bool) -> Option<&HttpPeer> {
         let link = self.links.get(id.0 as usize)?;
         Some(if repeatable { &link.pooled } else { &link.fresh })
+    }
+
+    /// Whether each client connection has a connection of its own to the backend.
+    pub fn is_per_client(&self, id: BackendId) -> bool {
+        self.links.get(id.0 as usize).is_some_and(|link| link.per_client)
     }
 
     /// The Host for the backend where it is not the client's.
@@ -206,6 +217,7 @@ impl Link {
         options.idle_timeout = Some(timeouts.backend_idle);
         options.tcp_keepalive = Some(KEEPALIVE);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        pool::share(&mut pooled);
         if let Some((tls, _)) = &tls {
             tls::secure(&mut pooled, tls);
         }
@@ -216,7 +228,7 @@ impl Link {
         let authority = HeaderValue::from_str(&named.authority(tls.is_some()))
             .unwrap_or_else(|_| HeaderValue::from_static("backend"));
         let (named, timeouts) = (named.clone(), Arc::clone(timeouts));
-        Self { address, named, timeouts, pooled, tls, fresh, authority }
+        Self { address, named, timeouts, pooled, tls, fresh, authority, per_client: false }
     }
 }
 

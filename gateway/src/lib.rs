@@ -21,6 +21,7 @@ pub mod log_writer;
 pub mod metrics;
 pub mod operator;
 pub mod ops;
+pub mod pool;
 pub mod proxy;
 pub mod ready_file;
 pub mod sessions;

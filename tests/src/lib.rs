@@ -28,6 +28,7 @@
 pub mod binaries;
 pub mod client;
 pub mod clock;
+pub mod crowd;
 pub mod data;
 pub mod farm;
 pub mod fault_link;
@@ -36,4 +37,5 @@ pub mod pki;
 pub mod ports;
 pub mod raw_backend;
 pub mod temp;
+pub mod tls_link;
 pub mod wait;

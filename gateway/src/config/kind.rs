@@ -42,8 +42,11 @@ pub enum Kind {
     /// A host without scheme, port and path.
     Host,
     Hosts,
-    /// IP addresses, with a prefix length or alone.
-    Networks,
+    /// IP addresses, and networks with the length of their prefix: at least so many.
+    Networks {
+        least: usize,
+    },
+    Network,
     /// Tables of a certificate and a key each.
     Certificates,
     /// A host with its port.
@@ -142,7 +145,10 @@ impl Kind {
                 syntax::host(text).map(|()| Value::Text(Cow::Owned(text.clone())))
             }
             (Kind::Hosts, Given::List(list)) => lists::hosts(list),
-            (Kind::Networks, Given::List(list)) => lists::networks(list),
+            (Kind::Networks { least }, Given::List(list)) => lists::networks(list, *least),
+            (Kind::Network, Given::Text(text)) => {
+                syntax::network(text).map(|_| Value::Text(Cow::Owned(text.clone())))
+            }
             (Kind::Certificates, Given::List(list)) => lists::certificates(list),
             (Kind::HostPort, Given::Text(text)) => syntax::host_port(text).map(Value::HostPort),
             (Kind::Socket, Given::Text(text)) => syntax::socket(text).map(Value::Socket),
@@ -170,7 +176,8 @@ impl Kind {
             Kind::Name => "a name".into(),
             Kind::Host => "a host name".into(),
             Kind::Hosts => "a list of host names".into(),
-            Kind::Networks => "a list of networks".into(),
+            Kind::Networks { .. } => "a list of IP addresses and networks".into(),
+            Kind::Network => "an IP address or a network".into(),
             Kind::Certificates => "a list of certificates with their keys".into(),
             Kind::HostPort => "a host and a port".into(),
             Kind::Socket => "an IP address and a port".into(),
@@ -191,7 +198,8 @@ impl Kind {
             Kind::Name => "\"up01\"",
             Kind::Host => "\"uploads.example.com\"",
             Kind::Hosts => "[\"uploads.example.com\"]",
-            Kind::Networks => "[\"10.0.0.0/8\"]",
+            Kind::Networks { .. } => "[\"10.0.0.0/8\"]",
+            Kind::Network => "\"10.0.0.0/8\"",
             Kind::Certificates => "[{ certificate = \"./cert.pem\", key = \"./key.pem\" }]",
             Kind::HostPort => "\"10.0.0.11:80\"",
             Kind::Socket => "\"[::]:8080\"",
@@ -219,7 +227,9 @@ impl Kind {
             (Kind::Integer { .. }, Given::Text(text)) if text.parse::<i128>().is_ok() => {
                 format!("without quotes: {text}")
             }
-            (Kind::Hosts | Kind::Networks, Given::Text(text)) => format!("a list: [\"{text}\"]"),
+            (Kind::Hosts | Kind::Networks { .. }, Given::Text(text)) => {
+                format!("a list: [\"{text}\"]")
+            }
             (Kind::Socket, Given::Integer(port)) => format!("for all addresses: \"[::]:{port}\""),
             (Kind::Word { .. }, _) => format!("write {}", self.noun()),
             _ => format!("for example {}", self.sample()),

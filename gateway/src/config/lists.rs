@@ -8,7 +8,6 @@ use serde_json::{Value as Json, json};
 use super::CertificateFiles;
 use super::kind::{Given, Kind, Refusal, Value, quote};
 use super::syntax;
-use super::tls::Network;
 
 type List = [(Range<usize>, Given)];
 
@@ -19,14 +18,14 @@ pub fn hosts(list: &List) -> Result<Value, Refusal> {
     })
 }
 
-pub fn networks(list: &List) -> Result<Value, Refusal> {
-    let sample = "such as \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"";
-    if list.is_empty() {
-        return Err(Refusal::new("is empty", "nobody").help(sample));
+pub fn networks(list: &List, least: usize) -> Result<Value, Refusal> {
+    if list.len() < least {
+        let sample = Kind::Networks { least }.sample();
+        return Err(Refusal::new("is empty", "nobody").help(format!("for example {sample}")));
     }
-    texts(list, "has an element that is no network", |given| match given {
-        Given::Text(text) if Network::parse(text).is_some() => Ok(text.clone()),
-        _ => Err(Refusal::new("", "not the first address of a network").help(sample)),
+    texts(list, "has an element that is no IP address and no network", |given| match given {
+        Given::Text(text) => syntax::network(text).map(|_| text.clone()),
+        other => Err(Kind::Network.mismatch(other)),
     })
 }
 

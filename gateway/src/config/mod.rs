@@ -14,6 +14,7 @@ pub mod file;
 pub mod health;
 pub mod keys;
 pub mod kind;
+mod limits;
 mod listeners;
 mod lists;
 pub mod load;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
+use gateway_core::protocol::network::Network;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
 use crate::store::{OnError, SyncMode};
@@ -41,9 +43,7 @@ use crate::store::{OnError, SyncMode};
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};
 pub use syntax::{show_duration, show_size};
-pub use tls::{
-    BackendTls, CertificateFiles, ClientAuth, ListenerTls, Network, ProxyProtocol, Verify,
-};
+pub use tls::{BackendTls, CertificateFiles, ClientAuth, ListenerTls, ProxyProtocol, Verify};
 
 /// A configuration that was checked in full; there is no other kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +101,8 @@ pub struct Sessions {
     /// How long an ended session is remembered.
     pub tombstone: Duration,
     pub limit: u64,
+    /// 0 is no limit.
+    pub limit_per_client: u32,
     pub unknown: UnknownSession,
 }
 
@@ -176,7 +178,15 @@ pub struct BackendConfig {
     /// The backend's own name, as written; every backend has one in mode [`HostIdMode::Direct`].
     pub public_name: Option<String>,
     pub tls: Option<BackendTls>,
+    pub connections: BackendConnections,
     pub health: ProbeConfig,
+}
+
+/// Whose the connections to a backend are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendConnections {
+    Shared,
+    PerClient,
 }
 
 /// Where a backend listens: a name to resolve or an address.
@@ -211,6 +221,20 @@ pub struct Http {
     pub origin: Option<String>,
     pub upstream_host: UpstreamHost,
     pub method_override: bool,
+    pub forwarded: ForwardedMode,
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// The fields that tell backends of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedMode {
+    XForwardedFor,
+    /// All four.
+    XForwarded,
+    /// RFC 7239.
+    Forwarded,
+    Both,
+    Off,
 }
 
 /// The `Host` that backends see.
@@ -225,9 +249,18 @@ pub enum UpstreamHost {
 pub struct Limits {
     pub head: HeadLimits,
     pub connections: usize,
+    /// 0 is no limit.
+    pub connections_per_address: u32,
+    pub bound_connections: usize,
     pub chunked: ChunkedMode,
     /// Bytes; a larger Fragment is answered 413. `None` is no limit.
     pub fragment: Option<u64>,
+    /// Bytes of a whole file.
+    pub upload: Option<u64>,
+    /// Bytes a second.
+    pub bandwidth: Option<u64>,
+    /// Bytes a second.
+    pub bandwidth_per_client: Option<u64>,
     /// How much of a refused body is read before the connection is closed.
     pub drain_bytes: u64,
 }

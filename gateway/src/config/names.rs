@@ -3,8 +3,8 @@
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::{
-    ChunkedMode, ClientAuth, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode,
-    SocketMode, StoreKind, Then, UpstreamHost, Verify,
+    BackendConnections, ChunkedMode, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level,
+    LogFormat, ProbeKind, SessionIdMode, SocketMode, StoreKind, Then, UpstreamHost, Verify,
 };
 use crate::store::{OnError, SyncMode};
 
@@ -101,6 +101,19 @@ named!(UpstreamHost {
     Origin = "origin": "the first name in `hosts`; without one, as \"preserve\"",
     Preserve = "preserve": "as the client sent it",
     Backend = "backend": "the backend's `address`",
+});
+
+named!(BackendConnections {
+    Shared = "shared": "every client's, but for those that log in by NTLM or Negotiate",
+    PerClient = "per-client": "one client connection's each, for servers such as SimpleBITSServer that tie a session to the connection",
+});
+
+named!(ForwardedMode {
+    XForwardedFor = "x-forwarded-for": "`X-Forwarded-For`, the address of the client",
+    XForwarded = "x-forwarded": "`X-Forwarded-For`, `-Host`, `-Port` and `-Proto`",
+    Forwarded = "forwarded": "`Forwarded` (RFC 7239)",
+    Both = "both": "`x-forwarded` and `forwarded`",
+    Off = "off": "none of these",
 });
 
 named!(ChunkedMode {

@@ -158,11 +158,12 @@ fn kind_schema(kind: &Kind) -> Map<String, Json> {
         Kind::Host => {
             json!({ "type": "string", "maxLength": 300, "pattern": format!("^{HOST}$") })
         }
+        Kind::Network => text("[0-9A-Fa-f:.]+(/[0-9]{1,3})?".into()),
         Kind::Hosts => json!({ "type": "array", "items": kind_schema(&Kind::Host) }),
-        Kind::Networks => json!({
+        Kind::Networks { least } => json!({
             "type": "array",
-            "minItems": 1,
-            "items": { "type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$" },
+            "minItems": least,
+            "items": kind_schema(&Kind::Network),
         }),
         Kind::Certificates => json!({
             "type": "array",

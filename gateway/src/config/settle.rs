@@ -2,18 +2,17 @@
 
 use std::num::NonZeroUsize;
 
-use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::host::key_of;
 
 use super::draft::{Broken, Draft, Table};
 use super::health;
 use super::kind::Value;
+use super::limits;
 use super::names::Named;
 use super::tls;
 use super::{
-    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits,
-    Listener, Log, Ops, PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind,
-    Timeouts,
+    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Listener, Log,
+    Ops, PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind, Timeouts,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -73,7 +72,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
         health: health::build(draft.once("health"))?,
         http: http(draft.once("http"))?,
-        limits: limits(draft.once("limits"))?,
+        limits: limits::build(draft.once("limits"))?,
         timeouts: timeouts(draft.once("timeouts"))?,
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
         admin: admin(draft.once("admin"))?,
@@ -105,6 +104,7 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         idle_timeout: table.get("idle_timeout")?,
         tombstone: table.get("tombstone")?,
         limit: table.get("limit")?,
+        limit_per_client: table.get("limit_per_client")?,
         unknown: table.get("unknown")?,
     })
 }
@@ -140,6 +140,7 @@ fn backend(table: &Table) -> Result<BackendConfig, Broken> {
         alias: table.find("host_id")?,
         public_name: table.find("public_name")?,
         tls: tls::build_backend(table)?,
+        connections: table.get("connections")?,
         health: health::build_own(table)?,
     })
 }
@@ -152,25 +153,14 @@ fn http(table: &Table) -> Result<Http, Broken> {
             hosts.push(key);
         }
     }
+    let trusted: Vec<String> = table.get("trusted_proxies")?;
     Ok(Http {
         hosts,
         origin: written.into_iter().next(),
         upstream_host: table.get("upstream_host")?,
         method_override: table.get("method_override")?,
-    })
-}
-
-fn limits(table: &Table) -> Result<Limits, Broken> {
-    Ok(Limits {
-        head: HeadLimits {
-            head_bytes: table.get("head")?,
-            line_bytes: table.get("line")?,
-            fields: table.get("fields")?,
-        },
-        connections: table.get("connections")?,
-        chunked: table.get("chunked")?,
-        fragment: unless_off(table, "fragment")?,
-        drain_bytes: table.get("drain")?,
+        forwarded: table.get("forwarded")?,
+        trusted_proxies: trusted.iter().filter_map(|network| network.parse().ok()).collect(),
     })
 }
 
@@ -210,7 +200,10 @@ fn log(table: &Table) -> Result<Log, Broken> {
 }
 
 /// `None` where the word "off" stands.
-fn unless_off<T: super::kind::FromValue>(table: &Table, key: &str) -> Result<Option<T>, Broken> {
+pub(super) fn unless_off<T: super::kind::FromValue>(
+    table: &Table,
+    key: &str,
+) -> Result<Option<T>, Broken> {
     match table.value(key)? {
         Some(Value::Word(_)) | None => Ok(None),
         Some(_) => table.find(key),

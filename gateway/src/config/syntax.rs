@@ -6,9 +6,18 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use gateway_core::protocol::host::{HOST_LIMIT, Host};
+use gateway_core::protocol::network::Network;
 
 use super::BackendAddress;
 use super::kind::{Refusal, out_of_bounds};
+
+/// An IP address, or a network with the length of its prefix.
+pub fn network(text: &str) -> Result<Network, Refusal> {
+    text.parse::<Network>().map_err(|error| {
+        Refusal::new("is no IP address and no network", error.to_string())
+            .help("such as \"10.0.0.0/8\" or \"2001:db8::1\"")
+    })
+}
 
 /// A host as `BITS-Host-Id` and `Host` may name it: neither scheme nor port nor path.
 ///

@@ -33,6 +33,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             idle_timeout: seconds(14 * 86_400),
             tombstone: seconds(86_400),
             limit: 1_000_000,
+            limit_per_client: 0,
             unknown: UnknownSession::Restart,
         },
         store: Store::Sqlite(SqliteStore {
@@ -49,6 +50,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             weight: 1,
             alias: None,
             public_name: None,
+            connections: BackendConnections::Shared,
             health: ProbeConfig {
                 kind: ProbeKind::Tcp,
                 path: "/".into(),
@@ -72,12 +74,19 @@ fn the_smallest_file_gets_the_documented_defaults() {
             origin: None,
             upstream_host: UpstreamHost::Origin,
             method_override: false,
+            forwarded: ForwardedMode::XForwardedFor,
+            trusted_proxies: vec![],
         },
         limits: Limits {
             head: HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 },
             connections: 20_000,
+            connections_per_address: 0,
+            bound_connections: 10_000,
             chunked: ChunkedMode::Refuse,
             fragment: None,
+            upload: None,
+            bandwidth: None,
+            bandwidth_per_client: None,
             drain_bytes: 64 << 20,
         },
         timeouts: Timeouts {

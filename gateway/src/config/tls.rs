@@ -1,8 +1,9 @@
 //! TLS towards clients and towards backends, and the PROXY protocol: the tables `tls` and
 //! `proxy_protocol` of a listener, and `tls` of a backend.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
+
+use gateway_core::protocol::network::Network;
 
 use super::draft::{Broken, Draft, Table};
 use super::keys::{Key, Preset};
@@ -61,13 +62,6 @@ pub struct ProxyProtocol {
     pub required: bool,
 }
 
-/// Addresses that begin alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
-
 pub const LISTENER_CERTIFICATE: Key = Key {
     name: "tls.certificate",
     kind: Kind::Path,
@@ -118,7 +112,7 @@ pub const CLIENT_CA: Key = Key {
 };
 pub const TRUSTED: Key = Key {
     name: "proxy_protocol.trusted",
-    kind: Kind::Networks,
+    kind: Kind::Networks { least: 1 },
     preset: Preset::Unset {
         meaning: "nobody speaks the PROXY protocol",
         sample: "[\"10.0.0.0/8\", \"2001:db8::7\"]",
@@ -214,7 +208,7 @@ pub fn client_auth(table: &Table) -> Result<ClientAuth, Broken> {
 
 pub fn build_proxy_protocol(table: &Table) -> Result<Option<ProxyProtocol>, Broken> {
     let Some(trusted) = table.find::<Vec<String>>(TRUSTED.name)? else { return Ok(None) };
-    let trusted = trusted.iter().filter_map(|text| Network::parse(text)).collect();
+    let trusted = trusted.iter().filter_map(|text| text.parse().ok()).collect();
     let required = table.find(REQUIRED.name)?.unwrap_or(true);
     Ok(Some(ProxyProtocol { trusted, required }))
 }
@@ -235,76 +229,4 @@ fn identity(table: &Table) -> Result<Option<CertificateFiles>, Broken> {
     let certificate = table.find(LISTENER_CERTIFICATE.name)?;
     let key = table.find(LISTENER_KEY.name)?;
     Ok(certificate.zip(key).map(|(certificate, key)| CertificateFiles { certificate, key }))
-}
-
-impl Network {
-    /// `10.0.0.0/8`, `2001:db8::/32`, or one address. Bits behind the prefix must be 0: whoever
-    /// sets them means another network.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let bits = match bits {
-            Some(bits) => bits.parse().ok().filter(|n| *n <= most && digits(bits))?,
-            None => most,
-        };
-        let network = Self { address, bits };
-        (network.prefix(address)? == to_bits(address)).then_some(network)
-    }
-
-    /// An IPv4 address in the clothes of IPv6 counts as what it is.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let own = self.prefix(self.address);
-        self.address.is_ipv4() == address.to_canonical().is_ipv4()
-            && own == self.prefix(address.to_canonical())
-    }
-
-    fn prefix(&self, address: IpAddr) -> Option<u128> {
-        let width = if self.address.is_ipv4() { 32 } else { 128 };
-        let shift = u32::from(width - self.bits);
-        let bits = to_bits(address);
-        Some(bits.checked_shr(shift).unwrap_or(0).checked_shl(shift).unwrap_or(0))
-    }
-}
-
-fn to_bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u128::from(u32::from(address)),
-        IpAddr::V6(address) => u128::from(address),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(network: &str, inside: &[&str], outside: &[&str]) {
-        let parsed = Network::parse(network).unwrap();
-        let contains = |address: &&str| parsed.contains(address.parse().unwrap());
-        assert!(inside.iter().all(contains), "{network}");
-        assert!(!outside.iter().any(contains), "{network}");
-    }
-
-    #[test]
-    fn a_network_holds_the_addresses_with_its_prefix() {
-        check("10.0.0.0/8", &["10.255.0.1", "::ffff:10.1.2.3"], &["11.0.0.0", "::10.0.0.1"]);
-        check("127.0.0.1", &["127.0.0.1"], &["127.0.0.2", "::1"]);
-        check("0.0.0.0/0", &["1.2.3.4"], &["::1"]);
-        check("2001:db8::/33", &["2001:db8:7fff::1"], &["2001:db8:8000::", "2001:db9::"]);
-        check("::/0", &["::1"], &["1.2.3.4"]);
-        check("::1", &["::1"], &["::2"]);
-    }
-
-    #[test]
-    fn what_is_no_network_is_refused() {
-        for text in ["", "10.0.0.0/33", "10.0.0.1/8", "::1/129", "10.0.0.0/", "10/8", "a", "::/+1"]
-        {
-            assert_eq!(Network::parse(text), None, "{text}");
-        }
-    }
 }

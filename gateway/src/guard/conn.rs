@@ -1,17 +1,21 @@
 //! State of one client connection, shared by its stream and its requests.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
 use http::HeaderValue;
+use pingora::protocols::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::supervisor::InFlightGuard;
 
 use super::ConnectionEvents;
+use super::addresses::Counted;
+use super::bond::Bond;
+use super::door::Entered;
 use super::tls::TlsInfo;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -62,14 +66,23 @@ pub struct Conn {
     pub(super) waker: AtomicWaker,
     /// The client's address, for the header that tells backends of it.
     pub forwarded_for: Option<HeaderValue>,
+    /// The port that the client connected to.
+    pub port: Option<HeaderValue>,
+    _counted: Option<Counted>,
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
+    /// There once the connection has connections of its own at the backends.
+    bond: OnceLock<Box<Bond>>,
+    /// No further request is read.
+    ending: AtomicBool,
     _slot: Slot,
 }
 
 impl Conn {
-    pub(super) fn new(slot: Slot, client: Option<SocketAddr>, tls: Option<TlsInfo>) -> Self {
-        Self {
+    /// A connection that may carry requests; `port` is what its client connected to.
+    pub(super) fn new(slot: Slot, entered: Entered, port: Option<HeaderValue>) -> (Stream, Self) {
+        let Entered { stream, client, tls, counted } = entered;
+        let conn = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             listener: slot.listener,
             client,
@@ -81,9 +94,19 @@ impl Conn {
             body_follows: AtomicBool::new(false),
             forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
             waker: AtomicWaker::new(),
+            port,
+            _counted: counted,
             backend: AtomicU32::new(0),
+            bond: OnceLock::new(),
+            ending: AtomicBool::new(false),
             _slot: slot,
-        }
+        };
+        (stream, conn)
+    }
+
+    /// The scheme of the client's URL.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// The request that was handed over is finished; the next head may follow.
@@ -127,6 +150,26 @@ impl Conn {
     /// drained before it closes.
     pub fn body_follows(&self) {
         self.body_follows.store(true, Ordering::Release);
+    }
+
+    /// From now on and for its whole life this connection has connections of its own at the
+    /// backends.
+    pub fn bind(&self) -> &Bond {
+        self.bond.get_or_init(Box::default)
+    }
+
+    pub fn bond(&self) -> Option<&Bond> {
+        self.bond.get().map(|bond| &**bond)
+    }
+
+    /// Ends the connection as soon as it serves no request.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// The backend that this connection used last.

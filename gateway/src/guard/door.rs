@@ -11,11 +11,12 @@ use pingora::protocols::l4;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 
+use super::addresses::Counted;
 use super::conn::Slot;
 use super::proxy_protocol::{self, Spoken};
 use super::refusal::Refusal;
 use super::tls::{self, TlsInfo};
-use super::{Stray, linger};
+use super::{Entrance, Stray, linger};
 use crate::config::ProxyProtocol;
 use crate::metrics::HandshakeFailure;
 use crate::supervisor::told_to_stop;
@@ -38,6 +39,7 @@ pub(super) struct Entered {
     pub stream: Stream,
     pub client: Option<SocketAddr>,
     pub tls: Option<TlsInfo>,
+    pub counted: Option<Counted>,
 }
 
 impl Door {
@@ -59,15 +61,23 @@ impl Door {
         &self,
         stream: Stream,
         slot: &Slot,
+        entrance: &Entrance,
         shutdown: &ShutdownWatch,
     ) -> Option<Entered> {
         let client = peer(&stream);
         if self.tls.is_none() && self.proxy.is_none() {
-            return Some(Entered { stream, client, tls: None });
+            return match self.count(stream, client, entrance).await {
+                Ok((stream, counted)) => Some(Entered { stream, client, tls: None, counted }),
+                Err(stray) => {
+                    slot.events.strayed(stray);
+                    None
+                }
+            };
         }
         let mut shutdown = shutdown.clone();
         // In a box of its own: what a handshake needs is not held for the life of a connection.
-        let entered = Box::pin(tokio::time::timeout(self.timeout, self.pass(stream, client)));
+        let entered =
+            Box::pin(tokio::time::timeout(self.timeout, self.pass(stream, client, entrance)));
         let stray = tokio::select! {
             entered = entered => match entered {
                 Ok(Ok(entered)) => return Some(entered),
@@ -82,7 +92,12 @@ impl Door {
         None
     }
 
-    async fn pass(&self, mut stream: Stream, peer: Option<SocketAddr>) -> Result<Entered, Stray> {
+    async fn pass(
+        &self,
+        mut stream: Stream,
+        peer: Option<SocketAddr>,
+        entrance: &Entrance,
+    ) -> Result<Entered, Stray> {
         let mut client = peer;
         let trusting = self.proxy.as_ref().filter(|proxy| {
             peer.is_some_and(|peer| proxy.trusted.iter().any(|net| net.contains(peer.ip())))
@@ -97,7 +112,11 @@ impl Door {
                 Ok(Spoken::Nothing(_)) | Err(_) => return Err(Stray::ProxyProtocol),
             }
         }
-        let Some(tls) = &self.tls else { return Ok(Entered { stream, client, tls: None }) };
+        // Before the handshake, which costs the most, and as soon as it is known who comes.
+        let (mut stream, counted) = self.count(stream, client, entrance).await?;
+        let Some(tls) = &self.tls else {
+            return Ok(Entered { stream, client, tls: None, counted });
+        };
         let mut first = [0];
         if stream.try_peek(&mut first).await.is_err() {
             return Err(Stray::Handshake(HandshakeFailure::Closed));
@@ -107,9 +126,25 @@ impl Door {
             return Err(Stray::PlainOnTls);
         }
         match tls::accept(stream, tls).await {
-            Ok((stream, info)) => Ok(Entered { stream, client, tls: Some(info) }),
+            Ok((stream, info)) => Ok(Entered { stream, client, tls: Some(info), counted }),
             Err(failure) => Err(Stray::Handshake(failure)),
         }
+    }
+
+    /// Finds the connection a place among those of its client.
+    async fn count(
+        &self,
+        stream: Stream,
+        client: Option<SocketAddr>,
+        entrance: &Entrance,
+    ) -> Result<(Stream, Option<Counted>), Stray> {
+        if let Ok(counted) = entrance.count(client) {
+            return Ok((stream, counted));
+        }
+        if self.is_plain() {
+            linger::turn_away(stream).await;
+        }
+        Err(Stray::Crowded)
     }
 }
 
@@ -138,5 +173,8 @@ async fn refuse_plain(mut stream: Stream) {
 
 fn peer(stream: &Stream) -> Option<SocketAddr> {
     let digest = stream.get_socket_digest()?;
-    digest.peer_addr()?.as_inet().copied()
+    let mut peer = digest.peer_addr()?.as_inet().copied()?;
+    // A listener on `[::]` has mapped addresses for its IPv4 clients.
+    peer.set_ip(peer.ip().to_canonical());
+    Some(peer)
 }

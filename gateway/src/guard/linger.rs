@@ -43,12 +43,12 @@ async fn drain(stream: &mut Stream, limit: u64) {
     }
 }
 
-/// Says 503 to a connection over the cap. Nothing is read and nothing waits: whoever is turned
-/// away must not cost what the cap is there to save.
+/// Says 503, and when to come back, to a connection over a cap. Nothing is read and nothing waits:
+/// whoever is turned away must not cost what the cap is there to save.
 pub(super) async fn turn_away(stream: Stream) {
     // Which request would have come is unknown; the Ack for "not now" is right for a packet, and
     // for anything else its status is.
-    say(stream, &ack_bytes(Fault::NoBackend, None)).await;
+    say(stream, &ack_bytes(Fault::TableFull, None)).await;
 }
 
 /// As [`say`], to somebody who is still sending; for a moment only.

@@ -1,28 +1,34 @@
 //! What stands between a client's socket and Pingora.
 //!
 //! First comes the [`Door`]: the header of a proxy in front and the TLS handshake, where the listener
-//! has them, under a deadline of their own. Then every connection is wrapped in a [`GuardStream`]. It reads request heads by itself, under a
-//! deadline and a size limit, and lets Pingora see only heads that pass the strict check; it
-//! counts bodies, so that a second request is never mistaken for a body or the other way round;
+//! has them, under a deadline of their own. Then every connection is wrapped in a [`GuardStream`]. It
+//! reads request heads by itself, under a deadline and a size limit, and lets Pingora see only
+//! heads that pass the strict check; it counts bodies, so that a second request is never mistaken for a body or the other way round;
 //! and when a connection ends with bytes unread, it drains them, because a reset would destroy
 //! the answer on its way to the client.
 //!
 //! What is absent: any knowledge of BITS beyond the form of a refusal, and any buffering of
 //! bodies.
 
+mod addresses;
+mod bond;
 mod conn;
 mod door;
 mod linger;
 mod proxy_protocol;
 mod refusal;
+mod serve;
 mod stream;
 mod tls;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gateway_core::protocol::head::HeadLimits;
+use gateway_core::protocol::network::Network;
+use http::HeaderValue;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
@@ -31,6 +37,9 @@ use tokio::sync::Semaphore;
 use crate::metrics::HandshakeFailure;
 use crate::supervisor::InFlight;
 
+pub use addresses::Addresses;
+use addresses::{Counted, Full};
+pub use bond::Bond;
 pub use conn::Conn;
 use conn::Slot;
 pub use door::Door;
@@ -44,6 +53,8 @@ pub struct GuardLimits {
     pub head: HeadLimits,
     /// From the first byte of a head to its end.
     pub head_timeout: Duration,
+    /// Between two requests.
+    pub idle: Duration,
     /// How much is read and thrown away so that a client can read our last answer.
     pub drain_bytes: u64,
     /// `POST` with `X-Http-Method-Override: BITS_POST` is refused like a packet.
@@ -63,7 +74,7 @@ pub trait ConnectionEvents: Send + Sync {
     fn strayed(&self, stray: Stray);
 }
 
-/// What was wrong with a connection, whatever it might have carried.
+/// Why a connection could carry no request, whatever it was to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stray {
     /// Something else than TLS came to a listener that speaks it.
@@ -71,6 +82,8 @@ pub enum Stray {
     TlsOnPlain,
     /// The header of the PROXY protocol was missing, wrong or late.
     ProxyProtocol,
+    /// Its client has as many connections as it may.
+    Crowded,
     Handshake(HandshakeFailure),
 }
 
@@ -85,6 +98,26 @@ pub struct Guarded<A, E> {
     room: Arc<Semaphore>,
     /// For the end of the process.
     open: InFlight,
+    entrance: Entrance,
+}
+
+/// What is the same for all connections of a listener.
+#[derive(Debug, Clone, Default)]
+pub struct Entrance {
+    pub addresses: Arc<Addresses>,
+    /// Not counted: behind one of these are many clients.
+    pub trusted: Arc<[Network]>,
+    /// The port that clients connect to.
+    pub port: Option<HeaderValue>,
+}
+
+impl Entrance {
+    /// A place among the connections of a client.
+    fn count(&self, client: Option<SocketAddr>) -> Result<Option<Counted>, Full> {
+        let address = client.map(|client| client.ip());
+        let alone = |address: &IpAddr| !self.trusted.iter().any(|proxy| proxy.contains(*address));
+        self.addresses.enter(address.filter(alone))
+    }
 }
 
 impl<A, E> Guarded<A, E> {
@@ -97,7 +130,12 @@ impl<A, E> Guarded<A, E> {
         room: Arc<Semaphore>,
         open: InFlight,
     ) -> Self {
-        Self { inner, events, listener, door, limits, room, open }
+        let entrance = Entrance::default();
+        Self { inner, events, listener, door, limits, room, open, entrance }
+    }
+
+    pub fn at(self, entrance: Entrance) -> Self {
+        Self { entrance, ..self }
     }
 }
 
@@ -122,10 +160,12 @@ where
         let events: Arc<dyn ConnectionEvents> = self.events.clone();
         let open = self.open.enter();
         let slot = Slot::new(self.listener, events, permit, open);
-        let entered = self.door.enter(stream, &slot, shutdown).await?;
-        let conn = Arc::new(Conn::new(slot, entered.client, entered.tls));
-        let guarded = Box::new(GuardStream::new(entered.stream, conn, self.limits));
-        ServerApp::process_new(&self.inner, guarded, shutdown).await
+        let entered = self.door.enter(stream, &slot, &self.entrance, shutdown).await?;
+        let port = self.entrance.port.clone();
+        let (stream, conn) = Conn::new(slot, entered, port);
+        let guarded = Box::new(GuardStream::new(stream, Arc::new(conn), self.limits));
+        serve::spawn(Arc::clone(&self.inner), guarded, shutdown.clone());
+        None
     }
 
     async fn cleanup(&self) {

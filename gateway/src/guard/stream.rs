@@ -82,6 +82,42 @@ impl GuardStream {
         &self.conn
     }
 
+    pub(super) fn limits(&self) -> &GuardLimits {
+        &self.limits
+    }
+
+    /// Part of a head is here.
+    pub(super) fn is_inside_head(&self) -> bool {
+        matches!(self.phase, Phase::Head) && !self.buffer.is_empty()
+    }
+
+    /// Waits for a request. False when there will be none; a refusal has been written then.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.conn.waker.register(cx.waker());
+        loop {
+            let step = match self.phase {
+                Phase::Head if self.conn.is_ending() => {
+                    self.give_up();
+                    Ok(())
+                }
+                Phase::Head => ready!(self.poll_head(cx)),
+                Phase::Pass(_) | Phase::PassRest(_) => return Poll::Ready(true),
+                Phase::Refuse { .. } => ready!(self.poll_refusal(cx)),
+                Phase::Done => return Poll::Ready(false),
+            };
+            if step.is_err() {
+                return Poll::Ready(false);
+            }
+        }
+    }
+
+    /// No further request is read. One that came meanwhile must not cost the client its last
+    /// answer, by the reset that unread bytes bring.
+    fn give_up(&mut self) {
+        self.refused = true;
+        self.phase = Phase::Done;
+    }
+
     fn io(&mut self) -> Pin<&mut Stream> {
         Pin::new(self.io.as_mut().expect("the stream is taken on drop only"))
     }
@@ -265,6 +301,7 @@ impl AsyncRead for GuardStream {
             }
             match this.phase {
                 Phase::Head if this.conn.is_busy() => return this.poll_watch(cx),
+                Phase::Head if this.conn.is_ending() => this.give_up(),
                 Phase::Head => ready!(this.poll_head(cx))?,
                 Phase::Pass(allowed) => {
                     let count = ready!(this.poll_pass(cx, out, allowed))?;

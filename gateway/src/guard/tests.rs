@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use super::door::Entered;
 use super::*;
 
 #[derive(Default)]
@@ -32,6 +33,7 @@ impl ConnectionEvents for Events {
 const LIMITS: GuardLimits = GuardLimits {
     head: HeadLimits { head_bytes: 1024, line_bytes: 256, fields: 20 },
     head_timeout: Duration::from_secs(15),
+    idle: Duration::from_secs(75),
     drain_bytes: 1024,
     method_override: false,
 };
@@ -47,8 +49,9 @@ fn rig() -> Rig {
     let events = Arc::new(Events::default());
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter());
-    let conn = Arc::new(Conn::new(slot, None, None));
-    Rig { client, guard: GuardStream::new(Box::new(server), conn, LIMITS), events }
+    let entered = Entered { stream: Box::new(server), client: None, tls: None, counted: None };
+    let (stream, conn) = Conn::new(slot, entered, None);
+    Rig { client, guard: GuardStream::new(stream, Arc::new(conn), LIMITS), events }
 }
 
 impl Rig {

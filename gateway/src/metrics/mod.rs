@@ -97,6 +97,11 @@ impl Metrics {
         Gauged::new(self.backend(backend).map(|metrics| &metrics.in_flight))
     }
 
+    /// A connection to a backend belongs to one client connection, until the guard is dropped.
+    pub fn bound_connection(&self) -> Gauged {
+        Gauged::new(Some(&self.gateway.bound_connections))
+    }
+
     /// A client was cut off before there was a request that [`Self::record`] could count.
     pub fn rejected(&self, reason: Rejection) {
         self.gateway.rejected.of(reason).inc();
@@ -106,6 +111,11 @@ impl Metrics {
         if let Some(metrics) = self.backend(backend) {
             metrics.sessions_created.inc();
         }
+    }
+
+    /// A backend gave a new session the id of another.
+    pub fn session_id_conflict(&self) {
+        self.gateway.session_id_conflicts.inc();
     }
 
     /// `size` is that of the uploaded file in bytes, as far as it was known.

@@ -85,6 +85,8 @@ table! {
         "Bytes of answer bodies sent to clients, counted when a request ends.";
     CONNECTIONS = "bitsgw_connections", Gauge, ["listener"], "connections",
         "Client connections that are open now.";
+    BOUND_CONNECTIONS = "bitsgw_bound_connections", Gauge, [], "connections",
+        "Connections to backends that belong to one client connection each, because of an NTLM or Negotiate login or by configuration.";
     CONNECTIONS_TOTAL = "bitsgw_connections_total", Counter, ["listener"], "connections",
         "Client connections accepted.";
     FRAGMENT_SIZE = "bitsgw_fragment_size_bytes", Histogram(FRAGMENT_BYTES), ["listener"], "bytes",
@@ -95,6 +97,8 @@ table! {
         "Sessions that the session table takes at most.";
     SESSIONS_CREATED = "bitsgw_sessions_created_total", Counter, ["backend"], "sessions",
         "Sessions pinned to a backend.";
+    SESSION_ID_CONFLICTS = "bitsgw_session_id_conflicts_total", Counter, [], "sessions",
+        "New sessions to which a backend gave the id of another live or recent session; each got an id of the gateway's own.";
     SESSIONS_ENDED = "bitsgw_sessions_ended_total", Counter, ["backend", "reason"], "sessions",
         "Sessions whose pin was removed.";
     SESSION_DURATION = "bitsgw_session_duration_seconds", Histogram(SESSION_SECONDS), ["reason"], "seconds",

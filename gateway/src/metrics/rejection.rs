@@ -18,6 +18,8 @@ pub enum Rejection {
     HeadTimeout,
     /// No room for one more connection.
     ConnectionLimit,
+    /// The client has as many connections as one may.
+    AddressLimit,
     /// Something else than TLS came to a listener that speaks it.
     PlainOnTls,
     /// TLS came to a listener that does not speak it.
@@ -26,8 +28,8 @@ pub enum Rejection {
     ProxyProtocol,
 }
 
-const REJECTIONS: [Rejection; Fault::ALL.len() + 7] = {
-    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 7];
+const REJECTIONS: [Rejection; Fault::ALL.len() + 8] = {
+    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 8];
     let mut at = 0;
     while at < Fault::ALL.len() {
         all[at] = Rejection::Fault(Fault::ALL[at]);
@@ -39,6 +41,7 @@ const REJECTIONS: [Rejection; Fault::ALL.len() + 7] = {
     all[at + 4] = Rejection::PlainOnTls;
     all[at + 5] = Rejection::TlsOnPlain;
     all[at + 6] = Rejection::ProxyProtocol;
+    all[at + 7] = Rejection::AddressLimit;
     all
 };
 
@@ -52,6 +55,7 @@ impl Label for Rejection {
             Self::HeaderLimit => "header_limit",
             Self::HeadTimeout => "head_timeout",
             Self::ConnectionLimit => "connection_limit",
+            Self::AddressLimit => "address_limit",
             Self::PlainOnTls => "plain_on_tls",
             Self::TlsOnPlain => "tls_on_plain",
             Self::ProxyProtocol => "proxy_protocol",
@@ -69,6 +73,7 @@ impl Label for Rejection {
             Self::PlainOnTls => Fault::ALL.len() + 4,
             Self::TlsOnPlain => Fault::ALL.len() + 5,
             Self::ProxyProtocol => Fault::ALL.len() + 6,
+            Self::AddressLimit => Fault::ALL.len() + 7,
         }
     }
 }

@@ -46,6 +46,9 @@ impl Gateway {
         } else {
             self.admit_plain(downstream, ctx, alias)?;
         }
+        if ctx.has_body {
+            ctx.pace = self.bandwidth.of(ctx.client);
+        }
         if expects_continue(downstream) {
             // The body is wanted now, so the client need not wait for a backend's 100. One that
             // has gone is found out by whoever reads its body.
@@ -64,6 +67,10 @@ impl Gateway {
         ctx.kind = Some(packet.packet_type());
         ctx.range = packet.range();
         ctx.key = packet.session().map(|session| session.key().clone());
+        let total = ctx.range.map_or(0, |range| range.total());
+        if self.config.limits.upload.is_some_and(|limit| total > limit) {
+            return Err(Fault::UploadTooLarge);
+        }
         let too_large = |limit| ctx.range.is_some_and(|range| range.len() > limit);
         if self.config.limits.fragment.is_some_and(too_large) {
             return Err(Fault::FragmentTooLarge);
@@ -87,6 +94,10 @@ impl Gateway {
             ctx.alias_found = Some(alias.is_some());
         }
         self.decide_or_hold(&packet, &lookup, ctx, alias).await?;
+        if ctx.kind == Some(PacketType::CreateSession) {
+            let place = self.reporter.clients.enter(ctx.client);
+            ctx.place = place.map_err(|_| Fault::ClientSessions)?;
+        }
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
         ctx.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
@@ -220,10 +231,9 @@ impl Gateway {
         lookup: &'a Lookup,
         alias: Option<BackendId>,
     ) -> Evidence<'a> {
-        let client = || ctx.conn.as_ref().and_then(|conn| conn.client).map(|addr| addr.ip());
         let hash = match ctx.farm.hash_key {
             HashKey::Target => ctx.target.0,
-            HashKey::Client => client().map_or(0, |ip| match ip {
+            HashKey::Client => ctx.client.map_or(0, |ip| match ip {
                 std::net::IpAddr::V4(ip) => fnv1a(&ip.octets()),
                 std::net::IpAddr::V6(ip) => fnv1a(&ip.octets()),
             }),

@@ -7,9 +7,13 @@
 mod admit;
 mod answer;
 mod answers;
+mod bandwidth;
+mod clients;
 mod ctx;
 pub mod errors;
 mod flights;
+mod forwarding;
+mod logins;
 mod missing;
 mod orphans;
 mod outages;
@@ -31,6 +35,7 @@ use pingora::prelude::HttpPeer;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::{Error, ErrorType, Result};
+use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::config::Config;
@@ -40,8 +45,10 @@ use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 use crate::supervisor::InFlight;
 
+use bandwidth::Bandwidth;
 pub use ctx::Ctx;
 use flights::Flights;
+use forwarding::Forwarding;
 use outages::Outages;
 pub use report::Reporter;
 
@@ -55,6 +62,10 @@ pub struct Gateway {
     running: InFlight,
     flights: Arc<Flights>,
     outages: Outages,
+    /// Room for connections that belong to one client each.
+    bound: Arc<Semaphore>,
+    bandwidth: Bandwidth,
+    forwarding: Forwarding,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
@@ -72,6 +83,9 @@ impl Gateway {
     ) -> Self {
         let flights = Arc::new(Flights::default());
         let outages = Outages::new(config.backends.len());
+        let bound = Arc::new(Semaphore::new(config.limits.bound_connections));
+        let bandwidth = Bandwidth::new(&config.limits);
+        let forwarding = Forwarding::new(&config.http);
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
         Self {
@@ -83,6 +97,9 @@ impl Gateway {
             running,
             flights,
             outages,
+            bound,
+            bandwidth,
+            forwarding,
             requests,
             creates,
         }
@@ -124,6 +141,8 @@ impl ProxyHttp for Gateway {
         let timeouts = &self.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
+        let headers = &downstream.req_header().headers;
+        ctx.client = ctx.conn.as_ref().and_then(|conn| self.forwarding.client(conn, headers));
         let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
         ctx.request = Some(self.reporter.metrics.request(listener));
         downstream.set_read_timeout(Some(timeouts.client_body));
@@ -199,6 +218,9 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader));
         }
+        if let Some(bytes) = body {
+            self.bandwidth.wait(bytes.len(), ctx.pace.as_deref(), ctx.conn.as_deref()).await;
+        }
         if end {
             ctx.body_done = Some(clock::steady());
             self.unwatch(ctx);
@@ -218,12 +240,17 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
+        if !answers::fits(response, &self.config.limits.head) {
+            ctx.fault = Some(Fault::BackendAnswer);
+            return Err(Error::new(errors::REFUSED_ANSWER));
+        }
         if response.status.is_informational() {
             return Ok(());
         }
         ctx.first_byte = Some(clock::steady());
         ctx.backend_status = Some(response.status.as_u16());
         self.unwatch(ctx);
+        self.note_challenge(response, ctx);
         self.learn(downstream, response, ctx).await
     }
 
@@ -272,7 +299,8 @@ impl ProxyHttp for Gateway {
             answered: ctx.answer_began || !errors::died_silently(&error),
             body_whole: !downstream.as_ref().retry_buffer_truncated(),
         };
-        let retry = may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS;
+        let retry =
+            may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS && !ctx.login.bound;
         // The connection was dead, not the backend: the next try need not wait, but it must not
         // find the next dead connection in the pool.
         ctx.wait_before_retry = false;
@@ -291,11 +319,15 @@ impl ProxyHttp for Gateway {
         if ctx.answered || final_status(downstream).is_some() {
             return silent;
         }
+        if *error.etype() == logins::LOGIN_LOST {
+            return silent;
+        }
         let fault = ctx
             .fault
             .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
+        ctx.place = None;
         if fault == Fault::BackendGivenUp {
             self.release_given_up(downstream, ctx).await;
         }

@@ -16,6 +16,7 @@ use crate::guard::{Conn, ConnectionEvents, Refusal, Stray};
 use crate::metrics::{FailoverReason, Metrics, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
 
+use super::clients::ClientSessions;
 use super::errors::connect_error;
 use super::{Ctx, Gateway, final_status};
 
@@ -28,12 +29,19 @@ pub struct Reporter {
     process: u64,
     /// Names by backend id.
     backends: Arc<[String]>,
+    pub(super) clients: Arc<ClientSessions>,
 }
 
 impl Reporter {
-    pub fn new(metrics: Arc<Metrics>, access: AccessLog, backends: Arc<[String]>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        access: AccessLog,
+        backends: Arc<[String]>,
+        sessions_per_client: u32,
+    ) -> Self {
         let process = Uuid::new_v4().as_u64_pair().0;
-        Self { metrics, access, process, backends }
+        let clients = ClientSessions::new(sessions_per_client);
+        Self { metrics, access, process, backends, clients }
     }
 
     /// The same, with names for more backends than those of the configuration.
@@ -52,6 +60,7 @@ impl Reporter {
     /// `ctx` and `target` are those of the request that ended it; a sweep has neither.
     pub fn ended(&self, ended: &Ended, by: Option<(&Ctx, &[u8])>) {
         let Ended { key, pin, progress, reason } = ended;
+        self.clients.left(key);
         let now = clock::now();
         let age = now.since(pin.created);
         self.metrics.session_ended(pin.backend, *reason, age, progress.total);
@@ -59,10 +68,7 @@ impl Reporter {
             ts: now,
             request_id: by.map(|(ctx, _)| self.request_id(ctx)),
             session: key,
-            client: by
-                .and_then(|(ctx, _)| ctx.conn.as_ref())
-                .and_then(|conn| conn.client)
-                .map(|addr| addr.ip()),
+            client: by.and_then(|(ctx, _)| ctx.client),
             target: by.map(|(_, target)| target),
             backend: self.name(pin.backend),
             reason: *reason,
@@ -109,7 +115,7 @@ impl Gateway {
             method: head.method.as_str(),
             host: field(header::HOST),
             target: head.raw_path(),
-            client: ctx.conn.as_ref().and_then(|conn| conn.client).map(|addr| addr.ip()),
+            client: ctx.client,
             backend: ctx.backend.map(|id| self.reporter.name(id)),
             pin_source: ctx.why,
             status,
@@ -209,6 +215,7 @@ impl ConnectionEvents for Reporter {
             Stray::PlainOnTls => self.metrics.rejected(Rejection::PlainOnTls),
             Stray::TlsOnPlain => self.metrics.rejected(Rejection::TlsOnPlain),
             Stray::ProxyProtocol => self.metrics.rejected(Rejection::ProxyProtocol),
+            Stray::Crowded => self.metrics.rejected(Rejection::AddressLimit),
             Stray::Handshake(failure) => self.metrics.handshake_failed(failure),
         }
     }

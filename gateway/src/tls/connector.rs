@@ -27,7 +27,7 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use super::client::{BackendTls, is_distrust};
-use super::stream::SecureStream;
+use super::stream::{SecureStream, ToBackend, Traced};
 
 /// Goes over no wire: it marks a peer as one of this connector's.
 const PROTOCOL: &[u8] = b"bits-gateway-tls";
@@ -120,6 +120,7 @@ async fn open(peer: &(impl Peer + 'static), tls: &BackendTls) -> Result<Stream> 
     if let Some(keepalive) = peer.tcp_keepalive() {
         set_tcp_keepalive(&stream, keepalive)?;
     }
+    let traced = Traced::new(peer.get_tracer());
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     let _ = digest.peer_addr.set(Some(peer.address().clone()));
     let secured = tls.connect(stream).await.map_err(|error| {
@@ -130,7 +131,10 @@ async fn open(peer: &(impl Peer + 'static), tls: &BackendTls) -> Result<Stream> 
         };
         Error::because(kind, "TLS to a backend", error)
     })?;
-    Ok(Box::new(SecureStream::new(secured, Arc::new(digest))))
+    Ok(Box::new(SecureStream::new(
+        secured,
+        ToBackend { digest: Arc::new(digest), _traced: traced },
+    )))
 }
 
 /// In Pingora's words, by which faults of the backend are told from our own.

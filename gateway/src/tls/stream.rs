@@ -13,6 +13,7 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
+use pingora::upstreams::peer::Tracer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -55,7 +56,34 @@ impl Facts for () {
     }
 }
 
-impl Facts for Arc<SocketDigest> {
+/// Of a connection that our own connector made.
+pub struct ToBackend {
+    pub digest: Arc<SocketDigest>,
+    pub _traced: Traced,
+}
+
+/// Tells whoever wants to know of the beginning and the end of a connection, as Pingora does for
+/// those that it makes itself.
+pub struct Traced(Option<Tracer>);
+
+impl Traced {
+    pub fn new(tracer: Option<Tracer>) -> Self {
+        if let Some(tracer) = &tracer {
+            tracer.0.on_connected();
+        }
+        Self(tracer)
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if let Some(tracer) = &self.0 {
+            tracer.0.on_disconnected();
+        }
+    }
+}
+
+impl Facts for ToBackend {
     type Tls = client::TlsStream<TcpStream>;
 
     /// The pool keeps connections by this.
@@ -64,7 +92,7 @@ impl Facts for Arc<SocketDigest> {
     }
 
     fn socket(&self, _: &Self::Tls) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(self))
+        Some(Arc::clone(&self.digest))
     }
 
     fn timing(&self, _: &Self::Tls) -> Vec<Option<TimingDigest>> {

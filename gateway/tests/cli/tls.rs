@@ -65,7 +65,7 @@ fn lists_of_certificates_hold_pairs() {
 fn trusted_proxies_are_networks() {
     let proxies = |list: &str| format!("proxy_protocol = {{ trusted = {list} }}");
     listener(&proxies("[\"10.0.0.0/8\", \"::1\", \"192.0.2.7\"]"), 0, &[]);
-    let no = "has an element that is no network";
+    let no = "has an element that is no IP address and no network";
     for wrong in ["10.0.0.1/8", "10.0.0.0/33", "balancer", ""] {
         listener(&proxies(&format!("[\"{wrong}\"]")), 78, &[no]);
     }

@@ -1,6 +1,7 @@
 //! The wire: packets, Acks, and the parts they are made of.
 
 pub mod ack;
+pub mod client;
 pub mod field;
 pub mod head;
 pub mod headers;
@@ -8,6 +9,8 @@ pub mod host;
 pub mod hresult;
 pub mod ids;
 pub mod latin1;
+pub mod login;
+pub mod network;
 pub mod packet;
 pub mod range;
 pub mod reply;
