@@ -70,6 +70,9 @@ pub struct RunArgs {
     /// Write this file once every listener accepts connections
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
+    /// Take over the sockets of the gateway that runs with this configuration, which then drains
+    #[arg(long)]
+    pub upgrade: bool,
 }
 
 #[derive(Debug, Args)]
@@ -129,8 +132,8 @@ pub fn main() -> ExitCode {
 fn run(args: RunArgs) -> ExitCode {
     match commands::load_to_run(&args.config) {
         Ok(loaded) => {
-            let warnings = loaded.report.lines();
-            app::run(loaded.config, RunOptions { ready_file: args.ready_file, warnings })
+            let RunArgs { config, ready_file, upgrade } = args;
+            app::run(loaded, RunOptions { config, ready_file, upgrade })
         }
         Err(error) => commands::explain(&error).into(),
     }

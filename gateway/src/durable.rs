@@ -7,7 +7,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use gateway_core::routing::Loads;
+
 use crate::admin::StoreInfo;
+use crate::backend_ids::BackendIds;
 use crate::config::check::store::how_to_go_on;
 use crate::config::{self, Config, SqliteStore};
 use crate::exit::Exit;
@@ -23,9 +26,13 @@ use crate::supervisor::{TaskResult, told_to_stop};
 ///
 /// # Errors
 /// How the process ends; why has been logged.
-pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Opened, Exit> {
+pub fn open(
+    config: &Config,
+    ids: &Arc<BackendIds>,
+    metrics: &Arc<Metrics>,
+) -> Result<Opened, Exit> {
     let setup = Setup {
-        backends: config.backends.iter().map(|backend| backend.name.as_str().into()).collect(),
+        ids: Arc::clone(ids),
         limit: config.sessions.limit,
         tombstone: config.sessions.tombstone,
     };
@@ -41,6 +48,7 @@ pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Opened, Exit> {
     match setup.in_store(path, options) {
         Ok(opened) => {
             tell(&opened, store);
+            tell_missing(&opened.sessions, config, ids);
             Ok(opened)
         }
         Err(error) => {
@@ -52,7 +60,7 @@ pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Opened, Exit> {
 }
 
 fn tell(opened: &Opened, store: &SqliteStore) {
-    let Opened { sessions, loaded, .. } = opened;
+    let loaded = &opened.loaded;
     for line in &loaded.report {
         tracing::error!("session store: {line}");
     }
@@ -69,8 +77,12 @@ fn tell(opened: &Opened, store: &SqliteStore) {
              until the gateway is started with a store that can be read"
         );
     }
-    let missing = sessions.missing();
-    for (_, backend) in &missing {
+}
+
+fn tell_missing(sessions: &Sessions, config: &Config, ids: &BackendIds) {
+    let named = |name: &str| config.backends.iter().any(|b| b.name.eq_ignore_ascii_case(name));
+    let missing = ids.iter().filter(|(id, name)| sessions.sessions(*id) > 0 && !named(name));
+    for (_, backend) in missing {
         tracing::warn!(
             %backend,
             "there are sessions of a backend that is not configured: they wait until it is again, \

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::clock;
 use crate::config::{Config, Listener};
 use crate::farm::Farm;
 use crate::guard::Door;
 use crate::metrics::Metrics;
+use crate::supervisor::TaskResult;
 use crate::tls::{Expiry, Identity, Keeper, ListenerTls, Renewable, TlsError};
 
 /// TLS of a listener with the certificates it was made of, where it has any.
@@ -29,32 +32,56 @@ pub fn load(listeners: &[Listener]) -> Result<Vec<Loaded>, EntranceError> {
     listeners.iter().map(one).collect()
 }
 
-/// Whoever reads the certificates of listeners and backends again when they change.
-pub fn keep(metrics: &Arc<Metrics>, listeners: &[Loaded], farm: &Farm) -> Keeper {
-    let keeper = Keeper::new(Arc::clone(metrics));
-    watch(&keeper, listeners, farm);
-    keeper
+/// Everything that is made of certificate files, looked after. Clones are one and the same.
+#[derive(Clone)]
+pub struct Certificates {
+    keeper: Keeper,
+    listeners: Arc<[Loaded]>,
 }
 
-/// Has the keeper look after these, and no others.
-pub fn watch(keeper: &Keeper, listeners: &[Loaded], farm: &Farm) {
-    for identity in listeners.iter().flatten().flat_map(|(_, identities)| identities) {
-        if let Err(error) = identity.valid_at(clock::now()) {
-            tracing::error!(%error, help = %error.help(), "clients will not accept a certificate");
+impl Certificates {
+    /// Looks after those of the listeners and of the backends.
+    pub fn keep(metrics: &Arc<Metrics>, listeners: &[Loaded], farm: &Farm) -> Self {
+        for identity in listeners.iter().flatten().flat_map(|(_, identities)| identities) {
+            if let Err(error) = identity.valid_at(clock::now()) {
+                let help = error.help();
+                tracing::error!(%error, %help, "clients will not accept a certificate");
+            }
         }
+        let keeper = Keeper::new(Arc::clone(metrics));
+        let kept = Self { keeper, listeners: listeners.into() };
+        kept.watch(farm);
+        kept
     }
-    let one = |(tls, identities): &(Arc<ListenerTls>, Vec<Identity>)| {
-        let thing: Arc<dyn Renewable> = tls.clone();
-        (thing, identities.iter().map(Expiry::of).collect())
-    };
-    keeper.watch(listeners.iter().flatten().map(one).chain(farm.renewables()));
+
+    /// The backends are these now.
+    pub fn watch(&self, farm: &Farm) {
+        let one = |(tls, identities): &(Arc<ListenerTls>, Vec<Identity>)| {
+            let thing: Arc<dyn Renewable> = tls.clone();
+            (thing, identities.iter().map(Expiry::of).collect())
+        };
+        let listeners = self.listeners.iter().flatten().map(one);
+        self.keeper.watch(listeners.chain(farm.renewables()));
+    }
+
+    /// Reads all files again, changed or not. What cannot be used is in the log, and what there
+    /// was goes on; returns the first such mistake.
+    pub fn reload(&self) -> Option<String> {
+        let error = self.keeper.reload_certificates().err()?;
+        Some(format!("{error} ({})", error.help()))
+    }
+
+    /// Looks at the files until told to stop.
+    pub async fn run(self, stop: watch::Receiver<bool>) -> TaskResult {
+        self.keeper.run(stop).await
+    }
 }
 
 /// The doors in the order of the listeners.
-pub fn doors(config: &Config, listeners: Vec<Loaded>) -> Vec<Door> {
-    let door = |(listener, loaded): (&Listener, Loaded)| {
-        let tls = loaded.map(|(tls, _)| tls);
-        Door::new(tls, listener.proxy_protocol.clone(), config.timeouts.handshake)
+pub fn doors(config: &Config, listeners: &[Loaded]) -> Vec<Door> {
+    let door = |(listener, loaded): (&Listener, &Loaded)| {
+        let tls = loaded.as_ref().map(|(tls, _)| Arc::clone(tls));
+        Door::new(tls, listener.proxy_protocol.clone())
     };
     config.listeners.iter().zip(listeners).map(door).collect()
 }

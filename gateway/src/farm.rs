@@ -1,7 +1,7 @@
 //! The farm as the shell needs it: the core's picture of it, and how to reach each backend.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use std::time::Duration;
@@ -12,8 +12,8 @@ use gateway_core::routing::Policy;
 use http::HeaderValue;
 use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use tokio::net::lookup_host;
 
+use crate::backend_ids::BackendIds;
 use crate::config::{
     BackendAddress, BackendConfig, BackendConnections, Config, HashKey, HostIdMode, Http, Timeouts,
     UpstreamHost,
@@ -38,10 +38,17 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
 /// An immutable picture of the farm; one request sees one picture.
 #[derive(Clone)]
 pub struct Farm {
+    /// What everything here was made of; what a request needs besides stands in it.
+    pub config: Arc<Config>,
     pub view: FarmView,
     pub policy: Policy,
     pub hash_key: HashKey,
-    links: Vec<Link>,
+    /// By id.
+    links: Vec<Option<Link>>,
+    /// Not configured any more.
+    leaving: Vec<BackendId>,
+    /// Those of the view, the ones included that only older clients know.
+    aliases: HashMap<String, BackendId>,
     hosts: Hosts,
 }
 
@@ -67,6 +74,10 @@ type Secured = (Arc<BackendTls>, Option<Identity>);
 struct Hosts {
     /// Names we answer to, empty for any, in the form of [`Host::with_key`].
     accepted: HashSet<String>,
+    /// Names that we once answered to, and do not any more.
+    before: HashSet<String>,
+    /// Once any name would do.
+    any_before: bool,
     /// The name that backends see in place of an alias.
     origin: Option<HeaderValue>,
     origin_keys: HashSet<String>,
@@ -84,20 +95,42 @@ pub enum FarmError {
     Tls { name: String, source: TlsError },
 }
 
+/// A backend that the configuration does not name any more, and that is kept for its sessions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leaving {
+    pub id: BackendId,
+    /// As it was when it was last named.
+    pub backend: BackendConfig,
+}
+
 impl Farm {
-    /// Resolves every backend and prepares what each request needs of it. Backends get their ids
-    /// in the order of the configuration.
-    pub async fn build(config: &Config) -> Result<Self, FarmError> {
+    /// Prepares what each request needs of every backend. Blocks: an address that `before` does not
+    /// know is looked up.
+    pub fn build(
+        config: Arc<Config>,
+        ids: &BackendIds,
+        leaving: &[Leaving],
+        before: Option<&Self>,
+    ) -> Result<Self, FarmError> {
         let mut backends = Vec::new();
         let mut links = Vec::new();
         let mut aliases = HashMap::new();
         let timeouts = Arc::new(config.timeouts.clone());
-        for (id, backend) in (0u32..).map(BackendId).zip(&config.backends) {
-            let address = resolve(&backend.name, &backend.address).await?;
-            let tls = secured(backend)?;
+        let named = config.backends.iter().map(|backend| (ids.intern(&backend.name), backend));
+        let leave = leaving.iter().map(|leaving| (leaving.id, &leaving.backend));
+        let configured = config.backends.len();
+        for (at, (id, backend)) in named.chain(leave).enumerate() {
+            let before = before.and_then(|before| before.link(id));
+            let known = before.filter(|link| link.named == backend.address).map(|l| l.address);
+            let address = known.map_or_else(|| resolve(&backend.name, &backend.address), Ok)?;
+            let tls = secured(backend, before.and_then(|link| link.tls.as_ref()))?;
             let mut link = Link::new(address, &backend.address, &timeouts, tls);
             link.per_client = backend.connections == BackendConnections::PerClient;
-            links.push(link);
+            let slot = id.0 as usize;
+            if slot >= links.len() {
+                links.resize(slot + 1, None);
+            }
+            links[slot] = Some(link);
             let host_id = match config.affinity.host_id {
                 HostIdMode::Backend => backend.alias.as_deref(),
                 HostIdMode::Gateway => config.affinity.gateway_name.as_deref(),
@@ -105,7 +138,8 @@ impl Farm {
                 HostIdMode::None => None,
             };
             // An alias is obeyed in every mode: a client may remember it from another one.
-            if let Some(key) = backend.alias.as_deref().and_then(key_of) {
+            if let Some(key) = backend.alias.as_deref().and_then(key_of).filter(|_| at < configured)
+            {
                 aliases.insert(key, id);
             }
             backends.push(Backend {
@@ -117,11 +151,23 @@ impl Farm {
                 announce: host_id.and_then(|name| announce(name, config.affinity.fallback_timeout)),
             });
         }
-        let hosts = Hosts::new(&config.http, config.affinity.gateway_name.as_deref(), &aliases);
+        if let Some(before) = before {
+            // Clients go on with the name that they were told, whatever was configured since.
+            for (key, id) in &before.aliases {
+                let stays = links.get(id.0 as usize).is_some_and(Option::is_some);
+                if stays && !aliases.contains_key(key) {
+                    aliases.insert(key.clone(), *id);
+                }
+            }
+        }
+        let gateway = config.affinity.gateway_name.as_deref();
+        let hosts = Hosts::new(&config.http, gateway, &aliases, before.map(|before| &before.hosts));
         let policy =
             Policy { placement: config.placement.policy, unknown: config.sessions.unknown };
         let hash_key = config.placement.hash_key;
-        Ok(Self { view: FarmView::new(backends, aliases), policy, hash_key, links, hosts })
+        let leaving = leaving.iter().map(|leaving| leaving.id).collect();
+        let view = FarmView::new(backends, aliases.clone());
+        Ok(Self { config, view, policy, hash_key, links, leaving, aliases, hosts })
     }
 
     /// The same farm as it stands now: states, health, weights and addresses.
@@ -129,6 +175,7 @@ impl Farm {
         let mut farm = self.clone();
         farm.view = self.view.revised(|id| health.standing(id));
         for (id, link) in (0u32..).map(BackendId).zip(&mut farm.links) {
+            let Some(link) = link else { continue };
             if let Some(address) = health.current_address(id).filter(|now| *now != link.address) {
                 let (per_client, tls) = (link.per_client, link.tls.clone());
                 *link = Link { per_client, ..Link::new(address, &link.named, &link.timeouts, tls) };
@@ -139,12 +186,30 @@ impl Farm {
 
     /// Where each backend was found when the farm was built, by its id.
     pub fn address(&self, id: BackendId) -> Option<SocketAddr> {
-        self.links.get(id.0 as usize).map(|link| link.address)
+        self.link(id).map(|link| link.address)
+    }
+
+    /// How the configuration writes the address of a backend.
+    pub fn named(&self, id: BackendId) -> Option<&BackendAddress> {
+        self.link(id).map(|link| &link.named)
+    }
+
+    /// Whether a backend is only here for the sessions that it has.
+    pub fn is_leaving(&self, id: BackendId) -> bool {
+        self.leaving.contains(&id)
+    }
+
+    pub fn leaving(&self) -> &[BackendId] {
+        &self.leaving
+    }
+
+    fn link(&self, id: BackendId) -> Option<&Link> {
+        self.links.get(id.0 as usize)?.as_ref()
     }
 
     /// How a backend is spoken to by TLS, if it is.
     pub fn tls(&self, id: BackendId) -> Option<&Arc<BackendTls>> {
-        self.links.get(id.0 as usize)?.tls.as_ref().map(|(tls, _)| tls)
+        self.link(id)?.tls.as_ref().map(|(tls, _)| tls)
     }
 
     /// What is made of certificate files, for [`tls::Keeper::watch`].
@@ -153,7 +218,7 @@ impl Farm {
             let thing: Arc<dyn Renewable> = tls.clone();
             (thing, identity.iter().map(Expiry::of).collect())
         };
-        self.links.iter().filter_map(|link| link.tls.as_ref()).map(one).collect()
+        self.links.iter().flatten().filter_map(|link| link.tls.as_ref()).map(one).collect()
     }
 
     /// Whether a request for this host is ours.
@@ -161,15 +226,21 @@ impl Farm {
         self.hosts.accepted.is_empty() || host.with_key(|key| self.hosts.accepted.contains(key))
     }
 
+    /// The same for a packet of a session that is known: such a one also goes on under a name that
+    /// was ours before the configuration changed.
+    pub fn accepted_before(&self, host: &Host<'_>) -> bool {
+        self.hosts.any_before || host.with_key(|key| self.hosts.before.contains(key))
+    }
+
     /// A peer for one request. `repeatable` says that a stale connection costs nothing.
     pub fn peer(&self, id: BackendId, repeatable: bool) -> Option<&HttpPeer> {
-        let link = self.links.get(id.0 as usize)?;
+        let link = self.link(id)?;
         Some(if repeatable { &link.pooled } else { &link.fresh })
     }
 
     /// Whether each client connection has a connection of its own to the backend.
     pub fn is_per_client(&self, id: BackendId) -> bool {
-        self.links.get(id.0 as usize).is_some_and(|link| link.per_client)
+        self.link(id).is_some_and(|link| link.per_client)
     }
 
     /// The Host for the backend where it is not the client's.
@@ -179,7 +250,7 @@ impl Farm {
     pub fn upstream_host(&self, id: BackendId, host: &Host<'_>) -> Option<&HeaderValue> {
         match self.hosts.upstream {
             UpstreamHost::Preserve => None,
-            UpstreamHost::Backend => self.links.get(id.0 as usize).map(|link| &link.authority),
+            UpstreamHost::Backend => self.link(id).map(|link| &link.authority),
             UpstreamHost::Origin => {
                 let known = host.with_key(|key| self.hosts.origin_keys.contains(key));
                 if known { None } else { self.hosts.origin.as_ref() }
@@ -189,7 +260,12 @@ impl Farm {
 }
 
 impl Hosts {
-    fn new(http: &Http, gateway: Option<&str>, aliases: &HashMap<String, BackendId>) -> Self {
+    fn new(
+        http: &Http,
+        gateway: Option<&str>,
+        aliases: &HashMap<String, BackendId>,
+        earlier: Option<&Self>,
+    ) -> Self {
         let origin_keys: HashSet<String> = http.hosts.iter().cloned().collect();
         let mut accepted = origin_keys.clone();
         if !accepted.is_empty() {
@@ -197,7 +273,15 @@ impl Hosts {
             accepted.extend(aliases.keys().cloned());
         }
         let origin = http.origin.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
-        Self { accepted, origin, origin_keys, upstream: http.upstream_host }
+        let mut before = HashSet::new();
+        let mut any_before = false;
+        if let Some(earlier) = earlier {
+            before.extend(earlier.before.iter().chain(&earlier.accepted).cloned());
+            before.retain(|key| !accepted.contains(key));
+            any_before = earlier.any_before || earlier.accepted.is_empty();
+        }
+        let upstream = http.upstream_host;
+        Self { accepted, before, any_before, origin, origin_keys, upstream }
     }
 }
 
@@ -232,16 +316,24 @@ impl Link {
     }
 }
 
-fn secured(backend: &BackendConfig) -> Result<Option<Secured>, FarmError> {
+/// Goes on with the TLS there was, if it is the same: its connections are kept, and whoever watches
+/// its files knows it.
+fn secured(
+    backend: &BackendConfig,
+    before: Option<&Secured>,
+) -> Result<Option<Secured>, FarmError> {
     let Some(settings) = &backend.tls else { return Ok(None) };
+    if let Some(same) = before.filter(|(tls, _)| tls.is_for(&backend.address.host, settings)) {
+        return Ok(Some(same.clone()));
+    }
     let loaded = BackendTls::load(&backend.name, &backend.address.host, settings);
     loaded.map(Some).map_err(|source| FarmError::Tls { name: backend.name.clone(), source })
 }
 
-async fn resolve(name: &str, address: &BackendAddress) -> Result<SocketAddr, FarmError> {
-    let text = format!("{}:{}", address.host, address.port);
+fn resolve(name: &str, address: &BackendAddress) -> Result<SocketAddr, FarmError> {
+    let text = address.to_string();
     let named = || (name.to_owned(), text.clone());
-    let mut found = lookup_host(&text).await.map_err(|source| {
+    let mut found = text.to_socket_addrs().map_err(|source| {
         let (name, address) = named();
         FarmError::Resolve { name, address, source }
     })?;

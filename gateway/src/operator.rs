@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::farm::{AdminState, BackendId, Health};
+use gateway_core::routing::Loads;
 use gateway_core::session::{EndReason, Timestamp};
 use parking_lot::Mutex;
 
-use crate::admin::{ActionError, BackendInfo, Control};
+use crate::admin::{ActionError, BackendInfo, Control, Reloaded};
 use crate::clock;
-use crate::config::Config;
 use crate::durable;
 use crate::farm::Farm;
 use crate::health::FarmHealth;
 use crate::ops::Readiness;
 use crate::proxy::Reporter;
+use crate::reload::{Reloader, Trigger};
+use crate::roster::Roster;
 use crate::sessions::Sessions;
 use crate::store::BackendState;
 
@@ -29,7 +31,6 @@ pub struct Operator {
     sessions: Arc<Sessions>,
     reporter: Reporter,
     health: FarmHealth,
-    addresses: Arc<[String]>,
     /// When each backend got its state; none for those nobody has touched.
     since: Arc<Mutex<HashMap<BackendId, Timestamp>>>,
     /// Held while a state is stored and applied, so that both happen in one order.
@@ -37,27 +38,14 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub fn new(
-        config: &Config,
-        farm: Arc<ArcSwap<Farm>>,
-        sessions: Arc<Sessions>,
-        reporter: Reporter,
-        health: FarmHealth,
-    ) -> Self {
-        let addresses = config.backends.iter().map(|backend| backend.address.to_string()).collect();
-        Self {
-            farm,
-            sessions,
-            reporter,
-            health,
-            addresses,
-            since: Arc::default(),
-            deciding: Arc::default(),
-        }
+    pub fn new(roster: &Roster, sessions: Arc<Sessions>, reporter: Reporter) -> Self {
+        let (farm, health) = (Arc::clone(&roster.farm), roster.health.clone());
+        let (since, deciding) = Default::default();
+        Self { farm, sessions, reporter, health, since, deciding }
     }
 
     /// The handle that the admin listener works with.
-    pub fn control(&self, readiness: &Readiness) -> Control {
+    pub fn control(&self, readiness: &Readiness, reloader: Reloader) -> Control {
         let shared = || self.clone();
         let (backends, states, moves, forgets) = (shared(), shared(), shared(), shared());
         let sessions = Arc::clone(&self.sessions);
@@ -79,12 +67,7 @@ impl Operator {
                 let operator = forgets.clone();
                 Box::pin(async move { Ok(operator.forget(&key).await) })
             }),
-            reload: Box::new(|| {
-                Box::pin(async {
-                    let message = "reload is not supported yet, restart to apply".to_owned();
-                    Err(ActionError::Other { message })
-                })
-            }),
+            reload: Box::new(move || Box::pin(reload(reloader.clone()))),
         }
     }
 
@@ -94,28 +77,34 @@ impl Operator {
         let one = |backend: &gateway_core::farm::Backend| BackendInfo {
             id: backend.id,
             name: Arc::clone(&backend.name),
-            address: self.addresses.get(backend.id.0 as usize).cloned().unwrap_or_default(),
+            address: farm.named(backend.id).map(ToString::to_string).unwrap_or_default(),
             weight: backend.weight,
             admin: backend.admin,
             admin_since: since.get(&backend.id).copied(),
             health: backend.health,
             health_since: self.health.state(backend.id).map(|state| state.since),
             health_reason: self.health.state(backend.id).map(|state| state.reason.to_string()),
-            configured: true,
+            configured: !farm.is_leaving(backend.id),
         };
-        let missing = self.sessions.missing().into_iter().map(|(id, name)| BackendInfo {
+        let known = farm.view.backends().iter().map(one);
+        // Stored sessions may name a backend that nothing else is known of.
+        let names =
+            self.reporter.ids.iter().filter(|(id, _)| {
+                farm.view.backend(*id).is_none() && self.sessions.sessions(*id) > 0
+            });
+        let unknown = names.map(|(id, name)| BackendInfo {
             id,
-            name,
+            name: Arc::clone(name),
             address: String::new(),
             weight: 0,
-            admin: AdminState::Ready,
+            admin: AdminState::Drain,
             admin_since: None,
             health: Health::Down,
             health_since: None,
-            health_reason: Some("it is not configured".to_owned()),
+            health_reason: Some("it is not in the configuration".to_owned()),
             configured: false,
         });
-        farm.view.backends().iter().map(one).chain(missing).collect()
+        known.chain(unknown).collect()
     }
 
     /// What was decided before this process began. Decisions about backends that are not
@@ -174,4 +163,24 @@ impl Operator {
         }
         ended.is_some()
     }
+}
+
+/// Waits for names to be resolved, so it has a thread of its own.
+async fn reload(reloader: Reloader) -> Result<Reloaded, ActionError> {
+    let attempt = tokio::task::spawn_blocking(move || reloader.reload(Trigger::Admin)).await;
+    let Ok(reload) = attempt else {
+        let message = "the reload panicked, see the log".to_owned();
+        return Err(ActionError::Other { message });
+    };
+    if let Some(error) = &reload.error {
+        let (message, report) = error.split_once('\n').unwrap_or((error, ""));
+        let (message, report) = (message.to_owned(), report.to_owned());
+        return Err(ActionError::Config { message, report });
+    }
+    let done = reload.changed.iter().filter(|change| !change.needs_restart);
+    Ok(Reloaded {
+        changed: done.map(ToString::to_string).collect(),
+        needs_restart: reload.needs_restart.iter().map(ToString::to_string).collect(),
+        warnings: reload.warnings.clone(),
+    })
 }

@@ -15,6 +15,7 @@
 use std::any::Any;
 use std::fmt::{self, Write as _};
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -27,6 +28,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::{Registry, reload};
 
 use crate::clock;
 use crate::log_writer::{Destination, FlushGuard, LineWriter};
@@ -66,10 +68,12 @@ pub fn init(
     let (writer, guard) =
         LineWriter::start(Destination::Stderr, LogName::Operational, counters.clone())
             .map_err(TelemetryError::Writer)?;
-    let subscriber = subscriber(format, level, counters.clone(), EventWriter(writer));
+    let (subscriber, filter) = subscriber(format, level, counters.clone(), EventWriter(writer));
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Taken)?;
     log::set_boxed_logger(Box::new(Library::new(counters))).map_err(|_| TelemetryError::Taken)?;
     log::set_max_level(log::LevelFilter::Warn);
+    // There is one log, and this is it.
+    let _ = FILTER.set(filter);
     std::panic::set_hook(Box::new(|panic| {
         let message = panic_message(panic.payload());
         let place = panic.location().map(tracing::field::display);
@@ -77,6 +81,19 @@ pub fn init(
     }));
     Ok(guard)
 }
+
+/// Sets the level of the gateway's own events anew.
+pub fn set_level(level: LogLevel) {
+    if let Some(filter) = FILTER.get() {
+        // An error means that the log has ended.
+        let _ = filter.reload(targets(level));
+    }
+}
+
+/// Of the one log.
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+type Filter = reload::Handle<Targets, Registry>;
 
 /// A value that somebody else chose, fit to stand in a log.
 ///
@@ -126,10 +143,20 @@ fn subscriber<W>(
     level: LogLevel,
     counters: LogCounters,
     writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
+) -> (Box<dyn Subscriber + Send + Sync>, Filter)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    let (targets, filter) = reload::Layer::new(targets(level));
+    let base = tracing_subscriber::registry().with(targets).with(Count(counters));
+    let events = tracing_subscriber::fmt::layer().with_timer(Clock).with_writer(writer);
+    match format {
+        Format::Json => (Box::new(base.with(events.json().flatten_event(true))), filter),
+        Format::Text => (Box::new(base.with(events.with_ansi(false))), filter),
+    }
+}
+
+fn targets(level: LogLevel) -> Targets {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -137,16 +164,10 @@ where
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let targets = Targets::new()
+    Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("bits_gateway", level)
-        .with_target("gateway_core", level);
-    let base = tracing_subscriber::registry().with(targets).with(Count(counters));
-    let events = tracing_subscriber::fmt::layer().with_timer(Clock).with_writer(writer);
-    match format {
-        Format::Json => Box::new(base.with(events.json().flatten_event(true))),
-        Format::Text => Box::new(base.with(events.with_ansi(false))),
-    }
+        .with_target("gateway_core", level)
 }
 
 /// Counts events by level.

@@ -24,7 +24,7 @@ fn logged(format: Format, level: LogLevel, body: impl FnOnce(&LogCounters)) -> S
     let page = Page::default();
     let counters = LogCounters::detached();
     let writer = page.clone();
-    let subscriber = subscriber(format, level, counters.clone(), move || writer.clone());
+    let (subscriber, _) = subscriber(format, level, counters.clone(), move || writer.clone());
     tracing::subscriber::with_default(subscriber, || body(&counters));
     let bytes = page.0.lock().clone();
     String::from_utf8(bytes).unwrap()
@@ -85,7 +85,7 @@ fn the_level_holds_for_our_own_events_only() {
 #[test]
 fn messages_are_counted_by_level_whatever_becomes_of_them() {
     let metrics = crate::metrics::Metrics::new(&[], &[]);
-    let subscriber = subscriber(Format::Json, LogLevel::Info, metrics.logs(), io::sink);
+    let (subscriber, _) = subscriber(Format::Json, LogLevel::Info, metrics.logs(), io::sink);
     tracing::subscriber::with_default(subscriber, || {
         tracing::warn!(target: "bits_gateway", "one");
         tracing::warn!(target: "bits_gateway", "two");

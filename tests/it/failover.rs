@@ -125,6 +125,9 @@ fn a_farm_with_shared_storage_goes_on_at_another_server() {
     let next = fragment(TARGET, &id, "bytes 0-2/9", b"abc");
     // The connection that was cut may still be in the pool, and costs a retry then.
     wait::until("another server has the session", || ask(&next).status == 200);
+    let ended = farm.metric("bitsgw_sessions_ended_total", &[]);
+    let moved = farm.metric("bitsgw_failovers_total", &[("backend", ["up01", "up02"][owner])]);
+    assert!(ended == 0.0 && moved >= 1.0, "{ended} ended, {moved} moved");
     // It stays there, also when the first one is back.
     links[owner].plan_all(Plan::pass());
     let before = counts();
@@ -132,6 +135,57 @@ fn a_farm_with_shared_storage_goes_on_at_another_server() {
         assert_eq!(ask(&packet).status, 200);
     }
     assert_eq!(counts()[owner], before[owner]);
+}
+
+#[test]
+fn a_server_that_answers_nothing_gets_no_new_sessions_after_a_while() {
+    let backends = [RawBackend::silent(), RawBackend::answering(server(1))];
+    let farm = Farm::of_stubs(0)
+        .backend("up01", backends[0].address())
+        .backend("up02", backends[1].address())
+        .set("placement.policy", "\"least-sessions\"")
+        .set("health.kind", "\"tcp\"")
+        .set("health.interval", "\"200ms\"")
+        .set("health.passive_errors", "2")
+        .set("health.retry_after", "\"1h\"")
+        .set("timeouts.answer", "\"200ms\"")
+        .start();
+    let open = || exchange(farm.entrance(), &create(TARGET).bytes()).expect("an answer").status;
+    wait::until("the silent server is spared", || {
+        open();
+        backends[0].requests().len() == 2
+    });
+    for _ in 0..6 {
+        assert_eq!(open(), 200);
+    }
+    assert_eq!(backends[0].requests().len(), 2);
+    // It takes connections, so its sessions still have it.
+    assert_eq!(farm.metric("bitsgw_backend_up", &[("backend", "up01")]), 1.0);
+}
+
+#[test]
+fn a_server_whose_application_takes_too_long_still_gets_new_sessions() {
+    let agree = server(0);
+    let slow = RawBackend::answering(move |request| match &*request.packet_type() {
+        "create-session" => agree(request),
+        _ => e2e_tests::raw_backend::Reply::Wait,
+    });
+    let farm = Farm::of_stubs(0)
+        .backend("up01", slow.address())
+        .backend("up02", RawBackend::silent().address())
+        .set("placement.policy", "\"hash\"")
+        .set("health.passive_errors", "1")
+        .set("health.retry_after", "\"1h\"")
+        .set("timeouts.client_body", "\"100ms\"")
+        .set("timeouts.answer_long", "\"200ms\"")
+        .set_backend("up02", "weight", "1")
+        .set_backend("up01", "weight", "1000")
+        .start();
+    let ask = |packet: &Packet| exchange(farm.entrance(), &packet.bytes()).expect("an answer");
+    for _ in 0..3 {
+        let id = session_of(&ask(&create(TARGET)));
+        assert_eq!(ask(&close(TARGET, &id)).status, 504);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! All end-to-end tests, in one binary: it links once, and its modules share what they start.
 
 mod acks;
+mod ask;
 mod bad_input;
 mod bench;
 mod client_alone;
@@ -14,11 +15,13 @@ mod logins;
 mod metrics;
 mod misc;
 mod operator;
+mod orphans;
 mod packets;
 mod pinning;
 mod placement;
 mod readme;
 mod recognition;
+mod reload;
 mod replays;
 mod restarts;
 mod separation;
@@ -26,4 +29,5 @@ mod servers;
 mod stale_pool;
 mod tidy;
 mod tls;
+mod upgrade;
 mod uploads;

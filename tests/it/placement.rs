@@ -9,7 +9,9 @@ use e2e_tests::farm::{Farm, FarmBuilder, StubFault};
 use e2e_tests::ports::Port;
 use e2e_tests::wait;
 
-use crate::packets::{TARGET, close, create, expect_not_now, of_session, ping, session_of};
+use crate::packets::{
+    TARGET, close, create, expect_not_now, fragment, of_session, ping, session_of,
+};
 
 /// A session for `target`; returns its id and the name of its backend. The connection is a new one, for a client's
 /// connection is a reason of its own to choose a backend.
@@ -109,6 +111,30 @@ fn least_sessions_is_the_default_and_is_measured_per_weight() {
     assert_eq!(spread(&farm, 14), counts(&[("up01", 2), ("up02", 8), ("up03", 4)]));
     // Room for one on each: what is free is taken, and the heavy one gets its share again.
     assert_eq!(spread(&farm, 7), counts(&[("up01", 1), ("up02", 4), ("up03", 2)]));
+}
+
+#[test]
+fn least_bytes_left_counts_what_is_still_to_come() {
+    let farm = policy(Farm::of_stubs(2), "least-bytes-left");
+    let send = |target: &str, id: &str, range: &str| {
+        let packet = fragment(target, id, range, &[7; 10]);
+        let answer = exchange(farm.entrance(), &packet.bytes()).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.head);
+    };
+    let (long, full) = open(&farm, "/in/long.bin");
+    send("/in/long.bin", &long, "bytes 0-9/1000000");
+    // However many small ones there are, the one large file outweighs them.
+    let mut small = Vec::new();
+    for number in 0..6 {
+        let target = format!("/in/{number}.bin");
+        let (id, backend) = open(&farm, &target);
+        send(&target, &id, "bytes 0-9/1000");
+        assert_ne!(backend, full);
+        small.push((target, id));
+    }
+    // When it is over, the other backend has more to do.
+    end(&farm, "/in/long.bin", &long);
+    assert_eq!(open(&farm, "/in/next.bin").1, full);
 }
 
 #[test]

@@ -50,7 +50,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// # Panics
 /// When an upload does not end as it should.
 pub fn run(crowd: Crowd) -> Held {
+    // Over TLS an idle connection holds the state of TLS besides, which is another example's to measure.
     let farm = Farm::of_stubs(2)
+        .plain()
         // Long enough for the crowd to gather on a slow machine.
         .set("timeouts.client_idle", "\"1h\"")
         .set("log.access", "\"off\"")

@@ -12,24 +12,18 @@ const BURST: u64 = 250_000_000;
 ///
 /// Whoever asks gets the place behind those who asked before. An upload that asks for one piece at
 /// a time, and waits before it asks for the next, so gets its turn as often as every other.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pace {
-    /// Bytes a second, at least 1.
-    rate: u64,
     /// Nanoseconds of the steady clock.
     paid: AtomicU64,
 }
 
 impl Pace {
-    /// `rate` in bytes a second; 0 counts as 1.
-    pub fn new(rate: u64) -> Self {
-        Self { rate: rate.max(1), paid: AtomicU64::new(0) }
-    }
-
-    /// Takes the next place for so many bytes. They may go after the time returned.
-    pub fn take(&self, bytes: usize, now: Duration) -> Duration {
+    /// Takes the next place for so many bytes. They may go after the time returned. `rate` is in
+    /// bytes a second, and may be another each time; 0 counts as 1.
+    pub fn take(&self, bytes: usize, rate: u64, now: Duration) -> Duration {
         let now = nanoseconds(now);
-        let cost = bytes as u128 * SECOND / u128::from(self.rate);
+        let cost = bytes as u128 * SECOND / u128::from(rate.max(1));
         let cost = u64::try_from(cost).unwrap_or(u64::MAX);
         let start = |paid: u64| paid.max(now.saturating_sub(BURST));
         let next = |paid| Some(start(paid).saturating_add(cost));
@@ -58,9 +52,9 @@ mod tests {
 
     /// Uploads that take turns as they are due; returns what each sent within `time`.
     fn share(rate: u64, pieces: &[usize], time: Duration) -> Vec<usize> {
-        let pace = Pace::new(rate);
+        let pace = Pace::default();
         let mut due: Vec<_> =
-            pieces.iter().map(|&piece| pace.take(piece, Duration::ZERO)).collect();
+            pieces.iter().map(|&piece| pace.take(piece, rate, Duration::ZERO)).collect();
         let mut sent = vec![0; pieces.len()];
         loop {
             let next = (0..due.len()).min_by_key(|&upload| due[upload]).unwrap();
@@ -69,7 +63,7 @@ mod tests {
                 return sent;
             }
             sent[next] += pieces[next];
-            due[next] = now + pace.take(pieces[next], now);
+            due[next] = now + pace.take(pieces[next], rate, now);
         }
     }
 
@@ -91,31 +85,31 @@ mod tests {
 
     #[test]
     fn who_sends_little_waits_for_one_piece_of_each_other_at_most() {
-        let pace = Pace::new(1024 * 1024);
+        let pace = Pace::default();
         let now = Duration::from_secs(10);
         for _ in 0..16 {
-            pace.take(64 * KIB, now);
+            pace.take(64 * KIB, 1024 * 1024, now);
         }
-        let wait = pace.take(10, now);
+        let wait = pace.take(10, 1024 * 1024, now);
         assert!(wait <= Duration::from_secs(1), "{wait:?}");
     }
 
     #[test]
     fn a_pause_earns_a_quarter_of_a_second_and_no_more() {
-        let pace = Pace::new(1000);
+        let pace = Pace::default();
         let now = Duration::from_secs(3600);
-        assert_eq!(pace.take(250, now), Duration::ZERO);
-        assert_eq!(pace.take(1000, now), Duration::ZERO);
-        assert_eq!(pace.take(1, now), Duration::from_secs(1));
+        assert_eq!(pace.take(250, 1000, now), Duration::ZERO);
+        assert_eq!(pace.take(1000, 1000, now), Duration::ZERO);
+        assert_eq!(pace.take(1, 1000, now), Duration::from_secs(1));
         assert!(pace.is_owing(now) && !pace.is_owing(now + Duration::from_millis(1001)));
     }
 
     #[test]
     fn no_number_overflows() {
         for (rate, bytes) in [(0, usize::MAX), (u64::MAX, usize::MAX), (1, 1)] {
-            let pace = Pace::new(rate);
-            pace.take(bytes, Duration::MAX);
-            pace.take(bytes, Duration::ZERO);
+            let pace = Pace::default();
+            pace.take(bytes, rate, Duration::MAX);
+            pace.take(bytes, rate, Duration::ZERO);
         }
     }
 }

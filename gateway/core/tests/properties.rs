@@ -1,5 +1,7 @@
 //! What holds for every input: of the readers, of the head check, of decisions and edits.
 
+#[path = "properties/ask.rs"]
+mod ask;
 #[path = "properties/grammar.rs"]
 mod grammar;
 #[path = "properties/heads.rs"]

@@ -80,6 +80,7 @@ fn uploads_survive_whatever_happens_to_their_farm() {
             "retries",
             "sent back",
             "stored by alias alone",
+            "stored by asking",
             "stored by pin alone",
             "stored by pin and alias",
             "too large",

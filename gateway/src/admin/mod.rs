@@ -25,7 +25,7 @@ pub use api::Api;
 pub use control::{Action, ActionError, BackendInfo, Control, Reloaded, StoreInfo};
 pub use server::{attach, serve_tcp, serve_unix};
 pub use token::{Token, TokenError};
-pub use unix::UnixSocket;
+pub use unix::{Entry, UnixSocket};
 
 /// The listener of `[admin]`; no traffic listener may have this name.
 pub const ADMIN: &str = "admin";

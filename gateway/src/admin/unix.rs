@@ -21,12 +21,18 @@ pub struct UnixSocket {
     file: SocketFile,
 }
 
-/// Removes the file, unless a successor has put its own in place.
-#[derive(Debug)]
-pub struct SocketFile {
+/// Where the socket is found. Clones are the same entry.
+#[derive(Debug, Clone)]
+pub struct Entry {
     path: PathBuf,
+    /// Its name until it is published.
+    temporary: PathBuf,
     device_and_inode: (u64, u64),
 }
+
+/// Removes the file, unless a successor has put its own in place.
+#[derive(Debug)]
+pub struct SocketFile(Entry);
 
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -38,22 +44,31 @@ pub enum SocketError {
 
 impl UnixSocket {
     /// Listens at `path`, with these permissions from the first moment.
-    ///
-    /// A socket that is there is replaced in one step: it is a leftover, or that of the process
-    /// which this one succeeds. Call it when everything else that belongs to one process only, such
-    /// as the traffic listeners, has been taken.
     pub fn bind(path: &Path, mode: u32) -> Result<Self, SocketError> {
+        let socket = Self::make(path, mode)?;
+        let published = socket.entry().publish();
+        published.map_err(|source| SocketError::Make { path: path.to_owned(), source })?;
+        Ok(socket)
+    }
+
+    /// Listens, and is found at `path` from [`Entry::publish`] on.
+    pub fn make(path: &Path, mode: u32) -> Result<Self, SocketError> {
         match fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => {
                 return Err(SocketError::InTheWay { path: path.to_owned() });
             }
             _ => {}
         }
-        let made = Self::make(path, mode);
+        let made = Self::listen(path, mode);
         made.map_err(|source| SocketError::Make { path: path.to_owned(), source })
     }
 
-    fn make(path: &Path, mode: u32) -> io::Result<Self> {
+    /// The entry, to publish it.
+    pub fn entry(&self) -> Entry {
+        self.file.0.clone()
+    }
+
+    fn listen(path: &Path, mode: u32) -> io::Result<Self> {
         let temporary = path.with_file_name(format!(".{:x}", std::process::id()));
         let _ = fs::remove_file(&temporary);
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -61,12 +76,11 @@ impl UnixSocket {
         // Nobody can connect to a socket that does not listen yet.
         let made = fs::set_permissions(&temporary, Permissions::from_mode(mode))
             .and_then(|()| socket.listen(BACKLOG))
-            .and_then(|()| fs::symlink_metadata(&temporary))
-            .and_then(|there| fs::rename(&temporary, path).map(|()| there));
+            .and_then(|()| fs::symlink_metadata(&temporary));
         let there = made.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
-        let file =
-            SocketFile { path: path.to_owned(), device_and_inode: (there.dev(), there.ino()) };
-        Ok(Self { listener: socket.into(), file })
+        let device_and_inode = (there.dev(), there.ino());
+        let entry = Entry { path: path.to_owned(), temporary, device_and_inode };
+        Ok(Self { listener: socket.into(), file: SocketFile(entry) })
     }
 
     pub(super) fn into_parts(self) -> (UnixListener, SocketFile) {
@@ -74,13 +88,27 @@ impl UnixSocket {
     }
 }
 
+impl Entry {
+    /// Puts the socket in its place.
+    ///
+    /// A socket that is there is replaced in one step: it is a leftover, or that of the process
+    /// which this one succeeds. Call it when everything else that belongs to one process only, such
+    /// as the traffic listeners, has been taken.
+    pub fn publish(&self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.path)
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|there| (there.dev(), there.ino()) == self.device_and_inode);
-        if ours {
-            // A leftover is replaced by the next process anyway.
-            let _ = fs::remove_file(&self.path);
+        let Entry { path, temporary, device_and_inode } = &self.0;
+        for path in [temporary, path] {
+            let ours = fs::symlink_metadata(path)
+                .is_ok_and(|there| (there.dev(), there.ino()) == *device_and_inode);
+            if ours {
+                // A leftover is replaced by the next process anyway.
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }
@@ -119,6 +147,19 @@ mod tests {
         UnixStream::connect(&path).expect("the file of the second stays");
         drop(second);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_is_never_published_leaves_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let first = UnixSocket::bind(&path, 0o600).unwrap();
+        let second = UnixSocket::make(&path, 0o600).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        drop(second);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        UnixStream::connect(&path).expect("the first is still there");
+        drop(first);
     }
 
     #[test]

@@ -30,6 +30,14 @@ pub const TOMBSTONE: Duration = Duration::from_secs(DAY);
 /// Sessions in the table; at 96 bytes each, a full table takes under 100 MB.
 pub const SESSION_LIMIT: u64 = 1_000_000;
 
+/// A question costs a server less than a Fragment does. After the loss of a table, a thousand
+/// uploads are back within seconds; and whoever makes ids up keeps a server busy for a few percent
+/// of its time.
+pub const ASK_RATE: u64 = 100;
+
+/// A server that knows a session by heart answers in milliseconds; one that is busy with uploads,
+/// in seconds. What comes later is no answer, and the client comes again.
+pub const ASK: Duration = Duration::from_secs(10);
 /// Where a service keeps its state (FHS 3.0, 5.8).
 pub const STORE_PATH: &str = "/var/lib/bits-gateway";
 

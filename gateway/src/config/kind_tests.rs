@@ -172,13 +172,13 @@ fn a_backend_name_fits_a_host_name() {
 
 #[test]
 fn a_word_is_one_of_a_few() {
-    let unknown = Kind::Word { choices: UnknownSession::CHOICES, later: &["ask"] };
+    let unknown = Kind::Word { choices: UnknownSession::CHOICES, later: &["guess"] };
     takes(&unknown, "wait", Value::Word("wait"));
-    refuses(&unknown, "ask", "write \\\"restart\\\" or \\\"wait\\\"");
-    refuses(&unknown, "ask", "not supported by this version");
+    refuses(&unknown, "guess", "write \\\"ask\\\", \\\"restart\\\" or \\\"wait\\\"");
+    refuses(&unknown, "guess", "not supported by this version");
     refuses(&unknown, "restrat", "did you mean \\\"restart\\\"?");
     refuses(&unknown, "Wait", "did you mean \\\"wait\\\"?");
-    refuses(&unknown, "banana", "must be \"restart\" or \"wait\"");
+    refuses(&unknown, "banana", "must be \"ask\", \"restart\" or \"wait\"");
     refuses(&unknown, 1, "this is a number");
 }
 

@@ -45,6 +45,13 @@ Names are in capitals, and what is neither letter nor digit becomes `_`.
 A variable changes a listener or backend of the file and never adds one.
 Lists are separated by commas.
 An unknown variable with this prefix is an error.
+
+## Changing it while the gateway runs
+
+A reload (`bits-gateway reload`, SIGHUP, or the change of a watched file) takes the file over as a whole or not at all; [operations.md](operations.md#changing-the-configuration) says how it goes.
+What a key says counts for the next request, or for the next connection where it is about connections.
+Keys that only a restart or an upgrade can change say so below.
+The environment is that of the process: a reload reads the file again, and the variables are those with which the process was started.
 ";
 
 /// The page for people, from the schema for machines.
@@ -105,6 +112,9 @@ fn write_key(page: &mut String, key: &str, schema: &Json) {
     }
     if let Some(variable) = schema["x-env"].as_str() {
         push(page, format_args!("Environment: `{variable}`.\n"));
+    }
+    if schema["x-restart"] == true {
+        page.push_str("A change needs a restart or an upgrade.\n");
     }
 }
 

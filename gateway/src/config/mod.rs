@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod defaults;
+pub mod diff;
 pub mod draft;
 pub mod dump;
 pub mod env;
@@ -20,6 +21,7 @@ mod lists;
 pub mod load;
 pub mod markdown;
 pub mod names;
+mod process;
 pub mod report;
 pub mod schema;
 pub mod sections;
@@ -29,9 +31,11 @@ mod syntax;
 pub mod tls;
 mod waits;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
@@ -104,6 +108,8 @@ pub struct Sessions {
     /// 0 is no limit.
     pub limit_per_client: u32,
     pub unknown: UnknownSession,
+    /// Questions a second to each backend, at least 1.
+    pub ask_rate: u32,
 }
 
 /// What happens while a session's backend is away.
@@ -288,6 +294,8 @@ pub struct Timeouts {
     pub answer_long: Duration,
     /// Everything else.
     pub answer: Duration,
+    /// A question of ours, from the connection to the head of the answer.
+    pub ask: Duration,
     pub backend_write: Duration,
     pub backend_idle: Duration,
     /// How long requests under way may go on once the listeners are closed.
@@ -375,6 +383,43 @@ pub enum AccessLog {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Process {
     pub threads: usize,
+    pub upgrade_socket: UpgradeSocket,
+    /// Whether a change of the file is a reload.
+    pub watch_config: bool,
+}
+
+/// Where a successor asks for the listening sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpgradeSocket {
+    Auto,
+    Off,
+    Path(PathBuf),
+}
+
+impl UpgradeSocket {
+    /// Whether nobody has said where it is to be.
+    pub fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+
+    /// `runtime` is `$RUNTIME_DIRECTORY`, in which systemd separates several by colons; `store` is
+    /// the directory of the store.
+    pub fn path(&self, runtime: Option<&OsStr>, store: Option<&Path>) -> Option<PathBuf> {
+        match self {
+            Self::Off => None,
+            Self::Path(path) => Some(path.clone()),
+            Self::Auto => {
+                let first = |list: &OsStr| {
+                    let list = list.as_bytes();
+                    let end = list.iter().position(|&byte| byte == b':').unwrap_or(list.len());
+                    PathBuf::from(OsStr::from_bytes(&list[..end]))
+                };
+                let runtime = runtime.filter(|list| !list.is_empty()).map(first);
+                let directory = runtime.or_else(|| store.map(Path::to_path_buf))?;
+                Some(directory.join("upgrade.sock"))
+            }
+        }
+    }
 }
 
 impl Config {

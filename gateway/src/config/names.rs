@@ -55,6 +55,7 @@ named!(SessionIdMode {
 });
 
 named!(UnknownSession {
+    Ask = "ask": "the backends are asked, and the one that has the session goes on with it; if none has, as \"restart\", and while that is not clear, as \"wait\"",
     Restart = "restart": "session not found: the client starts the upload again at once",
     Wait = "wait": "503: the client comes back later, in case somebody restores the table",
 });
@@ -81,6 +82,7 @@ named!(Then {
 
 named!(Placement {
     LeastSessions = "least-sessions": "the backend with the fewest sessions for its weight",
+    LeastBytesLeft = "least-bytes-left": "the backend whose uploads have the fewest bytes still to come for its weight",
     RoundRobin = "round-robin": "one after the other, a backend of weight 3 three times a round",
     Hash = "hash": "the same `hash_key` goes to the same backend while that is not much fuller than its share",
 });

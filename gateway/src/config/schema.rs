@@ -2,10 +2,12 @@
 //!
 //! Editors complete and check with it. What it cannot say in standard words stands in `x-` words:
 //! `x-type` (the kind of text), `x-minimum` and `x-maximum` (bounds of durations and sizes),
-//! `x-default` (a default that depends on something), `x-env` (the variable).
+//! `x-default` (a default that depends on something), `x-env` (the variable), `x-restart` (a reload
+//! does not change it).
 
 use serde_json::{Map, Value as Json, json};
 
+use super::diff::needs_restart;
 use super::env;
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::Kind;
@@ -119,6 +121,9 @@ fn key_schema(section: &Section, key: &Key) -> Json {
     }
     if env::may_be_set(section, key) {
         schema.insert("x-env".into(), env::variable(section, "NAME", key.name).into());
+    }
+    if needs_restart(section.name, key.name) {
+        schema.insert("x-restart".into(), true.into());
     }
     schema.into()
 }

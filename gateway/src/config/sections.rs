@@ -14,6 +14,7 @@ use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::listeners;
 use super::names::{Choice, Named};
+use super::process;
 use super::tls;
 use super::{
     BackendConnections, ForwardedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode,
@@ -153,9 +154,17 @@ pub const SECTIONS: &[Section] = &[
             },
             Key {
                 name: "unknown",
-                kind: Kind::Word { choices: UnknownSession::CHOICES, later: &["ask"] },
-                preset: Preset::Is(Value::Word("restart")),
-                about: "What a client hears whose session nobody here knows.",
+                kind: word::<UnknownSession>(),
+                preset: Preset::Is(Value::Word("ask")),
+                about: "What becomes of an upload whose session is not in the gateway's table.",
+            },
+            Key {
+                name: "ask_rate",
+                kind: Kind::Integer { min: 1, max: 10_000 },
+                preset: Preset::Is(Value::Integer(defaults::ASK_RATE)),
+                about: "How many times a second each backend is asked at most for `unknown = \
+                        \"ask\"`, and as many at once. Packets beyond it wait for `failover.hold`, \
+                        and are then answered 503.",
             },
         ],
         later: &["bind"],
@@ -204,7 +213,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             Key {
                 name: "policy",
-                kind: Kind::Word { choices: Placement::CHOICES, later: &["least-bytes-left"] },
+                kind: word::<Placement>(),
                 preset: Preset::Is(Value::Word("least-sessions")),
                 about: "How a backend is chosen.",
             },
@@ -446,19 +455,5 @@ pub const SECTIONS: &[Section] = &[
         ],
         later: &[],
     },
-    Section {
-        name: "process",
-        shape: Shape::Once,
-        about: "The process itself.",
-        keys: &[Key {
-            name: "threads",
-            kind: Kind::Integer { min: 1, max: 1024 },
-            preset: Preset::Depends {
-                on: "the number of cores that the process may use",
-                sample: "2",
-            },
-            about: "Threads that carry traffic.",
-        }],
-        later: &["user", "group", "pid_file"],
-    },
+    process::SECTION,
 ];

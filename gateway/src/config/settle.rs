@@ -13,6 +13,7 @@ use super::tls;
 use super::{
     AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Listener, Log,
     Ops, PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind, Timeouts,
+    UpgradeSocket,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -77,7 +78,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
         admin: admin(draft.once("admin"))?,
         log: log(draft.once("log"))?,
-        process: Process { threads: draft.once("process").get("threads")? },
+        process: process(draft.once("process"))?,
     })
 }
 
@@ -106,6 +107,7 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         limit: table.get("limit")?,
         limit_per_client: table.get("limit_per_client")?,
         unknown: table.get("unknown")?,
+        ask_rate: table.get("ask_rate")?,
     })
 }
 
@@ -174,6 +176,7 @@ fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
         connect: table.get("connect")?,
         answer_long: table.get("answer_long")?,
         answer: table.get("answer")?,
+        ask: table.get("ask")?,
         backend_write: table.get("backend_write")?,
         backend_idle: table.get("backend_idle")?,
         shutdown: table.get("shutdown")?,
@@ -197,6 +200,16 @@ fn log(table: &Table) -> Result<Log, Broken> {
         _ => AccessLog::Off,
     };
     Ok(Log { level: table.get("level")?, format: table.get("format")?, access })
+}
+
+fn process(table: &Table) -> Result<Process, Broken> {
+    let upgrade_socket = match table.value("upgrade_socket")? {
+        Some(Value::Path(path)) => UpgradeSocket::Path(path.clone()),
+        Some(Value::Word("off")) => UpgradeSocket::Off,
+        _ => UpgradeSocket::Auto,
+    };
+    let threads = table.get("threads")?;
+    Ok(Process { threads, upgrade_socket, watch_config: table.get("watch_config")? })
 }
 
 /// `None` where the word "off" stands.

@@ -34,7 +34,8 @@ fn the_smallest_file_gets_the_documented_defaults() {
             tombstone: seconds(86_400),
             limit: 1_000_000,
             limit_per_client: 0,
-            unknown: UnknownSession::Restart,
+            unknown: UnknownSession::Ask,
+            ask_rate: 100,
         },
         store: Store::Sqlite(SqliteStore {
             path: "/var/lib/bits-gateway".into(),
@@ -98,6 +99,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             connect: seconds(5),
             answer_long: seconds(310),
             answer: seconds(60),
+            ask: seconds(10),
             backend_write: seconds(60),
             backend_idle: seconds(90),
             shutdown: seconds(300),
@@ -111,7 +113,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             token_file: None,
         },
         log: Log { level: Level::Info, format: LogFormat::Json, access: AccessLog::Stdout },
-        process: Process { threads: 3 },
+        process: Process { threads: 3, upgrade_socket: UpgradeSocket::Auto, watch_config: false },
     };
     assert_eq!(config, expected);
 }
@@ -205,6 +207,8 @@ fn every_key_reaches_its_field() {
         access = "/tmp/access.log"
         [process]
         threads = 1
+        upgrade_socket = "/run/gw/up.sock"
+        watch_config = true
         "#,
     )
     .unwrap();
@@ -292,6 +296,8 @@ fn every_key_reaches_its_field() {
     assert_eq!((config.log.level, config.log.format), (Level::Debug, LogFormat::Text));
     assert_eq!(config.log.access, AccessLog::File("/tmp/access.log".into()));
     assert_eq!(config.process.threads, 1);
+    assert_eq!(config.process.upgrade_socket, UpgradeSocket::Path("/run/gw/up.sock".into()));
+    assert!(config.process.watch_config);
 }
 
 #[test]
@@ -323,6 +329,23 @@ fn a_hosts_entry_counts_once() {
 fn threads_follow_the_cores() {
     let cores = std::thread::available_parallelism().unwrap().get();
     assert_eq!(with("").process.threads, cores);
+}
+
+#[test]
+fn the_upgrade_socket_lies_in_the_runtime_directory_or_beside_the_store() {
+    let path = |word: &str, runtime: Option<&str>, store: Option<&str>| {
+        let config = with(&format!("[process]\nupgrade_socket = \"{word}\""));
+        let socket = config.process.upgrade_socket;
+        let path = socket.path(runtime.map(OsStr::new), store.map(Path::new));
+        path.map(|path| path.display().to_string())
+    };
+    let (run, store) = (Some("/run/gw"), Some("/var/lib/gw"));
+    assert_eq!(path("auto", run, store).as_deref(), Some("/run/gw/upgrade.sock"));
+    assert_eq!(path("auto", Some("/run/a:/run/b"), None).as_deref(), Some("/run/a/upgrade.sock"));
+    assert_eq!(path("auto", None, store).as_deref(), Some("/var/lib/gw/upgrade.sock"));
+    assert_eq!(path("auto", Some(""), None), None);
+    assert_eq!(path("off", run, store), None);
+    assert_eq!(path("/run/own.sock", run, store).as_deref(), Some("/run/own.sock"));
 }
 
 #[test]

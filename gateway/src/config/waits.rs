@@ -63,6 +63,13 @@ pub const TIMEOUTS: Section = Section {
             about: "For every other answer.",
         },
         Key {
+            name: "ask",
+            kind: TIMEOUT,
+            preset: span(defaults::ASK),
+            about: "For the answer of a backend that is asked for a lost session, or told to \
+                    cancel one that no client knows of; the connection included.",
+        },
+        Key {
             name: "backend_write",
             kind: TIMEOUT,
             preset: span(defaults::BACKEND_WRITE),

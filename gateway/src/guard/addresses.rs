@@ -10,8 +10,6 @@ use gateway_core::protocol::client::ClientKey;
 #[derive(Debug, Default)]
 pub struct Addresses {
     open: DashMap<ClientKey, u32>,
-    /// 0 is no limit.
-    limit: u32,
 }
 
 /// One connection of a client, until it is dropped.
@@ -26,16 +24,16 @@ pub struct Counted {
 pub struct Full;
 
 impl Addresses {
-    pub fn new(limit: u32) -> Arc<Self> {
-        Arc::new(Self { open: DashMap::new(), limit })
-    }
-
-    /// `None` where nothing is counted.
-    pub fn enter(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Option<Counted>, Full> {
-        let Some(client) = client.filter(|_| self.limit > 0) else { return Ok(None) };
+    /// `None` where nothing is counted: a `limit` of 0 is none.
+    pub fn enter(
+        self: &Arc<Self>,
+        client: Option<IpAddr>,
+        limit: u32,
+    ) -> Result<Option<Counted>, Full> {
+        let Some(client) = client.filter(|_| limit > 0) else { return Ok(None) };
         let client = ClientKey::of(client);
         let mut open = self.open.entry(client).or_insert(0);
-        if *open >= self.limit {
+        if *open >= limit {
             return Err(Full);
         }
         *open += 1;
@@ -59,8 +57,8 @@ mod tests {
 
     #[test]
     fn each_client_has_its_own_count_and_nothing_is_kept_of_who_has_left() {
-        let addresses = Addresses::new(2);
-        let enter = |text: &str| addresses.enter(Some(text.parse().unwrap()));
+        let addresses = Arc::new(Addresses::default());
+        let enter = |text: &str| addresses.enter(Some(text.parse().unwrap()), 2);
         let first = enter("2001:db8::1").unwrap();
         let second = enter("2001:db8::2").unwrap();
         assert_eq!(enter("2001:db8::3").unwrap_err(), Full);
@@ -74,8 +72,8 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_counted() {
-        let addresses = Addresses::new(0);
-        assert!(addresses.enter(Some("192.0.2.1".parse().unwrap())).unwrap().is_none());
+        let addresses = Arc::new(Addresses::default());
+        assert!(addresses.enter(Some("192.0.2.1".parse().unwrap()), 0).unwrap().is_none());
         assert!(addresses.open.is_empty());
     }
 }

@@ -63,6 +63,8 @@ pub struct Conn {
     /// session, is not touched.
     killed: AtomicU64,
     pub(super) body_follows: AtomicBool,
+    /// Bytes were handed to the kernel since the request began.
+    answered: AtomicBool,
     pub(super) waker: AtomicWaker,
     /// The client's address, for the header that tells backends of it.
     pub forwarded_for: Option<HeaderValue>,
@@ -93,6 +95,7 @@ impl Conn {
             killed: AtomicU64::new(0),
             body_follows: AtomicBool::new(false),
             forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
+            answered: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             port,
             _counted: counted,
@@ -115,8 +118,18 @@ impl Conn {
     }
 
     pub(super) fn request_started(&self) {
+        self.answered.store(false, Ordering::Relaxed);
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.current.store(number, Ordering::Release);
+    }
+
+    /// Whether the client may have seen a byte of an answer to the current request.
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn wrote(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_busy(&self) -> bool {

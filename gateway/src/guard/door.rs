@@ -3,12 +3,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway_core::protocol::head::{HeadError, end_of_head};
 use pingora::protocols::Stream;
 use pingora::protocols::l4;
-use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 
 use super::addresses::Counted;
@@ -16,10 +14,9 @@ use super::conn::Slot;
 use super::proxy_protocol::{self, Spoken};
 use super::refusal::Refusal;
 use super::tls::{self, TlsInfo};
-use super::{Entrance, Stray, linger};
+use super::{Entrance, GuardLimits, Stray, linger};
 use crate::config::ProxyProtocol;
 use crate::metrics::HandshakeFailure;
-use crate::supervisor::told_to_stop;
 use crate::tls::ListenerTls;
 
 /// Enough of a stray request to see what it is.
@@ -30,8 +27,6 @@ const LOOK: usize = 1024;
 pub struct Door {
     tls: Option<Arc<ListenerTls>>,
     proxy: Option<ProxyProtocol>,
-    /// For everything before the first request.
-    timeout: Duration,
 }
 
 /// A connection that may carry requests.
@@ -43,12 +38,8 @@ pub(super) struct Entered {
 }
 
 impl Door {
-    pub fn new(
-        tls: Option<Arc<ListenerTls>>,
-        proxy: Option<ProxyProtocol>,
-        timeout: Duration,
-    ) -> Self {
-        Self { tls, proxy, timeout }
+    pub fn new(tls: Option<Arc<ListenerTls>>, proxy: Option<ProxyProtocol>) -> Self {
+        Self { tls, proxy }
     }
 
     /// Whether the first bytes of an answer can be written without a handshake.
@@ -62,11 +53,11 @@ impl Door {
         stream: Stream,
         slot: &Slot,
         entrance: &Entrance,
-        shutdown: &ShutdownWatch,
+        limits: &GuardLimits,
     ) -> Option<Entered> {
         let client = peer(&stream);
         if self.tls.is_none() && self.proxy.is_none() {
-            return match self.count(stream, client, entrance).await {
+            return match self.count(stream, client, entrance, limits).await {
                 Ok((stream, counted)) => Some(Entered { stream, client, tls: None, counted }),
                 Err(stray) => {
                     slot.events.strayed(stray);
@@ -74,10 +65,11 @@ impl Door {
                 }
             };
         }
-        let mut shutdown = shutdown.clone();
         // In a box of its own: what a handshake needs is not held for the life of a connection.
-        let entered =
-            Box::pin(tokio::time::timeout(self.timeout, self.pass(stream, client, entrance)));
+        let entered = Box::pin(tokio::time::timeout(
+            limits.handshake,
+            self.pass(stream, client, entrance, limits),
+        ));
         let stray = tokio::select! {
             entered = entered => match entered {
                 Ok(Ok(entered)) => return Some(entered),
@@ -86,7 +78,7 @@ impl Door {
                 Err(_) => Stray::ProxyProtocol,
             },
             // Nobody waits for a handshake at the end of the process.
-            () = told_to_stop(&mut shutdown) => Stray::Handshake(HandshakeFailure::Closed),
+            () = entrance.farewell.said() => Stray::Handshake(HandshakeFailure::Closed),
         };
         slot.events.strayed(stray);
         None
@@ -97,6 +89,7 @@ impl Door {
         mut stream: Stream,
         peer: Option<SocketAddr>,
         entrance: &Entrance,
+        limits: &GuardLimits,
     ) -> Result<Entered, Stray> {
         let mut client = peer;
         let trusting = self.proxy.as_ref().filter(|proxy| {
@@ -113,7 +106,7 @@ impl Door {
             }
         }
         // Before the handshake, which costs the most, and as soon as it is known who comes.
-        let (mut stream, counted) = self.count(stream, client, entrance).await?;
+        let (mut stream, counted) = self.count(stream, client, entrance, limits).await?;
         let Some(tls) = &self.tls else {
             return Ok(Entered { stream, client, tls: None, counted });
         };
@@ -137,8 +130,9 @@ impl Door {
         stream: Stream,
         client: Option<SocketAddr>,
         entrance: &Entrance,
+        limits: &GuardLimits,
     ) -> Result<(Stream, Option<Counted>), Stray> {
-        if let Ok(counted) = entrance.count(client) {
+        if let Ok(counted) = entrance.count(client, limits) {
             return Ok((stream, counted));
         }
         if self.is_plain() {

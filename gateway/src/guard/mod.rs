@@ -25,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::network::Network;
@@ -35,7 +36,7 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
 use crate::metrics::HandshakeFailure;
-use crate::supervisor::InFlight;
+use crate::supervisor::{Farewell, InFlight};
 
 pub use addresses::Addresses;
 use addresses::{Counted, Full};
@@ -47,9 +48,15 @@ pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use stream::GuardStream;
 pub use tls::TlsInfo;
 
-/// Limits of one connection.
-#[derive(Debug, Clone, Copy)]
+/// Limits of a connection, from its beginning to its end.
+#[derive(Debug, Clone)]
 pub struct GuardLimits {
+    /// Connections that one client may have; 0 is no limit.
+    pub per_address: u32,
+    /// Not counted: behind one of these are many clients.
+    pub trusted: Vec<Network>,
+    /// For everything before the first request.
+    pub handshake: Duration,
     pub head: HeadLimits,
     /// From the first byte of a head to its end.
     pub head_timeout: Duration,
@@ -93,7 +100,8 @@ pub struct Guarded<A, E> {
     events: Arc<E>,
     listener: usize,
     door: Door,
-    limits: GuardLimits,
+    /// For the next connection.
+    limits: Arc<ArcSwap<GuardLimits>>,
     /// The cap, shared by all listeners.
     room: Arc<Semaphore>,
     /// For the end of the process.
@@ -105,18 +113,23 @@ pub struct Guarded<A, E> {
 #[derive(Debug, Clone, Default)]
 pub struct Entrance {
     pub addresses: Arc<Addresses>,
-    /// Not counted: behind one of these are many clients.
-    pub trusted: Arc<[Network]>,
     /// The port that clients connect to.
     pub port: Option<HeaderValue>,
+    /// When it is said, connections that wait for a request are closed.
+    pub farewell: Farewell,
 }
 
 impl Entrance {
     /// A place among the connections of a client.
-    fn count(&self, client: Option<SocketAddr>) -> Result<Option<Counted>, Full> {
+    fn count(
+        &self,
+        client: Option<SocketAddr>,
+        limits: &GuardLimits,
+    ) -> Result<Option<Counted>, Full> {
         let address = client.map(|client| client.ip());
-        let alone = |address: &IpAddr| !self.trusted.iter().any(|proxy| proxy.contains(*address));
-        self.addresses.enter(address.filter(alone))
+        let trusted = &limits.trusted;
+        let alone = |address: &IpAddr| !trusted.iter().any(|proxy| proxy.contains(*address));
+        self.addresses.enter(address.filter(alone), limits.per_address)
     }
 }
 
@@ -126,7 +139,7 @@ impl<A, E> Guarded<A, E> {
         events: Arc<E>,
         listener: usize,
         door: Door,
-        limits: GuardLimits,
+        limits: Arc<ArcSwap<GuardLimits>>,
         room: Arc<Semaphore>,
         open: InFlight,
     ) -> Self {
@@ -159,12 +172,14 @@ where
         };
         let events: Arc<dyn ConnectionEvents> = self.events.clone();
         let open = self.open.enter();
+        let limits = self.limits.load_full();
         let slot = Slot::new(self.listener, events, permit, open);
-        let entered = self.door.enter(stream, &slot, &self.entrance, shutdown).await?;
+        let entered = self.door.enter(stream, &slot, &self.entrance, &limits).await?;
         let port = self.entrance.port.clone();
         let (stream, conn) = Conn::new(slot, entered, port);
-        let guarded = Box::new(GuardStream::new(stream, Arc::new(conn), self.limits));
-        serve::spawn(Arc::clone(&self.inner), guarded, shutdown.clone());
+        let guarded = Box::new(GuardStream::new(stream, Arc::new(conn), limits));
+        let farewell = self.entrance.farewell.clone();
+        serve::spawn(Arc::clone(&self.inner), guarded, shutdown.clone(), farewell);
         None
     }
 

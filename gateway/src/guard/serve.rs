@@ -13,18 +13,27 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
 use super::GuardStream;
+use crate::supervisor::Farewell;
 
 /// Serves the connection in a task of its own, or Pingora's, which has room for a handshake, would
 /// stay around.
-pub(super) fn spawn<A>(app: Arc<A>, guard: Box<GuardStream>, shutdown: ShutdownWatch)
-where
+pub(super) fn spawn<A>(
+    app: Arc<A>,
+    guard: Box<GuardStream>,
+    shutdown: ShutdownWatch,
+    farewell: Farewell,
+) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    tokio::spawn(serve(app, guard, shutdown));
+    tokio::spawn(serve(app, guard, shutdown, farewell));
 }
 
-async fn serve<A>(app: Arc<A>, mut guard: Box<GuardStream>, mut shutdown: ShutdownWatch)
-where
+async fn serve<A>(
+    app: Arc<A>,
+    mut guard: Box<GuardStream>,
+    shutdown: ShutdownWatch,
+    farewell: Farewell,
+) where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let mut settings = None;
@@ -33,7 +42,7 @@ where
         let request = tokio::select! {
             biased;
             request = tokio::time::timeout(idle, poll_fn(|cx| guard.poll_request(cx))) => request,
-            () = told(&mut shutdown) => return,
+            () = farewell.said() => return,
         };
         // A head that has begun has a deadline of its own, and may outlast the time to be idle.
         let ready = match request {
@@ -59,9 +68,4 @@ where
 /// The stream that Pingora was given.
 fn back(stream: Stream) -> Option<Box<GuardStream>> {
     stream.into_any().downcast().ok()
-}
-
-async fn told(shutdown: &mut ShutdownWatch) {
-    // An error says that nobody is left who could tell: the process ends.
-    let _ = shutdown.wait_for(|told| *told).await;
 }

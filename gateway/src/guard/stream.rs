@@ -25,6 +25,9 @@ use super::{GuardLimits, Stray, linger, tls};
 /// First room for a head. A Windows packet has about 400 bytes; an idle connection keeps none.
 const HEAD_ROOM: usize = 2048;
 
+/// Below what Pingora buffers before it writes (1460 bytes); the Ack of a Create-Session is smaller.
+const SURELY_BUFFERED: usize = 1024;
+
 /// What may follow the head of a request that is being served before we stop reading: enough to
 /// see a client leave, not enough to buffer what it sends out of turn.
 const AHEAD_LIMIT: usize = 4096;
@@ -33,7 +36,7 @@ pub struct GuardStream {
     /// `None` only while the stream is dropped.
     io: Option<Stream>,
     conn: Arc<Conn>,
-    limits: GuardLimits,
+    limits: Arc<GuardLimits>,
     phase: Phase,
     /// Read from the socket and not yet passed on.
     buffer: BytesMut,
@@ -44,6 +47,8 @@ pub struct GuardStream {
     at_end: bool,
     /// A byte was written to the client.
     answered: bool,
+    /// Bytes of an answer that lie in the buffer of the stream below.
+    unflushed: usize,
     /// We stop reading before the client stops sending, and it must get to read our answer.
     refused: bool,
 }
@@ -63,7 +68,7 @@ enum Phase {
 }
 
 impl GuardStream {
-    pub(super) fn new(io: Stream, conn: Arc<Conn>, limits: GuardLimits) -> Self {
+    pub(super) fn new(io: Stream, conn: Arc<Conn>, limits: Arc<GuardLimits>) -> Self {
         Self {
             io: Some(io),
             conn,
@@ -75,6 +80,7 @@ impl GuardStream {
             at_end: false,
             refused: false,
             answered: false,
+            unflushed: 0,
         }
     }
 
@@ -132,6 +138,16 @@ impl GuardStream {
         }
         self.answered = true;
         Ok(self.io())
+    }
+
+    /// The stream below keeps a small answer until it is flushed: a client that has gone by then has
+    /// seen nothing of it.
+    fn note_written(&mut self, count: usize) {
+        self.unflushed += count;
+        if self.unflushed > SURELY_BUFFERED {
+            self.unflushed = 0;
+            self.conn.wrote();
+        }
     }
 
     /// Reads more into `buffer`. `Ok(false)` at the end of the stream.
@@ -277,10 +293,15 @@ impl GuardStream {
 
     /// Pingora watches for the client to leave while it waits for a backend. It must not see the
     /// next request before it has answered this one.
+    ///
+    /// It does not hear of a client that has left either, because it would drop the backend's
+    /// answer: a session would be opened for nobody, or a Close forgotten whose Ack got lost.
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.buffer.len() < AHEAD_LIMIT {
-            if !ready!(self.poll_fill(cx))? {
-                return Poll::Ready(Ok(()));
+            match ready!(self.poll_fill(cx)) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(Ok(())),
+                Err(_) => break,
             }
         }
         Poll::Pending
@@ -330,7 +351,10 @@ impl AsyncWrite for GuardStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().writer()?.poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = ready!(this.writer()?.poll_write(cx, bytes))?;
+        this.note_written(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -338,7 +362,10 @@ impl AsyncWrite for GuardStream {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().writer()?.poll_write_vectored(cx, bytes)
+        let this = self.get_mut();
+        let written = ready!(this.writer()?.poll_write_vectored(cx, bytes))?;
+        this.note_written(written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -346,7 +373,13 @@ impl AsyncWrite for GuardStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().io().poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = this.io().poll_flush(cx);
+        if this.unflushed > 0 && !matches!(flushed, Poll::Ready(Err(_))) {
+            this.unflushed = 0;
+            this.conn.wrote();
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -31,6 +31,9 @@ impl ConnectionEvents for Events {
 }
 
 const LIMITS: GuardLimits = GuardLimits {
+    per_address: 0,
+    trusted: Vec::new(),
+    handshake: Duration::from_secs(10),
     head: HeadLimits { head_bytes: 1024, line_bytes: 256, fields: 20 },
     head_timeout: Duration::from_secs(15),
     idle: Duration::from_secs(75),
@@ -51,7 +54,7 @@ fn rig() -> Rig {
     let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter());
     let entered = Entered { stream: Box::new(server), client: None, tls: None, counted: None };
     let (stream, conn) = Conn::new(slot, entered, None);
-    Rig { client, guard: GuardStream::new(stream, Arc::new(conn), LIMITS), events }
+    Rig { client, guard: GuardStream::new(stream, Arc::new(conn), Arc::new(LIMITS)), events }
 }
 
 impl Rig {

@@ -27,6 +27,8 @@ pub struct BackendSpec {
     /// How often the name is looked up.
     pub resolve: Duration,
     pub rules: Rules,
+    /// It is here for the sessions that it has, and gets no new ones.
+    pub leaving: bool,
 }
 
 /// What a probe is.
@@ -70,6 +72,7 @@ impl BackendSpec {
                 slow_start: health.slow_start,
                 disk_full_for: health.disk_full_for,
             },
+            leaving: false,
         };
         spec.resolved = spec.literal().or(resolved);
         spec
@@ -89,7 +92,7 @@ impl BackendSpec {
 
     /// Where the name was found is the business of whoever watches it since.
     pub(super) fn is_watched_like(&self, other: &Self) -> bool {
-        *self == Self { resolved: self.resolved, ..other.clone() }
+        *self == Self { resolved: self.resolved, leaving: self.leaving, ..other.clone() }
     }
 }
 

@@ -55,6 +55,7 @@ struct Inner {
     tracker: Tracker,
     rules: Rules,
     admin: AdminState,
+    leaving: bool,
     /// By the wall clock, of `tracker.since()`.
     since: Timestamp,
     /// The same of `tracker.full_until()`, beside what it is the same of.
@@ -96,6 +97,7 @@ impl BackendHealth {
             tracker: tracker(spec, fresh, shared.now()),
             rules: spec.rules.clone(),
             admin: AdminState::Ready,
+            leaving: spec.leaving,
             since: clock::now(),
             full_until: None,
             hurry: false,
@@ -125,6 +127,7 @@ impl BackendHealth {
         }
         self.update(|inner, now| {
             inner.rules = spec.rules.clone();
+            inner.leaving = spec.leaving;
             if moved {
                 inner.tracker = tracker(spec, true, now);
                 inner.since = clock::now();
@@ -204,7 +207,7 @@ impl BackendHealth {
         self.update(|inner, now| {
             inner.hurry = false;
             // It may have gone into maintenance meanwhile, where nothing is held against it.
-            if inner.admin != AdminState::Maint {
+            if !inner.is_maintained() {
                 inner.tracker.probed(outcome, &inner.rules, now);
             }
         });
@@ -252,7 +255,7 @@ impl BackendHealth {
             let up = inner.tracker.is_up();
             let awaited = !up && self.changes.receiver_count() > 0;
             agenda = Some(Agenda {
-                maintained: inner.admin == AdminState::Maint,
+                maintained: inner.is_maintained(),
                 up,
                 fast: awaited || inner.hurry || inner.tracker.is_in_doubt(),
                 deadline: inner.tracker.next_deadline(&inner.rules, now),
@@ -337,10 +340,15 @@ impl BackendHealth {
 }
 
 impl Inner {
+    fn is_maintained(&self) -> bool {
+        self.admin == AdminState::Maint && !self.leaving
+    }
+
     fn state(&self, now: Duration) -> HealthState {
         let Standing { condition, weight_percent } = self.tracker.standing(&self.rules, now);
         HealthState {
-            admin: self.admin,
+            // Whatever people decided about it, its sessions are to come to their end.
+            admin: if self.leaving { AdminState::Drain } else { self.admin },
             up: self.tracker.is_up(),
             condition,
             weight_percent,

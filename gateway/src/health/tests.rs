@@ -47,6 +47,7 @@ fn spec(id: BackendId) -> BackendSpec {
             slow_start: Duration::ZERO,
             disk_full_for: seconds(60),
         },
+        leaving: false,
     }
 }
 

@@ -90,6 +90,7 @@ fn closed_sets() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         (name::HEALTH_CHECKS.name, "result", values::<labels::CheckResult>()),
         (name::BACKEND_STATE.name, "state", values::<labels::BackendState>()),
         (name::CONNECTION_ERRORS.name, "reason", values::<labels::ConnectError>()),
+        (name::CONFIG_RELOADS.name, "result", values::<labels::ReloadResult>()),
         (name::STORE_UP.name, "store", values::<labels::StoreKind>()),
         (name::STORE_OPERATIONS.name, "operation", values::<labels::StoreOperation>()),
         (name::STORE_OPERATIONS.name, "result", values::<labels::StoreResult>()),

@@ -9,10 +9,10 @@ use prometheus::{
 };
 
 use super::labels::{
-    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason,
-    HandshakeFailure, Label, LogLevel, LogName, LookupResult, LookupSource, PacketLabel,
-    ProtocolError, Rejection, SessionState, StatusClass, StatusLabel, StoreKind, StoreOperation,
-    StoreResult,
+    AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
+    HandshakeFailure, Label, LogLevel, LogName, LookupResult, LookupSource, OrphanResult,
+    PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState, StatusClass, StatusLabel,
+    StoreKind, StoreOperation, StoreResult,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -74,6 +74,8 @@ pub(super) struct GatewayMetrics {
     pub request_seconds: ByLabel<PacketLabel, Histogram>,
     pub rejected: ByLabel<Rejection, IntCounter>,
     pub lookups: ByLabel<LookupSource, ByLabel<LookupResult, IntCounter>>,
+    pub asks: ByLabel<AskResult, IntCounter>,
+    pub orphans: ByLabel<OrphanResult, IntCounter>,
     pub session_seconds: ByLabel<EndReason, Histogram>,
     pub session_bytes: ByLabel<EndReason, Histogram>,
     pub sessions_limit: IntGauge,
@@ -83,6 +85,10 @@ pub(super) struct GatewayMetrics {
     pub draining: IntGauge,
     pub bound_connections: IntGauge,
     pub session_id_conflicts: IntCounter,
+    pub config_good: IntGauge,
+    pub config_loaded: IntGauge,
+    pub config_hash: IntGauge,
+    pub reloads: ByLabel<ReloadResult, IntCounter>,
     pub store_size: IntGauge,
     pub store_last_commit: IntGauge,
     pub stores: ByLabel<StoreKind, StoreMetrics>,
@@ -101,7 +107,7 @@ pub(super) struct LogMetrics {
     pub dropped: ByLabel<LogName, IntCounter>,
 }
 
-/// All families of one registry. Only needed while the handles are taken.
+/// All families of one registry, to take handles from.
 pub(super) struct Families {
     requests: IntCounterVec,
     request_duration: HistogramVec,
@@ -120,6 +126,8 @@ pub(super) struct Families {
     session_size: HistogramVec,
     failovers: IntCounterVec,
     lookups: IntCounterVec,
+    asks: IntCounterVec,
+    orphans: IntCounterVec,
     protocol_errors: IntCounterVec,
     backend_requests: IntCounterVec,
     backend_in_flight: IntGaugeVec,
@@ -138,6 +146,10 @@ pub(super) struct Families {
     draining: IntGaugeVec,
     bound_connections: IntGaugeVec,
     session_id_conflicts: IntCounterVec,
+    config_good: IntGaugeVec,
+    config_loaded: IntGaugeVec,
+    config_hash: IntGaugeVec,
+    reloads: IntCounterVec,
     store_up: IntGaugeVec,
     store_operations: IntCounterVec,
     store_duration: HistogramVec,
@@ -170,6 +182,8 @@ impl Families {
             session_size: table::SESSION_SIZE.histogram(registry),
             failovers: table::FAILOVERS.counter(registry),
             lookups: table::AFFINITY_LOOKUPS.counter(registry),
+            asks: table::ASKS.counter(registry),
+            orphans: table::ORPHAN_SESSIONS.counter(registry),
             protocol_errors: table::PROTOCOL_ERRORS.counter(registry),
             backend_requests: table::BACKEND_REQUESTS.counter(registry),
             backend_in_flight: table::BACKEND_REQUESTS_IN_FLIGHT.gauge(registry),
@@ -188,6 +202,10 @@ impl Families {
             bound_connections: table::BOUND_CONNECTIONS.gauge(registry),
             session_id_conflicts: table::SESSION_ID_CONFLICTS.counter(registry),
             draining: table::DRAINING.gauge(registry),
+            config_good: table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(registry),
+            config_loaded: table::CONFIG_LAST_RELOAD_SUCCESS.gauge(registry),
+            config_hash: table::CONFIG_HASH.gauge(registry),
+            reloads: table::CONFIG_RELOADS.counter(registry),
             store_up: table::STORE_UP.gauge(registry),
             store_operations: table::STORE_OPERATIONS.counter(registry),
             store_duration: table::STORE_OPERATION_DURATION.histogram(registry),
@@ -241,6 +259,34 @@ impl Families {
         metrics
     }
 
+    /// Deletes the series that [`Self::backend`] made. Handles that are still around count on, and
+    /// nobody sees it.
+    pub fn remove_backend(&self, name: &str) {
+        // An error says that there is no such series.
+        for each in [&self.sessions_created, &self.backend_upload, &self.attempts, &self.reuses] {
+            let _ = each.remove_label_values(&[name]);
+        }
+        for each in [&self.backend_in_flight, &self.backend_weight, &self.backend_up] {
+            let _ = each.remove_label_values(&[name]);
+        }
+        let _ = self.backend_response.remove_label_values(&[name]);
+        let _ = self.health_check_duration.remove_label_values(&[name]);
+        fn all<L: Label>(mut remove: impl FnMut(&'static str)) {
+            L::ALL.iter().for_each(|value| remove(value.label()));
+        }
+        let remove =
+            |family: &IntCounterVec, value| drop(family.remove_label_values(&[name, value]));
+        all::<EndReason>(|value| remove(&self.sessions_ended, value));
+        all::<FailoverReason>(|value| remove(&self.failovers, value));
+        all::<ProtocolError>(|value| remove(&self.protocol_errors, value));
+        all::<StatusClass>(|value| remove(&self.backend_requests, value));
+        all::<ConnectError>(|value| remove(&self.connect_errors, value));
+        all::<CheckResult>(|value| remove(&self.health_checks, value));
+        let remove = |family: &IntGaugeVec, value| drop(family.remove_label_values(&[name, value]));
+        all::<SessionState>(|value| remove(&self.sessions, value));
+        all::<BackendState>(|value| remove(&self.backend_state, value));
+    }
+
     pub fn gateway(&self) -> GatewayMetrics {
         GatewayMetrics {
             request_seconds: ByLabel::new(|packet| {
@@ -250,6 +296,8 @@ impl Families {
             lookups: ByLabel::new(|source| {
                 ByLabel::new(|result| self.lookups.with_label_values(&[source, result]))
             }),
+            asks: ByLabel::new(|result| self.asks.with_label_values(&[result])),
+            orphans: ByLabel::new(|result| self.orphans.with_label_values(&[result])),
             session_seconds: ByLabel::new(|why| self.session_duration.with_label_values(&[why])),
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
             sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),
@@ -260,6 +308,10 @@ impl Families {
             bound_connections: self.bound_connections.with_label_values::<&str>(&[]),
             session_id_conflicts: self.session_id_conflicts.with_label_values::<&str>(&[]),
             draining: self.draining.with_label_values::<&str>(&[]),
+            config_good: self.config_good.with_label_values::<&str>(&[]),
+            config_loaded: self.config_loaded.with_label_values::<&str>(&[]),
+            config_hash: self.config_hash.with_label_values::<&str>(&[]),
+            reloads: ByLabel::new(|result| self.reloads.with_label_values(&[result])),
             store_size: self.store_size.with_label_values::<&str>(&[]),
             store_last_commit: self.store_last_commit.with_label_values::<&str>(&[]),
             stores: ByLabel::new(|store| self.store(store)),

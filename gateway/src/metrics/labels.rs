@@ -245,6 +245,7 @@ labels! {
 labels! {
     /// Why a request went on to another backend.
     FailoverReason {
+        /// It could not be connected to, or has been away for too long.
         Connect = "connect",
     }
 }
@@ -254,6 +255,7 @@ labels! {
     LookupSource {
         Memory = "memory",
         HostId = "host_id",
+        Ask = "ask",
     }
 }
 
@@ -261,6 +263,29 @@ labels! {
     LookupResult {
         Hit = "hit",
         Miss = "miss",
+    }
+}
+
+labels! {
+    /// What became of the wish to ask the backends for a session.
+    AskResult {
+        /// One backend was asked.
+        Sent = "sent",
+        /// A packet was answered without asking: too many questions are waiting.
+        Limited = "limited",
+    }
+}
+
+labels! {
+    /// What became of a session that a backend opened for nobody.
+    OrphanResult {
+        Cancelled = "cancelled",
+        /// The backend answered something else.
+        Refused = "refused",
+        /// No answer.
+        Failed = "failed",
+        /// Too many are waiting to be cancelled.
+        Dropped = "dropped",
     }
 }
 
@@ -306,6 +331,14 @@ labels! {
         Info = "info",
         Debug = "debug",
         Trace = "trace",
+    }
+}
+
+labels! {
+    /// How an attempt to load the configuration again went.
+    ReloadResult {
+        Success = "success",
+        Failure = "failure",
     }
 }
 

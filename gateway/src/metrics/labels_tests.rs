@@ -1,3 +1,5 @@
+//! Every value has a place and a name of its own.
+
 use super::*;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::read_ack;
@@ -24,6 +26,8 @@ fn every_value_finds_its_own_counter() {
     check_order::<FailoverReason>();
     check_order::<LookupSource>();
     check_order::<LookupResult>();
+    check_order::<AskResult>();
+    check_order::<OrphanResult>();
     check_order::<BackendState>();
     check_order::<CheckResult>();
     check_order::<SessionState>();
@@ -31,6 +35,7 @@ fn every_value_finds_its_own_counter() {
     check_order::<HandshakeFailure>();
     check_order::<StoreOperation>();
     check_order::<StoreResult>();
+    check_order::<ReloadResult>();
     check_order::<LogLevel>();
     check_order::<LogName>();
     check_order::<EndReason>();

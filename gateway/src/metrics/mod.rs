@@ -12,18 +12,21 @@ pub mod registry;
 mod rejection;
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::{ArcSwapOption, Guard};
 use gateway_core::farm::BackendId;
 use gateway_core::session::{EndReason, Timestamp};
 use prometheus::{IntGauge, Registry, TextEncoder};
 
-use families::{BackendMetrics, GatewayMetrics, ListenerMetrics};
+use crate::by_id::ById;
+use families::{BackendMetrics, Families, GatewayMetrics, ListenerMetrics};
 pub use labels::{
-    AdminAction, AdminResult, BackendState, CheckResult, ConnectError, FailoverReason,
-    HandshakeFailure, LogLevel, LogName, PacketLabel, ProtocolError, Rejection, SessionState,
-    StoreKind, StoreOperation, StoreResult,
+    AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
+    HandshakeFailure, LogLevel, LogName, OrphanResult, PacketLabel, ProtocolError, Rejection,
+    ReloadResult, SessionState, StoreKind, StoreOperation, StoreResult,
 };
 pub use outcome::Outcome;
 
@@ -37,7 +40,8 @@ pub struct Metrics {
     registry: Registry,
     listeners: Box<[ListenerMetrics]>,
     /// By [`BackendId`].
-    backends: Box<[Option<BackendMetrics>]>,
+    backends: ById<ArcSwapOption<BackendMetrics>>,
+    families: Families,
     gateway: GatewayMetrics,
     logs: LogCounters,
     sessions: OnceLock<SessionCounts>,
@@ -48,24 +52,48 @@ impl Metrics {
     /// is its id, its name and its weight.
     pub fn new(listeners: &[String], backends: &[(BackendId, String, u32)]) -> Arc<Self> {
         let registry = Registry::new();
-        let families = families::Families::new(&registry);
-        let slots = backends.iter().map(|(id, ..)| id.0 as usize + 1).max().unwrap_or(0);
-        let mut by_id: Vec<_> = std::iter::repeat_with(|| None).take(slots).collect();
-        for (id, name, weight) in backends {
-            by_id[id.0 as usize] = Some(families.backend(name, *weight));
-        }
+        let families = Families::new(&registry);
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("no other collector has its names");
-        Arc::new(Self {
+        let metrics = Self {
             listeners: listeners.iter().map(|name| families.listener(name)).collect(),
-            backends: by_id.into(),
+            backends: ById::default(),
             gateway: families.gateway(),
             logs: LogCounters(Arc::new(families.logs())),
             sessions: OnceLock::new(),
+            families,
             registry,
-        })
+        };
+        for (id, name, weight) in backends {
+            metrics.add_backend(*id, name, *weight);
+        }
+        Arc::new(metrics)
+    }
+
+    /// Counts for a backend from now on. One that is counted for already gets the weight.
+    pub fn add_backend(&self, id: BackendId, name: &str, weight: u32) {
+        let slot = self.backends.at(id);
+        if slot.load().is_some() {
+            return self.set_backend_weight(id, weight);
+        }
+        slot.store(Some(Arc::new(self.families.backend(name, weight))));
+    }
+
+    /// Deletes every series of a backend.
+    pub fn remove_backend(&self, id: BackendId, name: &str) {
+        if let Some(slot) = self.backends.get(id)
+            && slot.swap(None).is_some()
+        {
+            self.families.remove_backend(name);
+        }
+    }
+
+    /// Requests that are with a backend now.
+    pub fn backend_in_flight(&self, id: BackendId) -> u64 {
+        let running = self.backend(id).map_or(0, |metrics| metrics.in_flight.get());
+        u64::try_from(running).unwrap_or(0)
     }
 
     /// Counts a request; to be called once for each, when it has ended.
@@ -94,7 +122,7 @@ impl Metrics {
 
     /// A request goes out to a backend. It counts as in flight there until the guard is dropped.
     pub fn backend_request(&self, backend: BackendId) -> Gauged {
-        Gauged::new(self.backend(backend).map(|metrics| &metrics.in_flight))
+        Gauged::new(self.backend(backend).as_ref().map(|metrics| &metrics.in_flight))
     }
 
     /// A connection to a backend belongs to one client connection, until the guard is dropped.
@@ -132,6 +160,14 @@ impl Metrics {
         if let Some(metrics) = self.backend(backend) {
             metrics.failovers.of(reason).inc();
         }
+    }
+
+    pub fn asked(&self, result: AskResult) {
+        self.gateway.asks.of(result).inc();
+    }
+
+    pub fn orphan(&self, result: OrphanResult) {
+        self.gateway.orphans.of(result).inc();
     }
 
     /// A connection to a backend is there, for one request.
@@ -196,6 +232,20 @@ impl Metrics {
         self.gateway.draining.set(draining.into());
     }
 
+    /// A configuration is in force since `seconds` after 1970. The first is not a reload.
+    pub fn config_loaded(&self, hash: u64, seconds: u64) {
+        self.gateway.config_good.set(1);
+        self.gateway.config_loaded.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.gateway.config_hash.set(i64::try_from(hash).unwrap_or(i64::MAX));
+    }
+
+    /// An attempt to load the configuration again has ended.
+    pub fn config_reloaded(&self, good: bool) {
+        self.gateway.config_good.set(good.into());
+        let result = if good { ReloadResult::Success } else { ReloadResult::Failure };
+        self.gateway.reloads.of(result).inc();
+    }
+
     /// The SQLite store takes writes, or not.
     pub fn set_store_up(&self, up: bool) {
         self.gateway.stores.of(StoreKind::Sqlite).up.set(up.into());
@@ -243,9 +293,9 @@ impl Metrics {
     fn fill_sessions(&self) {
         let Some(counts) = self.sessions.get() else { return };
         let counts = counts();
-        for (slot, metrics) in self.backends.iter().enumerate() {
-            let Some(metrics) = metrics else { continue };
-            let mine = counts.iter().find(|(id, ..)| id.0 as usize == slot);
+        for (slot, metrics) in self.backends.iter() {
+            let Some(metrics) = metrics.load_full() else { continue };
+            let mine = counts.iter().find(|(id, ..)| *id == slot);
             let (active, idle) = mine.map_or((0, 0), |&(_, active, idle)| (active, idle));
             for (state, count) in [(SessionState::Active, active), (SessionState::Idle, idle)] {
                 let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -254,10 +304,22 @@ impl Metrics {
         }
     }
 
-    /// `None` for an id that the configuration did not name: nothing is counted then, because a
+    /// `None` for an id that no configuration names: nothing is counted then, because a
     /// wrong count must not end a request.
-    fn backend(&self, id: BackendId) -> Option<&BackendMetrics> {
-        self.backends.get(id.0 as usize)?.as_ref()
+    fn backend(&self, id: BackendId) -> Option<Counters> {
+        let slot = self.backends.get(id)?.load();
+        slot.is_some().then_some(Counters(slot))
+    }
+}
+
+/// The handles of one backend, without a word to other threads about who holds them.
+struct Counters(Guard<Option<Arc<BackendMetrics>>>);
+
+impl Deref for Counters {
+    type Target = BackendMetrics;
+
+    fn deref(&self) -> &BackendMetrics {
+        self.0.as_ref().expect("made of a slot that is taken")
     }
 }
 
@@ -297,7 +359,7 @@ pub struct LogCounters(Arc<families::LogMetrics>);
 impl LogCounters {
     /// Counters that nobody scrapes, for commands that serve nothing.
     pub fn detached() -> Self {
-        let families = families::Families::new(&Registry::new());
+        let families = Families::new(&Registry::new());
         Self(Arc::new(families.logs()))
     }
 

@@ -33,6 +33,8 @@ pub struct Outcome {
     pub pin_found: Option<bool>,
     /// Whether the Host stood for a backend; `None` if that was not looked up.
     pub alias_found: Option<bool>,
+    /// Whether asking the backends found the session; `None` if they were not asked.
+    pub owner_found: Option<bool>,
     /// Of a Fragment.
     pub range: Option<ContentRange>,
     /// Body bytes read from the client.
@@ -61,6 +63,7 @@ impl Outcome {
             protocol_error: None,
             pin_found: None,
             alias_found: None,
+            owner_found: None,
             range: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -91,9 +94,11 @@ pub(super) fn record(metrics: &Metrics, outcome: &Outcome) {
     if let Some(rejection) = rejection {
         gateway.rejected.of(rejection).inc();
     }
-    for (source, found) in
-        [(LookupSource::Memory, outcome.pin_found), (LookupSource::HostId, outcome.alias_found)]
-    {
+    for (source, found) in [
+        (LookupSource::Memory, outcome.pin_found),
+        (LookupSource::HostId, outcome.alias_found),
+        (LookupSource::Ask, outcome.owner_found),
+    ] {
         if let Some(found) = found {
             let result = if found { LookupResult::Hit } else { LookupResult::Miss };
             gateway.lookups.of(source).of(result).inc();

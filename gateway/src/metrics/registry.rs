@@ -108,7 +108,11 @@ table! {
     FAILOVERS = "bitsgw_failovers_total", Counter, ["backend", "reason"], "requests",
         "Requests that left this backend behind and went to another.";
     AFFINITY_LOOKUPS = "bitsgw_affinity_lookups_total", Counter, ["source", "result"], "lookups",
-        "Questions where a packet belongs: asked of the session table (memory), or of the host name in the request (host_id).";
+        "Questions where a packet belongs: asked of the session table (memory), of the host name in the request (host_id), or of the backends (ask).";
+    ASKS = "bitsgw_asks_total", Counter, ["result"], "questions",
+        "Questions for a lost session: sent to a backend, or not asked because too many were waiting (limited).";
+    ORPHAN_SESSIONS = "bitsgw_orphan_sessions_total", Counter, ["result"], "sessions",
+        "Sessions that a backend opened and no client can have heard of: cancelled there, or why not.";
     PROTOCOL_ERRORS = "bitsgw_protocol_errors_total", Counter, ["backend", "error"], "answers",
         "Answers of a backend that refused a packet with an error of the upload protocol.";
     BACKEND_REQUESTS = "bitsgw_backend_requests_total", Counter, ["backend", "code"], "requests",
@@ -151,6 +155,14 @@ table! {
         "When something was last written durably, by the wall clock; 0 if nothing was.";
     DRAINING = "bitsgw_draining", Gauge, [], "boolean",
         "1 while the process takes no new work because it is about to stop.";
+    CONFIG_LAST_RELOAD_SUCCESSFUL = "bitsgw_config_last_reload_successful", Gauge, [], "boolean",
+        "1 if the last attempt to load the configuration succeeded; 0 means that the file differs from what is in force.";
+    CONFIG_LAST_RELOAD_SUCCESS = "bitsgw_config_last_reload_success_timestamp_seconds", Gauge, [], "seconds",
+        "When the configuration in force was loaded, in seconds since 1970.";
+    CONFIG_RELOADS = "bitsgw_config_reloads_total", Counter, ["result"], "reloads",
+        "Attempts to load the configuration again.";
+    CONFIG_HASH = "bitsgw_config_hash", Gauge, [], "hash",
+        "48 bits of a hash of the configuration in force, to see whether gateways run the same.";
     ADMIN_ACTIONS = "bitsgw_admin_actions_total", Counter, ["action", "result"], "requests",
         "What was asked of the admin listener, and what came of it.";
     LOG_MESSAGES = "bitsgw_log_messages_total", Counter, ["level"], "messages",

@@ -207,3 +207,22 @@ fn sessions_are_counted_from_their_creation_to_their_end() {
     check(&metrics, "bitsgw_session_duration_seconds_bucket{reason=\"closed\",le=\"60\"}", "1");
     check(&metrics, "bitsgw_session_size_bytes_sum{reason=\"closed\"}", "100000");
 }
+
+#[test]
+fn a_backend_that_leaves_takes_its_series_along_and_may_come_back() {
+    let metrics = metrics();
+    let alone = series(&metrics);
+    let up02 = BackendId(100);
+    metrics.add_backend(up02, "up02", 5);
+    let both = series(&metrics);
+    let running = metrics.backend_request(up02);
+    assert_eq!(metrics.backend_in_flight(up02), 1);
+    metrics.remove_backend(up02, "up02");
+    assert!(!metrics.encode().contains("up02"), "{}", metrics.encode());
+    assert_eq!(series(&metrics), alone);
+    metrics.add_backend(up02, "up02", 7);
+    drop(running);
+    assert_eq!(series(&metrics), both);
+    check(&metrics, "bitsgw_backend_weight{backend=\"up02\"}", "7");
+    check(&metrics, "bitsgw_backend_requests_in_flight{backend=\"up02\"}", "0");
+}

@@ -7,7 +7,9 @@ use std::time::Duration;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::host::Host;
-use gateway_core::protocol::{PacketError, PacketType, RequestPacket, packet, read_request, reply};
+use gateway_core::protocol::{
+    PacketError, PacketType, RequestPacket, SessionId, headers, packet, read_request, reply,
+};
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Decision, Evidence, Lookup, Placement, Why, decide, decide_plain, reassign,
@@ -18,6 +20,7 @@ use pingora::proxy::Session;
 
 use crate::clock;
 use crate::config::{ChunkedMode, HashKey, Then};
+use crate::farm::Farm;
 
 use super::flights::Claim;
 use super::{Ctx, Gateway, answer};
@@ -32,12 +35,12 @@ impl Gateway {
     /// Decides where the request goes and leaves that in `ctx`, or says why it is answered.
     pub(super) async fn admit(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<(), Fault> {
         let head = downstream.req_header();
-        ctx.is_packet = packet::is_packet(head, self.config.http.method_override);
+        ctx.is_packet = packet::is_packet(head, ctx.farm.config.http.method_override);
         ctx.target = TargetHash::of(head.raw_path());
         ctx.has_body = body_length(head) > 0 || is_chunked(head);
         let host = host_of(head).ok_or(Fault::BadRequest)?;
         let farm = Arc::clone(&ctx.farm);
-        if !farm.accepts(&host) {
+        if !farm.accepts(&host) && !self.goes_on(head, &host, &farm) {
             return Err(Fault::BadRequest);
         }
         let alias = farm.view.alias(&host);
@@ -47,7 +50,7 @@ impl Gateway {
             self.admit_plain(downstream, ctx, alias)?;
         }
         if ctx.has_body {
-            ctx.pace = self.bandwidth.of(ctx.client);
+            ctx.pace = self.bandwidth.of(ctx.client, &ctx.farm.config.limits);
         }
         if expects_continue(downstream) {
             // The body is wanted now, so the client need not wait for a backend's 100. One that
@@ -63,19 +66,19 @@ impl Gateway {
         ctx: &mut Ctx,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
-        let packet = self.read_packet(downstream).map_err(fault_of)?;
+        let packet = read_packet(downstream, &ctx.farm).map_err(fault_of)?;
         ctx.kind = Some(packet.packet_type());
         ctx.range = packet.range();
         ctx.key = packet.session().map(|session| session.key().clone());
         let total = ctx.range.map_or(0, |range| range.total());
-        if self.config.limits.upload.is_some_and(|limit| total > limit) {
+        if ctx.farm.config.limits.upload.is_some_and(|limit| total > limit) {
             return Err(Fault::UploadTooLarge);
         }
         let too_large = |limit| ctx.range.is_some_and(|range| range.len() > limit);
-        if self.config.limits.fragment.is_some_and(too_large) {
+        if ctx.farm.config.limits.fragment.is_some_and(too_large) {
             return Err(Fault::FragmentTooLarge);
         }
-        let mut lookup = self.sessions.find(ctx.key.as_ref());
+        let mut lookup = self.look_up(ctx).await;
         if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
             // Before a backend opens a session that nobody could be told of.
             lookup = Lookup::StoreDown;
@@ -93,9 +96,16 @@ impl Gateway {
         if ctx.pin_found == Some(false) {
             ctx.alias_found = Some(alias.is_some());
         }
-        self.decide_or_hold(&packet, &lookup, ctx, alias).await?;
+        ctx.doubtful = lookup == Lookup::StoreDown;
+        let mut decided = self.decide_or_hold(&packet, &lookup, ctx, alias).await;
+        if ctx.unasked {
+            lookup = self.find_lost(downstream, &packet, ctx).await?;
+            decided = self.decide_or_hold(&packet, &lookup, ctx, None).await;
+        }
+        decided?;
         if ctx.kind == Some(PacketType::CreateSession) {
-            let place = self.reporter.clients.enter(ctx.client);
+            let limit = ctx.farm.config.sessions.limit_per_client;
+            let place = self.reporter.clients.enter(ctx.client, limit);
             ctx.place = place.map_err(|_| Fault::ClientSessions)?;
         }
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
@@ -106,10 +116,20 @@ impl Gateway {
         {
             ctx.backend_session = Some(backend_session);
             let head = downstream.req_header();
-            ctx.public_session =
-                head.headers.get(&gateway_core::protocol::headers::SESSION_ID.name).cloned();
+            ctx.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
         }
         Ok(())
+    }
+
+    /// While two processes share the store, an id that is not here may be there.
+    async fn look_up(&self, ctx: &Ctx) -> Lookup {
+        let found = self.sessions.find(ctx.key.as_ref());
+        match &ctx.key {
+            Some(key) if found == Lookup::Unknown && self.sessions.follows_others() => {
+                self.sessions.find_elsewhere(key).await
+            }
+            _ => found,
+        }
     }
 
     /// Asks the core, and while the answer is that the one right backend is down, waits for it to
@@ -138,7 +158,7 @@ impl Gateway {
                 return decided;
             };
             let Some(away) = self.health.down_for(owner) else { return decided };
-            let failover = &self.config.failover;
+            let failover = &ctx.farm.config.failover;
             if away >= failover.restart_after && ctx.key.is_some() {
                 return self.give_up(owner, ctx).await;
             }
@@ -161,7 +181,7 @@ impl Gateway {
         if ctx.kind == Some(PacketType::Ping) {
             return Err(Fault::BackendDown);
         }
-        match self.config.failover.then {
+        match ctx.farm.config.failover.then {
             Then::Restart => {
                 self.release(ctx, None).await;
                 Err(Fault::BackendGivenUp)
@@ -254,13 +274,24 @@ impl Gateway {
     }
 
     /// The packet in a request that was admitted as one.
-    pub(super) fn packet<'s>(&self, downstream: &'s Session) -> Option<RequestPacket<'s>> {
-        self.read_packet(downstream).ok()
+    pub(super) fn packet<'s>(
+        &self,
+        downstream: &'s Session,
+        ctx: &Ctx,
+    ) -> Option<RequestPacket<'s>> {
+        read_packet(downstream, &ctx.farm).ok()
     }
 
-    fn read_packet<'s>(&self, downstream: &'s Session) -> Result<RequestPacket<'s>, PacketError> {
-        let chunked = self.config.limits.chunked == ChunkedMode::Forward;
-        read_request(downstream.req_header(), chunked)
+    /// Whether the request is of a session that is under way, under a name that was ours when it
+    /// began: any that was configured since, or that of a backend of which nothing is known any
+    /// more.
+    fn goes_on(&self, head: &http::request::Parts, host: &Host<'_>, farm: &Farm) -> bool {
+        let id = head.headers.get(&headers::SESSION_ID.name).and_then(|id| id.to_str().ok());
+        let id = id.and_then(SessionId::parse);
+        let Some(Lookup::Pinned(pin)) = id.map(|id| self.sessions.find(Some(id.key()))) else {
+            return false;
+        };
+        farm.accepted_before(host) || farm.view.backend(pin.backend).is_none()
     }
 
     /// Writes an answer of our own. Whatever the client still sends of its body is drained after
@@ -275,13 +306,11 @@ impl Gateway {
         let response =
             if ctx.is_packet { answer::ack(fault, head)? } else { answer::plain(fault)? };
         // A body that waits for a 100 which will not come cannot be drained.
-        let too_long = body_length(head) > self.config.limits.drain_bytes;
+        let too_long = body_length(head) > ctx.farm.config.limits.drain_bytes;
         if expects_continue(downstream) || is_chunked(head) || too_long {
             downstream.set_keepalive(None);
         }
-        if downstream.is_process_shutting_down() {
-            downstream.set_keepalive(None);
-        }
+        self.take_leave(downstream);
         if fault == Fault::LengthRequired {
             // Whatever follows is a body of unknown length, not a request.
             downstream.set_keepalive(None);
@@ -295,7 +324,7 @@ impl Gateway {
 
 /// Only somebody who knows the session's destination, or whom its backend will judge, may cancel
 /// the request that the session has under way.
-fn may_claim(lookup: &Lookup, target: TargetHash, alias: Option<BackendId>) -> bool {
+pub(super) fn may_claim(lookup: &Lookup, target: TargetHash, alias: Option<BackendId>) -> bool {
     match lookup {
         Lookup::Pinned(pin) => pin.target == target,
         _ => alias.is_some(),
@@ -310,7 +339,17 @@ fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
             Ok(())
         }
         Decision::Answer(fault) => Err(fault),
+        // The second time it is somebody who does not know the destination of the session.
+        Decision::Ask => {
+            ctx.unasked = !ctx.unasked;
+            Err(Fault::UnknownSession)
+        }
     }
+}
+
+fn read_packet<'s>(downstream: &'s Session, farm: &Farm) -> Result<RequestPacket<'s>, PacketError> {
+    let chunked = farm.config.limits.chunked == ChunkedMode::Forward;
+    read_request(downstream.req_header(), chunked)
 }
 
 fn fault_of(error: PacketError) -> Fault {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use gateway_core::farm::BackendId;
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::head::HeadLimits;
@@ -39,7 +38,7 @@ impl Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(packet) = self.packet(downstream).filter(|_| ctx.is_packet) else {
+        let Some(packet) = self.packet(downstream, ctx).filter(|_| ctx.is_packet) else {
             return Ok(());
         };
         let ack = read_ack(response);
@@ -49,7 +48,8 @@ impl Gateway {
             self.health.answered(backend, Answer::of(&ack));
         }
         let pinned = ctx.why == Some(Why::Pin);
-        let observed = Observed { packet: &packet, ack: &ack, pinned, now: ctx.now };
+        let doubtful = ctx.doubtful;
+        let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, now: ctx.now };
         let outcome = match observe(&observed) {
             Effects::Nothing => Ok(()),
             Effects::Progress(progress) => {
@@ -59,7 +59,14 @@ impl Gateway {
                 // A Fragment may outlast the idle timeout; its session is as live as can be.
                 if there { Ok(()) } else { self.adopt(progress, ctx).await }
             }
-            Effects::Opened(opened) => self.open(&opened, ctx).await,
+            Effects::Opened(opened) => {
+                let outcome = self.open(&opened, ctx).await;
+                match outcome {
+                    Ok(()) => ctx.opened = Some(opened.backend_session.into()),
+                    Err(_) => self.orphan(downstream, ctx, opened.backend_session),
+                }
+                outcome
+            }
             Effects::Adopt(progress) => self.adopt(progress, ctx).await,
             Effects::Ended(reason) => {
                 if let Some(key) = &ctx.key
@@ -88,32 +95,18 @@ impl Gateway {
         self.fit_body(downstream, response, ctx, body).await
     }
 
+    /// Pins a new session and settles its public id: the backend's, unless another live session
+    /// has it or the protocol forbids it.
     async fn open(&self, opened: &Opened<'_>, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
         let backend = ctx.backend.ok_or(Fault::Internal)?;
         let reissued = self.release_reissued(opened, ctx).await?;
-        let outcome = self.pin_opened(opened, reissued, backend, ctx).await;
-        if outcome.is_err() {
-            self.orphaned(backend, opened, ctx);
-        }
-        outcome
-    }
-
-    /// Pins a new session and settles its public id: the backend's, unless another live session
-    /// has it or the protocol forbids it.
-    async fn pin_opened(
-        &self,
-        opened: &Opened<'_>,
-        reissued: bool,
-        backend: BackendId,
-        ctx: &mut Ctx,
-    ) -> std::result::Result<(), Fault> {
         let pin = |backend_session| Pin {
             backend,
             backend_session,
             target: ctx.target,
             created: ctx.now,
         };
-        if self.config.sessions.id == SessionIdMode::Backend
+        if ctx.farm.config.sessions.id == SessionIdMode::Backend
             && !reissued
             && let Some(id) = &opened.id
             && self.pin(id.key().clone(), pin(None), ctx).await? == Pinned::New
@@ -122,7 +115,7 @@ impl Gateway {
             self.note_created(backend);
             return Ok(());
         }
-        if self.config.sessions.id == SessionIdMode::Backend && opened.id.is_some() {
+        if ctx.farm.config.sessions.id == SessionIdMode::Backend && opened.id.is_some() {
             self.reporter.metrics.session_id_conflict();
         }
         for _ in 0..MINT_TRIES {
@@ -174,6 +167,15 @@ impl Gateway {
         ctx: &Ctx,
     ) -> std::result::Result<Pinned, Fault> {
         let progress = Progress { seen: ctx.now, ..Progress::default() };
+        self.pin_session(key, pin, progress).await
+    }
+
+    pub(super) async fn pin_session(
+        &self,
+        key: SessionKey,
+        pin: Pin,
+        progress: Progress,
+    ) -> std::result::Result<Pinned, Fault> {
         let pinned = self.sessions.pin(key, pin, progress, clock::steady()).await;
         pinned.map_err(|error| match error {
             StoreError::Full { .. } => Fault::TableFull,
@@ -184,13 +186,15 @@ impl Gateway {
     /// A session that an alias brought back gets its pin again, so that it also survives the
     /// client's way back to the origin name. Failing to is no reason to refuse its Ack.
     async fn adopt(&self, progress: Progress, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
-        if ctx.moved {
-            self.release(ctx, None).await;
-        }
         if let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) {
             let backend_session = ctx.backend_session.clone();
             let pin = Pin { backend, backend_session, target: ctx.target, created: ctx.now };
-            let _ = self.sessions.adopt(key.clone(), pin, progress, clock::steady()).await;
+            let steady = clock::steady();
+            if !ctx.moved {
+                let _ = self.sessions.adopt(key.clone(), pin, progress, steady).await;
+            } else if let Ok(Some(from)) = self.sessions.repin(key, pin, progress, steady).await {
+                self.note_moved(from.backend);
+            }
         }
         Ok(())
     }
@@ -255,7 +259,7 @@ pub(super) fn finish_head(
         response.remove_header(&header::TRANSFER_ENCODING);
         downstream.set_keepalive(None);
     }
-    if downstream.is_process_shutting_down() || ctx.login.ends {
+    if ctx.login.ends {
         downstream.set_keepalive(None);
     }
     Ok(())

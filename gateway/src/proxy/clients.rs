@@ -12,8 +12,6 @@ use gateway_core::protocol::client::ClientKey;
 
 #[derive(Debug, Default)]
 pub struct ClientSessions {
-    /// 0 is no limit, and then nothing is counted.
-    limit: u32,
     /// Sessions that are open or being opened. Who has none has no entry.
     counts: DashMap<ClientKey, u32>,
     owners: DashMap<SessionKey, ClientKey>,
@@ -32,16 +30,17 @@ pub struct Place {
 pub struct Full;
 
 impl ClientSessions {
-    pub fn new(limit: u32) -> Arc<Self> {
-        Arc::new(Self { limit, ..Self::default() })
-    }
-
     /// Takes a place before the backend is asked, or many Creates at once would all find room.
-    pub fn enter(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Option<Place>, Full> {
-        let Some(client) = client.filter(|_| self.limit > 0) else { return Ok(None) };
+    /// A `limit` of 0 is none, and then nothing is counted.
+    pub fn enter(
+        self: &Arc<Self>,
+        client: Option<IpAddr>,
+        limit: u32,
+    ) -> Result<Option<Place>, Full> {
+        let Some(client) = client.filter(|_| limit > 0) else { return Ok(None) };
         let client = ClientKey::of(client);
         let mut count = self.counts.entry(client).or_insert(0);
-        if *count >= self.limit {
+        if *count >= limit {
             return Err(Full);
         }
         *count += 1;
@@ -94,8 +93,8 @@ mod tests {
 
     #[test]
     fn a_client_has_so_many_sessions_open_or_opening() {
-        let sessions = ClientSessions::new(2);
-        let enter = |text: &str| sessions.enter(Some(text.parse().unwrap()));
+        let sessions = Arc::new(ClientSessions::default());
+        let enter = |text: &str| sessions.enter(Some(text.parse().unwrap()), 2);
         let opening = enter("192.0.2.1").unwrap().unwrap();
         enter("192.0.2.1").unwrap().unwrap().keep(key("a"));
         assert_eq!(enter("192.0.2.1").unwrap_err(), Full);
@@ -111,8 +110,8 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_kept() {
-        let sessions = ClientSessions::new(0);
-        assert!(sessions.enter(Some("192.0.2.1".parse().unwrap())).unwrap().is_none());
+        let sessions = Arc::new(ClientSessions::default());
+        assert!(sessions.enter(Some("192.0.2.1".parse().unwrap()), 0).unwrap().is_none());
         assert!(sessions.counts.is_empty());
     }
 }

@@ -87,6 +87,14 @@ pub struct Ctx {
     pub bytes_in: u64,
     pub pin_found: Option<bool>,
     pub alias_found: Option<bool>,
+    /// Nobody has asked the backends for the session yet, and somebody should.
+    pub unasked: bool,
+    /// Whether the backends, asked for the session, said whose it is.
+    pub owner_found: Option<bool>,
+    /// The table could not be asked, so an alias may be wrong.
+    pub doubtful: bool,
+    /// The backend opened a session with this id; nobody has heard of it before the Ack is out.
+    pub opened: Option<Box<str>>,
     pub protocol_error: Option<ProtocolError>,
     /// Held until the last byte of the answer is out: the process does not end before.
     pub running: Option<InFlightGuard>,
@@ -139,6 +147,10 @@ impl Ctx {
             bytes_in: Default::default(),
             pin_found: Default::default(),
             alias_found: Default::default(),
+            unasked: Default::default(),
+            owner_found: Default::default(),
+            doubtful: Default::default(),
+            opened: Default::default(),
             protocol_error: Default::default(),
             running: Default::default(),
             request: Default::default(),

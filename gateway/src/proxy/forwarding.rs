@@ -33,14 +33,14 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-pub struct Forwarding {
+pub struct Forwarding<'a> {
     mode: ForwardedMode,
-    trusted: Vec<Network>,
+    trusted: &'a [Network],
 }
 
-impl Forwarding {
-    pub fn new(http: &Http) -> Self {
-        Self { mode: http.forwarded, trusted: http.trusted_proxies.clone() }
+impl<'a> Forwarding<'a> {
+    pub fn of(http: &'a Http) -> Self {
+        Self { mode: http.forwarded, trusted: &http.trusted_proxies }
     }
 
     pub fn trusts(&self, address: IpAddr) -> bool {
@@ -96,6 +96,23 @@ impl Forwarding {
         }
         Ok(())
     }
+}
+
+/// What a request of the gateway's own says of the client in whose name it is made.
+pub fn told_with(
+    request: &RequestHeader,
+    conn: Option<&Conn>,
+    http: &Http,
+) -> Result<Vec<(HeaderName, HeaderValue)>> {
+    let mut told = RequestHeader::build("GET", b"/", None)?;
+    for (name, value) in &request.headers {
+        if *name == header::HOST || SPOKEN_FOR.contains(&name.as_str()) {
+            told.append_header(name.clone(), value.clone())?;
+        }
+    }
+    Forwarding::of(http).write(&mut told, conn)?;
+    told.remove_header(&header::HOST);
+    Ok(told.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// What a trusted proxy said.

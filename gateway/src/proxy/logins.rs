@@ -90,7 +90,7 @@ impl Gateway {
         }
         ctx.login.bound = true;
         peer.group_key = BOUND_KEYS | conn.id;
-        peer.options.idle_timeout = Some(self.config.timeouts.backend_idle);
+        peer.options.idle_timeout = Some(ctx.farm.config.timeouts.backend_idle);
         peer.options.tracer = Some(Tracer(Box::new(Tie(Arc::downgrade(conn)))));
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod admit;
 mod answer;
 mod answers;
+mod ask;
 mod bandwidth;
 mod clients;
 mod ctx;
@@ -38,17 +39,19 @@ use pingora::{Error, ErrorType, Result};
 use tokio::sync::Semaphore;
 
 use crate::clock;
-use crate::config::Config;
 use crate::farm::Farm;
 use crate::guard::GuardStream;
 use crate::health::FarmHealth;
 use crate::sessions::Sessions;
-use crate::supervisor::InFlight;
+use crate::supervisor::{Farewell, InFlight};
 
+use ask::{Asks, Messenger};
 use bandwidth::Bandwidth;
 pub use ctx::Ctx;
 use flights::Flights;
 use forwarding::Forwarding;
+use orphans::Orphanage;
+pub use orphans::Undertaker;
 use outages::Outages;
 pub use report::Reporter;
 
@@ -57,15 +60,18 @@ pub struct Gateway {
     farm: Arc<ArcSwap<Farm>>,
     health: FarmHealth,
     pub(crate) sessions: Arc<Sessions>,
-    pub(crate) config: Config,
     reporter: Reporter,
     running: InFlight,
+    farewell: Farewell,
     flights: Arc<Flights>,
     outages: Outages,
     /// Room for connections that belong to one client each.
     bound: Arc<Semaphore>,
     bandwidth: Bandwidth,
-    forwarding: Forwarding,
+    asks: Asks,
+    orphanage: Orphanage,
+    /// When it began, by the steady clock.
+    begun: Duration,
     requests: AtomicU64,
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
@@ -73,35 +79,52 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// The gateway, and the task that cancels what it leaves behind.
     pub fn new(
-        config: Config,
         farm: Arc<ArcSwap<Farm>>,
         health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
         running: InFlight,
-    ) -> Self {
+        farewell: Farewell,
+    ) -> (Self, Undertaker) {
         let flights = Arc::new(Flights::default());
-        let outages = Outages::new(config.backends.len());
-        let bound = Arc::new(Semaphore::new(config.limits.bound_connections));
-        let bandwidth = Bandwidth::new(&config.limits);
-        let forwarding = Forwarding::new(&config.http);
+        let outages = Outages::default();
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
-        Self {
+        let config = Arc::clone(&farm.load().config);
+        let bound = Arc::new(Semaphore::new(config.limits.bound_connections));
+        let messenger = Arc::new(Messenger::new(config.timeouts.ask));
+        let asks = Asks::new(config.sessions.ask_rate, Arc::clone(&messenger));
+        let (orphanage, undertaker) =
+            Undertaker::new(messenger, Arc::clone(&farm), reporter.clone());
+        let gateway = Self {
             farm,
             health,
             sessions,
-            config,
             reporter,
             running,
+            farewell,
             flights,
             outages,
             bound,
-            bandwidth,
-            forwarding,
+            bandwidth: Bandwidth::default(),
+            asks,
+            orphanage,
+            begun: clock::steady(),
             requests,
             creates,
+        };
+        (gateway, undertaker)
+    }
+}
+
+impl Gateway {
+    /// The answer is the last one on its connection if the process is about to end: the next
+    /// request belongs to another.
+    fn take_leave(&self, downstream: &mut Session) {
+        if downstream.is_process_shutting_down() || self.farewell.is_leaving() {
+            downstream.set_keepalive(None);
         }
     }
 }
@@ -138,11 +161,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        let timeouts = &self.config.timeouts;
+        let timeouts = &ctx.farm.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
         let headers = &downstream.req_header().headers;
-        ctx.client = ctx.conn.as_ref().and_then(|conn| self.forwarding.client(conn, headers));
+        let forwarding = Forwarding::of(&ctx.farm.config.http);
+        ctx.client = ctx.conn.as_ref().and_then(|conn| forwarding.client(conn, headers));
         let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
         ctx.request = Some(self.reporter.metrics.request(listener));
         downstream.set_read_timeout(Some(timeouts.client_body));
@@ -219,7 +243,7 @@ impl ProxyHttp for Gateway {
             return Err(Error::new(ErrorType::InvalidHTTPHeader));
         }
         if let Some(bytes) = body {
-            self.bandwidth.wait(bytes.len(), ctx.pace.as_deref(), ctx.conn.as_deref()).await;
+            self.bandwidth.wait(bytes.len(), ctx).await;
         }
         if end {
             ctx.body_done = Some(clock::steady());
@@ -240,7 +264,7 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
-        if !answers::fits(response, &self.config.limits.head) {
+        if !answers::fits(response, &ctx.farm.config.limits.head) {
             ctx.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
@@ -273,7 +297,9 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        answers::finish_head(downstream, response, ctx)
+        answers::finish_head(downstream, response, ctx)?;
+        self.take_leave(downstream);
+        Ok(())
     }
 
     fn fail_to_connect(
@@ -328,6 +354,7 @@ impl ProxyHttp for Gateway {
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
         ctx.place = None;
+        self.note_silence(ctx, fault);
         if fault == Fault::BackendGivenUp {
             self.release_given_up(downstream, ctx).await;
         }
@@ -343,6 +370,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
         self.report(downstream, ctx);
+        self.end_undelivered(downstream, ctx).await;
         // The session's next request may come on another connection as soon as this one is over.
         ctx.claim = None;
         if let Some(conn) = &ctx.conn {

@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 
+use crate::by_id::ById;
+
 /// Milliseconds of the steady clock at the first failure, plus one; 0 while all is well.
-pub(super) struct Outages(Vec<AtomicU64>);
+#[derive(Default)]
+pub(super) struct Outages(ById<AtomicU64>);
 
 impl Outages {
-    pub(super) fn new(backends: usize) -> Self {
-        Self((0..backends).map(|_| AtomicU64::new(0)).collect())
-    }
-
     /// A connection failed. Returns for how long they have.
     pub(super) fn failed(&self, backend: BackendId, steady: Duration) -> Duration {
-        let Some(since) = self.0.get(backend.0 as usize) else { return Duration::ZERO };
+        let since = self.0.at(backend);
         let now = u64::try_from(steady.as_millis()).unwrap_or(u64::MAX - 1);
         match since.compare_exchange(0, now + 1, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => Duration::ZERO,
@@ -24,7 +23,7 @@ impl Outages {
     }
 
     pub(super) fn over(&self, backend: BackendId) {
-        if let Some(since) = self.0.get(backend.0 as usize)
+        if let Some(since) = self.0.get(backend)
             && since.load(Ordering::Relaxed) != 0
         {
             since.store(0, Ordering::Relaxed);
@@ -38,7 +37,7 @@ mod tests {
 
     #[test]
     fn an_outage_counts_from_its_first_failure_and_ends_with_a_success() {
-        let outages = Outages::new(1);
+        let outages = Outages::default();
         let (id, s) = (BackendId(0), Duration::from_secs);
         assert_eq!(outages.failed(id, s(10)), s(0));
         assert_eq!(outages.failed(id, s(25)), s(15));

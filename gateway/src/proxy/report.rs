@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::farm::BackendId;
+use gateway_core::farm::{Answer, BackendId};
 use gateway_core::fault::Fault;
+use gateway_core::protocol::PacketType;
 use http::header;
 use pingora::Error;
 use pingora::proxy::Session;
 use uuid::Uuid;
 
 use crate::access_log::{AccessLog, RequestLine, UploadLine};
+use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::guard::{Conn, ConnectionEvents, Refusal, Stray};
-use crate::metrics::{FailoverReason, Metrics, Outcome, PacketLabel, Rejection};
+use crate::metrics::{FailoverReason, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
 
 use super::clients::ClientSessions;
@@ -27,34 +29,29 @@ pub struct Reporter {
     pub access: AccessLog,
     /// Half of every request id: random, so that ids of two processes differ.
     process: u64,
-    /// Names by backend id.
-    backends: Arc<[String]>,
+    pub ids: Arc<BackendIds>,
     pub(super) clients: Arc<ClientSessions>,
 }
 
 impl Reporter {
-    pub fn new(
-        metrics: Arc<Metrics>,
-        access: AccessLog,
-        backends: Arc<[String]>,
-        sessions_per_client: u32,
-    ) -> Self {
+    pub fn new(metrics: Arc<Metrics>, access: AccessLog, ids: Arc<BackendIds>) -> Self {
         let process = Uuid::new_v4().as_u64_pair().0;
-        let clients = ClientSessions::new(sessions_per_client);
-        Self { metrics, access, process, backends, clients }
-    }
-
-    /// The same, with names for more backends than those of the configuration.
-    pub fn naming(self, backends: Arc<[String]>) -> Self {
-        Self { backends, ..self }
+        Self { metrics, access, process, ids, clients: Arc::default() }
     }
 
     fn request_id(&self, ctx: &Ctx) -> Uuid {
         Uuid::from_u64_pair(self.process, ctx.id)
     }
 
+    /// What became of a session that nobody can know of.
+    pub(super) fn orphaned(&self, backend: BackendId, result: OrphanResult) {
+        self.metrics.orphan(result);
+        let (backend, result) = (self.name(backend), result.label());
+        tracing::info!(backend, result, "a session that was opened for nobody");
+    }
+
     fn name(&self, backend: BackendId) -> &str {
-        self.backends.get(backend.0 as usize).map_or("", String::as_str)
+        self.ids.name(backend)
     }
 
     /// `ctx` and `target` are those of the request that ended it; a sweep has neither.
@@ -97,6 +94,7 @@ impl Gateway {
             protocol_error: ctx.protocol_error,
             pin_found: ctx.pin_found,
             alias_found: ctx.alias_found,
+            owner_found: ctx.owner_found,
             range: ctx.range,
             bytes_in: ctx.bytes_in,
             bytes_out,
@@ -144,6 +142,23 @@ impl Gateway {
         let metrics = &self.reporter.metrics;
         metrics.backend_connected(backend, ctx.reused);
         ctx.backend_request = Some(metrics.backend_request(backend));
+    }
+
+    pub(super) fn backend_name(&self, backend: BackendId) -> &str {
+        self.reporter.name(backend)
+    }
+
+    /// A backend that takes connections and answers nothing gets no new sessions for a while. Only
+    /// packets tell that no application has a part in: a slow one must not look like a dead server.
+    pub(super) fn note_silence(&self, ctx: &Ctx, fault: Fault) {
+        let simple = matches!(ctx.kind, Some(PacketType::Ping | PacketType::CreateSession));
+        if let Some(backend) = ctx.backend.filter(|_| simple && fault == Fault::BackendTimeout) {
+            self.health.answered(backend, Answer::Silent);
+        }
+    }
+
+    pub(super) fn note_moved(&self, from: BackendId) {
+        self.reporter.metrics.failover(from, FailoverReason::Connect);
     }
 
     pub(super) fn note_created(&self, backend: BackendId) {

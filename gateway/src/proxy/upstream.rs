@@ -1,6 +1,7 @@
 //! Carrying out a decision: a connection to the backend and the request that goes over it.
 
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::Reason;
@@ -16,6 +17,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::admit::host_of;
 use super::flights::Claim;
+use super::forwarding::Forwarding;
 use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
 use crate::clock;
 use crate::config::Then;
@@ -56,9 +58,9 @@ impl Gateway {
         let by_application =
             matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession));
         let long = ctx.has_body || by_application;
-        let timeouts = &self.config.timeouts;
+        let timeouts = &ctx.farm.config.timeouts;
         peer.options.read_timeout = Some(if long { timeouts.answer_long } else { timeouts.answer });
-        pool::spare(&mut peer, &self.config);
+        pool::spare(&mut peer, &ctx.farm.config);
         if ctx.avoid_pool {
             // A key of its own finds nothing pooled, and nobody finds what it leaves.
             peer.group_key = ctx.id.wrapping_add(OWN_KEYS);
@@ -80,7 +82,7 @@ impl Gateway {
             return Ok(());
         }
         let alias = host_of(downstream.req_header()).and_then(|h| ctx.farm.view.alias(&h));
-        let decided = match self.packet(downstream).filter(|_| ctx.is_packet) {
+        let decided = match self.packet(downstream, ctx).filter(|_| ctx.is_packet) {
             // It had an owner that was given up; the one chosen in its place refuses too.
             Some(packet) if ctx.key.is_some() && packet.packet_type() != PacketType::Ping => {
                 self.decide_again(ctx)
@@ -118,7 +120,8 @@ impl Gateway {
     /// Whether a request whose owner refuses connections tries again: for as long as requests are
     /// held, and not at all once the owner was given up.
     fn hold(&self, ctx: &mut Ctx) -> bool {
-        let failover = &self.config.failover;
+        let config = Arc::clone(&ctx.farm.config);
+        let failover = &config.failover;
         let Some(backend) = ctx.backend else { return false };
         if self.health.state(backend).is_some_and(|state| state.reason == Reason::ProbesPass) {
             // Whatever was before is over; this one is too young for the probes to have seen.
@@ -218,7 +221,7 @@ impl Gateway {
         if request.headers.contains_key(header::EXPECT) {
             request.remove_header(&header::EXPECT);
         }
-        self.forwarding.write(request, ctx.conn.as_deref())?;
+        Forwarding::of(&ctx.farm.config.http).write(request, ctx.conn.as_deref())?;
         let host = host_of(request).and_then(|host| ctx.farm.upstream_host(backend, &host));
         if let Some(host) = host.cloned() {
             request.insert_header("Host", host)?;

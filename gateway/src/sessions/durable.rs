@@ -1,16 +1,12 @@
 //! The two moments of a session that reach the disk, and what follows when they do not.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use gateway_core::farm::BackendId;
-use gateway_core::protocol::SessionKey;
-use gateway_core::routing::{Loads, Lookup};
+use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::routing::Lookup;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
 use super::{Pinned, Session, Sessions, StoreError, seconds};
-use crate::clock;
 use crate::store::{self, EndKind, Store, StoredPin, Tombstone, text_of};
 
 /// Takes a session off the map unless it became durable: also when whoever waits for that gives
@@ -55,7 +51,7 @@ impl Sessions {
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
         if !self.room() {
-            return Err(StoreError::Full { limit: self.limit });
+            return Err(StoreError::Full { limit: self.limit() });
         }
         let session = Session { pin: pin.clone(), progress, steady: seconds(steady) };
         if self.tombs.has(&key) || !self.insert(key.clone(), session) {
@@ -65,6 +61,50 @@ impl Sessions {
             tracing::debug!(%error, session = %key.short(), "a session would not survive a restart");
         }
         Ok(Pinned::New)
+    }
+
+    /// Moves a session to another backend that has shown that it goes on with it, and returns the
+    /// pin that it had; `None` if it had none, and it has the new one all the same.
+    ///
+    /// The new row is written before the old one goes: a process that dies between the two leaves
+    /// both, and the newer one counts at the next start.
+    ///
+    /// # Errors
+    /// As [`Sessions::pin`], for a session that was not there.
+    pub async fn repin(
+        &self,
+        key: &SessionKey,
+        pin: Pin,
+        progress: Progress,
+        steady: Duration,
+    ) -> Result<Option<Pin>, StoreError> {
+        let before = self.live.get_mut(key).map(|mut session| {
+            self.tally.remove(session.pin.backend, session.progress);
+            self.tally.add(pin.backend, progress);
+            session.progress = progress;
+            session.steady = seconds(steady);
+            std::mem::replace(&mut session.pin, pin.clone())
+        });
+        let Some(before) = before else {
+            return self.adopt(key.clone(), pin, progress, steady).await.map(|_| None);
+        };
+        if let Some(old) = at_backend(&before) {
+            self.translated.remove(&old, before.backend, key);
+        }
+        if let Some(new) = at_backend(&pin) {
+            self.translated.insert(new, pin.backend, key.clone());
+        }
+        match self.store.pin(self.stored(key, &pin)).await {
+            Ok(()) => {
+                // What cannot be written now is kept by the store for later.
+                let _ = self.store.end(key, before.created, None).await;
+            }
+            // After a restart it is looked for at its old backend first.
+            Err(error) => {
+                tracing::debug!(%error, session = %key.short(), "a move would not survive a restart");
+            }
+        }
+        Ok(Some(before))
     }
 
     /// Ends a session on the disk. What cannot be written now is kept by the store for later.
@@ -84,7 +124,7 @@ impl Sessions {
         let tombstone = kind.filter(|_| self.tombs.are_kept()).map(|(kind, status)| Tombstone {
             id: text_of(key),
             kind,
-            backend: self.names.of(pin.backend).to_owned(),
+            backend: self.ids.name(pin.backend).to_owned(),
             target: pin.target,
             status,
             ended,
@@ -109,42 +149,21 @@ impl Sessions {
         self.store.clone().close().await;
     }
 
-    /// The names of all backends by id, those of the configuration first.
-    pub fn backend_names(&self) -> Arc<[String]> {
-        self.names.all().iter().map(|name| name.to_string()).collect()
-    }
-
-    /// How long a backend has been missing from the farm as far as this process knows: since it
-    /// started. `None` for one that was there then.
-    pub fn missing_for(&self, id: BackendId) -> Option<Duration> {
-        let missing = !self.names.is_configured(id);
-        missing.then(|| clock::steady().saturating_sub(self.started))
-    }
-
-    /// Backends that are not configured and still have sessions, with their names.
-    pub fn missing(&self) -> Vec<(BackendId, Arc<str>)> {
-        let all = (0u32..).map(BackendId).zip(self.names.all());
-        let missing = all.filter(|(id, _)| !self.names.is_configured(*id));
-        let used = missing.filter(|(id, _)| Loads::sessions(self, *id) > 0);
-        used.map(|(id, name)| (id, Arc::clone(name))).collect()
-    }
-
-    /// Makes room to count the sessions of a backend.
-    pub(super) fn count_up_to(&mut self, backend: BackendId) {
-        while self.counts.len() <= backend.0 as usize && self.counts.len() < self.names.len() {
-            self.counts.push(AtomicU64::new(0));
-        }
-    }
-
     fn stored(&self, key: &SessionKey, pin: &Pin) -> StoredPin {
         StoredPin {
             id: text_of(key),
-            backend: self.names.of(pin.backend).to_owned(),
+            backend: self.ids.name(pin.backend).to_owned(),
             backend_session: pin.backend_session.as_deref().map(str::to_owned),
             target: pin.target,
             created: pin.created,
         }
     }
+}
+
+/// The id by which its backend knows the session, where that is not the public one.
+fn at_backend(pin: &Pin) -> Option<SessionKey> {
+    let id = pin.backend_session.as_deref().and_then(SessionId::parse);
+    id.map(|id| id.key().clone())
 }
 
 #[cfg(test)]

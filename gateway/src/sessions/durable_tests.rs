@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::{Loads, Lookup};
 use gateway_core::session::{EndReason, Pin, Progress, TargetHash, Timestamp};
 use tempfile::TempDir;
 
 use super::*;
+use crate::backend_ids::BackendIds;
+use crate::clock;
 use crate::metrics::Metrics;
 use crate::sessions::{Opened, Setup};
 use crate::store::{BackendState, OnError, Options, SyncMode};
@@ -18,7 +21,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn open(path: &Path, backends: &[&str]) -> Opened {
     let setup = Setup {
-        backends: backends.iter().map(|name| (*name).into()).collect(),
+        ids: Arc::new(BackendIds::of(backends.iter().copied())),
         limit: 100,
         tombstone: DAY,
     };
@@ -168,14 +171,12 @@ async fn sessions_of_a_backend_that_is_not_configured_keep_it() {
         let sessions = open(directory.path(), &["up03", "up02"]).sessions;
         assert_eq!(sessions.find(Some(&key("b"))), Lookup::Pinned(pin(1, Timestamp(2))));
         assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(2, Timestamp(1))));
-        assert_eq!(sessions.missing(), [(BackendId(2), "up01".into())]);
-        assert_eq!(sessions.missing_for(BackendId(1)), None);
-        assert!(sessions.missing_for(BackendId(2)).is_some());
+        assert_eq!(sessions.ids.find("up01"), Some(BackendId(2)), "behind the configured ones");
+        assert_eq!(sessions.sessions(BackendId(2)), 1);
         sessions.close().await;
     }
     let sessions = table(directory.path());
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, Timestamp(1))));
-    assert_eq!(sessions.missing(), []);
     sessions.close().await;
 }
 
@@ -212,4 +213,24 @@ async fn the_newest_of_two_pins_of_one_session_counts() {
     assert_eq!((opened.loaded.pins, opened.sessions.len()), (1, 1));
     opened.sessions.close().await;
     assert_eq!(open(directory.path(), &["up01", "up02"]).loaded.pins, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_moved_is_found_at_its_new_backend() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    put(&sessions, "moved", pin(0, Timestamp(5))).await;
+    let new = pin(1, Timestamp(9));
+    let moved =
+        sessions.repin(&key("moved"), new.clone(), Progress::default(), clock::steady()).await;
+    assert_eq!(moved.unwrap(), Some(pin(0, Timestamp(5))));
+    sessions.close().await;
+    let sessions = table(directory.path());
+    assert_eq!(sessions.find(Some(&key("moved"))), Lookup::Pinned(new));
+    assert_eq!(sessions.len(), 1);
+    assert!(sessions.unpin(&key("moved"), EndReason::Closed, clock::steady()).await.is_some());
+    sessions.close().await;
+    let sessions = table(directory.path());
+    assert_eq!(sessions.find(Some(&key("moved"))), Lookup::Ended(TargetHash(7)));
+    sessions.close().await;
 }

@@ -8,7 +8,9 @@ use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionId;
 use gateway_core::session::{Pin, Progress, TargetHash, Timestamp};
 
+use super::follow::Following;
 use super::{Session, Sessions, seconds};
+use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::store::{
     BackendState, EndKind, Loaded, OpenError, Options, PinRow, Record, Store, Tombstone, text_of,
@@ -17,8 +19,8 @@ use crate::store::{
 /// What a table is made of.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Names of the configured backends, by id.
-    pub backends: Vec<Arc<str>>,
+    /// A stored session may be of a backend that nobody has named before.
+    pub ids: Arc<BackendIds>,
     /// Sessions at most.
     pub limit: u64,
     /// How long an ended session is remembered.
@@ -56,6 +58,7 @@ impl Setup {
         let (store, loaded) = Store::open(path, options, &mut |record| loading.take(record))?;
         let Loading { mut sessions, states, now, stale, .. } = loading;
         sessions.incomplete = loaded.unread;
+        sessions.following = store.follow(loaded.position).map(Following::new);
         sessions.store = store;
         let sessions = Arc::new(sessions);
         // The store is part of the table, so it must not keep the table alive.
@@ -117,7 +120,7 @@ impl Loading {
         let backend = match &self.last {
             Some((name, id)) if name == row.backend => *id,
             _ => {
-                let id = self.sessions.names.intern(row.backend);
+                let id = self.sessions.ids.intern(row.backend);
                 self.last = Some((row.backend.to_owned(), id));
                 id
             }
@@ -130,7 +133,6 @@ impl Loading {
         };
         let progress = Progress { seen: self.now, ..Progress::default() };
         let session = Session { pin, progress, steady: seconds(self.steady) };
-        self.sessions.count_up_to(backend);
         self.sessions.insert(id.key().clone(), session)
     }
 }
@@ -142,7 +144,7 @@ impl Sessions {
             let Pin { backend, backend_session, target, created } = &session.pin;
             visit(PinRow {
                 id: &text_of(session.key()),
-                backend: self.names.of(*backend),
+                backend: self.ids.name(*backend),
                 backend_session: backend_session.as_deref(),
                 target: TargetHash(target.0),
                 created: *created,

@@ -8,8 +8,9 @@
 //! await.
 
 mod durable;
+mod follow;
 mod load;
-mod names;
+mod tally;
 mod tombs;
 mod translated;
 pub mod view;
@@ -22,15 +23,18 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
-use gateway_core::routing::{Loads, Lookup};
+use gateway_core::routing::{Loads, Lookup, Outstanding};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
+use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::store::{self, Store};
 
+use follow::Following;
+pub use follow::Other;
 pub use load::{Opened, Setup};
-use names::Names;
+use tally::Tally;
 use tombs::Tombs;
 use translated::Translated;
 
@@ -44,15 +48,15 @@ pub struct Sessions {
     live: DashMap<SessionKey, Session>,
     translated: Translated,
     tombs: Tombs,
-    counts: Vec<AtomicU64>,
+    tally: Tally,
     total: AtomicU64,
-    limit: u64,
-    names: Names,
+    limit: AtomicU64,
+    ids: Arc<BackendIds>,
     store: Store,
+    /// For as long as another process writes to the store.
+    following: Option<Following>,
     /// Not everything that was stored could be read, so an id that is not here may be known.
     incomplete: bool,
-    /// By the steady clock.
-    started: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -97,27 +101,37 @@ pub struct Census {
 }
 
 impl Sessions {
-    /// For backends with ids below `backends`, in memory only; [`Setup`] makes a durable one.
-    /// Ended sessions are remembered for `tombstone`.
-    pub fn new(backends: usize, limit: u64, tombstone: Duration) -> Arc<Self> {
-        let backends = (0..backends).map(|id| format!("#{id}").into()).collect();
-        Setup { backends, limit, tombstone }.in_memory().sessions
+    /// In memory only; [`Setup`] makes a durable one. Ended sessions are remembered for
+    /// `tombstone`.
+    pub fn new(limit: u64, tombstone: Duration) -> Arc<Self> {
+        Setup { ids: Arc::default(), limit, tombstone }.in_memory().sessions
     }
 
     fn build(setup: Setup) -> Self {
-        let Setup { backends, limit, tombstone } = setup;
+        let Setup { ids, limit, tombstone } = setup;
         Self {
             live: DashMap::with_shard_amount(SHARDS),
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
-            counts: backends.iter().map(|_| AtomicU64::new(0)).collect(),
+            tally: Tally::default(),
             total: AtomicU64::new(0),
-            limit,
-            names: Names::new(backends),
+            limit: AtomicU64::new(limit),
+            ids,
             store: Store::memory(),
+            following: None,
             incomplete: false,
-            started: clock::steady(),
         }
+    }
+
+    /// Both count from now on; what is there beyond a lower limit stays.
+    pub fn set_limits(&self, limit: u64, tombstone: Duration) {
+        self.limit.store(limit, Ordering::Relaxed);
+        self.tombs.set_limits(limit, tombstone);
+    }
+
+    /// How many sessions there may be.
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
     }
 
     pub fn find(&self, key: Option<&SessionKey>) -> Lookup {
@@ -138,7 +152,7 @@ impl Sessions {
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
         if !self.room() {
-            return Err(StoreError::Full { limit: self.limit });
+            return Err(StoreError::Full { limit: self.limit() });
         }
         if self.tombs.has(&key) {
             // An older client may still come with it, and must not meet the new session.
@@ -160,13 +174,12 @@ impl Sessions {
         match self.live.entry(key.clone()) {
             Entry::Occupied(_) => return false,
             Entry::Vacant(free) => {
+                // Under the entry's lock: whoever finds the session finds it counted.
+                self.tally.add(backend, session.progress);
                 free.insert(session);
             }
         }
         self.total.fetch_add(1, Ordering::Relaxed);
-        if let Some(count) = self.counts.get(backend.0 as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
         if let Some(id) = at_backend {
             self.translated.insert(id, backend, key);
         }
@@ -191,6 +204,7 @@ impl Sessions {
         let session = self.live.get_mut(key);
         let there = session.is_some();
         if let Some(mut session) = session {
+            self.tally.progress(session.pin.backend, session.progress, progress);
             session.progress = progress;
             session.steady = seconds(steady);
         }
@@ -250,9 +264,7 @@ impl Sessions {
     fn ended(&self, key: SessionKey, session: Session, reason: EndReason) -> Ended {
         let Session { pin, progress, .. } = session;
         self.total.fetch_sub(1, Ordering::Relaxed);
-        if let Some(count) = self.counts.get(pin.backend.0 as usize) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.tally.remove(pin.backend, progress);
         if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {
             self.translated.remove(id.key(), pin.backend, &key);
         }
@@ -261,7 +273,7 @@ impl Sessions {
 
     /// Whether one more session may be opened.
     pub fn room(&self) -> bool {
-        self.len() < self.limit
+        self.len() < self.limit()
     }
 
     pub fn len(&self) -> u64 {
@@ -300,9 +312,13 @@ impl Sessions {
 
     /// Active and idle sessions by backend id. Walks the whole map: for scrapes, not for requests.
     pub fn census(&self, now: Timestamp) -> Vec<Census> {
-        let mut census = vec![Census::default(); self.counts.len()];
+        let mut census = Vec::new();
         for session in self.live.iter() {
-            let Some(entry) = census.get_mut(session.pin.backend.0 as usize) else { continue };
+            let slot = session.pin.backend.0 as usize;
+            if slot >= census.len() {
+                census.resize(slot + 1, Census::default());
+            }
+            let entry = &mut census[slot];
             if now.since(session.progress.seen) < ACTIVE {
                 entry.active += 1;
             } else {
@@ -315,7 +331,11 @@ impl Sessions {
 
 impl Loads for Sessions {
     fn sessions(&self, backend: BackendId) -> u64 {
-        self.counts.get(backend.0 as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.tally.sessions(backend)
+    }
+
+    fn outstanding(&self, backend: BackendId) -> Outstanding {
+        self.tally.outstanding(backend)
     }
 }
 

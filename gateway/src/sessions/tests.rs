@@ -24,7 +24,7 @@ async fn put(sessions: &Sessions, id: &str, pin: Pin) -> Pinned {
 
 #[tokio::test]
 async fn a_pin_is_never_overwritten() {
-    let sessions = Sessions::new(2, 10, Duration::from_secs(DAY));
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
     assert_eq!(put(&sessions, "a", pin(0, None)).await, Pinned::New);
     assert_eq!(put(&sessions, "a", pin(1, None)).await, Pinned::Taken);
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, None)));
@@ -33,7 +33,7 @@ async fn a_pin_is_never_overwritten() {
 
 #[tokio::test]
 async fn counts_follow_the_map() {
-    let sessions = Sessions::new(2, 10, Duration::from_secs(DAY));
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
     put(&sessions, "a", pin(0, None)).await;
     put(&sessions, "b", pin(1, None)).await;
     let ended = sessions.unpin(&key("a"), EndReason::Closed, Duration::ZERO).await.unwrap();
@@ -47,7 +47,7 @@ async fn counts_follow_the_map() {
 
 #[tokio::test]
 async fn a_full_table_takes_no_more() {
-    let sessions = Sessions::new(1, 1, Duration::from_secs(DAY));
+    let sessions = Sessions::new(1, Duration::from_secs(DAY));
     put(&sessions, "a", pin(0, None)).await;
     assert!(!sessions.room());
     let refused = sessions.pin(key("b"), pin(0, None), Progress::default(), Duration::ZERO).await;
@@ -56,7 +56,7 @@ async fn a_full_table_takes_no_more() {
 
 #[tokio::test]
 async fn silence_ends_a_session_and_progress_renews_it() {
-    let sessions = Sessions::new(1, 10, Duration::from_secs(DAY));
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
     put(&sessions, "quiet", pin(0, None)).await;
     put(&sessions, "busy", pin(0, None)).await;
     let days = |n| Duration::from_secs(n * DAY);
@@ -74,7 +74,7 @@ async fn silence_ends_a_session_and_progress_renews_it() {
 
 #[tokio::test]
 async fn replies_are_found_by_the_backends_id() {
-    let sessions = Sessions::new(3, 10, Duration::from_secs(DAY));
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
     put(&sessions, "plain", pin(0, None)).await;
     put(&sessions, "minted-1", pin(1, Some("same"))).await;
     put(&sessions, "minted-2", pin(2, Some("same"))).await;
@@ -94,7 +94,7 @@ async fn replies_are_found_by_the_backends_id() {
 
 #[tokio::test]
 async fn the_census_tells_active_from_idle() {
-    let sessions = Sessions::new(2, 10, Duration::from_secs(DAY));
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
     put(&sessions, "a", pin(1, None)).await;
     put(&sessions, "b", pin(1, None)).await;
     let seen = Timestamp(10 * 60 * 1000);
@@ -106,7 +106,7 @@ async fn the_census_tells_active_from_idle() {
 
 #[tokio::test]
 async fn an_end_is_remembered_for_its_time_and_its_id_is_not_given_out_meanwhile() {
-    let sessions = Sessions::new(1, 10, Duration::from_secs(60));
+    let sessions = Sessions::new(10, Duration::from_secs(60));
     for (id, reason) in [("closed", EndReason::Closed), ("lost", EndReason::Lost)] {
         put(&sessions, id, pin(0, None)).await;
         sessions.unpin(&key(id), reason, Duration::from_secs(10)).await.unwrap();
@@ -123,4 +123,36 @@ async fn an_end_is_remembered_for_its_time_and_its_id_is_not_given_out_meanwhile
     sweep(later(1), 70);
     assert_eq!(sessions.find(Some(&key("closed"))), Lookup::Unknown);
     assert_eq!(put(&sessions, "closed", pin(0, None)).await, Pinned::New);
+}
+
+#[tokio::test]
+async fn a_session_that_moves_takes_its_counts_and_its_names_along() {
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
+    let at = |next_offset| Progress { next_offset, total: 100, seen: Timestamp(0) };
+    put(&sessions, "a", pin(0, Some("x"))).await;
+    sessions.progress(&key("a"), at(40), Duration::ZERO);
+    let moved = sessions.repin(&key("a"), pin(1, Some("x")), at(50), Duration::ZERO).await;
+    assert_eq!(moved.unwrap(), Some(pin(0, Some("x"))));
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(1, Some("x"))));
+    assert_eq!((sessions.len(), sessions.sessions(BackendId(0))), (1, 0));
+    let left = |id| sessions.outstanding(BackendId(id)).bytes;
+    assert_eq!((left(0), left(1)), (0, 50));
+    assert_eq!(sessions.holder(BackendId(0), &key("x")), None);
+    assert_eq!(sessions.holder(BackendId(1), &key("x")), Some(key("a")));
+    // One that has ended meanwhile is there again.
+    assert_eq!(sessions.repin(&key("b"), pin(1, None), at(0), Duration::ZERO).await.unwrap(), None);
+    assert_eq!(sessions.find(Some(&key("b"))), Lookup::Pinned(pin(1, None)));
+}
+
+#[tokio::test]
+async fn a_table_that_could_not_be_read_calls_no_session_unknown() {
+    let mut sessions = Sessions::new(10, Duration::from_secs(DAY));
+    put(&sessions, "a", pin(0, None)).await;
+    put(&sessions, "b", pin(0, None)).await;
+    sessions.unpin(&key("b"), EndReason::Closed, Duration::ZERO).await;
+    Arc::get_mut(&mut sessions).expect("nobody shares it").incomplete = true;
+    assert_eq!(sessions.find(Some(&key("c"))), Lookup::StoreDown);
+    assert_eq!(sessions.find_and_touch(Some(&key("c")), Duration::ZERO), Lookup::StoreDown);
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, None)));
+    assert_eq!(sessions.find(Some(&key("b"))), Lookup::Ended(TargetHash(7)));
 }

@@ -4,6 +4,7 @@
 //! "session not found" and upload the whole file once more. And a session that an operator ended
 //! must not come back by the alias that its client remembers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -15,8 +16,8 @@ use gateway_core::session::{TargetHash, Timestamp};
 pub(super) struct Tombs {
     tombs: DashMap<SessionKey, Tomb>,
     /// Beyond it nothing more is remembered: the worst that follows is one upload sent twice.
-    limit: u64,
-    keep: Duration,
+    limit: AtomicU64,
+    keep_ms: AtomicU64,
 }
 
 struct Tomb {
@@ -29,12 +30,28 @@ struct Tomb {
 
 impl Tombs {
     pub(super) fn new(limit: u64, keep: Duration) -> Self {
-        Self { tombs: DashMap::new(), limit, keep }
+        let tombs = Self {
+            tombs: DashMap::new(),
+            limit: AtomicU64::default(),
+            keep_ms: AtomicU64::default(),
+        };
+        tombs.set_limits(limit, keep);
+        tombs
+    }
+
+    pub(super) fn set_limits(&self, limit: u64, keep: Duration) {
+        self.limit.store(limit, Ordering::Relaxed);
+        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        self.keep_ms.store(keep, Ordering::Relaxed);
+    }
+
+    fn keep(&self) -> Duration {
+        Duration::from_millis(self.keep_ms.load(Ordering::Relaxed))
     }
 
     /// Whether ends are remembered at all.
     pub(super) fn are_kept(&self) -> bool {
-        !self.keep.is_zero()
+        !self.keep().is_zero()
     }
 
     pub(super) fn insert(
@@ -44,7 +61,7 @@ impl Tombs {
         ended: Timestamp,
         steady: Duration,
     ) {
-        if self.are_kept() && (self.tombs.len() as u64) < self.limit {
+        if self.are_kept() && (self.tombs.len() as u64) < self.limit.load(Ordering::Relaxed) {
             self.tombs.insert(key, Tomb { target, ended, steady });
         }
     }
@@ -62,9 +79,9 @@ impl Tombs {
 
     /// True if some went: those that are too old by both clocks.
     pub(super) fn sweep(&self, now: Timestamp, steady: Duration) -> bool {
-        let before = self.tombs.len();
+        let (before, keep) = (self.tombs.len(), self.keep());
         self.tombs.retain(|_, tomb| {
-            !is_expired(now.since(tomb.ended), steady.saturating_sub(tomb.steady), self.keep)
+            !is_expired(now.since(tomb.ended), steady.saturating_sub(tomb.steady), keep)
         });
         self.tombs.len() < before
     }
@@ -73,7 +90,7 @@ impl Tombs {
     /// survives a restart; hence twice the time, or a gateway that is restarted every day would
     /// never get rid of anything.
     pub(super) fn worthless(&self, now: Timestamp) -> Timestamp {
-        let keep = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
+        let keep = self.keep_ms.load(Ordering::Relaxed);
         Timestamp(now.0.saturating_sub(keep.saturating_mul(2)))
     }
 }

@@ -92,10 +92,6 @@ impl Row {
 }
 
 impl Sessions {
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-
     pub fn show(&self, key: &SessionKey) -> Option<Row> {
         self.live.get(key).map(|session| row(key, &session))
     }
@@ -239,7 +235,7 @@ mod tests {
     }
 
     async fn table(count: u32) -> Arc<Sessions> {
-        let sessions = Sessions::new(3, 1_000_000, std::time::Duration::from_secs(60));
+        let sessions = Sessions::new(1_000_000, std::time::Duration::from_secs(60));
         for n in 0..count {
             put(&sessions, &format!("session-{n}"), n % 3, Progress::default()).await;
         }
@@ -313,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_left_is_counted_by_backend() {
-        let sessions = Sessions::new(2, 10, std::time::Duration::from_secs(60));
+        let sessions = Sessions::new(10, std::time::Duration::from_secs(60));
         let minutes = |n: u64| Timestamp(n * 60_000);
         let at = |next_offset, total, seen| Progress { next_offset, total, seen: minutes(seen) };
         put(&sessions, "half", 1, at(40, 100, 20)).await;

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::handover::{OldGone, Predecessor};
+use super::inherit::Inherited;
 use crate::exit::Exit;
 
 /// As much as a burst may need; the kernel caps it at `net.core.somaxconn`. Pingora asks for the
@@ -23,6 +25,8 @@ pub struct Listening {
 #[derive(Debug)]
 pub struct Bound {
     sockets: Vec<(Listening, TcpListener)>,
+    /// The process that some of them come from.
+    pub(super) predecessor: Option<Predecessor>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,20 @@ pub enum BindError {
 impl Bound {
     pub fn listening(&self) -> impl Iterator<Item = &Listening> {
         self.sockets.iter().map(|(listening, _)| listening)
+    }
+
+    /// Tells when the processes that listened here before us have ended; they go on to change what
+    /// we share with them until then.
+    pub fn old_gone(&self) -> OldGone {
+        self.predecessor.as_ref().map_or_else(OldGone::already, Predecessor::gone)
+    }
+
+    /// Copies of all sockets, with the names of their listeners.
+    pub(super) fn copies(&self) -> io::Result<Vec<(String, TcpListener)>> {
+        let copy = |(listening, socket): &(Listening, TcpListener)| {
+            Ok((listening.name.clone(), socket.try_clone()?))
+        };
+        self.sockets.iter().map(copy).collect()
     }
 
     /// Takes one socket out, to be served by other means than the rest.
@@ -81,35 +99,40 @@ impl BindError {
     }
 }
 
-/// Binds all, then lets all listen: no client gets through to a process that then finds a port
-/// taken.
-///
-/// Sockets taken over from an older process will come in here, in place of `open`.
-pub(super) fn bind<N: AsRef<str>>(listeners: &[(N, SocketAddr)]) -> Result<Bound, BindError> {
+/// Takes what is inherited and binds the rest, then lets all listen: no client gets through to a
+/// process that then finds a port taken.
+pub(super) fn bind<N: AsRef<str>>(
+    listeners: &[(N, SocketAddr)],
+    inherited: &mut Inherited,
+) -> Result<Bound, BindError> {
     let mut sockets: Vec<(Listening, Socket)> = Vec::with_capacity(listeners.len());
+    let mut ours = Vec::new();
     for (name, address) in listeners {
         let name = name.as_ref();
         if sockets.iter().any(|(listening, _)| listening.name == name) {
             return Err(BindError::SameName { listener: name.to_owned() });
         }
-        let socket = open(*address).map_err(|cause| refused(name, *address, cause, &sockets))?;
+        let socket = match inherited.take(name, *address) {
+            Some(socket) => socket.into(),
+            None => {
+                ours.push(sockets.len());
+                open(*address).map_err(|cause| refused(name, *address, cause, &sockets))?
+            }
+        };
         let address =
             local_address(&socket).map_err(|cause| BindError::new(name, *address, cause))?;
         sockets.push((Listening { name: name.to_owned(), address }, socket));
     }
-    for (at, (listening, socket)) in sockets.iter().enumerate() {
+    for at in ours {
+        let (listening, socket) = &sockets[at];
         // With SO_REUSEADDR two sockets may share an address until one of them listens: this is
         // where it shows.
         socket
             .listen(BACKLOG)
             .map_err(|cause| refused(&listening.name, listening.address, cause, &sockets[..at]))?;
     }
-    Ok(Bound {
-        sockets: sockets
-            .into_iter()
-            .map(|(listening, socket)| (listening, socket.into()))
-            .collect(),
-    })
+    let listening = |(listening, socket): (Listening, Socket)| (listening, socket.into());
+    Ok(Bound { sockets: sockets.into_iter().map(listening).collect(), predecessor: None })
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
@@ -158,6 +181,10 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 
     use super::*;
+
+    fn bind(listeners: &[(&str, SocketAddr)]) -> Result<Bound, BindError> {
+        super::bind(listeners, &mut Inherited::default())
+    }
 
     fn loopback(port: u16) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, port).into()

@@ -96,7 +96,7 @@ impl Group {
 }
 
 /// An error with its causes, on one line.
-pub(super) struct Chain<'a>(pub &'a dyn std::error::Error);
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -62,54 +62,59 @@
 //!   and, without keep-alive, the stream is shut down. A guard held there ends neither too early
 //!   nor late.
 //!
-//! A systemd notification belongs where the ready file is written and where `on_drain` is called; a
-//! hand-over of the sockets, on SIGQUIT, before the traffic watch turns.
+//! # Order of a hand-over
+//! 1. A successor asks for the sockets on the upgrade socket and gets copies of them
+//!    (`handover`). It loads, starts its services on them, and says so. Both accept from here on.
+//! 2. The service manager is told who the main process is now.
+//! 3. Our side listeners end, so that nobody asks us whether we are ready. Then `on_drain`.
+//! 4. The traffic watch turns true: we accept no more, the successor has the queue. Idle
+//!    connections live on for `linger`; each gets one more request answered (see [`Patient`]).
+//! 5. The rest is as in a stop.
 
 mod bind;
+mod drain;
 mod group;
+mod handover;
 mod in_flight;
+mod inherit;
+mod life;
 mod limits;
+mod patient;
 mod plan;
 mod running;
 mod signals;
+mod successor;
+mod watchdog;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
-use tokio::time::timeout;
 
 pub use crate::exit::Exit;
 pub use bind::{BindError, Bound, Listening};
+pub use group::Chain;
+pub use handover::{DoorError, OldGone, TakeOverError};
 pub use in_flight::{InFlight, InFlightGuard};
-pub use plan::{BoxError, Plan, Services, TaskResult, told_to_stop};
+pub use patient::{Farewell, Patient};
+pub use plan::{BoxError, Plan, Services, TaskResult, Waits, told_to_stop};
+pub use successor::command as successor_command;
 
-use crate::ready_file::{self, ReadyFile};
-use group::{Chain, Group};
-use plan::Hooks;
-use running::{Prepared, Running};
-use signals::{Request, Signals};
-
-/// With a listener or a task lost, requests under way get this long: enough for most, and the
-/// restart is near.
-const FAILURE_DRAIN: Duration = Duration::from_secs(10);
-/// After the last request, connections get this long to close. Idle ones do at once; one whose client
-/// is still sending must be read on until it has the answer, for which the connection guard takes
-/// 30 s at most.
-const CLOSING: Duration = Duration::from_secs(30);
-/// Tasks have this long to end after they are told (the last rows of a store, an answer to a
-/// scrape).
-const TASKS_END: Duration = Duration::from_secs(10);
-const SIDES_END: Duration = Duration::from_secs(2);
-const RUNTIMES_END: Duration = Duration::from_secs(1);
+use crate::notify_systemd::Notifier;
+use inherit::Inherited;
+use running::Prepared;
+use signals::Signals;
 
 /// Signal handlers in place, nothing else yet.
 #[derive(Debug)]
 pub struct Supervisor {
     runtime: Runtime,
     signals: Signals,
+    notifier: Notifier,
+    /// From the service manager.
+    inherited: RefCell<Inherited>,
 }
 
 /// How a process that was asked to stop did so.
@@ -117,6 +122,8 @@ pub struct Supervisor {
 pub enum Stop {
     /// In order. `cut` requests were not finished when the time was over.
     Drained { cut: usize },
+    /// In order, while a successor goes on.
+    HandedOver { cut: usize },
     /// At once, by a second signal.
     Forced { cut: usize },
 }
@@ -133,6 +140,10 @@ pub enum RunError {
     NotBound { service: String, address: String },
     #[error("cannot write the ready file {}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
+    #[error("no successor could be served")]
+    UpgradeSocket(#[source] DoorError),
+    #[error("the listening sockets cannot be copied for a successor")]
+    Copy(#[source] io::Error),
     #[error("{task} ended unexpectedly")]
     Ended {
         task: String,
@@ -147,7 +158,7 @@ impl Stop {
     /// A forced stop is a failure: somebody's work was thrown away.
     pub fn exit(self) -> Exit {
         match self {
-            Self::Drained { .. } => Exit::Ok,
+            Self::Drained { .. } | Self::HandedOver { .. } => Exit::Ok,
             Self::Forced { .. } => Exit::Failure,
         }
     }
@@ -159,7 +170,8 @@ impl RunError {
             Self::ReadyFile { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Permission
             }
-            Self::ReadyFile { .. } => Exit::Io,
+            Self::ReadyFile { .. } | Self::Copy(_) => Exit::Io,
+            Self::UpgradeSocket(error) => error.exit(),
             _ => Exit::Failure,
         }
     }
@@ -168,196 +180,75 @@ impl RunError {
 impl Supervisor {
     /// Installs the signal handlers; the first thing `main` does. The calling thread becomes the
     /// supervisor's.
+    ///
+    /// # Errors
+    /// Also when the service manager passes on what is no listening socket.
     pub fn install() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signals = {
             let _inside = runtime.enter();
             Signals::install()?
         };
-        Ok(Self { runtime, signals })
+        let inherited = RefCell::new(Inherited::from_manager()?);
+        Ok(Self { runtime, signals, notifier: Notifier::default(), inherited })
+    }
+
+    /// For those who have something to tell the service manager.
+    pub fn notifier(&self) -> Notifier {
+        self.notifier.clone()
     }
 
     /// Opens every listening socket, by name. Port 0 takes a free port; `Bound::listening` tells
-    /// which.
+    /// which. What the service manager has opened for a listener of that name is used as it is.
     pub fn bind<N: AsRef<str>>(&self, listeners: &[(N, SocketAddr)]) -> Result<Bound, BindError> {
-        bind::bind(listeners)
+        let mut inherited = self.inherited.take();
+        let bound = bind::bind(listeners, &mut inherited)?;
+        inherited.close();
+        Ok(bound)
     }
 
-    /// Runs the plan until a signal or a failure ends it. Must not be called inside a tokio
-    /// runtime.
+    /// The same with the sockets of the running process, which it hands over on its upgrade socket.
+    /// A listener that it does not have is bound; one that we do not have is closed with it.
+    ///
+    /// It goes on serving until [`Self::run`] has every listener accept, and loses nothing if that
+    /// never happens. Load what it has stored after this, not before: see [`Bound::old_gone`].
+    pub fn take_over<N: AsRef<str>>(
+        &self,
+        upgrade_socket: &Path,
+        listeners: &[(N, SocketAddr)],
+    ) -> Result<Bound, TakeOverError> {
+        let claim = self.runtime.block_on(handover::claim(upgrade_socket))?;
+        let sockets = Inherited::from_predecessor(claim.sockets);
+        let mut inherited = sockets
+            .map_err(|source| TakeOverError::Broken { path: upgrade_socket.to_owned(), source })?;
+        let mut bound = bind::bind(listeners, &mut inherited)?;
+        inherited.close();
+        bound.predecessor = Some(claim.predecessor);
+        // The one that the service manager knows is still the other.
+        self.notifier.be_silent();
+        Ok(bound)
+    }
+
+    /// Runs the plan until a signal, a successor or a failure ends it. Must not be called inside a
+    /// tokio runtime.
     ///
     /// # Errors
-    /// At the start: the plan does not fit the listeners, or the ready file cannot be written.
-    /// Later: a service, side listener or task ended or panicked, which is logged when it happens;
-    /// requests then had a few seconds to finish.
-    pub fn run(self, bound: Bound, mut plan: Plan) -> Result<Stop, RunError> {
-        let Self { runtime, mut signals } = self;
+    /// At the start: the plan does not fit the listeners, or the ready file or the upgrade socket
+    /// cannot be made. Later: a service, side listener or task ended or panicked, which is logged
+    /// when it happens; requests then had a few seconds to finish.
+    pub fn run(self, mut bound: Bound, mut plan: Plan) -> Result<Stop, RunError> {
+        let Self { runtime, mut signals, notifier, .. } = self;
         limits::raise_open_files();
+        let copies = match &plan.upgrade_socket {
+            Some(_) => bound.copies().map_err(RunError::Copy)?,
+            None => Vec::new(),
+        };
+        let predecessor = bound.predecessor.take();
         let listening: Vec<Listening> = bound.listening().cloned().collect();
         let mut running = Prepared::new(bound, &mut plan)?.start(&mut plan);
-        let result = runtime.block_on(live(&mut running, &mut signals, plan, &listening));
+        let start = life::Start { listening, copies, predecessor, notifier };
+        let result = runtime.block_on(life::live(&mut running, &mut signals, plan, start));
         running.abandon();
         result
-    }
-}
-
-/// From the first accepted connection to the last joined task.
-async fn live(
-    running: &mut Running,
-    signals: &mut Signals,
-    plan: Plan,
-    listening: &[Listening],
-) -> Result<Stop, RunError> {
-    let Plan {
-        requests,
-        connections,
-        mut shutdown_delay,
-        mut shutdown_timeout,
-        ready_file,
-        mut hooks,
-        ..
-    } = plan;
-    let left = Left { requests, connections };
-
-    let mut ours = None;
-    let served = tokio::select! {
-        biased;
-        begun = ready(running, ready_file, listening) => match begun {
-            Ok(file) => {
-                ours = file;
-                (hooks.ready)(listening);
-                tokio::select! {
-                    error = running.failed() => Err(error),
-                    () = asked_to_stop(signals, &mut hooks) => Ok(()),
-                }
-            }
-            Err(error) => Err(error),
-        },
-        () = asked_to_stop(signals, &mut hooks) => Ok(()),
-    };
-    if let Err(error) = &served {
-        tracing::error!(error = %Chain(error), "stopping after a failure");
-        shutdown_delay = Duration::ZERO;
-        shutdown_timeout = shutdown_timeout.min(FAILURE_DRAIN);
-    }
-
-    (hooks.draining)();
-    let stopped = tokio::select! {
-        biased;
-        () = forced(signals, &mut hooks) => {
-            let cut = left.requests.count();
-            tracing::warn!(requests = cut, "stopped at once by a second signal, requests were cut");
-            Ok(Stop::Forced { cut })
-        }
-        stopped = drain(running, &left, shutdown_delay, shutdown_timeout) => stopped,
-    };
-    served?;
-    if let (Ok(Stop::Drained { .. }), Some(file)) = (&stopped, ours)
-        && let Err(error) = file.remove_if_ours()
-    {
-        tracing::warn!(%error, "cannot remove the ready file");
-    }
-    stopped
-}
-
-async fn ready(
-    running: &mut Running,
-    path: Option<PathBuf>,
-    listening: &[Listening],
-) -> Result<Option<ReadyFile>, RunError> {
-    running.started().await?;
-    let Some(path) = path else { return Ok(None) };
-    let listeners = listening.iter().map(|listening| (listening.name.as_str(), listening.address));
-    match ready_file::write(&path, std::process::id(), listeners) {
-        Ok(file) => Ok(Some(file)),
-        Err(source) => Err(RunError::ReadyFile { path, source }),
-    }
-}
-
-/// Returns when a signal asks for a drain.
-async fn asked_to_stop(signals: &mut Signals, hooks: &mut Hooks) {
-    let signal = loop {
-        match signals.next().await {
-            Request::Stop(signal) => break signal,
-            Request::Quit => break "SIGQUIT",
-            Request::Reload => (hooks.reload)(),
-            Request::ReopenLogs => (hooks.reopen_logs)(),
-        }
-    };
-    tracing::info!(signal, "draining");
-}
-
-/// Returns when a signal says that the drain has lasted long enough.
-async fn forced(signals: &mut Signals, hooks: &mut Hooks) {
-    loop {
-        match signals.next().await {
-            Request::Stop(_) => return,
-            Request::Quit => tracing::info!(signal = "SIGQUIT", "already draining"),
-            Request::Reload => (hooks.reload)(),
-            Request::ReopenLogs => (hooks.reopen_logs)(),
-        }
-    }
-}
-
-async fn drain(
-    running: &mut Running,
-    left: &Left,
-    delay: Duration,
-    limit: Duration,
-) -> Result<Stop, RunError> {
-    tokio::time::sleep(delay).await;
-    running.traffic.stop();
-    let mut result = Ok(());
-    let in_time = timeout(limit, async {
-        result = running.traffic.join().await;
-        tracing::info!(
-            requests = left.requests.count(),
-            "listeners are closed, requests are finishing"
-        );
-        left.idle().await;
-    })
-    .await;
-    let cut = if in_time.is_ok() { 0 } else { left.requests.count() };
-    if cut > 0 {
-        tracing::warn!(requests = cut, "the time to drain is over, requests were cut");
-    }
-    // Before the tasks end, so that no request under way finds them gone.
-    running.end_traffic(RUNTIMES_END).await;
-    result = result.and(end(&mut running.tasks, TASKS_END).await);
-    result = result.and(end(&mut running.sides, SIDES_END).await);
-    running.end_others(RUNTIMES_END).await;
-    result.map(|()| Stop::Drained { cut })
-}
-
-async fn end(group: &mut Group, limit: Duration) -> Result<(), RunError> {
-    group.stop();
-    match timeout(limit, group.join()).await {
-        Ok(result) => result,
-        Err(_) => {
-            tracing::warn!(tasks = ?group.left(), "tasks did not end when told, giving up on them");
-            Ok(())
-        }
-    }
-}
-
-/// What a drain waits for.
-struct Left {
-    requests: InFlight,
-    connections: InFlight,
-}
-
-impl Left {
-    /// Returns when no request is under way and none can begin.
-    async fn idle(&self) {
-        loop {
-            self.requests.idle().await;
-            // A connection accepted in the last moment may turn out to carry a request, and one
-            // that is closing may hold the end of an answer that its client has not read. One that
-            // does neither (a TLS handshake that does not get on) is not waited for to its end.
-            let _ = timeout(CLOSING, self.connections.idle()).await;
-            if self.requests.count() == 0 {
-                return;
-            }
-        }
     }
 }

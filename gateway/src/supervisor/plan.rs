@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::process::Command;
 use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
@@ -11,6 +12,7 @@ use pingora::services::ServiceWithDependents;
 
 use super::bind::Listening;
 use super::in_flight::InFlight;
+use super::patient::Farewell;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -25,6 +27,7 @@ pub(super) type TaskFuture = Pin<Box<dyn Future<Output = TaskResult> + Send>>;
 type MakeServices = Box<dyn FnOnce(&[Listening]) -> Result<Services, BoxError>>;
 type MakeSide = Box<dyn FnOnce(TcpListener, ShutdownWatch) -> TaskFuture + Send>;
 type ReadyHook = Box<dyn FnMut(&[Listening])>;
+pub(super) type MakeCommand = Box<dyn FnMut() -> Command>;
 type MakeTask = Box<dyn FnOnce(ShutdownWatch) -> TaskFuture + Send>;
 
 /// Waits until a task or side listener is told to stop. Fit for `select!`, where the watch itself
@@ -32,6 +35,14 @@ type MakeTask = Box<dyn FnOnce(ShutdownWatch) -> TaskFuture + Send>;
 pub async fn told_to_stop(stop: &mut ShutdownWatch) {
     // An error means that the supervisor has gone, which comes to the same.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The times of a drain; see the methods of [`Plan`] with these names.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    pub shutdown_delay: Duration,
+    pub shutdown_timeout: Duration,
+    pub linger: Duration,
 }
 
 /// The traffic services, what runs beside them, and what is done on which occasion.
@@ -46,8 +57,15 @@ pub struct Plan {
     pub(super) connections: InFlight,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_timeout: Duration,
+    pub(super) farewell: Farewell,
+    pub(super) linger: Duration,
+    pub(super) waits: Option<Box<dyn Fn() -> Waits>>,
     pub(super) ready_file: Option<PathBuf>,
+    pub(super) upgrade_socket: Option<PathBuf>,
+    pub(super) successor: Option<MakeCommand>,
     pub(super) hooks: Hooks,
+    pub(super) handover: Box<dyn FnMut()>,
+    pub(super) old_gone: Box<dyn FnOnce() + Send>,
 }
 
 /// Called on the supervisor's thread, between signals: they must not block.
@@ -77,7 +95,14 @@ impl Plan {
             connections: InFlight::new(),
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(300),
+            farewell: Farewell::default(),
+            linger: Duration::ZERO,
+            waits: None,
             ready_file: None,
+            upgrade_socket: None,
+            successor: None,
+            handover: Box::new(|| ()),
+            old_gone: Box::new(|| ()),
             hooks: Hooks {
                 ready: Box::new(|_| ()),
                 draining: Box::new(|| ()),
@@ -162,8 +187,53 @@ impl Plan {
         self
     }
 
+    /// Says when the idle connections of [`Patient`](super::Patient) are closed: at once in a
+    /// drain, late after a hand-over.
+    pub fn farewell(mut self, farewell: Farewell) -> Self {
+        self.farewell = farewell;
+        self
+    }
+
+    /// How long idle connections live on after a hand-over. As long as they may be idle anyway
+    /// is right: then none is closed in the face of a request.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// What the three above are when the drain begins, where that may change meanwhile.
+    pub fn waits(mut self, waits: impl Fn() -> Waits + 'static) -> Self {
+        self.waits = Some(Box::new(waits));
+        self
+    }
+
     pub fn ready_file(mut self, path: Option<PathBuf>) -> Self {
         self.ready_file = path;
+        self
+    }
+
+    /// Where a successor asks for the sockets, at any time until the drain begins.
+    pub fn upgrade_socket(mut self, path: Option<PathBuf>) -> Self {
+        self.upgrade_socket = path;
+        self
+    }
+
+    /// What SIGUSR2 starts: a process that will ask for the sockets.
+    pub fn successor(mut self, command: impl FnMut() -> Command + 'static) -> Self {
+        self.successor = Some(Box::new(command));
+        self
+    }
+
+    /// When a successor has asked for the sockets and will load its state next: what others can
+    /// see of ours should be up to date. May happen several times.
+    pub fn on_handover(mut self, hook: impl FnMut() + 'static) -> Self {
+        self.handover = Box::new(hook);
+        self
+    }
+
+    /// When the processes that we took over from have ended; never without any.
+    pub fn on_old_gone(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
+        self.old_gone = Box::new(hook);
         self
     }
 

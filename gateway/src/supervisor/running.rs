@@ -11,21 +11,24 @@ use parking_lot::Mutex;
 use pingora::server::Fds;
 use pingora::services::ServiceReadyNotifier;
 use pingora_runtime::{Runtime, RuntimeBuilder};
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::RunError;
 use super::bind::{Bound, Listening};
 use super::group::{Group, Started};
-use super::plan::{Plan, Services};
+use super::plan::{Plan, Services, told_to_stop as true_of};
 
 pub(super) struct Running {
     pub traffic: Group,
     pub tasks: Group,
     pub sides: Group,
     starting: Vec<(Started, watch::Receiver<bool>)>,
+    /// Side listeners accept once this is true.
+    sides_open: watch::Sender<bool>,
     traffic_runtime: Option<Runtime>,
-    other_runtimes: Vec<Runtime>,
+    other_runtimes: Vec<(String, Runtime)>,
 }
 
 /// A plan whose listeners and services fit together; nothing runs yet.
@@ -63,6 +66,7 @@ impl Prepared {
             tasks: Group::new(),
             sides: Group::new(),
             starting: Vec::new(),
+            sides_open: watch::Sender::new(false),
             traffic_runtime: None,
             other_runtimes: Vec::new(),
         };
@@ -93,6 +97,20 @@ impl Running {
         }
     }
 
+    /// Lets side listeners accept. Before that a successor leaves those who ask to its predecessor,
+    /// which is ready while it is not.
+    pub fn open_sides(&self) {
+        self.sides_open.send_replace(true);
+    }
+
+    pub fn runtimes(&self) -> Vec<(String, Handle)> {
+        let traffic = self.traffic_runtime.iter().map(|runtime| ("traffic", runtime));
+        let others = self.other_runtimes.iter().map(|(name, runtime)| (name.as_str(), runtime));
+        let handle =
+            |(name, runtime): (&str, &Runtime)| (name.to_owned(), runtime.get_handle().clone());
+        traffic.chain(others).map(handle).collect()
+    }
+
     /// Waits for any task to end, which none may.
     pub async fn failed(&mut self) -> RunError {
         tokio::select! {
@@ -114,7 +132,7 @@ impl Running {
     }
 
     pub async fn end_others(&mut self, limit: Duration) {
-        for runtime in mem::take(&mut self.other_runtimes) {
+        for (_, runtime) in mem::take(&mut self.other_runtimes) {
             end(runtime, limit).await;
         }
     }
@@ -135,7 +153,6 @@ impl Running {
         let mut fds = Fds::new();
         for (listening, socket) in sockets {
             // Pingora's listener owns the descriptor from here and closes it when the drain begins.
-            // A hand-over to a successor must send this table before that.
             fds.add(listening.address.to_string(), socket.into_raw_fd());
         }
         let fds = Arc::new(Mutex::new(fds));
@@ -169,7 +186,7 @@ impl Running {
             self.starting
                 .push((self.tasks.spawn_on(&name, task, runtime.get_handle()), always_ready()));
         }
-        self.other_runtimes.push(runtime);
+        self.other_runtimes.push(("tasks".to_owned(), runtime));
     }
 
     fn start_sides(&mut self, sockets: Vec<(Listening, TcpListener)>, plan: &mut Plan) {
@@ -177,10 +194,18 @@ impl Running {
             debug_assert_eq!(listening.name, name, "taken in the order of the plan");
             let runtime = RuntimeBuilder::new(1, &name).build();
             let stop = self.sides.watch();
-            let task = async move { serve(socket, stop).await };
+            let mut open = self.sides_open.subscribe();
+            let task = async move {
+                let mut end = stop.clone();
+                tokio::select! {
+                    () = true_of(&mut open) => {}
+                    () = true_of(&mut end) => return Ok(()),
+                }
+                serve(socket, stop).await
+            };
             self.starting
                 .push((self.sides.spawn_on(&name, task, runtime.get_handle()), always_ready()));
-            self.other_runtimes.push(runtime);
+            self.other_runtimes.push((name, runtime));
         }
     }
 }

@@ -10,12 +10,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(super) enum Request {
     /// SIGTERM and SIGINT: drain; when draining already, stop now.
     Stop(&'static str),
-    /// SIGQUIT: drain. It never means "now", because it will hand the sockets to a successor.
+    /// SIGQUIT: drain, but leave the sockets to a successor where one may come. It never means
+    /// "now".
     Quit,
     /// SIGHUP
     Reload,
     /// SIGUSR1
     ReopenLogs,
+    /// SIGUSR2: start a successor.
+    Upgrade,
 }
 
 /// Handlers for every signal the process answers to.
@@ -30,6 +33,7 @@ pub(super) struct Signals {
     quit: Signal,
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -41,6 +45,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -53,6 +58,7 @@ impl Signals {
             Some(()) = self.quit.recv() => Request::Quit,
             Some(()) = self.hangup.recv() => Request::Reload,
             Some(()) = self.user1.recv() => Request::ReopenLogs,
+            Some(()) = self.user2.recv() => Request::Upgrade,
             else => pending().await,
         }
     }

@@ -38,6 +38,8 @@ pub struct BackendTls {
     /// Unique for the life of the process: connections made under one must never serve another.
     pub id: u64,
     backend: String,
+    /// Of the backend's address.
+    host: String,
     name: ServerName<'static>,
     settings: config::BackendTls,
     current: ArcSwap<ClientConfig>,
@@ -60,12 +62,18 @@ impl BackendTls {
         let made = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             backend: backend.to_owned(),
+            host: host.to_owned(),
             name,
             settings: settings.clone(),
             current: ArcSwap::from_pointee(current),
             failing: Mutex::default(),
         };
         Ok((Arc::new(made), identity))
+    }
+
+    /// Whether it is what [`Self::load`] would make for these, whatever is in the files.
+    pub fn is_for(&self, host: &str, settings: &config::BackendTls) -> bool {
+        self.host == host && self.settings == *settings
     }
 
     /// A handshake over a new connection; the caller sees to its time.

@@ -67,13 +67,17 @@ impl Keeper {
     }
 
     /// Looks after these from now on, and after nothing else. Each comes with the certificates
-    /// that it was made of.
+    /// that it was made of, which say nothing of what it was made anew of since.
     pub fn watch(&self, things: impl IntoIterator<Item = (Arc<dyn Renewable>, Vec<Expiry>)>) {
-        let watch = |(thing, expiries): (Arc<dyn Renewable>, _)| {
-            let seen = stamps(&thing.files());
-            Watched { thing, seen, expiries, unsaid: None }
-        };
         let mut watched = self.0.watched.lock();
+        let mut before = std::mem::take(&mut *watched);
+        let watch = |(thing, expiries): (Arc<dyn Renewable>, _)| {
+            let known = before.iter().position(|each| Arc::ptr_eq(&each.thing, &thing));
+            known.map(|at| before.swap_remove(at)).unwrap_or_else(|| {
+                let seen = stamps(&thing.files());
+                Watched { thing, seen, expiries, unsaid: None }
+            })
+        };
         *watched = things.into_iter().map(watch).collect();
         self.0.tell(&watched);
     }

@@ -87,7 +87,7 @@ impl Admin {
         let weights: Vec<_> =
             (0..).map(BackendId).zip(names).map(|(id, name)| (id, name.to_owned(), 1)).collect();
         let metrics = Metrics::new(&["public".to_owned()], &weights);
-        let sessions = Sessions::new(names.len(), 100_000, std::time::Duration::from_secs(60));
+        let sessions = Sessions::new(100_000, std::time::Duration::from_secs(60));
         let readiness = Readiness::default();
         let farm = Arc::new(Mutex::new(Farm {
             backends: weights.iter().map(|(id, name, _)| info(*id, name)).collect(),

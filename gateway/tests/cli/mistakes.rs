@@ -169,12 +169,9 @@ fn unknown_values_are_refused_with_what_was_meant() {
     added("[placement]\npolicy = \"roundrobin\"\n", "7:10", &["did you mean \"round-robin\"?"]);
     added("[log]\naccess = \"stdot\"\n", "7:10", &["did you mean \"stdout\"?"]);
     added("[ops]\naddress = false\n", "7:11", &["to turn it off: \"off\""]);
-    added("[sessions]\nunknown = \"ask\"\n", "7:11", &["write \"restart\" or \"wait\""]);
-    added(
-        "[placement]\npolicy = \"least-bytes-left\"\n",
-        "7:10",
-        &["not supported by this version", "\"least-sessions\", \"round-robin\" or \"hash\""],
-    );
+    added("[sessions]\nunknown = \"aks\"\n", "7:11", &["did you mean \"ask\"?"]);
+    added("[sessions]\nask_rate = 0\n", "7:12", &[]);
+    added("[placement]\npolicy = \"least-bytes\"\n", "7:10", &["\"least-bytes-left\""]);
 }
 
 #[test]

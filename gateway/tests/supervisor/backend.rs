@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +14,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Backend {
     pub address: SocketAddr,
     requests: Receiver<Waiting>,
+    at_once: Arc<AtomicBool>,
 }
 
 /// A request that has arrived and is not answered.
@@ -24,13 +27,21 @@ impl Backend {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let (sender, requests) = channel();
+        let at_once = Arc::<AtomicBool>::default();
+        let now = Arc::clone(&at_once);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, sender) = (stream.expect("accepted"), sender.clone());
-                thread::spawn(move || serve(stream, &sender));
+                let now = Arc::clone(&now);
+                thread::spawn(move || serve(stream, &sender, &now));
             }
         });
-        Self { address, requests }
+        Self { address, requests, at_once }
+    }
+
+    /// From now on every request is answered at once.
+    pub fn answer_everything(&self) {
+        self.at_once.store(true, Ordering::SeqCst);
     }
 
     /// Waits for the next request to arrive.
@@ -46,10 +57,12 @@ impl Waiting {
     }
 }
 
-fn serve(mut stream: TcpStream, requests: &Sender<Waiting>) {
+fn serve(mut stream: TcpStream, requests: &Sender<Waiting>, at_once: &AtomicBool) {
     while let Some(head) = read_head(&mut stream) {
         let (answer, body) = channel();
-        if requests.send(Waiting { answer }).is_err() {
+        if at_once.load(Ordering::SeqCst) {
+            answer.send(Vec::new()).expect("we receive it ourselves");
+        } else if requests.send(Waiting { answer }).is_err() {
             return;
         }
         let Ok(mut body) = body.recv() else { return };
@@ -80,6 +93,10 @@ impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the listener accepts");
         stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+        Self::over(stream)
+    }
+
+    pub fn over(stream: TcpStream) -> Self {
         Self { stream }
     }
 
@@ -92,11 +109,21 @@ impl Client {
     }
 
     pub fn answer(&mut self) -> Answer {
-        let head = read_head(&mut self.stream).expect("an answer");
-        let length = content_length(&head).expect("a length");
+        self.try_answer().expect("an answer")
+    }
+
+    /// `None` if the connection ends before the answer does.
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        let head = read_head(&mut self.stream)?;
+        let length = content_length(&head)?;
         let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).expect("the whole body");
-        Answer { head, body }
+        self.stream.read_exact(&mut body).ok()?;
+        Some(Answer { head, body })
+    }
+
+    /// Waits for the connection to end, in whatever way.
+    pub fn expect_broken(&mut self) {
+        assert_eq!(self.stream.read(&mut [0]).unwrap_or(0), 0, "nothing is said");
     }
 
     /// Waits for the connection to be closed in order, with nothing more on it.
@@ -105,6 +132,24 @@ impl Client {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).expect("closed, not reset or left open");
         assert_eq!(rest, b"", "nothing more is said");
+    }
+}
+
+impl Answer {
+    /// The value of a field, by its name in small letters.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let lines = self.head.lines().map(str::to_ascii_lowercase);
+        let mut fields = lines.filter_map(|line| {
+            let (field, value) = line.split_once(": ")?;
+            Some((field.to_owned(), value.to_owned()))
+        });
+        fields.find_map(|(field, value)| (field == name).then_some(value))
+    }
+
+    /// The id of the process that has answered.
+    pub fn process(&self) -> u32 {
+        let id = self.field("x-process").expect("the process says who it is");
+        id.parse().expect("a process id")
     }
 }
 

@@ -2,15 +2,22 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bits_gateway::config::Config;
+use bits_gateway::notify_systemd::Notifier;
+use bits_gateway::reload::{self, Reloader, Trigger};
 use bits_gateway::supervisor::{
-    BoxError, InFlight, InFlightGuard, Listening, Plan, Services, Supervisor, told_to_stop,
+    Bound, BoxError, Chain, Exit, Farewell, InFlight, InFlightGuard, Listening, Patient, Plan,
+    Services, Supervisor, told_to_stop,
 };
+use bits_gateway::watch_config::watch_config;
 use pingora::apps::ServerApp;
 use pingora::http::ResponseHeader;
 use pingora::prelude::{HttpPeer, Result};
@@ -33,6 +40,16 @@ pub struct Part {
     pub shutdown_delay: Duration,
     pub shutdown_timeout: Duration,
     pub ready_file: PathBuf,
+    pub upgrade_socket: Option<PathBuf>,
+    /// Takes over the sockets of the process that answers on the upgrade socket.
+    pub upgrade: bool,
+    /// Starts its services on SIGUSR1 only.
+    pub slow_start: bool,
+    /// For idle connections after a hand-over.
+    pub patience: Duration,
+    /// SIGHUP loads this file again.
+    pub config: Option<PathBuf>,
+    pub watch_config: bool,
     pub work_stealing: bool,
     /// SIGTERM to itself before anything is bound.
     pub early_signal: bool,
@@ -54,9 +71,14 @@ pub enum Fault {
     ServiceEnds,
     TaskPanics,
     TaskEnds,
+    /// The thread of the tasks is stuck until the next SIGUSR1.
+    TaskBlocks,
     SideFails,
     /// When told to end.
     TaskFailsWhileStopping,
+    /// With the sockets open, before anything is served.
+    DiesLoading,
+    NeverLoads,
     /// At the start.
     ListenerWithoutService,
     ServiceWithoutListener,
@@ -72,6 +94,13 @@ impl Part {
             // A drain that does not end with the last request runs into the deadline of the test.
             shutdown_timeout: Duration::from_secs(3600),
             ready_file: "ready".into(),
+            upgrade_socket: None,
+            upgrade: false,
+            slow_start: false,
+            // As with the shutdown.
+            patience: Duration::from_secs(3600),
+            config: None,
+            watch_config: false,
             work_stealing: true,
             early_signal: false,
             default_hooks: false,
@@ -101,14 +130,23 @@ fn run(part: &Part) -> u8 {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
             .expect("sent");
     }
-    let bound = match supervisor.bind(&part.listeners) {
+    let bound = match open(&supervisor, part) {
         Ok(bound) => bound,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return error.exit().code();
-        }
+        Err(exit) => return exit.code(),
     };
-    match supervisor.run(bound, plan(part)) {
+    match part.fault {
+        Fault::DiesLoading => return 9,
+        Fault::NeverLoads => {
+            event("loading");
+            loop {
+                std::thread::park();
+            }
+        }
+        _ => {}
+    }
+    event(if bound.old_gone().is_gone() { "alone" } else { "not alone" });
+    let plan = plan(part, supervisor.notifier());
+    match supervisor.run(bound, plan) {
         Ok(stop) => {
             event(&format!("{stop:?}"));
             stop.exit().code()
@@ -120,23 +158,54 @@ fn run(part: &Part) -> u8 {
     }
 }
 
-fn plan(part: &Part) -> Plan {
+fn open(supervisor: &Supervisor, part: &Part) -> std::result::Result<Bound, Exit> {
+    if !part.upgrade {
+        return supervisor.bind(&part.listeners).map_err(|error| {
+            eprintln!("error: {error}");
+            error.exit()
+        });
+    }
+    let path = part.upgrade_socket.as_deref().expect("a part that upgrades has a socket");
+    supervisor.take_over(path, &part.listeners).map_err(|error| {
+        eprintln!("error: {}", Chain(&error));
+        error.exit()
+    })
+}
+
+/// A reloader whose application is told to the test.
+fn reloader(path: &Path, notifier: Notifier) -> Reloader {
+    let source = reload::Source { path: path.to_owned(), variables: Vec::new() };
+    let loaded = source.load().expect("a good file");
+    let weight = |config: &Config| config.backends[0].weight;
+    let apply: reload::Apply = Box::new(move |old, new, _| {
+        event(&format!("applied {} -> {}", weight(old), weight(new)));
+        Ok(())
+    });
+    Reloader::new(source, loaded, None, notifier, apply, Box::new(|| None)).expect("a thread")
+}
+
+fn plan(part: &Part, notifier: Notifier) -> Plan {
     let (requests, connections) = (InFlight::new(), InFlight::new());
     let (trigger, draining, fault) =
         (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)), part.fault);
-    let relay = Relay { backend: part.backend, requests: requests.clone() };
+    let farewell = Farewell::default();
+    let relay =
+        Relay { backend: part.backend, requests: requests.clone(), farewell: farewell.clone() };
     let guard = Guard {
         connections: connections.clone(),
         hold: part.hold_connections,
         linger: part.linger.then(|| Arc::clone(&trigger)),
         inner: Arc::new(http_proxy(&Arc::default(), relay)),
     };
+    let (start, go) = channel();
     let service = Faulty {
-        inner: listening::Service::new("traffic".to_owned(), guard),
+        inner: listening::Service::new("traffic".to_owned(), Patient::new(guard, farewell.clone())),
         trigger: Arc::clone(&trigger),
+        slow_start: part.slow_start.then_some(Mutex::new(go)),
         fault,
     };
     let pull = Arc::clone(&trigger);
+    let (release, released) = channel();
     let (is_draining, side_trigger) = (Arc::clone(&draining), Arc::clone(&trigger));
     let plan = Plan::new(move |listening| services(service, fault, listening))
         .threads(2)
@@ -145,6 +214,11 @@ fn plan(part: &Part) -> Plan {
         .connections(connections)
         .shutdown_delay(part.shutdown_delay)
         .shutdown_timeout(part.shutdown_timeout)
+        .farewell(farewell)
+        .linger(part.patience)
+        .upgrade_socket(part.upgrade_socket.clone())
+        .on_handover(|| event("asked for the sockets"))
+        .on_old_gone(|| event("old gone"))
         .ready_file(Some(part.ready_file.clone()))
         .on_ready(|_| event("ready"))
         .on_drain(move || {
@@ -171,6 +245,7 @@ fn plan(part: &Part) -> Plan {
             tokio::select! {
                 () = trigger.notified(), if fault == Fault::TaskPanics => panic!("the keeper lost it"),
                 () = trigger.notified(), if fault == Fault::TaskEnds => return Ok(()),
+                () = block(&trigger, released), if fault == Fault::TaskBlocks => {}
                 () = told_to_stop(&mut stop) => {}
             }
             event("task ended");
@@ -179,10 +254,48 @@ fn plan(part: &Part) -> Plan {
     if part.default_hooks {
         return plan;
     }
-    plan.on_reload(|| event("reload")).on_reopen_logs(move || {
+    let successor = part.clone().with(|part| part.upgrade = true);
+    let plan = plan.successor(move || command(&successor));
+    let reloader = part.config.as_deref().map(|path| reloader(path, notifier));
+    if let (Some(reloader), true) = (&reloader, part.watch_config) {
+        watch_config(reloader.clone()).expect("files can be watched");
+    }
+    let mut times = 0;
+    plan.on_reload(move || {
+        event("reload");
+        if let Some(reloader) = &reloader {
+            reloader.request(Trigger::Signal);
+        }
+    })
+    .on_reopen_logs(move || {
         event("reopen");
         pull.notify_waiters();
+        // Nobody waits unless the start is slow.
+        let _ = start.send(());
+        times += 1;
+        if times > 1 {
+            // Nobody waits unless the fault is that.
+            let _ = release.send(());
+        }
     })
+}
+
+/// Holds the thread from the first SIGUSR1 to the second, and then only waits.
+async fn block(trigger: &Notify, released: Receiver<()>) {
+    trigger.notified().await;
+    event("blocked");
+    released.recv().expect("the supervisor is there");
+    event("released");
+    std::future::pending().await
+}
+
+/// This executable as the process under test.
+pub fn command(part: &Part) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("our own path"));
+    let test = "start::the_process_reports_its_ports_and_ends_with_0";
+    command.args(["--exact", test, "--nocapture"]);
+    command.env(CHILD, serde_json::to_string(part).expect("JSON"));
+    command
 }
 
 fn services(
@@ -208,8 +321,9 @@ fn event(text: &str) {
 
 /// Pingora's service, ending as the fault says.
 struct Faulty {
-    inner: listening::Service<Guard>,
+    inner: listening::Service<Patient<Guard>>,
     trigger: Arc<Notify>,
+    slow_start: Option<Mutex<Receiver<()>>>,
     fault: Fault,
 }
 
@@ -222,6 +336,11 @@ impl Service for Faulty {
         tasks: usize,
     ) {
         assert!(self.fault != Fault::ServicePanicsAtStart, "no certificate");
+        if let Some(go) = self.slow_start.take() {
+            event("slow");
+            // Not a wait: the supervisor takes the first one for a sign that the service runs.
+            go.into_inner().expect("not poisoned").recv().expect("the supervisor is there");
+        }
         tokio::select! {
             () = self.inner.start_service(fds, shutdown, tasks) => event("traffic ended"),
             () = self.trigger.notified(), if self.fault == Fault::ServicePanics => panic!("the service lost it"),
@@ -278,6 +397,7 @@ impl ServerApp for Guard {
 struct Relay {
     backend: SocketAddr,
     requests: InFlight,
+    farewell: Farewell,
 }
 
 struct Context {
@@ -305,11 +425,15 @@ impl ProxyHttp for Relay {
     async fn response_filter(
         &self,
         session: &mut Session,
-        _: &mut ResponseHeader,
+        response: &mut ResponseHeader,
         _: &mut Context,
     ) -> Result<()> {
+        response.insert_header("x-process", std::process::id().to_string())?;
         if session.is_process_shutting_down() {
             event("answering while shutting down");
+            session.set_keepalive(None);
+        }
+        if self.farewell.is_leaving() {
             session.set_keepalive(None);
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -13,23 +13,24 @@ use bits_gateway::clock;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::backend::{Backend, Client, DEADLINE};
-use crate::child::{CHILD, Part};
+use crate::child::{Part, command};
 
 pub struct Process {
     child: Child,
     events: Arc<Mutex<Vec<String>>>,
     errors: Arc<Mutex<String>>,
     folder: PathBuf,
+    ready_file: PathBuf,
     readers: Vec<thread::JoinHandle<()>>,
 }
 
 impl Process {
     /// Starts the process without waiting for it.
     pub fn spawn(part: &Part) -> Self {
-        Self::spawn_through(part, Command::new(this()))
+        Self::spawn_through(part, command(part))
     }
 
-    /// Starts the process by a command whose last argument is its path.
+    /// Starts the process by a command that leads to it.
     pub fn spawn_through(part: &Part, mut command: Command) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -37,12 +38,6 @@ impl Process {
             .join(format!("bits-gateway-supervisor-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary directory");
         let mut child = command
-            .args([
-                "--exact",
-                "start::the_process_reports_its_ports_and_ends_with_0",
-                "--nocapture",
-            ])
-            .env(CHILD, serde_json::to_string(part).expect("JSON"))
             .current_dir(&folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -72,7 +67,8 @@ impl Process {
                 }
             }),
         ];
-        Self { child, events, errors, folder, readers }
+        let ready_file = folder.join(&part.ready_file);
+        Self { child, events, errors, folder, ready_file, readers }
     }
 
     /// Starts the process and waits until it is ready.
@@ -83,7 +79,7 @@ impl Process {
     }
 
     pub fn ready_file(&self) -> PathBuf {
-        self.folder.join("ready")
+        self.ready_file.clone()
     }
 
     pub fn pid(&self) -> u32 {
@@ -165,9 +161,20 @@ impl Process {
         self.child.try_wait().expect("our child").is_none()
     }
 
+    /// Waits for the end of a process that was killed.
+    pub fn expect_killed(&mut self) {
+        assert!(self.end().code().is_none(), "it ended by itself");
+    }
+
     /// Waits for the end and returns the exit code; everything the process said has been read then.
     #[track_caller]
     pub fn exit_code(&mut self) -> i32 {
+        let status = self.end();
+        status.code().unwrap_or_else(|| panic!("killed: {status}\n{}", self.errors()))
+    }
+
+    #[track_caller]
+    fn end(&mut self) -> ExitStatus {
         let end = clock::steady() + DEADLINE;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("our child") {
@@ -183,7 +190,7 @@ impl Process {
         for reader in self.readers.drain(..) {
             reader.join().expect("the reader ended");
         }
-        status.code().unwrap_or_else(|| panic!("killed: {status}\n{}", self.errors()))
+        status
     }
 }
 
@@ -196,8 +203,13 @@ impl Drop for Process {
     }
 }
 
-pub fn this() -> PathBuf {
-    std::env::current_exe().expect("our own path")
+/// The process under test as the arguments of a shell script.
+pub fn through_shell(script: &str, part: &Part) -> Command {
+    let inner = command(part);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(inner.get_program()).args(inner.get_args());
+    shell.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
 }
 
 /// What a GET to the side listener brings.

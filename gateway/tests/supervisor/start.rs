@@ -1,13 +1,11 @@
 //! From nothing to serving, and the ways this fails.
 
-use std::net::TcpListener;
-use std::process::Command;
-
 use rustix::process::Signal;
+use std::net::TcpListener;
 
 use crate::backend::{Backend, Client};
 use crate::child::{Fault, Part, run_if_child};
-use crate::process::{Process, ask_side, this};
+use crate::process::{Process, ask_side, through_shell};
 
 #[test]
 fn the_process_reports_its_ports_and_ends_with_0() {
@@ -116,9 +114,9 @@ fn a_service_that_wants_an_address_of_its_own_is_an_error() {
 #[test]
 fn the_soft_limit_on_open_files_is_raised_to_the_hard_one() {
     let backend = Backend::start();
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "ulimit -S -n 64 && exec \"$0\" \"$@\""]).arg(this());
-    let process = Process::spawn_through(&Part::new(backend.address), shell);
+    let part = Part::new(backend.address);
+    let shell = through_shell("ulimit -S -n 64 && exec \"$0\" \"$@\"", &part);
+    let process = Process::spawn_through(&part, shell);
     process.wait_for("ready");
     let limits =
         std::fs::read_to_string(format!("/proc/{}/limits", process.pid())).expect("its limits");

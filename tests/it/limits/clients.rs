@@ -30,7 +30,7 @@ fn expect_rejected(servers: &Servers, reason: &str, count: f64) {
 
 #[test]
 fn connections_of_one_address_are_limited() {
-    let servers = Servers::with(1, |farm| farm.set("limits.connections_per_address", "3"));
+    let servers = Servers::with(1, |farm| farm.set("limits.connections_per_address", "3").plain());
     let connected: Vec<Connection> = (0..3)
         .map(|_| {
             let mut connection = servers.connect();

@@ -27,6 +27,8 @@ fn nobody_is_served_as_somebody_else_while_connections_break() {
         .backend("up01", link.address())
         .set("process.threads", "4")
         .set("failover.hold", "\"0s\"")
+        // The link also breaks connections that are just being made, and the server is not down for that.
+        .set("health.passive_failures", "100")
         .start();
     let servers = Servers { farm, backends: vec![backend] };
     let (served, cuts, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
@@ -54,6 +56,8 @@ fn nobody_is_served_as_somebody_else_while_connections_break() {
                 }
             });
         }
+        // However this ends, the clients end too.
+        let _over = Over(&over);
         let mut chance = chance.fork(1_000);
         wait::until("enough was served and enough was cut", || {
             // Not all at once: between two cuts there has to be time for a login.
@@ -64,10 +68,17 @@ fn nobody_is_served_as_somebody_else_while_connections_break() {
             }
             done >= CUTS && served >= REQUESTS
         });
-        over.store(true, Ordering::Relaxed);
     });
     let book = book.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     assert!(book.leaks.is_empty(), "{:?}", book.leaks);
     assert!(book.torn.is_empty(), "{:?}", book.torn);
     servers.farm.expect_healthy();
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -30,37 +30,43 @@ fn told(request: &Request) -> Vec<String> {
     lines
 }
 
+/// By which clients come.
+fn scheme(servers: &Servers) -> &'static str {
+    if servers.farm.tls().is_on() { "https" } else { "http" }
+}
+
 #[track_caller]
-fn check(mode: &str, expected: impl Fn(u16) -> Vec<String>) {
+fn check(mode: &str, expected: impl Fn(u16, &str) -> Vec<String>) {
     let servers = Servers::with(1, |farm| farm.set("http.forwarded", &format!("\"{mode}\"")));
-    let port = servers.farm.entrance().port();
+    let (port, scheme) = (servers.farm.entrance().port(), scheme(&servers));
     let plain = servers.passes(&ping(TARGET)).1;
-    assert_eq!(told(&plain), expected(port), "{mode}");
+    assert_eq!(told(&plain), expected(port, scheme), "{mode}");
     let mut packet = ping(TARGET);
     for (name, value) in FORGED {
         packet = packet.with(name, value).with(&name.to_ascii_lowercase(), value);
     }
     let (_, request, _) = servers.passes(&packet);
-    assert_eq!(told(&request), expected(port), "{mode}: {}", request.head);
+    assert_eq!(told(&request), expected(port, scheme), "{mode}: {}", request.head);
     assert!(!request.head.contains("forged") && !request.head.contains("6.6"), "{}", request.head);
 }
 
 #[test]
 fn what_a_client_says_of_itself_is_replaced_by_what_is_true() {
-    let x = |port: u16| {
+    let x = |port: u16, scheme: &str| {
         vec![
             "X-Forwarded-For: 127.0.0.1".to_owned(),
             format!("X-Forwarded-Host: {ORIGIN}"),
             format!("X-Forwarded-Port: {port}"),
-            "X-Forwarded-Proto: http".to_owned(),
+            format!("X-Forwarded-Proto: {scheme}"),
         ]
     };
-    let forwarded = || format!("Forwarded: for=127.0.0.1;host=\"{ORIGIN}\";proto=http");
-    check("x-forwarded-for", |_| vec!["X-Forwarded-For: 127.0.0.1".to_owned()]);
+    let forwarded =
+        |scheme: &str| format!("Forwarded: for=127.0.0.1;host=\"{ORIGIN}\";proto={scheme}");
+    check("x-forwarded-for", |_, _| vec!["X-Forwarded-For: 127.0.0.1".to_owned()]);
     check("x-forwarded", x);
-    check("forwarded", |_| vec![forwarded()]);
-    check("both", |port| [vec![forwarded()], x(port)].concat());
-    check("off", |_| Vec::new());
+    check("forwarded", |_, scheme| vec![forwarded(scheme)]);
+    check("both", |port, scheme| [vec![forwarded(scheme)], x(port, scheme)].concat());
+    check("off", |_, _| Vec::new());
 }
 
 #[test]
@@ -78,10 +84,11 @@ fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
         .with("X-Original-URL", "/forged")
         .with("X-Real-IP", "6.6.6.6");
     let (_, request, _) = servers.passes(&packet);
+    let scheme = scheme(&servers);
     assert_eq!(
         told(&request),
         [
-            &*format!("Forwarded: for=203.0.113.5, for=127.0.0.1;host=\"{ORIGIN}\";proto=http"),
+            &*format!("Forwarded: for=203.0.113.5, for=127.0.0.1;host=\"{ORIGIN}\";proto={scheme}"),
             "X-Forwarded-For: 6.6.6.6, 203.0.113.5, 127.0.0.1, 127.0.0.1",
             "X-Forwarded-Host: public.test",
             "X-Forwarded-Port: 443",

@@ -210,6 +210,14 @@ fn many_creates_at_once_never_exceed_the_limit() {
     for answer in refused {
         expect_not_now(&[503], PacketType::CreateSession, answer);
     }
+    // Where a backend had opened one before the table was full, it is told.
+    let seen = |kind: &str| {
+        let requests = servers.backends.iter().flat_map(|backend| backend.requests());
+        requests.filter(|request| request.packet_type() == kind).count()
+    };
+    wait::until("what found no room is cancelled", || {
+        seen("cancel-session") + opened.len() == seen("create-session")
+    });
     for answer in opened {
         AckRules::farm().expect(PacketType::CreateSession, answer);
         servers.passes(&first_bytes(&session_of(answer)));

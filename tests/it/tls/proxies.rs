@@ -1,5 +1,8 @@
 //! The PROXY protocol: whose address counts.
 
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
 use e2e_tests::client::Connection;
 use e2e_tests::farm::{Farm, FarmBuilder, Tls};
 use e2e_tests::wait;
@@ -126,4 +129,43 @@ fn the_header_comes_before_the_handshake() {
     }
     assert!(Connection::open(farm.entrance()).is_err(), "without the header there is no handshake");
     wait::until("it is counted", || rejected(&farm) == 1.0);
+}
+
+#[test]
+fn connections_are_counted_for_the_address_in_the_header_and_before_a_handshake() {
+    for tls in [Tls::Off, Tls::Front] {
+        let farm = trusting("[\"127.0.0.0/8\"]")
+            .tls(tls)
+            .set("limits.connections_per_address", "1")
+            .set("timeouts.handshake", "\"1m\"")
+            .start();
+        let crowded = || {
+            farm.metric("bitsgw_rejected_requests_total", &[("reason", "address_limit")]) as usize
+        };
+        let enter = |header: &[u8]| {
+            let mut stream = TcpStream::connect(farm.entrance()).unwrap();
+            stream.write_all(header).unwrap();
+            stream
+        };
+        let connected = || farm.metric("bitsgw_connections", &[]);
+        let first = enter(V1);
+        let _other = enter(&v2());
+        let second = enter(V1);
+        wait::until("one is too much", || crowded() == 1);
+        wait::until("the other two are there", || connected() == 2.0);
+        // Whose header came first is the scheduler's to say.
+        let ended = wait::some("one is closed", || {
+            [&first, &second].into_iter().find_map(|mut stream| {
+                stream.set_nonblocking(true).unwrap();
+                let mut answer = Vec::new();
+                let ended = stream.read_to_end(&mut answer);
+                (!is_open(&ended)).then_some(answer)
+            })
+        });
+        assert_eq!(ended.is_empty(), tls.is_on(), "{tls:?}");
+    }
+}
+
+fn is_open(read: &io::Result<usize>) -> bool {
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -42,6 +42,8 @@ impl Settings {
         settings.set("store.path", "\"{{tmp}}/store\"");
         // Tests that count connections must not count probes.
         settings.set("health.kind", "\"off\"");
+        // Nor questions, which are packets that no client has sent.
+        settings.set("sessions.unknown", "\"restart\"");
         settings.set("ops.address", "\"{{listen:ops}}\"");
         settings
     }

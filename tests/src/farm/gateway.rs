@@ -1,5 +1,7 @@
 //! A `bits-gateway` process.
 
+mod life;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -59,28 +61,18 @@ impl Gateway {
             assert!(!ready.exists(), "cannot remove {}: {error}", ready.display());
         }
         self.write_config(&mut state);
-        let mut command = Command::new(binaries::gateway());
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(self.config_file())
-            .arg("--ready-file")
-            .arg(&ready)
-            .envs(self.environment.iter().cloned());
-        let process = state.process.insert(Process::start(command, "gateway", &self.directory));
-        let text = wait::some("the gateway is ready", || {
+        let process = state.process.insert(self.spawn(&[]));
+        let parsed = wait::some("the gateway is ready", || {
             process.expect_running();
-            std::fs::read_to_string(&ready).ok()
+            self.ready_file()
         });
-        let parsed: Value = serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("ready file: {error} in {text:?}"));
         let listeners = parsed["listeners"].as_object();
-        let listeners = listeners.unwrap_or_else(|| panic!("no listeners in {text:?}"));
+        let listeners = listeners.unwrap_or_else(|| panic!("no listeners in {parsed}"));
         state.listeners = listeners
             .iter()
             .map(|(name, address)| {
                 let address = address.as_str().and_then(|address| address.parse().ok());
-                let address = address.unwrap_or_else(|| panic!("listener {name} in {text:?}"));
+                let address = address.unwrap_or_else(|| panic!("listener {name} in {parsed}"));
                 (name.clone(), address)
             })
             .collect();
@@ -226,9 +218,30 @@ impl Gateway {
         read(&self.directory.join("gateway.err"))
     }
 
+    fn spawn(&self, arguments: &[&str]) -> Process {
+        let mut command = Command::new(binaries::gateway());
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(self.config_file())
+            .arg("--ready-file")
+            .arg(self.directory.join("gateway.ready"))
+            .args(arguments)
+            .envs(self.environment.iter().cloned());
+        Process::start(command, "gateway", &self.directory)
+    }
+
+    /// What the ready file says; `None` if there is none.
+    fn ready_file(&self) -> Option<Value> {
+        let text = std::fs::read_to_string(self.directory.join("gateway.ready")).ok()?;
+        let parsed = serde_json::from_str(&text);
+        Some(parsed.unwrap_or_else(|error| panic!("ready file: {error} in {text:?}")))
+    }
+
     fn write_config(&self, state: &mut State) {
         let directory = self.directory.display().to_string();
-        let text = state.config.render(&state.backends, &mut state.ports, &directory);
+        let State { config, backends, ports, .. } = state;
+        let text = config.render(backends, ports, &directory);
         let path = self.config_file();
         std::fs::write(&path, text)
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));

@@ -335,13 +335,16 @@ impl Farm {
         metrics::sum(&self.gateway().metrics(), name, labels).unwrap_or(0.0)
     }
 
-    /// No running stub saw a packet of a session it never created, and no process panicked.
+    /// No running stub saw a packet of a session it never created, save questions that a stranger has to disown, and no
+    /// process panicked.
     #[track_caller]
     pub fn expect_healthy(&self) {
         for stub in &self.stubs {
             assert!(!stub.has_panicked(), "{} panicked\n{}", stub.name(), stub.log());
             if stub.is_running() {
-                assert_eq!(stub.stats().foreign, 0, "packets at the wrong backend {}", stub.name());
+                let foreign = stub.stats().foreign;
+                let asked = if foreign == 0 { 0 } else { stub.questions() };
+                assert!(foreign <= asked, "packets at the wrong backend {}", stub.name());
             }
         }
         if let Some(gateway) = &self.gateway {

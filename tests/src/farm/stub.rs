@@ -58,6 +58,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// A Fragment by which the gateway asks whose a session is.
+    pub fn is_question(&self) -> bool {
+        let own = self.field("User-Agent").is_some_and(|agent| agent.starts_with("bits-gateway/"));
+        own && self.packet_type() == "fragment" && self.body_bytes == 1
+    }
+
     pub fn field(&self, name: &str) -> Option<&str> {
         let lines = self.head.split("\r\n").skip(1);
         lines
@@ -274,6 +280,12 @@ impl Stub {
             status: row["status"].as_u64(),
         };
         rows.as_array().unwrap_or_else(|| panic!("bad requests {rows}")).iter().map(seen).collect()
+    }
+
+    /// How many of the last requests were the gateway's own: Fragments of a byte that lies behind the end of any file.
+    #[track_caller]
+    pub fn questions(&self) -> u64 {
+        self.requests().iter().filter(|seen| seen.is_question()).count() as u64
     }
 
     #[track_caller]

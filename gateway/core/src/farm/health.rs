@@ -78,6 +78,8 @@ pub enum Answer {
     /// A server error that is not of the upload protocol: an application pool that is stopped, a
     /// proxy with nothing behind it.
     Failing,
+    /// None came in time.
+    Silent,
     DiskFull,
 }
 
@@ -206,7 +208,7 @@ impl Tracker {
                 self.errors = 0;
                 self.failing_until = None;
             }
-            Answer::Failing => {
+            Answer::Failing | Answer::Silent => {
                 self.errors = self.errors.saturating_add(1);
                 if rules.passive_errors != 0 && self.errors >= rules.passive_errors {
                     self.failing_until = Some(now + rules.retry_after);

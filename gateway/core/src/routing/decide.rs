@@ -34,8 +34,10 @@ pub struct Policy {
 /// What a client hears whose session nobody here knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum UnknownSession {
-    /// Start over.
+    /// What the backends say when they are asked: see [`super::ask`].
     #[default]
+    Ask,
+    /// Start over.
     Restart,
     /// Come back later: somebody may bring the table back.
     Wait,
@@ -83,8 +85,13 @@ impl Why {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    Forward { backend: BackendId, why: Why },
+    Forward {
+        backend: BackendId,
+        why: Why,
+    },
     Answer(Fault),
+    /// Find out which backend has the session; one that is found gets its pin back.
+    Ask,
 }
 
 /// Chooses where a packet goes, or the fault to answer with.
@@ -111,7 +118,7 @@ pub fn decide(
         // that for a session that nobody here knows. A Ping asks for a connection only, so it is
         // routed as if it had named no session.
         Lookup::Pinned(_) if kind != PacketType::Ping => {
-            return Decision::Answer(unknown(policy.unknown));
+            return unknown(policy.unknown);
         }
         Lookup::Forgotten if kind != PacketType::Ping => {
             return Decision::Answer(Fault::UnknownSession);
@@ -133,8 +140,16 @@ pub fn decide(
         (_, Some(alias)) => to_owner(alias, Why::Alias, farm),
         (PacketType::Ping, None) => place_anywhere(evidence, farm, policy.placement, loads),
         (_, None) if *evidence.lookup == Lookup::StoreDown => Decision::Answer(Fault::StoreDown),
-        (_, None) => Decision::Answer(unknown(policy.unknown)),
+        // Its backend has forgotten it: we saw it say so.
+        (_, None) if is_ended(evidence.lookup) && policy.unknown == UnknownSession::Ask => {
+            Decision::Answer(Fault::UnknownSession)
+        }
+        (_, None) => unknown(policy.unknown),
     }
+}
+
+fn is_ended(lookup: &Lookup) -> bool {
+    matches!(lookup, Lookup::Ended(_))
 }
 
 fn ends(kind: PacketType) -> bool {
@@ -151,10 +166,11 @@ pub fn reassign(
     place(Backend::is_eligible, evidence, farm, placement, loads)
 }
 
-fn unknown(policy: UnknownSession) -> Fault {
+fn unknown(policy: UnknownSession) -> Decision {
     match policy {
-        UnknownSession::Restart => Fault::UnknownSession,
-        UnknownSession::Wait => Fault::SessionNotHere,
+        UnknownSession::Ask => Decision::Ask,
+        UnknownSession::Restart => Decision::Answer(Fault::UnknownSession),
+        UnknownSession::Wait => Decision::Answer(Fault::SessionNotHere),
     }
 }
 
@@ -195,8 +211,8 @@ fn place_anywhere(
         return decision;
     }
     match place(Backend::is_eligible, evidence, farm, placement, loads) {
-        Decision::Answer(_) => place(Backend::is_reachable, evidence, farm, placement, loads),
-        forward => forward,
+        forward @ Decision::Forward { .. } => forward,
+        _ => place(Backend::is_reachable, evidence, farm, placement, loads),
     }
 }
 

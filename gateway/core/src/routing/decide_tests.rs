@@ -153,7 +153,7 @@ fn the_session_of_a_removed_backend_starts_over() {
 fn a_session_on_another_path_is_as_good_as_unknown() {
     let known = Case { lookup: pinned_to(BackendId(1)), target: ELSEWHERE, ..case() };
     let unknown = Case { lookup: Lookup::Unknown, ..known.clone() };
-    for policy in [UnknownSession::Restart, UnknownSession::Wait] {
+    for policy in [UnknownSession::Ask, UnknownSession::Restart, UnknownSession::Wait] {
         let policy = Policy { unknown: policy, ..POLICY };
         let (known, unknown) =
             (Case { policy, ..known.clone() }, Case { policy, ..unknown.clone() });
@@ -196,11 +196,27 @@ fn an_unknown_session_without_alias_is_answered_as_the_operator_chose() {
     let policy = Policy { unknown: UnknownSession::Wait, ..POLICY };
     let case = Case { policy, ..case };
     check(&IN_SESSION, &[UP, UP], &case, Decision::Answer(Fault::SessionNotHere));
+    let policy = Policy { unknown: UnknownSession::Ask, ..POLICY };
+    let case = Case { policy, ..case };
+    check(&IN_SESSION, &[UP, UP], &case, Decision::Ask);
+    check(&IN_SESSION, &[DOWN, DOWN], &case, Decision::Ask);
+}
+
+#[test]
+fn nobody_is_asked_for_a_session_whose_end_was_seen() {
+    let policy = Policy { unknown: UnknownSession::Ask, ..POLICY };
+    for lookup in [Lookup::Ended(HERE), Lookup::Forgotten] {
+        let case = Case { lookup, policy, ..case() };
+        let fragment = [PacketType::Fragment];
+        check(&fragment, &[UP, UP], &case, Decision::Answer(Fault::UnknownSession));
+    }
+    let case = Case { lookup: Lookup::Ended(ELSEWHERE), policy, ..case() };
+    check(&IN_SESSION, &[UP, UP], &case, Decision::Answer(Fault::UnknownSession));
 }
 
 #[test]
 fn a_store_that_is_down_is_never_read_as_unknown() {
-    for unknown in [UnknownSession::Restart, UnknownSession::Wait] {
+    for unknown in [UnknownSession::Ask, UnknownSession::Restart, UnknownSession::Wait] {
         let policy = Policy { unknown, ..POLICY };
         let case = Case { lookup: Lookup::StoreDown, policy, connection: Some(1), ..case() };
         for states in [[UP, UP], [UP, DOWN], [DOWN, DOWN]] {

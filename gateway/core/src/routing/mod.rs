@@ -1,5 +1,6 @@
 //! Where a packet goes.
 
+pub mod ask;
 pub mod decide;
 pub mod placement;
 pub mod retry;
@@ -7,5 +8,5 @@ pub mod retry;
 pub use decide::{
     Decision, Evidence, Lookup, Policy, UnknownSession, Why, decide, decide_plain, reassign,
 };
-pub use placement::{Loads, Placement};
+pub use placement::{Loads, Outstanding, Placement};
 pub use retry::{Failure, may_retry};

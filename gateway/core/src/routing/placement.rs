@@ -9,6 +9,9 @@ pub enum Placement {
     /// for most of its days.
     #[default]
     LeastSessions,
+    /// Fewest bytes still to come for its weight. Sessions whose size is not known yet count as
+    /// the others are on average, or a burst of new ones would all go to one backend.
+    LeastBytesLeft,
     /// In turn; a backend of weight 3 gets three turns of a round.
     RoundRobin,
     /// The same key goes to the same backend for as long as that one is not much fuller than its
@@ -16,9 +19,23 @@ pub enum Placement {
     Hash,
 }
 
-/// Sessions pinned to each backend now.
+/// What is pinned to each backend now.
 pub trait Loads {
     fn sessions(&self, backend: BackendId) -> u64;
+
+    /// Nothing, where nobody counts it.
+    fn outstanding(&self, _backend: BackendId) -> Outstanding {
+        Outstanding::default()
+    }
+}
+
+/// What the sessions of a backend are still to bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outstanding {
+    /// Of the sessions whose size is known.
+    pub bytes: u64,
+    /// Sessions of unknown size.
+    pub unsized_sessions: u64,
 }
 
 impl<F: Fn(BackendId) -> u64> Loads for F {
@@ -28,6 +45,9 @@ impl<F: Fn(BackendId) -> u64> Loads for F {
 }
 
 impl Placement {
+    pub const ALL: [Self; 4] =
+        [Self::LeastSessions, Self::LeastBytesLeft, Self::RoundRobin, Self::Hash];
+
     /// One of the candidates; `None` only if there are none.
     pub fn choose<'f>(
         self,
@@ -38,33 +58,63 @@ impl Placement {
     ) -> Option<BackendId> {
         match self {
             Self::LeastSessions => least_sessions(candidates, turn, loads),
+            Self::LeastBytesLeft => least_bytes_left(candidates, turn, loads),
             Self::RoundRobin => round_robin(candidates, turn),
             Self::Hash => bounded_hash(candidates, hash, loads),
         }
     }
 }
 
-/// Backends with equally few sessions take turns, so that a burst on an empty farm spreads.
 fn least_sessions<'f>(
     candidates: impl Iterator<Item = &'f Backend> + Clone,
     turn: u64,
     loads: &impl Loads,
 ) -> Option<BackendId> {
+    least(candidates, turn, |id| u128::from(loads.sessions(id)))
+}
+
+fn least_bytes_left<'f>(
+    candidates: impl Iterator<Item = &'f Backend> + Clone,
+    turn: u64,
+    loads: &impl Loads,
+) -> Option<BackendId> {
+    let (mut bytes, mut known) = (0u128, 0u128);
+    for backend in candidates.clone() {
+        let outstanding = loads.outstanding(backend.id);
+        bytes += u128::from(outstanding.bytes);
+        let sessions = loads.sessions(backend.id);
+        known += u128::from(sessions.saturating_sub(outstanding.unsized_sessions));
+    }
+    // At least a byte, so that before the first Fragment sessions are what counts.
+    let average = bytes.checked_div(known).unwrap_or(0).max(1);
+    least(candidates, turn, |id| {
+        let Outstanding { bytes, unsized_sessions } = loads.outstanding(id);
+        u128::from(bytes).saturating_add(average.saturating_mul(unsized_sessions.into()))
+    })
+}
+
+/// The one with the least for its weight. Those with equally little take turns, so that a burst on
+/// an empty farm spreads.
+fn least<'f>(
+    candidates: impl Iterator<Item = &'f Backend> + Clone,
+    turn: u64,
+    load: impl Fn(BackendId) -> u128,
+) -> Option<BackendId> {
     // The turn decides between a backend that is as full as the best one and the best one, by
     // counting distance from a moving start.
     let count = candidates.clone().count() as u64;
     let start = turn.checked_rem(count)?;
-    let mut best: Option<(&Backend, u64, u64)> = None;
+    let mut best: Option<(&Backend, u128, u64)> = None;
     for (position, backend) in (0u64..).zip(candidates) {
-        let sessions = loads.sessions(backend.id);
+        let load = load(backend.id);
         let distance = (position + count - start) % count;
-        let better = best.is_none_or(|(other, fewest, nearest)| {
-            let mine = u128::from(sessions) * u128::from(other.weight);
-            let theirs = u128::from(fewest) * u128::from(backend.weight);
+        let better = best.is_none_or(|(other, least, nearest)| {
+            let mine = load.saturating_mul(other.weight.into());
+            let theirs = least.saturating_mul(backend.weight.into());
             (mine, distance) < (theirs, nearest)
         });
         if better {
-            best = Some((backend, sessions, distance));
+            best = Some((backend, load, distance));
         }
     }
     best.map(|(backend, ..)| backend.id)

@@ -110,6 +110,53 @@ fn least_sessions_fills_a_farm_by_weight() {
     assert_eq!(fill(Placement::LeastSessions, &[1, 2, 3], 600), [100, 200, 300]);
 }
 
+/// What two numbers per backend say: sessions of unknown size, and bytes of the one other session.
+struct Farm<'a>(&'a [(u64, u64)]);
+
+impl Loads for Farm<'_> {
+    fn sessions(&self, backend: BackendId) -> u64 {
+        let (unsized_sessions, bytes) = self.0[backend.0 as usize];
+        unsized_sessions + u64::from(bytes > 0)
+    }
+
+    fn outstanding(&self, backend: BackendId) -> Outstanding {
+        let (unsized_sessions, bytes) = self.0[backend.0 as usize];
+        Outstanding { bytes, unsized_sessions }
+    }
+}
+
+#[test]
+fn the_backend_with_the_fewest_bytes_left_for_its_weight_is_chosen() {
+    #[track_caller]
+    fn check(weights: &[u32], loads: &[(u64, u64)], expected: u32) {
+        let backends = backends(weights);
+        for turn in 0..8 {
+            let id = Placement::LeastBytesLeft.choose(backends.iter(), 0, turn, &Farm(loads));
+            assert_eq!(id, Some(BackendId(expected)), "turn {turn}");
+        }
+    }
+    check(&[1, 1, 1], &[(0, 500), (0, 20), (0, 30)], 1);
+    // One session of 100 bytes against one of 60, on a server of half the weight.
+    check(&[2, 1], &[(0, 100), (0, 60)], 0);
+    // Those of unknown size count as the average of the others.
+    check(&[1, 1], &[(1, 40), (0, 150)], 0);
+    check(&[1, 1], &[(2, 50), (0, 150)], 1);
+    // Without any size known, sessions are what counts.
+    check(&[1, 1, 1], &[(3, 0), (2, 0), (4, 0)], 1);
+    check(&[u32::MAX, 1], &[(u64::MAX - 1, u64::MAX), (0, 1)], 1);
+}
+
+#[test]
+fn a_burst_of_new_sessions_is_spread_before_their_sizes_are_known() {
+    let backends = backends(&[1, 1, 2]);
+    let mut loads = [(0, 0); 3];
+    for turn in 0..40 {
+        let id = Placement::LeastBytesLeft.choose(backends.iter(), 0, turn, &Farm(&loads));
+        loads[id.unwrap().0 as usize].0 += 1;
+    }
+    assert_eq!(loads.map(|(sessions, _)| sessions), [10, 10, 20]);
+}
+
 /// Where `keys` go while nobody has a session.
 fn homes(backends: &[Backend], keys: u64) -> Vec<BackendId> {
     (0..keys)
@@ -173,7 +220,7 @@ fn one_busy_key_does_not_fill_one_backend() {
 
 #[test]
 fn nobody_is_chosen_only_where_nobody_stands() {
-    for policy in [Placement::LeastSessions, Placement::RoundRobin, Placement::Hash] {
+    for policy in Placement::ALL {
         assert_eq!(policy.choose([].iter(), 1, 2, &|_| 0), None);
         let one = backends(&[u32::MAX]);
         let full = |_: BackendId| u64::MAX;

@@ -12,6 +12,8 @@ pub struct Observed<'a> {
     pub ack: &'a Ack<'a>,
     /// Whether the packet went where a pin said. Without one, an alias chose the backend.
     pub pinned: bool,
+    /// The table could not be asked, so another backend may have the session.
+    pub doubtful: bool,
     pub now: Timestamp,
 }
 
@@ -76,13 +78,14 @@ impl EndReason {
 /// # Source
 /// MC-BUP 3.2.5.1 for what each success means, 3.1.5.2.1 for "session not found".
 pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
-    let Observed { packet, ack, pinned, now } = *observed;
+    let Observed { packet, ack, pinned, doubtful, now } = *observed;
     if ack.is_session_not_found() {
         let session_packet = !matches!(packet, RequestPacket::CreateSession);
-        return if session_packet && pinned {
-            Effects::Ended(EndReason::Lost)
-        } else {
-            Effects::Nothing
+        return match session_packet {
+            true if pinned => Effects::Ended(EndReason::Lost),
+            // The word of a backend that an alias chose, while the pin may say another.
+            true if doubtful => Effects::Refuse(Fault::StoreDown),
+            _ => Effects::Nothing,
         };
     }
     match packet {

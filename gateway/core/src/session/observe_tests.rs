@@ -40,7 +40,8 @@ fn packet(kind: PacketType) -> RequestPacket<'static> {
 fn check(kind: PacketType, pinned: bool, answer: Answer<'_>, expected: &Effects<'_>) {
     let (packet, head) = (packet(kind), head(answer));
     let ack = read_ack(&head);
-    let observed = Observed { packet: &packet, ack: &ack, pinned, now: NOW };
+    let doubtful = false;
+    let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, now: NOW };
     assert_eq!(observe(&observed), *expected, "{kind:?}, pinned {pinned}, {answer:?}");
 }
 
@@ -251,5 +252,21 @@ fn reasons_have_labels_of_their_own() {
     let labels = EndReason::ALL.map(EndReason::label);
     for (index, label) in labels.iter().enumerate() {
         assert!(!labels[..index].contains(label), "{label}");
+    }
+}
+
+#[test]
+fn while_the_table_cannot_be_asked_nobody_starts_over_by_the_word_of_an_alias() {
+    let head = head((500, &[ACK, ("BITS-Error", "0x8020001F")]));
+    let ack = read_ack(&head);
+    for kind in [PacketType::Ping].into_iter().chain(IN_SESSION) {
+        let packet = packet(kind);
+        let effects = |pinned, doubtful| {
+            observe(&Observed { packet: &packet, ack: &ack, pinned, doubtful, now: NOW })
+        };
+        assert_eq!(effects(false, true), Effects::Refuse(Fault::StoreDown), "{kind:?}");
+        assert_eq!(effects(false, false), Effects::Nothing);
+        // The pin is the truth whether or not there are others that nobody knows.
+        assert_eq!(effects(true, true), Effects::Ended(EndReason::Lost));
     }
 }

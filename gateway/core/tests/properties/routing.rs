@@ -50,8 +50,8 @@ fn ids() -> impl Strategy<Value = BackendId> {
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
-    let placement = select(&[Placement::LeastSessions, Placement::RoundRobin, Placement::Hash][..]);
-    let unknown = select(&[UnknownSession::Restart, UnknownSession::Wait][..]);
+    let placement = select(&Placement::ALL[..]);
+    let unknown = select(&[UnknownSession::Ask, UnknownSession::Restart, UnknownSession::Wait][..]);
     (placement, unknown).prop_map(|(placement, unknown)| Policy { placement, unknown })
 }
 
@@ -200,6 +200,7 @@ proptest! {
                 prop_assert_eq!(fault, Fault::NoBackend);
                 prop_assert!(create.room && free.is_empty());
             }
+            Decision::Ask => prop_assert!(false, "nobody has a session that is yet to be opened"),
         }
     }
 
@@ -221,6 +222,7 @@ proptest! {
                 Decision::Answer(fault) => {
                     prop_assert!(fault == Fault::BackendDown && s.exists(pin));
                 }
+                Decision::Ask => prop_assert!(false, "its pin is known"),
             }
         }
     }
@@ -237,6 +239,20 @@ proptest! {
             prop_assert!(why == Why::Pin || why == Why::Alias);
             prop_assert!(why == Why::Pin || !matches!(s.lookup, Lookup::Pinned(_)));
         }
+    }
+
+    #[test]
+    fn backends_are_asked_only_for_a_session_that_nothing_else_tells_of(s in situations()) {
+        use PacketType::{CreateSession, Ping};
+        // A Create-Session names no session that could be looked up.
+        if s.decide() != Decision::Ask || s.packet.packet_type() == CreateSession {
+            return Ok(());
+        }
+        prop_assert_eq!(s.policy.unknown, UnknownSession::Ask);
+        prop_assert!(s.packet.packet_type() != Ping);
+        prop_assert!(s.lookup != Lookup::StoreDown && s.pin().is_none());
+        // Somebody who guesses an id learns nothing from the question that is asked of it.
+        prop_assert!(s.alias.is_none() || matches!(s.lookup, Lookup::Pinned(_)));
     }
 
     #[test]

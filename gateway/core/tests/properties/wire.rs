@@ -286,11 +286,13 @@ proptest! {
         status in statuses(),
         fields in fields(),
         pinned: bool,
+        doubtful: bool,
     ) {
         let head = response(status, &fields);
         let ack = read_ack(&head);
         let now = Timestamp(1);
-        let effects = observe(&Observed { packet: &packet, ack: &ack, pinned, now });
+        let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, now };
+        let effects = observe(&observed);
         let success = ack.status.is_success();
         let kind = packet.packet_type();
         if !ack.is_protocol() {
@@ -301,6 +303,9 @@ proptest! {
             Effects::Opened(opened) => {
                 prop_assert!(success && kind == PacketType::CreateSession);
                 prop_assert_eq!(Some(opened.backend_session), ack.session_id.as_deref());
+            }
+            Effects::Refuse(Fault::StoreDown) => {
+                prop_assert!(doubtful && !pinned && ack.is_session_not_found());
             }
             Effects::Refuse(fault) => {
                 prop_assert!(success && kind == PacketType::CreateSession);

@@ -9,6 +9,9 @@ use crate::rng::Rng;
 use crate::server::{Deed, Request, Server, Tag, header};
 use crate::world::Counts;
 
+/// Marks the question of a gateway that looks for the owner of a session.
+pub const ASKED: &str = "Asked";
+
 /// What is true of one Create-Session, whoever knows it.
 pub struct Truth {
     pub file: Vec<u8>,
@@ -31,6 +34,12 @@ impl Farm {
         let servers = (0u32..).map(BackendId).zip(&self.servers);
         let mut owners = servers.filter_map(|(id, server)| Some((id, server.find(tag)?.0)));
         owners.next()
+    }
+
+    /// How many bytes of a session lie at its owner.
+    pub fn stored(&self, tag: Tag) -> usize {
+        let uploads = self.servers.iter().filter_map(|server| server.find(tag));
+        uploads.map(|(_, upload)| upload.data.len()).next().unwrap_or(0)
     }
 
     pub fn send(
@@ -82,7 +91,7 @@ impl Farm {
     fn check_owner(&self, backend: BackendId, request: &Request) {
         let kind = header(request, "BITS-Packet-Type");
         let id = header(request, "BITS-Session-Id");
-        if kind == "Create-Session" || kind == "Ping" {
+        if kind == "Create-Session" || kind == "Ping" || request.head.headers.contains_key(ASKED) {
             return;
         }
         if let Some(named) = self.servers[backend.0 as usize].uploads.get(id) {

@@ -1,6 +1,7 @@
 //! A gateway without sockets: asks the core, obeys it, keeps a table.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use gateway_core::farm::{AdminState, Announce, Backend, BackendId, FarmView, Health};
 use gateway_core::fault::{Fault, ack_headers};
@@ -9,6 +10,7 @@ use gateway_core::protocol::{
     RequestPacket, SessionId, SessionKey, ids, packet, read_ack, read_request,
 };
 use gateway_core::rewrite::{Edit, Identity, edits};
+use gateway_core::routing::ask::{Doubts, Said, Verdict, judge, question};
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{Decision, Evidence, Failure, Lookup, Why, decide, may_retry};
 use gateway_core::session::{
@@ -16,6 +18,7 @@ use gateway_core::session::{
 };
 use http::{HeaderValue, response};
 
+use crate::farm::ASKED;
 use crate::rng::Rng;
 use crate::scenario::{HostIds, Scenario};
 use crate::server::Request;
@@ -89,6 +92,7 @@ pub struct Gateway {
     /// What its probes say.
     pub health: Vec<Health>,
     turn: u64,
+    doubts: Doubts,
     scenario: Scenario,
 }
 
@@ -96,7 +100,8 @@ impl Gateway {
     pub fn new(scenario: &Scenario, slots: &[Slot]) -> Self {
         let health = vec![Health::Up; slots.len()];
         let view = FarmView::default();
-        let mut gateway = Self { view, health, turn: 0, scenario: scenario.clone() };
+        let mut gateway =
+            Self { view, health, turn: 0, doubts: Doubts::default(), scenario: scenario.clone() };
         gateway.reload(slots);
         gateway
     }
@@ -178,12 +183,27 @@ impl Gateway {
         now: u64,
         send: &mut dyn FnMut(BackendId, &Request, &mut Rng) -> Fate,
     ) -> Result<response::Parts, Fault> {
-        let lookup = table.find(packet.session());
+        let mut lookup = table.find(packet.session());
         let target = TargetHash::of(request.head.uri.path().as_bytes());
         let mut avoid = Vec::new();
         for attempt in 1.. {
-            let (backend, why) =
-                self.decide(packet, request, connection, table, (&lookup, target, &avoid))?;
+            let decision =
+                self.decide(packet, request, connection, table, (&lookup, target, &avoid));
+            let (backend, why) = match decision {
+                Decision::Forward { backend, why } => (backend, why),
+                Decision::Answer(fault) => return Err(fault),
+                Decision::Ask => {
+                    let owner = self.ask(packet, request, rng, now, send)?;
+                    let place = Place { backend: owner, target, pin: None, now };
+                    let key = packet.session().map(SessionId::key).expect("it has an id");
+                    table.pin(key, place.new_pin(None))?;
+                    lookup = table.find(packet.session());
+                    if !matches!(&lookup, Lookup::Pinned(pin) if pin.target == target) {
+                        return Err(Fault::UnknownSession);
+                    }
+                    continue;
+                }
+            };
             let mut sent = request.clone();
             let pin = match &lookup {
                 Lookup::Pinned(pin) if why == Why::Pin => Some(pin),
@@ -222,7 +242,7 @@ impl Gateway {
         connection: &Connection,
         table: &Table,
         (lookup, target, avoid): (&Lookup, TargetHash, &[BackendId]),
-    ) -> Result<(BackendId, Why), Fault> {
+    ) -> Decision {
         let evidence = Evidence {
             lookup,
             target,
@@ -238,9 +258,66 @@ impl Gateway {
             let pins = table.pins.values().filter(|(pin, _)| pin.backend == id);
             pins.count() as u64
         };
-        match decide(packet, &evidence, &self.view, self.scenario.policy, &loads) {
-            Decision::Forward { backend, why } => Ok((backend, why)),
-            Decision::Answer(fault) => Err(fault),
+        decide(packet, &evidence, &self.view, self.scenario.policy, &loads)
+    }
+
+    /// Asks every backend whether it has the session of a packet that nothing else tells of.
+    fn ask(
+        &mut self,
+        packet: &RequestPacket<'_>,
+        request: &Request,
+        rng: &mut Rng,
+        now: u64,
+        send: &mut dyn FnMut(BackendId, &Request, &mut Rng) -> Fate,
+    ) -> Result<BackendId, Fault> {
+        let range = question(packet).expect("a small file");
+        let mut asked = request.clone();
+        asked.body = vec![0];
+        let fields = &mut asked.head.headers;
+        let value = |text: String| HeaderValue::from_str(&text).expect("legal");
+        fields.insert("BITS-Packet-Type", HeaderValue::from_static("Fragment"));
+        fields.insert("Content-Length", HeaderValue::from_static("1"));
+        fields.insert(ASKED, HeaderValue::from_static("yes"));
+        let written = format!("bytes {}-{}/{}", range.first(), range.first(), range.total());
+        fields.insert("Content-Range", value(written));
+        let said: Vec<_> = self
+            .view
+            .backends()
+            .iter()
+            .map(|backend| {
+                let fate = if backend.is_reachable() {
+                    send(backend.id, &asked, rng)
+                } else {
+                    Fate::Unreachable
+                };
+                let said = match fate {
+                    Fate::Answered(answer) => Said::of(&read_ack(&answer)),
+                    _ => Said::Unclear(Duration::ZERO),
+                };
+                (backend.id, said)
+            })
+            .collect();
+        let now = Duration::from_secs(now);
+        match judge(&said, &mut self.doubts, now, Duration::MAX) {
+            Verdict::Owner(owner, _) => Ok(owner),
+            Verdict::Nobody => Err(Fault::UnknownSession),
+            Verdict::Unclear => Err(Fault::SessionNotHere),
+            Verdict::Empty(owner) => {
+                let mut cancel = request.clone();
+                cancel.body.clear();
+                let fields = &mut cancel.head.headers;
+                fields.insert("BITS-Packet-Type", HeaderValue::from_static("Cancel-Session"));
+                fields.insert("Content-Length", HeaderValue::from_static("0"));
+                fields.remove("Content-Range");
+                match send(owner, &cancel, rng) {
+                    Fate::Answered(answer) => {
+                        let ack = read_ack(&answer);
+                        let gone = ack.is_success() || ack.is_session_not_found();
+                        Err(if gone { Fault::UnknownSession } else { Fault::SessionNotHere })
+                    }
+                    _ => Err(Fault::SessionNotHere),
+                }
+            }
         }
     }
 
@@ -254,7 +331,8 @@ impl Gateway {
     ) -> Result<response::Parts, Fault> {
         let ack = read_ack(&answer);
         let pinned = place.pin.is_some();
-        let observed = Observed { packet, ack: &ack, pinned, now: Timestamp(place.now) };
+        let observed =
+            Observed { packet, ack: &ack, pinned, doubtful: table.down, now: Timestamp(place.now) };
         let key = packet.session().map(SessionId::key);
         let mut public_id = None;
         match (observe(&observed), key) {

@@ -74,10 +74,14 @@ impl Scenario {
             Tables::Durable => rng.pick(&[HostIds::All, HostIds::Some, HostIds::None]),
             _ => rng.pick(&[HostIds::All, HostIds::None]),
         };
-        let placement =
-            rng.pick(&[Placement::LeastSessions, Placement::RoundRobin, Placement::Hash]);
-        let unknown =
-            rng.pick(&[UnknownSession::Restart, UnknownSession::Restart, UnknownSession::Wait]);
+        let placement = rng.pick(&Placement::ALL);
+        // Only a table that is lost makes anybody ask.
+        let unknown = match tables {
+            Tables::Lossy => {
+                rng.pick(&[UnknownSession::Ask, UnknownSession::Ask, UnknownSession::Wait])
+            }
+            _ => rng.pick(&[UnknownSession::Ask, UnknownSession::Restart, UnknownSession::Wait]),
+        };
         Self {
             servers: 1 + rng.below(5),
             gateways: 1 + rng.below(3),

@@ -57,6 +57,10 @@ struct Habits {
     fragment_limit: usize,
     /// Keeps what it got of a Fragment that broke off.
     keeps_parts: bool,
+    /// Refuses a Fragment that names another size than the first one did.
+    compares_sizes: bool,
+    /// Believes the size that a Fragment names even if it refuses the Fragment.
+    believes_sizes: bool,
 }
 
 pub struct Server {
@@ -79,6 +83,8 @@ impl Server {
             host_id: rng.chance(50),
             fragment_limit: rng.pick(&[6, 1000]),
             keeps_parts: rng.chance(50),
+            compares_sizes: rng.chance(70),
+            believes_sizes: rng.chance(50),
         };
         Self { number, alive: true, uploads: BTreeMap::new(), ids, issued: 0, habits }
     }
@@ -172,13 +178,21 @@ impl Server {
         }
         let upload = self.uploads.get_mut(id).expect("just seen");
         let next = upload.data.len();
-        assert_eq!(*upload.total.get_or_insert(total), total, "the size of a file is constant");
         assert_eq!(last + 1 - first, request.body.len());
+        let differs = upload.total.is_some_and(|known| known != total);
+        if differs && self.habits.compares_sizes {
+            let fields = [(self.habits.error_name, "0x80070057"), ("BITS-Error-Context", "0x5")];
+            return (self.ack(400, id, &fields), Deed::Nothing);
+        }
+        if self.habits.believes_sizes {
+            upload.total.get_or_insert(total);
+        }
         if first > next || (self.habits.strict && first != next) {
             let offset = next.to_string();
             let fields = [("BITS-Received-Content-Range", offset.as_str())];
             return (self.ack(416, id, &fields), Deed::Nothing);
         }
+        assert_eq!(*upload.total.get_or_insert(total), total, "the size of a file is constant");
         let old = (next - first).min(request.body.len());
         upload.data.extend(&request.body[old..]);
         let offset = upload.data.len().to_string();

@@ -8,8 +8,8 @@ use gateway_core::routing::UnknownSession;
 use http::response;
 
 use crate::client::{Client, Event, Kind};
-use crate::farm::{Farm, Truth};
-use crate::gateway::{Connection, Gateway, Slot, Table};
+use crate::farm::{ASKED, Farm, Truth};
+use crate::gateway::{Connection, Fate, Gateway, Slot, Table};
 use crate::rng::Rng;
 use crate::scenario::{HostIds, Ids, Scenario, Tables};
 use crate::server::{Request, Server, Tag, header};
@@ -211,8 +211,11 @@ impl<'t> World<'t> {
             let head = request.body(()).expect("legal head").into_parts().0;
             let request = Request { head, body: Vec::new(), tag: nobody };
             let mut connection = Connection::default();
-            let mut send =
-                |_: BackendId, _: &Request, _: &mut Rng| panic!("the intruder gets through");
+            // A server knows the destination of a session too.
+            let mut send = |_: BackendId, request: &Request, _: &mut Rng| {
+                assert!(request.head.headers.contains_key(ASKED), "the intruder gets through");
+                Fate::Answered(not_found())
+            };
             let gateway = &mut self.gateways[gateway];
             let answer = gateway.handle(
                 &request,
@@ -243,7 +246,8 @@ impl<'t> World<'t> {
             self.counts.add(match (facts.pinned, facts.alias) {
                 (true, None) => "stored by pin alone",
                 (true, Some(_)) => "stored by pin and alias",
-                (false, _) => "stored by alias alone",
+                (false, Some(_)) => "stored by alias alone",
+                (false, None) => "stored by asking",
             });
         }
         if kind != Kind::Create && facts.alias.is_some_and(|a| Some(a) != facts.owner) {
@@ -265,6 +269,7 @@ impl<'t> World<'t> {
             pinned: pin.is_some(),
             pin: pin.map(|(key, (pin, _))| (key.clone(), self.gateways[gateway].has(pin.backend))),
             translated: owner.is_some_and(|(_, id)| id != header(request, "BITS-Session-Id")),
+            stored: self.farm.stored(request.tag),
             configured: owner.is_some_and(|(backend, _)| self.gateways[gateway].has(backend)),
             reachable: owner.is_some_and(|(backend, _)| self.gateways[gateway].reaches(backend)),
         }
@@ -276,7 +281,9 @@ impl<'t> World<'t> {
             Event::Restarted => {
                 // Only the table knew better than the alias, or that there was a session at all.
                 let lost = self.farm.lossy && !facts.pinned;
-                let misled = facts.alias != facts.owner || facts.translated;
+                let asked = self.scenario.policy.unknown == UnknownSession::Ask;
+                let found = asked && facts.alias.is_none() && facts.stored > 0;
+                let misled = (facts.alias != facts.owner && !found) || facts.translated;
                 assert!(
                     facts.owner.is_none() || !facts.configured || (lost && misled),
                     "told to start over without need: {facts:?}"
@@ -391,7 +398,7 @@ impl<'t> World<'t> {
             }
             5 => self.farm.slots[server].configured = rng.chance(70),
             6 => {
-                if self.farm.lossy && rng.chance(50) {
+                if self.farm.lossy && rng.chance(80) {
                     self.tables[gateway] = Table::default();
                 }
                 let health = self.gateways[gateway].health.clone();
@@ -424,12 +431,19 @@ struct Facts {
     pinned: bool,
     /// The pin's key, and whether its server is in the gateway's configuration.
     pin: Option<(SessionKey, bool)>,
+    /// How many bytes of it its server has.
+    stored: usize,
     /// Whether its server knows it by another id.
     translated: bool,
     /// Whether the gateway asked has its server in its configuration.
     configured: bool,
     /// Whether it also thinks that its server serves the sessions it has.
     reachable: bool,
+}
+
+fn not_found() -> response::Parts {
+    let answer = http::Response::builder().status(500).header("BITS-Error", "0x8020001F");
+    answer.body(()).expect("legal head").into_parts().0
 }
 
 impl Scenario {

@@ -1,0 +1,54 @@
+//! A changed configuration, put in force.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::start::level;
+use crate::config::{Config, Loaded};
+use crate::entrance::Certificates;
+use crate::guard::GuardLimits;
+use crate::metrics::Metrics;
+use crate::notify_systemd::Notifier;
+use crate::reload::{Reloader, Source};
+use crate::roster::Roster;
+use crate::telemetry;
+
+/// Limits of the guard, for the next connection.
+pub(super) type Limits = Arc<ArcSwap<GuardLimits>>;
+
+pub(super) fn limits(config: &Config) -> GuardLimits {
+    GuardLimits {
+        per_address: config.limits.connections_per_address,
+        trusted: config.http.trusted_proxies.clone(),
+        handshake: config.timeouts.handshake,
+        head: config.limits.head,
+        head_timeout: config.timeouts.client_head,
+        idle: config.timeouts.client_idle,
+        drain_bytes: config.limits.drain_bytes,
+        method_override: config.http.method_override,
+    }
+}
+
+/// The way to another configuration. What can fail comes first, and what comes after it cannot.
+pub(super) fn reloader(
+    path: PathBuf,
+    loaded: Loaded,
+    metrics: Arc<Metrics>,
+    notifier: Notifier,
+    roster: Roster,
+    guard: Limits,
+    certificates: Certificates,
+) -> io::Result<Reloader> {
+    let apply = move |_: &Config, new: &Config, _: &[_]| {
+        roster.apply(new).map_err(|error| error.to_string())?;
+        guard.store(Arc::new(limits(new)));
+        telemetry::set_level(level(new));
+        Ok(())
+    };
+    let reread = Box::new(move || certificates.reload());
+    let source = Source::new(path);
+    Reloader::new(source, loaded, Some(metrics), notifier, Box::new(apply), reread)
+}

@@ -1,0 +1,204 @@
+//! The parts, put together around the sockets.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustix::fs::{Access, access};
+
+use super::apply::{Limits, limits, reloader};
+use super::services::{WayIn, services};
+use super::start::{Parts, cannot_start, open};
+use super::tasks::{count_sessions, follow, sweep, tidy};
+use super::{OPS, RunOptions};
+use crate::admin::{self, ADMIN, Entry, UnixSocket};
+use crate::config::{Config, Loaded, Store};
+use crate::durable;
+use crate::entrance::{self, Certificates};
+use crate::metrics::Metrics;
+use crate::operator::Operator;
+use crate::ops::{self, Readiness};
+use crate::proxy::Gateway;
+use crate::reload::Trigger;
+use crate::roster::Roster;
+use crate::sessions::Other;
+use crate::supervisor::{
+    BoxError, Exit, Farewell, InFlight, Listening, Plan, Supervisor, Waits, successor_command,
+};
+use crate::watch_config::watch_config;
+
+pub(super) fn serve(
+    supervisor: Supervisor,
+    loaded: Loaded,
+    options: RunOptions,
+    metrics: Arc<Metrics>,
+    parts: Parts,
+) -> Exit {
+    let config = loaded.config.clone();
+    let mut addresses: Vec<_> =
+        config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
+    addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
+    addresses.extend(config.admin.address.map(|address| (ADMIN.to_owned(), address)));
+    let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY");
+    let upgrade_socket =
+        config.process.upgrade_socket.path(runtime_directory.as_deref(), store_directory(&config));
+    let bound = match open(&supervisor, &addresses, options.upgrade, upgrade_socket.as_deref()) {
+        Ok(bound) => bound,
+        Err(exit) => return exit,
+    };
+    // After the listeners: whoever has those is the one that a file of this name belongs to.
+    let socket = config.admin.socket.as_deref();
+    let mode = config.admin.socket_mode.bits();
+    let socket = match socket.map(|path| UnixSocket::make(path, mode)).transpose() {
+        Ok(socket) => socket,
+        Err(error) => return cannot_start(&error, Exit::Io),
+    };
+    let Parts { farm, reporter, access, token, listeners, .. } = parts;
+    // With the sockets in hand: what the process that had them stores from here on is followed.
+    let opened = match durable::open(&config, &reporter.ids, &metrics) {
+        Ok(opened) => opened,
+        Err(exit) => return exit,
+    };
+    let sessions = opened.sessions;
+    let upgrade_socket = upgrade_socket.filter(|path| can_be_met(path, &config));
+    count_sessions(&metrics, &sessions, &config);
+    let ids = Arc::clone(&reporter.ids);
+    let certificates = Certificates::keep(&metrics, &listeners, &farm);
+    let roster =
+        Roster::new(ids, farm, Arc::clone(&sessions), Arc::clone(&metrics), certificates.clone());
+    let guard = Limits::new(ArcSwap::from_pointee(limits(&config)));
+    let reloader = reloader(
+        options.config,
+        loaded,
+        Arc::clone(&metrics),
+        supervisor.notifier(),
+        roster.clone(),
+        Arc::clone(&guard),
+        certificates.clone(),
+    );
+    let way_in = WayIn { doors: entrance::doors(&config, &listeners), limits: guard };
+    let reloader = match reloader {
+        Ok(reloader) => reloader,
+        Err(error) => return cannot_start(&error, Exit::Failure),
+    };
+    let readiness = Readiness::default();
+    let (requests, connections) = (InFlight::new(), InFlight::new());
+    let farewell = Farewell::default();
+    let operator = Operator::new(&roster, Arc::clone(&sessions), reporter.clone());
+    operator.restore(&opened.states);
+    let store = sessions.store().clone();
+    let closing = durable::closing(Arc::clone(&sessions));
+    let (admin_address, has_admin) =
+        (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
+    let entry = socket.as_ref().map(UnixSocket::entry);
+    let api = admin::Api::new(operator.control(&readiness, reloader.clone()), token);
+    let (gateway, undertaker) = Gateway::new(
+        Arc::clone(&roster.farm),
+        roster.health.clone(),
+        Arc::clone(&sessions),
+        reporter.clone(),
+        requests.clone(),
+        farewell.clone(),
+    );
+    let (threads, ops_address) = (config.process.threads, config.ops.address);
+    let watches = config.process.watch_config;
+    let following = follow(Arc::clone(&sessions), operator, bound.old_gone());
+    let shared = Arc::clone(&sessions);
+    let sweeper = sweep(sessions, reporter.clone(), Arc::clone(&roster.farm), farewell.clone());
+    let (open, patience) = (connections.clone(), farewell.clone());
+    let (health, farm) = (roster.health.clone(), Arc::clone(&roster.farm));
+    let mut plan = Plan::new(move |listening: &[Listening]| {
+        Ok(services(&config, gateway, &reporter, &open, &patience, &way_in, listening))
+    })
+    .threads(threads)
+    .work_stealing(true)
+    .requests(requests)
+    .connections(connections)
+    .waits(move || {
+        let timeouts = &farm.load().config.timeouts;
+        Waits {
+            shutdown_delay: timeouts.shutdown_delay,
+            shutdown_timeout: timeouts.shutdown,
+            linger: timeouts.client_idle,
+        }
+    })
+    .farewell(farewell)
+    .upgrade_socket(upgrade_socket)
+    .successor(successor_command)
+    .ready_file(options.ready_file)
+    .on_handover(move || shared.follow(Other::Successor))
+    .task("sweep", sweeper)
+    .task("other process", following)
+    .task("health", move |stop| health.run(stop))
+    .task("certificates", move |stop| certificates.run(stop))
+    .task("removed backends", tidy(roster))
+    .task("orphans", move |stop| undertaker.run(stop))
+    .task("store", closing)
+    .on_reload({
+        let reloader = reloader.clone();
+        move || reloader.request(Trigger::Signal)
+    })
+    .on_ready({
+        let readiness = readiness.clone();
+        move |listening: &[Listening]| {
+            if let Some(Err(error)) = entry.as_ref().map(Entry::publish) {
+                tracing::error!(%error, "the admin socket cannot be put in its place");
+            }
+            if watches && let Err(error) = watch_config(reloader.clone()) {
+                tracing::error!(%error, "the configuration is not watched");
+            }
+            for listener in listening {
+                let (name, address) = (&listener.name, listener.address);
+                tracing::info!(listener = %name, %address, "listening");
+            }
+            readiness.ready();
+        }
+    })
+    .on_drain({
+        let (readiness, metrics) = (readiness.clone(), Arc::clone(&metrics));
+        move || {
+            readiness.drain();
+            metrics.set_draining(true);
+        }
+    })
+    .on_reopen_logs(move || access.reopen());
+    if ops_address.is_some() {
+        let state = ops::State { metrics, readiness, store };
+        plan = plan.side_listener(OPS, move |listener, stop| async move {
+            ops::serve(listener, state, stop).await.map_err(BoxError::from)
+        });
+    }
+    if has_admin {
+        plan = admin::attach(plan, &api, admin_address, socket);
+    }
+    match supervisor.run(bound, plan) {
+        Ok(stop) => {
+            tracing::info!("stopped");
+            stop.exit()
+        }
+        Err(error) => {
+            tracing::error!(%error, "the gateway ended");
+            error.exit()
+        }
+    }
+}
+
+/// Nobody asked for a place that was chosen by default, so one that cannot be used stops nothing.
+fn can_be_met(path: &Path, config: &Config) -> bool {
+    let Some(directory) = path.parent().filter(|_| config.process.upgrade_socket.is_auto()) else {
+        return true;
+    };
+    let usable = access(directory, Access::WRITE_OK | Access::EXEC_OK);
+    if let Err(error) = usable {
+        let directory = directory.display();
+        tracing::warn!(%directory, %error, "no place for an upgrade socket: no upgrade without a restart");
+    }
+    usable.is_ok()
+}
+
+fn store_directory(config: &Config) -> Option<&Path> {
+    match &config.store {
+        Store::Sqlite(store) => Some(&store.path),
+        Store::Memory => None,
+    }
+}

@@ -1,0 +1,123 @@
+//! What can fail before the first socket is opened.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::access_log::AccessLog;
+use crate::admin::{self, Token};
+use crate::backend_ids::BackendIds;
+use crate::config::{self, Config};
+use crate::entrance;
+use crate::farm::{Farm, FarmError};
+use crate::log_writer::{Destination, FlushGuard};
+use crate::metrics::{LogLevel, Metrics};
+use crate::proxy::Reporter;
+use crate::supervisor::{Bound, Chain, Exit, Supervisor};
+use crate::telemetry::Format;
+
+/// Why a gateway with a legal configuration did not start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error(transparent)]
+    Farm(#[from] FarmError),
+    #[error("the access log cannot be opened: {0}")]
+    AccessLog(std::io::Error),
+    #[error(transparent)]
+    Token(#[from] admin::TokenError),
+    #[error(transparent)]
+    Tls(#[from] entrance::EntranceError),
+}
+
+impl StartError {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Token(_) | Self::Tls(_) | Self::Farm(FarmError::Tls { .. }) => Exit::Config,
+            Self::Farm(_) => Exit::Unavailable,
+            Self::AccessLog(_) => Exit::Io,
+        }
+    }
+}
+
+/// What can fail before the first socket.
+pub(super) struct Parts {
+    pub farm: Farm,
+    pub reporter: Reporter,
+    pub access: AccessLog,
+    pub token: Option<Token>,
+    pub listeners: Vec<entrance::Loaded>,
+    _flush: Option<FlushGuard>,
+}
+
+pub(super) fn start(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    ids: Arc<BackendIds>,
+) -> Result<Parts, StartError> {
+    let farm = Farm::build(Arc::new(config.clone()), &ids, &[], None)?;
+    let destination = match &config.log.access {
+        config::AccessLog::Off => None,
+        config::AccessLog::Stdout => Some(Destination::Stdout),
+        config::AccessLog::File(path) => Some(Destination::File(path.clone())),
+    };
+    let (access, flush) = match destination {
+        None => (AccessLog::off(), None),
+        Some(destination) => {
+            let opened = AccessLog::open(destination, metrics.logs());
+            let (access, guard) = opened.map_err(StartError::AccessLog)?;
+            (access, Some(guard))
+        }
+    };
+    let reporter = Reporter::new(Arc::clone(metrics), access.clone(), ids);
+    let token = match (config.admin.address, &config.admin.token_file) {
+        (Some(_), Some(file)) => Some(Token::read(file)?),
+        _ => None,
+    };
+    let listeners = entrance::load(&config.listeners)?;
+    Ok(Parts { farm, reporter, access, token, listeners, _flush: flush })
+}
+
+pub(super) fn cannot_start(error: &dyn std::fmt::Display, exit: Exit) -> Exit {
+    tracing::error!(%error, "the gateway cannot start");
+    exit
+}
+
+/// The listening sockets, new ones or those of the running process.
+pub(super) fn open(
+    supervisor: &Supervisor,
+    addresses: &[(String, SocketAddr)],
+    upgrade: bool,
+    upgrade_socket: Option<&Path>,
+) -> Result<Bound, Exit> {
+    match (upgrade, upgrade_socket) {
+        (false, _) => {
+            supervisor.bind(addresses).map_err(|error| cannot_start(&error, error.exit()))
+        }
+        (true, Some(path)) => {
+            let taken = supervisor.take_over(path, addresses);
+            taken.map_err(|error| cannot_start(&Chain(&error), error.exit()))
+        }
+        (true, None) => {
+            let error = "there is no upgrade socket: set process.upgrade_socket or \
+                         RUNTIME_DIRECTORY, for the running process too";
+            Err(cannot_start(&error, Exit::Config))
+        }
+    }
+}
+
+pub(super) fn format(config: &Config) -> Format {
+    match config.log.format {
+        config::LogFormat::Json => Format::Json,
+        config::LogFormat::Text => Format::Text,
+    }
+}
+
+pub(super) fn level(config: &Config) -> LogLevel {
+    match config.log.level {
+        config::Level::Error => LogLevel::Error,
+        config::Level::Warn => LogLevel::Warn,
+        config::Level::Info => LogLevel::Info,
+        config::Level::Debug => LogLevel::Debug,
+        config::Level::Trace => LogLevel::Trace,
+    }
+}

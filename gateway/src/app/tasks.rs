@@ -1,0 +1,127 @@
+//! What runs beside the traffic.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use gateway_core::farm::BackendId;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::config::Config;
+use crate::farm::Farm;
+use crate::metrics::Metrics;
+use crate::operator::Operator;
+use crate::proxy::Reporter;
+use crate::roster::Roster;
+use crate::sessions::{Other, Sessions};
+use crate::supervisor::{Farewell, OldGone, told_to_stop};
+
+/// Between two readings of a store that another process writes to.
+const FOLLOW: Duration = Duration::from_millis(200);
+
+/// Removed backends are looked at this often.
+const TIDY: Duration = Duration::from_secs(1);
+
+/// Expired sessions are looked for this often.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Reads what the process before or after this one writes to the store, while there is one.
+pub(super) fn follow(
+    sessions: Arc<Sessions>,
+    operator: Operator,
+    mut old_gone: OldGone,
+) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
+    if !old_gone.is_gone() {
+        sessions.follow(Other::Predecessor);
+    }
+    move |mut stop| {
+        Box::pin(async move {
+            loop {
+                let alone = old_gone.is_gone();
+                tokio::select! {
+                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = old_gone.wait(), if !alone => {}
+                    () = tokio::time::sleep(FOLLOW) => {}
+                }
+                // Before the reading, or the last words of the other might be missed.
+                let gone = old_gone.is_gone();
+                if !sessions.follows_others() {
+                    continue;
+                }
+                let reading = Arc::clone(&sessions);
+                let read = tokio::task::spawn_blocking(move || reading.read_on()).await;
+                match read {
+                    Ok(Ok(states)) => operator.restore(&states),
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "what another process stores cannot be read");
+                        continue;
+                    }
+                    // A panic is in the log.
+                    Err(_) => continue,
+                }
+                if !alone && gone {
+                    sessions.leave_off(Other::Predecessor);
+                }
+            }
+        })
+    }
+}
+
+/// Lets removed backends go when their sessions are over.
+pub(super) fn tidy(roster: Roster) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
+    move |mut stop| {
+        Box::pin(async move {
+            loop {
+                tokio::select! {
+                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = tokio::time::sleep(TIDY) => {}
+                }
+                let roster = roster.clone();
+                // It may have to look up an address. A panic is in the log.
+                let _ = tokio::task::spawn_blocking(move || roster.tidy()).await;
+            }
+        })
+    }
+}
+
+pub(super) fn count_sessions(metrics: &Metrics, sessions: &Arc<Sessions>, config: &Config) {
+    metrics.set_sessions_limit(config.sessions.limit);
+    let sessions = Arc::clone(sessions);
+    metrics.count_sessions_with(Box::new(move || {
+        let census = sessions.census(clock::now());
+        (0u32..).map(BackendId).zip(census).map(|(id, c)| (id, c.active, c.idle)).collect()
+    }));
+}
+
+/// Ends the sessions that nobody has touched for too long.
+pub(super) fn sweep(
+    sessions: Arc<Sessions>,
+    reporter: Reporter,
+    farm: Arc<ArcSwap<Farm>>,
+    farewell: Farewell,
+) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
+    move |mut stop| {
+        Box::pin(async move {
+            loop {
+                let idle_timeout = farm.load().config.sessions.idle_timeout;
+                let every = SWEEP.min(idle_timeout / 2).max(Duration::from_millis(100));
+                tokio::select! {
+                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = tokio::time::sleep(every) => {}
+                }
+                if farewell.is_leaving() {
+                    // The sessions are the successor's, and what it hears of them is not known here.
+                    continue;
+                }
+                let idle_timeout = farm.load().config.sessions.idle_timeout;
+                for ended in sessions.sweep(clock::now(), clock::steady(), idle_timeout) {
+                    reporter.ended(&ended, None);
+                }
+            }
+        })
+    }
+}
+
+pub(super) type TaskFuture =
+    std::pin::Pin<Box<dyn Future<Output = crate::supervisor::TaskResult> + Send>>;

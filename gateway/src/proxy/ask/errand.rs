@@ -1,0 +1,217 @@
+//! A packet of the gateway's own, for a backend, in the name of a client's request.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_core::farm::BackendId;
+use gateway_core::protocol::{ContentRange, headers, login};
+use gateway_core::session::fnv1a;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use pingora::connectors::http::Connector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType, Result};
+
+use crate::build_info::VERSION;
+use crate::config::Http;
+use crate::farm::Farm;
+use crate::guard::Conn;
+use crate::proxy::admit::host_of;
+use crate::proxy::forwarding::told_with;
+use crate::tls;
+
+/// By these a server knows who sends a request, and by the last one that it is a packet.
+static TAKEN_OVER: [HeaderName; 4] =
+    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, METHOD_OVERRIDE];
+
+const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
+
+/// Interim answers before the real one: more than a server has reason to send.
+const INTERIM: usize = 8;
+
+/// What is taken over of the client's request.
+#[derive(Debug, Clone)]
+pub struct Errand {
+    method: http::Method,
+    target: Vec<u8>,
+    host: HeaderValue,
+    session: HeaderValue,
+    /// Who asks, and how a packet is told from another request.
+    fields: Vec<(HeaderName, HeaderValue)>,
+    /// What is said of the client.
+    client: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What the backend is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Take one byte that it cannot take.
+    Probe(ContentRange),
+    Cancel,
+}
+
+impl Errand {
+    /// `None` if the request has no Host.
+    pub fn of(
+        request: &RequestHeader,
+        session: HeaderValue,
+        conn: Option<&Conn>,
+        http: &Http,
+    ) -> Option<Self> {
+        let fields = TAKEN_OVER.iter().flat_map(|name| {
+            let values = request.headers.get_all(name).iter();
+            values
+                .filter(|value| !login::binds(value.as_bytes()))
+                .map(|value| (name.clone(), value.clone()))
+        });
+        Some(Self {
+            method: request.method.clone(),
+            target: request.raw_path().to_vec(),
+            host: request.headers.get(header::HOST)?.clone(),
+            session,
+            fields: fields.collect(),
+            client: told_with(request, conn, http).ok()?,
+        })
+    }
+
+    /// Tells logins apart: what one client may know is not for another.
+    pub fn credentials(&self) -> u64 {
+        let hashes = self.fields.iter().map(|(_, value)| fnv1a(value.as_bytes()));
+        hashes.fold(0, |all, one| all.rotate_left(1) ^ one)
+    }
+
+    fn request(&self, task: Task, farm: &Farm, backend: BackendId) -> Result<RequestHeader> {
+        let mut request = RequestHeader::build(self.method.clone(), &self.target, Some(12))?;
+        request.insert_header("Host", &self.host)?;
+        let host = host_of(&request).and_then(|host| farm.upstream_host(backend, &host)).cloned();
+        if let Some(host) = host {
+            request.insert_header("Host", host)?;
+        }
+        request.insert_header("User-Agent", agent())?;
+        for (name, value) in &self.fields {
+            request.append_header(name, value)?;
+        }
+        for (name, value) in &self.client {
+            request.insert_header(name, value)?;
+        }
+        request.insert_header(headers::SESSION_ID.wire, &self.session)?;
+        let (kind, length) = match task {
+            Task::Probe(_) => ("Fragment", "1"),
+            Task::Cancel => ("Cancel-Session", "0"),
+        };
+        request.insert_header(headers::PACKET_TYPE.wire, kind)?;
+        if let Task::Probe(range) = task {
+            let last = range.first() + range.len() - 1;
+            let range = format!("bytes {}-{last}/{}", range.first(), range.total());
+            request.insert_header(headers::CONTENT_RANGE.wire, range)?;
+        }
+        request.insert_header(headers::CONTENT_LENGTH.wire, length)?;
+        request.insert_header("Connection", "close")?;
+        Ok(request)
+    }
+}
+
+fn agent() -> String {
+    format!("bits-gateway/{VERSION}")
+}
+
+/// Carries errands out. Each goes over a connection of its own, which is closed after it: an
+/// answer that was given up must not be read as that to another request, and a login on it not
+/// serve another client.
+pub struct Messenger {
+    connector: Connector<tls::Connector>,
+    timeout: Duration,
+}
+
+impl Messenger {
+    pub fn new(timeout: Duration) -> Self {
+        Self { connector: Connector::new_custom(None, tls::Connector), timeout }
+    }
+
+    /// The head of the backend's answer.
+    ///
+    /// # Errors
+    /// No answer in time, or none that is one.
+    pub async fn send(
+        &self,
+        errand: &Errand,
+        task: Task,
+        farm: &Farm,
+        backend: BackendId,
+    ) -> Result<ResponseHeader> {
+        let sent = self.exchange(errand, task, farm, backend);
+        match tokio::time::timeout(self.timeout, sent).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::new(ErrorType::ReadTimedout)),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        errand: &Errand,
+        task: Task,
+        farm: &Farm,
+        backend: BackendId,
+    ) -> Result<ResponseHeader> {
+        let request = errand.request(task, farm, backend)?;
+        let peer = farm.peer(backend, false).ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let (mut connection, _) = self.connector.get_http_session(peer).await?;
+        connection.set_read_timeout(Some(self.timeout));
+        connection.set_write_timeout(Some(self.timeout));
+        connection.write_request_header(Box::new(request)).await?;
+        if matches!(task, Task::Probe(_)) {
+            connection.write_request_body(Bytes::from_static(&[0]), true).await?;
+        }
+        connection.finish_request_body().await?;
+        for _ in 0..INTERIM {
+            connection.read_response_header().await?;
+            match connection.response_header() {
+                Some(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => break,
+                Some(answer) if answer.status.is_informational() => {}
+                Some(answer) => return Ok(answer.clone()),
+                None => break,
+            }
+        }
+        Err(Error::new(ErrorType::InvalidHTTPHeader))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(fields: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut request = RequestHeader::build("BITS_POST", b"/in/a.bin?x=%20", None).unwrap();
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    fn http() -> Http {
+        let text = "[listeners.a]\naddress = \"127.0.0.1:80\"\n[[backends]]\nname = \"b\"\n\
+                    address = \"127.0.0.1:81\"\n";
+        crate::config::Config::from_toml(text).unwrap().http
+    }
+
+    fn errand(fields: &[(&'static str, &'static str)]) -> Errand {
+        let id = HeaderValue::from_static("{x}");
+        Errand::of(&request(fields), id, None, &http()).unwrap()
+    }
+
+    #[test]
+    fn logins_go_with_an_errand_unless_they_belong_to_a_connection() {
+        let host = ("Host", "up.test");
+        let basic = errand(&[host, ("Authorization", "Basic eDp5"), ("Cookie", "a=b")]);
+        assert_eq!(basic.fields.len(), 2);
+        for bound in ["NTLM TlRMTVNTUAAB", "negotiate YII", "Negotiate"] {
+            assert!(errand(&[host, ("Authorization", bound)]).fields.is_empty(), "{bound}");
+        }
+        assert_ne!(basic.credentials(), errand(&[host]).credentials());
+        let other = errand(&[host, ("Authorization", "Basic eDp6"), ("Cookie", "a=b")]);
+        assert_ne!(basic.credentials(), other.credentials());
+        assert_eq!(basic.credentials(), basic.clone().credentials());
+        assert!(
+            Errand::of(&request(&[]), HeaderValue::from_static("{x}"), None, &http()).is_none()
+        );
+    }
+}

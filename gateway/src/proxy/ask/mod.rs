@@ -1,0 +1,261 @@
+//! Finding the owner of a session that is not in the table: the shell of
+//! [`gateway_core::routing::ask`].
+//!
+//! Hazard: whoever makes ids up decides how often this runs. So a backend is asked at its rate and
+//! no more ([`Pace`]); what was found out counts for a moment ([`Recent`]); packets of one session
+//! that come together are one question ([`Flight`]); and nothing is kept of a question that has
+//! been answered but a bounded number of answers.
+
+mod errand;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use futures_util::future::join_all;
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::{ContentRange, RequestPacket, SessionKey, headers, read_ack};
+use gateway_core::routing::Lookup;
+use gateway_core::routing::ask::{Doubts, Pace, Recent, Said, Verdict, judge, question};
+use gateway_core::session::{Pin, Progress, TargetHash};
+use parking_lot::Mutex;
+use pingora::proxy::Session;
+use tokio::sync::OnceCell;
+
+use crate::clock;
+use crate::farm::Farm;
+use crate::metrics::AskResult;
+
+use super::admit::may_claim;
+use super::{Ctx, Gateway, errors};
+pub(super) use errand::{Errand, Messenger, Task};
+
+/// How long an answer counts: as long as a client that comes again at once, and no longer.
+const KEEP: Duration = Duration::from_secs(1);
+
+/// Answers kept at once, at some hundred bytes each.
+const ANSWERS: usize = 4096;
+
+/// A packet that waits for a backend to come back looks this often.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Everything that asking needs to remember.
+pub(super) struct Asks {
+    messenger: Arc<Messenger>,
+    memory: Mutex<Memory>,
+    flights: DashMap<Question, Arc<Flight>>,
+}
+
+struct Memory {
+    pace: Pace,
+    doubts: Doubts,
+    recent: Recent<Question, Verdict>,
+}
+
+/// Backends bind a session to its destination, and answer to who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Question {
+    key: SessionKey,
+    target: TargetHash,
+    credentials: u64,
+}
+
+/// One question, and all who wait for its answer.
+#[derive(Default)]
+struct Flight {
+    waiting: AtomicUsize,
+    answer: OnceCell<Verdict>,
+}
+
+/// A place among those who wait.
+struct Seat<'a> {
+    asks: &'a Asks,
+    question: &'a Question,
+    flight: Arc<Flight>,
+}
+
+impl Asks {
+    pub(super) fn new(rate: u32, messenger: Arc<Messenger>) -> Self {
+        Self {
+            messenger,
+            memory: Mutex::new(Memory {
+                pace: Pace::new(rate),
+                doubts: Doubts::default(),
+                recent: Recent::new(KEEP, ANSWERS),
+            }),
+            flights: DashMap::new(),
+        }
+    }
+
+    fn join<'a>(&'a self, question: &'a Question) -> Seat<'a> {
+        let entry = self.flights.entry(question.clone()).or_default();
+        // Under the entry's lock, as it is when the last one leaves.
+        entry.waiting.fetch_add(1, Ordering::Relaxed);
+        Seat { asks: self, question, flight: Arc::clone(&entry) }
+    }
+
+    fn judge(&self, said: &[(BackendId, Said)], patience: Duration) -> Verdict {
+        judge(said, &mut self.memory.lock().doubts, clock::steady(), patience)
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.asks.flights.remove_if(self.question, |_, flight| {
+            flight.waiting.fetch_sub(1, Ordering::Relaxed) == 1
+        });
+    }
+}
+
+impl Gateway {
+    /// Asks the backends for the session of a packet that nothing else tells of. If one has it,
+    /// it is pinned there again, durably, and what the table says now is returned.
+    pub(super) async fn find_lost(
+        &self,
+        downstream: &Session,
+        packet: &RequestPacket<'_>,
+        ctx: &mut Ctx,
+    ) -> Result<Lookup, Fault> {
+        let key = ctx.key.clone().ok_or(Fault::Internal)?;
+        let head = downstream.req_header();
+        let session = head.headers.get(&headers::SESSION_ID.name).cloned();
+        let http = &ctx.farm.config.http;
+        let errand =
+            session.and_then(|session| Errand::of(head, session, ctx.conn.as_deref(), http));
+        let errand = errand.ok_or(Fault::Internal)?;
+        // No backend can have a file of such a size, and no range is left to ask with.
+        let range = question(packet).ok_or(Fault::BadRequest)?;
+        let verdict = self.ask(&key, &errand, range, ctx).await;
+        ctx.owner_found = Some(matches!(verdict, Verdict::Owner(..)));
+        let (owner, next) = match verdict {
+            Verdict::Owner(owner, next) => (owner, next),
+            Verdict::Nobody => return Err(Fault::UnknownSession),
+            Verdict::Empty(_) | Verdict::Unclear => return Err(Fault::SessionNotHere),
+        };
+        let pin =
+            Pin { backend: owner, backend_session: None, target: ctx.target, created: ctx.now };
+        let progress =
+            Progress { next_offset: next.unwrap_or(0), seen: ctx.now, ..Progress::default() };
+        // It is there already if another packet of the session was quicker.
+        self.pin_session(key.clone(), pin, progress).await?;
+        tracing::info!(backend = self.backend_name(owner), "a lost session has its pin again");
+        let lookup = self.sessions.find(Some(&key));
+        if ctx.claim.is_none() && may_claim(&lookup, ctx.target, None) {
+            let claim = self.flights.enter(&key, ctx.conn.clone()).await;
+            ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
+        }
+        Ok(self.sessions.find_and_touch(Some(&key), clock::steady()))
+    }
+
+    /// What is known of a session, or found out by one of those who ask for it now.
+    async fn ask(
+        &self,
+        key: &SessionKey,
+        errand: &Errand,
+        range: ContentRange,
+        ctx: &Ctx,
+    ) -> Verdict {
+        let question =
+            Question { key: key.clone(), target: ctx.target, credentials: errand.credentials() };
+        let known = self.asks.memory.lock().recent.find(&question, clock::steady());
+        if let Some(known) = known {
+            return known;
+        }
+        let seat = self.asks.join(&question);
+        let find = || async {
+            let Some(verdict) = self.ask_farm(errand, range, ctx).await else {
+                self.reporter.metrics.asked(AskResult::Limited);
+                return Verdict::Unclear;
+            };
+            if matches!(verdict, Verdict::Nobody | Verdict::Unclear) {
+                let recent = &mut self.asks.memory.lock().recent;
+                recent.insert(question.clone(), verdict, clock::steady());
+            }
+            verdict
+        };
+        *seat.flight.answer.get_or_init(find).await
+    }
+
+    /// `None` if too many questions are waiting already.
+    async fn ask_farm(&self, errand: &Errand, range: ContentRange, ctx: &Ctx) -> Option<Verdict> {
+        let (farm, mut said) = match self.everybody(ctx).await {
+            Ok(found) => found,
+            Err(unclear) => return Some(unclear),
+        };
+        let view = &farm.view;
+        let asked: Vec<_> =
+            view.backends().iter().filter(|b| b.is_reachable()).map(|b| b.id).collect();
+        let wait = {
+            let pace = &mut self.asks.memory.lock().pace;
+            pace.take(&asked, clock::steady(), self.patience_left(ctx))?
+        };
+        tokio::time::sleep(wait).await;
+        let answers = asked.iter().map(|&backend| self.ask_one(errand, range, &farm, backend));
+        said.extend(asked.iter().copied().zip(join_all(answers).await));
+        let verdict = self.asks.judge(&said, farm.config.failover.restart_after);
+        let Verdict::Empty(owner) = verdict else { return Some(verdict) };
+        // Its client has nothing to lose, and goes on nowhere if that server believes a size that
+        // nobody meant. So the session ends, and then it is true that there is none.
+        let cancelled = self.asks.messenger.send(errand, Task::Cancel, &farm, owner).await;
+        let gone = cancelled.is_ok_and(|answer| {
+            let ack = read_ack(&answer);
+            ack.is_success() || ack.is_session_not_found()
+        });
+        Some(if gone { Verdict::Nobody } else { Verdict::Unclear })
+    }
+
+    async fn ask_one(
+        &self,
+        errand: &Errand,
+        range: ContentRange,
+        farm: &Farm,
+        backend: BackendId,
+    ) -> Said {
+        self.reporter.metrics.asked(AskResult::Sent);
+        match self.asks.messenger.send(errand, Task::Probe(range), farm, backend).await {
+            Ok(answer) => Said::of(&read_ack(&answer)),
+            Err(error) => {
+                if errors::is_backends_fault(&error) {
+                    self.health.connect_failed(backend);
+                }
+                Said::Unclear(Duration::ZERO)
+            }
+        }
+    }
+
+    /// The farm, and what is to be said of the backends that cannot be asked. While one of those
+    /// may have the session there is no point in asking the others, so the packet waits for it as
+    /// one with a pin would.
+    async fn everybody(&self, ctx: &Ctx) -> Result<(Arc<Farm>, Vec<(BackendId, Said)>), Verdict> {
+        loop {
+            // Before the farm is looked at, or a change between the two would be missed.
+            let backends = ctx.farm.view.backends();
+            let away = backends.iter().find(|backend| self.health.down_for(backend.id).is_some());
+            let changed = away.map(|backend| self.health.changed(backend.id));
+            let farm = self.farm.load_full();
+            let missing = farm.view.backends().iter().filter(|backend| !backend.is_reachable());
+            let said: Vec<_> = missing
+                .map(|backend| {
+                    let down = self.health.down_for(backend.id).unwrap_or_default();
+                    (backend.id, Said::Unclear(down))
+                })
+                .collect();
+            let patience = farm.config.failover.restart_after;
+            if self.asks.judge(&said, patience) != Verdict::Unclear {
+                return Ok((farm, said));
+            }
+            let left = self.patience_left(ctx);
+            let Some(changed) = changed.filter(|_| !left.is_zero()) else {
+                return Err(Verdict::Unclear);
+            };
+            let _ = tokio::time::timeout(left.min(STEP), changed).await;
+        }
+    }
+
+    fn patience_left(&self, ctx: &Ctx) -> Duration {
+        let waited = clock::steady().saturating_sub(ctx.started);
+        ctx.farm.config.failover.hold.saturating_sub(waited)
+    }
+}

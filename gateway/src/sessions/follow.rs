@@ -1,0 +1,245 @@
+//! Two processes on one store: what the other one writes is read from there.
+//!
+//! The hazard: while one process takes over from another, both open and end sessions, and a client
+//! may send its next packet to either. A pin is on the disk before its client learns the id, so
+//! whoever does not find one here looks there before it says that there is none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::routing::Lookup;
+use gateway_core::session::{EndReason, Pin, Progress};
+use parking_lot::Mutex;
+
+use super::{Session, Sessions, seconds};
+use crate::clock;
+use crate::store::{BackendState, EndKind, Follower, PinRow, ReadError, Record, Tombstone};
+
+/// Who else writes to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Other {
+    Predecessor = 1,
+    Successor = 2,
+}
+
+/// What is needed to read on.
+pub(super) struct Following {
+    follower: Mutex<Follower>,
+    /// Bits of [`Other`].
+    others: AtomicU8,
+    /// Readings that have begun.
+    begun: AtomicU64,
+    /// The number of the last one that went well.
+    good: AtomicU64,
+}
+
+impl Following {
+    pub(super) fn new(follower: Follower) -> Self {
+        Self {
+            follower: Mutex::new(follower),
+            others: AtomicU8::new(0),
+            begun: AtomicU64::new(0),
+            good: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Sessions {
+    /// From now on that process writes to the store. Without effect for a table in memory, which
+    /// nobody else can see.
+    pub fn follow(&self, other: Other) {
+        if let Some(following) = &self.following {
+            following.others.fetch_or(other as u8, Ordering::AcqRel);
+        }
+    }
+
+    /// That process has ended, and what it wrote was read.
+    pub fn leave_off(&self, other: Other) {
+        if let Some(following) = &self.following {
+            following.others.fetch_and(!(other as u8), Ordering::AcqRel);
+        }
+    }
+
+    pub fn follows_others(&self) -> bool {
+        let others = |following: &Following| following.others.load(Ordering::Acquire) != 0;
+        self.following.as_ref().is_some_and(others)
+    }
+
+    /// As [`Sessions::find`], for an id that was not here a moment ago, while another process may
+    /// have it.
+    pub async fn find_elsewhere(self: &Arc<Self>, key: &SessionKey) -> Lookup {
+        let Some(following) = &self.following else { return self.find(Some(key)) };
+        let asked = following.begun.load(Ordering::Acquire);
+        let sessions = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || sessions.read_on_since(asked)).await;
+        let known = matches!(read, Ok(Ok(_))) && self.store.status().up;
+        match self.find(Some(key)) {
+            // What could not be read may be there.
+            Lookup::Unknown if !known => Lookup::StoreDown,
+            found => found,
+        }
+    }
+
+    /// Takes over what others have written. Returns what people have decided there about backends,
+    /// the last of it last. Blocks.
+    ///
+    /// # Errors
+    /// The next call tries again.
+    pub fn read_on(&self) -> Result<Vec<BackendState>, ReadError> {
+        match &self.following {
+            Some(following) => self.read_on_since(following.begun.load(Ordering::Acquire)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// One reading serves all who have asked before it began.
+    fn read_on_since(&self, asked: u64) -> Result<Vec<BackendState>, ReadError> {
+        let Some(following) = &self.following else { return Ok(Vec::new()) };
+        let mut follower = following.follower.lock();
+        if following.good.load(Ordering::Acquire) > asked {
+            return Ok(Vec::new());
+        }
+        let number = following.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut states = Vec::new();
+        follower.poll(&mut |record| match record {
+            Record::Backend(state) => states.push(state),
+            Record::Tombstone(tombstone) => self.ended_elsewhere(&tombstone),
+            Record::Pin(row) => self.pinned_elsewhere(&row),
+        })?;
+        following.good.store(number, Ordering::Release);
+        Ok(states)
+    }
+
+    /// What this process has pinned itself is here already.
+    fn pinned_elsewhere(&self, row: &PinRow<'_>) {
+        let Some(id) = SessionId::parse(row.id) else { return };
+        if self.tombs.has(id.key()) {
+            return;
+        }
+        let pin = Pin {
+            backend: self.ids.intern(row.backend),
+            backend_session: row.backend_session.map(Into::into),
+            target: row.target,
+            created: row.created,
+        };
+        let progress = Progress { seen: clock::now(), ..Progress::default() };
+        let session = Session { pin, progress, steady: seconds(clock::steady()) };
+        self.insert(id.key().clone(), session);
+    }
+
+    /// Whoever ended it has reported it.
+    fn ended_elsewhere(&self, tombstone: &Tombstone) {
+        let Some(id) = SessionId::parse(&tombstone.id) else { return };
+        let (target, reason) = match tombstone.kind {
+            EndKind::Close => (Some(tombstone.target), EndReason::Closed),
+            EndKind::Cancel => (Some(tombstone.target), EndReason::Cancelled),
+            EndKind::Forgotten => (None, EndReason::Admin),
+        };
+        // The id may have been given out again since.
+        let older = |_: &SessionKey, session: &Session| session.pin.created <= tombstone.ended;
+        if let Some((key, session)) = self.live.remove_if(id.key(), older) {
+            self.ended(key, session, reason);
+        }
+        if !self.live.contains_key(id.key()) && !self.tombs.has(id.key()) {
+            self.tombs.insert(id.key().clone(), target, tombstone.ended, clock::steady());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use gateway_core::session::{TargetHash, Timestamp};
+
+    use super::*;
+    use crate::backend_ids::BackendIds;
+    use crate::metrics::Metrics;
+    use crate::sessions::{Pinned, Setup};
+    use crate::store::{OnError, Options, SyncMode};
+
+    /// A process with its own ids on a store that it shares.
+    fn process(path: &Path, backends: &[&str]) -> Arc<Sessions> {
+        let ids = Arc::new(BackendIds::of(backends.iter().copied()));
+        let setup = Setup { ids, limit: 100, tombstone: Duration::from_secs(60) };
+        let metrics = Metrics::new(&[], &[]);
+        let options = Options { sync: SyncMode::Crash, on_error: OnError::Refuse, metrics };
+        let sessions = setup.in_store(path, options).expect("it opens").sessions;
+        sessions.follow(Other::Predecessor);
+        sessions
+    }
+
+    fn key(id: &str) -> SessionKey {
+        SessionId::parse(id).expect("a legal id").key().clone()
+    }
+
+    impl Sessions {
+        async fn open(&self, id: &str, backend: &str) -> Pinned {
+            let pin = Pin {
+                backend: self.ids.intern(backend),
+                backend_session: None,
+                target: TargetHash(7),
+                created: clock::now(),
+            };
+            let progress = Progress { seen: Timestamp(1), ..Progress::default() };
+            self.pin(key(id), pin, progress, clock::steady()).await.expect("there is room")
+        }
+
+        fn backend_of(&self, id: &str) -> Option<&str> {
+            match self.find(Some(&key(id))) {
+                Lookup::Pinned(pin) => Some(self.ids.name(pin.backend)),
+                _ => None,
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_session_is_found_in_either_process_as_soon_as_its_client_knows_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store");
+        let old = process(&path, &["a", "b"]);
+        old.open("before", "a").await;
+        let new = process(&path, &["c", "b", "a"]);
+        assert_eq!(new.backend_of("before"), Some("a"), "by name, not by number");
+        for (one, other, id) in [(&old, &new, "s1"), (&new, &old, "s2")] {
+            one.open(id, "b").await;
+            assert_eq!(other.backend_of(id), None);
+            assert!(matches!(other.find_elsewhere(&key(id)).await, Lookup::Pinned(_)));
+            assert_eq!(other.backend_of(id), Some("b"));
+        }
+        assert_eq!(new.find_elsewhere(&key("nobody's")).await, Lookup::Unknown);
+        assert_eq!((old.len(), new.len()), (3, 3));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_end_in_one_process_is_one_in_the_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store");
+        let old = process(&path, &["a"]);
+        for id in ["closed", "forgotten"] {
+            old.open(id, "a").await;
+        }
+        let new = process(&path, &["a"]);
+        new.read_on().expect("read");
+        old.unpin(&key("closed"), EndReason::Closed, clock::steady()).await.expect("it was there");
+        old.unpin(&key("forgotten"), EndReason::Admin, clock::steady()).await.expect("there");
+        new.read_on().expect("read");
+        assert_eq!(new.find(Some(&key("closed"))), Lookup::Ended(TargetHash(7)));
+        assert_eq!(new.find(Some(&key("forgotten"))), Lookup::Forgotten);
+        assert!(new.is_empty());
+        assert_eq!(new.open("closed", "a").await, Pinned::Taken, "an older client may still ask");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_cannot_be_read_is_not_called_unknown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store");
+        let sessions = process(&path, &["a"]);
+        sessions.open("here", "a").await;
+        std::fs::rename(&path, folder.path().join("elsewhere")).expect("moved");
+        assert_eq!(sessions.find_elsewhere(&key("other")).await, Lookup::StoreDown);
+        assert!(matches!(sessions.find_elsewhere(&key("here")).await, Lookup::Pinned(_)));
+    }
+}

@@ -1,0 +1,30 @@
+//! Passing the listening sockets from a running process to its successor.
+//!
+//! Both sides keep them open: while a successor loads, the predecessor goes on accepting, and a
+//! connection in the kernel's queue belongs to whoever accepts it first. Nothing is refused at any
+//! moment, and a successor that dies on the way leaves everything as it was.
+//!
+//! ```text
+//! successor                         predecessor
+//!    | --- ask {version} ---------------> |  answers on its upgrade socket all its life
+//!    | <-- socket {listener} + descriptor |  one message for each listener
+//!    | <-- door + descriptor ------------ |  the upgrade socket itself: its path stays as it is
+//!    | <-- elder + descriptor ----------- |  for each older process that is still draining
+//!    | <-- sent ------------------------- |
+//!    |  (loads, starts to accept)         |  serves
+//!    | --- ready -----------------------> |
+//!    | <-- yours ------------------------ |  drains from here on
+//!    | <-- end of stream ---------------- |  has gone
+//! ```
+
+mod channel;
+mod claim;
+mod door;
+mod offer;
+
+pub use claim::{OldGone, TakeOverError};
+pub use door::DoorError;
+
+pub(super) use claim::{Predecessor, claim};
+pub(super) use door::Door;
+pub(super) use offer::{Offer, Successor};

@@ -1,0 +1,113 @@
+//! Connections that outlive their listener for a while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+use tokio::sync::watch;
+
+/// How far the process has come with taking leave of its clients. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Farewell {
+    step: watch::Sender<Leave>,
+    /// The same for those who ask often: no lock.
+    leaving: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Leave {
+    No,
+    /// No new connection is accepted. Answers should ask for the end of theirs.
+    Leaving,
+    /// Idle connections are closed.
+    Said,
+}
+
+impl Default for Farewell {
+    fn default() -> Self {
+        Self { step: watch::Sender::new(Leave::No), leaving: Arc::default() }
+    }
+}
+
+impl Farewell {
+    /// Whether an answer should say `Connection: close`: the client's next request belongs to
+    /// another process. Cheap enough for every request.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn leave(&self) {
+        self.go_on_to(Leave::Leaving);
+    }
+
+    pub(super) fn say(&self) {
+        self.go_on_to(Leave::Said);
+    }
+
+    /// Never back: a signal may say the farewell before the drain comes to leaving.
+    fn go_on_to(&self, step: Leave) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.step.send_if_modified(|leave| {
+            let further = step > *leave;
+            *leave = step.max(*leave);
+            further
+        });
+    }
+
+    /// Returns when connections that wait for a request are to be closed.
+    pub async fn said(&self) {
+        // The sender is ours, so it cannot be gone.
+        let _ = self.step.subscribe().wait_for(|leave| *leave == Leave::Said).await;
+    }
+}
+
+/// A server application whose idle connections stay until the farewell is said.
+///
+/// Pingora drops them when the last accept loop has ended, and a request that is on its way then
+/// is lost. Left alone, a connection gets its next request answered with `Connection: close`
+/// (`HttpProxy` looks at the shutdown watch when it has read a head), and its client opens the next
+/// one to whoever listens.
+pub struct Patient<A> {
+    inner: Arc<A>,
+    farewell: Farewell,
+}
+
+impl<A> Patient<A> {
+    pub fn new(inner: A, farewell: Farewell) -> Self {
+        Self { inner: Arc::new(inner), farewell }
+    }
+}
+
+#[async_trait]
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for Patient<A> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        self.inner.process_new(stream, shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        self.farewell.said().await;
+        self.inner.cleanup().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_farewell_said_early_stays_said() {
+        let farewell = Farewell::default();
+        assert!(!farewell.is_leaving());
+        farewell.say();
+        farewell.leave();
+        assert!(farewell.is_leaving());
+        farewell.said().await;
+    }
+}

@@ -1,0 +1,170 @@
+//! Servers that answer a question strangely, and what the question looks like to them.
+
+use e2e_tests::client::packet::PROTOCOL;
+use e2e_tests::raw_backend::{RawBackend, Reply, Request};
+
+use crate::packets::{
+    Servers, TARGET, cancel, close, expect_not_found, expect_not_now, fragment, of_session,
+};
+
+const ID: &str = "{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}";
+
+fn not_found() -> Reply {
+    Reply::ack("500 Internal Server Error", &[("BITS-Error", "0x8020001F")])
+}
+
+fn wants(next: &str) -> Reply {
+    Reply::ack("416 Range", &[("BITS-Received-Content-Range", next)])
+}
+
+fn is_question(request: &Request) -> bool {
+    request.field("User-Agent").is_some_and(|agent| agent.starts_with("bits-gateway/"))
+}
+
+/// A server that answers questions so, and says yes to everything else.
+fn server(question: impl Fn() -> Reply + Send + Sync + 'static) -> RawBackend {
+    let agree = e2e_tests::raw_backend::agree();
+    RawBackend::answering(move |request| {
+        if is_question(request) && request.packet_type() == "fragment" {
+            question()
+        } else {
+            agree(request)
+        }
+    })
+}
+
+fn asked(backends: Vec<RawBackend>) -> Servers {
+    asked_with(backends, "\"1h\"")
+}
+
+fn asked_with(backends: Vec<RawBackend>, restart_after: &str) -> Servers {
+    Servers::of(backends, |farm| {
+        farm.without_host_ids()
+            .set("sessions.unknown", "\"ask\"")
+            .set("failover.hold", "\"0s\"")
+            .set("failover.restart_after", restart_after)
+            .set("timeouts.ask", "\"500ms\"")
+    })
+}
+
+#[test]
+fn a_question_is_a_fragment_that_no_server_can_take() {
+    let servers = asked(vec![server(not_found)]);
+    let sized = fragment(TARGET, ID, "bytes 0-2/9", b"abc")
+        .with("Authorization", "Basic eDp5")
+        .with("Content-Name", "a.bin")
+        .with("BITS-Original-Request-URL", "http://elsewhere/");
+    expect_not_found(sized.kind, &servers.ask(&sized));
+    let question = servers.last_request(0);
+    assert_eq!(question.request_line(), format!("BITS_POST {TARGET} HTTP/1.1"));
+    assert_eq!(question.packet_type(), "fragment");
+    for (name, value) in [
+        ("BITS-Session-Id", ID),
+        ("Content-Range", "bytes 10-10/11"),
+        ("Content-Length", "1"),
+        ("Host", "up.test"),
+        ("Authorization", "Basic eDp5"),
+        ("X-Forwarded-For", "127.0.0.1"),
+    ] {
+        assert_eq!(question.field(name), Some(value), "{}", question.head);
+    }
+    for name in ["BITS-Original-Request-URL", "Expect", "Transfer-Encoding"] {
+        assert_eq!(question.field(name), None, "{}", question.head);
+    }
+    assert_eq!(question.body.len(), 1);
+    for packet in [close(TARGET, "{1}"), cancel(TARGET, "{2}")] {
+        expect_not_found(packet.kind, &servers.ask(&packet));
+        let question = servers.last_request(0);
+        let largest = "bytes 1844674407370954-1844674407370954/1844674407370955";
+        assert_eq!(question.field("Content-Range"), Some(largest));
+    }
+    // A login that belongs to a connection stays there.
+    let bound = close(TARGET, "{3}").with("Authorization", "NTLM TlRMTVNTUAAB");
+    servers.ask(&bound);
+    assert_eq!(servers.last_request(0).field("Authorization"), None);
+}
+
+#[test]
+fn the_packet_goes_to_the_one_that_claims_its_session_and_stays_there() {
+    let refuses = || Reply::ack("400 Bad Request", &[("BITS-Error", "0x80070057")]);
+    for owner in [server(|| wants("7")), server(refuses)] {
+        let servers = asked(vec![server(not_found), owner, server(not_found)]);
+        for packet in of_session(TARGET, ID) {
+            let answer = servers.ask(&packet);
+            assert_eq!(answer.status, 200, "{}", answer.head);
+        }
+        let counts = servers.counts();
+        // A question each; and three packets for the owner, of which the second ends the session.
+        assert_eq!((counts[0], counts[1], counts[2]), (1, 3, 1), "the third is a repeated end");
+    }
+}
+
+#[test]
+fn what_is_not_clear_is_never_told_as_not_found() {
+    type Answer = fn() -> Reply;
+    let strange: [Answer; 10] = [
+        || Reply::ack("200 OK", &[("BITS-Received-Content-Range", "11")]),
+        || Reply::ack("401 Unauthorized", &[("WWW-Authenticate", "NTLM")]),
+        || Reply::raw("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+        || Reply::raw("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"),
+        || Reply::raw("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"),
+        || Reply::raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+        || Reply::raw("this is no HTTP at all\r\n\r\n"),
+        || Reply::SendAndClose(Vec::new()),
+        || Reply::SendAndReset(Vec::new()),
+        || Reply::Hang,
+    ];
+    for (number, strange) in strange.into_iter().enumerate() {
+        // Whatever the other one says.
+        let other: Answer = if number % 2 == 0 { not_found } else { || wants("7") };
+        let servers = asked(vec![server(other), server(strange)]);
+        for packet in of_session(TARGET, ID) {
+            expect_not_now(&[503], packet.kind, &servers.ask(&packet));
+        }
+        let packets = servers.backends.iter().flat_map(RawBackend::requests);
+        let passed: Vec<_> = packets.filter(|packet| !is_question(packet)).collect();
+        assert!(passed.is_empty(), "{passed:?}");
+    }
+}
+
+#[test]
+fn two_that_claim_one_session_get_nothing_of_it() {
+    let servers = asked(vec![server(|| wants("7")), server(|| wants("7")), server(not_found)]);
+    for packet in of_session(TARGET, ID) {
+        expect_not_now(&[503], packet.kind, &servers.ask(&packet));
+    }
+    let requests = servers.backends.iter().flat_map(RawBackend::requests);
+    assert!(requests.into_iter().all(|request| is_question(&request)));
+}
+
+#[test]
+fn a_server_that_never_speaks_clearly_is_given_up() {
+    let nonsense = || Reply::raw("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let servers = asked_with(vec![server(nonsense), server(|| wants("7"))], "\"0s\"");
+    let packet = fragment(TARGET, ID, "bytes 0-2/9", b"abc");
+    assert_eq!(servers.ask(&packet).status, 200);
+    let servers = asked_with(vec![server(nonsense), server(not_found)], "\"0s\"");
+    expect_not_found(packet.kind, &servers.ask(&packet));
+}
+
+#[test]
+fn a_session_without_a_byte_is_cancelled_at_its_owner() {
+    let servers = asked(vec![server(|| wants("0")), server(not_found)]);
+    let packet = fragment(TARGET, ID, "bytes 0-2/9", b"abc");
+    expect_not_found(packet.kind, &servers.ask(&packet));
+    let cancelled = servers.last_request(0);
+    assert_eq!(cancelled.packet_type(), "cancel-session");
+    assert_eq!(cancelled.field("BITS-Session-Id"), Some(ID));
+    assert_eq!(servers.counts(), [2, 1]);
+}
+
+#[test]
+fn nobody_is_asked_for_a_ping_or_a_new_session() {
+    let servers = asked(vec![server(not_found)]);
+    let ping = crate::packets::ping(TARGET).with("BITS-Session-Id", ID);
+    assert_eq!(servers.ask(&ping).status, 200);
+    servers.open(TARGET);
+    let create = crate::packets::create(TARGET);
+    assert!(create.bytes().windows(PROTOCOL.len()).any(|part| part == PROTOCOL.as_bytes()));
+    assert!(!servers.backends[0].requests().iter().any(is_question));
+}

@@ -1,0 +1,76 @@
+//! Somebody makes session ids up, as fast as the gateway answers.
+
+use e2e_tests::client::{Connection, exchange};
+use e2e_tests::clock;
+
+use super::lost_table::{asking, begun};
+use crate::packets::{close, fragment};
+
+/// A session id that no server has given out.
+fn forged(number: u32) -> String {
+    format!("{{{number:08X}-0000-4000-8000-000000000000}}")
+}
+
+#[test]
+fn a_flood_of_forged_ids_costs_each_backend_its_rate_and_nobody_else_anything() {
+    const RATE: u32 = 20;
+    let farm = asking(2)
+        .set("sessions.ask_rate", &RATE.to_string())
+        .set("failover.hold", "\"0s\"")
+        .start();
+    let uploads = begun(&farm, 3);
+    let started = clock::now();
+    let statuses = std::thread::scope(|scope| {
+        let uploads: Vec<_> = uploads
+            .into_iter()
+            .map(|(upload, path, content)| scope.spawn(move || (upload.run(), path, content)))
+            .collect();
+        let mut statuses = Vec::new();
+        for number in 0..400 {
+            let id = forged(number);
+            let packet = match number % 2 {
+                0 => fragment("/in/x.bin", &id, "bytes 0-2/9", b"abc"),
+                _ => close("/in/x.bin", &id),
+            };
+            let answer = exchange(farm.entrance(), &packet.bytes()).expect("an answer");
+            statuses.push(answer.status);
+        }
+        for upload in uploads {
+            let (report, path, content) = upload.join().expect("the client does not panic");
+            report.expect_smooth();
+            farm.expect_stored(&path, &content);
+        }
+        statuses
+    });
+    // "Not found" where the backends could be asked, "not now" beyond that.
+    assert!(statuses.iter().all(|status| [500, 503].contains(status)), "{statuses:?}");
+    let limited = statuses.iter().filter(|&&status| status == 503).count();
+    assert_eq!(farm.metric("bitsgw_asks_total", &[("result", "limited")]), limited as f64);
+    // The burst, and the rate for as long as it lasted; a bound and not a measurement.
+    let most = u64::from(RATE) * (2 + (clock::now() - started).as_secs());
+    for stub in farm.stubs() {
+        let questions = stub.stats().foreign;
+        assert!(questions <= most, "{questions} questions at {}, {most} allowed", stub.name());
+        assert!(questions > 0);
+    }
+    assert!(limited > 0, "the flood was no flood");
+}
+
+#[test]
+fn packets_of_one_session_that_come_together_are_one_question() {
+    let farm = asking(1).start();
+    let stub = farm.stub(0);
+    stub.fault(e2e_tests::farm::StubFault::on_any("delay").with("ms", 700).times(1));
+    let packet = close("/in/x.bin", &forged(1));
+    let mut connections: Vec<_> = (0..10)
+        .map(|_| Connection::open(farm.entrance()).expect("the gateway accepts connections"))
+        .collect();
+    for connection in &mut connections {
+        connection.send(&packet.bytes()).expect("sent");
+    }
+    for connection in &mut connections {
+        let answer = connection.read_answer().expect("an answer");
+        crate::packets::expect_not_found(packet.kind, &answer);
+    }
+    assert_eq!(stub.stats().foreign, 1);
+}
