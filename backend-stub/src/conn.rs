@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::http::{Answer, MAX_HEAD, Segment};
+use crate::transport::Transport;
 
 /// Bytes moved at a time between a socket and a disk.
 pub const BLOCK: usize = 256 * 1024;
@@ -23,7 +23,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection and what was read from it too early.
 pub struct Conn {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Transport,
     buffer: Vec<u8>,
     pub(crate) taken: usize,
 }
@@ -46,7 +46,7 @@ pub enum NoHead {
 pub struct Pace(pub u64);
 
 impl Conn {
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: Transport) -> Self {
         Self { stream, buffer: Vec::new(), taken: 0 }
     }
 
@@ -128,10 +128,18 @@ impl Conn {
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             }
             if pace.is_some() {
+                self.flush().await?;
                 sleep(Pace::TICK).await;
             }
         }
-        Ok(())
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        match timeout(PROGRESS_TIMEOUT, self.stream.flush()).await {
+            Ok(result) => result,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Ends our side with FIN and swallows what still comes, for a while.
@@ -148,14 +156,14 @@ impl Conn {
 
     /// Ends the connection with RST.
     pub fn reset(self) {
-        let _ = self.stream.set_zero_linger();
+        let _ = self.stream.tcp().set_zero_linger();
     }
 
     /// Keeps the connection open and silent until the peer gives up.
     pub async fn stall(&self) {
         // Reading would let the peer send on, so the end of its stream is polled for instead.
         loop {
-            match self.stream.ready(Interest::READABLE | Interest::ERROR).await {
+            match self.stream.tcp().ready(Interest::READABLE | Interest::ERROR).await {
                 Ok(ready) if !ready.is_read_closed() && !ready.is_error() => {
                     sleep(Duration::from_millis(50)).await;
                 }

@@ -11,6 +11,7 @@ use crate::conn::Conn;
 use crate::faults::{Fault, Faults};
 use crate::http::{Answer, Head, Segment};
 use crate::server::Server;
+use crate::transport::Transport;
 
 /// Longest body of a control request, bytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -37,7 +38,7 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>) {
 
 async fn converse(stream: TcpStream, server: Arc<Server>) {
     let _ = stream.set_nodelay(true);
-    let mut conn = Conn::new(stream);
+    let mut conn = Conn::new(Transport::Plain(stream));
     while let Ok(raw) = conn.read_head(IDLE).await {
         let Ok(head) = Head::parse(raw) else { break };
         let mut body = Body::new(&mut conn, &head, false);

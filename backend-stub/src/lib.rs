@@ -26,6 +26,7 @@ pub mod refusal;
 pub mod request;
 pub mod server;
 pub mod sessions;
+pub mod transport;
 pub mod upload;
 pub mod uploads;
 
@@ -44,6 +45,8 @@ use crate::options::Options;
 /// Why the server could not start or go on.
 #[derive(Debug, Error)]
 pub enum RunError {
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] transport::TlsError),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
     #[error(transparent)]
@@ -68,6 +71,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let options = Arc::new(options);
     let disk = disk::Disk::open(&options.root)?;
     let uploads = uploads::Uploads::new(Arc::clone(&options), disk).map_err(RunError::Sessions)?;
+    let tls = transport::acceptor(&options)?;
     let listener = bind(&options.listen).await?;
     let control = match &options.control {
         Some(address) => Some(bind(address).await?),
@@ -75,7 +79,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     };
     announce(&options, &listener, control.as_ref()).map_err(RunError::Stdout)?;
 
-    let (server, gate) = server::Server::new(Arc::clone(&options), uploads);
+    let (server, gate) = server::Server::new(Arc::clone(&options), uploads, tls);
     let control =
         control.map(|listener| tokio::spawn(control::serve(listener, Arc::clone(&server))));
     let sweeper = tokio::spawn(sweep(Arc::clone(&server)));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::conn::{Conn, NoHead};
 use crate::faults::Faults;
@@ -16,6 +17,7 @@ use crate::log::{self, Level};
 use crate::options::Options;
 use crate::records::{Requests, Stats};
 use crate::request::Request;
+use crate::transport::Transport;
 use crate::uploads::Uploads;
 
 /// Connections served at once; more wait in the kernel's queue.
@@ -33,6 +35,7 @@ pub struct Server {
     pub stats: Stats,
     pub requests: Requests,
     pub faults: Faults,
+    tls: Option<TlsAcceptor>,
     gate: mpsc::Sender<(bool, oneshot::Sender<io::Result<()>>)>,
 }
 
@@ -53,7 +56,11 @@ pub enum Next {
 pub type Gate = mpsc::Receiver<(bool, oneshot::Sender<io::Result<()>>)>;
 
 impl Server {
-    pub fn new(options: Arc<Options>, uploads: Uploads) -> (Arc<Self>, Gate) {
+    pub fn new(
+        options: Arc<Options>,
+        uploads: Uploads,
+        tls: Option<TlsAcceptor>,
+    ) -> (Arc<Self>, Gate) {
         let (gate, commands) = mpsc::channel(1);
         let server = Arc::new(Self {
             requests: Requests::new(options.control.is_some()),
@@ -61,6 +68,7 @@ impl Server {
             uploads,
             stats: Stats::default(),
             faults: Faults::default(),
+            tls,
             gate,
         });
         (server, commands)
@@ -143,6 +151,15 @@ impl Server {
         let _ = stream.set_nodelay(true);
         self.stats.connections.fetch_add(1, Relaxed);
         self.stats.open_connections.fetch_add(1, Relaxed);
+        let stream = match Transport::accept(stream, self.tls.as_ref()).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let error = error.to_string();
+                log::line(Level::Warn, "no_tls", format_args!("error={error:?}"));
+                self.stats.open_connections.fetch_sub(1, Relaxed);
+                return;
+            }
+        };
         let mut conn = Conn::new(stream);
         let next = loop {
             let idle = self.options.idle_timeout;

@@ -15,9 +15,12 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 
 use crate::backend_ids::BackendIds;
 use crate::config::{
-    BackendAddress, BackendConfig, Config, HashKey, HostIdMode, Http, Timeouts, UpstreamHost,
+    BackendAddress, BackendConfig, BackendConnections, Config, HashKey, HostIdMode, Http, Timeouts,
+    UpstreamHost,
 };
 use crate::health::FarmHealth;
+use crate::pool;
+use crate::tls::{self, BackendTls, Expiry, Identity, Renewable, TlsError};
 
 /// A connection that was used so recently is very unlikely to have been closed by its server
 /// meanwhile. For packets that cannot be sent twice.
@@ -57,10 +60,15 @@ struct Link {
     timeouts: Arc<Timeouts>,
     /// For packets that may be sent again when a pooled connection turns out to be dead.
     pooled: HttpPeer,
+    tls: Option<Secured>,
     /// For packets that may not: its connections are dropped after a few idle seconds.
     fresh: HttpPeer,
     authority: HeaderValue,
+    per_client: bool,
 }
+
+/// TLS to a backend, and the certificate that is shown to it.
+type Secured = (Arc<BackendTls>, Option<Identity>);
 
 #[derive(Clone)]
 struct Hosts {
@@ -83,6 +91,8 @@ pub enum FarmError {
     Resolve { name: String, address: String, source: std::io::Error },
     #[error("backend {name}: the address {address} has no addresses")]
     NoAddress { name: String, address: String },
+    #[error("backend {name}: {source}")]
+    Tls { name: String, source: TlsError },
 }
 
 /// A backend that the configuration does not name any more, and that is kept for its sessions.
@@ -110,14 +120,17 @@ impl Farm {
         let leave = leaving.iter().map(|leaving| (leaving.id, &leaving.backend));
         let configured = config.backends.len();
         for (at, (id, backend)) in named.chain(leave).enumerate() {
-            let known = before.and_then(|before| before.link(id));
-            let known = known.filter(|link| link.named == backend.address).map(|l| l.address);
+            let before = before.and_then(|before| before.link(id));
+            let known = before.filter(|link| link.named == backend.address).map(|l| l.address);
             let address = known.map_or_else(|| resolve(&backend.name, &backend.address), Ok)?;
+            let tls = secured(backend, before.and_then(|link| link.tls.as_ref()))?;
+            let mut link = Link::new(address, &backend.address, &timeouts, tls);
+            link.per_client = backend.connections == BackendConnections::PerClient;
             let slot = id.0 as usize;
             if slot >= links.len() {
                 links.resize(slot + 1, None);
             }
-            links[slot] = Some(Link::new(address, &backend.address, &timeouts));
+            links[slot] = Some(link);
             let host_id = match config.affinity.host_id {
                 HostIdMode::Backend => backend.alias.as_deref(),
                 HostIdMode::Gateway => config.affinity.gateway_name.as_deref(),
@@ -164,7 +177,8 @@ impl Farm {
         for (id, link) in (0u32..).map(BackendId).zip(&mut farm.links) {
             let Some(link) = link else { continue };
             if let Some(address) = health.current_address(id).filter(|now| *now != link.address) {
-                *link = Link::new(address, &link.named, &link.timeouts);
+                let (per_client, tls) = (link.per_client, link.tls.clone());
+                *link = Link { per_client, ..Link::new(address, &link.named, &link.timeouts, tls) };
             }
         }
         farm
@@ -193,6 +207,20 @@ impl Farm {
         self.links.get(id.0 as usize)?.as_ref()
     }
 
+    /// How a backend is spoken to by TLS, if it is.
+    pub fn tls(&self, id: BackendId) -> Option<&Arc<BackendTls>> {
+        self.link(id)?.tls.as_ref().map(|(tls, _)| tls)
+    }
+
+    /// What is made of certificate files, for [`tls::Keeper::watch`].
+    pub fn renewables(&self) -> Vec<(Arc<dyn Renewable>, Vec<Expiry>)> {
+        let one = |(tls, identity): &Secured| {
+            let thing: Arc<dyn Renewable> = tls.clone();
+            (thing, identity.iter().map(Expiry::of).collect())
+        };
+        self.links.iter().flatten().filter_map(|link| link.tls.as_ref()).map(one).collect()
+    }
+
     /// Whether a request for this host is ours.
     pub fn accepts(&self, host: &Host<'_>) -> bool {
         self.hosts.accepted.is_empty() || host.with_key(|key| self.hosts.accepted.contains(key))
@@ -208,6 +236,11 @@ impl Farm {
     pub fn peer(&self, id: BackendId, repeatable: bool) -> Option<&HttpPeer> {
         let link = self.link(id)?;
         Some(if repeatable { &link.pooled } else { &link.fresh })
+    }
+
+    /// Whether each client connection has a connection of its own to the backend.
+    pub fn is_per_client(&self, id: BackendId) -> bool {
+        self.link(id).is_some_and(|link| link.per_client)
     }
 
     /// The Host for the backend where it is not the client's.
@@ -253,8 +286,13 @@ impl Hosts {
 }
 
 impl Link {
-    fn new(address: SocketAddr, named: &BackendAddress, timeouts: &Arc<Timeouts>) -> Self {
-        let mut pooled = HttpPeer::new(address, false, String::new());
+    fn new(
+        address: SocketAddr,
+        named: &BackendAddress,
+        timeouts: &Arc<Timeouts>,
+        tls: Option<Secured>,
+    ) -> Self {
+        let mut pooled = HttpPeer::new(address, tls.is_some(), String::new());
         let options = &mut pooled.options;
         options.connection_timeout = Some(timeouts.connect);
         options.total_connection_timeout = Some(timeouts.connect);
@@ -263,19 +301,33 @@ impl Link {
         options.idle_timeout = Some(timeouts.backend_idle);
         options.tcp_keepalive = Some(KEEPALIVE);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        pool::share(&mut pooled);
+        if let Some((tls, _)) = &tls {
+            tls::secure(&mut pooled, tls);
+        }
         let mut fresh = pooled.clone();
         // A pool of its own: a connection goes back to the pool of the key it came from.
         fresh.group_key = 1;
         fresh.options.idle_timeout = Some(timeouts.backend_idle.min(FRESH));
-        let authority = match named.port {
-            80 => named.host.clone(),
-            port => format!("{}:{port}", named.host),
-        };
-        let authority = HeaderValue::from_str(&authority)
+        let authority = HeaderValue::from_str(&named.authority(tls.is_some()))
             .unwrap_or_else(|_| HeaderValue::from_static("backend"));
         let (named, timeouts) = (named.clone(), Arc::clone(timeouts));
-        Self { address, named, timeouts, pooled, fresh, authority }
+        Self { address, named, timeouts, pooled, tls, fresh, authority, per_client: false }
     }
+}
+
+/// Goes on with the TLS there was, if it is the same: its connections are kept, and whoever watches
+/// its files knows it.
+fn secured(
+    backend: &BackendConfig,
+    before: Option<&Secured>,
+) -> Result<Option<Secured>, FarmError> {
+    let Some(settings) = &backend.tls else { return Ok(None) };
+    if let Some(same) = before.filter(|(tls, _)| tls.is_for(&backend.address.host, settings)) {
+        return Ok(Some(same.clone()));
+    }
+    let loaded = BackendTls::load(&backend.name, &backend.address.host, settings);
+    loaded.map(Some).map_err(|source| FarmError::Tls { name: backend.name.clone(), source })
 }
 
 fn resolve(name: &str, address: &BackendAddress) -> Result<SocketAddr, FarmError> {

@@ -22,6 +22,10 @@ use crate::notify_systemd::Notifier;
 /// why.
 pub type Apply = Box<dyn Fn(&Config, &Config, &[Change]) -> Result<(), String> + Send + Sync>;
 
+/// Reads the files again that a configuration names and that are not part of it, whether it has
+/// changed or not. Returns what is wrong with them; then what was in them before counts.
+pub type Reread = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -95,6 +99,7 @@ pub struct Reloader {
 struct Inner {
     source: Source,
     apply: Apply,
+    reread: Reread,
     metrics: Option<Arc<Metrics>>,
     notifier: Notifier,
     state: Mutex<State>,
@@ -125,6 +130,7 @@ impl Reloader {
         metrics: Option<Arc<Metrics>>,
         notifier: Notifier,
         apply: Apply,
+        reread: Reread,
     ) -> io::Result<Self> {
         if let Some(metrics) = &metrics {
             metrics.config_loaded(diff::hash(&loaded.draft), clock::now().0 / 1000);
@@ -137,7 +143,7 @@ impl Reloader {
             started: loaded,
         };
         let (state, last) = (Mutex::new(state), Mutex::new(None));
-        let inner = Arc::new(Inner { source, apply, metrics, notifier, state, last });
+        let inner = Arc::new(Inner { source, apply, reread, metrics, notifier, state, last });
         // Whoever comes while an attempt runs is served by one more; a third would see nothing new.
         let (ask, asked) = sync_channel(1);
         let worker = Arc::clone(&inner);
@@ -236,6 +242,8 @@ impl Inner {
         }
         state.in_force = new;
         state.current = loaded;
+        // After the file: a reload that it refuses changes nothing at all.
+        reload.warnings.extend((self.reread)());
         Ok(())
     }
 }
@@ -244,6 +252,7 @@ impl Inner {
 /// [`diff::needs_restart`].
 fn with_fixed(started: &Config, new: Config) -> Config {
     let Log { format, access, .. } = started.log.clone();
+    let Limits { connections, bound_connections, .. } = started.limits;
     Config {
         listeners: started.listeners.clone(),
         store: started.store.clone(),
@@ -251,7 +260,7 @@ fn with_fixed(started: &Config, new: Config) -> Config {
         admin: started.admin.clone(),
         process: started.process.clone(),
         log: Log { format, access, ..new.log },
-        limits: Limits { connections: started.limits.connections, ..new.limits },
+        limits: Limits { connections, bound_connections, ..new.limits },
         sessions: Sessions { ask_rate: started.sessions.ask_rate, ..new.sessions },
         timeouts: Timeouts { ask: started.timeouts.ask, ..new.timeouts },
         ..new
@@ -310,6 +319,8 @@ fn status(reload: &Reload) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tempfile::TempDir;
 
     use super::*;
@@ -322,6 +333,8 @@ mod tests {
         metrics: Arc<Metrics>,
         reloader: Reloader,
         applied: Applied,
+        /// How often other files were read.
+        reread: Arc<AtomicUsize>,
     }
 
     fn file(weight: u32, more: &str) -> String {
@@ -353,8 +366,15 @@ mod tests {
                 Ok(())
             });
             let counted = Some(Arc::clone(&metrics));
-            let reloader = Reloader::new(source, loaded, counted, Notifier::default(), apply);
-            Self { folder, metrics, reloader: reloader.expect("a thread"), applied }
+            let reread = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&reread);
+            let reading: Reread = Box::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+                Some("not a certificate".to_owned())
+            });
+            let notifier = Notifier::default();
+            let reloader = Reloader::new(source, loaded, counted, notifier, apply, reading);
+            Self { folder, metrics, reloader: reloader.expect("a thread"), applied, reread }
         }
 
         fn write(&self, text: &str) {
@@ -387,6 +407,19 @@ mod tests {
         bench.expect_metric("bitsgw_config_reloads_total{result=\"success\"} 2");
         let hash = u64::from_str_radix(&reload.hash, 16).expect("a number");
         bench.expect_metric(&format!("bitsgw_config_hash {hash}"));
+    }
+
+    #[test]
+    fn other_files_are_read_again_with_every_good_file_and_with_no_other() {
+        let bench = Bench::new();
+        let reload = bench.reloader.reload(Trigger::Signal);
+        assert!(reload.is_good() && reload.changed.is_empty());
+        assert_eq!(reload.warnings.last().map(String::as_str), Some("not a certificate"));
+        bench.reload(&file(0, ""));
+        bench.reload(&file(13, ""));
+        assert_eq!(bench.reread.load(Ordering::Relaxed), 1);
+        bench.reload(&file(2, ""));
+        assert_eq!(bench.reread.load(Ordering::Relaxed), 2);
     }
 
     #[test]

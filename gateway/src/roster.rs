@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::backend_ids::BackendIds;
 use crate::config::Config;
+use crate::entrance::Certificates;
 use crate::farm::{Farm, FarmError, Leaving};
 use crate::health::{BackendSpec, FarmHealth};
 use crate::metrics::Metrics;
@@ -28,6 +29,7 @@ pub struct Roster {
     pub health: FarmHealth,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
+    certificates: Certificates,
     /// Every backend that was configured once and is not now, with sessions or without: a session
     /// that was being opened when its backend was removed may turn up late.
     left: Arc<Mutex<Vec<Leaving>>>,
@@ -40,6 +42,7 @@ impl Roster {
         farm: Farm,
         sessions: Arc<Sessions>,
         metrics: Arc<Metrics>,
+        certificates: Certificates,
     ) -> Self {
         let health = FarmHealth::new(Arc::clone(&metrics));
         health.apply(&specs(&farm, &ids, &[]));
@@ -49,14 +52,14 @@ impl Roster {
         health.on_change(move |_| {
             swapped.rcu(|farm| farm.revised(&revised));
         });
-        Self { ids, farm, health, sessions, metrics, left: Arc::default() }
+        Self { ids, farm, health, sessions, metrics, certificates, left: Arc::default() }
     }
 
     /// Puts a configuration in force, for every request that begins after it. Blocks: new addresses
     /// are looked up.
     ///
     /// # Errors
-    /// An address could not be found; nothing has changed.
+    /// An address could not be found, or a certificate not be used; nothing has changed.
     pub fn apply(&self, config: &Config) -> Result<(), FarmError> {
         let mut left = self.left.lock();
         let before = self.farm.load_full();
@@ -109,6 +112,7 @@ impl Roster {
         }
         self.sessions.set_limits(config.sessions.limit, config.sessions.tombstone);
         self.metrics.set_sessions_limit(config.sessions.limit);
+        self.certificates.watch(&farm);
         // Before the farm, whose picture is made of it.
         self.health.apply(&specs(&farm, &self.ids, kept));
         self.farm.store(Arc::new(farm.revised(&self.health)));
@@ -139,7 +143,7 @@ fn specs(farm: &Farm, ids: &BackendIds, leaving: &[Leaving]) -> Vec<BackendSpec>
     let leave = leaving.iter().map(|gone| (gone.id, &gone.backend, true));
     let spec = |(id, backend, leaving)| BackendSpec {
         leaving,
-        ..BackendSpec::new(id, backend, farm.address(id), config)
+        ..BackendSpec::new(id, backend, farm.address(id), config).secured(farm.tls(id))
     };
     named.chain(leave).map(spec).collect()
 }

@@ -24,7 +24,9 @@ fn roster(first: &Config) -> Roster {
     let weights: Vec<_> =
         first.backends.iter().map(|b| (ids.intern(&b.name), b.name.clone(), b.weight)).collect();
     let metrics = Metrics::new(&[], &weights);
-    Roster::new(ids, farm, Sessions::new(100, Duration::from_secs(60)), metrics)
+    let certificates = Certificates::keep(&metrics, &[], &farm);
+    let sessions = Sessions::new(100, Duration::from_secs(60));
+    Roster::new(ids, farm, sessions, metrics, certificates)
 }
 
 impl Roster {

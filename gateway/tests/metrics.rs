@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use bits_gateway::metrics::registry::{ALL, Description, Kind, PROCESS};
 use bits_gateway::metrics::{
-    AdminAction, AdminResult, BackendState, ConnectError, FailoverReason, LogLevel, LogName,
-    Metrics, Outcome, PacketLabel, ProtocolError, Rejection, StoreOperation, StoreResult, docs,
+    AdminAction, AdminResult, BackendState, ConnectError, FailoverReason, HandshakeFailure,
+    LogLevel, LogName, Metrics, Outcome, PacketLabel, ProtocolError, Rejection, StoreOperation,
+    StoreResult, docs,
 };
 use bits_gateway::ops::{self, Readiness, State};
 use bits_gateway::store::Store;
@@ -113,6 +114,8 @@ fn record_one_of_everything(metrics: &Metrics) {
     metrics.set_backend_weight(up01, 2);
     metrics.set_backend_up(up01, false);
     metrics.health_check(up01, true, Duration::from_millis(2));
+    metrics.handshake_failed(HandshakeFailure::Timeout);
+    metrics.set_certificate_expiries(&[("./cert.pem".to_owned(), 2_000_000_000)]);
     metrics.set_sessions_limit(1000);
     metrics.count_sessions_with(Box::new(|| vec![(BackendId(0), 1, 2)]));
     metrics.set_store_up(true);
@@ -172,6 +175,8 @@ fn what_is_served_is_what_is_described() {
 #[test]
 fn everything_is_there_before_anything_happens() {
     let ops = Ops::start();
+    // Certificates are known when they are read, which is before anything else.
+    ops.metrics.set_certificate_expiries(&[("./cert.pem".to_owned(), 1)]);
     let (_, fresh) = ops.ask("GET", "/metrics");
     record_one_of_everything(&ops.metrics);
     let (_, used) = ops.ask("GET", "/metrics");

@@ -7,6 +7,8 @@
 mod answers;
 mod canary;
 mod fields;
+mod foreign;
+mod forged;
 mod framing;
 mod limits;
 mod lines;

@@ -4,6 +4,7 @@
 mod authentication;
 mod connections;
 mod downloads;
+mod forwarded;
 mod overriding;
 mod privacy;
 mod statuses;

@@ -19,7 +19,8 @@
 //! ```
 //!
 //! Environment: `BITS_GATEWAY_BIN` and `BACKEND_STUB_BIN` name the programs under test (else they lie beside the test's
-//! own target directory, and are built when missing), `E2E_SEED` replays a randomised test, `E2E_KEEP` keeps the files.
+//! own target directory, and are built when missing), `E2E_TLS=front|both|mutual` has every farm speak TLS that says
+//! nothing of it, `E2E_SEED` replays a randomised test, `E2E_KEEP` keeps the files.
 //!
 //! Reading order: [`farm`] starts stubs and a gateway, [`client`] uploads through them, [`fault_link`] breaks the
 //! network between any two parties, [`fleet`] lets many clients upload at once and judges them, [`raw_backend`] records
@@ -28,12 +29,15 @@
 pub mod binaries;
 pub mod client;
 pub mod clock;
+pub mod crowd;
 pub mod data;
 pub mod farm;
 pub mod fault_link;
 pub mod fleet;
 pub mod mount;
+pub mod pki;
 pub mod ports;
 pub mod raw_backend;
 pub mod temp;
+pub mod tls_link;
 pub mod wait;

@@ -2,7 +2,8 @@
 //!
 //! The statuses are few because the client reads them harshly: any 4xx but 408 and 409, any
 //! redirect, 501 and 505 end an upload for good. "Not now" is therefore always 503, and only
-//! 500 with [`HResult::SESSION_NOT_FOUND`] makes a client start over.
+//! 500 with [`HResult::SESSION_NOT_FOUND`] makes a client start over; 500 with
+//! [`HResult::TOO_LARGE`] ends its job.
 
 use http::{HeaderValue, StatusCode};
 
@@ -38,6 +39,15 @@ pub enum Fault {
     NoBackend,
     /// The session table is full.
     TableFull,
+    /// The client has as many sessions as one client may.
+    ClientSessions,
+    /// The file is larger than this gateway takes.
+    UploadTooLarge,
+    /// As many connections are logged in as may be.
+    LoginsFull,
+    /// The connection to the backend on which this client had logged in is gone. Never written: the
+    /// client's connection ends instead, or a login would go on where it did not begin.
+    LoginLost,
     /// The store cannot say, or cannot keep, what it must.
     StoreDown,
     /// A newer request of the same session took this one's place.
@@ -73,7 +83,7 @@ pub struct Row {
 }
 
 impl Fault {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::AlreadyEnded,
         Self::BadRequest,
         Self::LengthRequired,
@@ -87,6 +97,10 @@ impl Fault {
         Self::BackendDown,
         Self::NoBackend,
         Self::TableFull,
+        Self::ClientSessions,
+        Self::UploadTooLarge,
+        Self::LoginsFull,
+        Self::LoginLost,
         Self::StoreDown,
         Self::Superseded,
         Self::ClientStalled,
@@ -99,6 +113,7 @@ impl Fault {
         use Severity::{Error, Info, Warn};
         const INVALID: Option<HResult> = Some(HResult::INVALID_ARGUMENT);
         const NOT_FOUND: Option<HResult> = Some(HResult::SESSION_NOT_FOUND);
+        const TOO_LARGE: Option<HResult> = Some(HResult::TOO_LARGE);
         let row = |status, hresult, label, severity| Row { status, hresult, label, severity };
         match self {
             Self::AlreadyEnded     => row(StatusCode::OK,                    None,      "already_ended",      Info),
@@ -114,6 +129,10 @@ impl Fault {
             Self::BackendDown      => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "backend_down",       Warn),
             Self::NoBackend        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "no_backend",         Error),
             Self::TableFull        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "table_full",         Error),
+            Self::ClientSessions   => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "client_sessions",    Warn),
+            Self::UploadTooLarge   => row(StatusCode::INTERNAL_SERVER_ERROR, TOO_LARGE, "upload_too_large",   Info),
+            Self::LoginsFull       => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "logins_full",        Error),
+            Self::LoginLost        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "login_lost",         Info),
             Self::StoreDown        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "store_down",         Error),
             Self::Superseded       => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "superseded",         Info),
             Self::ClientStalled    => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "client_stalled",     Info),
@@ -124,6 +143,16 @@ impl Fault {
 
     pub fn label(self) -> &'static str {
         self.row().label
+    }
+
+    /// Seconds after which another try may find room, for limits that only others can free.
+    ///
+    /// A Windows client waits for its own 10 minutes; programs that read the header need not.
+    pub fn retry_after(self) -> Option<&'static str> {
+        match self {
+            Self::TableFull | Self::ClientSessions | Self::LoginsFull => Some("60"),
+            _ => None,
+        }
     }
 }
 
@@ -149,8 +178,9 @@ pub fn ack_headers(
         ]
     });
     let ack = [(&headers::PACKET_TYPE, fixed("Ack"))];
+    let later = fault.retry_after().map(|seconds| (&headers::RETRY_AFTER, fixed(seconds)));
     let length = [(&headers::CONTENT_LENGTH, fixed("0"))];
-    ack.into_iter().chain(session).chain(errors).chain(length)
+    ack.into_iter().chain(session).chain(errors).chain(later).chain(length)
 }
 
 #[cfg(test)]
@@ -166,8 +196,9 @@ mod tests {
             assert!([200, 400, 411, 413, 500, 502, 503, 504].contains(&code), "{fault:?}");
             let refusal = [400, 411].contains(&code);
             assert_eq!(row.hresult == Some(HResult::INVALID_ARGUMENT), refusal, "{fault:?}");
-            let restart = row.hresult == Some(HResult::SESSION_NOT_FOUND);
-            assert_eq!(code == 500, restart, "{fault:?}");
+            let over = [HResult::SESSION_NOT_FOUND, HResult::TOO_LARGE].map(Some);
+            assert_eq!(code == 500, over.contains(&row.hresult), "{fault:?}");
+            assert!(fault.retry_after().is_none() || code == 503, "{fault:?}");
         }
     }
 
@@ -196,6 +227,8 @@ mod tests {
             // Starts over.
             (Fault::UnknownSession, 500, restart),
             (Fault::BackendRemoved, 500, restart),
+            // Fatal: no try will be smaller.
+            (Fault::UploadTooLarge, 500, Some(HResult::TOO_LARGE)),
             // Comes back with its offset.
             (Fault::SessionNotHere, 503, None),
             (Fault::BackendFailed, 502, None),
@@ -203,6 +236,9 @@ mod tests {
             (Fault::BackendDown, 503, None),
             (Fault::NoBackend, 503, None),
             (Fault::TableFull, 503, None),
+            (Fault::ClientSessions, 503, None),
+            (Fault::LoginsFull, 503, None),
+            (Fault::LoginLost, 503, None),
             (Fault::StoreDown, 503, None),
             (Fault::Superseded, 503, None),
             (Fault::ClientStalled, 503, None),
@@ -242,6 +278,10 @@ mod tests {
             lines.collect::<Vec<_>>()
         };
         assert_eq!(lines(Fault::BackendDown), ["BITS-Packet-Type: Ack", "Content-Length: 0"]);
+        assert_eq!(
+            lines(Fault::TableFull),
+            ["BITS-Packet-Type: Ack", "Retry-After: 60", "Content-Length: 0"]
+        );
         assert_eq!(
             lines(Fault::UnknownSession),
             [

@@ -14,6 +14,7 @@
 
 pub mod farm;
 pub mod fault;
+pub mod pace;
 pub mod protocol;
 pub mod rewrite;
 pub mod routing;

@@ -4,7 +4,7 @@ use http::{HeaderValue, Version, header, response};
 
 use crate::farm::Announce;
 use crate::protocol::headers::{self, Field, UPLOAD_PROTOCOL};
-use crate::protocol::{Ack, RequestPacket};
+use crate::protocol::{Ack, RequestPacket, SessionId};
 
 /// One change to the head of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,15 @@ pub fn edits(
         && (ack.session_id.is_some() || is_opening(packet, ack))
     {
         edits.push(Edit::Set(&headers::SESSION_ID, id.clone()));
+    }
+    if identity.public_id.is_none()
+        && let (Some(own), Some(said)) = (packet.session(), ack.session_id.as_deref())
+        && own.as_str() != said
+        && SessionId::parse(said).is_none_or(|said| said.key() != own.key())
+    {
+        // An Ack speaks of the session of its packet. Another one's id is a secret of others.
+        let own = HeaderValue::from_str(own.as_str()).ok();
+        edits.extend(own.map(|own| Edit::Set(&headers::SESSION_ID, own)));
     }
     let misspelt = head.headers.get(&headers::RECEIVED_CONTENT_RANGE_MISSPELT.name);
     if let Some(offset) = misspelt

@@ -145,6 +145,15 @@ fn the_public_id_stands_where_the_backends_stood() {
 }
 
 #[test]
+fn an_ack_speaks_of_the_session_of_its_packet() {
+    let own = ("BITS-Session-Id", "{x}");
+    check(&fragment(), NOBODY, 200, &[ACK, own], &[ACK, own]);
+    check(&fragment(), NOBODY, 200, &[ACK], &[ACK]);
+    check(&fragment(), NOBODY, 200, &[ACK, ID], &[ACK, own]);
+    check(&close(), NOBODY, 500, &[ACK, ("BITS-Session-Id", "no id")], &[ACK, own]);
+}
+
+#[test]
 fn a_misspelt_offset_is_said_again_in_the_right_spelling() {
     let wrong = ("BITS-Recieved-Content-Range", "7");
     let right = ("BITS-Received-Content-Range", "7");

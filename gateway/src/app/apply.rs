@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::start::level;
 use crate::config::{Config, Loaded};
+use crate::entrance::Certificates;
 use crate::guard::GuardLimits;
 use crate::metrics::Metrics;
 use crate::notify_systemd::Notifier;
@@ -20,8 +21,12 @@ pub(super) type Limits = Arc<ArcSwap<GuardLimits>>;
 
 pub(super) fn limits(config: &Config) -> GuardLimits {
     GuardLimits {
+        per_address: config.limits.connections_per_address,
+        trusted: config.http.trusted_proxies.clone(),
+        handshake: config.timeouts.handshake,
         head: config.limits.head,
         head_timeout: config.timeouts.client_head,
+        idle: config.timeouts.client_idle,
         drain_bytes: config.limits.drain_bytes,
         method_override: config.http.method_override,
     }
@@ -35,6 +40,7 @@ pub(super) fn reloader(
     notifier: Notifier,
     roster: Roster,
     guard: Limits,
+    certificates: Certificates,
 ) -> io::Result<Reloader> {
     let apply = move |_: &Config, new: &Config, _: &[_]| {
         roster.apply(new).map_err(|error| error.to_string())?;
@@ -42,5 +48,7 @@ pub(super) fn reloader(
         telemetry::set_level(level(new));
         Ok(())
     };
-    Reloader::new(Source::new(path), loaded, Some(metrics), notifier, Box::new(apply))
+    let reread = Box::new(move || certificates.reload());
+    let source = Source::new(path);
+    Reloader::new(source, loaded, Some(metrics), notifier, Box::new(apply), reread)
 }

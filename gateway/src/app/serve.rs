@@ -7,13 +7,14 @@ use arc_swap::ArcSwap;
 use rustix::fs::{Access, access};
 
 use super::apply::{Limits, limits, reloader};
-use super::services::services;
+use super::services::{WayIn, services};
 use super::start::{Parts, cannot_start, open};
 use super::tasks::{count_sessions, follow, sweep, tidy};
 use super::{OPS, RunOptions};
 use crate::admin::{self, ADMIN, Entry, UnixSocket};
 use crate::config::{Config, Loaded, Store};
 use crate::durable;
+use crate::entrance::{self, Certificates};
 use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::ops::{self, Readiness};
@@ -52,7 +53,7 @@ pub(super) fn serve(
         Ok(socket) => socket,
         Err(error) => return cannot_start(&error, Exit::Io),
     };
-    let Parts { farm, reporter, access, token, .. } = parts;
+    let Parts { farm, reporter, access, token, listeners, .. } = parts;
     // With the sockets in hand: what the process that had them stores from here on is followed.
     let opened = match durable::open(&config, &reporter.ids, &metrics) {
         Ok(opened) => opened,
@@ -62,7 +63,9 @@ pub(super) fn serve(
     let upgrade_socket = upgrade_socket.filter(|path| can_be_met(path, &config));
     count_sessions(&metrics, &sessions, &config);
     let ids = Arc::clone(&reporter.ids);
-    let roster = Roster::new(ids, farm, Arc::clone(&sessions), Arc::clone(&metrics));
+    let certificates = Certificates::keep(&metrics, &listeners, &farm);
+    let roster =
+        Roster::new(ids, farm, Arc::clone(&sessions), Arc::clone(&metrics), certificates.clone());
     let guard = Limits::new(ArcSwap::from_pointee(limits(&config)));
     let reloader = reloader(
         options.config,
@@ -71,7 +74,9 @@ pub(super) fn serve(
         supervisor.notifier(),
         roster.clone(),
         Arc::clone(&guard),
+        certificates.clone(),
     );
+    let way_in = WayIn { doors: entrance::doors(&config, &listeners), limits: guard };
     let reloader = match reloader {
         Ok(reloader) => reloader,
         Err(error) => return cannot_start(&error, Exit::Failure),
@@ -103,7 +108,7 @@ pub(super) fn serve(
     let (open, patience) = (connections.clone(), farewell.clone());
     let (health, farm) = (roster.health.clone(), Arc::clone(&roster.farm));
     let mut plan = Plan::new(move |listening: &[Listening]| {
-        Ok(services(&config, gateway, &reporter, &open, &patience, &guard, listening))
+        Ok(services(&config, gateway, &reporter, &open, &patience, &way_in, listening))
     })
     .threads(threads)
     .work_stealing(true)
@@ -125,6 +130,7 @@ pub(super) fn serve(
     .task("sweep", sweeper)
     .task("other process", following)
     .task("health", move |stop| health.run(stop))
+    .task("certificates", move |stop| certificates.run(stop))
     .task("removed backends", tidy(roster))
     .task("orphans", move |stop| undertaker.run(stop))
     .task("store", closing)

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
@@ -11,15 +10,21 @@ use tokio::sync::Semaphore;
 
 use super::apply::Limits;
 use crate::config::Config;
-use crate::guard::Guarded;
+use crate::guard::{Addresses, Door, Entrance, Guarded};
+use crate::pool;
 use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::supervisor::{Farewell, InFlight, Listening, Patient};
+use crate::tls;
 
-/// A connection that waits between requests holds this much; a body passes it by.
-const READ_BUFFER: usize = 4096;
+/// Held for every connection and never used: whoever reads from a socket here asks for more.
+const READ_BUFFER: usize = 256;
 
-/// Idle connections kept per worker thread, over all backends.
-const POOL: usize = 1024;
+/// What a connection passes before its first request.
+pub(super) struct WayIn {
+    /// In the order of the listeners.
+    pub doors: Vec<Door>,
+    pub limits: Limits,
+}
 
 /// One service per listener: Pingora hides the end of one endpoint of several.
 pub(super) fn services(
@@ -28,27 +33,34 @@ pub(super) fn services(
     reporter: &Reporter,
     open: &InFlight,
     patience: &Farewell,
-    limits: &Limits,
+    way_in: &WayIn,
     listening: &[Listening],
 ) -> Vec<Box<dyn ServiceWithDependents>> {
     let conf = Arc::new(ServerConf {
         threads: config.process.threads,
         max_retries: TRIES,
-        upstream_keepalive_pool_size: POOL,
+        upstream_keepalive_pool_size: pool::size_per_thread(config),
         ..ServerConf::default()
     });
-    let proxy = Arc::new(http_proxy(&conf, gateway));
+    let proxy = Arc::new(tls::proxy(&conf, gateway));
     let events = Arc::new(reporter.clone());
     let room = Arc::new(Semaphore::new(config.limits.connections));
+    let addresses = Arc::new(Addresses::default());
     let one = |(index, listening): (usize, &Listening)| {
         let guarded = Guarded::new(
             Arc::clone(&proxy),
             Arc::clone(&events),
             index,
-            Arc::clone(limits),
+            way_in.doors.get(index).cloned().unwrap_or_default(),
+            Arc::clone(&way_in.limits),
             Arc::clone(&room),
             open.clone(),
-        );
+        )
+        .at(Entrance {
+            addresses: Arc::clone(&addresses),
+            port: Some(listening.address.port().into()),
+            farewell: patience.clone(),
+        });
         let patient = Patient::new(guarded, patience.clone());
         let mut service = Service::new(listening.name.clone(), patient);
         // Exactly the address of the socket that was bound: Pingora finds it by this text.

@@ -8,6 +8,7 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, Token};
 use crate::backend_ids::BackendIds;
 use crate::config::{self, Config};
+use crate::entrance;
 use crate::farm::{Farm, FarmError};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
@@ -24,14 +25,16 @@ pub(super) enum StartError {
     AccessLog(std::io::Error),
     #[error(transparent)]
     Token(#[from] admin::TokenError),
+    #[error(transparent)]
+    Tls(#[from] entrance::EntranceError),
 }
 
 impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Token(_) | Self::Tls(_) | Self::Farm(FarmError::Tls { .. }) => Exit::Config,
             Self::Farm(_) => Exit::Unavailable,
             Self::AccessLog(_) => Exit::Io,
-            Self::Token(_) => Exit::Config,
         }
     }
 }
@@ -42,6 +45,7 @@ pub(super) struct Parts {
     pub reporter: Reporter,
     pub access: AccessLog,
     pub token: Option<Token>,
+    pub listeners: Vec<entrance::Loaded>,
     _flush: Option<FlushGuard>,
 }
 
@@ -69,7 +73,8 @@ pub(super) fn start(
         (Some(_), Some(file)) => Some(Token::read(file)?),
         _ => None,
     };
-    Ok(Parts { farm, reporter, access, token, _flush: flush })
+    let listeners = entrance::load(&config.listeners)?;
+    Ok(Parts { farm, reporter, access, token, listeners, _flush: flush })
 }
 
 pub(super) fn cannot_start(error: &dyn std::fmt::Display, exit: Exit) -> Exit {

@@ -82,9 +82,15 @@ pub const HEAD: HeadLimits =
 /// Twice the 10,000 idle clients that a gateway is sized for.
 pub const CONNECTIONS: u64 = 20_000;
 
+/// As many clients as a gateway is sized for, should they all log in by NTLM.
+pub const BOUND_CONNECTIONS: u64 = 10_000;
+
 /// A client in the middle of a refused Fragment reads the answer only once it has sent the rest.
 /// About five times 13 MiB, the largest Fragment that Windows sends.
 pub const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A handshake has two round trips; a slow line and a slow smart card fit in many times over.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A head is one or two segments; who needs longer is not a client.
 pub const CLIENT_HEAD: Duration = Duration::from_secs(15);

@@ -12,6 +12,7 @@ const FIXED_SECTIONS: &[&str] = &["listeners", "process", "store", "ops", "admin
 
 /// Single keys of the same kind.
 const FIXED_KEYS: &[(&str, &str)] = &[
+    ("limits", "bound_connections"),
     ("limits", "connections"),
     ("log", "format"),
     ("log", "access"),

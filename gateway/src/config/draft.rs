@@ -25,6 +25,8 @@ pub struct Table {
     /// Where it begins.
     pub place: Option<Place>,
     settings: BTreeMap<&'static str, Setting>,
+    /// Tables within it that are there, be they empty.
+    groups: BTreeMap<String, Place>,
 }
 
 #[derive(Debug, Clone)]
@@ -92,7 +94,7 @@ impl Draft {
 
 impl Table {
     fn new(section: &'static Section, name: String, index: usize, place: Option<Place>) -> Self {
-        Self { section, name, index, place, settings: BTreeMap::new() }
+        Self { section, name, index, place, settings: BTreeMap::new(), groups: BTreeMap::new() }
     }
 
     /// `backends.up01`, for messages.
@@ -106,6 +108,25 @@ impl Table {
 
     pub fn key_path(&self, key: &str) -> String {
         format!("{}.{key}", self.path())
+    }
+
+    /// Notes that the table `name` within this one is there.
+    pub fn open_group(&mut self, name: &str, place: Place) {
+        self.groups.insert(name.to_owned(), place);
+    }
+
+    /// Whether the table `name` within this one is there, or a key of it is given.
+    pub fn has_group(&self, name: &str) -> bool {
+        self.groups.contains_key(name)
+            || self.section.keys.iter().any(|key| {
+                key.name.split_once('.').is_some_and(|(group, _)| group == name)
+                    && self.is_given(key.name)
+            })
+    }
+
+    /// Where the table `name` within this one is, or else where one would add to it.
+    pub fn near_group(&self, name: &str) -> Option<Place> {
+        self.groups.get(name).or(self.place.as_ref()).cloned()
     }
 
     /// Takes over what was given for a key, and reports it if it is wrong.

@@ -58,6 +58,13 @@ pub fn variable(section: &Section, name: &str, key: &str) -> String {
     format!("{PREFIX}{}__{middle}{}", segment(section.name), segment(key))
 }
 
+/// The environment finds a backend by its name, so it cannot change the name; and a variable has no
+/// way to say a list of tables.
+pub fn may_be_set(section: &Section, key: &Key) -> bool {
+    let name = section.shape == Shape::Listed && key.name == "name";
+    !name && !matches!(key.kind, Kind::Certificates)
+}
+
 /// The key that a variable stands for, or what may have been meant.
 fn target<'d>(
     variable_name: &str,
@@ -67,8 +74,7 @@ fn target<'d>(
     for section in SECTIONS {
         for (position, table) in draft.all(section.name).enumerate() {
             for key in section.keys {
-                // The environment finds a backend by its name, so it cannot change the name.
-                if section.shape != Shape::Listed || key.name != "name" {
+                if may_be_set(section, key) {
                     known.push((section, position, variable(section, &table.name, key.name), key));
                 }
             }
@@ -117,7 +123,7 @@ fn given(kind: &Kind, value: &str, start: usize) -> Given {
         Kind::Integer { .. } => {
             value.replace('_', "").parse().map_or_else(|_| text(), Given::Integer)
         }
-        Kind::Hosts => {
+        Kind::Hosts | Kind::Networks { .. } => {
             let mut at = start;
             let mut list = Vec::new();
             for element in value.split(',') {

@@ -108,7 +108,12 @@ impl Reader<'_> {
             let inner = format!("{path}.");
             if group.is_empty() && section.keys.iter().any(|key| key.name.starts_with(&inner)) {
                 match value.get_ref() {
-                    DeValue::Table(table) => self.keys_within(section, index, &inner, table),
+                    DeValue::Table(table) => {
+                        let place = self.place(value);
+                        let own = self.draft.all_mut(section.name).nth(index);
+                        own.expect("the caller has added it").open_group(&path, place);
+                        self.keys_within(section, index, &inner, table);
+                    }
                     _ => self.no_group(section, index, (name, value)),
                 }
                 continue;
@@ -285,7 +290,12 @@ fn given(value: &Spanned<DeValue<'_>>) -> Given {
         DeValue::Boolean(value) => Given::Bool(*value),
         DeValue::Float(_) => Given::Other("a number with a point"),
         DeValue::Datetime(_) => Given::Other("a date or a time"),
-        DeValue::Table(_) => Given::Other("a table"),
+        DeValue::Table(table) => Given::Table(
+            table
+                .iter()
+                .map(|(name, value)| (name.get_ref().to_string(), value.span(), given(value)))
+                .collect(),
+        ),
         DeValue::Array(array) => {
             Given::List(array.iter().map(|element| (element.span(), given(element))).collect())
         }

@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::BackendAddress;
+use super::lists;
 use super::names::{Choice, Named};
 use super::suggest::{closest, one_of};
 use super::syntax;
+use super::{BackendAddress, CertificateFiles};
 
 /// The type and the bounds of a key. Bounds are inclusive.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +42,13 @@ pub enum Kind {
     /// A host without scheme, port and path.
     Host,
     Hosts,
+    /// IP addresses, and networks with the length of their prefix: at least so many.
+    Networks {
+        least: usize,
+    },
+    Network,
+    /// Tables of a certificate and a key each.
+    Certificates,
     /// A host with its port.
     HostPort,
     /// An IP address with its port.
@@ -64,6 +72,7 @@ pub enum Value {
     HostPort(BackendAddress),
     Socket(SocketAddr),
     Path(PathBuf),
+    Certificates(Vec<CertificateFiles>),
 }
 
 /// What stands in a file or in the environment, before anybody knows what it ought to be.
@@ -74,6 +83,8 @@ pub enum Given {
     Bool(bool),
     /// Every element with its place.
     List(Vec<(Range<usize>, Given)>),
+    /// Every key with the place of its value.
+    Table(Vec<(String, Range<usize>, Given)>),
     /// Something that no key takes, such as a float.
     Other(&'static str),
 }
@@ -102,7 +113,7 @@ impl Refusal {
 }
 
 impl Kind {
-    /// A list of durations and so on is as good as none: only [`Kind::Hosts`] takes a list.
+    /// A list of durations and so on is as good as none: few kinds take a list.
     pub fn parse(&self, given: &Given) -> Result<Value, Refusal> {
         match (self, given) {
             (Kind::WordOr(words, other), given) => match given {
@@ -133,7 +144,12 @@ impl Kind {
             (Kind::Host, Given::Text(text)) => {
                 syntax::host(text).map(|()| Value::Text(Cow::Owned(text.clone())))
             }
-            (Kind::Hosts, Given::List(list)) => parse_hosts(list),
+            (Kind::Hosts, Given::List(list)) => lists::hosts(list),
+            (Kind::Networks { least }, Given::List(list)) => lists::networks(list, *least),
+            (Kind::Network, Given::Text(text)) => {
+                syntax::network(text).map(|_| Value::Text(Cow::Owned(text.clone())))
+            }
+            (Kind::Certificates, Given::List(list)) => lists::certificates(list),
             (Kind::HostPort, Given::Text(text)) => syntax::host_port(text).map(Value::HostPort),
             (Kind::Socket, Given::Text(text)) => syntax::socket(text).map(Value::Socket),
             (Kind::Path, Given::Text(text)) => syntax::path(text).map(Value::Path),
@@ -160,6 +176,9 @@ impl Kind {
             Kind::Name => "a name".into(),
             Kind::Host => "a host name".into(),
             Kind::Hosts => "a list of host names".into(),
+            Kind::Networks { .. } => "a list of IP addresses and networks".into(),
+            Kind::Network => "an IP address or a network".into(),
+            Kind::Certificates => "a list of certificates with their keys".into(),
             Kind::HostPort => "a host and a port".into(),
             Kind::Socket => "an IP address and a port".into(),
             Kind::Path => "a path".into(),
@@ -179,6 +198,9 @@ impl Kind {
             Kind::Name => "\"up01\"",
             Kind::Host => "\"uploads.example.com\"",
             Kind::Hosts => "[\"uploads.example.com\"]",
+            Kind::Networks { .. } => "[\"10.0.0.0/8\"]",
+            Kind::Network => "\"10.0.0.0/8\"",
+            Kind::Certificates => "[{ certificate = \"./cert.pem\", key = \"./key.pem\" }]",
             Kind::HostPort => "\"10.0.0.11:80\"",
             Kind::Socket => "\"[::]:8080\"",
             Kind::UrlPath => "\"/uploads/\"",
@@ -186,12 +208,13 @@ impl Kind {
         }
     }
 
-    fn mismatch(&self, given: &Given) -> Refusal {
+    pub(super) fn mismatch(&self, given: &Given) -> Refusal {
         let what = match given {
             Given::Text(_) => "text",
             Given::Integer(_) => "a number",
             Given::Bool(_) => "true or false",
             Given::List(_) => "a list",
+            Given::Table(_) => "a table",
             Given::Other(what) => what,
         };
         let help = match (self, given) {
@@ -204,7 +227,9 @@ impl Kind {
             (Kind::Integer { .. }, Given::Text(text)) if text.parse::<i128>().is_ok() => {
                 format!("without quotes: {text}")
             }
-            (Kind::Hosts, Given::Text(text)) => format!("a list: [\"{text}\"]"),
+            (Kind::Hosts | Kind::Networks { .. }, Given::Text(text)) => {
+                format!("a list: [\"{text}\"]")
+            }
             (Kind::Socket, Given::Integer(port)) => format!("for all addresses: \"[::]:{port}\""),
             (Kind::Word { .. }, _) => format!("write {}", self.noun()),
             _ => format!("for example {}", self.sample()),
@@ -223,6 +248,7 @@ impl Value {
                 let texts: Vec<String> = texts.iter().map(|text| quote(text)).collect();
                 format!("[{}]", texts.join(", "))
             }
+            Value::Certificates(pairs) => lists::certificates_to_toml(pairs),
             other => quote(&other.to_text()),
         }
     }
@@ -232,6 +258,7 @@ impl Value {
             Value::Bool(value) => (*value).into(),
             Value::Integer(value) => (*value).into(),
             Value::Texts(texts) => texts.clone().into(),
+            Value::Certificates(pairs) => lists::certificates_to_json(pairs),
             other => other.to_text().into(),
         }
     }
@@ -248,6 +275,7 @@ impl Value {
             Value::HostPort(value) => value.to_string(),
             Value::Socket(value) => value.to_string(),
             Value::Path(value) => value.display().to_string(),
+            Value::Certificates(pairs) => lists::certificates_to_toml(pairs),
         }
     }
 }
@@ -282,6 +310,7 @@ from_value! {
     Texts => Vec<String>: |value: &Vec<String>| Some(value.clone());
     HostPort => BackendAddress: |value: &BackendAddress| Some(value.clone());
     Socket => SocketAddr: |value: &SocketAddr| Some(*value);
+    Certificates => Vec<CertificateFiles>: |value: &Vec<CertificateFiles>| Some(value.clone());
     Integer => u32: |value: &u64| u32::try_from(*value).ok();
 }
 
@@ -366,22 +395,6 @@ fn suggest_word(words: &'static [Choice], given: &Given, refusal: Refusal) -> Re
         }
         _ => refusal,
     }
-}
-
-fn parse_hosts(list: &[(Range<usize>, Given)]) -> Result<Value, Refusal> {
-    let mut hosts = Vec::new();
-    for (span, given) in list {
-        let refused = match given {
-            Given::Text(text) => syntax::host(text).map(|()| hosts.push(text.clone())),
-            other => Err(Kind::Host.mismatch(other)),
-        };
-        refused.map_err(|refusal| Refusal {
-            message: "has an element that is no host name".into(),
-            span: Some(span.clone()),
-            ..refusal
-        })?;
-    }
-    Ok(Value::Texts(hosts))
 }
 
 /// 20_000 rather than 20000.

@@ -139,7 +139,7 @@ fn a_backend_address_is_host_and_port() {
     refuses(&Kind::HostPort, "", "not host:port");
     refuses(&Kind::HostPort, "http://up01/bits", "\\\"up01:80\\\"");
     refuses(&Kind::HostPort, "http://[::1]:81/", "\\\"[::1]:81\\\"");
-    refuses(&Kind::HostPort, "https://up01", "not supported by this version");
+    refuses(&Kind::HostPort, "https://up01", "\\\"up01:443\\\", and tls = {}");
     refuses(&Kind::HostPort, "up01:80/bits", "\\\"up01:80\\\"");
     refuses(&Kind::HostPort, 80, "must be a host and a port");
 }

@@ -63,7 +63,7 @@ pub fn load_to_run(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, LoadError> {
     let mut loaded = load(path, variables)?;
-    check::files(&loaded.draft, &mut loaded.report);
+    check::files(&loaded.config, &loaded.draft, &mut loaded.report);
     loaded.report.sort();
     if loaded.report.has_errors() {
         let (path, report) = (path.to_path_buf(), Box::new(loaded.report));

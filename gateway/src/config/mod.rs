@@ -15,6 +15,9 @@ pub mod file;
 pub mod health;
 pub mod keys;
 pub mod kind;
+mod limits;
+mod listeners;
+mod lists;
 pub mod load;
 pub mod markdown;
 pub mod names;
@@ -25,6 +28,7 @@ pub mod sections;
 mod settle;
 mod suggest;
 mod syntax;
+pub mod tls;
 mod waits;
 
 use std::ffi::OsStr;
@@ -35,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
+use gateway_core::protocol::network::Network;
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
 use crate::store::{OnError, SyncMode};
@@ -42,6 +47,7 @@ use crate::store::{OnError, SyncMode};
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};
 pub use syntax::{show_duration, show_size};
+pub use tls::{BackendTls, CertificateFiles, ClientAuth, ListenerTls, ProxyProtocol, Verify};
 
 /// A configuration that was checked in full; there is no other kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +76,8 @@ pub struct Listener {
     pub name: String,
     /// Port 0 means any free port.
     pub address: SocketAddr,
+    pub tls: Option<ListenerTls>,
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +105,8 @@ pub struct Sessions {
     /// How long an ended session is remembered.
     pub tombstone: Duration,
     pub limit: u64,
+    /// 0 is no limit.
+    pub limit_per_client: u32,
     pub unknown: UnknownSession,
     /// Questions a second to each backend, at least 1.
     pub ask_rate: u32,
@@ -173,7 +183,16 @@ pub struct BackendConfig {
     pub alias: Option<String>,
     /// The backend's own name, as written; every backend has one in mode [`HostIdMode::Direct`].
     pub public_name: Option<String>,
+    pub tls: Option<BackendTls>,
+    pub connections: BackendConnections,
     pub health: ProbeConfig,
+}
+
+/// Whose the connections to a backend are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendConnections {
+    Shared,
+    PerClient,
 }
 
 /// Where a backend listens: a name to resolve or an address.
@@ -182,6 +201,16 @@ pub struct BackendAddress {
     /// As in a URL: an IPv6 address has its brackets.
     pub host: String,
     pub port: u16,
+}
+
+impl BackendAddress {
+    /// As a `Host` field says it: without the port of the scheme.
+    pub fn authority(&self, tls: bool) -> String {
+        match (self.port, tls) {
+            (80, false) | (443, true) => self.host.clone(),
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for BackendAddress {
@@ -198,6 +227,20 @@ pub struct Http {
     pub origin: Option<String>,
     pub upstream_host: UpstreamHost,
     pub method_override: bool,
+    pub forwarded: ForwardedMode,
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// The fields that tell backends of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedMode {
+    XForwardedFor,
+    /// All four.
+    XForwarded,
+    /// RFC 7239.
+    Forwarded,
+    Both,
+    Off,
 }
 
 /// The `Host` that backends see.
@@ -212,9 +255,18 @@ pub enum UpstreamHost {
 pub struct Limits {
     pub head: HeadLimits,
     pub connections: usize,
+    /// 0 is no limit.
+    pub connections_per_address: u32,
+    pub bound_connections: usize,
     pub chunked: ChunkedMode,
     /// Bytes; a larger Fragment is answered 413. `None` is no limit.
     pub fragment: Option<u64>,
+    /// Bytes of a whole file.
+    pub upload: Option<u64>,
+    /// Bytes a second.
+    pub bandwidth: Option<u64>,
+    /// Bytes a second.
+    pub bandwidth_per_client: Option<u64>,
     /// How much of a refused body is read before the connection is closed.
     pub drain_bytes: u64,
 }
@@ -229,6 +281,8 @@ pub enum ChunkedMode {
 /// Every one counts from the last progress, never from the start of a transfer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timeouts {
+    /// Everything before the first request: the header of a proxy, and a TLS handshake.
+    pub handshake: Duration,
     /// First to last byte of a request head.
     pub client_head: Duration,
     pub client_body: Duration,

@@ -3,8 +3,8 @@
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::{
-    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, ProbeKind, SessionIdMode, SocketMode,
-    StoreKind, Then, UpstreamHost,
+    BackendConnections, ChunkedMode, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level,
+    LogFormat, ProbeKind, SessionIdMode, SocketMode, StoreKind, Then, UpstreamHost, Verify,
 };
 use crate::store::{OnError, SyncMode};
 
@@ -105,6 +105,19 @@ named!(UpstreamHost {
     Backend = "backend": "the backend's `address`",
 });
 
+named!(BackendConnections {
+    Shared = "shared": "every client's, but for those that log in by NTLM or Negotiate",
+    PerClient = "per-client": "one client connection's each, for servers such as SimpleBITSServer that tie a session to the connection",
+});
+
+named!(ForwardedMode {
+    XForwardedFor = "x-forwarded-for": "`X-Forwarded-For`, the address of the client",
+    XForwarded = "x-forwarded": "`X-Forwarded-For`, `-Host`, `-Port` and `-Proto`",
+    Forwarded = "forwarded": "`Forwarded` (RFC 7239)",
+    Both = "both": "`x-forwarded` and `forwarded`",
+    Off = "off": "none of these",
+});
+
 named!(ChunkedMode {
     Refuse = "refuse": "411, as the protocol requires a Content-Length",
     Forward = "forward": "passed to the backend, which has to cope",
@@ -126,4 +139,14 @@ named!(LogFormat {
 named!(SocketMode {
     Owner = "0600": "the user that runs the gateway, and root",
     Group = "0660": "its group as well",
+});
+
+named!(ClientAuth {
+    Off = "off": "they are not asked for one",
+    Required = "required": "without a certificate of `tls.client_ca` the handshake fails",
+});
+
+named!(Verify {
+    Name = "name": "it is valid, of a trusted authority, and for the backend's name",
+    Off = "off": "nothing: anybody on the way can read and change what is sent",
 });

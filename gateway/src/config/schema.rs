@@ -45,7 +45,7 @@ fn section_schema(section: &Section) -> Json {
             Some((group, name)) => {
                 let group = properties.entry(group).or_insert_with(|| {
                     json!({
-                        "description": format!("As in `[{group}]`, for this one alone."),
+                        "description": about_group(group),
                         "type": "object",
                         "additionalProperties": false,
                         "properties": {},
@@ -94,6 +94,14 @@ fn section_schema(section: &Section) -> Json {
     }
 }
 
+fn about_group(group: &str) -> String {
+    match group {
+        "tls" => "Speaks TLS.".into(),
+        "proxy_protocol" => "Balancers that say for whom they speak.".into(),
+        _ => format!("As in `[{group}]`, for this one alone."),
+    }
+}
+
 fn key_schema(section: &Section, key: &Key) -> Json {
     let mut schema = Map::new();
     schema.insert("description".into(), key.about.into());
@@ -111,8 +119,7 @@ fn key_schema(section: &Section, key: &Key) -> Json {
         }
         Preset::Required { .. } => {}
     }
-    // The environment finds a backend by its name.
-    if section.shape != Shape::Listed || key.name != "name" {
+    if env::may_be_set(section, key) {
         schema.insert("x-env".into(), env::variable(section, "NAME", key.name).into());
     }
     if needs_restart(section.name, key.name) {
@@ -156,7 +163,25 @@ fn kind_schema(kind: &Kind) -> Map<String, Json> {
         Kind::Host => {
             json!({ "type": "string", "maxLength": 300, "pattern": format!("^{HOST}$") })
         }
+        Kind::Network => text("[0-9A-Fa-f:.]+(/[0-9]{1,3})?".into()),
         Kind::Hosts => json!({ "type": "array", "items": kind_schema(&Kind::Host) }),
+        Kind::Networks { least } => json!({
+            "type": "array",
+            "minItems": least,
+            "items": kind_schema(&Kind::Network),
+        }),
+        Kind::Certificates => json!({
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["certificate", "key"],
+                "additionalProperties": false,
+                "properties": {
+                    "certificate": kind_schema(&Kind::Path),
+                    "key": kind_schema(&Kind::Path),
+                },
+            },
+        }),
         Kind::HostPort => text(format!("{HOST}:[0-9]{{1,5}}")),
         Kind::Socket => text(r"(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9.]+):[0-9]{1,5}".into()),
         Kind::Path => json!({ "type": "string", "pattern": "/" }),

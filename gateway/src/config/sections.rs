@@ -12,18 +12,18 @@ use super::defaults;
 use super::health;
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
+use super::listeners;
 use super::names::{Choice, Named};
 use super::process;
+use super::tls;
 use super::{
-    ChunkedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode, SocketMode, StoreKind, Then,
-    UpstreamHost,
+    BackendConnections, ForwardedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode,
+    SocketMode, StoreKind, Then, UpstreamHost,
 };
 use crate::store::{OnError, SyncMode};
 
 /// Sections of later versions.
 pub const LATER: &[&str] = &[];
-
-const NO_LIMIT: &[Choice] = &[Choice { name: "off", about: "no limit" }];
 
 const NO_LISTENER: &[Choice] = &[Choice { name: "off", about: "no such listener" }];
 
@@ -52,19 +52,7 @@ pub(super) const fn span(value: Duration) -> Preset {
 
 /// In the order in which they are documented.
 pub const SECTIONS: &[Section] = &[
-    Section {
-        name: "listeners",
-        shape: Shape::Named,
-        about: "Where clients connect. At least one; the name appears in logs and metrics.",
-        keys: &[Key {
-            name: "address",
-            kind: Kind::Socket,
-            preset: Preset::Required { sample: "\"[::]:8080\"" },
-            about: "The IP address and port to listen on. \
-                    `[::]` is every address, IPv4 included; port 0 is any free port.",
-        }],
-        later: &["tls"],
-    },
+    listeners::SECTION,
     Section {
         name: "affinity",
         shape: Shape::Once,
@@ -157,6 +145,14 @@ pub const SECTIONS: &[Section] = &[
                         client tries again later. A session takes about 96 bytes.",
             },
             Key {
+                name: "limit_per_client",
+                kind: Kind::Integer { min: 0, max: 100_000_000 },
+                preset: Preset::Is(Value::Integer(0)),
+                about: "Sessions at once of one client address, or of one IPv6 network of 64 \
+                        bits; 0 is no limit. Further Create-Sessions are answered 503. \
+                        Counted from the start of the process.",
+            },
+            Key {
                 name: "unknown",
                 kind: word::<UnknownSession>(),
                 preset: Preset::Is(Value::Word("ask")),
@@ -171,7 +167,7 @@ pub const SECTIONS: &[Section] = &[
                         and are then answered 503.",
             },
         ],
-        later: &["limit_per_client"],
+        later: &["bind"],
     },
     Section {
         name: "store",
@@ -309,6 +305,12 @@ pub const SECTIONS: &[Section] = &[
                 },
                 about: "The name under which clients reach this backend without the gateway.",
             },
+            Key {
+                name: "connections",
+                kind: word::<BackendConnections>(),
+                preset: Preset::Is(Value::Word("shared")),
+                about: "Whose connections to this backend are.",
+            },
             health::KIND,
             health::PATH,
             health::HOST,
@@ -316,8 +318,13 @@ pub const SECTIONS: &[Section] = &[
             health::TIMEOUT_OWN,
             health::RISE,
             health::FALL,
+            tls::BACKEND_VERIFY,
+            tls::BACKEND_NAME,
+            tls::BACKEND_CA,
+            tls::BACKEND_CERTIFICATE,
+            tls::BACKEND_KEY,
         ],
-        later: &["tls", "max_connections"],
+        later: &["max_connections"],
     },
     health::SECTION,
     Section {
@@ -340,6 +347,21 @@ pub const SECTIONS: &[Section] = &[
                 about: "The `Host` that backends see.",
             },
             Key {
+                name: "forwarded",
+                kind: word::<ForwardedMode>(),
+                preset: Preset::Is(Value::Word("x-forwarded-for")),
+                about: "Which fields tell backends of the client and its request. What clients \
+                        themselves say in such fields never passes.",
+            },
+            Key {
+                name: "trusted_proxies",
+                kind: Kind::Networks { least: 0 },
+                preset: Preset::Is(Value::Texts(Vec::new())),
+                about: "Addresses and networks of proxies in front of the gateway. What they say \
+                        in the fields of `forwarded` is kept and appended to, and the client is \
+                        the last address there that is not theirs.",
+            },
+            Key {
                 name: "method_override",
                 kind: Kind::Bool,
                 preset: Preset::Is(Value::Bool(false)),
@@ -348,60 +370,7 @@ pub const SECTIONS: &[Section] = &[
         ],
         later: &[],
     },
-    Section {
-        name: "limits",
-        shape: Shape::Once,
-        about: "How much of anything a client may send. There is no limit for a whole upload.",
-        keys: &[
-            Key {
-                name: "head",
-                kind: Kind::Size { min: 1024, max: 512 * 1024 },
-                preset: Preset::Is(Value::Size(defaults::HEAD.head_bytes as u64)),
-                about: "Request line and fields together.",
-            },
-            Key {
-                name: "line",
-                kind: Kind::Size { min: 256, max: 256 * 1024 },
-                preset: Preset::Is(Value::Size(defaults::HEAD.line_bytes as u64)),
-                about: "The request line. At most `head`.",
-            },
-            Key {
-                name: "fields",
-                // Pingora itself takes no more than 256.
-                kind: Kind::Integer { min: 16, max: 256 },
-                preset: Preset::Is(Value::Integer(defaults::HEAD.fields as u64)),
-                about: "Number of header fields.",
-            },
-            Key {
-                name: "connections",
-                kind: Kind::Integer { min: 1, max: 1_000_000 },
-                preset: Preset::Is(Value::Integer(defaults::CONNECTIONS)),
-                about: "Client connections at once, over all listeners. \
-                        The limit of open files has to be twice that.",
-            },
-            Key {
-                name: "chunked",
-                kind: word::<ChunkedMode>(),
-                preset: Preset::Is(Value::Word("refuse")),
-                about: "What happens to a packet with `Transfer-Encoding: chunked`.",
-            },
-            Key {
-                name: "fragment",
-                kind: Kind::WordOr(NO_LIMIT, &Kind::Size { min: 1, max: i64::MAX as u64 }),
-                preset: Preset::Is(Value::Word("off")),
-                about: "The largest Fragment. A larger one is answered 413, and the client goes \
-                        on with smaller ones.",
-            },
-            Key {
-                name: "drain",
-                kind: Kind::Size { min: 0, max: i64::MAX as u64 },
-                preset: Preset::Is(Value::Size(defaults::DRAIN_BYTES)),
-                about: "How much of the body of a refused request is read, so that the client \
-                        gets to see the answer, before the connection is closed.",
-            },
-        ],
-        later: &["upload", "rate", "connections_per_client"],
-    },
+    super::limits::LIMITS,
     super::waits::TIMEOUTS,
     Section {
         name: "ops",

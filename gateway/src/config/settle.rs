@@ -2,17 +2,18 @@
 
 use std::num::NonZeroUsize;
 
-use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::host::key_of;
 
 use super::draft::{Broken, Draft, Table};
 use super::health;
 use super::kind::Value;
+use super::limits;
 use super::names::Named;
+use super::tls;
 use super::{
-    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Limits,
-    Listener, Log, Ops, PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind,
-    Timeouts, UpgradeSocket,
+    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Listener, Log,
+    Ops, PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind, Timeouts,
+    UpgradeSocket,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -52,6 +53,7 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
         }
     }
     health::settle(draft)?;
+    tls::settle(draft);
     if !draft.once("process").is_given("threads") {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         draft.once_mut("process").settle("threads", Value::Integer(cores.min(1024) as u64));
@@ -62,10 +64,7 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
 /// Reads the configuration off a draft in which everything is settled.
 pub fn build(draft: &Draft) -> Result<Config, Broken> {
     Ok(Config {
-        listeners: draft
-            .all("listeners")
-            .map(|table| Ok(Listener { name: table.name.clone(), address: table.get("address")? }))
-            .collect::<Result<_, Broken>>()?,
+        listeners: draft.all("listeners").map(listener).collect::<Result<_, Broken>>()?,
         affinity: affinity(draft.once("affinity"))?,
         sessions: sessions(draft.once("sessions"))?,
         store: store(draft.once("store"))?,
@@ -74,12 +73,21 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
         health: health::build(draft.once("health"))?,
         http: http(draft.once("http"))?,
-        limits: limits(draft.once("limits"))?,
+        limits: limits::build(draft.once("limits"))?,
         timeouts: timeouts(draft.once("timeouts"))?,
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
         admin: admin(draft.once("admin"))?,
         log: log(draft.once("log"))?,
         process: process(draft.once("process"))?,
+    })
+}
+
+fn listener(table: &Table) -> Result<Listener, Broken> {
+    Ok(Listener {
+        name: table.name.clone(),
+        address: table.get("address")?,
+        tls: tls::build_listener(table)?,
+        proxy_protocol: tls::build_proxy_protocol(table)?,
     })
 }
 
@@ -97,6 +105,7 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         idle_timeout: table.get("idle_timeout")?,
         tombstone: table.get("tombstone")?,
         limit: table.get("limit")?,
+        limit_per_client: table.get("limit_per_client")?,
         unknown: table.get("unknown")?,
         ask_rate: table.get("ask_rate")?,
     })
@@ -132,6 +141,8 @@ fn backend(table: &Table) -> Result<BackendConfig, Broken> {
         weight: table.get("weight")?,
         alias: table.find("host_id")?,
         public_name: table.find("public_name")?,
+        tls: tls::build_backend(table)?,
+        connections: table.get("connections")?,
         health: health::build_own(table)?,
     })
 }
@@ -144,30 +155,20 @@ fn http(table: &Table) -> Result<Http, Broken> {
             hosts.push(key);
         }
     }
+    let trusted: Vec<String> = table.get("trusted_proxies")?;
     Ok(Http {
         hosts,
         origin: written.into_iter().next(),
         upstream_host: table.get("upstream_host")?,
         method_override: table.get("method_override")?,
-    })
-}
-
-fn limits(table: &Table) -> Result<Limits, Broken> {
-    Ok(Limits {
-        head: HeadLimits {
-            head_bytes: table.get("head")?,
-            line_bytes: table.get("line")?,
-            fields: table.get("fields")?,
-        },
-        connections: table.get("connections")?,
-        chunked: table.get("chunked")?,
-        fragment: unless_off(table, "fragment")?,
-        drain_bytes: table.get("drain")?,
+        forwarded: table.get("forwarded")?,
+        trusted_proxies: trusted.iter().filter_map(|network| network.parse().ok()).collect(),
     })
 }
 
 fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
     Ok(Timeouts {
+        handshake: table.get("handshake")?,
         client_head: table.get("client_head")?,
         client_body: table.get("client_body")?,
         client_idle: table.get("client_idle")?,
@@ -212,7 +213,10 @@ fn process(table: &Table) -> Result<Process, Broken> {
 }
 
 /// `None` where the word "off" stands.
-fn unless_off<T: super::kind::FromValue>(table: &Table, key: &str) -> Result<Option<T>, Broken> {
+pub(super) fn unless_off<T: super::kind::FromValue>(
+    table: &Table,
+    key: &str,
+) -> Result<Option<T>, Broken> {
     match table.value(key)? {
         Some(Value::Word(_)) | None => Ok(None),
         Some(_) => table.find(key),

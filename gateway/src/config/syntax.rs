@@ -6,9 +6,18 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use gateway_core::protocol::host::{HOST_LIMIT, Host};
+use gateway_core::protocol::network::Network;
 
 use super::BackendAddress;
 use super::kind::{Refusal, out_of_bounds};
+
+/// An IP address, or a network with the length of its prefix.
+pub fn network(text: &str) -> Result<Network, Refusal> {
+    text.parse::<Network>().map_err(|error| {
+        Refusal::new("is no IP address and no network", error.to_string())
+            .help("such as \"10.0.0.0/8\" or \"2001:db8::1\"")
+    })
+}
 
 /// A host as `BITS-Host-Id` and `Host` may name it: neither scheme nor port nor path.
 ///
@@ -74,7 +83,10 @@ pub fn host_port(text: &str) -> Result<BackendAddress, Refusal> {
     let sample = "such as \"10.0.0.11:80\" or \"up01.internal:80\"";
     if let Some((scheme, rest)) = text.split_once("://") {
         if scheme.eq_ignore_ascii_case("https") {
-            return Err(refuse("https to backends is not supported by this version"));
+            let bare = rest.split(['/', '?']).next().unwrap_or(rest);
+            let bare = if has_port(bare) { bare.to_owned() } else { format!("{bare}:443") };
+            let help = format!("\"{bare}\", and tls = {{}} on a line of its own");
+            return Err(refuse("this has a scheme").help(help));
         }
         let bare = rest.split(['/', '?']).next().unwrap_or(rest);
         let bare = if has_port(bare) { bare.to_owned() } else { format!("{bare}:80") };

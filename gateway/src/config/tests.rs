@@ -17,7 +17,12 @@ fn the_smallest_file_gets_the_documented_defaults() {
     let seconds = Duration::from_secs;
     let config = with("[process]\nthreads = 3\n");
     let expected = Config {
-        listeners: vec![Listener { name: "public".into(), address: "[::]:8080".parse().unwrap() }],
+        listeners: vec![Listener {
+            name: "public".into(),
+            address: "[::]:8080".parse().unwrap(),
+            tls: None,
+            proxy_protocol: None,
+        }],
         affinity: Affinity {
             host_id: HostIdMode::None,
             gateway_name: None,
@@ -28,6 +33,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             idle_timeout: seconds(14 * 86_400),
             tombstone: seconds(86_400),
             limit: 1_000_000,
+            limit_per_client: 0,
             unknown: UnknownSession::Ask,
             ask_rate: 100,
         },
@@ -39,11 +45,13 @@ fn the_smallest_file_gets_the_documented_defaults() {
         failover: Failover { hold: seconds(20), restart_after: seconds(3600), then: Then::Restart },
         placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
         backends: vec![BackendConfig {
+            tls: None,
             name: "up01".into(),
             address: BackendAddress { host: "10.0.0.11".into(), port: 80 },
             weight: 1,
             alias: None,
             public_name: None,
+            connections: BackendConnections::Shared,
             health: ProbeConfig {
                 kind: ProbeKind::Tcp,
                 path: "/".into(),
@@ -67,15 +75,23 @@ fn the_smallest_file_gets_the_documented_defaults() {
             origin: None,
             upstream_host: UpstreamHost::Origin,
             method_override: false,
+            forwarded: ForwardedMode::XForwardedFor,
+            trusted_proxies: vec![],
         },
         limits: Limits {
             head: HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 },
             connections: 20_000,
+            connections_per_address: 0,
+            bound_connections: 10_000,
             chunked: ChunkedMode::Refuse,
             fragment: None,
+            upload: None,
+            bandwidth: None,
+            bandwidth_per_client: None,
             drain_bytes: 64 << 20,
         },
         timeouts: Timeouts {
+            handshake: Duration::from_secs(10),
             client_head: seconds(15),
             client_body: seconds(60),
             client_idle: seconds(75),

@@ -12,6 +12,13 @@ pub const TIMEOUTS: Section = Section {
             one does not hold memory.",
     keys: &[
         Key {
+            name: "handshake",
+            kind: TIMEOUT,
+            preset: span(defaults::HANDSHAKE),
+            about: "From a new connection to the end of its TLS handshake, with the header of the \
+                    PROXY protocol where there is one.",
+        },
+        Key {
             name: "client_head",
             kind: TIMEOUT,
             preset: span(defaults::CLIENT_HEAD),

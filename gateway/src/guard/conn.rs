@@ -1,25 +1,59 @@
 //! State of one client connection, shared by its stream and its requests.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
 use http::HeaderValue;
+use pingora::protocols::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::supervisor::InFlightGuard;
 
 use super::ConnectionEvents;
+use super::addresses::Counted;
+use super::bond::Bond;
+use super::door::Entered;
+use super::tls::TlsInfo;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The room that a connection takes, from the moment it is accepted: its handshake counts too.
+pub(super) struct Slot {
+    pub listener: usize,
+    pub events: Arc<dyn ConnectionEvents>,
+    _permit: OwnedSemaphorePermit,
+    /// The process does not end before the connection has, lingering included.
+    _open: InFlightGuard,
+}
+
+impl Slot {
+    pub fn new(
+        listener: usize,
+        events: Arc<dyn ConnectionEvents>,
+        permit: OwnedSemaphorePermit,
+        open: InFlightGuard,
+    ) -> Self {
+        events.opened(listener);
+        Self { listener, events, _permit: permit, _open: open }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.events.closed(self.listener);
+    }
+}
 
 pub struct Conn {
     /// Unique for the life of the process.
     pub id: u64,
     pub listener: usize,
+    /// Of the client, as the proxy in front says if one may say so.
     pub client: Option<SocketAddr>,
+    pub tls: Option<TlsInfo>,
     pub(super) events: Arc<dyn ConnectionEvents>,
     /// Requests handed to the proxy so far.
     requests: AtomicU64,
@@ -36,27 +70,28 @@ pub struct Conn {
     pub(super) waker: AtomicWaker,
     /// The client's address, for the header that tells backends of it.
     pub forwarded_for: Option<HeaderValue>,
+    /// The port that the client connected to.
+    pub port: Option<HeaderValue>,
+    _counted: Option<Counted>,
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
-    _permit: OwnedSemaphorePermit,
-    /// The process does not end before the connection has, lingering included.
-    _open: InFlightGuard,
+    /// There once the connection has connections of its own at the backends.
+    bond: OnceLock<Box<Bond>>,
+    /// No further request is read.
+    ending: AtomicBool,
+    _slot: Slot,
 }
 
 impl Conn {
-    pub(super) fn new(
-        listener: usize,
-        client: Option<SocketAddr>,
-        events: Arc<dyn ConnectionEvents>,
-        permit: OwnedSemaphorePermit,
-        open: InFlightGuard,
-    ) -> Self {
-        events.opened(listener);
-        Self {
+    /// A connection that may carry requests; `port` is what its client connected to.
+    pub(super) fn new(slot: Slot, entered: Entered, port: Option<HeaderValue>) -> (Stream, Self) {
+        let Entered { stream, client, tls, counted } = entered;
+        let conn = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            listener,
+            listener: slot.listener,
             client,
-            events,
+            tls,
+            events: Arc::clone(&slot.events),
             requests: AtomicU64::new(0),
             current: AtomicU64::new(0),
             killed: AtomicU64::new(0),
@@ -65,10 +100,19 @@ impl Conn {
             forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
             answered: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            port,
+            _counted: counted,
             backend: AtomicU32::new(0),
-            _permit: permit,
-            _open: open,
-        }
+            bond: OnceLock::new(),
+            ending: AtomicBool::new(false),
+            _slot: slot,
+        };
+        (stream, conn)
+    }
+
+    /// The scheme of the client's URL.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// The request that was handed over is finished; the next head may follow.
@@ -134,6 +178,26 @@ impl Conn {
         self.malformed_body.load(Ordering::Acquire)
     }
 
+    /// From now on and for its whole life this connection has connections of its own at the
+    /// backends.
+    pub fn bind(&self) -> &Bond {
+        self.bond.get_or_init(Box::default)
+    }
+
+    pub fn bond(&self) -> Option<&Bond> {
+        self.bond.get().map(|bond| &**bond)
+    }
+
+    /// Ends the connection as soon as it serves no request.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
     /// The backend that this connection used last.
     pub fn backend(&self) -> Option<BackendId> {
         self.backend.load(Ordering::Relaxed).checked_sub(1).map(BackendId)
@@ -141,12 +205,6 @@ impl Conn {
 
     pub fn used_backend(&self, backend: BackendId) {
         self.backend.store(backend.0 + 1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Conn {
-    fn drop(&mut self) {
-        self.events.closed(self.listener);
     }
 }
 

@@ -17,6 +17,9 @@ use super::refusal::ack_bytes;
 /// must not hold a socket for longer.
 const LINGER: Duration = Duration::from_secs(30);
 
+/// The rest of what a stray client has under way; a Fragment is not worth more.
+const STRAY: u64 = 256 * 1024;
+
 /// Drains in the background. The connection counts until it is over.
 pub(super) fn linger(mut stream: Stream, conn: Arc<Conn>, limit: u64) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -40,14 +43,29 @@ async fn drain(stream: &mut Stream, limit: u64) {
     }
 }
 
-/// Says 503 to a connection over the cap. Nothing is read and nothing waits: whoever is turned
-/// away must not cost what the cap is there to save.
-pub(super) async fn turn_away(mut stream: Stream) {
+/// Says 503, and when to come back, to a connection over a cap. Nothing is read and nothing waits:
+/// whoever is turned away must not cost what the cap is there to save.
+pub(super) async fn turn_away(stream: Stream) {
     // Which request would have come is unknown; the Ack for "not now" is right for a packet, and
     // for anything else its status is.
-    let answer = ack_bytes(Fault::NoBackend, None);
+    say(stream, &ack_bytes(Fault::TableFull, None)).await;
+}
+
+/// As [`say`], to somebody who is still sending; for a moment only.
+pub(super) async fn say_and_drain(mut stream: Stream, answer: &[u8]) {
     let _ = tokio::time::timeout(Duration::from_secs(1), async {
-        stream.write_all(&answer).await?;
+        stream.write_all(answer).await?;
+        stream.flush().await?;
+        drain(&mut stream, STRAY).await;
+        std::io::Result::Ok(())
+    })
+    .await;
+}
+
+/// Writes a last answer and closes.
+pub(super) async fn say(mut stream: Stream, answer: &[u8]) {
+    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+        stream.write_all(answer).await?;
         AsyncWriteExt::flush(&mut stream).await?;
         AsyncWriteExt::shutdown(&mut stream).await
     })

@@ -1,42 +1,68 @@
 //! What stands between a client's socket and Pingora.
 //!
-//! Every connection is wrapped in a [`GuardStream`]. It reads request heads by itself, under a
-//! deadline and a size limit, and lets Pingora see only heads that pass the strict check; it
-//! counts bodies, so that a second request is never mistaken for a body or the other way round;
+//! First comes the [`Door`]: the header of a proxy in front and the TLS handshake, where the listener
+//! has them, under a deadline of their own. Then every connection is wrapped in a [`GuardStream`]. It
+//! reads request heads by itself, under a deadline and a size limit, and lets Pingora see only
+//! heads that pass the strict check; it counts bodies, so that a second request is never mistaken for a body or the other way round;
 //! and when a connection ends with bytes unread, it drains them, because a reset would destroy
 //! the answer on its way to the client.
 //!
 //! What is absent: any knowledge of BITS beyond the form of a refusal, and any buffering of
 //! bodies.
 
+mod addresses;
+mod bond;
 mod conn;
+mod digests;
+mod door;
 mod linger;
+mod proxy_protocol;
 mod refusal;
+mod serve;
 mod stream;
+mod tls;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use gateway_core::protocol::head::HeadLimits;
+use gateway_core::protocol::network::Network;
+use http::HeaderValue;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
-use crate::supervisor::InFlight;
+use crate::metrics::HandshakeFailure;
+use crate::supervisor::{Farewell, InFlight};
 
+pub use addresses::Addresses;
+use addresses::{Counted, Full};
+pub use bond::Bond;
 pub use conn::Conn;
+use conn::Slot;
+pub use door::Door;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use stream::GuardStream;
+pub use tls::TlsInfo;
 
-/// Limits of one connection.
-#[derive(Debug, Clone, Copy)]
+/// Limits of a connection, from its beginning to its end.
+#[derive(Debug, Clone)]
 pub struct GuardLimits {
+    /// Connections that one client may have; 0 is no limit.
+    pub per_address: u32,
+    /// Not counted: behind one of these are many clients.
+    pub trusted: Vec<Network>,
+    /// For everything before the first request.
+    pub handshake: Duration,
     pub head: HeadLimits,
     /// From the first byte of a head to its end.
     pub head_timeout: Duration,
+    /// Between two requests.
+    pub idle: Duration,
     /// How much is read and thrown away so that a client can read our last answer.
     pub drain_bytes: u64,
     /// `POST` with `X-Http-Method-Override: BITS_POST` is refused like a packet.
@@ -52,6 +78,21 @@ pub trait ConnectionEvents: Send + Sync {
     fn timed_out(&self);
     /// The connection cap was reached.
     fn turned_away(&self, listener: usize);
+    /// The connection ended before it could carry a request.
+    fn strayed(&self, stray: Stray);
+}
+
+/// Why a connection could carry no request, whatever it was to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stray {
+    /// Something else than TLS came to a listener that speaks it.
+    PlainOnTls,
+    TlsOnPlain,
+    /// The header of the PROXY protocol was missing, wrong or late.
+    ProxyProtocol,
+    /// Its client has as many connections as it may.
+    Crowded,
+    Handshake(HandshakeFailure),
 }
 
 /// The application that Pingora runs for one listener: guard first, then the proxy.
@@ -59,12 +100,38 @@ pub struct Guarded<A, E> {
     inner: Arc<A>,
     events: Arc<E>,
     listener: usize,
+    door: Door,
     /// For the next connection.
     limits: Arc<ArcSwap<GuardLimits>>,
     /// The cap, shared by all listeners.
     room: Arc<Semaphore>,
     /// For the end of the process.
     open: InFlight,
+    entrance: Entrance,
+}
+
+/// What is the same for all connections of a listener.
+#[derive(Debug, Clone, Default)]
+pub struct Entrance {
+    pub addresses: Arc<Addresses>,
+    /// The port that clients connect to.
+    pub port: Option<HeaderValue>,
+    /// When it is said, connections that wait for a request are closed.
+    pub farewell: Farewell,
+}
+
+impl Entrance {
+    /// A place among the connections of a client.
+    fn count(
+        &self,
+        client: Option<SocketAddr>,
+        limits: &GuardLimits,
+    ) -> Result<Option<Counted>, Full> {
+        let address = client.map(|client| client.ip());
+        let trusted = &limits.trusted;
+        let alone = |address: &IpAddr| !trusted.iter().any(|proxy| proxy.contains(*address));
+        self.addresses.enter(address.filter(alone), limits.per_address)
+    }
 }
 
 impl<A, E> Guarded<A, E> {
@@ -72,11 +139,17 @@ impl<A, E> Guarded<A, E> {
         inner: Arc<A>,
         events: Arc<E>,
         listener: usize,
+        door: Door,
         limits: Arc<ArcSwap<GuardLimits>>,
         room: Arc<Semaphore>,
         open: InFlight,
     ) -> Self {
-        Self { inner, events, listener, limits, room, open }
+        let entrance = Entrance::default();
+        Self { inner, events, listener, door, limits, room, open, entrance }
+    }
+
+    pub fn at(self, entrance: Entrance) -> Self {
+        Self { entrance, ..self }
     }
 }
 
@@ -93,24 +166,27 @@ where
     ) -> Option<Stream> {
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             self.events.turned_away(self.listener);
-            linger::turn_away(stream).await;
+            if self.door.is_plain() {
+                linger::turn_away(stream).await;
+            }
             return None;
         };
         let events: Arc<dyn ConnectionEvents> = self.events.clone();
         let open = self.open.enter();
-        let conn = Arc::new(Conn::new(self.listener, peer(&stream), events, permit, open));
-        let guarded = Box::new(GuardStream::new(stream, conn, **self.limits.load()));
-        ServerApp::process_new(&self.inner, guarded, shutdown).await
+        let limits = self.limits.load_full();
+        let slot = Slot::new(self.listener, events, permit, open);
+        let entered = self.door.enter(stream, &slot, &self.entrance, &limits).await?;
+        let port = self.entrance.port.clone();
+        let (stream, conn) = Conn::new(slot, entered, port);
+        let guarded = Box::new(GuardStream::new(stream, Arc::new(conn), limits));
+        let farewell = self.entrance.farewell.clone();
+        serve::spawn(Arc::clone(&self.inner), guarded, shutdown.clone(), farewell);
+        None
     }
 
     async fn cleanup(&self) {
         self.inner.http_cleanup().await;
     }
-}
-
-fn peer(stream: &Stream) -> Option<std::net::SocketAddr> {
-    let digest = stream.get_socket_digest()?;
-    digest.peer_addr()?.as_inet().copied()
 }
 
 #[cfg(test)]

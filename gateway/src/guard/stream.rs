@@ -6,22 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use gateway_core::protocol::chunked::ChunkScanner;
 use gateway_core::protocol::head::{BodyFraming, HeadError, check_head, end_of_head, is_hopeless};
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::SslDigest;
-use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    Stream, TimingDigest, UniqueID, UniqueIDType,
-};
+use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::conn::Conn;
 use super::refusal::Refusal;
-use super::{GuardLimits, linger};
+use super::{GuardLimits, Stray, linger, tls};
 
 /// First room for a head. A Windows packet has about 400 bytes; an idle connection keeps none.
 const HEAD_ROOM: usize = 2048;
@@ -38,9 +32,9 @@ const AHEAD_LIMIT: usize = 4096;
 
 pub struct GuardStream {
     /// `None` only while the stream is dropped.
-    io: Option<Stream>,
+    pub(super) io: Option<Stream>,
     conn: Arc<Conn>,
-    limits: GuardLimits,
+    limits: Arc<GuardLimits>,
     phase: Phase,
     /// Read from the socket and not yet passed on.
     buffer: BytesMut,
@@ -75,7 +69,7 @@ enum Phase {
 }
 
 impl GuardStream {
-    pub(super) fn new(io: Stream, conn: Arc<Conn>, limits: GuardLimits) -> Self {
+    pub(super) fn new(io: Stream, conn: Arc<Conn>, limits: Arc<GuardLimits>) -> Self {
         Self {
             io: Some(io),
             conn,
@@ -95,11 +89,53 @@ impl GuardStream {
         &self.conn
     }
 
+    pub(super) fn limits(&self) -> &GuardLimits {
+        &self.limits
+    }
+
+    /// Part of a head is here.
+    pub(super) fn is_inside_head(&self) -> bool {
+        matches!(self.phase, Phase::Head) && !self.buffer.is_empty()
+    }
+
+    /// Waits for a request. False when there will be none; a refusal has been written then.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.conn.waker.register(cx.waker());
+        loop {
+            let step = match self.phase {
+                Phase::Head if self.conn.is_ending() => {
+                    self.give_up();
+                    Ok(())
+                }
+                Phase::Head => ready!(self.poll_head(cx)),
+                Phase::Pass(_) | Phase::ChunkedHead(_) | Phase::Chunks(_) => {
+                    return Poll::Ready(true);
+                }
+                Phase::AfterChunks(_) => {
+                    self.give_up();
+                    Ok(())
+                }
+                Phase::Refuse { .. } => ready!(self.poll_refusal(cx)),
+                Phase::Done => return Poll::Ready(false),
+            };
+            if step.is_err() {
+                return Poll::Ready(false);
+            }
+        }
+    }
+
+    /// No further request is read. One that came meanwhile must not cost the client its last
+    /// answer, by the reset that unread bytes bring.
+    fn give_up(&mut self) {
+        self.refused = true;
+        self.phase = Phase::Done;
+    }
+
     fn io(&mut self) -> Pin<&mut Stream> {
         Pin::new(self.io.as_mut().expect("the stream is taken on drop only"))
     }
 
-    fn io_ref(&self) -> &Stream {
+    pub(super) fn io_ref(&self) -> &Stream {
         self.io.as_ref().expect("the stream is taken on drop only")
     }
 
@@ -142,6 +178,9 @@ impl GuardStream {
                 return Poll::Ready(Ok(()));
             }
             if is_hopeless(&self.buffer, self.searched) {
+                if tls::is_hello(&self.buffer) && self.conn.tls.is_none() {
+                    self.conn.events.strayed(Stray::TlsOnPlain);
+                }
                 self.refuse(self.buffer.len(), HeadError::Line);
                 return Poll::Ready(Ok(()));
             }
@@ -315,6 +354,7 @@ impl AsyncRead for GuardStream {
             }
             match this.phase {
                 Phase::Head if this.conn.is_busy() => return this.poll_watch(cx),
+                Phase::Head if this.conn.is_ending() => this.give_up(),
                 Phase::Head => ready!(this.poll_head(cx))?,
                 Phase::Pass(allowed) => {
                     let count = ready!(this.poll_pass(cx, out, allowed))?;
@@ -406,51 +446,6 @@ impl Drop for GuardStream {
         }
     }
 }
-
-#[async_trait]
-impl Shutdown for GuardStream {
-    async fn shutdown(&mut self) {
-        if let Some(io) = self.io.as_mut() {
-            Shutdown::shutdown(io.as_mut()).await;
-        }
-    }
-}
-
-impl UniqueID for GuardStream {
-    fn id(&self) -> UniqueIDType {
-        self.io_ref().id()
-    }
-}
-
-impl Ssl for GuardStream {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.io_ref().get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.io_ref().selected_alpn_proto()
-    }
-}
-
-impl GetTimingDigest for GuardStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.io_ref().get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for GuardStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.io_ref().get_proxy_digest()
-    }
-}
-
-impl GetSocketDigest for GuardStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.io_ref().get_socket_digest()
-    }
-}
-
-impl Peek for GuardStream {}
 
 impl std::fmt::Debug for GuardStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use super::door::Entered;
 use super::*;
 
 #[derive(Default)]
@@ -24,11 +25,18 @@ impl ConnectionEvents for Events {
         self.0.lock().unwrap().push("timed out".into());
     }
     fn turned_away(&self, _: usize) {}
+    fn strayed(&self, stray: Stray) {
+        self.0.lock().unwrap().push(format!("strayed: {stray:?}"));
+    }
 }
 
 const LIMITS: GuardLimits = GuardLimits {
+    per_address: 0,
+    trusted: Vec::new(),
+    handshake: Duration::from_secs(10),
     head: HeadLimits { head_bytes: 1024, line_bytes: 256, fields: 20 },
     head_timeout: Duration::from_secs(15),
+    idle: Duration::from_secs(75),
     drain_bytes: 1024,
     method_override: false,
 };
@@ -43,8 +51,10 @@ fn rig() -> Rig {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let events = Arc::new(Events::default());
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let conn = Arc::new(Conn::new(0, None, events.clone(), permit, InFlight::new().enter()));
-    Rig { client, guard: GuardStream::new(Box::new(server), conn, LIMITS), events }
+    let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter());
+    let entered = Entered { stream: Box::new(server), client: None, tls: None, counted: None };
+    let (stream, conn) = Conn::new(slot, entered, None);
+    Rig { client, guard: GuardStream::new(stream, Arc::new(conn), Arc::new(LIMITS)), events }
 }
 
 impl Rig {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::ProbeFailure;
@@ -9,10 +10,11 @@ use gateway_core::protocol::read_ack;
 use http::{HeaderName, HeaderValue, response};
 use httparse::{EMPTY_HEADER, Status};
 use rustix::io::Errno;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::spec::Ask;
+use crate::tls::BackendTls;
 
 /// Why nothing good can be said.
 #[derive(Debug, thiserror::Error)]
@@ -29,15 +31,29 @@ const HEAD: usize = 16 * 1024;
 const FIELDS: usize = 100;
 
 /// Passes or fails within `timeout`. [`Ask::Nothing`] makes a connection all the same.
-pub async fn probe(ask: Ask, address: SocketAddr, timeout: Duration) -> Result<(), ProbeError> {
-    match tokio::time::timeout(timeout, run(&ask, address)).await {
+pub async fn probe(
+    ask: Ask,
+    tls: Option<Arc<BackendTls>>,
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<(), ProbeError> {
+    let run = async {
+        let stream = TcpStream::connect(address).await.map_err(connect_error)?;
+        let Some(tls) = tls else { return converse(&ask, stream).await };
+        // A backend that no request could be sent to is not up, whatever it would answer.
+        let failed = |_| ProbeError::Failed(ProbeFailure::Tls);
+        converse(&ask, tls.connect(stream).await.map_err(failed)?).await
+    };
+    match tokio::time::timeout(timeout, run).await {
         Ok(outcome) => outcome,
         Err(_) => Err(ProbeError::Failed(ProbeFailure::Timeout)),
     }
 }
 
-async fn run(ask: &Ask, address: SocketAddr) -> Result<(), ProbeError> {
-    let mut stream = TcpStream::connect(address).await.map_err(connect_error)?;
+async fn converse(
+    ask: &Ask,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> Result<(), ProbeError> {
     match ask {
         Ask::Nothing | Ask::Connection => Ok(()),
         Ask::Page(request) => {
@@ -67,8 +83,12 @@ fn ping_answer(head: &response::Parts) -> Result<(), ProbeFailure> {
 
 /// Sends the request and reads the head of its answer. What follows is left unread: the
 /// connection is not used again.
-async fn exchange(stream: &mut TcpStream, request: &[u8]) -> Result<response::Parts, ProbeFailure> {
+async fn exchange(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &[u8],
+) -> Result<response::Parts, ProbeFailure> {
     stream.write_all(request).await.map_err(|_| ProbeFailure::Closed)?;
+    stream.flush().await.map_err(|_| ProbeFailure::Closed)?;
     let mut read = Vec::with_capacity(1024);
     loop {
         let mut fields = [EMPTY_HEADER; FIELDS];

@@ -72,7 +72,7 @@ fn ping() -> Ask {
 
 async fn outcome(ask: Ask, manner: Manner, timeout: Duration) -> Result<(), ProbeFailure> {
     let (address, serving) = server(manner).await;
-    let outcome = probe(ask, address, timeout).await;
+    let outcome = probe(ask, None, address, timeout).await;
     serving.abort();
     outcome.map_err(|error| match error {
         ProbeError::Failed(failure) => failure,
@@ -150,7 +150,7 @@ async fn a_closed_port_fails() {
         listener.local_addr().unwrap()
     };
     for ask in [Ask::Connection, page(), ping()] {
-        let outcome = probe(ask, address, PATIENCE).await;
+        let outcome = probe(ask, None, address, PATIENCE).await;
         let refused = matches!(outcome, Err(ProbeError::Failed(ProbeFailure::Refused)));
         assert!(refused, "{outcome:?}");
     }
@@ -159,7 +159,7 @@ async fn a_closed_port_fails() {
 #[tokio::test]
 async fn the_server_sees_the_request_and_nothing_else() {
     let (address, serving) = server(Manner::SaysAndCloses(ACK)).await;
-    probe(ping(), address, PATIENCE).await.unwrap();
+    probe(ping(), None, address, PATIENCE).await.unwrap();
     let Ask::Ping(sent) = ping() else { unreachable!() };
     assert_eq!(serving.await.unwrap(), sent);
 }

@@ -9,6 +9,7 @@ use gateway_core::farm::{BackendId, Rules};
 
 use crate::build_info::VERSION;
 use crate::config::{BackendAddress, BackendConfig, Config, ProbeConfig, ProbeKind, UpstreamHost};
+use crate::tls::BackendTls;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackendSpec {
@@ -18,6 +19,8 @@ pub struct BackendSpec {
     /// Where the name was found, if somebody has looked already.
     pub resolved: Option<SocketAddr>,
     pub ask: Ask,
+    /// Probes are made over TLS.
+    pub tls: Option<Arc<BackendTls>>,
     pub interval: Duration,
     /// For a whole probe.
     pub timeout: Duration,
@@ -55,6 +58,7 @@ impl BackendSpec {
             address: backend.address.clone(),
             resolved,
             ask: ask(backend, config),
+            tls: None,
             interval,
             timeout,
             resolve: health.resolve,
@@ -74,6 +78,11 @@ impl BackendSpec {
         spec
     }
 
+    /// The same with probes over TLS.
+    pub fn secured(self, tls: Option<&Arc<BackendTls>>) -> Self {
+        Self { tls: tls.cloned(), ..self }
+    }
+
     /// The address, where it is no name.
     pub(super) fn literal(&self) -> Option<SocketAddr> {
         let host = self.address.host.trim_matches(['[', ']']);
@@ -89,10 +98,7 @@ impl BackendSpec {
 
 fn ask(backend: &BackendConfig, config: &Config) -> Ask {
     let path = &backend.health.path;
-    let address = match backend.address.port {
-        80 => backend.address.host.clone(),
-        _ => backend.address.to_string(),
-    };
+    let address = backend.address.authority(backend.tls.is_some());
     let origin = match config.http.upstream_host {
         UpstreamHost::Origin | UpstreamHost::Preserve => config.http.origin.clone(),
         UpstreamHost::Backend => None,

@@ -28,6 +28,7 @@ fn address(last: u8) -> SocketAddr {
 fn spec(id: BackendId) -> BackendSpec {
     let host = format!("10.0.0.{}", id.0);
     BackendSpec {
+        tls: None,
         id,
         name: format!("up{:02}", id.0 + 1).into(),
         address: BackendAddress { host, port: 80 },
@@ -139,7 +140,7 @@ impl Network {
     fn ways(self: &Arc<Self>) -> Ways {
         let (probed, asked) = (Arc::clone(self), Arc::clone(self));
         Ways {
-            probe: Arc::new(move |_, address, _| {
+            probe: Arc::new(move |_, address| {
                 let network = Arc::clone(&probed);
                 Box::pin(async move {
                     let outcome = network.probe(address);

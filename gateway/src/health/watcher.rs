@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_secs(1);
 const ADDRESSES: usize = 4;
 
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Probe = dyn Fn(Ask, SocketAddr, Duration) -> Later<Result<(), ProbeError>> + Send + Sync;
+type Probe = dyn Fn(&BackendSpec, SocketAddr) -> Later<Result<(), ProbeError>> + Send + Sync;
 type Lookup = dyn Fn(String) -> Later<io::Result<Vec<SocketAddr>>> + Send + Sync;
 
 /// How the network is reached. Tests that are about time have one of their own.
@@ -38,7 +38,10 @@ pub(super) struct Ways {
 impl Default for Ways {
     fn default() -> Self {
         Self {
-            probe: Arc::new(|ask, address, timeout| Box::pin(probe::probe(ask, address, timeout))),
+            probe: Arc::new(|spec, address| {
+                let (ask, tls, timeout) = (spec.ask.clone(), spec.tls.clone(), spec.timeout);
+                Box::pin(probe::probe(ask, tls, address, timeout))
+            }),
             lookup: Arc::new(|name| {
                 Box::pin(async move { Ok(lookup_host(name).await?.collect()) })
             }),
@@ -134,7 +137,7 @@ impl Watcher {
     /// `None` if the probe could not be made.
     async fn ask(&mut self, address: SocketAddr) -> Option<Result<(), ProbeFailure>> {
         let begun = self.backend.now();
-        let outcome = (self.ways.probe)(self.spec.ask.clone(), address, self.spec.timeout).await;
+        let outcome = (self.ways.probe)(&self.spec, address).await;
         let outcome = match outcome {
             Ok(()) => Ok(()),
             Err(ProbeError::Failed(failure)) => Err(failure),

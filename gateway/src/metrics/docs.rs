@@ -25,7 +25,8 @@ const AFTER_LABELS: &str = "
 A status of `bitsgw_requests_total` that is not listed counts under its class, so that \
 `code=~\"5..\"` finds every server error in both metrics that have the label.
 `code=\"none\"` means that the connection ended before an answer.
-Requests that a client connection was cut off for (`head_timeout`, `connection_limit`) appear in \
+Requests that a client connection was cut off for (`head_timeout`, `connection_limit`, \
+`plain_on_tls`, `tls_on_plain`, `proxy_protocol`) appear in \
 `bitsgw_rejected_requests_total` only.
 
 Besides these, the process itself is described by:
@@ -76,6 +77,7 @@ fn closed_sets() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         (name::REQUESTS.name, "code", values::<labels::StatusLabel>()),
         (name::REQUEST_DURATION.name, "packet_type", values::<labels::PacketLabel>()),
         (name::REJECTED.name, "reason", values::<labels::Rejection>()),
+        (name::TLS_HANDSHAKE_FAILURES.name, "reason", values::<labels::HandshakeFailure>()),
         (name::SESSIONS.name, "state", values::<labels::SessionState>()),
         (name::SESSIONS_ENDED.name, "reason", values::<EndReason>()),
         (name::SESSION_DURATION.name, "reason", values::<EndReason>()),

@@ -10,9 +10,9 @@ use prometheus::{
 
 use super::labels::{
     AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
-    Label, LogLevel, LogName, LookupResult, LookupSource, OrphanResult, PacketLabel, ProtocolError,
-    Rejection, ReloadResult, SessionState, StatusClass, StatusLabel, StoreKind, StoreOperation,
-    StoreResult,
+    HandshakeFailure, Label, LogLevel, LogName, LookupResult, LookupSource, OrphanResult,
+    PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState, StatusClass, StatusLabel,
+    StoreKind, StoreOperation, StoreResult,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -79,7 +79,12 @@ pub(super) struct GatewayMetrics {
     pub session_seconds: ByLabel<EndReason, Histogram>,
     pub session_bytes: ByLabel<EndReason, Histogram>,
     pub sessions_limit: IntGauge,
+    pub handshake_failures: ByLabel<HandshakeFailure, IntCounter>,
+    /// By the file of the certificate.
+    pub certificate_expiry: IntGaugeVec,
     pub draining: IntGauge,
+    pub bound_connections: IntGauge,
+    pub session_id_conflicts: IntCounter,
     pub config_good: IntGauge,
     pub config_loaded: IntGauge,
     pub config_hash: IntGauge,
@@ -136,7 +141,11 @@ pub(super) struct Families {
     attempts: IntCounterVec,
     reuses: IntCounterVec,
     connect_errors: IntCounterVec,
+    handshake_failures: IntCounterVec,
+    certificate_expiry: IntGaugeVec,
     draining: IntGaugeVec,
+    bound_connections: IntGaugeVec,
+    session_id_conflicts: IntCounterVec,
     config_good: IntGaugeVec,
     config_loaded: IntGaugeVec,
     config_hash: IntGaugeVec,
@@ -188,6 +197,10 @@ impl Families {
             attempts: table::CONNECTION_ATTEMPTS.counter(registry),
             reuses: table::CONNECTION_REUSES.counter(registry),
             connect_errors: table::CONNECTION_ERRORS.counter(registry),
+            handshake_failures: table::TLS_HANDSHAKE_FAILURES.counter(registry),
+            certificate_expiry: table::CERTIFICATE_EXPIRY.gauge(registry),
+            bound_connections: table::BOUND_CONNECTIONS.gauge(registry),
+            session_id_conflicts: table::SESSION_ID_CONFLICTS.counter(registry),
             draining: table::DRAINING.gauge(registry),
             config_good: table::CONFIG_LAST_RELOAD_SUCCESSFUL.gauge(registry),
             config_loaded: table::CONFIG_LAST_RELOAD_SUCCESS.gauge(registry),
@@ -288,6 +301,12 @@ impl Families {
             session_seconds: ByLabel::new(|why| self.session_duration.with_label_values(&[why])),
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),
             sessions_limit: self.sessions_limit.with_label_values::<&str>(&[]),
+            handshake_failures: ByLabel::new(|why| {
+                self.handshake_failures.with_label_values(&[why])
+            }),
+            certificate_expiry: self.certificate_expiry.clone(),
+            bound_connections: self.bound_connections.with_label_values::<&str>(&[]),
+            session_id_conflicts: self.session_id_conflicts.with_label_values::<&str>(&[]),
             draining: self.draining.with_label_values::<&str>(&[]),
             config_good: self.config_good.with_label_values::<&str>(&[]),
             config_loaded: self.config_loaded.with_label_values::<&str>(&[]),

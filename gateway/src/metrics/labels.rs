@@ -4,10 +4,10 @@
 //! number of series is fixed once the configuration is read.
 
 use gateway_core::farm::AdminState;
-use gateway_core::fault::Fault;
-use gateway_core::protocol::head::HeadError;
 use gateway_core::protocol::{Ack, HResult, PacketType};
 use gateway_core::session::EndReason;
+
+pub use super::rejection::Rejection;
 
 /// An enum whose values index an array of counters.
 pub(super) trait Label: Copy + 'static {
@@ -176,74 +176,20 @@ impl StatusClass {
     }
 }
 
-/// Why the gateway answered a request itself, or cut it off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rejection {
-    /// A row of the fault table.
-    Fault(Fault),
-    /// The method is not served here.
-    Method,
-    /// Too many bytes or fields in the head.
-    HeaderLimit,
-    /// The head was not complete in time.
-    HeadTimeout,
-    /// No room for one more connection.
-    ConnectionLimit,
-}
-
-const REJECTIONS: [Rejection; Fault::ALL.len() + 4] = {
-    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 4];
-    let mut at = 0;
-    while at < Fault::ALL.len() {
-        all[at] = Rejection::Fault(Fault::ALL[at]);
-        at += 1;
-    }
-    all[at] = Rejection::Method;
-    all[at + 1] = Rejection::HeaderLimit;
-    all[at + 2] = Rejection::HeadTimeout;
-    all
-};
-
-impl Label for Rejection {
-    const ALL: &'static [Self] = &REJECTIONS;
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Fault(fault) => fault.label(),
-            Self::Method => "method",
-            Self::HeaderLimit => "header_limit",
-            Self::HeadTimeout => "head_timeout",
-            Self::ConnectionLimit => "connection_limit",
-        }
-    }
-
-    fn index(self) -> usize {
-        match self {
-            // The order of `Fault::ALL` is that of the enum; a test holds it to that.
-            Self::Fault(fault) => fault as usize,
-            Self::Method => Fault::ALL.len(),
-            Self::HeaderLimit => Fault::ALL.len() + 1,
-            Self::HeadTimeout => Fault::ALL.len() + 2,
-            Self::ConnectionLimit => Fault::ALL.len() + 3,
-        }
-    }
-}
-
-impl From<Fault> for Rejection {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl From<HeadError> for Rejection {
-    fn from(error: HeadError) -> Self {
-        match error {
-            HeadError::Method => Self::Method,
-            HeadError::LineTooLong | HeadError::TooManyFields | HeadError::TooLong => {
-                Self::HeaderLimit
-            }
-            _ => Self::Fault(Fault::BadRequest),
-        }
+labels! {
+    /// Why a TLS handshake with a client came to nothing.
+    HandshakeFailure {
+        /// It did not end in time.
+        Timeout = "timeout",
+        /// The client went away.
+        Closed = "closed",
+        /// No certificate, or one that is not to be trusted.
+        ClientCertificate = "client_certificate",
+        /// No version, cipher or protocol in common.
+        Incompatible = "incompatible",
+        /// The client did not like ours: mostly it does not trust the certificate.
+        Alert = "alert",
+        Other = "other",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every value has a place and a name of its own.
 
 use super::*;
+use gateway_core::fault::Fault;
 use gateway_core::protocol::read_ack;
 
 #[track_caller]
@@ -31,6 +32,7 @@ fn every_value_finds_its_own_counter() {
     check_order::<CheckResult>();
     check_order::<SessionState>();
     check_order::<StoreKind>();
+    check_order::<HandshakeFailure>();
     check_order::<StoreOperation>();
     check_order::<StoreResult>();
     check_order::<ReloadResult>();

@@ -9,6 +9,7 @@ mod families;
 pub mod labels;
 mod outcome;
 pub mod registry;
+mod rejection;
 
 use std::fmt;
 use std::ops::Deref;
@@ -24,8 +25,8 @@ use crate::by_id::ById;
 use families::{BackendMetrics, Families, GatewayMetrics, ListenerMetrics};
 pub use labels::{
     AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
-    LogLevel, LogName, OrphanResult, PacketLabel, ProtocolError, Rejection, ReloadResult,
-    SessionState, StoreKind, StoreOperation, StoreResult,
+    HandshakeFailure, LogLevel, LogName, OrphanResult, PacketLabel, ProtocolError, Rejection,
+    ReloadResult, SessionState, StoreKind, StoreOperation, StoreResult,
 };
 pub use outcome::Outcome;
 
@@ -124,6 +125,11 @@ impl Metrics {
         Gauged::new(self.backend(backend).as_ref().map(|metrics| &metrics.in_flight))
     }
 
+    /// A connection to a backend belongs to one client connection, until the guard is dropped.
+    pub fn bound_connection(&self) -> Gauged {
+        Gauged::new(Some(&self.gateway.bound_connections))
+    }
+
     /// A client was cut off before there was a request that [`Self::record`] could count.
     pub fn rejected(&self, reason: Rejection) {
         self.gateway.rejected.of(reason).inc();
@@ -133,6 +139,11 @@ impl Metrics {
         if let Some(metrics) = self.backend(backend) {
             metrics.sessions_created.inc();
         }
+    }
+
+    /// A backend gave a new session the id of another.
+    pub fn session_id_conflict(&self) {
+        self.gateway.session_id_conflicts.inc();
     }
 
     /// `size` is that of the uploaded file in bytes, as far as it was known.
@@ -201,6 +212,20 @@ impl Metrics {
 
     pub fn set_sessions_limit(&self, limit: u64) {
         self.gateway.sessions_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    /// A TLS handshake with a client came to nothing.
+    pub fn handshake_failed(&self, reason: HandshakeFailure) {
+        self.gateway.handshake_failures.of(reason).inc();
+    }
+
+    /// When certificates expire, in Unix time, by their files. Others are shown no more.
+    pub fn set_certificate_expiries(&self, ends: &[(String, i64)]) {
+        let gauge = &self.gateway.certificate_expiry;
+        gauge.reset();
+        for (name, at) in ends {
+            gauge.with_label_values(&[name]).set(*at);
+        }
     }
 
     pub fn set_draining(&self, draining: bool) {

@@ -85,6 +85,8 @@ table! {
         "Bytes of answer bodies sent to clients, counted when a request ends.";
     CONNECTIONS = "bitsgw_connections", Gauge, ["listener"], "connections",
         "Client connections that are open now.";
+    BOUND_CONNECTIONS = "bitsgw_bound_connections", Gauge, [], "connections",
+        "Connections to backends that belong to one client connection each, because of an NTLM or Negotiate login or by configuration.";
     CONNECTIONS_TOTAL = "bitsgw_connections_total", Counter, ["listener"], "connections",
         "Client connections accepted.";
     FRAGMENT_SIZE = "bitsgw_fragment_size_bytes", Histogram(FRAGMENT_BYTES), ["listener"], "bytes",
@@ -95,6 +97,8 @@ table! {
         "Sessions that the session table takes at most.";
     SESSIONS_CREATED = "bitsgw_sessions_created_total", Counter, ["backend"], "sessions",
         "Sessions pinned to a backend.";
+    SESSION_ID_CONFLICTS = "bitsgw_session_id_conflicts_total", Counter, [], "sessions",
+        "New sessions to which a backend gave the id of another live or recent session; each got an id of the gateway's own.";
     SESSIONS_ENDED = "bitsgw_sessions_ended_total", Counter, ["backend", "reason"], "sessions",
         "Sessions whose pin was removed.";
     SESSION_DURATION = "bitsgw_session_duration_seconds", Histogram(SESSION_SECONDS), ["reason"], "seconds",
@@ -135,6 +139,10 @@ table! {
         "Requests that went out on a connection kept from an earlier one.";
     CONNECTION_ERRORS = "bitsgw_backend_connection_errors_total", Counter, ["backend", "reason"], "connections",
         "Connections to a backend that could not be made.";
+    TLS_HANDSHAKE_FAILURES = "bitsgw_tls_handshake_failures_total", Counter, ["reason"], "connections",
+        "TLS handshakes with clients that came to nothing.";
+    CERTIFICATE_EXPIRY = "bitsgw_tls_certificate_expiry_timestamp_seconds", Gauge, ["name"], "seconds",
+        "When a certificate expires, in Unix time; the name is its file.";
     STORE_UP = "bitsgw_store_up", Gauge, ["store"], "boolean",
         "0 while the session store takes no writes, so that new uploads are refused or would not survive a restart; else 1, also while that store is not in use.";
     STORE_OPERATIONS = "bitsgw_store_operations_total", Counter, ["store", "operation", "result"], "operations",

@@ -49,6 +49,9 @@ impl Gateway {
         } else {
             self.admit_plain(downstream, ctx, alias)?;
         }
+        if ctx.has_body {
+            ctx.pace = self.bandwidth.of(ctx.client, &ctx.farm.config.limits);
+        }
         if expects_continue(downstream) {
             // The body is wanted now, so the client need not wait for a backend's 100. One that
             // has gone is found out by whoever reads its body.
@@ -67,6 +70,10 @@ impl Gateway {
         ctx.kind = Some(packet.packet_type());
         ctx.range = packet.range();
         ctx.key = packet.session().map(|session| session.key().clone());
+        let total = ctx.range.map_or(0, |range| range.total());
+        if ctx.farm.config.limits.upload.is_some_and(|limit| total > limit) {
+            return Err(Fault::UploadTooLarge);
+        }
         let too_large = |limit| ctx.range.is_some_and(|range| range.len() > limit);
         if ctx.farm.config.limits.fragment.is_some_and(too_large) {
             return Err(Fault::FragmentTooLarge);
@@ -96,6 +103,11 @@ impl Gateway {
             decided = self.decide_or_hold(&packet, &lookup, ctx, None).await;
         }
         decided?;
+        if ctx.kind == Some(PacketType::CreateSession) {
+            let limit = ctx.farm.config.sessions.limit_per_client;
+            let place = self.reporter.clients.enter(ctx.client, limit);
+            ctx.place = place.map_err(|_| Fault::ClientSessions)?;
+        }
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
         ctx.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
@@ -239,10 +251,9 @@ impl Gateway {
         lookup: &'a Lookup,
         alias: Option<BackendId>,
     ) -> Evidence<'a> {
-        let client = || ctx.conn.as_ref().and_then(|conn| conn.client).map(|addr| addr.ip());
         let hash = match ctx.farm.hash_key {
             HashKey::Target => ctx.target.0,
-            HashKey::Client => client().map_or(0, |ip| match ip {
+            HashKey::Client => ctx.client.map_or(0, |ip| match ip {
                 std::net::IpAddr::V4(ip) => fnv1a(&ip.octets()),
                 std::net::IpAddr::V6(ip) => fnv1a(&ip.octets()),
             }),

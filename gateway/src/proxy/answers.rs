@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::{SessionId, SessionKey, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
 use gateway_core::routing::Why;
 use gateway_core::session::{Effects, EndReason, Observed, Opened, Pin, Progress, observe};
-use http::{HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, Result};
@@ -78,6 +79,8 @@ impl Gateway {
             }
             Effects::Refuse(fault) => Err(fault),
         };
+        // Where no session came of it, the next Create may follow as soon as this is answered.
+        ctx.place = None;
         if let Err(fault) = outcome {
             ctx.fault = Some(fault);
             return Err(Error::new(REFUSED_ANSWER));
@@ -120,9 +123,12 @@ impl Gateway {
             && let Some(id) = &opened.id
             && self.pin(id.key().clone(), pin(None), ctx).await? == Pinned::New
         {
-            ctx.key = Some(id.key().clone());
+            keep_place(ctx, id.key());
             self.note_created(backend);
             return Ok(());
+        }
+        if ctx.farm.config.sessions.id == SessionIdMode::Backend && opened.id.is_some() {
+            self.reporter.metrics.session_id_conflict();
         }
         for _ in 0..MINT_TRIES {
             let public = ids::mint(Uuid::new_v4());
@@ -130,7 +136,7 @@ impl Gateway {
             let key = id.key().clone();
             let pinned = self.pin(key.clone(), pin(Some(opened.backend_session.into())), ctx).await;
             if pinned? == Pinned::New {
-                ctx.key = Some(key);
+                keep_place(ctx, &key);
                 ctx.public_session = HeaderValue::from_str(&public).ok();
                 self.note_created(backend);
                 return Ok(());
@@ -238,6 +244,22 @@ impl Gateway {
     }
 }
 
+/// Whether the head of an answer is as small as that of a request has to be. Pingora takes a
+/// mebibyte, which nobody who speaks to a BITS client needs.
+pub(super) fn fits(response: &ResponseHeader, limits: &HeadLimits) -> bool {
+    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    response.headers.len() <= limits.fields
+        && response.headers.iter().map(field).sum::<usize>() <= limits.head_bytes
+}
+
+/// The session is open under that id.
+fn keep_place(ctx: &mut Ctx, key: &SessionKey) {
+    if let Some(place) = ctx.place.take() {
+        place.keep(key.clone());
+    }
+    ctx.key = Some(key.clone());
+}
+
 /// Last edits to every answer of a backend.
 pub(super) fn finish_head(
     downstream: &mut Session,
@@ -247,6 +269,9 @@ pub(super) fn finish_head(
     clean_head(response);
     if ctx.until_close {
         response.remove_header(&header::TRANSFER_ENCODING);
+        downstream.set_keepalive(None);
+    }
+    if ctx.login.ends {
         downstream.set_keepalive(None);
     }
     Ok(())

@@ -1,10 +1,12 @@
 //! What is known of one request on its way through.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::pace::Pace;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionKey};
 use gateway_core::routing::Why;
 use gateway_core::session::{TargetHash, Timestamp};
@@ -15,8 +17,10 @@ use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
 use crate::supervisor::InFlightGuard;
 
+use super::clients::Place;
 use super::early::Early;
 use super::flights::Claim;
+use super::logins::Login;
 
 pub struct Ctx {
     /// The farm as it was when the request came: one request sees one picture.
@@ -27,6 +31,12 @@ pub struct Ctx {
     /// By the steady clock.
     pub started: Duration,
     pub conn: Option<Arc<Conn>>,
+    /// The client, behind trusted proxies too.
+    pub client: Option<IpAddr>,
+    /// Its place among the sessions of its client, while one is being opened.
+    pub place: Option<Place>,
+    /// The rate at which its client may send.
+    pub pace: Option<Arc<Pace>>,
     /// Whether the request is a packet, however broken.
     pub is_packet: bool,
     pub kind: Option<PacketType>,
@@ -44,6 +54,8 @@ pub struct Ctx {
     pub attempts: u32,
     /// The backend refused the last try, so it may need a moment.
     pub wait_before_retry: bool,
+    /// A backend showed a certificate that is not to be trusted.
+    pub distrusted: bool,
     /// The owner of the session has been away for too long.
     pub given_up: bool,
     /// The session goes to another backend than its pin says, because that one was given up.
@@ -60,6 +72,7 @@ pub struct Ctx {
     pub reused: bool,
     /// The session's turn.
     pub claim: Option<Claim>,
+    pub login: Login,
     /// The packet may reach its backend twice, and its body fits the buffer for a second try.
     pub repeatable: bool,
     /// The body of the answer is to be thrown away.
@@ -102,6 +115,9 @@ impl Ctx {
             now: Default::default(),
             started: Default::default(),
             conn: Default::default(),
+            client: Default::default(),
+            place: Default::default(),
+            pace: Default::default(),
             is_packet: Default::default(),
             kind: Default::default(),
             key: Default::default(),
@@ -114,6 +130,7 @@ impl Ctx {
             avoid: Default::default(),
             attempts: Default::default(),
             wait_before_retry: Default::default(),
+            distrusted: Default::default(),
             given_up: Default::default(),
             moved: Default::default(),
             avoid_pool: Default::default(),
@@ -123,6 +140,7 @@ impl Ctx {
             has_body: Default::default(),
             reused: Default::default(),
             claim: Default::default(),
+            login: Default::default(),
             repeatable: Default::default(),
             drop_body: Default::default(),
             until_close: Default::default(),

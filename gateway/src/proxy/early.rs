@@ -40,7 +40,8 @@ impl Early {
 
 /// Looks at the head of a backend's answer as it came.
 pub fn note(downstream: &Session, response: &ResponseHeader, ctx: &mut Ctx) {
-    if !ctx.has_body || ctx.body_done.is_some() {
+    // A connection that is its client's alone serves nobody else, and may be in mid-login.
+    if !ctx.has_body || ctx.body_done.is_some() || ctx.login.bound {
         return;
     }
     ctx.early.answered = true;

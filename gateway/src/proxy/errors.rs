@@ -53,8 +53,19 @@ pub fn is_backends_fault(error: &Error) -> bool {
     use ErrorType as T;
     matches!(
         error.etype(),
-        T::ConnectRefused | T::ConnectTimedout | T::ConnectNoRoute | T::ConnectError
+        T::ConnectRefused
+            | T::ConnectTimedout
+            | T::ConnectNoRoute
+            | T::ConnectError
+            | T::TLSHandshakeFailure
+            | T::InvalidCert
     )
+}
+
+/// Whether the backend showed a certificate that is not to be trusted. No wait makes it better, and
+/// it is nothing that a client should be told to wait for.
+pub fn is_distrust(error: &Error) -> bool {
+    *error.etype() == ErrorType::InvalidCert
 }
 
 pub fn connect_error(error: &Error) -> ConnectError {

@@ -8,11 +8,15 @@ mod admit;
 mod answer;
 mod answers;
 mod ask;
+mod bandwidth;
+mod clients;
 mod ctx;
 mod early;
 pub mod errors;
 mod failpoint;
 mod flights;
+mod forwarding;
+mod logins;
 mod missing;
 mod orphans;
 mod outages;
@@ -35,6 +39,7 @@ use pingora::prelude::HttpPeer;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::{Error, ErrorType, Result};
+use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::farm::Farm;
@@ -44,8 +49,10 @@ use crate::sessions::Sessions;
 use crate::supervisor::{Farewell, InFlight};
 
 use ask::{Asks, Messenger};
+use bandwidth::Bandwidth;
 pub use ctx::Ctx;
 use flights::Flights;
+use forwarding::Forwarding;
 use orphans::Orphanage;
 pub use orphans::Undertaker;
 use outages::Outages;
@@ -61,6 +68,9 @@ pub struct Gateway {
     farewell: Farewell,
     flights: Arc<Flights>,
     outages: Outages,
+    /// Room for connections that belong to one client each.
+    bound: Arc<Semaphore>,
+    bandwidth: Bandwidth,
     asks: Asks,
     orphanage: Orphanage,
     /// When it began, by the steady clock.
@@ -86,6 +96,7 @@ impl Gateway {
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
         let config = Arc::clone(&farm.load().config);
+        let bound = Arc::new(Semaphore::new(config.limits.bound_connections));
         let messenger = Arc::new(Messenger::new(config.timeouts.ask));
         let asks = Asks::new(config.sessions.ask_rate, Arc::clone(&messenger));
         let (orphanage, undertaker) =
@@ -99,6 +110,8 @@ impl Gateway {
             farewell,
             flights,
             outages,
+            bound,
+            bandwidth: Bandwidth::default(),
             asks,
             orphanage,
             begun: clock::steady(),
@@ -158,6 +171,9 @@ impl ProxyHttp for Gateway {
         let timeouts = &ctx.farm.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
+        let headers = &downstream.req_header().headers;
+        let forwarding = Forwarding::of(&ctx.farm.config.http);
+        ctx.client = ctx.conn.as_ref().and_then(|conn| forwarding.client(conn, headers));
         let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
         ctx.request = Some(self.reporter.metrics.request(listener));
         downstream.set_read_timeout(Some(timeouts.client_body));
@@ -239,6 +255,9 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader));
         }
+        if let Some(bytes) = body {
+            self.bandwidth.wait(bytes.len(), ctx).await;
+        }
         if end {
             ctx.body_done = Some(clock::steady());
             self.unwatch(ctx);
@@ -259,6 +278,10 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
+        if !answers::fits(response, &ctx.farm.config.limits.head) {
+            ctx.fault = Some(Fault::BackendAnswer);
+            return Err(Error::new(errors::REFUSED_ANSWER));
+        }
         if response.status.is_informational() {
             ctx.interim += 1;
             if ctx.interim > MAX_INTERIM {
@@ -271,6 +294,7 @@ impl ProxyHttp for Gateway {
         early::note(downstream, response, ctx);
         ctx.backend_status = Some(response.status.as_u16());
         self.unwatch(ctx);
+        self.note_challenge(response, ctx);
         self.learn(downstream, response, ctx).await
     }
 
@@ -325,7 +349,8 @@ impl ProxyHttp for Gateway {
             answered: ctx.answer_began || !errors::died_silently(&error),
             body_whole: !downstream.as_ref().retry_buffer_truncated(),
         };
-        let retry = may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS;
+        let retry =
+            may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS && !ctx.login.bound;
         // The connection was dead, not the backend: the next try need not wait, but it must not
         // find the next dead connection in the pool.
         ctx.wait_before_retry = false;
@@ -344,6 +369,9 @@ impl ProxyHttp for Gateway {
         if ctx.answered || final_status(downstream).is_some() {
             return silent;
         }
+        if *error.etype() == logins::LOGIN_LOST {
+            return silent;
+        }
         let malformed = ctx.conn.as_ref().is_some_and(|conn| conn.has_malformed_body());
         let fault = ctx
             .fault
@@ -351,6 +379,7 @@ impl ProxyHttp for Gateway {
             .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
+        ctx.place = None;
         self.note_silence(ctx, fault);
         if fault == Fault::BackendGivenUp {
             self.release_given_up(downstream, ctx).await;

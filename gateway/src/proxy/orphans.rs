@@ -95,8 +95,8 @@ impl Gateway {
         }
         // Under an id that is none, nobody knows what the backend would cancel.
         let id = parsed.and_then(|id| HeaderValue::from_str(id.as_str()).ok());
-        let client = ctx.conn.as_ref().and_then(|conn| conn.forwarded_for.clone());
-        let errand = id.and_then(|id| Errand::of(downstream.req_header(), id, client));
+        let (head, http) = (downstream.req_header(), &ctx.farm.config.http);
+        let errand = id.and_then(|id| Errand::of(head, id, ctx.conn.as_deref(), http));
         let Some(errand) = errand else {
             return self.reporter.orphaned(backend, OrphanResult::Failed);
         };

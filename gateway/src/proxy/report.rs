@@ -14,10 +14,11 @@ use uuid::Uuid;
 use crate::access_log::{AccessLog, RequestLine, UploadLine};
 use crate::backend_ids::BackendIds;
 use crate::clock;
-use crate::guard::{Conn, ConnectionEvents, Refusal};
+use crate::guard::{Conn, ConnectionEvents, Refusal, Stray};
 use crate::metrics::{FailoverReason, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
 
+use super::clients::ClientSessions;
 use super::errors::connect_error;
 use super::{Ctx, Gateway, final_status};
 
@@ -29,12 +30,13 @@ pub struct Reporter {
     /// Half of every request id: random, so that ids of two processes differ.
     process: u64,
     pub ids: Arc<BackendIds>,
+    pub(super) clients: Arc<ClientSessions>,
 }
 
 impl Reporter {
     pub fn new(metrics: Arc<Metrics>, access: AccessLog, ids: Arc<BackendIds>) -> Self {
         let process = Uuid::new_v4().as_u64_pair().0;
-        Self { metrics, access, process, ids }
+        Self { metrics, access, process, ids, clients: Arc::default() }
     }
 
     fn request_id(&self, ctx: &Ctx) -> Uuid {
@@ -55,6 +57,7 @@ impl Reporter {
     /// `ctx` and `target` are those of the request that ended it; a sweep has neither.
     pub fn ended(&self, ended: &Ended, by: Option<(&Ctx, &[u8])>) {
         let Ended { key, pin, progress, reason } = ended;
+        self.clients.left(key);
         let now = clock::now();
         let age = now.since(pin.created);
         self.metrics.session_ended(pin.backend, *reason, age, progress.total);
@@ -62,10 +65,7 @@ impl Reporter {
             ts: now,
             request_id: by.map(|(ctx, _)| self.request_id(ctx)),
             session: key,
-            client: by
-                .and_then(|(ctx, _)| ctx.conn.as_ref())
-                .and_then(|conn| conn.client)
-                .map(|addr| addr.ip()),
+            client: by.and_then(|(ctx, _)| ctx.client),
             target: by.map(|(_, target)| target),
             backend: self.name(pin.backend),
             reason: *reason,
@@ -113,7 +113,7 @@ impl Gateway {
             method: head.method.as_str(),
             host: field(header::HOST),
             target: head.raw_path(),
-            client: ctx.conn.as_ref().and_then(|conn| conn.client).map(|addr| addr.ip()),
+            client: ctx.client,
             backend: ctx.backend.map(|id| self.reporter.name(id)),
             pin_source: ctx.why,
             status,
@@ -223,5 +223,15 @@ impl ConnectionEvents for Reporter {
 
     fn timed_out(&self) {
         self.metrics.rejected(Rejection::HeadTimeout);
+    }
+
+    fn strayed(&self, stray: Stray) {
+        match stray {
+            Stray::PlainOnTls => self.metrics.rejected(Rejection::PlainOnTls),
+            Stray::TlsOnPlain => self.metrics.rejected(Rejection::TlsOnPlain),
+            Stray::ProxyProtocol => self.metrics.rejected(Rejection::ProxyProtocol),
+            Stray::Crowded => self.metrics.rejected(Rejection::AddressLimit),
+            Stray::Handshake(failure) => self.metrics.handshake_failed(failure),
+        }
     }
 }

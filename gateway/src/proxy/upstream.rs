@@ -17,22 +17,11 @@ use pingora::{Error, ErrorType, Result};
 
 use super::admit::host_of;
 use super::flights::Claim;
+use super::forwarding::Forwarding;
 use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
 use crate::clock;
 use crate::config::Then;
-
-/// By these a backend would believe of a client what only a proxy may say.
-const SPOKEN_FOR: [&str; 9] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-server",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
-];
+use crate::pool;
 
 /// A server that restarts refuses connections for a moment.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -71,11 +60,13 @@ impl Gateway {
         let long = ctx.has_body || by_application;
         let timeouts = &ctx.farm.config.timeouts;
         peer.options.read_timeout = Some(if long { timeouts.answer_long } else { timeouts.answer });
+        pool::spare(&mut peer, &ctx.farm.config);
         if ctx.avoid_pool {
             // A key of its own finds nothing pooled, and nobody finds what it leaves.
             peer.group_key = ctx.id.wrapping_add(OWN_KEYS);
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
+        self.keep_apart(downstream, ctx, &mut peer)?;
         Ok(Box::new(peer))
     }
 
@@ -102,7 +93,7 @@ impl Gateway {
             None => self.decide_plain(None, ctx, alias),
         };
         decided.map_err(|fault| {
-            ctx.fault = Some(fault);
+            ctx.fault = Some(if ctx.distrusted { Fault::BackendFailed } else { fault });
             Error::new(ErrorType::ConnectNoRoute)
         })
     }
@@ -113,12 +104,15 @@ impl Gateway {
             self.health.connect_failed(backend);
         }
         ctx.avoid.extend(ctx.backend.filter(|_| !owned));
-        let again = if owned { self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
+        ctx.distrusted |= errors::is_distrust(&error);
+        let again =
+            if owned { !ctx.distrusted && self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
         if let Some(backend) = ctx.backend {
             self.note_connect_error(backend, &error, again && !owned);
         }
         if !again && ctx.fault.is_none() {
-            ctx.fault = Some(if owned { Fault::BackendDown } else { Fault::NoBackend });
+            let fault = if owned { Fault::BackendDown } else { Fault::NoBackend };
+            ctx.fault = Some(if ctx.distrusted { Fault::BackendFailed } else { fault });
         }
         ctx.wait_before_retry = true;
         error.set_retry(again);
@@ -191,6 +185,7 @@ impl Gateway {
         ctx.reused = reused;
         ctx.early.connected(fd);
         if let Some(backend) = ctx.backend {
+            self.bind_connected(backend, reused, fd, ctx)?;
             if let Some(conn) = &ctx.conn {
                 conn.used_backend(backend);
             }
@@ -217,7 +212,10 @@ impl Gateway {
     /// What the backend sees differs from what the client sent only here.
     pub(super) fn prepare_request(&self, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
         let backend = ctx.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        for field in &headers::NOTIFICATION {
+        let spoken_by_servers = headers::NOTIFICATION.iter();
+        for field in
+            spoken_by_servers.chain([&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT])
+        {
             if request.headers.contains_key(&field.name) {
                 request.remove_header(&field.name);
             }
@@ -226,6 +224,7 @@ impl Gateway {
         if request.headers.contains_key(header::EXPECT) {
             request.remove_header(&header::EXPECT);
         }
+        Forwarding::of(&ctx.farm.config.http).write(request, ctx.conn.as_deref())?;
         let host = host_of(request).and_then(|host| ctx.farm.upstream_host(backend, &host));
         if let Some(host) = host.cloned() {
             request.insert_header("Host", host)?;
@@ -234,15 +233,6 @@ impl Gateway {
             let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
             let id = id.ok_or_else(|| Error::new(ErrorType::InternalError))?;
             request.insert_header(headers::SESSION_ID.wire, id)?;
-        }
-        for name in SPOKEN_FOR {
-            if request.headers.contains_key(name) {
-                request.remove_header(name);
-            }
-        }
-        let client = ctx.conn.as_ref().and_then(|conn| conn.forwarded_for.clone());
-        if let Some(client) = client {
-            request.insert_header("X-Forwarded-For", client)?;
         }
         // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
         let unsaid = !ctx.has_body && !request.headers.contains_key(header::CONTENT_LENGTH);

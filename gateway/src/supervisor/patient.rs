@@ -57,7 +57,8 @@ impl Farewell {
         });
     }
 
-    pub(super) async fn said(&self) {
+    /// Returns when connections that wait for a request are to be closed.
+    pub async fn said(&self) {
         // The sender is ours, so it cannot be gone.
         let _ = self.step.subscribe().wait_for(|leave| *leave == Leave::Said).await;
     }

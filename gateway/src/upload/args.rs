@@ -11,6 +11,7 @@ use super::engine::{SMALLEST_FRAGMENT, Settings};
 use super::error::UploadError;
 use super::exchange::Patience;
 use super::target::Mapping;
+use crate::config::CertificateFiles;
 
 /// Upload a file to a BITS server or a farm of them
 ///
@@ -92,6 +93,14 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
+    /// Show this certificate to a server that asks for one, PEM with its chain
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+
+    /// The private key of the certificate, PEM; nobody else may be able to read it
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+
     /// Store the server application's reply in this file, if there is one
     #[arg(long, value_name = "FILE")]
     pub reply: Option<PathBuf>,
@@ -113,6 +122,12 @@ impl Args {
             bytes_per_second: self.limit_rate,
             reply: self.reply.clone(),
         }
+    }
+
+    /// What is shown to servers that ask for it.
+    pub fn identity(&self) -> Option<CertificateFiles> {
+        let pair = self.cert.clone().zip(self.key.clone());
+        pair.map(|(certificate, key)| CertificateFiles { certificate, key })
     }
 
     pub fn patience(&self) -> Patience {

@@ -12,9 +12,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::target::{Mapping, Target};
+use crate::config::CertificateFiles;
+use crate::tls::{Identity, TlsError, provider};
 
 /// What bytes travel on.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -35,6 +38,8 @@ pub enum TrustError {
     Empty(PathBuf),
     #[error("the system has no certificates to trust; name some with --ca")]
     NoSystemStore,
+    #[error(transparent)]
+    Own(#[from] TlsError),
 }
 
 /// Per address. Windows leaves this to TCP, which takes minutes; a person waits for this one.
@@ -46,8 +51,9 @@ impl Connector {
         target: &Target,
         mappings: Vec<Mapping>,
         ca: Option<&Path>,
+        identity: Option<CertificateFiles>,
     ) -> Result<Self, TrustError> {
-        let tls = if target.tls { Some(tls_connector(ca)?) } else { None };
+        let tls = if target.tls { Some(tls_connector(ca, identity)?) } else { None };
         Ok(Self { mappings, tls })
     }
 
@@ -84,13 +90,6 @@ impl Connector {
     }
 }
 
-/// A certificate that no retry makes better.
-pub fn is_distrust(error: &io::Error) -> bool {
-    use tokio_rustls::rustls::Error;
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    matches!(inner, Some(Error::InvalidCertificate(_)))
-}
-
 /// An IPv6 literal without its brackets.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
@@ -100,7 +99,10 @@ fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "no answer to the connection attempt")
 }
 
-fn tls_connector(ca: Option<&Path>) -> Result<TlsConnector, TrustError> {
+fn tls_connector(
+    ca: Option<&Path>,
+    identity: Option<CertificateFiles>,
+) -> Result<TlsConnector, TrustError> {
     let mut roots = RootCertStore::empty();
     match ca {
         Some(file) => {
@@ -121,12 +123,16 @@ fn tls_connector(ca: Option<&Path>) -> Result<TlsConnector, TrustError> {
             }
         }
     }
-    // Named rather than taken from the process, where another library may have set another one.
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("ring serves TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let own = Identity::load(&files)?.certified;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
+        }
+    };
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -83,7 +83,7 @@ pub async fn upload(
     let mut report = Report::new(file, url);
     let ended = async {
         let target = Target::parse(url, "")?;
-        let connector = Connector::new(&target, mappings, None)?;
+        let connector = Connector::new(&target, mappings, None, None)?;
         let patience = Patience { send: Duration::from_secs(60), answer: Duration::from_secs(60) };
         let client = Client::new(target, connector, Vec::new(), None, patience);
         let mut upload = Upload::new(client, Source::open(file).await?, settings, None, listener);
@@ -103,7 +103,8 @@ async fn command(args: &Args, report: &mut Report) -> Result<(), UploadError> {
     report.url = target.to_string();
     let source =
         if args.cancel { Source::absent(&args.file) } else { Source::open(&args.file).await? };
-    let connector = Connector::new(&target, args.resolve.clone(), args.ca.as_deref())?;
+    let connector =
+        Connector::new(&target, args.resolve.clone(), args.ca.as_deref(), args.identity())?;
     let state = match &args.state {
         Some(path) => path.clone(),
         None => state::default_path(&args.file, &report.url),

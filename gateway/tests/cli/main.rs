@@ -6,4 +6,5 @@ mod environment;
 mod generated;
 mod mistakes;
 mod support;
+mod tls;
 mod warnings;

@@ -57,7 +57,7 @@ address = "10.0.0.11"
 name = "UP01"
 address = "10.0.0.12:80"
 wieght = 2
-tls = {}
+max_connections = 10
 
 [stores]
 "#;
@@ -75,7 +75,7 @@ tls = {}
             "error: `backends.up01.address` must be a host and a port",
             "error: two backends are named \"UP01\"",
             "error: there is no key `backends.UP01.wieght`",
-            "error: `backends.UP01.tls` is not supported by this version",
+            "error: `backends.UP01.max_connections` is not supported by this version",
             "error: there is no section [stores]",
             "error: `log.level` must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
             "error: gw.toml cannot be used: 9 errors",
@@ -152,10 +152,9 @@ fn keys_of_a_table_within_a_backend_are_checked_like_others() {
 #[test]
 fn keys_of_later_versions_are_called_that() {
     let later = "is not supported by this version";
-    added("tls = {}\n", "6:1", &["`backends.up01.tls`", later]);
-    added("max_connections = 10\n", "6:1", &[later]);
-    added("[listeners.b]\naddress = \"127.0.0.1:0\"\ntls = {}\n", "8:1", &[later]);
-    added("[sessions]\nlimit_per_client = 0\n", "7:1", &[later]);
+    added("max_connections = 10\n", "6:1", &["`backends.up01.max_connections`", later]);
+    added("[admin]\ntls = {}\n", "7:1", &[later]);
+    added("[sessions]\nbind = 0\n", "7:1", &[later]);
     added(
         "[store]\nkind = \"redis\"\n",
         "7:8",

@@ -181,7 +181,7 @@ fn reloader(path: &Path, notifier: Notifier) -> Reloader {
         event(&format!("applied {} -> {}", weight(old), weight(new)));
         Ok(())
     });
-    Reloader::new(source, loaded, None, notifier, apply).expect("a thread")
+    Reloader::new(source, loaded, None, notifier, apply, Box::new(|| None)).expect("a thread")
 }
 
 fn plan(part: &Part, notifier: Notifier) -> Plan {

@@ -151,7 +151,7 @@ fn bytes_out_of_turn_wait_in_bounded_room_while_a_request_is_served() {
         }
         Reply::ack("200 OK", &[("X-Echo", request.target())])
     });
-    let rig = Rig::of(backend, |farm| farm);
+    let rig = Rig::of(backend, |farm| farm.plain());
     let row: String = std::iter::once("slow".to_owned())
         .chain((0..2000).map(|n| n.to_string()))
         .map(|n| ping(&format!("{ALLOWED}?{n}")))

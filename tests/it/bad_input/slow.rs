@@ -100,7 +100,7 @@ fn a_head_in_many_pieces_within_its_time_is_served() {
 #[test]
 fn many_slow_heads_do_not_delay_an_upload() {
     let rig = Rig::with(|farm| farm.set("timeouts.client_head", "\"20s\""));
-    let slow: Vec<Connection> = (0..300)
+    let mut slow: Vec<Connection> = (0..300)
         .map(|_| {
             let mut client = rig.connect();
             client.send(b"BITS_POST /forbidden HTTP/1.1\r\nX: ").expect("sent");
@@ -111,5 +111,5 @@ fn many_slow_heads_do_not_delay_an_upload() {
         rig.farm.metric("bitsgw_connections", &[]) >= 300.0
     });
     rig.upload_works("slow heads");
-    assert!(slow.iter().all(|client| !client.is_closed()), "they were open all the time");
+    assert!(slow.iter_mut().all(|client| !client.is_closed()), "they were open all the time");
 }

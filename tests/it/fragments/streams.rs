@@ -57,7 +57,7 @@ fn a_backend_that_does_not_read_holds_its_clients_back() {
     const LENGTH: u64 = 256 * MIB;
     /// More than the kernel keeps for the two connections and the link between them.
     const MOST: u64 = 96 * MIB;
-    let farm = Farm::of_stubs(1).link_backends().start();
+    let farm = Farm::of_stubs(1).link_backends().plain().start();
     let client = farm.client().with(|o| o.fragments = FragmentSizes::Fixed(LARGEST));
     // What the gateway allocates once, for its first upload, is not growth.
     client.upload(&farm.url("/in/first.bin"), &Content::seeded(1, LARGEST + 1)).expect_smooth();

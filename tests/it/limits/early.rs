@@ -112,7 +112,7 @@ fn a_client_that_waits_for_100_uploads_over_one_connection() {
 /// Item 29.
 #[test]
 fn curl_sends_a_large_body_after_the_100() {
-    let servers = Servers::start(1);
+    let servers = Servers::with(1, |farm| farm.plain());
     let (id, _) = servers.open(TARGET);
     let file = servers.farm.directory().join("body.bin");
     std::fs::write(&file, vec![7; 3 << 20]).expect("the body is written");

@@ -1,11 +1,12 @@
 //! What counts from the next request on.
 
-use e2e_tests::client::{FragmentSizes, PacketType};
+use e2e_tests::client::{FragmentSizes, PacketType, exchange};
 use e2e_tests::data::Content;
 use e2e_tests::farm::Farm;
 use e2e_tests::wait;
 
 use super::{Operated, PIECES};
+use crate::packets::{Servers, TARGET, create, expect_not_now, fragment, ping};
 
 #[test]
 fn a_limit_counts_for_the_next_fragment_of_a_running_upload() {
@@ -56,4 +57,57 @@ fn a_placement_and_names_count_for_the_next_upload() {
     }
     assert!(owners.iter().all(|owner| *owner == owners[0]), "{owners:?}");
     farm.expect_healthy();
+}
+
+#[test]
+fn what_a_client_may_have_counts_from_its_next_request() {
+    let servers = Servers::start(1);
+    let gateway = servers.farm.gateway();
+    let mut held = servers.connect();
+    let mut told = |expected: Option<&str>| {
+        let packet = ping(TARGET).with("X-Forwarded-For", "192.0.2.7");
+        let seen = servers.backends[0].requests().len();
+        assert_eq!(held.exchange(&packet.bytes()).expect("an answer").status, 200);
+        let request = servers.backends[0].request(seen);
+        assert_eq!(request.field("X-Forwarded-For"), expected, "{}", request.head);
+    };
+    told(Some("127.0.0.1"));
+    gateway.configure(|settings| {
+        settings.set("http.trusted_proxies", "[\"127.0.0.0/8\"]");
+        settings.set("limits.upload", "\"1KiB\"");
+        settings.set("sessions.limit_per_client", "1");
+    });
+    assert!(gateway.reload());
+    told(Some("192.0.2.7, 127.0.0.1"));
+    let (id, _) = servers.open(TARGET);
+    let refused = servers.stays(&create(TARGET));
+    expect_not_now(&[503], PacketType::CreateSession, &refused);
+    let large = servers.stays(&fragment(TARGET, &id, "bytes 0-2/4096", b"abc"));
+    assert_eq!(large.status, 500, "{}", large.head);
+    gateway.configure(|settings| settings.set("http.forwarded", "\"off\""));
+    assert!(gateway.reload());
+    told(None);
+}
+
+#[test]
+fn connections_of_one_address_count_from_the_next_connection() {
+    let servers = Servers::start(1);
+    let gateway = servers.farm.gateway();
+    let uncounted = servers.connect();
+    servers.passes(&ping(TARGET));
+    gateway.configure(|settings| settings.set("limits.connections_per_address", "1"));
+    assert!(gateway.reload());
+    let mut first = servers.connect();
+    let answer = first.exchange(&ping(TARGET).bytes()).expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    let crowded = exchange(servers.farm.entrance(), &ping(TARGET).bytes());
+    assert!(!crowded.is_ok_and(|answer| answer.status == 200));
+    let rejected = [("reason", "address_limit")];
+    wait::until("it is counted", || {
+        servers.farm.metric("bitsgw_rejected_requests_total", &rejected) == 1.0
+    });
+    gateway.configure(|settings| settings.set("limits.connections_per_address", "0"));
+    assert!(gateway.reload());
+    servers.passes(&ping(TARGET));
+    drop(uncounted);
 }

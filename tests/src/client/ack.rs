@@ -141,7 +141,8 @@ impl AckRules {
         );
         rule(answer.field("Content-Encoding").is_none(), "an Ack is not compressed");
         for (name, _) in &answer.fields {
-            rule(self.allows(name), &format!("an Ack has no field {name}"));
+            let later = answer.status == 503 && name.eq_ignore_ascii_case("Retry-After");
+            rule(self.allows(name) || later, &format!("an Ack has no field {name}"));
             rule(answer.fields_named(name).count() == 1, &format!("{name} appears once"));
         }
         self.check_errors(answer, &ack, &mut rule);

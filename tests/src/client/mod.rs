@@ -12,6 +12,7 @@ pub mod options;
 pub mod packet;
 pub mod report;
 pub mod resolver;
+pub mod secure;
 mod transport;
 mod verdict;
 pub mod wire;
@@ -25,4 +26,5 @@ pub use options::{
 pub use packet::{Head, PacketType, Url};
 pub use report::{End, Event, Fatal, Report};
 pub use resolver::Resolver;
+pub use secure::Secure;
 pub use wire::{Answer, Connection, Framing, Timeouts, WireError, exchange};

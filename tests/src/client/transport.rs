@@ -132,7 +132,7 @@ impl Upload {
     }
 
     fn connect(&mut self, host: &str) -> Result<Connection, WireError> {
-        if let Some((connected, connection)) = self.link.take()
+        if let Some((connected, mut connection)) = self.link.take()
             && connected == host
         {
             if !connection.is_readable() {

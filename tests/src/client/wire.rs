@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 pub use super::answer::{Answer, Framing};
 use super::answer::{as_latin1, content_length, excerpt, framing, malformed, parse_head};
+use super::secure::{self, Secure, Session};
 use crate::clock;
 
 /// Larger than any head that a test provokes.
@@ -69,10 +70,32 @@ pub enum WireError {
     Malformed { what: String, got: String },
 }
 
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Secure(Box<Session>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Secure(session) => session.tcp(),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Secure(session) => session.read(buffer),
+        }
+    }
+}
+
 /// A connection under full control of the test.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     timeouts: Timeouts,
     /// Read but not yet part of an answer.
     surplus: Vec<u8>,
@@ -83,50 +106,97 @@ impl Connection {
         Self::open_with(address, Timeouts::short())
     }
 
+    /// Over TLS where the address is known to speak it.
     pub fn open_with(address: SocketAddr, timeouts: Timeouts) -> Result<Self, WireError> {
+        Self::open_as(address, timeouts, secure::lookup(address).as_ref())
+    }
+
+    /// Over TLS as the test says.
+    pub fn open_secure(address: SocketAddr, secure: &Secure) -> Result<Self, WireError> {
+        Self::open_as(address, Timeouts::short(), Some(secure))
+    }
+
+    /// Goes on after a handshake that the test made itself.
+    pub fn over(session: Session) -> Self {
+        let stream = Stream::Secure(Box::new(session));
+        Self { stream, timeouts: Timeouts::short(), surplus: Vec::new() }
+    }
+
+    /// Without TLS, whatever is there.
+    pub fn open_plain(address: SocketAddr) -> Result<Self, WireError> {
+        Self::open_as(address, Timeouts::short(), None)
+    }
+
+    fn open_as(
+        address: SocketAddr,
+        timeouts: Timeouts,
+        secure: Option<&Secure>,
+    ) -> Result<Self, WireError> {
         let connect = || {
             let stream = TcpStream::connect_timeout(&address, timeouts.connect)?;
             stream.set_nodelay(true)?;
             stream.set_write_timeout(Some(timeouts.send))?;
-            Ok(stream)
+            let Some(secure) = secure else { return Ok(Stream::Plain(stream)) };
+            stream.set_read_timeout(Some(timeouts.connect))?;
+            Ok(Stream::Secure(Box::new(secure.handshake(stream)?)))
         };
         let stream = connect().map_err(|source| WireError::Connect { address, source })?;
         Ok(Self { stream, timeouts, surplus: Vec::new() })
     }
 
+    /// What the handshake has shown.
+    pub fn session(&self) -> Option<&Session> {
+        match &self.stream {
+            Stream::Plain(_) => None,
+            Stream::Secure(session) => Some(session),
+        }
+    }
+
     /// The client's end, to find this connection in a log.
     pub fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().expect("a connected socket has an address")
+        self.stream.tcp().local_addr().expect("a connected socket has an address")
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
-        self.stream.write_all(bytes).map_err(|source| WireError::Send { source })
+        let sent = match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(bytes),
+            Stream::Secure(session) => session.write_all(bytes),
+        };
+        sent.map_err(|source| WireError::Send { source })
     }
 
     /// Sends what the socket takes, and says how much that was.
     pub fn send_some(&mut self, bytes: &[u8]) -> Result<usize, WireError> {
-        self.stream.write(bytes).map_err(|source| WireError::Send { source })
+        let sent = match &mut self.stream {
+            Stream::Plain(stream) => stream.write(bytes),
+            Stream::Secure(session) => session.write(bytes),
+        };
+        sent.map_err(|source| WireError::Send { source })
     }
 
     /// Ends the sending direction (FIN); answers can still be read.
     pub fn finish(&mut self) -> Result<(), WireError> {
-        self.stream.shutdown(Shutdown::Write).map_err(|source| WireError::Send { source })
+        let finished = match &mut self.stream {
+            Stream::Plain(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Secure(session) => session.finish(),
+        };
+        finished.map_err(|source| WireError::Send { source })
     }
 
     /// Ends the connection with RST.
     pub fn reset(self) {
-        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))
+        rustix::net::sockopt::set_socket_linger(self.stream.tcp(), Some(Duration::ZERO))
             .expect("a TCP socket can linger");
     }
 
     /// Whether bytes, or the end of the connection, can be read without waiting.
-    pub fn is_readable(&self) -> bool {
+    pub fn is_readable(&mut self) -> bool {
         !self.surplus.is_empty() || !matches!(self.peek(), Peek::Nothing)
     }
 
     /// Whether the peer has ended the connection and nothing is left to read.
-    pub fn is_closed(&self) -> bool {
-        self.surplus.is_empty() && matches!(self.peek(), Peek::End)
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.peek(), Peek::End) && self.surplus.is_empty()
     }
 
     /// Reads to the end of the connection. A reset counts as the end.
@@ -289,7 +359,7 @@ impl Connection {
             if left.is_zero() {
                 return Err(self.timed_out());
             }
-            self.stream.set_read_timeout(Some(left)).expect("the timeout is not zero");
+            self.stream.tcp().set_read_timeout(Some(left)).expect("the timeout is not zero");
             match self.stream.read(&mut buffer) {
                 Ok(n) => {
                     self.surplus.extend(&buffer[..n]);
@@ -310,17 +380,26 @@ impl Connection {
         WireError::TimedOut { after: self.timeouts.answer, got: excerpt(&self.surplus) }
     }
 
-    fn peek(&self) -> Peek {
-        let mut byte = [0];
-        let look = || {
-            self.stream.set_nonblocking(true)?;
-            let seen = self.stream.peek(&mut byte);
-            self.stream.set_nonblocking(false)?;
+    fn peek(&mut self) -> Peek {
+        let mut bytes = [0; 1024];
+        let mut look = || {
+            self.stream.tcp().set_nonblocking(true)?;
+            let seen = match &mut self.stream {
+                Stream::Plain(stream) => stream.peek(&mut bytes[..1]),
+                // Whether a record holds anything shows only once it is read.
+                Stream::Secure(session) => session.read(&mut bytes),
+            };
+            self.stream.tcp().set_nonblocking(false)?;
             seen
         };
-        match { look }() {
+        match look() {
             Ok(0) => Peek::End,
-            Ok(_) => Peek::Bytes,
+            Ok(count) => {
+                if matches!(self.stream, Stream::Secure(_)) {
+                    self.surplus.extend(&bytes[..count]);
+                }
+                Peek::Bytes
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Nothing,
             Err(_) => Peek::End,
         }

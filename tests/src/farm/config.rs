@@ -68,6 +68,17 @@ impl Settings {
         self.tables.retain(|(_, keys)| !keys.is_empty());
     }
 
+    /// The tables `listeners.NAME` that say nothing of TLS.
+    pub(super) fn listeners(&self) -> Vec<String> {
+        let plain = |(name, keys): &&(String, Vec<(String, String)>)| {
+            name.starts_with("listeners.")
+                && name.matches('.').count() == 1
+                && !keys.iter().any(|(key, _)| key.starts_with("tls"))
+                && !self.tables.iter().any(|(table, _)| *table == format!("{name}.tls"))
+        };
+        self.tables.iter().filter(plain).map(|(name, _)| name.clone()).collect()
+    }
+
     pub fn set_backend(&mut self, backend: &str, key: &str, value: &str) {
         put(self.backends.entry(backend.to_owned()).or_default(), key, value);
     }

@@ -176,6 +176,14 @@ impl Gateway {
         *listeners.get(name).unwrap_or_else(|| panic!("no listener {name} in {listeners:?}"))
     }
 
+    /// Every listener but `ops` and `admin`.
+    pub fn traffic_listeners(&self) -> Vec<SocketAddr> {
+        let state = self.state();
+        let traffic =
+            |(name, _): &(&String, &SocketAddr)| !["ops", "admin"].contains(&name.as_str());
+        state.listeners.iter().filter(traffic).map(|(_, address)| *address).collect()
+    }
+
     /// The listener `public`.
     #[track_caller]
     pub fn address(&self) -> SocketAddr {

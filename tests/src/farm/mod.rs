@@ -7,6 +7,7 @@ pub mod http;
 pub mod metrics;
 mod process;
 mod stub;
+pub mod tls;
 
 use std::net::SocketAddr;
 
@@ -15,7 +16,9 @@ pub use gateway::Gateway;
 pub use process::Process;
 pub use rustix::process::Signal;
 pub use stub::{Seen, Stats, Stub, StubFault};
+pub use tls::Tls;
 
+use crate::client::secure::Known;
 use crate::client::{Client, Resolver};
 use crate::data::{self, Content};
 use crate::fault_link::FaultLink;
@@ -35,6 +38,7 @@ pub struct FarmBuilder {
     link_backends: bool,
     link_front: bool,
     gateway: bool,
+    tls: Tls,
 }
 
 /// Running processes; all are killed and all files removed on drop, logs printed first when the test has failed.
@@ -47,6 +51,9 @@ pub struct Farm {
     /// Of all backends, stubs or not.
     names: Vec<String>,
     directory: TempDir,
+    tls: Tls,
+    /// Addresses that clients speak TLS to.
+    known: Vec<Known>,
 }
 
 /// A file as it lies on one backend's disk.
@@ -143,6 +150,17 @@ impl FarmBuilder {
         self
     }
 
+    /// TLS as the test says, whatever `E2E_TLS` says.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// For tests about bytes on the socket itself, or with clients that speak no TLS.
+    pub fn plain(self) -> Self {
+        self.tls(Tls::Off)
+    }
+
     /// Stubs only.
     pub fn without_gateway(mut self) -> Self {
         self.gateway = false;
@@ -151,7 +169,11 @@ impl FarmBuilder {
 
     /// Starts everything and waits until it accepts connections.
     #[track_caller]
-    pub fn start(self) -> Farm {
+    pub fn start(mut self) -> Farm {
+        if matches!(self.config, Config::Text(_)) {
+            // A text of the test's own says nothing of TLS.
+            self.tls = Tls::Off;
+        }
         let directory = TempDir::new("farm");
         let mut farm = Farm {
             gateway: None,
@@ -160,11 +182,20 @@ impl FarmBuilder {
             stubs: Vec::new(),
             names: Vec::new(),
             directory,
+            tls: self.tls,
+            known: Vec::new(),
         };
+        let files = farm.directory.path().to_path_buf();
         let mut entries = Vec::new();
         for (index, arguments) in self.stubs.iter().enumerate() {
             let name = format!("up{:02}", index + 1);
-            let stub = Stub::start_new(&name, arguments, farm.directory.path());
+            let mut arguments = arguments.clone();
+            arguments.extend(self.tls.stub_arguments(&files));
+            if let Config::Settings(settings) = &mut self.config {
+                self.tls.secure_backend(settings, &name, &files);
+            }
+            let stub = Stub::start_new(&name, &arguments, farm.directory.path());
+            farm.known.extend(self.tls.know_stub(stub.address()));
             let mut address = stub.address();
             if self.link_backends {
                 let link = FaultLink::to(address);
@@ -177,9 +208,15 @@ impl FarmBuilder {
         entries.extend(self.more_backends);
         farm.names = entries.iter().map(|entry| entry.name.clone()).collect();
         if self.gateway {
+            if let Config::Settings(settings) = &mut self.config {
+                self.tls.secure_listeners(settings, &files);
+            }
             let (environment, under) = (self.environment, self.under);
             let directory = farm.directory.path();
             let gateway = Gateway::start_new(self.config, entries, environment, under, directory);
+            for listener in gateway.traffic_listeners() {
+                farm.known.extend(self.tls.know_front(listener));
+            }
             if self.link_front {
                 farm.front = Some(FaultLink::to(gateway.address()));
             }
@@ -200,7 +237,13 @@ impl Farm {
             link_backends: false,
             link_front: false,
             gateway: true,
+            tls: Tls::from_environment(),
         }
+    }
+
+    /// How much of it speaks TLS.
+    pub fn tls(&self) -> Tls {
+        self.tls
     }
 
     #[track_caller]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::client::secure::{self, Known};
 use crate::data::Chance;
 use relay::Relay;
 
@@ -93,6 +94,8 @@ pub struct FaultLink {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
+    /// Who speaks TLS to the target does so through the link as well.
+    _known: Option<Known>,
 }
 
 #[derive(Default)]
@@ -156,7 +159,8 @@ impl FaultLink {
         shared.control().target = target;
         let accepting = shared.clone();
         let acceptor = std::thread::spawn(move || accept(&listener, &accepting));
-        Self { address, shared, acceptor: Some(acceptor) }
+        let known = secure::lookup(target).map(|secure| Known::new(address, secure));
+        Self { address, shared, acceptor: Some(acceptor), _known: known }
     }
 
     pub fn address(&self) -> SocketAddr {

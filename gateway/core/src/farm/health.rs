@@ -44,6 +44,8 @@ pub enum ProbeFailure {
     Timeout,
     /// The connection ended before the answer did.
     Closed,
+    /// There was no TLS handshake, or the certificate is not to be trusted.
+    Tls,
     /// What came is not HTTP.
     Garbage,
     /// An answer that is no success.
@@ -333,6 +335,7 @@ impl fmt::Display for ProbeFailure {
             Self::Unreachable => f.write_str("not reachable"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::Closed => f.write_str("closed without an answer"),
+            Self::Tls => f.write_str("no TLS connection can be made"),
             Self::Garbage => f.write_str("the answer is not HTTP"),
             Self::Status(status) => write!(f, "answered {status}"),
             Self::NoAck(status) => write!(f, "answered {status}, but with no Ack"),

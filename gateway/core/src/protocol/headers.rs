@@ -50,6 +50,8 @@ pub static CONTENT_NAME: Field = field("content-name", "Content-Name");
 pub static CONTENT_RANGE: Field = field("content-range", "Content-Range");
 pub static CONTENT_LENGTH: Field = field("content-length", "Content-Length");
 pub static TRANSFER_ENCODING: Field = field("transfer-encoding", "Transfer-Encoding");
+/// RFC 9110 section 10.2.3, in seconds.
+pub static RETRY_AFTER: Field = field("retry-after", "Retry-After");
 /// In a Create-Session Ack: the encodings allowed for Fragment bodies (MC-BUP 2.2.3.1).
 pub static ACCEPT_ENCODING: Field = field("accept-encoding", "Accept-Encoding");
 /// OneDrive's clients send `POST` with this instead of the method `BITS_POST`.

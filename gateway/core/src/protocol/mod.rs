@@ -2,6 +2,7 @@
 
 pub mod ack;
 pub mod chunked;
+pub mod client;
 pub mod field;
 pub mod framing;
 pub mod head;
@@ -10,6 +11,8 @@ pub mod host;
 pub mod hresult;
 pub mod ids;
 pub mod latin1;
+pub mod login;
+pub mod network;
 pub mod packet;
 pub mod range;
 pub mod reply;

@@ -9,9 +9,11 @@ mod bounds;
 mod farm;
 mod health;
 pub mod store;
+mod tls;
 
 use gateway_core::protocol::host::key_of;
 
+use super::Config;
 use super::draft::{Broken, Draft};
 use super::keys::{Preset, Shape};
 use super::report::{Finding, Report};
@@ -38,6 +40,10 @@ pub fn check(draft: &Draft, report: &mut Report) {
         health::probes_that_ask_nothing,
         affinity::fallback_timeout,
         affinity::idle_timeout,
+        tls::pairs,
+        tls::listeners,
+        tls::proxies,
+        tls::unverified,
         store::memory_keeps_nothing,
         admin::address,
         admin::token,
@@ -55,10 +61,11 @@ pub fn check(draft: &Draft, report: &mut Report) {
     }
 }
 
-/// Looks at the files that a draft without mistakes names.
-pub fn files(draft: &Draft, report: &mut Report) {
+/// Looks at the files that a configuration without mistakes names.
+pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
     admin::files(draft, report);
     let _ = store::place(draft, report);
+    tls::files(config, draft, report);
 }
 
 fn required(draft: &Draft, report: &mut Report) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::{ContentRange, headers};
+use gateway_core::protocol::{ContentRange, headers, login};
 use gateway_core::session::fnv1a;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::connectors::http::Connector;
@@ -12,14 +12,15 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
 use crate::build_info::VERSION;
+use crate::config::Http;
 use crate::farm::Farm;
+use crate::guard::Conn;
 use crate::proxy::admit::host_of;
+use crate::proxy::forwarding::told_with;
+use crate::tls;
 
 /// By these a server knows who sends a request, and by the last one that it is a packet.
 static TAKEN_OVER: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, METHOD_OVERRIDE];
-
-/// Logins of these schemes belong to one connection, and are worth nothing on another.
-const BOUND_TO_CONNECTIONS: [&[u8]; 2] = [b"ntlm", b"negotiate"];
 
 const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 
@@ -35,7 +36,8 @@ pub struct Errand {
     session: HeaderValue,
     /// Who asks, and how a packet is told from another request.
     fields: Vec<(HeaderName, HeaderValue)>,
-    client: Option<HeaderValue>,
+    /// What is said of the client.
+    client: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What the backend is to do.
@@ -51,11 +53,14 @@ impl Errand {
     pub fn of(
         request: &RequestHeader,
         session: HeaderValue,
-        client: Option<HeaderValue>,
+        conn: Option<&Conn>,
+        http: &Http,
     ) -> Option<Self> {
         let fields = TAKEN_OVER.iter().flat_map(|name| {
             let values = request.headers.get_all(name).iter();
-            values.filter(|value| !is_bound(value)).map(|value| (name.clone(), value.clone()))
+            values
+                .filter(|value| !login::binds(value.as_bytes()))
+                .map(|value| (name.clone(), value.clone()))
         });
         Some(Self {
             method: request.method.clone(),
@@ -63,7 +68,7 @@ impl Errand {
             host: request.headers.get(header::HOST)?.clone(),
             session,
             fields: fields.collect(),
-            client,
+            client: told_with(request, conn, http).ok()?,
         })
     }
 
@@ -84,8 +89,8 @@ impl Errand {
         for (name, value) in &self.fields {
             request.append_header(name, value)?;
         }
-        if let Some(client) = &self.client {
-            request.insert_header("X-Forwarded-For", client)?;
+        for (name, value) in &self.client {
+            request.insert_header(name, value)?;
         }
         request.insert_header(headers::SESSION_ID.wire, &self.session)?;
         let (kind, length) = match task {
@@ -108,22 +113,17 @@ fn agent() -> String {
     format!("bits-gateway/{VERSION}")
 }
 
-fn is_bound(value: &HeaderValue) -> bool {
-    let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
-    BOUND_TO_CONNECTIONS.iter().any(|bound| scheme.eq_ignore_ascii_case(bound))
-}
-
 /// Carries errands out. Each goes over a connection of its own, which is closed after it: an
 /// answer that was given up must not be read as that to another request, and a login on it not
 /// serve another client.
 pub struct Messenger {
-    connector: Connector,
+    connector: Connector<tls::Connector>,
     timeout: Duration,
 }
 
 impl Messenger {
     pub fn new(timeout: Duration) -> Self {
-        Self { connector: Connector::new(None), timeout }
+        Self { connector: Connector::new_custom(None, tls::Connector), timeout }
     }
 
     /// The head of the backend's answer.
@@ -186,9 +186,15 @@ mod tests {
         request
     }
 
+    fn http() -> Http {
+        let text = "[listeners.a]\naddress = \"127.0.0.1:80\"\n[[backends]]\nname = \"b\"\n\
+                    address = \"127.0.0.1:81\"\n";
+        crate::config::Config::from_toml(text).unwrap().http
+    }
+
     fn errand(fields: &[(&'static str, &'static str)]) -> Errand {
         let id = HeaderValue::from_static("{x}");
-        Errand::of(&request(fields), id, None).unwrap()
+        Errand::of(&request(fields), id, None, &http()).unwrap()
     }
 
     #[test]
@@ -203,6 +209,8 @@ mod tests {
         let other = errand(&[host, ("Authorization", "Basic eDp6"), ("Cookie", "a=b")]);
         assert_ne!(basic.credentials(), other.credentials());
         assert_eq!(basic.credentials(), basic.clone().credentials());
-        assert!(Errand::of(&request(&[]), HeaderValue::from_static("{x}"), None).is_none());
+        assert!(
+            Errand::of(&request(&[]), HeaderValue::from_static("{x}"), None, &http()).is_none()
+        );
     }
 }

@@ -120,9 +120,10 @@ impl Gateway {
     ) -> Result<Lookup, Fault> {
         let key = ctx.key.clone().ok_or(Fault::Internal)?;
         let head = downstream.req_header();
-        let client = ctx.conn.as_ref().and_then(|conn| conn.forwarded_for.clone());
         let session = head.headers.get(&headers::SESSION_ID.name).cloned();
-        let errand = session.and_then(|session| Errand::of(head, session, client));
+        let http = &ctx.farm.config.http;
+        let errand =
+            session.and_then(|session| Errand::of(head, session, ctx.conn.as_deref(), http));
         let errand = errand.ok_or(Fault::Internal)?;
         // No backend can have a file of such a size, and no range is left to ask with.
         let range = question(packet).ok_or(Fault::BadRequest)?;

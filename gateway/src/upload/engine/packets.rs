@@ -6,8 +6,8 @@ use gateway_core::protocol::{ContentRange, PacketType};
 use http::response::Parts;
 
 use super::{Event, SMALLEST_FRAGMENT, Trouble, Upload};
+use crate::tls::is_distrust;
 use crate::upload::client::{Packet, SendError};
-use crate::upload::connect::is_distrust;
 use crate::upload::error::{UploadError, chain};
 use crate::upload::exchange::{ExchangeError, Nothing};
 use crate::upload::pace::FileSupply;

@@ -1,0 +1,190 @@
+//! Certificates, keys and trusted proxies: what must stand together, and what the files are worth.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Checked;
+use crate::clock;
+use crate::config::draft::{Draft, Table};
+use crate::config::report::{Finding, Place, Report};
+use crate::config::tls::{
+    self, BACKEND_VERIFY, CLIENT_AUTH, CLIENT_CA, LISTENER_CERTIFICATE, LISTENER_CERTIFICATES,
+    LISTENER_KEY, TRUSTED, client_auth,
+};
+use crate::config::{BackendConfig, CertificateFiles, ClientAuth, Config, Listener, Verify};
+use crate::tls::{BackendTls, Identity, ListenerTls, TlsError};
+
+/// Whoever renews certificates by hand needs that long, and one that is renewed by a program is
+/// renewed earlier.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+pub fn pairs(draft: &Draft, report: &mut Report) -> Checked {
+    for table in draft.all("listeners").chain(draft.all("backends")) {
+        let given = [LISTENER_CERTIFICATE, LISTENER_KEY].map(|key| table.place_of(key.name));
+        let (place, missing) = match given {
+            [Some(place), None] => (place, LISTENER_KEY.name),
+            [None, Some(place)] => (place, LISTENER_CERTIFICATE.name),
+            _ => continue,
+        };
+        let finding = Finding::error(format!("`{}` is missing", table.key_path(missing)));
+        report.add(finding.at(place, "a certificate and its key belong together"));
+    }
+    Ok(())
+}
+
+pub fn listeners(draft: &Draft, report: &mut Report) -> Checked {
+    for table in draft.all("listeners") {
+        let certified = [LISTENER_CERTIFICATE, LISTENER_CERTIFICATES, LISTENER_KEY];
+        let certified = certified.iter().any(|key| table.is_given(key.name));
+        if tls::is_on(table) && !certified {
+            let finding = Finding::error(format!("`{}` has no certificate", table.path()));
+            let finding = finding.at(table.near_group("tls"), "TLS needs one");
+            report.add(finding.help(sample()));
+        }
+        if !tls::is_on(table) || !certified {
+            continue;
+        }
+        let more: Option<Vec<CertificateFiles>> = table.find(LISTENER_CERTIFICATES.name)?;
+        if more.is_some_and(|more| more.is_empty()) && !table.is_given(LISTENER_CERTIFICATE.name) {
+            let finding = Finding::error(format!("`{}` has no certificate", table.path()));
+            let place = table.near(LISTENER_CERTIFICATES.name);
+            report.add(finding.at(place, "an empty list").help(sample()));
+        }
+        client_certificates(table, report)?;
+    }
+    Ok(())
+}
+
+fn sample() -> String {
+    "add certificate = \"/etc/bits-gateway/tls/fullchain.pem\" and \
+     key = \"/etc/bits-gateway/tls/key.pem\""
+        .to_owned()
+}
+
+fn client_certificates(table: &Table, report: &mut Report) -> Checked {
+    let ca = table.find::<PathBuf>(CLIENT_CA.name)?;
+    match (client_auth(table)?, ca) {
+        (ClientAuth::Required, None) => {
+            let message = "`client_auth = \"required\"` needs `client_ca`";
+            let finding = Finding::error(message)
+                .at(table.near(CLIENT_AUTH.name), "required, but of no authority");
+            let help = "add client_ca = \"/etc/bits-gateway/tls/clients-ca.pem\"".to_owned();
+            report.add(finding.help(help));
+        }
+        (ClientAuth::Off, Some(_)) => {
+            let path = table.key_path(CLIENT_CA.name);
+            let finding = Finding::warning(format!("`{path}` does nothing"));
+            let finding = finding
+                .at(table.near(CLIENT_CA.name), "clients are asked for no certificate")
+                .at(table.place_of(CLIENT_AUTH.name), "because of this");
+            report.add(finding.help("client_auth = \"required\" asks for one".to_owned()));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+pub fn proxies(draft: &Draft, report: &mut Report) -> Checked {
+    for table in draft.all("listeners") {
+        if table.has_group("proxy_protocol") && !table.is_given(TRUSTED.name) {
+            let message = format!("`{}` is missing", table.key_path(TRUSTED.name));
+            let finding = Finding::error(message);
+            let place = table.near_group("proxy_protocol");
+            let finding = finding.at(place, "whose word counts is not said");
+            let help = "add trusted = [\"10.0.0.0/8\"], the addresses of the balancers".to_owned();
+            report.add(finding.help(help));
+        }
+    }
+    Ok(())
+}
+
+pub fn unverified(draft: &Draft, report: &mut Report) -> Checked {
+    for table in draft.all("backends") {
+        if table.find(BACKEND_VERIFY.name)? == Some(Verify::Off) {
+            let message = format!("nobody knows whether `{}` is who it says", table.path());
+            let finding = Finding::warning(message)
+                .at(table.place_of(BACKEND_VERIFY.name), "its certificate is not looked at");
+            let help = "trust its authority in place of that: ca = \"/path/to/ca.pem\"".to_owned();
+            report.add(finding.help(help));
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the files that a configuration without mistakes names.
+pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
+    for (listener, table) in config.listeners.iter().zip(draft.all("listeners")) {
+        listener_files(config, listener, table, report);
+    }
+    for (backend, table) in config.backends.iter().zip(draft.all("backends")) {
+        backend_files(backend, table, report);
+    }
+}
+
+fn listener_files(config: &Config, listener: &Listener, table: &Table, report: &mut Report) {
+    let Some(settings) = &listener.tls else { return };
+    let place = place(table, &[LISTENER_CERTIFICATE.name, LISTENER_CERTIFICATES.name]);
+    match ListenerTls::load(&listener.name, settings) {
+        Err(error) => unusable(&error, place, report),
+        Ok((_, identities)) => {
+            identities.iter().for_each(|identity| age(identity, &place, report));
+            coverage(config, &identities, &place, report);
+        }
+    }
+}
+
+fn backend_files(backend: &BackendConfig, table: &Table, report: &mut Report) {
+    let Some(settings) = &backend.tls else { return };
+    let place = place(table, &[LISTENER_CERTIFICATE.name, "tls.ca", "tls.name"]);
+    match BackendTls::load(&backend.name, &backend.address.host, settings) {
+        Err(error) => unusable(&error, place, report),
+        Ok((_, identity)) => identity.iter().for_each(|own| age(own, &place, report)),
+    }
+}
+
+fn place(table: &Table, keys: &[&str]) -> Option<Place> {
+    keys.iter().find_map(|key| table.place_of(key)).or_else(|| table.near_group("tls"))
+}
+
+fn unusable(error: &TlsError, place: Option<Place>, report: &mut Report) {
+    let finding = Finding::error(error.to_string()).at(place, "named here");
+    report.add(finding.help(error.help()));
+}
+
+fn age(identity: &Identity, place: &Option<Place>, report: &mut Report) {
+    let now = clock::now();
+    let label = |text: &str| text.to_owned();
+    if let Err(error) = identity.valid_at(now) {
+        let finding = Finding::warning(error.to_string());
+        return report.add(finding.at(place.clone(), label("nobody will accept it")));
+    }
+    let left = identity.expires().saturating_sub_unsigned(now.0 / 1000);
+    if u64::try_from(left).unwrap_or(0) < SOON.as_secs() {
+        let path = identity.path.display();
+        let message = format!("the certificate {path} expires on {}", identity.expires_on());
+        let finding = Finding::warning(message).at(place.clone(), label("within 14 days"));
+        report.add(finding.help("a new one in the same files is taken up at once".to_owned()));
+    }
+}
+
+/// Every name that leads clients here must be in a certificate, or they will not come.
+fn coverage(config: &Config, shown: &[Identity], place: &Option<Place>, report: &mut Report) {
+    let gateway = config.affinity.gateway_name.iter();
+    let aliases = config.backends.iter().filter_map(|backend| backend.alias.as_ref());
+    let names = config.http.hosts.iter().chain(gateway).chain(aliases);
+    let missing: Vec<&str> = names
+        .filter(|name| !shown.iter().any(|identity| identity.covers(name)))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    let has: Vec<&str> =
+        shown.iter().flat_map(|identity| &identity.names).map(String::as_str).collect();
+    let message = format!("no certificate is for {}", missing.join(", "));
+    let finding = Finding::warning(message).at(place.clone(), "clients will refuse it");
+    report.add(finding.help(match has.as_slice() {
+        [] => "the certificate names no host at all".to_owned(),
+        has => format!("it is for {}; one wildcard name covers all host ids", has.join(", ")),
+    }));
+}

@@ -1,0 +1,232 @@
+//! TLS towards clients and towards backends, and the PROXY protocol: the tables `tls` and
+//! `proxy_protocol` of a listener, and `tls` of a backend.
+
+use std::path::PathBuf;
+
+use gateway_core::protocol::network::Network;
+
+use super::draft::{Broken, Draft, Table};
+use super::keys::{Key, Preset};
+use super::kind::{Kind, Value};
+use super::names::Named;
+use super::sections::word;
+
+/// What a listener shows and demands. What is in the files has not been looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenerTls {
+    /// At least one; the first is for clients that name no host, or one that none is for.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whose certificates clients must have; without it they are not asked for any.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A certificate with its chain, and its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertificateFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// How a backend is reached by https.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendTls {
+    /// The name in its certificate, where that is not the host of its address.
+    pub name: Option<String>,
+    /// In place of the system's certificates.
+    pub ca: Option<PathBuf>,
+    /// For a backend that wants to know who we are.
+    pub identity: Option<CertificateFiles>,
+    pub verify: Verify,
+}
+
+/// How much of a backend's certificate is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    Name,
+    Off,
+}
+
+/// Whether clients must have a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    Off,
+    Required,
+}
+
+/// Who may say for whom it speaks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxyProtocol {
+    /// At least one.
+    pub trusted: Vec<Network>,
+    /// A trusted source that says nothing is refused.
+    pub required: bool,
+}
+
+pub const LISTENER_CERTIFICATE: Key = Key {
+    name: "tls.certificate",
+    kind: Kind::Path,
+    preset: Preset::Unset {
+        meaning: "the listener speaks plain HTTP",
+        sample: "\"/etc/bits-gateway/tls/fullchain.pem\"",
+    },
+    about: "The certificate and those between it and its authority, as PEM. It is read again when \
+            the file changes. With it the listener speaks TLS and nothing else.",
+};
+pub const LISTENER_KEY: Key = Key {
+    name: "tls.key",
+    kind: Kind::Path,
+    preset: Preset::Unset {
+        meaning: "needed for `tls.certificate`",
+        sample: "\"/etc/bits-gateway/tls/key.pem\"",
+    },
+    about: "Its private key, as PEM and not encrypted. Others must not be able to read it.",
+};
+pub const LISTENER_CERTIFICATES: Key = Key {
+    name: "tls.certificates",
+    kind: Kind::Certificates,
+    preset: Preset::Unset {
+        meaning: "there is only `tls.certificate`",
+        sample: "[{ certificate = \"/etc/bits-gateway/tls/other.pem\", \
+                 key = \"/etc/bits-gateway/tls/other-key.pem\" }]",
+    },
+    about: "More certificates. A client gets the first one that is for the name it asks for, or \
+            else the first of all.",
+};
+pub const CLIENT_AUTH: Key = Key {
+    name: "tls.client_auth",
+    kind: word::<ClientAuth>(),
+    preset: Preset::Depends {
+        on: "\"required\" with `tls.client_ca`, else \"off\"",
+        sample: "\"required\"",
+    },
+    about: "Whether clients must show a certificate.",
+};
+pub const CLIENT_CA: Key = Key {
+    name: "tls.client_ca",
+    kind: Kind::Path,
+    preset: Preset::Unset {
+        meaning: "needed for `tls.client_auth = \"required\"`",
+        sample: "\"/etc/bits-gateway/tls/clients-ca.pem\"",
+    },
+    about: "The authorities whose certificates clients may show, as PEM.",
+};
+pub const TRUSTED: Key = Key {
+    name: "proxy_protocol.trusted",
+    kind: Kind::Networks { least: 1 },
+    preset: Preset::Unset {
+        meaning: "nobody speaks the PROXY protocol",
+        sample: "[\"10.0.0.0/8\", \"2001:db8::7\"]",
+    },
+    about: "Balancers in front that begin each connection with a PROXY protocol header, version 1 \
+            or 2. The address in it counts as the client's. A header from anybody else is refused.",
+};
+pub const REQUIRED: Key = Key {
+    name: "proxy_protocol.required",
+    kind: Kind::Bool,
+    preset: Preset::Depends { on: "true", sample: "true" },
+    about: "Whether a connection from there without a header is refused.",
+};
+
+pub const BACKEND_VERIFY: Key = Key {
+    name: "tls.verify",
+    kind: word::<Verify>(),
+    preset: Preset::Depends {
+        on: "\"name\" with a table `tls`, which may be empty; else plain HTTP is spoken",
+        sample: "\"name\"",
+    },
+    about: "What is demanded of the certificate of the backend.",
+};
+pub const BACKEND_NAME: Key = Key {
+    name: "tls.name",
+    kind: Kind::Host,
+    preset: Preset::Unset {
+        meaning: "the host of `address`",
+        sample: "\"up01.internal.example.com\"",
+    },
+    about: "The name that the certificate must be for; also sent as SNI.",
+};
+pub const BACKEND_CA: Key = Key {
+    name: "tls.ca",
+    kind: Kind::Path,
+    preset: Preset::Unset {
+        meaning: "the authorities that the system trusts",
+        sample: "\"/etc/bits-gateway/tls/backends-ca.pem\"",
+    },
+    about: "The authorities to trust in place of the system's, as PEM.",
+};
+pub const BACKEND_CERTIFICATE: Key = Key {
+    name: "tls.certificate",
+    kind: Kind::Path,
+    preset: Preset::Unset {
+        meaning: "none is shown",
+        sample: "\"/etc/bits-gateway/tls/gateway.pem\"",
+    },
+    about: "The gateway's own certificate, for backends that ask for one.",
+};
+pub const BACKEND_KEY: Key = Key {
+    name: "tls.key",
+    kind: Kind::Path,
+    preset: Preset::Unset {
+        meaning: "needed for `tls.certificate`",
+        sample: "\"/etc/bits-gateway/tls/gateway-key.pem\"",
+    },
+    about: "Its private key. Others must not be able to read it.",
+};
+
+/// Whether a listener or backend speaks TLS, or is meant to.
+pub fn is_on(table: &Table) -> bool {
+    table.has_group("tls")
+}
+
+/// An empty table speaks for itself, but a dump could not show it.
+pub fn settle(draft: &mut Draft) {
+    for backend in draft.all_mut("backends") {
+        if is_on(backend) && !backend.is_given(BACKEND_VERIFY.name) {
+            backend.settle(BACKEND_VERIFY.name, Value::Word(Verify::Name.name()));
+        }
+    }
+}
+
+pub fn build_listener(table: &Table) -> Result<Option<ListenerTls>, Broken> {
+    let mut certificates: Vec<CertificateFiles> = identity(table)?.into_iter().collect();
+    let more: Option<Vec<CertificateFiles>> = table.find(LISTENER_CERTIFICATES.name)?;
+    certificates.extend(more.into_iter().flatten());
+    if certificates.is_empty() {
+        return Ok(None);
+    }
+    let required = client_auth(table)? == ClientAuth::Required;
+    let client_ca = table.find(CLIENT_CA.name)?.filter(|_| required);
+    Ok(Some(ListenerTls { certificates, client_ca }))
+}
+
+/// As given, or else by whether there is an authority for it.
+pub fn client_auth(table: &Table) -> Result<ClientAuth, Broken> {
+    let given = table.find(CLIENT_AUTH.name)?;
+    let has_ca = table.is_given(CLIENT_CA.name);
+    Ok(given.unwrap_or(if has_ca { ClientAuth::Required } else { ClientAuth::Off }))
+}
+
+pub fn build_proxy_protocol(table: &Table) -> Result<Option<ProxyProtocol>, Broken> {
+    let Some(trusted) = table.find::<Vec<String>>(TRUSTED.name)? else { return Ok(None) };
+    let trusted = trusted.iter().filter_map(|text| text.parse().ok()).collect();
+    let required = table.find(REQUIRED.name)?.unwrap_or(true);
+    Ok(Some(ProxyProtocol { trusted, required }))
+}
+
+pub fn build_backend(table: &Table) -> Result<Option<BackendTls>, Broken> {
+    if !is_on(table) {
+        return Ok(None);
+    }
+    Ok(Some(BackendTls {
+        name: table.find(BACKEND_NAME.name)?,
+        ca: table.find(BACKEND_CA.name)?,
+        identity: identity(table)?,
+        verify: table.find(BACKEND_VERIFY.name)?.unwrap_or(Verify::Name),
+    }))
+}
+
+fn identity(table: &Table) -> Result<Option<CertificateFiles>, Broken> {
+    let certificate = table.find(LISTENER_CERTIFICATE.name)?;
+    let key = table.find(LISTENER_KEY.name)?;
+    Ok(certificate.zip(key).map(|(certificate, key)| CertificateFiles { certificate, key }))
+}

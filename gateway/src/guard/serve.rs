@@ -1,0 +1,71 @@
+//! The life of a connection: wait for a request, have it served, wait again.
+//!
+//! A connection that waits holds its socket and little else. Pingora would hold the buffers and
+//! the state of a whole request meanwhile, 40 KiB of it, so it gets to see a connection only once
+//! there is a head to read.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use pingora::apps::{HttpPersistentSettings, HttpServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+
+use super::GuardStream;
+use crate::supervisor::Farewell;
+
+/// Serves the connection in a task of its own, or Pingora's, which has room for a handshake, would
+/// stay around.
+pub(super) fn spawn<A>(
+    app: Arc<A>,
+    guard: Box<GuardStream>,
+    shutdown: ShutdownWatch,
+    farewell: Farewell,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    tokio::spawn(serve(app, guard, shutdown, farewell));
+}
+
+async fn serve<A>(
+    app: Arc<A>,
+    mut guard: Box<GuardStream>,
+    shutdown: ShutdownWatch,
+    farewell: Farewell,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let mut settings = None;
+    loop {
+        let idle = guard.limits().idle;
+        let request = tokio::select! {
+            biased;
+            request = tokio::time::timeout(idle, poll_fn(|cx| guard.poll_request(cx))) => request,
+            () = farewell.said() => return,
+        };
+        // A head that has begun has a deadline of its own, and may outlast the time to be idle.
+        let ready = match request {
+            Ok(ready) => ready,
+            Err(_) if guard.is_inside_head() => poll_fn(|cx| guard.poll_request(cx)).await,
+            Err(_) => false,
+        };
+        if !ready {
+            return;
+        }
+        let mut session = ServerSession::new_http1(guard);
+        match settings.take() {
+            Some(settings) => HttpPersistentSettings::apply_to_session(settings, &mut session),
+            None => session.set_keepalive(Some(idle.as_secs().max(1))),
+        }
+        let Some(reused) = app.process_new_http(session, &shutdown).await else { return };
+        let (stream, next) = reused.consume();
+        let Some(same) = back(stream) else { return };
+        (guard, settings) = (same, next);
+    }
+}
+
+/// The stream that Pingora was given.
+fn back(stream: Stream) -> Option<Box<GuardStream>> {
+    stream.into_any().downcast().ok()
+}

@@ -1,0 +1,67 @@
+//! The TLS handshake with a client.
+
+use std::io;
+
+use pingora::protocols::Stream;
+use sha2::{Digest, Sha256};
+use tokio_rustls::rustls::{self, ProtocolVersion};
+use tokio_rustls::{TlsAcceptor, server};
+
+use crate::metrics::HandshakeFailure;
+use crate::tls::{FromClient, ListenerTls, SecureStream};
+
+/// What the handshake has shown of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// "TLSv1.3", as others write it.
+    pub version: &'static str,
+    /// The name that the client asked for, in lower case.
+    pub sni: Option<Box<str>>,
+    /// SHA-256 of the client's certificate, where clients must have one.
+    pub client_certificate: Option<[u8; 32]>,
+}
+
+/// Whether somebody begins a TLS handshake: a record of that type, of any version there is.
+pub(super) fn is_hello(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x16] | [0x16, 3, ..])
+}
+
+/// Completes a handshake, however long it takes.
+pub(super) async fn accept(
+    stream: Stream,
+    tls: &ListenerTls,
+) -> Result<(Stream, TlsInfo), HandshakeFailure> {
+    let accepted = TlsAcceptor::from(tls.current()).accept(stream).await;
+    let stream = accepted.map_err(|error| failure(&error))?;
+    let info = info(&stream);
+    let stream: FromClient = SecureStream::new(stream, ());
+    Ok((Box::new(stream), info))
+}
+
+fn info(stream: &server::TlsStream<Stream>) -> TlsInfo {
+    let (_, session) = stream.get_ref();
+    let certificate = session.peer_certificates().and_then(<[_]>::first);
+    TlsInfo {
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        },
+        sni: session.server_name().map(|name| name.to_ascii_lowercase().into()),
+        client_certificate: certificate.map(|der| Sha256::digest(der).into()),
+    }
+}
+
+fn failure(error: &io::Error) -> HandshakeFailure {
+    use rustls::Error as E;
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<E>()) else {
+        return HandshakeFailure::Closed;
+    };
+    match error {
+        E::NoCertificatesPresented | E::InvalidCertificate(_) => {
+            HandshakeFailure::ClientCertificate
+        }
+        E::PeerIncompatible(_) | E::NoApplicationProtocol => HandshakeFailure::Incompatible,
+        E::AlertReceived(_) => HandshakeFailure::Alert,
+        _ => HandshakeFailure::Other,
+    }
+}

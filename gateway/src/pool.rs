@@ -1,0 +1,92 @@
+//! How many idle connections to backends are kept, so that Pingora's pool never has to choose.
+//!
+//! Its pool holds every idle connection, those of logins too, and over its size drops the one that
+//! has waited longest: perhaps one in the middle of a login. So it gets room for all that can be
+//! idle, and what is shared is kept few by not being kept.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pingora::prelude::HttpPeer;
+use pingora::upstreams::peer::{Tracer, Tracing};
+
+use crate::config::Config;
+
+/// Idle connections kept per worker thread for everybody, over all backends.
+const SHARED: usize = 1024;
+
+/// Open connections that are nobody's own, in use or idle.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Has no size, so that a clone for each request costs no allocation.
+#[derive(Debug)]
+struct Counted;
+
+impl Tracing for Counted {
+    fn on_connected(&self) {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn on_disconnected(&self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Tracing> {
+        Box::new(Self)
+    }
+}
+
+/// The connections made for this peer count as shared.
+pub fn share(peer: &mut HttpPeer) {
+    peer.options.tracer = Some(Tracer(Box::new(Counted)));
+}
+
+/// Has a shared connection closed after its request when enough of them are open.
+pub fn spare(peer: &mut HttpPeer, config: &Config) {
+    if OPEN.load(Ordering::Relaxed) >= shared_most(config) {
+        peer.options.idle_timeout = Some(Duration::ZERO);
+    }
+}
+
+/// Every client connection uses one connection at most, so from here on some are idle.
+fn shared_most(config: &Config) -> usize {
+    config.limits.connections + SHARED * config.process.threads
+}
+
+/// Size of the pool for each worker thread: Pingora multiplies it by their number.
+///
+/// Idle can be the shared ones, the bound ones, and those that requests under way made while
+/// nobody yet knew that enough were open.
+pub fn size_per_thread(config: &Config) -> usize {
+    let limits = &config.limits;
+    let all = shared_most(config) + limits.bound_connections + limits.connections;
+    all.div_ceil(config.process.threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_has_room_for_all_that_can_be_idle() {
+        let config = |threads: usize, connections: usize, bound: usize| {
+            let text = format!(
+                "[listeners.a]\naddress = \"127.0.0.1:80\"\n[[backends]]\nname = \"b\"\n\
+                 address = \"127.0.0.1:81\"\n[process]\nthreads = {threads}\n[limits]\n\
+                 connections = {connections}\nbound_connections = {bound}\n"
+            );
+            Config::from_toml(&text).unwrap()
+        };
+        for (threads, connections, bound) in [(1, 1, 0), (2, 20_000, 10_000), (7, 100, 1000)] {
+            let config = config(threads, connections, bound);
+            let size = size_per_thread(&config) * threads;
+            assert!(size >= 2 * connections + SHARED * threads + bound);
+            assert!(size < 2 * connections + SHARED * threads + bound + threads);
+        }
+    }
+
+    #[test]
+    fn a_clone_of_the_counter_has_no_size() {
+        assert_eq!(size_of::<Counted>(), 0);
+    }
+}

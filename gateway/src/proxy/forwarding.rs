@@ -1,0 +1,169 @@
+//! Telling backends of the client, and believing proxies that tell us.
+//!
+//! A field of this kind is an assertion. From a trusted proxy it is kept and ours is appended; from
+//! anybody else it never passes, whatever is configured.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use gateway_core::protocol::client::{Trail, behind};
+use gateway_core::protocol::network::Network;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use pingora::Result;
+use pingora::http::RequestHeader;
+
+use crate::config::{ForwardedMode, Http};
+use crate::guard::Conn;
+
+/// By these a backend would believe of a client what only a proxy may say.
+const SPOKEN_FOR: [&str; 9] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+pub struct Forwarding<'a> {
+    mode: ForwardedMode,
+    trusted: &'a [Network],
+}
+
+impl<'a> Forwarding<'a> {
+    pub fn of(http: &'a Http) -> Self {
+        Self { mode: http.forwarded, trusted: &http.trusted_proxies }
+    }
+
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// The client of a request: the other end of its connection, unless that is a trusted proxy.
+    pub fn client(&self, conn: &Conn, head: &HeaderMap) -> Option<IpAddr> {
+        let peer = conn.client?.ip();
+        if self.trusted.is_empty() || !self.trusts(peer) {
+            return Some(peer);
+        }
+        let (name, trail) = match self.mode {
+            ForwardedMode::Forwarded => (header::FORWARDED, Trail::Forwarded),
+            _ => (FOR, Trail::XForwardedFor),
+        };
+        let values = head.get_all(name).iter().map(HeaderValue::as_bytes);
+        Some(behind(peer, values, trail, |address| self.trusts(address)))
+    }
+
+    /// Replaces what the client said by what is true. To be called before Host is changed.
+    pub fn write(&self, request: &mut RequestHeader, conn: Option<&Conn>) -> Result<()> {
+        let peer = conn.and_then(|conn| conn.client);
+        let kept = match peer {
+            Some(peer) if self.trusts(peer.ip()) => Kept::of(&request.headers),
+            _ => Kept::default(),
+        };
+        for name in SPOKEN_FOR {
+            if request.headers.contains_key(name) {
+                request.remove_header(name);
+            }
+        }
+        let Some(conn) = conn else { return Ok(()) };
+        use ForwardedMode as M;
+        if matches!(self.mode, M::Forwarded | M::Both) {
+            let element = element(conn, request.headers.get(header::HOST));
+            request.insert_header("Forwarded", appended(kept.forwarded, element))?;
+        }
+        if matches!(self.mode, M::XForwardedFor | M::XForwarded | M::Both)
+            && let Some(client) = conn.forwarded_for.clone()
+        {
+            request.insert_header("X-Forwarded-For", appended(kept.trail, client))?;
+        }
+        if matches!(self.mode, M::XForwarded | M::Both) {
+            if let Some(host) = kept.host.or_else(|| request.headers.get(header::HOST).cloned()) {
+                request.insert_header("X-Forwarded-Host", host)?;
+            }
+            if let Some(port) = kept.port.or_else(|| conn.port.clone()) {
+                request.insert_header("X-Forwarded-Port", port)?;
+            }
+            let proto = kept.proto.unwrap_or_else(|| HeaderValue::from_static(conn.scheme()));
+            request.insert_header("X-Forwarded-Proto", proto)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a request of the gateway's own says of the client in whose name it is made.
+pub fn told_with(
+    request: &RequestHeader,
+    conn: Option<&Conn>,
+    http: &Http,
+) -> Result<Vec<(HeaderName, HeaderValue)>> {
+    let mut told = RequestHeader::build("GET", b"/", None)?;
+    for (name, value) in &request.headers {
+        if *name == header::HOST || SPOKEN_FOR.contains(&name.as_str()) {
+            told.append_header(name.clone(), value.clone())?;
+        }
+    }
+    Forwarding::of(http).write(&mut told, conn)?;
+    told.remove_header(&header::HOST);
+    Ok(told.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+/// What a trusted proxy said.
+#[derive(Default)]
+struct Kept {
+    forwarded: Option<HeaderValue>,
+    trail: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+    port: Option<HeaderValue>,
+    proto: Option<HeaderValue>,
+}
+
+impl Kept {
+    fn of(headers: &HeaderMap) -> Self {
+        let one = |name: HeaderName| headers.get(name).cloned();
+        Self {
+            forwarded: joined(headers, &header::FORWARDED),
+            trail: joined(headers, &FOR),
+            host: one(HOST),
+            port: one(PORT),
+            proto: one(PROTO),
+        }
+    }
+}
+
+/// A list that was spread over several fields, as one.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let values = headers.get_all(name).iter().cloned();
+    values.reduce(|list, more| appended(Some(list), more))
+}
+
+fn appended(list: Option<HeaderValue>, element: HeaderValue) -> HeaderValue {
+    let Some(list) = list.filter(|list| !list.is_empty()) else { return element };
+    let bytes = [list.as_bytes(), b", ", element.as_bytes()].concat();
+    // Two legal values with a comma between are one; the newer counts should that ever change.
+    HeaderValue::from_bytes(&bytes).unwrap_or(element)
+}
+
+/// Our element of `Forwarded`.
+fn element(conn: &Conn, host: Option<&HeaderValue>) -> HeaderValue {
+    let mut text = String::from("for=");
+    // Writing to a string cannot fail.
+    let _ = match conn.client.map(|client| client.ip()) {
+        Some(IpAddr::V4(v4)) => write!(text, "{v4}"),
+        Some(IpAddr::V6(v6)) => write!(text, "\"[{v6}]\""),
+        None => write!(text, "unknown"),
+    };
+    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+        // Only what was read as a host gets here, and no host has a quote in it.
+        let _ = write!(text, ";host=\"{host}\"");
+    }
+    let _ = write!(text, ";proto={}", conn.scheme());
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
+}

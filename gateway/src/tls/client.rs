@@ -1,0 +1,231 @@
+//! How a backend is spoken to by https.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::sign::SingleCertAndKey;
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, version,
+};
+
+use super::files::{TlsError, authorities};
+use super::identity::Identity;
+use super::keeper::{Expiry, Renewable};
+use super::provider;
+use crate::clock;
+use crate::config::{self, Verify};
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// TLS to one backend. One configuration for all its connections, so that they resume each other's
+/// sessions.
+pub struct BackendTls {
+    /// Unique for the life of the process: connections made under one must never serve another.
+    pub id: u64,
+    backend: String,
+    /// Of the backend's address.
+    host: String,
+    name: ServerName<'static>,
+    settings: config::BackendTls,
+    current: ArcSwap<ClientConfig>,
+    /// Why the last handshake failed.
+    failing: Mutex<Option<String>>,
+}
+
+impl BackendTls {
+    /// `host` is that of the backend's address.
+    pub fn load(
+        backend: &str,
+        host: &str,
+        settings: &config::BackendTls,
+    ) -> Result<(Arc<Self>, Option<Identity>), TlsError> {
+        let name = settings.name.as_deref().unwrap_or(host);
+        let name = name.trim_matches(['[', ']']).trim_end_matches('.').to_owned();
+        let name =
+            ServerName::try_from(name.clone()).map_err(|_| TlsError::Name { name })?.to_owned();
+        let (current, identity) = build(settings)?;
+        let made = Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            backend: backend.to_owned(),
+            host: host.to_owned(),
+            name,
+            settings: settings.clone(),
+            current: ArcSwap::from_pointee(current),
+            failing: Mutex::default(),
+        };
+        Ok((Arc::new(made), identity))
+    }
+
+    /// Whether it is what [`Self::load`] would make for these, whatever is in the files.
+    pub fn is_for(&self, host: &str, settings: &config::BackendTls) -> bool {
+        self.host == host && self.settings == *settings
+    }
+
+    /// A handshake over a new connection; the caller sees to its time.
+    pub async fn connect<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let connector = TlsConnector::from(self.current.load_full());
+        let connected = connector.connect(self.name.clone(), stream).await;
+        self.note(connected.as_ref().err());
+        connected
+    }
+
+    /// Says once what is the matter, not with every connection.
+    fn note(&self, error: Option<&io::Error>) {
+        let mut failing = self.failing.lock();
+        let now = error.map(ToString::to_string);
+        if *failing == now {
+            return;
+        }
+        match &now {
+            Some(error) => tracing::error!(
+                backend = %self.backend,
+                name = %self.name.to_str(),
+                %error,
+                "no TLS connection to a backend can be made"
+            ),
+            None => tracing::info!(backend = %self.backend, "TLS to a backend works again"),
+        }
+        *failing = now;
+    }
+}
+
+/// Whether a handshake failed for a certificate that is not to be trusted: trying again at once
+/// makes it no better.
+pub fn is_distrust(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(inner, Some(Error::InvalidCertificate(_)))
+}
+
+impl Renewable for BackendTls {
+    fn title(&self) -> String {
+        format!("backend {}", self.backend)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let pair = self.settings.identity.iter();
+        let pair = pair.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
+        pair.chain(self.settings.ca.clone()).collect()
+    }
+
+    fn renew(&self) -> Result<Vec<Expiry>, TlsError> {
+        let (config, identity) = build(&self.settings)?;
+        if let Some(identity) = &identity {
+            identity.valid_at(clock::now())?;
+        }
+        self.current.store(Arc::new(config));
+        Ok(identity.iter().map(Expiry::of).collect())
+    }
+}
+
+impl std::fmt::Debug for BackendTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BackendTls").field("id", &self.id).field("name", &self.name).finish()
+    }
+}
+
+impl PartialEq for BackendTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+fn build(settings: &config::BackendTls) -> Result<(ClientConfig, Option<Identity>), TlsError> {
+    let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
+        Verify::Off => Arc::new(Unverified(provider())),
+        Verify::Name => {
+            let roots = match &settings.ca {
+                Some(path) => authorities(path)?,
+                None => system_authorities()?,
+            };
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider());
+            verifier.build().map_err(|error| TlsError::Authorities {
+                path: settings.ca.clone().unwrap_or_default(),
+                reason: error.to_string(),
+            })?
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let identity = settings.identity.as_ref().map(Identity::load).transpose()?;
+    let mut config = match &identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let own = SingleCertAndKey::from(Arc::clone(&identity.certified));
+            builder.with_client_cert_resolver(Arc::new(own))
+        }
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // One name, so a few tickets are enough; as many as rustls keeps for a name.
+    config.resumption = Resumption::in_memory_sessions(8);
+    Ok((config, identity))
+}
+
+fn system_authorities() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().unwrap_or_default());
+    if roots.is_empty() {
+        return Err(TlsError::NoSystemStore);
+    }
+    Ok(roots)
+}
+
+/// Takes any certificate, because the operator said so.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,152 @@
+//! TLS connections to backends, for Pingora's pool.
+//!
+//! Pingora's own rustls connector makes a new client configuration for every connection to a peer
+//! with its own authority or certificate, and loses the sessions that could be resumed; and it loads
+//! the system's authorities at the start, with a panic if it cannot. So peers with TLS are given a
+//! protocol of their own, for which Pingora asks this connector. What it returns is a stream, on which
+//! Pingora speaks HTTP/1.1 and which it keeps in its pool like any other.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora::connectors::http::custom;
+use pingora::protocols::l4::ext::set_tcp_keepalive;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::tls::CustomALPN;
+use pingora::protocols::{ALPN, SocketDigest, Stream};
+use pingora::proxy::{HttpProxy, ProxyHttp, ProxyServiceBuilder};
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use pingora::{Error, ErrorType, OkOrErr, OrErr, Result};
+use rustix::io::Errno;
+use tokio::net::TcpStream;
+
+use super::client::{BackendTls, is_distrust};
+use super::stream::{SecureStream, ToBackend, Traced};
+
+/// Goes over no wire: it marks a peer as one of this connector's.
+const PROTOCOL: &[u8] = b"bits-gateway-tls";
+
+/// A peer can carry text to the connector, and nothing else of ours; so the text is a number that
+/// stands for the rest.
+static KNOWN: OnceLock<Mutex<Vec<Weak<BackendTls>>>> = OnceLock::new();
+
+/// Turns a peer into one that is reached by TLS.
+pub fn secure(peer: &mut HttpPeer, tls: &Arc<BackendTls>) {
+    let mut known = KNOWN.get_or_init(Mutex::default).lock();
+    known.retain(|other| other.strong_count() > 0);
+    if !known.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(tls))) {
+        known.push(Arc::downgrade(tls));
+    }
+    // Part of the pool's key: a connection serves only those who would have made it alike.
+    peer.sni = tls.id.to_string();
+    peer.options.alpn = ALPN::Custom(CustomALPN::new(PROTOCOL.to_vec()));
+}
+
+fn find(peer: &impl Peer) -> Option<Arc<BackendTls>> {
+    let id: u64 = peer.sni().parse().ok()?;
+    let known = KNOWN.get()?.lock();
+    known.iter().filter_map(Weak::upgrade).find(|tls| tls.id == id)
+}
+
+/// The proxy with this connector in it.
+pub fn proxy<P>(conf: &Arc<ServerConf>, inner: P) -> HttpProxy<P, Connector>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync + 'static,
+{
+    let nobody = Arc::new(|_, _, _: &_| {
+        let nothing: futures_util::future::BoxFuture<'static, Option<Stream>> =
+            Box::pin(std::future::ready(None));
+        nothing
+    });
+    let service = ProxyServiceBuilder::new(conf, inner).custom(Connector, nobody).build();
+    let mut service = ManuallyDrop::new(service);
+    let proxy = service.app_logic_mut().expect("a service that was not started has it");
+    // SAFETY: the service is never used nor dropped again, so this is the one owner of the proxy. Its
+    // name and its empty list of listeners are lost, once in the life of the process.
+    unsafe { std::ptr::read(proxy) }
+}
+
+/// Connects to backends that are [`secure`]d.
+pub struct Connector;
+
+#[async_trait]
+impl custom::Connector for Connector {
+    type Session = ();
+
+    async fn get_http_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<(custom::Connection<()>, bool)> {
+        let stream = connect(peer).await.map_err(Error::into_up)?;
+        Ok((custom::Connection::Stream(stream), false))
+    }
+
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _: &P) -> Option<()> {
+        // Pingora's pool has them.
+        None
+    }
+
+    async fn release_http_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        (): (),
+        _: &P,
+        _: Option<Duration>,
+    ) {
+    }
+}
+
+async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
+    let tls = find(peer).or_err(ErrorType::InternalError, "no TLS settings for this peer")?;
+    let limit = peer.total_connection_timeout().unwrap_or(Duration::MAX);
+    match tokio::time::timeout(limit, open(peer, &tls)).await {
+        Ok(stream) => stream,
+        Err(_) => Error::e_explain(ErrorType::ConnectTimedout, "no TLS connection in time"),
+    }
+}
+
+async fn open(peer: &(impl Peer + 'static), tls: &BackendTls) -> Result<Stream> {
+    let SocketAddr::Inet(address) = peer.address() else {
+        return Error::e_explain(ErrorType::InternalError, "TLS goes over TCP");
+    };
+    let stream = TcpStream::connect(address).await.map_err(tcp_error)?;
+    stream.set_nodelay(true).or_err(ErrorType::InternalError, "TCP_NODELAY")?;
+    if let Some(keepalive) = peer.tcp_keepalive() {
+        set_tcp_keepalive(&stream, keepalive)?;
+    }
+    let traced = Traced::new(peer.get_tracer());
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    let _ = digest.peer_addr.set(Some(peer.address().clone()));
+    let secured = tls.connect(stream).await.map_err(|error| {
+        let kind = if is_distrust(&error) {
+            ErrorType::InvalidCert
+        } else {
+            ErrorType::TLSHandshakeFailure
+        };
+        Error::because(kind, "TLS to a backend", error)
+    })?;
+    Ok(Box::new(SecureStream::new(
+        secured,
+        ToBackend { digest: Arc::new(digest), _traced: traced },
+    )))
+}
+
+/// In Pingora's words, by which faults of the backend are told from our own.
+fn tcp_error(error: io::Error) -> Box<Error> {
+    let kind = match Errno::from_io_error(&error) {
+        Some(Errno::CONNREFUSED) => ErrorType::ConnectRefused,
+        Some(Errno::TIMEDOUT) => ErrorType::ConnectTimedout,
+        Some(Errno::NETUNREACH | Errno::HOSTUNREACH) => ErrorType::ConnectNoRoute,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
+            ErrorType::InternalError
+        }
+        _ => ErrorType::ConnectError,
+    };
+    Error::because(kind, "TCP to a backend", error)
+}

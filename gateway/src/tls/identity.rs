@@ -1,0 +1,104 @@
+//! A certificate with its key.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gateway_core::session::Timestamp;
+use tokio_rustls::rustls::client::verify_server_name;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{Error, InconsistentKeys};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::time::ASN1Time;
+
+use super::files::{self, TlsError};
+use super::provider;
+use crate::config::CertificateFiles;
+
+/// A certificate that may be shown, with its chain and its key.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub certified: Arc<CertifiedKey>,
+    /// Where the certificate came from.
+    pub path: PathBuf,
+    /// The DNS names it is for, in lower case; a wildcard begins with `*.`.
+    pub names: Vec<String>,
+    not_before: ASN1Time,
+    not_after: ASN1Time,
+}
+
+impl Identity {
+    /// Reads both files and makes sure that they belong together.
+    pub fn load(files: &CertificateFiles) -> Result<Self, TlsError> {
+        let CertificateFiles { certificate, key } = files;
+        let chain = files::certificates(certificate)?;
+        let unusable = |reason: String| TlsError::Certificate { path: certificate.clone(), reason };
+        let (_, parsed) =
+            X509Certificate::from_der(&chain[0]).map_err(|error| unusable(error.to_string()))?;
+        let validity = parsed.validity().clone();
+        let names = dns_names(&parsed);
+        let secret = files::key(key)?;
+        let certified = CertifiedKey::from_der(chain, secret, &provider());
+        let certified = certified.map_err(|error| match error {
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                TlsError::Mismatch { certificate: certificate.clone(), key: key.clone() }
+            }
+            Error::InvalidCertificate(reason) => unusable(format!("{reason:?}")),
+            error => TlsError::Key { path: key.clone(), reason: error.to_string() },
+        })?;
+        Ok(Self {
+            certified: Arc::new(certified),
+            path: certificate.clone(),
+            names,
+            not_before: validity.not_before,
+            not_after: validity.not_after,
+        })
+    }
+
+    /// Unix time, in seconds.
+    pub fn expires(&self) -> i64 {
+        self.not_after.timestamp()
+    }
+
+    /// For people.
+    pub fn expires_on(&self) -> String {
+        self.not_after.to_string()
+    }
+
+    /// Whether clients can accept it at this moment.
+    pub fn valid_at(&self, now: Timestamp) -> Result<(), TlsError> {
+        let now = i64::try_from(now.0 / 1000).unwrap_or(i64::MAX);
+        let path = self.path.clone();
+        if self.not_after.timestamp() < now {
+            return Err(TlsError::Expired { path, when: self.not_after.to_string() });
+        }
+        if self.not_before.timestamp() > now {
+            return Err(TlsError::Early { path, when: self.not_before.to_string() });
+        }
+        Ok(())
+    }
+
+    /// Whether a client that asks for this host accepts it, by the rule of rustls.
+    pub fn covers(&self, host: &str) -> bool {
+        let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_owned();
+        let (Ok(name), [own, ..]) = (ServerName::try_from(host), &self.certified.cert[..]) else {
+            return false;
+        };
+        ParsedCertificate::try_from(own).is_ok_and(|own| verify_server_name(&own, &name).is_ok())
+    }
+
+    /// The certificate alone, without those behind it.
+    pub fn own(&self) -> Option<&CertificateDer<'static>> {
+        self.certified.cert.first()
+    }
+}
+
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let dns = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(dns).collect()
+}

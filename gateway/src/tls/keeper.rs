@@ -1,0 +1,192 @@
+//! Certificates that are replaced while the gateway runs.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::files::TlsError;
+use super::identity::Identity;
+use crate::metrics::Metrics;
+use crate::supervisor::{TaskResult, told_to_stop};
+
+/// A certificate that was replaced is to be served within a second.
+const LOOK: Duration = Duration::from_millis(400);
+
+/// Something made of files.
+pub trait Renewable: Send + Sync {
+    /// For the log: "listener public".
+    fn title(&self) -> String;
+    fn files(&self) -> Vec<PathBuf>;
+    /// Makes it anew of what is in the files now. After an error it is what it was before.
+    fn renew(&self) -> Result<Vec<Expiry>, TlsError>;
+}
+
+/// When a certificate ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    pub path: PathBuf,
+    /// Unix time, in seconds.
+    pub at: i64,
+}
+
+impl Expiry {
+    pub fn of(identity: &Identity) -> Self {
+        Self { path: identity.path.clone(), at: identity.expires() }
+    }
+}
+
+/// Looks after everything that is made of certificate files. Clones are one and the same.
+#[derive(Clone)]
+pub struct Keeper(Arc<Inner>);
+
+struct Inner {
+    metrics: Arc<Metrics>,
+    watched: Mutex<Vec<Watched>>,
+}
+
+struct Watched {
+    thing: Arc<dyn Renewable>,
+    /// What the files were like when they were last read.
+    seen: Vec<Stamp>,
+    expiries: Vec<Expiry>,
+    /// Why they could not be used then, if that has not been said.
+    unsaid: Option<TlsError>,
+}
+
+/// What changes when a file does: device, inode, size, and both times in nanoseconds.
+type Stamp = Option<(u64, u64, u64, i128, i128)>;
+
+impl Keeper {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Inner { metrics, watched: Mutex::default() }))
+    }
+
+    /// Looks after these from now on, and after nothing else. Each comes with the certificates
+    /// that it was made of, which say nothing of what it was made anew of since.
+    pub fn watch(&self, things: impl IntoIterator<Item = (Arc<dyn Renewable>, Vec<Expiry>)>) {
+        let mut watched = self.0.watched.lock();
+        let mut before = std::mem::take(&mut *watched);
+        let watch = |(thing, expiries): (Arc<dyn Renewable>, _)| {
+            let known = before.iter().position(|each| Arc::ptr_eq(&each.thing, &thing));
+            known.map(|at| before.swap_remove(at)).unwrap_or_else(|| {
+                let seen = stamps(&thing.files());
+                Watched { thing, seen, expiries, unsaid: None }
+            })
+        };
+        *watched = things.into_iter().map(watch).collect();
+        self.0.tell(&watched);
+    }
+
+    /// Reads all files again, changed or not. The ones that cannot be used are said in the log,
+    /// and what is there goes on being used.
+    pub fn reload_certificates(&self) -> Result<(), TlsError> {
+        let mut watched = self.0.watched.lock();
+        let mut first = Ok(());
+        for each in watched.iter_mut() {
+            each.seen = stamps(&each.thing.files());
+            if let Err(error) = each.renew() {
+                each.complain(&error);
+                first = first.and(Err(error));
+            }
+        }
+        self.0.tell(&watched);
+        first
+    }
+
+    /// Looks at the files until told to stop.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) -> TaskResult {
+        loop {
+            tokio::select! {
+                () = told_to_stop(&mut stop) => return Ok(()),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let keeper = self.clone();
+            // Files may lie on a disk that takes its time.
+            let looked = tokio::task::spawn_blocking(move || keeper.0.look()).await;
+            if let Err(error) = looked {
+                tracing::error!(%error, "the certificate files could not be looked at");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn look(&self) {
+        let mut watched = self.watched.lock();
+        let mut changed = false;
+        for each in watched.iter_mut() {
+            changed |= each.look();
+        }
+        if changed {
+            self.tell(&watched);
+        }
+    }
+
+    fn tell(&self, watched: &[Watched]) {
+        // The file that several share stands once, with the earliest end.
+        let mut ends: BTreeMap<&Path, i64> = BTreeMap::new();
+        for expiry in watched.iter().flat_map(|each| &each.expiries) {
+            let end = ends.entry(&expiry.path).or_insert(expiry.at);
+            *end = expiry.at.min(*end);
+        }
+        let ends: Vec<_> =
+            ends.iter().map(|(path, at)| (path.display().to_string(), *at)).collect();
+        self.metrics.set_certificate_expiries(&ends);
+    }
+}
+
+impl Watched {
+    /// Whether there is something new.
+    fn look(&mut self) -> bool {
+        let now = stamps(&self.thing.files());
+        if now == self.seen {
+            // Certificate and key are replaced one after the other: what is wrong counts when it
+            // stays so.
+            if let Some(error) = self.unsaid.take() {
+                self.complain(&error);
+            }
+            return false;
+        }
+        self.seen = now;
+        match self.renew() {
+            Ok(()) => true,
+            Err(error) => {
+                self.unsaid = Some(error);
+                false
+            }
+        }
+    }
+
+    fn renew(&mut self) -> Result<(), TlsError> {
+        self.expiries = self.thing.renew()?;
+        self.unsaid = None;
+        tracing::info!(of = %self.thing.title(), "certificates replaced");
+        Ok(())
+    }
+
+    fn complain(&self, error: &TlsError) {
+        tracing::error!(
+            of = %self.thing.title(),
+            %error,
+            help = %error.help(),
+            "new certificates cannot be used, the old ones stay"
+        );
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+    let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let stamp = |path: &PathBuf| {
+        // Through links: that is how whole directories of secrets are replaced at once.
+        let file = std::fs::metadata(path).ok()?;
+        let modified = nanos(file.mtime(), file.mtime_nsec());
+        let changed = nanos(file.ctime(), file.ctime_nsec());
+        Some((file.dev(), file.ino(), file.size(), modified, changed))
+    };
+    files.iter().map(stamp).collect()
+}

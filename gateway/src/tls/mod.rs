@@ -1,0 +1,32 @@
+//! Certificates and keys, from files to what rustls works with, and again when the files change.
+//!
+//! `files` reads them, `identity` is a certificate with its key, `server` and `client` make of them
+//! what a listener and a backend need, `keeper` does so again, `stream` carries bytes and
+//! `connector` opens TLS connections to backends for Pingora.
+//!
+//! What is absent: the handshake with clients, which is the guard's.
+
+mod client;
+mod connector;
+mod files;
+mod identity;
+mod keeper;
+mod server;
+mod stream;
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+
+pub use client::{BackendTls, is_distrust};
+pub use connector::{Connector, proxy, secure};
+pub use files::TlsError;
+pub use identity::Identity;
+pub use keeper::{Expiry, Keeper, Renewable};
+pub use server::ListenerTls;
+pub use stream::{FromClient, SecureStream};
+
+/// Named rather than taken from the process, where another library may have set another one.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}

@@ -1,0 +1,135 @@
+//! What a listener shows to clients.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio_rustls::rustls::crypto::ring::Ticketer;
+use tokio_rustls::rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{ServerConfig, version};
+
+use super::files::{TlsError, authorities};
+use super::identity::Identity;
+use super::keeper::{Expiry, Renewable};
+use super::provider;
+use crate::clock;
+use crate::config;
+
+/// BITS is HTTP/1.1, and a login that binds a connection cannot share it with others.
+const ALPN: &[u8] = b"http/1.1";
+
+/// TLS of one listener. Every handshake takes the configuration of its moment; connections keep
+/// theirs.
+pub struct ListenerTls {
+    listener: String,
+    settings: config::ListenerTls,
+    current: ArcSwap<ServerConfig>,
+}
+
+impl ListenerTls {
+    /// Reads the files. One that has expired is used all the same: what else is there to show.
+    pub fn load(
+        listener: &str,
+        settings: &config::ListenerTls,
+    ) -> Result<(Arc<Self>, Vec<Identity>), TlsError> {
+        let (current, identities) = build(settings)?;
+        let made = Self {
+            listener: listener.to_owned(),
+            settings: settings.clone(),
+            current: ArcSwap::from_pointee(current),
+        };
+        Ok((Arc::new(made), identities))
+    }
+
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+}
+
+impl Renewable for ListenerTls {
+    fn title(&self) -> String {
+        format!("listener {}", self.listener)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let pairs = self.settings.certificates.iter();
+        let pairs = pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
+        pairs.chain(self.settings.client_ca.clone()).collect()
+    }
+
+    fn renew(&self) -> Result<Vec<Expiry>, TlsError> {
+        let (config, identities) = build(&self.settings)?;
+        let now = clock::now();
+        identities.iter().try_for_each(|identity| identity.valid_at(now))?;
+        self.current.store(Arc::new(config));
+        Ok(identities.iter().map(Expiry::of).collect())
+    }
+}
+
+fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Vec<Identity>), TlsError> {
+    let identities: Vec<_> =
+        settings.certificates.iter().map(Identity::load).collect::<Result<_, _>>()?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
+    let builder = match &settings.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = Arc::new(authorities(path)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            let verifier = verifier.build().map_err(|error| {
+                let reason = error.to_string();
+                TlsError::Authorities { path: path.clone(), reason }
+            })?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(&identities)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // Tickets cost no memory here and their keys rotate. New keys with every new configuration: a
+    // ticket must not outlive the authority that its client was checked against.
+    config.ticketer = Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok((config, identities))
+}
+
+/// Chooses a certificate by the name that a client asks for.
+#[derive(Debug)]
+struct ByName {
+    /// In the order of the settings; names and wildcards in lower case.
+    names: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    first: Option<Arc<CertifiedKey>>,
+}
+
+impl ByName {
+    fn new(identities: &[Identity]) -> Self {
+        let mut names: HashMap<String, Vec<_>> = HashMap::new();
+        for identity in identities {
+            for name in &identity.names {
+                names.entry(name.clone()).or_default().push(Arc::clone(&identity.certified));
+            }
+        }
+        let first = identities.first().map(|identity| Arc::clone(&identity.certified));
+        Self { names, first }
+    }
+
+    fn named(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
+        let name = name.to_ascii_lowercase();
+        let parent = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        let found = self.names.get(&name).or_else(|| self.names.get(&parent?));
+        found.map(Vec::as_slice)
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().and_then(|name| self.named(name)).unwrap_or_default();
+        // Of an RSA and an ECDSA certificate for one name, the one that the client understands.
+        let fits =
+            |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        named.iter().find(fits).or(named.first()).or(self.first.as_ref()).cloned()
+    }
+}

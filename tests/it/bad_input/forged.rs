@@ -1,0 +1,93 @@
+//! What a client makes up about itself, about the farm or about the files of others.
+
+use e2e_tests::client::{PacketType, exchange};
+use e2e_tests::farm::ORIGIN;
+
+use crate::packets::{Packet, Servers, TARGET, cancel, close, create, fragment, ping};
+
+/// Fields that only a server, an application or a proxy may say.
+const FIELDS: [&str; 17] = [
+    "BITS-Original-Request-URL",
+    "BITS-Request-DataFile-Name",
+    "BITS-Response-DataFile-Name",
+    "BITS-Static-Response-URL",
+    "BITS-Copy-File-To-Destination",
+    "BITS-Host-Id",
+    "BITS-Host-Id-Fallback-Timeout",
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Server",
+    "X-Original-URL",
+    "X-Real-IP",
+    "X-Rewrite-URL",
+    "Proxy-Authorization",
+];
+
+fn packets(id: &str) -> [Packet; 5] {
+    [
+        create(TARGET),
+        ping(TARGET),
+        fragment(TARGET, id, "bytes 0-2/9", b"abc"),
+        cancel(TARGET, "{another}"),
+        close(TARGET, id),
+    ]
+}
+
+#[test]
+fn nothing_forged_reaches_a_backend() {
+    for host in ["origin", "preserve", "backend"] {
+        let servers = Servers::with(1, |farm| {
+            farm.set("http.upstream_host", &format!("\"{host}\""))
+                .set("http.hosts", &format!("[\"{ORIGIN}\"]"))
+                .set("http.forwarded", "\"both\"")
+        });
+        let (id, _) = servers.open(TARGET);
+        for spell in [str::to_owned, str::to_ascii_lowercase] {
+            for mut packet in packets(&id) {
+                for name in FIELDS {
+                    packet = packet.with(&spell(name), "forged.test");
+                }
+                let kind = packet.kind;
+                let answer = servers.ask(&packet);
+                // The session of the last two may have ended, or never was.
+                assert!(answer.status < 501, "{kind:?}: {}", answer.head);
+                assert!(!answer.head.contains("forged"), "{kind:?}: {}", answer.head);
+            }
+            let plain = FIELDS.map(|name| format!("{}: forged.test\r\n", spell(name))).concat();
+            let post =
+                format!("POST /app HTTP/1.1\r\nHost: {ORIGIN}\r\n{plain}Content-Length: 0\r\n\r\n");
+            assert_eq!(servers.ask_bytes(post.as_bytes()).status, 200);
+        }
+        let requests = servers.backends[0].requests();
+        assert!(requests.len() >= 8, "{} requests", requests.len());
+        for request in requests {
+            assert!(!request.head.contains("forged"), "{}", request.head);
+        }
+    }
+}
+
+#[test]
+fn no_field_is_taken_off_by_nomination() {
+    let servers = Servers::start(1);
+    let (id, _) = servers.open(TARGET);
+    let seen = servers.counts();
+    for nominated in
+        ["BITS-Session-Id", "Content-Length", "Host", "X-Forwarded-For", "Authorization"]
+    {
+        for list in
+            [nominated.to_owned(), format!("close, {nominated}"), format!("keep-alive,{nominated}")]
+        {
+            let packet = fragment(TARGET, &id, "bytes 0-2/9", b"abc").with("Connection", &list);
+            let answer = exchange(servers.farm.entrance(), &packet.bytes()).expect("an answer");
+            assert_eq!(answer.status, 400, "{list}: {}", answer.head);
+        }
+    }
+    assert_eq!(servers.counts(), seen);
+    // The control.
+    let packet = fragment(TARGET, &id, "bytes 0-2/9", b"abc").with("Connection", "keep-alive");
+    assert_eq!(packet.kind, PacketType::Fragment);
+    servers.passes(&packet);
+}

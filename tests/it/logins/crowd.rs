@@ -1,0 +1,102 @@
+//! Many clients at once, on a gateway with more threads than cores.
+
+use std::sync::Barrier;
+
+use e2e_tests::client::Connection;
+use e2e_tests::wait;
+
+use super::server::{Failure, Guarded, claimed, log_in};
+use crate::packets::{Packet, close, create, fragment, ping, session_of};
+
+const CLIENTS: usize = 60;
+
+/// Rounds of each client; each on a connection of its own.
+const ROUNDS: usize = 3;
+
+fn guarded() -> Guarded {
+    Guarded::start(|farm| farm.set("process.threads", "4"))
+}
+
+/// Logs in with a Ping, as Windows clients do, and uploads without further credentials.
+fn upload(connection: &mut Connection, user: &str, target: &str) -> Result<(), Failure> {
+    let answer = log_in(connection, &ping(target), user)?;
+    expect_ok(connection, answer)?;
+    let answer = connection.exchange(&claimed(&create(target), user).bytes())?;
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    let id = session_of(&answer);
+    let mut send = |packet: &Packet| -> Result<(), Failure> {
+        let answer = connection.exchange(&claimed(packet, user).bytes())?;
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        Ok(())
+    };
+    for part in 0..4 {
+        let range = format!("bytes {}-{}/12", part * 3, part * 3 + 2);
+        send(&fragment(target, &id, &range, b"abc"))?;
+    }
+    send(&close(target, &id))
+}
+
+fn expect_ok(_: &Connection, answer: e2e_tests::client::Answer) -> Result<(), Failure> {
+    if answer.status == 200 { Ok(()) } else { Err(Failure::Answer(Box::new(answer))) }
+}
+
+/// Items 89, 90.
+#[test]
+fn clients_at_once_are_each_served_as_who_they_are() {
+    let guarded = guarded();
+    let together = Barrier::new(2 * CLIENTS);
+    std::thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let (guarded, together) = (&guarded, &together);
+            scope.spawn(move || {
+                together.wait();
+                for round in 0..ROUNDS {
+                    let (user, target) =
+                        (format!("user{number}"), format!("/in/{number}-{round}.bin"));
+                    let mut connection = guarded.servers.connect();
+                    upload(&mut connection, &user, &target).expect("an upload");
+                }
+            });
+            // Somebody who never logs in, and must never be taken for one who has.
+            scope.spawn(move || {
+                together.wait();
+                let mut connection = guarded.servers.connect();
+                for _ in 0..4 * ROUNDS {
+                    let packet = claimed(&ping("/in/stranger.bin"), "nobody");
+                    let answer = connection.exchange(&packet.bytes()).expect("an answer");
+                    assert_eq!(answer.status, 401, "{}", answer.head);
+                }
+            });
+        }
+    });
+    guarded.expect_clean();
+    assert_eq!(guarded.book().served, CLIENTS * ROUNDS * 7);
+    // Everybody has gone, and so has what was theirs.
+    wait::until("no connection is bound any more", || bound(&guarded) == 0.0);
+}
+
+fn bound(guarded: &Guarded) -> f64 {
+    guarded.servers.farm.metric("bitsgw_bound_connections", &[])
+}
+
+/// Item 89.
+#[test]
+fn a_crowd_of_idle_clients_stays_logged_in() {
+    let guarded = guarded();
+    // More than the pool would keep if it counted them among the shared ones.
+    let users: Vec<String> = (0..400).map(|number| format!("user{number}")).collect();
+    let mut connections: Vec<Connection> =
+        users.iter().map(|_| guarded.servers.connect()).collect();
+    for (user, connection) in users.iter().zip(&mut connections) {
+        let answer = log_in(connection, &ping("/in/a.bin"), user).expect("a login");
+        assert_eq!(answer.status, 200, "{}", answer.head);
+    }
+    assert_eq!(bound(&guarded), users.len() as f64);
+    for _ in 0..2 {
+        for (user, connection) in users.iter().zip(&mut connections) {
+            let answer = connection.exchange(&claimed(&ping("/in/a.bin"), user).bytes());
+            assert_eq!(answer.expect("an answer").status, 200);
+        }
+    }
+    guarded.expect_clean();
+}

@@ -1,0 +1,94 @@
+//! What `check` says of certificates, and what a gateway does not start with.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use e2e_tests::binaries;
+use e2e_tests::pki::{self, Issued, Validity};
+use e2e_tests::temp::TempDir;
+
+/// `bits-gateway check` with a listener that shows `issued`.
+fn check(issued: &Issued, harm: impl FnOnce(&Path), more: &str) -> (Output, String) {
+    let directory = TempDir::new("check");
+    let files = issued.write(directory.path(), "server");
+    harm(directory.path());
+    let config = directory.join("gateway.toml");
+    let text = format!(
+        "[listeners.public]\naddress = \"127.0.0.1:0\"\n\
+         tls = {{ certificate = {:?}, key = {:?} }}\n\
+         [[backends]]\nname = \"up01\"\naddress = \"127.0.0.1:9\"\n{more}",
+        files.certificate, files.key
+    );
+    std::fs::write(&config, text).unwrap();
+    let output = Command::new(binaries::gateway())
+        .arg("check")
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, said)
+}
+
+#[track_caller]
+fn says(issued: &Issued, harm: impl FnOnce(&Path), more: &str, code: i32, words: &[&str]) {
+    let (output, said) = check(issued, harm, more);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is missing in:\n{said}");
+    }
+    assert!(!words.is_empty() || !said.contains("warning"), "{said}");
+}
+
+const NAMES: &str = "[affinity]\nhost_id_domain = \"up.test\"\n[http]\nhosts = [\"up.test\"]\n";
+
+#[test]
+fn a_certificate_that_fits_needs_no_word() {
+    says(pki::server(), |_| (), NAMES, 0, &[]);
+}
+
+#[test]
+fn names_that_no_certificate_is_for_are_shown() {
+    let narrow = pki::servers().issue(&["up.test"]);
+    says(&narrow, |_| (), NAMES, 0, &["no certificate is for up01.up.test", "it is for up.test"]);
+    let other = pki::servers().issue(&["*.up.test"]);
+    says(&other, |_| (), NAMES, 0, &["no certificate is for up.test"]);
+}
+
+#[test]
+fn an_end_that_is_near_is_shown() {
+    let over = pki::servers().issue_valid(&["up.test"], Validity::Over);
+    says(&over, |_| (), "", 0, &["has expired", "nobody will accept it"]);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_mistakes() {
+    use std::os::unix::fs::PermissionsExt;
+    let ok = pki::server();
+    let other = pki::servers().issue(&["up.test"]);
+    says(
+        ok,
+        |at| {
+            let open = std::fs::Permissions::from_mode(0o644);
+            std::fs::set_permissions(at.join("server-key.pem"), open).unwrap();
+        },
+        "",
+        78,
+        &["server-key.pem can be read by others (mode 0644)", "chmod 600"],
+    );
+    says(
+        ok,
+        |at| pki::write(&at.join("server-key.pem"), &other.key, 0o600),
+        "",
+        78,
+        &["is not the one of the certificate"],
+    );
+    says(ok, |at| std::fs::remove_file(at.join("server.pem")).unwrap(), "", 78, &["cannot read"]);
+    says(
+        ok,
+        |at| pki::write(&at.join("server.pem"), "nothing", 0o644),
+        "",
+        78,
+        &["there is no certificate in"],
+    );
+}

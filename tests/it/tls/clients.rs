@@ -1,0 +1,47 @@
+//! Certificates of clients: required or not asked for.
+
+use e2e_tests::client::{Connection, Secure};
+use e2e_tests::farm::{Farm, ORIGIN, Tls};
+use e2e_tests::pki::{self, Authority, Validity};
+use e2e_tests::wait;
+
+use crate::packets::{TARGET, ping};
+
+fn works(farm: &Farm, secure: &Secure) -> bool {
+    // With TLS 1.3 a client learns only from the first answer that it was refused.
+    let opened = Connection::open_secure(farm.entrance(), secure);
+    opened.and_then(|mut c| c.exchange(&ping(TARGET).bytes())).is_ok_and(|a| a.status == 200)
+}
+
+#[test]
+fn a_required_certificate_must_be_there_and_of_the_right_authority() {
+    let farm = Farm::of_stubs(1).tls(Tls::Mutual).start();
+    let authority = pki::servers().pem();
+    let with = |own| Secure::new(&authority, ORIGIN, own);
+    assert!(works(&farm, &with(Some(pki::client()))));
+    let stranger = Authority::new("strangers").issue(&["client.test"]);
+    let late = pki::clients().issue_valid(&["client.test"], Validity::Over);
+    let early = pki::clients().issue_valid(&["client.test"], Validity::NotYet);
+    for (who, own) in [
+        ("nobody", None),
+        ("a stranger", Some(&stranger)),
+        ("late", Some(&late)),
+        ("early", Some(&early)),
+    ] {
+        assert!(!works(&farm, &with(own)), "{who} got in");
+    }
+    let labels = [("reason", "client_certificate")];
+    wait::until("all four are counted", || {
+        farm.metric("bitsgw_tls_handshake_failures_total", &labels) == 4.0
+    });
+    assert!(works(&farm, &with(Some(pki::client()))), "the right one still gets in");
+}
+
+#[test]
+fn a_certificate_that_nobody_asked_for_changes_nothing() {
+    let farm = Farm::of_stubs(1).tls(Tls::Front).start();
+    let authority = pki::servers().pem();
+    for own in [None, Some(pki::client())] {
+        assert!(works(&farm, &Secure::new(&authority, ORIGIN, own)));
+    }
+}

@@ -1,0 +1,143 @@
+//! TLS between the gateway and its backends.
+
+use std::path::Path;
+
+use e2e_tests::client::FragmentSizes;
+use e2e_tests::data::Content;
+use e2e_tests::farm::{Farm, FarmBuilder, Tls};
+use e2e_tests::pki::{self, Authority, Issued, Validity};
+use e2e_tests::temp::TempDir;
+use e2e_tests::wait;
+
+use crate::packets::{TARGET, create, ping};
+use e2e_tests::client::exchange;
+
+/// A farm of one stub that shows `issued`, and a gateway that trusts the authority of all tests.
+fn showing(issued: &Issued, directory: &TempDir) -> FarmBuilder {
+    let files = issued.write(directory.path(), "stub");
+    let authority = directory.join("ca.pem");
+    pki::write(&authority, &pki::servers().pem(), 0o644);
+    let text = |path: &Path| path.display().to_string();
+    Farm::of_stubs(1)
+        .tls(Tls::Off)
+        .each_stub(&["--tls-cert", &text(&files.certificate), "--tls-key", &text(&files.key)])
+        .set_backend("up01", "tls.ca", &format!("{authority:?}"))
+}
+
+#[track_caller]
+fn refused(farm: &Farm, words: &[&str]) {
+    let answer = exchange(farm.entrance(), &create(TARGET).bytes()).expect("an answer");
+    assert_eq!(answer.status, 502, "{}", answer.head);
+    wait::until(&format!("the log says {words:?}"), || {
+        let log = farm.gateway().log();
+        log.lines().any(|line| {
+            line.contains("no TLS connection to a backend")
+                && words.iter().all(|w| line.contains(w))
+        })
+    });
+    assert_eq!(farm.stub(0).stats().create_session, 0);
+}
+
+#[test]
+fn uploads_go_over_tls_to_the_backend_and_sessions_are_resumed() {
+    let directory = TempDir::new("upstream");
+    let farm = showing(pki::server(), &directory).start();
+    let content = Content::seeded(1, 300_000);
+    let client = farm.client().with(|o| o.fragments = FragmentSizes::Fixed(50_000));
+    client.upload(&farm.url(TARGET), &content).expect_smooth();
+    farm.expect_stored(TARGET, &content);
+    let stats = farm.stub(0).stats();
+    assert!(stats.connections <= 3, "connections are kept: {stats:?}");
+    farm.expect_healthy();
+}
+
+#[test]
+fn the_name_of_the_backend_may_be_said() {
+    let directory = TempDir::new("upstream");
+    let named = pki::servers().issue(&["inner.test"]);
+    let farm =
+        showing(&named, &directory).set_backend("up01", "tls.name", "\"inner.test\"").start();
+    assert_eq!(exchange(farm.entrance(), &ping(TARGET).bytes()).unwrap().status, 200);
+}
+
+#[test]
+fn a_backend_whose_certificate_has_expired_is_refused() {
+    let directory = TempDir::new("upstream");
+    let over = pki::servers().issue_valid(&["127.0.0.1"], Validity::Over);
+    refused(&showing(&over, &directory).start(), &["up01", "xpired"]);
+}
+
+#[test]
+fn a_backend_with_another_name_is_refused() {
+    let directory = TempDir::new("upstream");
+    let other = pki::servers().issue(&["other.test"]);
+    refused(&showing(&other, &directory).start(), &["up01", "127.0.0.1"]);
+}
+
+#[test]
+fn a_backend_of_another_authority_is_refused() {
+    let directory = TempDir::new("upstream");
+    let strange = Authority::new("strangers").issue(&["127.0.0.1"]);
+    let farm = showing(&strange, &directory).start();
+    refused(&farm, &["up01", "UnknownIssuer"]);
+    // And is taken where the operator says that nothing matters.
+    let farm = showing(&strange, &directory).set_backend("up01", "tls.verify", "\"off\"").start();
+    assert_eq!(exchange(farm.entrance(), &ping(TARGET).bytes()).unwrap().status, 200);
+}
+
+#[test]
+fn a_backend_that_speaks_no_tls_is_no_backend() {
+    let directory = TempDir::new("upstream");
+    let authority = directory.join("ca.pem");
+    pki::write(&authority, &pki::servers().pem(), 0o644);
+    let farm = Farm::of_stubs(1)
+        .tls(Tls::Off)
+        .set("failover.hold", "\"0s\"")
+        .set_backend("up01", "tls.ca", &format!("{authority:?}"))
+        .start();
+    let answer = exchange(farm.entrance(), &create(TARGET).bytes()).expect("an answer");
+    assert_eq!(answer.status, 503, "{}", answer.head);
+    assert_eq!(farm.stub(0).stats().create_session, 0);
+}
+
+#[test]
+fn a_pinned_upload_waits_for_a_backend_with_a_bad_certificate_and_goes_on() {
+    let directory = TempDir::new("upstream");
+    let farm = showing(pki::server(), &directory).start();
+    let content = Content::seeded(3, 60_000);
+    let client = farm.client().with(|o| o.fragments = FragmentSizes::Fixed(10_000));
+    let mut upload = client.begin(&farm.url(TARGET), &content);
+    assert!(upload.run_until(|upload| upload.position() >= 20_000));
+    pki::servers().issue_valid(&["127.0.0.1"], Validity::Over).write(directory.path(), "stub");
+    farm.stub(0).restart();
+    assert!(upload.run_until(|upload| upload.report().retries > 0));
+    pki::server().write(directory.path(), "stub");
+    farm.stub(0).restart();
+    let report = upload.run();
+    report.expect_complete();
+    assert_eq!(report.restarts, 0, "{report}");
+    farm.expect_stored(TARGET, &content);
+}
+
+#[test]
+fn probes_go_over_tls() {
+    let directory = TempDir::new("upstream");
+    let farm = showing(pki::server(), &directory)
+        .set("health.kind", "\"bits-ping\"")
+        .set("health.path", "\"/in/\"")
+        .set("health.interval", "\"100ms\"")
+        .set("health.timeout", "\"5s\"")
+        .start();
+    wait::until("probes pass", || farm.stub(0).stats().ping >= 3);
+    assert_eq!(farm.metric("bitsgw_backend_up", &[("backend", "up01")]), 1.0);
+    pki::servers().issue_valid(&["127.0.0.1"], Validity::Over).write(directory.path(), "stub");
+    farm.stub(0).restart();
+    wait::until("a backend with a bad certificate is down", || {
+        farm.metric("bitsgw_backend_up", &[("backend", "up01")]) == 0.0
+    });
+    pki::server().write(directory.path(), "stub");
+    farm.stub(0).restart();
+    wait::until("it comes back", || {
+        farm.metric("bitsgw_backend_up", &[("backend", "up01")]) == 1.0
+    });
+}
