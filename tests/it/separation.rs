@@ -34,6 +34,7 @@ fn started() -> (Servers, TempDir) {
     (servers, folder)
 }
 
+/// Threat: T12.
 #[test]
 fn the_listeners_share_no_path() {
     let (servers, _folder) = started();

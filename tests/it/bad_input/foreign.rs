@@ -15,6 +15,7 @@ fn saying(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Servers 
     Servers::of(vec![backend], |farm| farm)
 }
 
+/// Threat: T11.
 #[test]
 fn an_ack_does_not_tell_a_client_of_another_session() {
     let other = "{FFFFFFFF-0000-4000-8000-000000000001}";
@@ -31,6 +32,8 @@ fn an_ack_does_not_tell_a_client_of_another_session() {
 }
 
 /// The older session keeps its pin, and the newer one gets an id of the gateway's own.
+///
+/// Threat: T11.
 #[test]
 fn an_id_that_another_backend_owns_is_not_pinned_again() {
     let same = "{00000000-0000-4000-8000-00000000000A}";

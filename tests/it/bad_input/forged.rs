@@ -36,6 +36,7 @@ fn packets(id: &str) -> [Packet; 5] {
     ]
 }
 
+/// Threat: T2.
 #[test]
 fn nothing_forged_reaches_a_backend() {
     for host in ["origin", "preserve", "backend"] {
@@ -69,6 +70,7 @@ fn nothing_forged_reaches_a_backend() {
     }
 }
 
+/// Threat: T6.
 #[test]
 fn no_field_is_taken_off_by_nomination() {
     let servers = Servers::start(1);

@@ -61,6 +61,7 @@ fn connections_of_a_trusted_proxy_are_not_counted() {
     }
 }
 
+/// Threat: T7.
 #[test]
 fn sessions_of_one_client_are_limited_and_others_go_on() {
     let servers = behind_a_proxy(2, "sessions.limit_per_client", "2");

@@ -10,6 +10,8 @@ use e2e_tests::farm::Farm;
 use crate::packets::create;
 
 /// Item 88.
+///
+/// Threat: T8.
 #[test]
 fn uploads_end_among_idle_and_dribbling_connections() {
     let crowd = Crowd { idle: 1_000, dribbling: 200, uploads: 20, upload_bytes: 500_000 };
@@ -21,6 +23,8 @@ fn uploads_end_among_idle_and_dribbling_connections() {
 const LIMIT: usize = 300;
 
 /// Item 88.
+///
+/// Threat: T7.
 #[test]
 fn a_flood_of_creates_stops_at_the_cap_and_an_upload_goes_on() {
     let farm = Farm::of_stubs(2).set("sessions.limit", &LIMIT.to_string()).start();

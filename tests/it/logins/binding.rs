@@ -36,6 +36,8 @@ fn a_challenge_passes_with_all_its_schemes() {
 }
 
 /// Item 89.
+///
+/// Threat: T4.
 #[test]
 fn a_login_ends_with_its_client() {
     let guarded = Guarded::start(|farm| farm);
@@ -51,6 +53,8 @@ fn a_login_ends_with_its_client() {
 }
 
 /// Item 89.
+///
+/// Threat: T4.
 #[test]
 fn a_client_leaves_in_the_middle_of_its_login() {
     let guarded = Guarded::start(|farm| farm);
@@ -68,6 +72,8 @@ fn a_client_leaves_in_the_middle_of_its_login() {
 }
 
 /// Item 90.
+///
+/// Threat: T4.
 #[test]
 fn a_client_ends_with_its_login() {
     // The server closes after what is called "/last".
@@ -88,6 +94,8 @@ fn a_client_ends_with_its_login() {
 }
 
 /// Item 90.
+///
+/// Threat: T4.
 #[test]
 fn half_a_login_is_not_continued_where_it_did_not_begin() {
     // The answer to the first leg is the last that the server says on the connection.

@@ -17,6 +17,8 @@ const REQUESTS: usize = 1500;
 const CUTS: usize = 30;
 
 /// Item 90.
+///
+/// Threat: T4.
 #[test]
 fn nobody_is_served_as_somebody_else_while_connections_break() {
     let chance = Chance::new(e2e_tests::data::seed("logins under chaos"));

@@ -41,6 +41,8 @@ fn expect_ok(_: &Connection, answer: e2e_tests::client::Answer) -> Result<(), Fa
 }
 
 /// Items 89, 90.
+///
+/// Threat: T4.
 #[test]
 fn clients_at_once_are_each_served_as_who_they_are() {
     let guarded = guarded();

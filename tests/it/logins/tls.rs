@@ -23,6 +23,8 @@ fn logged_in(guarded: &Guarded, user: &str) -> Connection {
 }
 
 /// Items 89, 90.
+///
+/// Threat: T4.
 #[test]
 fn each_login_has_a_connection_of_its_own_over_tls() {
     let guarded = Guarded::over_tls(|_| None);

@@ -89,7 +89,9 @@ const OURS: [&str; 5] =
     ["host", "content-length", "transfer-encoding", "connection", "x-forwarded-for"];
 
 /// What a client says in these goes no further.
-const GONE: [&str; 23] = [
+const GONE: [&str; 25] = [
+    "bits-host-id",
+    "bits-host-id-fallback-timeout",
     "connection",
     "expect",
     "keep-alive",

@@ -13,6 +13,7 @@ fn works(farm: &Farm, secure: &Secure) -> bool {
     opened.and_then(|mut c| c.exchange(&ping(TARGET).bytes())).is_ok_and(|a| a.status == 200)
 }
 
+/// Threat: T15.
 #[test]
 fn a_required_certificate_must_be_there_and_of_the_right_authority() {
     let farm = Farm::of_stubs(1).tls(Tls::Mutual).start();

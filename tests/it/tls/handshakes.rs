@@ -27,6 +27,7 @@ fn rejected(farm: &Farm, reason: &str) -> f64 {
 /// The first bytes of a ClientHello, and no more.
 const HALF_A_HELLO: &[u8] = &[0x16, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3];
 
+/// Threat: T8.
 #[test]
 fn a_handshake_that_stalls_is_ended_by_its_own_deadline() {
     let farm = secure().set("timeouts.handshake", "\"300ms\"").start();
@@ -45,6 +46,7 @@ fn a_handshake_that_stalls_is_ended_by_its_own_deadline() {
     assert_eq!(farm.metric("bitsgw_connections", &[]), 0.0);
 }
 
+/// Threat: T8.
 #[test]
 fn half_handshakes_count_against_the_cap() {
     let farm = secure().set("limits.connections", "3").start();
@@ -87,6 +89,7 @@ fn tls_on_a_plain_listener_is_counted_and_closed() {
     assert_eq!(answer.status, 200, "others are served");
 }
 
+/// Threat: T15.
 #[test]
 fn only_http_1_is_agreed_on() {
     let farm = secure().start();
@@ -109,6 +112,7 @@ fn only_http_1_is_agreed_on() {
     wait::until("it is counted", || failures(&farm, "incompatible") == 1.0);
 }
 
+/// Threat: T15.
 #[test]
 fn both_versions_are_spoken_and_sessions_are_resumed() {
     use rustls::version::{TLS12, TLS13};

@@ -33,6 +33,7 @@ fn complaints(farm: &Farm) -> Vec<String> {
     log.lines().filter(|line| line.contains("the old ones stay")).map(str::to_owned).collect()
 }
 
+/// Threat: T15.
 #[test]
 fn a_certificate_is_replaced_under_load_without_a_failed_request() {
     let farm = Farm::of_stubs(2).tls(Tls::Front).start();
@@ -84,6 +85,7 @@ fn a_certificate_is_replaced_under_load_without_a_failed_request() {
 /// What is wrong, how it comes about, and words that the log must have.
 type Case<'c> = (&'c str, &'c dyn Fn(), &'c [&'c str]);
 
+/// Threat: T15.
 #[test]
 fn what_cannot_be_used_is_not_used_and_the_log_says_why() {
     let farm = Farm::of_stubs(1).tls(Tls::Front).start();
@@ -137,6 +139,7 @@ fn what_cannot_be_used_is_not_used_and_the_log_says_why() {
     farm.expect_healthy();
 }
 
+/// Threat: T15.
 #[test]
 fn the_end_of_a_certificate_is_shown_and_follows_it() {
     let farm = Farm::of_stubs(1).tls(Tls::Mutual).start();

@@ -67,6 +67,7 @@ fn a_backend_whose_certificate_has_expired_is_refused() {
     refused(&showing(&over, &directory).start(), &["up01", "xpired"]);
 }
 
+/// Threat: T15.
 #[test]
 fn a_backend_with_another_name_is_refused() {
     let directory = TempDir::new("upstream");
@@ -74,6 +75,7 @@ fn a_backend_with_another_name_is_refused() {
     refused(&showing(&other, &directory).start(), &["up01", "127.0.0.1"]);
 }
 
+/// Threat: T15.
 #[test]
 fn a_backend_of_another_authority_is_refused() {
     let directory = TempDir::new("upstream");
