@@ -27,7 +27,7 @@ pub const RESTART_AFTER: Duration = Duration::from_secs(60 * MINUTE);
 /// A client whose last Ack got lost comes again after 10 minutes, a laptop the next morning.
 pub const TOMBSTONE: Duration = Duration::from_secs(DAY);
 
-/// Sessions in the table; at 96 bytes each, a full table takes under 100 MB.
+/// Sessions in the table; at some 200 bytes each, a full table takes 200 MB.
 pub const SESSION_LIMIT: u64 = 1_000_000;
 
 /// A question costs a server less than a Fragment does. After the loss of a table, a thousand

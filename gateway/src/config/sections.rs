@@ -142,7 +142,7 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Integer { min: 1, max: 100_000_000 },
                 preset: Preset::Is(Value::Integer(defaults::SESSION_LIMIT)),
                 about: "Sessions at most; further Create-Sessions are answered 503, and the \
-                        client tries again later. A session takes about 96 bytes.",
+                        client tries again later. A session takes about 200 bytes.",
             },
             Key {
                 name: "limit_per_client",

@@ -1,5 +1,6 @@
 //! The live map as a process that starts finds it: filled from what an earlier one stored.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,9 @@ use crate::clock;
 use crate::store::{
     BackendState, EndKind, Loaded, OpenError, Options, PinRow, Record, Store, Tombstone, text_of,
 };
+
+/// What a row with a GUID and a short name of a backend takes in the file.
+const BYTES_PER_PIN: u64 = 93;
 
 /// What a table is made of.
 #[derive(Debug, Clone)]
@@ -38,7 +42,7 @@ pub struct Opened {
 impl Setup {
     /// A table that the process takes with it.
     pub fn in_memory(self) -> Opened {
-        let sessions = Arc::new(Sessions::build(self));
+        let sessions = Arc::new(Sessions::build(self, 0));
         Opened { sessions, states: Vec::new(), loaded: Loaded::default() }
     }
 
@@ -47,12 +51,14 @@ impl Setup {
     /// # Errors
     /// Those of [`Store::open`].
     pub fn in_store(self, path: &Path, options: Options) -> Result<Opened, OpenError> {
+        let expected = Store::bytes_on_disk(path) / BYTES_PER_PIN;
+        let expected = usize::try_from(expected.min(self.limit)).unwrap_or(0);
         let mut loading = Loading {
-            sessions: Sessions::build(self),
+            sessions: Sessions::build(self, expected),
             states: Vec::new(),
             now: clock::now(),
             steady: clock::steady(),
-            last: None,
+            names: HashMap::new(),
             stale: false,
         };
         let (store, loaded) = Store::open(path, options, &mut |record| loading.take(record))?;
@@ -80,8 +86,8 @@ struct Loading {
     states: Vec<BackendState>,
     now: Timestamp,
     steady: Duration,
-    /// Most neighbours in the file are of few backends.
-    last: Option<(String, BackendId)>,
+    /// Of a million rows, a few names each stand in very many.
+    names: HashMap<String, BackendId>,
     /// There are tombstones of no use.
     stale: bool,
 }
@@ -117,11 +123,11 @@ impl Loading {
     fn pin(&mut self, row: &PinRow<'_>) -> bool {
         // What is stored was a legal id once. A row that nobody can ask for stays for people.
         let Some(id) = SessionId::parse(row.id) else { return true };
-        let backend = match &self.last {
-            Some((name, id)) if name == row.backend => *id,
-            _ => {
+        let backend = match self.names.get(row.backend) {
+            Some(&id) => id,
+            None => {
                 let id = self.sessions.ids.intern(row.backend);
-                self.last = Some((row.backend.to_owned(), id));
+                self.names.insert(row.backend.to_owned(), id);
                 id
             }
         };

@@ -107,10 +107,11 @@ impl Sessions {
         Setup { ids: Arc::default(), limit, tombstone }.in_memory().sessions
     }
 
-    fn build(setup: Setup) -> Self {
+    /// With room for `expected` sessions: a table that doubles as it fills copies everything again.
+    fn build(setup: Setup, expected: usize) -> Self {
         let Setup { ids, limit, tombstone } = setup;
         Self {
-            live: DashMap::with_shard_amount(SHARDS),
+            live: DashMap::with_capacity_and_shard_amount(expected, SHARDS),
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
             tally: Tally::default(),

@@ -240,6 +240,11 @@ impl Store {
         self.0.as_ref().is_some_and(|handle| handle.shared.refuses_pins())
     }
 
+    /// The size of the database in the directory `path`, without opening it; 0 if there is none.
+    pub fn bytes_on_disk(path: &Path) -> u64 {
+        std::fs::metadata(Folder::new(path).database()).map_or(0, |found| found.len())
+    }
+
     pub fn status(&self) -> StoreStatus {
         match &self.0 {
             Some(handle) => handle.shared.status(),
