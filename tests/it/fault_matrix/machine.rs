@@ -91,12 +91,14 @@ fn a_clock_that_jumps_ends_no_upload_that_goes_on() {
 fn a_gateway_without_descriptors_serves_whom_it_has_and_recovers() {
     const DESCRIPTORS: usize = 64;
     let limit = format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\"");
-    let farm = Farm::of_stubs(2).under(&["sh", "-c", &limit]).start();
+    // The crowd says nothing, and stays as long as it is needed.
+    let farm =
+        Farm::of_stubs(2).under(&["sh", "-c", &limit]).set("timeouts.handshake", "\"60s\"").start();
     let mut midway = Midway::start(&farm, 4);
     let failed = || farm.gateway().log().matches("Accept() failed").count();
     let mut crowd = Vec::new();
     while failed() == 0 && crowd.len() < 4 * DESCRIPTORS {
-        crowd.push(Connection::open(farm.entrance()).expect("the kernel takes it"));
+        crowd.push(Connection::open_plain(farm.entrance()).expect("the kernel takes it"));
     }
     wait::until("no descriptor is left", || failed() > 0);
     // Who is in goes on, over connections that are there.
