@@ -113,7 +113,7 @@ fn a_gateway_starts_on_a_full_disk_and_serves_what_it_knows() {
     farm.gateway().terminate();
     disk.fill();
     farm.gateway().start();
-    assert!(farm.gateway().log().contains("the session store takes no writes"));
+    farm.gateway().expect_logged("the session store takes no writes");
     expect_not_now(&[503], PacketType::CreateSession, &ask(&farm, &create("/in/new.bin")));
     let packet = fragment(TARGET, &id, "bytes 3-8/9", b"defghi");
     assert_eq!(ask(&farm, &packet).status, 200);

@@ -33,7 +33,7 @@ fn a_session_of_a_backend_that_is_not_configured_waits_until_it_is_again() {
         }
         assert_eq!(sessions(&farm), 0.0, "it is no session of a backend of this farm");
     }
-    assert!(farm.gateway().log().contains("sessions of a backend that is not configured"));
+    farm.gateway().expect_logged("sessions of a backend that is not configured");
     farm.gateway().rename_backend("elsewhere", "up01");
     farm.gateway().restart();
     assert_eq!(ask(&farm, &packet).status, 200);

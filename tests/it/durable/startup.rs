@@ -71,7 +71,7 @@ fn a_file_that_was_cut_off_keeps_what_is_left_of_it() {
     farm.gateway().start();
     let known = sessions(&farm) as usize;
     assert!(known < SESSIONS, "{known} of {SESSIONS}");
-    assert!(farm.gateway().log().contains("is damaged"), "{}", farm.gateway().log());
+    farm.gateway().expect_logged("is damaged");
     assert_eq!(alive(&farm, &begun), known);
     farm.expect_healthy();
 }
@@ -82,7 +82,7 @@ fn a_file_that_is_no_database_is_set_aside() {
     fs::write(database(&farm), "somebody's notes\n").expect("written");
     farm.gateway().start();
     assert_eq!(sessions(&farm), 0.0);
-    assert!(farm.gateway().log().contains("is damaged"), "{}", farm.gateway().log());
+    farm.gateway().expect_logged("is damaged");
     assert_eq!(alive(&farm, &begun[..3]), 0);
     begin(&farm, "/in/new.bin");
     farm.gateway().restart();

@@ -221,6 +221,12 @@ impl Gateway {
         read(&self.directory.join("gateway.err"))
     }
 
+    /// Waits for a line with this text: a thread of its own writes the log, some time after.
+    #[track_caller]
+    pub fn expect_logged(&self, text: &str) {
+        wait::until(&format!("{text:?} is in the log"), || self.log().contains(text));
+    }
+
     fn spawn(&self, arguments: &[&str]) -> Process {
         let mut command = match &self.under[..] {
             [] => Command::new(binaries::gateway()),
