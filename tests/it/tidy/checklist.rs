@@ -102,13 +102,7 @@ fn the_table_of_protocol_md_names_the_tests_that_there_are() {
     let document = tree::read(DOCUMENT);
     assert_eq!(rows(&document), (1..=100).collect::<Vec<_>>(), "a row for each item");
     let wanted = written(&document, &shown());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(tree::root().join(DOCUMENT), &wanted).expect("the document can be written");
-        return;
-    }
-    let differs = document.lines().zip(wanted.lines()).find(|(is, wanted)| is != wanted);
-    let update = "run UPDATE_DOCS=1 cargo test -p e2e-tests --test it tidy";
-    assert!(document == wanted, "{update}: {differs:#?}");
+    tree::expect_document(DOCUMENT, &wanted);
 }
 
 #[test]

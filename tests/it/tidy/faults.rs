@@ -80,13 +80,7 @@ fn every_fault_has_a_test_and_its_row_names_it() {
     let unknown: Vec<_> = shown.keys().filter(|fault| !rows.contains(&fault.as_str())).collect();
     assert!(unknown.is_empty(), "{DOCUMENT} has no rows {unknown:?}");
     let wanted = written(&document, &shown);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(tree::root().join(DOCUMENT), &wanted).expect("the document can be written");
-        return;
-    }
-    let differs = document.lines().zip(wanted.lines()).find(|(is, wanted)| is != wanted);
-    let update = "run UPDATE_DOCS=1 cargo test -p e2e-tests --test it tidy";
-    assert!(document == wanted, "{update}: {differs:#?}");
+    tree::expect_document(DOCUMENT, &wanted);
 }
 
 #[test]

@@ -59,13 +59,7 @@ fn the_threat_model_names_the_tests_that_there_are() {
     let lines = document.lines().filter(|line| line.starts_with(TESTS)).count();
     assert_eq!(lines, headings.len(), "a line of tests in each section");
     let wanted = written(&document, &shown());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(tree::root().join(DOCUMENT), &wanted).expect("the document can be written");
-        return;
-    }
-    let differs = document.lines().zip(wanted.lines()).find(|(is, wanted)| is != wanted);
-    let update = "run UPDATE_DOCS=1 cargo test -p e2e-tests --test it tidy";
-    assert!(document == wanted, "{update}: {differs:#?}");
+    tree::expect_document(DOCUMENT, &wanted);
 }
 
 #[test]

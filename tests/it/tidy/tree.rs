@@ -14,6 +14,19 @@ pub fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// Fails unless a document is as the tests would have it, or makes it so where that is asked for.
+#[track_caller]
+pub fn expect_document(path: &str, wanted: &str) {
+    let document = read(path);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(root().join(path), wanted).expect("the document can be written");
+        return;
+    }
+    let differs = document.lines().zip(wanted.lines()).find(|(is, wanted)| is != wanted);
+    let update = "run UPDATE_DOCS=1 cargo test -p e2e-tests --test it tidy";
+    assert!(document == wanted, "{update}: {differs:#?}");
+}
+
 /// Paths from the root, sorted: what belongs to the repository, or will once it is committed.
 pub fn files() -> Vec<String> {
     let listed = Command::new("git")
