@@ -63,7 +63,7 @@ fn an_address_needs_a_token() {
 
 /// Threat: T16.
 #[test]
-fn a_token_that_others_can_read_is_refused() {
+fn t16_a_token_that_others_can_read_is_refused() {
     let admin = "address = \"127.0.0.1:9081\"\ntoken_file = \"./token\"\n";
     refused(admin, 0o644, &["can be read by others (mode 0644)", "gw.toml:8:14", "chmod 600"]);
     let place = place(admin, 0o644);

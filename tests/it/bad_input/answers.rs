@@ -287,7 +287,7 @@ fn an_id_that_the_protocol_forbids_is_hidden_behind_a_minted_one() {
 
 /// Threat: T11.
 #[test]
-fn a_session_that_nobody_can_name_becomes_502_and_leaves_no_pin() {
+fn t11_a_session_that_nobody_can_name_becomes_502_and_leaves_no_pin() {
     for lines in
         ["", "BITS-Session-Id:\r\n", "BITS-Session-Id:   \r\n", "BITS-Session-ID-X: {x}\r\n"]
     {

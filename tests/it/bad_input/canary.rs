@@ -33,7 +33,7 @@ impl Canary {
 ///
 /// Threat: T2.
 #[test]
-fn no_request_reaches_an_address_of_its_own_choice() {
+fn t2_no_request_reaches_an_address_of_its_own_choice() {
     let (rig, canary) = (Rig::start(), Canary::new());
     let it = canary.address();
     let packet = |target: &str, host: &str, line: &str| {

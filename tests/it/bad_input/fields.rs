@@ -80,7 +80,7 @@ fn there_is_exactly_one_host_and_it_is_one() {
 
 /// Threat: T5.
 #[test]
-fn fields_that_frame_or_route_stand_once() {
+fn t5_fields_that_frame_or_route_stand_once() {
     let rig = Rig::start();
     for name in [
         "BITS-Session-Id",
@@ -104,7 +104,7 @@ fn fields_that_frame_or_route_stand_once() {
 
 /// Threat: T6.
 #[test]
-fn connection_may_not_name_a_field() {
+fn t6_connection_may_not_name_a_field() {
     let rig = Rig::start();
     for value in [
         "BITS-Session-Id",

@@ -104,7 +104,7 @@ fn a_transfer_encoding_other_than_chunked_alone_is_refused() {
 ///
 /// Threat: T3.
 #[test]
-fn both_lengths_at_once_are_refused_in_every_spelling() {
+fn t3_both_lengths_at_once_are_refused_in_every_spelling() {
     let rig = Rig::start();
     for encoding in
         ["Transfer-Encoding: chunked", "transfer-ENCODING:chunked", "Transfer-Encoding: Chunked"]

@@ -86,7 +86,7 @@ fn a_session_id_is_1_to_100_visible_characters() {
 ///
 /// Threat: T10.
 #[test]
-fn a_content_range_is_strict() {
+fn t10_a_content_range_is_strict() {
     let rig = Rig::start();
     for range in [
         "",

@@ -24,9 +24,10 @@ fn libfaketime() -> PathBuf {
     places.pop().expect("libfaketime is missing: apt-get install faketime")
 }
 
+/// Threat: T21.
 /// Fault: clock jumps.
 #[test]
-fn a_clock_that_jumps_ends_no_upload_that_goes_on() {
+fn t21_a_clock_that_jumps_ends_no_upload_that_goes_on() {
     let folder = TempDir::new("clock");
     let clock = folder.join("offset");
     let set = |offset: &str| fs::write(&clock, offset).expect("a file can be written");

@@ -13,7 +13,7 @@ use crate::packets::create;
 ///
 /// Threat: T8.
 #[test]
-fn uploads_end_among_idle_and_dribbling_connections() {
+fn t8_uploads_end_among_idle_and_dribbling_connections() {
     let crowd = Crowd { idle: 1_000, dribbling: 200, uploads: 20, upload_bytes: 500_000 };
     let held = run(crowd);
     assert!(held.each_idle(&crowd) <= 16 * 1024, "{held:?}");
@@ -26,7 +26,7 @@ const LIMIT: usize = 300;
 ///
 /// Threat: T7.
 #[test]
-fn a_flood_of_creates_stops_at_the_cap_and_an_upload_goes_on() {
+fn t7_a_flood_of_creates_stops_at_the_cap_and_an_upload_goes_on() {
     let farm = Farm::of_stubs(2).set("sessions.limit", &LIMIT.to_string()).start();
     let client = farm.client().with(|o| o.fragments = FragmentSizes::Fixed(50_000));
     let content = Content::seeded(1, 2_000_000);

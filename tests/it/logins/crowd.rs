@@ -44,7 +44,7 @@ fn expect_ok(_: &Connection, answer: e2e_tests::client::Answer) -> Result<(), Fa
 ///
 /// Threat: T4.
 #[test]
-fn clients_at_once_are_each_served_as_who_they_are() {
+fn t4_clients_at_once_are_each_served_as_who_they_are() {
     let guarded = guarded();
     let together = Barrier::new(2 * CLIENTS);
     std::thread::scope(|scope| {

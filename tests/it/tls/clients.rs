@@ -15,7 +15,7 @@ fn works(farm: &Farm, secure: &Secure) -> bool {
 
 /// Threat: T15.
 #[test]
-fn a_required_certificate_must_be_there_and_of_the_right_authority() {
+fn t15_a_required_certificate_must_be_there_and_of_the_right_authority() {
     let farm = Farm::of_stubs(1).tls(Tls::Mutual).start();
     let authority = pki::servers().pem();
     let with = |own| Secure::new(&authority, ORIGIN, own);

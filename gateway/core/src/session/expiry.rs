@@ -23,7 +23,7 @@ mod tests {
 
     /// Threat: T21.
     #[test]
-    fn a_session_ends_when_both_clocks_say_so() {
+    fn t21_a_session_ends_when_both_clocks_say_so() {
         check(14, 14, true);
         check(13, 20, false);
         check(20, 13, false);
