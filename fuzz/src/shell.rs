@@ -1,8 +1,12 @@
 //! Targets of the gateway itself.
 
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker};
 
 use bits_gateway::config::{dump, parse};
+use bits_gateway::guard::proxy_protocol::{self, HeaderError, Spoken};
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::{OnError, Options, Store, StoredPin, SyncMode, read_only};
 use gateway_core::session::{TargetHash, Timestamp};
@@ -95,4 +99,58 @@ pub fn rows(data: &[u8]) {
         }
         assert!(count == PINS || bytes != store(), "what nobody damaged is whole");
     });
+}
+
+/// What these bytes are read as, and how many of them were.
+fn spoken(bytes: &[u8]) -> (Result<Spoken, HeaderError>, usize) {
+    let mut rest = bytes;
+    let polled =
+        pin!(proxy_protocol::read(&mut rest)).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(outcome) = polled else { panic!("bytes that are there are not waited for") };
+    (outcome, bytes.len() - rest.len())
+}
+
+/// A header that names `client`, in both versions.
+fn written(client: SocketAddr) -> [Vec<u8>; 2] {
+    let (ip, port) = (client.ip(), client.port());
+    let (name, family, octets) = match ip {
+        IpAddr::V4(ip) => ("TCP4", 0x11, ip.octets().to_vec()),
+        IpAddr::V6(ip) => ("TCP6", 0x21, ip.octets().to_vec()),
+    };
+    let body = [&octets[..], &octets, &port.to_be_bytes(), &[0, 80]].concat();
+    let length = u16::try_from(body.len()).expect("36 bytes at most").to_be_bytes();
+    let second = [&b"\r\n\r\n\0\r\nQUIT\n\x21"[..], &[family], &length, &body].concat();
+    [format!("PROXY {name} {ip} {ip} {port} 80\r\n").into_bytes(), second]
+}
+
+/// A header of the PROXY protocol ends where it says, whatever stands behind it and not a byte sooner; the client it
+/// names can be written again; and what is no header is given back whole.
+pub fn proxy_header(data: &[u8]) {
+    let (outcome, used) = spoken(data);
+    let more = [data, b"\r\nPROXY "].concat();
+    match outcome {
+        Err(HeaderError::Cut(_)) => assert_eq!(used, data.len(), "all of it was looked at"),
+        Err(_) => {
+            assert!(data.starts_with(b"PROXY ") || data.starts_with(b"\r\n\r\n\0\r\nQUIT\n"));
+            assert!(spoken(&more).0.is_err(), "no more bytes make it a header");
+        }
+        Ok(Spoken::Nothing(read)) => assert_eq!(read, data[..used]),
+        Ok(said) => {
+            for bytes in [&data[..used], &more] {
+                let (again, length) = spoken(bytes);
+                assert_eq!((again.expect("it was read before"), length), (said.clone(), used));
+            }
+            for end in [used - 1, used / 2] {
+                let (cut, _) = spoken(&data[..end]);
+                assert!(matches!(cut, Err(HeaderError::Cut(_))), "{end} of {used}: {cut:?}");
+            }
+            let Spoken::For(client) = said else { return };
+            assert_eq!(client.ip(), client.ip().to_canonical(), "one client has one address");
+            for header in written(client) {
+                let (again, length) = spoken(&[&header[..], data].concat());
+                let again = again.expect("what was read can be written");
+                assert_eq!((again, length), (Spoken::For(client), header.len()));
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ mod wire;
 type Target = fn(&[u8]);
 
 /// Each is `(name, function, runs)`; the slow ones run less often.
-const TARGETS: [(&str, Target, u64); 10] = [
+const TARGETS: [(&str, Target, u64); 11] = [
     ("head", wire::head, 10_000),
     ("packet", wire::packet, 10_000),
     ("ack", wire::ack, 5_000),
@@ -25,6 +25,7 @@ const TARGETS: [(&str, Target, u64); 10] = [
     ("reply_path", wire::reply_path, 10_000),
     ("config", shell::config, 300),
     ("rows", shell::rows, 1_000),
+    ("proxy_header", shell::proxy_header, 20_000),
 ];
 
 /// What readers stumble over.

@@ -16,7 +16,7 @@ mod conn;
 mod digests;
 mod door;
 mod linger;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod refusal;
 mod serve;
 mod stream;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What the beginning of a connection was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Spoken {
+pub enum Spoken {
     For(SocketAddr),
     /// The proxy has something to say itself, a health check mostly, or does not know.
     ForItself,
@@ -20,7 +20,7 @@ pub(super) enum Spoken {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HeaderError {
+pub enum HeaderError {
     #[error("the connection ended in the header")]
     Cut(#[from] io::Error),
     #[error("the line is longer than 107 bytes")]
@@ -48,7 +48,7 @@ const LINE: usize = 107;
 const LONGEST: usize = 2048;
 
 /// Reads a header and not a byte more.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, HeaderError> {
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, HeaderError> {
     let mut start = [0; V1.len()];
     stream.read_exact(&mut start).await?;
     if &start == V1 {

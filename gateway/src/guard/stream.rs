@@ -8,7 +8,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use gateway_core::protocol::chunked::ChunkScanner;
-use gateway_core::protocol::head::{BodyFraming, HeadError, check_head, end_of_head, is_hopeless};
+use gateway_core::protocol::head::{
+    BodyFraming, HeadError, check_head, end_of_head, fault_of_line, is_hopeless,
+};
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
@@ -182,6 +184,13 @@ impl GuardStream {
                     self.conn.events.strayed(Stray::TlsOnPlain);
                 }
                 self.refuse(self.buffer.len(), HeadError::Line);
+                return Poll::Ready(Ok(()));
+            }
+            // Once, or who sends a long head byte by byte has each byte read as often.
+            let fault =
+                (self.searched == 0).then(|| fault_of_line(&self.buffer, &self.limits.head));
+            if let Some(error) = fault.flatten() {
+                self.refuse(self.buffer.len(), error);
                 return Poll::Ready(Ok(()));
             }
             self.searched = self.buffer.len();

@@ -83,6 +83,9 @@ impl Gateway {
             // Before a backend opens a session that nobody could be told of.
             lookup = Lookup::StoreDown;
         }
+        if alias.is_some_and(|alias| self.is_hidden(alias, &lookup, ctx)) {
+            return Err(Fault::UnknownSession);
+        }
         if let Some(key) = &ctx.key
             && !matches!(packet, RequestPacket::Ping { .. })
             && may_claim(&lookup, ctx.target, alias)
@@ -119,6 +122,18 @@ impl Gateway {
             ctx.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
         }
         Ok(())
+    }
+
+    /// Whether a packet that would reach `backend` by its alias names a session by the id that only
+    /// that backend and we know: its client was given another, and no other opens it.
+    fn is_hidden(&self, backend: BackendId, lookup: &Lookup, ctx: &Ctx) -> bool {
+        let answered = match lookup {
+            Lookup::Ended(target) => *target == ctx.target,
+            Lookup::Unknown | Lookup::StoreDown => false,
+            Lookup::NotAsked | Lookup::Pinned(_) | Lookup::Forgotten => true,
+        };
+        let key = ctx.key.as_ref().filter(|_| !answered && ctx.kind != Some(PacketType::Ping));
+        key.is_some_and(|key| self.sessions.is_hidden(backend, key))
     }
 
     /// While two processes share the store, an id that is not here may be there.

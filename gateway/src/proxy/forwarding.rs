@@ -8,25 +8,13 @@ use std::net::IpAddr;
 
 use gateway_core::protocol::client::{Trail, behind};
 use gateway_core::protocol::network::Network;
+use gateway_core::protocol::spoken;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
 
 use crate::config::{ForwardedMode, Http};
 use crate::guard::Conn;
-
-/// By these a backend would believe of a client what only a proxy may say.
-const SPOKEN_FOR: [&str; 9] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-server",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
-];
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -68,11 +56,7 @@ impl<'a> Forwarding<'a> {
             Some(peer) if self.trusts(peer.ip()) => Kept::of(&request.headers),
             _ => Kept::default(),
         };
-        for name in SPOKEN_FOR {
-            if request.headers.contains_key(name) {
-                request.remove_header(name);
-            }
-        }
+        remove(request, spoken::by_proxies);
         let Some(conn) = conn else { return Ok(()) };
         use ForwardedMode as M;
         if matches!(self.mode, M::Forwarded | M::Both) {
@@ -98,6 +82,16 @@ impl<'a> Forwarding<'a> {
     }
 }
 
+/// Takes off every field whose name, in lower case, is one of `these`.
+pub fn remove(request: &mut RequestHeader, these: fn(&str) -> bool) {
+    // Honest requests have none, and an empty vector no memory.
+    let names: Vec<HeaderName> =
+        request.headers.keys().filter(|name| these(name.as_str())).cloned().collect();
+    for name in &names {
+        request.remove_header(name);
+    }
+}
+
 /// What a request of the gateway's own says of the client in whose name it is made.
 pub fn told_with(
     request: &RequestHeader,
@@ -106,7 +100,7 @@ pub fn told_with(
 ) -> Result<Vec<(HeaderName, HeaderValue)>> {
     let mut told = RequestHeader::build("GET", b"/", None)?;
     for (name, value) in &request.headers {
-        if *name == header::HOST || SPOKEN_FOR.contains(&name.as_str()) {
+        if *name == header::HOST || spoken::by_proxies(name.as_str()) {
             told.append_header(name.clone(), value.clone())?;
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gateway_core::farm::Reason;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{PacketType, headers, latin1};
+use gateway_core::protocol::{PacketType, headers, latin1, spoken};
 use gateway_core::routing::{Lookup, Why};
 use gateway_core::session::EndReason;
 use http::{HeaderValue, header};
@@ -17,7 +17,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::admit::host_of;
 use super::flights::Claim;
-use super::forwarding::Forwarding;
+use super::forwarding::{self, Forwarding};
 use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
 use crate::clock;
 use crate::config::Then;
@@ -212,14 +212,7 @@ impl Gateway {
     /// What the backend sees differs from what the client sent only here.
     pub(super) fn prepare_request(&self, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
         let backend = ctx.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        let spoken_by_servers = headers::NOTIFICATION.iter();
-        for field in
-            spoken_by_servers.chain([&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT])
-        {
-            if request.headers.contains_key(&field.name) {
-                request.remove_header(&field.name);
-            }
-        }
+        forwarding::remove(request, spoken::by_servers);
         // The client has had its 100.
         if request.headers.contains_key(header::EXPECT) {
             request.remove_header(&header::EXPECT);

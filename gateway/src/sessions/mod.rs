@@ -299,6 +299,11 @@ impl Sessions {
         found.find(|(owner, _)| *owner == backend).map(|(_, public)| public)
     }
 
+    /// Whether `id` is what a backend calls a session whose client knows it by another.
+    pub fn is_hidden(&self, backend: BackendId, id: &SessionKey) -> bool {
+        self.holder(backend, id).is_some_and(|public| public != *id)
+    }
+
     /// Backend and public id of every session that its backend knows by `id`.
     fn at_backends(&self, id: &SessionKey) -> Vec<(BackendId, SessionKey)> {
         let mut found = self.translated.find(id);

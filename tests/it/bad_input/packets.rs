@@ -119,6 +119,7 @@ fn t10_a_content_range_is_strict() {
         "bytes 9-9/9",
         "bytes 0-4/4",
         "bytes 0-4/0",
+        "bytes 0-000000000000000000004/9",
         "bytes 0-4/18446744073709551616",
         "bytes 18446744073709551616-18446744073709551620/18446744073709551621",
         "bytes 0-18446744073709551615/18446744073709551615",
@@ -145,6 +146,7 @@ fn a_fragment_is_as_long_as_its_range() {
         ("bytes 0-4/9", ""),
         ("bytes 0-0/9", ""),
         ("bytes 0-0/0", "x"),
+        ("bytes 0-4/0", ""),
         ("bytes 4-8/9", "hell"),
     ] {
         rig.refuses(KEPT, &fragment(range, body));

@@ -135,6 +135,22 @@ fn control_characters_in_the_request_line_are_refused() {
 }
 
 #[test]
+fn a_hopeless_start_is_answered_without_a_wait_for_its_end() {
+    let rig = Rig::start();
+    for input in [
+        "GET /forbidden\r\n",
+        "GET /forbidden HTTP/1.0\r\nHost: up.test\r\n",
+        "GET /forbidden HTTP/1.1\rHost: up.test\r\r",
+        "GET /forbidden HTTP/1.1\r\nHost: up.test\r\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+    ] {
+        rig.refuses(Refusal::Plain(400), input);
+    }
+    rig.refuses(Refusal::Ack(400), "BITS_POST /forbidden\r\n");
+    rig.refuses(Refusal::Plain(501), "CONNECT up.test:443 HTTP/1.1\r\n");
+}
+
+#[test]
 fn tunnels_and_echoes_are_not_served() {
     let rig = Rig::start();
     for line in ["CONNECT up.test:443", "CONNECT /", "TRACE /forbidden", "TRACE *"] {

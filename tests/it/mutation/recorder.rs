@@ -89,7 +89,7 @@ const OURS: [&str; 5] =
     ["host", "content-length", "transfer-encoding", "connection", "x-forwarded-for"];
 
 /// What a client says in these goes no further.
-const GONE: [&str; 25] = [
+const GONE: [&str; 34] = [
     "bits-host-id",
     "bits-host-id-fallback-timeout",
     "connection",
@@ -104,7 +104,16 @@ const GONE: [&str; 25] = [
     "bits-response-datafile-name",
     "bits-static-response-url",
     "bits-copy-file-to-destination",
+    "bits-error",
+    "bits-error-code",
+    "bits-error-context",
+    "bits-protocol",
+    "bits-received-content-range",
+    "bits-reply-url",
+    "client-cert",
     "forwarded",
+    "proxy",
+    "true-client-ip",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",

@@ -124,13 +124,13 @@ fn range_length(value: &[u8]) -> Option<u64> {
         return None;
     }
     match (first, total) {
-        (0, 0) => Some(0),
+        (0, 0) if matches!(last, 0 | u64::MAX) => Some(0),
         _ => (first <= last && last < total).then(|| last - first + 1),
     }
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let plain = (1..=20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     plain.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
 }
 
@@ -288,9 +288,17 @@ fn is_legal(name: &[u8], value: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     if name.contains(&b'_') {
         let read: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
-        let starts = [&b"bits-"[..], b"content-", b"x-forwarded-", b"proxy-"];
-        let never = [&b"host"[..], b"connection", b"upgrade", b"forwarded", b"keep-alive"];
-        let spoken = [&b"x-original-url"[..], b"x-rewrite-url", b"x-real-ip", b"http2-settings"];
+        let starts = [&b"bits-"[..], b"content-", b"x-forward", b"proxy-", b"forwarded"];
+        let never = [&b"host"[..], b"connection", b"upgrade", b"keep-alive", b"http2-settings"];
+        let spoken = [
+            &b"x-original-url"[..],
+            b"x-original-host",
+            b"x-rewrite-url",
+            b"x-real-ip",
+            b"x-client-ip",
+            b"true-client-ip",
+            b"client-cert",
+        ];
         let protected = ONCE.iter().any(|known| read == known.as_bytes())
             || starts.iter().any(|start| read.starts_with(start))
             || never.contains(&&*read)
@@ -355,7 +363,9 @@ fn is_host(value: &[u8]) -> bool {
     };
     let port = port.is_empty()
         || port.strip_prefix(':').is_some_and(|digits| {
-            digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+            digits.bytes().all(|b| b.is_ascii_digit())
+                && !digits.starts_with('0')
+                && digits.parse::<u16>().is_ok()
         });
     name.len() < 300 && name.split('.').all(label) && port
 }

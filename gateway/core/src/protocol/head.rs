@@ -6,6 +6,7 @@
 
 use super::headers::BITS_POST;
 use super::host::Host;
+use super::spoken;
 
 /// What a head may be at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,15 +84,26 @@ pub fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Whether bytes that hold no end of a head yet can never get one that passes: another protocol
-/// speaks, or lines end in bare line feeds. Nobody then has to wait for a deadline.
+/// speaks, or lines end in a line feed or a carriage return alone. Nobody then has to wait for a
+/// deadline.
 ///
 /// `from` is where the search may start, as in [`end_of_head`].
 pub fn is_hopeless(bytes: &[u8], from: usize) -> bool {
     (from.min(bytes.len())..bytes.len()).any(|at| match bytes[at] {
         b'\n' => at == 0 || bytes[at - 1] != b'\r',
+        _ if at > 0 && bytes[at - 1] == b'\r' => true,
         b'\r' | b'\t' => false,
         byte => byte < 0x20 || byte == 0x7f,
     })
+}
+
+/// What is wrong with the request line of a head whose end has not come: another version, no
+/// version, no method. Who sends `GET /` and waits hears of it at once.
+///
+/// `None` for a line that may pass, is not here as a whole, or is empty.
+pub fn fault_of_line(bytes: &[u8], limits: &HeadLimits) -> Option<HeadError> {
+    let end = bytes.windows(2).position(|window| window == b"\r\n").filter(|&end| end > 0)?;
+    check_request_line(&bytes[..end], limits).err()
 }
 
 /// Checks a whole head: everything up to and with the empty line.
@@ -327,26 +339,18 @@ fn check_connection(value: &[u8]) -> Result<(), HeadError> {
 }
 
 /// Starts of names by which backends are spoken to.
-const PROTECTED: [&str; 4] = ["bits-", "content-", "proxy-", "x-forwarded-"];
+const PROTECTED: [&str; 3] = ["bits-", "content-", "proxy-"];
 
-/// Fields that never pass, or that a backend would believe of nobody but a proxy.
-const TAKEN_OFF: [&str; 8] = [
-    "connection",
-    "forwarded",
-    "http2-settings",
-    "keep-alive",
-    "upgrade",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
-];
+/// Fields that never pass.
+const TAKEN_OFF: [&str; 4] = ["connection", "http2-settings", "keep-alive", "upgrade"];
 
 /// Some servers turn `_` into `-` when they hand fields to an application.
 fn check_imitation(name: &[u8]) -> Result<(), HeadError> {
     let name: Vec<u8> =
         name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).collect();
     let protected = ONCE.iter().chain(&TAKEN_OFF).any(|known| name == known.as_bytes())
-        || PROTECTED.iter().any(|start| name.starts_with(start.as_bytes()));
+        || PROTECTED.iter().any(|start| name.starts_with(start.as_bytes()))
+        || std::str::from_utf8(&name).is_ok_and(spoken::by_proxies);
     if protected { Err(HeadError::Imitation) } else { Ok(()) }
 }
 

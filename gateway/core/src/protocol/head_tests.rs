@@ -300,7 +300,15 @@ fn a_refusal_finds_the_session_id_even_in_a_broken_head() {
 
 #[test]
 fn what_can_never_be_a_head_is_known_at_once() {
-    for bytes in ["\x16\x03\x01", "GET / HTTP/1.1\n", "\n", "GET /\0", "a\r\n\n"] {
+    for bytes in [
+        "\x16\x03\x01",
+        "GET / HTTP/1.1\n",
+        "\n",
+        "GET /\0",
+        "a\r\n\n",
+        "GET / HTTP/1.1\rHost",
+        "GET / HTTP/1.1\r\nA: b\r\r",
+    ] {
         assert!(is_hopeless(bytes.as_bytes(), 0), "{bytes:?}");
     }
     for bytes in ["", "GET / HTTP/1.1\r\nX: a\tb\r", "GET / HTTP/1.1\r\nX: \u{e9}"] {
@@ -308,4 +316,20 @@ fn what_can_never_be_a_head_is_known_at_once() {
     }
     assert!(!is_hopeless(b"\x16ab", 1), "what was searched is not searched again");
     assert!(is_hopeless(b"ab\n", 2));
+    assert!(is_hopeless(b"a\rb", 2));
+}
+
+#[test]
+fn a_request_line_is_refused_before_the_end_of_its_head() {
+    for (bytes, error) in [
+        ("GET /\r\n", HeadError::RequestLine),
+        ("GET / HTTP/1.0\r\nHost", HeadError::Version),
+        ("CONNECT up:1 HTTP/1.1\r\n", HeadError::Method),
+        ("SSH-2.0-x\r\n", HeadError::RequestLine),
+    ] {
+        assert_eq!(fault_of_line(bytes.as_bytes(), &LIMITS), Some(error), "{bytes:?}");
+    }
+    for bytes in ["", "GET /", "GET / HTTP/1.0\r", "GET / HTTP/1.1\r\nHost", "\r\n", "\r\nGET"] {
+        assert_eq!(fault_of_line(bytes.as_bytes(), &LIMITS), None, "{bytes:?}");
+    }
 }

@@ -57,17 +57,6 @@ pub static ACCEPT_ENCODING: Field = field("accept-encoding", "Accept-Encoding");
 /// OneDrive's clients send `POST` with this instead of the method `BITS_POST`.
 pub static METHOD_OVERRIDE: Field = field("x-http-method-override", "X-Http-Method-Override");
 
-/// Headers that only a server and the application behind it exchange (MC-BUP 2.2.12, 3.4.5).
-///
-/// A client that sends them tries to speak for the server, so they never pass.
-pub static NOTIFICATION: [Field; 5] = [
-    field("bits-original-request-url", "BITS-Original-Request-URL"),
-    field("bits-request-datafile-name", "BITS-Request-DataFile-Name"),
-    field("bits-response-datafile-name", "BITS-Response-DataFile-Name"),
-    field("bits-static-response-url", "BITS-Static-Response-URL"),
-    field("bits-copy-file-to-destination", "BITS-Copy-File-To-Destination"),
-];
-
 /// The method of every packet (MC-BUP 2.2.1).
 pub const BITS_POST: &str = "BITS_POST";
 

@@ -18,23 +18,22 @@ impl<'h> Host<'h> {
     /// Refused: user information, lists, white space, an empty name, a port that is none. A
     /// backend might read such a value in another way than we do.
     pub fn parse(value: &'h str) -> Option<Self> {
-        let (name, port) = match value.strip_prefix('[') {
+        let (name, port): (_, Option<&str>) = match value.strip_prefix('[') {
             Some(rest) => {
                 let (literal, after) = rest.split_once(']')?;
                 literal.parse::<Ipv6Addr>().ok()?;
-                (
-                    &value[..literal.len() + 2],
-                    after.strip_prefix(':').or_else(|| after.is_empty().then_some("0"))?,
-                )
+                let port = after.strip_prefix(':');
+                if port.is_none() && !after.is_empty() {
+                    return None;
+                }
+                (&value[..literal.len() + 2], port)
             }
             None => match value.split_once(':') {
-                Some((name, port)) => (name, port),
-                None => (value, "0"),
+                Some((name, port)) => (name, Some(port)),
+                None => (value, None),
             },
         };
-        let legal_port = !port.is_empty()
-            && port.bytes().all(|b| b.is_ascii_digit())
-            && port.parse::<u16>().is_ok();
+        let legal_port = port.is_none_or(is_port);
         let legal_name = value.starts_with('[') || is_name(name);
         (legal_port && legal_name).then_some(Self { name })
     }
@@ -60,6 +59,12 @@ impl<'h> Host<'h> {
 /// A configured name in the form of [`Host::with_key`]; `None` where it could never match.
 pub fn key_of(name: &str) -> Option<String> {
     Host::parse(name).map(|host| host.with_key(str::to_owned))
+}
+
+/// 1 to 65535, without leading zeros.
+fn is_port(port: &str) -> bool {
+    let digits = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
+    digits && port.parse::<u16>().is_ok()
 }
 
 fn is_name(name: &str) -> bool {
@@ -104,6 +109,10 @@ mod tests {
             "host:0x50",
             "host:65536",
             "host:-1",
+            "host:0",
+            "host:080",
+            "[::1]:",
+            "[::1]:0",
             "[::1",
             "[::1]80",
             "[nonsense]",

@@ -16,6 +16,7 @@ pub mod network;
 pub mod packet;
 pub mod range;
 pub mod reply;
+pub mod spoken;
 
 pub use ack::{Ack, read_ack};
 pub use headers::Field;

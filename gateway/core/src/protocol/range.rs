@@ -25,8 +25,8 @@ pub enum RangeError {
 impl ContentRange {
     pub fn new(first: u64, last: u64, total: u64) -> Result<Self, RangeError> {
         // What a client sends for a file of no bytes is nowhere written. `last` would be -1, so
-        // whatever stands there is let through; the body must be empty all the same.
-        if total == 0 && first == 0 {
+        // that is let through, as 64 bits hold it, and 0; the body must be empty all the same.
+        if total == 0 && first == 0 && matches!(last, 0 | u64::MAX) {
             return Ok(Self { first: 0, len: 0, total: 0 });
         }
         if last < first {
@@ -84,8 +84,14 @@ pub fn next_offset(value: &str) -> Option<u64> {
     number(value).ok()
 }
 
+/// As many digits as the largest number has. Leading zeros beyond that are read in different ways.
+const DIGITS: usize = 20;
+
 /// Digits only: no sign, no space, no `*`.
 fn number(text: &str) -> Result<u64, RangeError> {
+    if text.len() > DIGITS {
+        return Err(RangeError::Overflow);
+    }
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(RangeError::Syntax);
     }
@@ -135,6 +141,7 @@ mod tests {
             check(value, Err(RangeError::Syntax));
         }
         check("bytes 0-18446744073709551616/2", Err(RangeError::Overflow));
+        check("bytes 0-000000000000000000001/2", Err(RangeError::Overflow));
         check("bytes 5-4/10", Err(RangeError::Reversed));
         check("bytes 0-10/10", Err(RangeError::BeyondTotal));
     }
@@ -144,6 +151,7 @@ mod tests {
         check("bytes 0-0/0", Ok((0, 0, 0)));
         check("bytes 0-18446744073709551615/0", Ok((0, 0, 0)));
         check("bytes 1-1/0", Err(RangeError::BeyondTotal));
+        check("bytes 0-4/0", Err(RangeError::BeyondTotal));
     }
 
     #[test]

@@ -102,19 +102,56 @@ fn imitates(name: &str) -> bool {
         "x-http-method-override",
         "connection",
         "upgrade",
-        "forwarded",
         "http2-settings",
         "keep-alive",
-        "x-original-url",
+        "cf-connecting-ip",
+        "cf-connecting-ipv6",
+        "cf-pseudo-ipv4",
+        "client-ip",
+        "fastly-client-ip",
+        "fastly-ssl",
+        "front-end-https",
+        "remote-addr",
+        "remote-user",
+        "true-client-ip",
+        "x-azure-clientip",
+        "x-azure-socketip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-host",
+        "x-http-destinationurl",
+        "x-http-host-override",
+        "x-originating-ip",
+        "x-proxyuser-ip",
         "x-real-ip",
+        "x-real-port",
+        "x-remote-addr",
+        "x-remote-ip",
+        "x-remote-user",
         "x-rewrite-url",
+        "x-url-scheme",
     ];
+    let starts = [
+        "content-",
+        "bits-",
+        "proxy-",
+        "x-forward",
+        "forwarded",
+        "client-cert",
+        "ssl-client-",
+        "x-arr-",
+        "x-client-cert",
+        "x-envoy-",
+        "x-ssl-client-",
+    ];
+    let original = read.strip_prefix("x-original-").is_some_and(|rest| {
+        ["for", "forwarded-for", "host", "method", "proto", "remote-addr", "uri", "url"]
+            .contains(&rest)
+    });
     name.contains('_')
-        && (exact.contains(&&*read)
-            || read.starts_with("content-")
-            || read.starts_with("bits-")
-            || read.starts_with("proxy-")
-            || read.starts_with("x-forwarded-"))
+        && (original
+            || exact.contains(&&*read)
+            || starts.iter().any(|start| read.starts_with(start)))
 }
 
 /// The authority of the target, `Some(None)` for a bare path.
@@ -161,5 +198,5 @@ fn is_host(value: &str) -> bool {
 }
 
 fn is_port(port: &str) -> bool {
-    all(port, "0123456789") && port.parse::<u16>().is_ok()
+    all(port, "0123456789") && !port.starts_with('0') && port.parse::<u16>().is_ok()
 }

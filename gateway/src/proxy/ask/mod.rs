@@ -130,6 +130,10 @@ impl Gateway {
         let verdict = self.ask(&key, &errand, range, ctx).await;
         ctx.owner_found = Some(matches!(verdict, Verdict::Owner(..)));
         let (owner, next) = match verdict {
+            // Its client was given another id, so this is not its client.
+            Verdict::Owner(owner, _) if self.sessions.is_hidden(owner, &key) => {
+                return Err(Fault::UnknownSession);
+            }
             Verdict::Owner(owner, next) => (owner, next),
             Verdict::Nobody => return Err(Fault::UnknownSession),
             Verdict::Empty(_) | Verdict::Unclear => return Err(Fault::SessionNotHere),

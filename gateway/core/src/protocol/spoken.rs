@@ -1,0 +1,139 @@
+//! Fields by which somebody speaks for another: a proxy for its client, a server for itself.
+//!
+//! A client that sends one is believed by whoever reads it, so none of them passes.
+//!
+//! What is absent: `Via`. It says over what a message came and nothing of whose it is, and proxies
+//! on the client's side add it in good faith.
+
+/// Starts of names that proxies, balancers and TLS terminators use, and nobody else.
+const PROXY_STARTS: [&str; 8] = [
+    // RFC 9440.
+    "client-cert",
+    // RFC 7239, and what came before it.
+    "forwarded",
+    "ssl-client-",
+    "x-arr-",
+    "x-client-cert",
+    "x-envoy-",
+    "x-forward",
+    "x-ssl-client-",
+];
+
+/// The other names, each by itself: `X-Original-Filename` is a client's to say.
+const PROXY_NAMES: [&str; 35] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "client-ip",
+    "fastly-client-ip",
+    "fastly-ssl",
+    "front-end-https",
+    // Becomes HTTP_PROXY in the environment of a CGI program.
+    "proxy",
+    "remote-addr",
+    "remote-user",
+    "true-client-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-http-destinationurl",
+    "x-http-host-override",
+    "x-original-for",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-method",
+    "x-original-proto",
+    "x-original-remote-addr",
+    "x-original-uri",
+    "x-original-url",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-real-port",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-remote-user",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+
+/// Fields of answers, of the `BITS-` family, and those that only a server and the application
+/// behind it exchange (MC-BUP 2.2.12, 3.4.5).
+const SERVER_NAMES: [&str; 13] = [
+    "bits-copy-file-to-destination",
+    "bits-error",
+    "bits-error-code",
+    "bits-error-context",
+    "bits-host-id",
+    "bits-host-id-fallback-timeout",
+    "bits-original-request-url",
+    "bits-protocol",
+    "bits-received-content-range",
+    "bits-reply-url",
+    "bits-request-datafile-name",
+    "bits-response-datafile-name",
+    "bits-static-response-url",
+];
+
+/// Whether a field, its name in lower case, tells of a client or of its request what only a proxy
+/// in front may tell: its address, certificate or user, the scheme, host or path it meant.
+pub fn by_proxies(name: &str) -> bool {
+    // Most fields of a packet end here.
+    matches!(name.as_bytes().first(), Some(b'c' | b'f' | b'p' | b'r' | b's' | b't' | b'x'))
+        && (PROXY_NAMES.contains(&name) || PROXY_STARTS.iter().any(|start| name.starts_with(start)))
+}
+
+/// Whether a field, its name in lower case, is one that a client only ever reads, or never sees.
+pub fn by_servers(name: &str) -> bool {
+    name.starts_with("bits-") && SERVER_NAMES.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_proxies_say_is_known_by_name_or_start() {
+        for name in PROXY_NAMES {
+            assert!(by_proxies(name), "{name}");
+        }
+        for start in PROXY_STARTS {
+            assert!(by_proxies(start) && by_proxies(&format!("{start}x")), "{start}");
+        }
+        for name in ["forwarded", "x-forwarded-for", "x-forwarded-prefix", "client-cert-chain"] {
+            assert!(by_proxies(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_a_clients_to_say_is_left() {
+        for name in [
+            "",
+            "via",
+            "from",
+            "x-original-filename",
+            "x-client",
+            "x-resource-id",
+            "x-zenfolio-user-agent",
+            "x-http-method-override",
+            "cookie",
+            "content-range",
+            "referer",
+            "range",
+        ] {
+            assert!(!by_proxies(name), "{name}");
+        }
+        for name in ["bits-packet-type", "bits-session-id", "bits-supported-protocols", "bits-x"] {
+            assert!(!by_servers(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_servers_are_known() {
+        for name in SERVER_NAMES {
+            assert!(by_servers(name), "{name}");
+        }
+    }
+}
