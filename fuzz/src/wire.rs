@@ -1,12 +1,16 @@
 //! Targets of `gateway-core`: everything that reads what a stranger wrote.
 
+use std::net::IpAddr;
+
 use gateway_core::farm::Announce;
 use gateway_core::protocol::chunked::ChunkScanner;
+use gateway_core::protocol::client::{Trail, behind};
 use gateway_core::protocol::framing::is_framed_once;
 use gateway_core::protocol::head::{
     BodyFraming, HeadLimits, check_head, end_of_head, find_field, is_hopeless, opens_packet,
 };
 use gateway_core::protocol::host::{Host, key_of};
+use gateway_core::protocol::login::{Challenge, binds, challenge};
 use gateway_core::protocol::reply::session_of_path;
 use gateway_core::protocol::{
     ContentRange, HResult, PacketType, RequestPacket, SessionId, latin1, packet, read_ack,
@@ -290,5 +294,45 @@ pub fn reply_path(data: &[u8]) {
         .collect();
     if encoded.is_ascii() {
         assert_eq!(session_of_path(&encoded), Some(key));
+    }
+}
+
+/// A login that binds a connection is found by the name of its scheme, whatever else is offered before it, and nowhere
+/// but between commas.
+pub fn login(data: &[u8]) {
+    let names = ["ntlm", "negotiate", "nego2"];
+    let lower = data.to_ascii_lowercase();
+    let named = names.iter().any(|name| lower.windows(name.len()).any(|w| w == name.as_bytes()));
+    let found = challenge(data);
+    if !named {
+        assert!(found == Challenge::Other && !binds(data), "no scheme of the kind is named");
+    }
+    // Credentials are one element, so what they are said to be is said of a challenge as well.
+    let word = lower.split(|byte| b" \t,".contains(byte)).next().unwrap_or_default();
+    if names.iter().any(|name| name.as_bytes() == word) {
+        assert_ne!(found, Challenge::Other);
+    }
+    for before in ["Basic realm=\"x, NTLM\", ", "Digest realm=\"\\\"\" ,"] {
+        assert_eq!(challenge(&[before.as_bytes(), data].concat()), found, "behind {before:?}");
+    }
+}
+
+/// The client behind proxies is the peer, or an address that a trusted one wrote.
+pub fn trail(data: &[u8]) {
+    let peer = IpAddr::from([10, 0, 0, 1]);
+    let trusted = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10);
+    for trail in [Trail::XForwardedFor, Trail::Forwarded] {
+        let find = |value: &[u8]| behind(peer, [value].into_iter(), trail, trusted);
+        let client = find(data);
+        assert_eq!(client, client.to_canonical(), "one client has one address");
+        assert_eq!(behind(peer, [data].into_iter(), trail, |_| false), peer, "nobody is believed");
+        // What anybody wrote before it makes no difference once there is somebody nobody vouches for.
+        if !trusted(client) {
+            assert_eq!(find(&[b"203.0.113.9, for=203.0.113.9, ", data].concat()), client);
+        }
+        // Two fields are one with a comma between.
+        let (first, second) = data.split_at(data.len() / 2);
+        let joined = [first, b",", second].concat();
+        assert_eq!(behind(peer, [first, second].into_iter(), trail, trusted), find(&joined));
     }
 }

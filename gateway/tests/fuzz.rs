@@ -14,7 +14,7 @@ mod wire;
 type Target = fn(&[u8]);
 
 /// Each is `(name, function, runs)`; the slow ones run less often.
-const TARGETS: [(&str, Target, u64); 11] = [
+const TARGETS: [(&str, Target, u64); 13] = [
     ("head", wire::head, 10_000),
     ("packet", wire::packet, 10_000),
     ("ack", wire::ack, 5_000),
@@ -23,6 +23,8 @@ const TARGETS: [(&str, Target, u64); 11] = [
     ("host", wire::host, 20_000),
     ("chunks", wire::chunks, 20_000),
     ("reply_path", wire::reply_path, 10_000),
+    ("login", wire::login, 20_000),
+    ("trail", wire::trail, 20_000),
     ("config", shell::config, 300),
     ("rows", shell::rows, 1_000),
     ("proxy_header", shell::proxy_header, 20_000),
