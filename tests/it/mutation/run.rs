@@ -54,7 +54,7 @@ impl Stage {
             session(number)
         );
         let opened = honest.exchange(create.as_bytes()).expect("an honest client is served");
-        assert_eq!(opened.status, 200, "{}", opened.head);
+        assert_eq!(opened.status, 200, "{}\n{:#?}", opened.head, self.refused());
         let row = strict::row(&said.bytes, self.rules);
         let watch = &self.recorder.watch;
         watch.expect(number, row.requests.clone());
@@ -64,6 +64,13 @@ impl Stage {
             let heard = String::from_utf8_lossy(&heard.bytes).into_owned();
             watch.report(number, format!("{why}\nheard: {heard:?}"));
         }
+    }
+
+    /// What was refused so far, by reason.
+    fn refused(&self) -> Vec<impl std::fmt::Debug + use<>> {
+        let mut samples = self.farm.gateway().metrics();
+        samples.retain(|it| it.name == "bitsgw_rejected_requests_total" && it.value > 0.0);
+        samples
     }
 
     fn batch(&self, seed: u64, from: u32, to: u32) {
