@@ -103,6 +103,30 @@ fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
 }
 
 #[test]
+fn what_a_trusted_proxy_hands_on_unread_is_not_kept() {
+    let servers = Servers::with(1, |farm| {
+        farm.set("http.forwarded", "\"both\"").set("http.trusted_proxies", "[\"127.0.0.1\"]")
+    });
+    let (port, scheme) = (servers.farm.entrance().port(), scheme(&servers));
+    let packet = ping(TARGET)
+        .with("X-Forwarded-Host", "public.test/forged")
+        .with("X-Forwarded-Port", "0")
+        .with("X-Forwarded-Proto", "gopher")
+        .with("Forwarded", "for=203.0.113.5, for=\"6.6.6.6\\\"");
+    let (_, request, _) = servers.passes(&packet);
+    assert_eq!(
+        told(&request),
+        [
+            format!("Forwarded: for=127.0.0.1;host=\"{ORIGIN}\";proto={scheme}"),
+            "X-Forwarded-For: 127.0.0.1".to_owned(),
+            format!("X-Forwarded-Host: {ORIGIN}"),
+            format!("X-Forwarded-Port: {port}"),
+            format!("X-Forwarded-Proto: {scheme}"),
+        ]
+    );
+}
+
+#[test]
 fn a_client_behind_nobody_cannot_choose_its_address() {
     let servers = Servers::with(1, |farm| farm.set("http.trusted_proxies", "[\"10.0.0.0/8\"]"));
     let head = Head::new("BITS_POST", "/in/marked.bin")
