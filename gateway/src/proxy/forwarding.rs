@@ -122,10 +122,12 @@ struct Kept {
 
 impl Kept {
     fn of(headers: &HeaderMap) -> Self {
-        // A proxy may hand on what its client wrote, so what makes no sense is not kept.
+        // A proxy may hand on what its client wrote, so what makes no sense is not kept. Some
+        // append to these as to a list.
         let one = |name: HeaderName, makes_sense: fn(&str) -> bool| {
             let value = headers.get(name)?;
-            value.to_str().is_ok_and(makes_sense).then(|| value.clone())
+            let all = |text: &str| text.split(',').all(|element| makes_sense(element.trim()));
+            value.to_str().is_ok_and(all).then(|| value.clone())
         };
         Self {
             forwarded: joined(headers, &header::FORWARDED).filter(ends_outside_quotes),

@@ -77,7 +77,7 @@ fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
     let packet = ping(TARGET)
         .with("X-Forwarded-For", "6.6.6.6, 203.0.113.5")
         .with("X-Forwarded-For", "127.0.0.1")
-        .with("X-Forwarded-Host", "public.test")
+        .with("X-Forwarded-Host", "public.test, inner.test:81")
         .with("X-Forwarded-Port", "443")
         .with("X-Forwarded-Proto", "https")
         .with("Forwarded", "for=203.0.113.5")
@@ -90,7 +90,7 @@ fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
         [
             &*format!("Forwarded: for=203.0.113.5, for=127.0.0.1;host=\"{ORIGIN}\";proto={scheme}"),
             "X-Forwarded-For: 6.6.6.6, 203.0.113.5, 127.0.0.1, 127.0.0.1",
-            "X-Forwarded-Host: public.test",
+            "X-Forwarded-Host: public.test, inner.test:81",
             "X-Forwarded-Port: 443",
             "X-Forwarded-Proto: https",
         ]
