@@ -7,7 +7,8 @@ use gateway_core::protocol::chunked::ChunkScanner;
 use gateway_core::protocol::client::{Trail, behind};
 use gateway_core::protocol::framing::is_framed_once;
 use gateway_core::protocol::head::{
-    BodyFraming, HeadLimits, check_head, end_of_head, find_field, is_hopeless, opens_packet,
+    BodyFraming, HeadLimits, check_head, end_of_head, fault_of_line, find_field, is_hopeless,
+    opens_packet,
 };
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::login::{Challenge, binds, challenge};
@@ -36,6 +37,7 @@ pub fn head(data: &[u8]) {
     let Ok(facts) = check_head(data, &LIMITS) else { return };
     assert_eq!(end, Some(data.len()), "a head is accepted to its end and no further");
     assert!(!is_hopeless(data, 0), "what is accepted was never hopeless");
+    assert_eq!(fault_of_line(data, &LIMITS), None);
     assert_eq!(opens_packet(data), data.starts_with(b"BITS_POST "));
     let text: String = latin1::decode(data).into_owned();
     let mut lines: Vec<&str> =

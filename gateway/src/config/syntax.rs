@@ -99,14 +99,16 @@ pub fn host_port(text: &str) -> Result<BackendAddress, Refusal> {
         return Err(refuse("the port is missing").help(format!("\"[{address}]:80\"")));
     }
     let Some(host) = Host::parse(text) else {
-        return Err(refuse("not host:port").help(sample));
+        let zero = text.ends_with(":0");
+        let label = if zero { "a port is 1 to 65535" } else { "not host:port" };
+        return Err(refuse(label).help(sample));
     };
     // What follows the host is a colon and a port, or nothing; `Host` has checked it.
     let port = match text[host.as_str().len()..].strip_prefix(':').map(str::parse::<u16>) {
         None => {
             return Err(refuse("the port is missing").help(format!("\"{text}:80\"")));
         }
-        Some(Ok(0)) | Some(Err(_)) => return Err(refuse("a port is 1 to 65535").help(sample)),
+        Some(Err(_)) => return Err(refuse("a port is 1 to 65535").help(sample)),
         Some(Ok(port)) => port,
     };
     Ok(BackendAddress { host: host.as_str().to_owned(), port })

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use gateway_core::protocol::head::{HeadError, end_of_head};
+use gateway_core::protocol::head::{HeadError, end_of_head, is_hopeless};
 use pingora::protocols::Stream;
 use pingora::protocols::l4;
 use tokio::io::AsyncReadExt;
@@ -155,7 +155,7 @@ fn rewind(stream: Stream, bytes: &[u8]) -> Result<Stream, Stray> {
 /// client in the words of its protocol.
 async fn refuse_plain(mut stream: Stream) {
     let mut head = Vec::with_capacity(LOOK);
-    while end_of_head(&head, 0).is_none() && head.len() < LOOK {
+    while end_of_head(&head, 0).is_none() && !is_hopeless(&head, 0) && head.len() < LOOK {
         match stream.read_buf(&mut head).await {
             Ok(0) | Err(_) => break,
             Ok(_) => {}

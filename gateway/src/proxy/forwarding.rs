@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use gateway_core::protocol::client::{Trail, behind};
+use gateway_core::protocol::host::{Host, is_port};
 use gateway_core::protocol::network::Network;
 use gateway_core::protocol::spoken;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -121,15 +122,38 @@ struct Kept {
 
 impl Kept {
     fn of(headers: &HeaderMap) -> Self {
-        let one = |name: HeaderName| headers.get(name).cloned();
+        // A proxy may hand on what its client wrote, so what makes no sense is not kept. Some
+        // append to these as to a list.
+        let one = |name: HeaderName, makes_sense: fn(&str) -> bool| {
+            let value = headers.get(name)?;
+            let all = |text: &str| text.split(',').all(|element| makes_sense(element.trim()));
+            value.to_str().is_ok_and(all).then(|| value.clone())
+        };
         Self {
-            forwarded: joined(headers, &header::FORWARDED),
+            forwarded: joined(headers, &header::FORWARDED).filter(ends_outside_quotes),
             trail: joined(headers, &FOR),
-            host: one(HOST),
-            port: one(PORT),
-            proto: one(PROTO),
+            host: one(HOST, |host| Host::parse(host).is_some()),
+            port: one(PORT, is_port),
+            proto: one(PROTO, |proto| {
+                ["http", "https"].iter().any(|p| proto.eq_ignore_ascii_case(p))
+            }),
         }
     }
+}
+
+/// Whether an element that is appended to the list is one: behind an open quote it would be a part
+/// of the client's.
+fn ends_outside_quotes(list: &HeaderValue) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for &byte in list.as_bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 /// A list that was spread over several fields, as one.

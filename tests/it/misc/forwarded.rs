@@ -77,7 +77,7 @@ fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
     let packet = ping(TARGET)
         .with("X-Forwarded-For", "6.6.6.6, 203.0.113.5")
         .with("X-Forwarded-For", "127.0.0.1")
-        .with("X-Forwarded-Host", "public.test")
+        .with("X-Forwarded-Host", "public.test, inner.test:81")
         .with("X-Forwarded-Port", "443")
         .with("X-Forwarded-Proto", "https")
         .with("Forwarded", "for=203.0.113.5")
@@ -90,7 +90,7 @@ fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
         [
             &*format!("Forwarded: for=203.0.113.5, for=127.0.0.1;host=\"{ORIGIN}\";proto={scheme}"),
             "X-Forwarded-For: 6.6.6.6, 203.0.113.5, 127.0.0.1, 127.0.0.1",
-            "X-Forwarded-Host: public.test",
+            "X-Forwarded-Host: public.test, inner.test:81",
             "X-Forwarded-Port: 443",
             "X-Forwarded-Proto: https",
         ]
@@ -100,6 +100,30 @@ fn what_a_trusted_proxy_says_is_kept_and_appended_to() {
     wait::until("the request is logged", || {
         gateway.access_log().iter().any(|line| line["client"] == "203.0.113.5")
     });
+}
+
+#[test]
+fn what_a_trusted_proxy_hands_on_unread_is_not_kept() {
+    let servers = Servers::with(1, |farm| {
+        farm.set("http.forwarded", "\"both\"").set("http.trusted_proxies", "[\"127.0.0.1\"]")
+    });
+    let (port, scheme) = (servers.farm.entrance().port(), scheme(&servers));
+    let packet = ping(TARGET)
+        .with("X-Forwarded-Host", "public.test/forged")
+        .with("X-Forwarded-Port", "0")
+        .with("X-Forwarded-Proto", "gopher")
+        .with("Forwarded", "for=203.0.113.5, for=\"6.6.6.6\\\"");
+    let (_, request, _) = servers.passes(&packet);
+    assert_eq!(
+        told(&request),
+        [
+            format!("Forwarded: for=127.0.0.1;host=\"{ORIGIN}\";proto={scheme}"),
+            "X-Forwarded-For: 127.0.0.1".to_owned(),
+            format!("X-Forwarded-Host: {ORIGIN}"),
+            format!("X-Forwarded-Port: {port}"),
+            format!("X-Forwarded-Proto: {scheme}"),
+        ]
+    );
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub fn key_of(name: &str) -> Option<String> {
 }
 
 /// 1 to 65535, without leading zeros.
-fn is_port(port: &str) -> bool {
+pub fn is_port(port: &str) -> bool {
     let digits = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
     digits && port.parse::<u16>().is_ok()
 }
