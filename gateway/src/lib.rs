@@ -22,6 +22,7 @@ pub mod health;
 pub mod log_writer;
 pub mod metrics;
 pub mod notify_systemd;
+pub mod open_file;
 pub mod operator;
 pub mod ops;
 pub mod pool;

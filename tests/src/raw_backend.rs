@@ -132,7 +132,15 @@ struct Shared {
 impl RawBackend {
     /// Answers by `script`, asked at both moments of each request.
     pub fn scripted(script: impl Fn(Moment, &Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
+    }
+
+    /// The same on a port that is free.
+    pub fn at(
+        address: SocketAddr,
+        script: impl Fn(Moment, &Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             script: Box::new(script),

@@ -1,13 +1,14 @@
 //! The token of the admin listener.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use crate::open_file::open_at_once;
 
 /// As many as a random token of 256 bits has at least, however it is written.
 pub const SHORTEST: usize = 32;
@@ -57,7 +58,7 @@ impl Token {
         let owned = || path.to_path_buf();
         let failed = |source| TokenError::Read { path: owned(), source };
         // Looked at through the open file, so that it is the one that is read.
-        let file = File::open(path).map_err(failed)?;
+        let file = open_at_once(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
             return Err(TokenError::NoFile { path: owned() });

@@ -5,11 +5,11 @@ use std::time::Duration;
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::head::HeadLimits;
-use gateway_core::protocol::{SessionId, SessionKey, ids, read_ack};
+use gateway_core::protocol::{SessionId, SessionKey, headers, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
 use gateway_core::routing::Why;
 use gateway_core::session::{Effects, EndReason, Observed, Opened, Pin, Progress, observe};
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, Result};
@@ -267,6 +267,12 @@ pub(super) fn finish_head(
     ctx: &Ctx,
 ) -> Result<()> {
     clean_head(response);
+    if !ctx.is_packet {
+        // The Ack of a packet has our own pair by now; nothing else sends clients anywhere.
+        for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT] {
+            response.remove_header(&field.name);
+        }
+    }
     if ctx.until_close {
         response.remove_header(&header::TRANSFER_ENCODING);
         downstream.set_keepalive(None);
@@ -287,11 +293,30 @@ fn clean_head(response: &mut ResponseHeader) {
         let length = length.clone();
         let _ = response.insert_header("Content-Length", length);
     }
+    if response.status == StatusCode::NO_CONTENT {
+        // There is no content to have a length, and a client that believed it would wait for some
+        // (RFC 9110 section 8.6).
+        response.remove_header(&header::CONTENT_LENGTH);
+    }
+    for name in nominated(response) {
+        response.remove_header(&name);
+    }
     for name in ["keep-alive", "proxy-connection", "upgrade"] {
         if response.headers.contains_key(name) {
             response.remove_header(name);
         }
     }
+}
+
+/// The fields that `Connection` says are for the next hop only (RFC 9110 section 7.6.1). One that
+/// frames the answer, or that the protocol lives by, is not taken off whoever names it.
+fn nominated(response: &ResponseHeader) -> Vec<HeaderName> {
+    let values = response.headers.get_all(header::CONNECTION).iter();
+    let words = values.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
+    let names = words.filter_map(|word| HeaderName::try_from(word.trim()).ok());
+    let kept = [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    let ours = |name: &HeaderName| kept.contains(name) || name.as_str().starts_with("bits-");
+    names.filter(|name| !ours(name) && response.headers.contains_key(name)).collect()
 }
 
 fn apply(edits: Vec<Edit>, response: &mut ResponseHeader) -> Result<()> {

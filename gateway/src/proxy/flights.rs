@@ -60,7 +60,7 @@ impl Flights {
             let request = conn.current_request();
             (conn, request)
         });
-        let flight = Arc::new(Flight { conn, ..Flight::default() });
+        let flight = Arc::new(Flight::of(conn));
         let older = self.newest.insert(key.clone(), Arc::clone(&flight));
         let claim = Claim { flights: Arc::clone(self), key: key.clone(), flight };
         if let Some(older) = older {
@@ -68,16 +68,21 @@ impl Flights {
             *claim.flight.older.lock() = Some(Arc::clone(&older));
             // Waits even when cancelled itself: the one that comes next must not start while the
             // first still runs.
-            if tokio::time::timeout(PATIENCE, older.wait()).await.is_err() {
+            if tokio::time::timeout(PATIENCE, claim.flight.wait()).await.is_err() {
                 return Err(Superseded);
             }
-            claim.flight.older.lock().take();
         }
         if claim.is_cancelled() { Err(Superseded) } else { Ok(claim) }
     }
 }
 
 impl Flight {
+    fn of(conn: Option<(Arc<Conn>, u64)>) -> Self {
+        let mut flight = Self::default();
+        flight.conn = conn;
+        flight
+    }
+
     fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         if let Some((conn, request)) = &self.conn {
@@ -92,17 +97,29 @@ impl Flight {
         }
     }
 
-    /// Until this request and those before it have ended.
-    async fn wait(self: Arc<Self>) {
-        let mut flight = Some(self);
-        while let Some(current) = flight {
-            let notified = current.ended.notified();
+    /// Until all requests before this one have ended. Those that have are let go one by one.
+    async fn wait(&self) {
+        loop {
+            let Some(older) = self.older.lock().clone() else { return };
+            let notified = older.ended.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            if !current.has_ended.load(Ordering::Acquire) {
+            if !older.has_ended.load(Ordering::Acquire) {
                 notified.await;
             }
-            flight = current.older.lock().clone();
+            let before = older.older.lock().clone();
+            *self.older.lock() = before;
+        }
+    }
+}
+
+impl Drop for Flight {
+    /// One link after the other: requests that gave up waiting leave a chain, and a call for each of
+    /// thousands would overflow the stack.
+    fn drop(&mut self) {
+        let mut older = self.older.get_mut().take();
+        while let Some(mut flight) = older.and_then(Arc::into_inner) {
+            older = flight.older.get_mut().take();
         }
     }
 }
@@ -175,6 +192,34 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none(), "the second has not ended yet");
         assert!(second.await.is_err());
         assert!(third.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_number_of_requests_may_give_up_waiting_for_one_that_does_not_end() {
+        let (flights, key) = (Arc::new(Flights::default()), key());
+        let stuck = flights.enter(&key, None).await.ok().unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..100_000 {
+            let mut next = Box::pin(flights.enter(&key, None));
+            assert!(next.as_mut().now_or_never().is_none());
+            waiting.push(next);
+        }
+        tokio::time::advance(PATIENCE).await;
+        for next in waiting {
+            assert!(next.await.is_err());
+        }
+        assert!(flights.newest.is_empty());
+        drop(stuck);
+    }
+
+    #[test]
+    fn a_chain_of_any_length_is_let_go() {
+        let mut newest = Flight::default();
+        for _ in 0..100_000 {
+            let older = Mutex::new(Some(Arc::new(std::mem::take(&mut newest))));
+            newest.older = older;
+        }
+        drop(newest);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -12,6 +13,11 @@ use crate::exit::Exit;
 /// As much as a burst may need; the kernel caps it at `net.core.somaxconn`. Pingora asks for the
 /// same number.
 const BACKLOG: i32 = 65_535;
+
+/// So much of an answer the kernel takes beyond what is on its way to the client. It would take some
+/// megabytes, for as long as a client does not read; what is on its way is not limited by it, so
+/// neither is the rate.
+const UNSENT: libc::c_int = 128 * 1024;
 
 /// One listener as it is: the address has the real port when 0 was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +125,7 @@ pub(super) fn bind<N: AsRef<str>>(
                 open(*address).map_err(|cause| refused(name, *address, cause, &sockets))?
             }
         };
+        limit_unsent(&socket);
         let address =
             local_address(&socket).map_err(|cause| BindError::new(name, *address, cause))?;
         sockets.push((Listening { name: name.to_owned(), address }, socket));
@@ -146,6 +153,21 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Of the connections that will be accepted: they inherit it. Without it a slow reader costs more.
+fn limit_unsent(socket: &Socket) {
+    let (value, size) = (&UNSENT, size_of_val(&UNSENT) as libc::socklen_t);
+    // SAFETY: the option takes an integer, which outlives the call, and its size.
+    let _ = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            std::ptr::from_ref(value).cast(),
+            size,
+        )
+    };
 }
 
 fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
@@ -178,6 +200,7 @@ fn refused(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 
     use super::*;
@@ -204,6 +227,24 @@ mod tests {
         for listening in listening {
             TcpStream::connect(listening.address).expect("the socket listens");
         }
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_costs_the_kernel_little() {
+        let bound = bind(&[("a", loopback(0))]).expect("a free port");
+        let address = only(&bound).address;
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        client.set_recv_buffer_size(8 * 1024).expect("a small window");
+        client.connect(&address.into()).expect("the socket listens");
+        let (_, listener) = bound.into_sockets().remove(0);
+        listener.set_nonblocking(false).expect("a socket option");
+        let (mut accepted, _) = listener.accept().expect("the client");
+        accepted.set_nonblocking(true).expect("a socket option");
+        let mut taken = 0;
+        while let Ok(count) = accepted.write(&[0; 16 * 1024]) {
+            taken += count;
+        }
+        assert!(taken < 512 * 1024, "{taken}");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! PEM files, and everything that can be the matter with them.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +7,8 @@ use std::path::{Path, PathBuf};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, RootCertStore};
+
+use crate::open_file::open_at_once;
 
 /// A chain has a few certificates and the bundle of a system some hundreds.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -136,7 +137,7 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
 /// `check` is given the permissions of the file that is then read.
 fn read(path: &Path, check: impl FnOnce(u32) -> Result<(), TlsError>) -> Result<Vec<u8>, TlsError> {
     let failed = |source| TlsError::Read { path: path.into(), source };
-    let file = File::open(path).map_err(failed)?;
+    let file = open_at_once(path).map_err(failed)?;
     // Looked at through the open file, so that it is the one that is read.
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
@@ -153,4 +154,20 @@ fn read(path: &Path, check: impl FnOnce(u32) -> Result<(), TlsError>) -> Result<
 
 fn pem_error(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
     TlsError::Pem { path: path.into(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn a_named_pipe_is_no_key_and_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("key.pem");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert!(matches!(key(&pipe), Err(TlsError::NoFile { .. })));
+        assert!(matches!(certificates(&pipe), Err(TlsError::NoFile { .. })));
+    }
 }

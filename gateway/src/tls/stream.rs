@@ -35,6 +35,9 @@ pub type FromClient = SecureStream<server::TlsStream<Stream>, ()>;
 pub trait Facts: Unpin + Send + Sync + 'static {
     type Tls: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static;
 
+    /// Whether a peer that closes without a goodbye has said all that it had to say.
+    const GOODBYE_IS_OPTIONAL: bool;
+
     fn id(&self, tls: &Self::Tls) -> UniqueIDType;
     fn socket(&self, tls: &Self::Tls) -> Option<Arc<SocketDigest>>;
     fn timing(&self, tls: &Self::Tls) -> Vec<Option<TimingDigest>>;
@@ -42,6 +45,9 @@ pub trait Facts: Unpin + Send + Sync + 'static {
 
 impl Facts for () {
     type Tls = server::TlsStream<Stream>;
+
+    /// Nothing rests on the difference: heads and bodies of requests say themselves where they end.
+    const GOODBYE_IS_OPTIONAL: bool = true;
 
     fn id(&self, tls: &Self::Tls) -> UniqueIDType {
         tls.get_ref().0.id()
@@ -86,6 +92,10 @@ impl Drop for Traced {
 impl Facts for ToBackend {
     type Tls = client::TlsStream<TcpStream>;
 
+    /// Hazard: an answer without a length ends with its connection, and anybody on the way can end
+    /// that. Without the goodbye it is broken off, not whole (RFC 9112 section 9.8).
+    const GOODBYE_IS_OPTIONAL: bool = false;
+
     /// The pool keeps connections by this.
     fn id(&self, tls: &Self::Tls) -> UniqueIDType {
         tls.get_ref().0.as_raw_fd()
@@ -113,9 +123,11 @@ impl<S: Facts> AsyncRead for SecureStream<S::Tls, S> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.tls).poll_read(cx, out)) {
-            // A peer that closes without a goodbye has closed. Nothing rests on the difference:
-            // heads and bodies say themselves where they end.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            Err(error)
+                if S::GOODBYE_IS_OPTIONAL && error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                Poll::Ready(Ok(()))
+            }
             result => Poll::Ready(result),
         }
     }

@@ -81,3 +81,64 @@ fn a_head_larger_than_a_client_may_send_becomes_502() {
     assert!(!id.is_empty());
     assert_eq!(session_of(&servers.ask(&crate::packets::create("/in/more.bin"))).len(), id.len());
 }
+
+/// Clients would leave the gateway for it, whatever they asked.
+///
+/// Threat: T11.
+#[test]
+fn no_answer_sends_a_client_to_another_host() {
+    let servers = saying(|_| {
+        Reply::raw(
+            "HTTP/1.1 200 OK\r\nBITS-Host-Id: evil.test\r\nBITS-Host-Id: worse.test\r\n\
+            BITS-Host-Id-Fallback-Timeout: 1\r\nContent-Length: 0\r\n\r\n",
+        )
+    });
+    let (id, _) = servers.open(TARGET);
+    let mut requests: Vec<_> =
+        of_session(TARGET, &id).into_iter().map(|p| p.with("X-Say", "1").bytes()).collect();
+    requests.push(ping(TARGET).with("X-Say", "1").bytes());
+    for method in ["GET", "HEAD", "POST"] {
+        let head = format!(
+            "{method} {TARGET} HTTP/1.1\r\nHost: {ORIGIN}\r\nX-Say: 1\r\nContent-Length: 0\r\n\r\n"
+        );
+        requests.push(head.into_bytes());
+    }
+    for request in requests {
+        let answer = servers.ask_bytes(&request);
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        assert_eq!(answer.fields_named("BITS-Host-Id").count(), 0, "{}", answer.head);
+        assert_eq!(answer.field("BITS-Host-Id-Fallback-Timeout"), None, "{}", answer.head);
+    }
+}
+
+/// RFC 9110 section 7.6.1; what frames an answer, or the protocol lives by, nobody takes off.
+#[test]
+fn fields_for_the_next_hop_end_here() {
+    let servers = saying(|_| {
+        Reply::raw(
+            "HTTP/1.1 200 OK\r\nConnection: X-Hop, keep-alive,bits-packet-type\r\nConnection: Content-Length, (x)\r\n\
+            X-Hop: 1\r\nX-Other: 2\r\nBITS-Packet-Type: Ack\r\nContent-Length: 2\r\n\r\nhi",
+        )
+    });
+    let get = format!("GET {TARGET} HTTP/1.1\r\nHost: {ORIGIN}\r\nX-Say: 1\r\n\r\n");
+    for request in [get.into_bytes(), ping(TARGET).with("X-Say", "1").bytes()] {
+        let answer = servers.ask_bytes(&request);
+        assert_eq!((answer.status, &*answer.body_text()), (200, "hi"), "{}", answer.head);
+        let fields = ["X-Hop", "X-Other", "BITS-Packet-Type"].map(|name| answer.field(name));
+        assert_eq!(fields, [None, Some("2"), Some("Ack")], "{}", answer.head);
+    }
+}
+
+/// RFC 9110 section 8.6: a client that believed it would wait for a body.
+#[test]
+fn no_content_has_no_length() {
+    let servers = saying(|_| Reply::raw("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"));
+    let get = format!("GET {TARGET} HTTP/1.1\r\nHost: {ORIGIN}\r\nX-Say: 1\r\n\r\n");
+    for request in [get.into_bytes(), ping(TARGET).with("X-Say", "1").bytes()] {
+        let mut client = servers.connect();
+        for _ in 0..2 {
+            let answer = client.exchange(&request).expect("an answer");
+            assert_eq!((answer.status, answer.field("Content-Length")), (204, None));
+        }
+    }
+}

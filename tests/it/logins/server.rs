@@ -1,12 +1,14 @@
 //! A server that believes its connections, and clients that log in to it.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use e2e_tests::client::{Answer, Connection, WireError};
 use e2e_tests::farm::{Farm, FarmBuilder, Tls};
 use e2e_tests::pki;
-use e2e_tests::raw_backend::{RawBackend, Reply, Request, agree};
+use e2e_tests::raw_backend::{Moment, RawBackend, Reply, Request, agree};
 use e2e_tests::temp::TempDir;
 use e2e_tests::tls_link::TlsLink;
 
@@ -15,9 +17,13 @@ use crate::packets::{Packet, Servers};
 /// The field in which a request says whose it is meant to be.
 const CLAIM: &str = "X-Claim";
 
+static LIVES: AtomicUsize = AtomicUsize::new(0);
+
 /// What the server's connections know, and what went wrong.
 #[derive(Default)]
 pub struct Book {
+    /// Which of the servers it is of: what one has said, another has not.
+    life: usize,
     /// Who is logged in, by connection.
     users: HashMap<usize, String>,
     /// What the second leg said, by connection.
@@ -86,9 +92,21 @@ impl Guarded {
 pub fn login_server(
     instead: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static,
 ) -> (RawBackend, Arc<Mutex<Book>>) {
-    let book: Arc<Mutex<Book>> = Arc::default();
+    login_server_at(SocketAddr::from(([127, 0, 0, 1], 0)), instead)
+}
+
+/// The same on a port that is free. It knows nothing of the one that was there before.
+pub fn login_server_at(
+    address: SocketAddr,
+    instead: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static,
+) -> (RawBackend, Arc<Mutex<Book>>) {
+    let life = LIVES.fetch_add(1, Ordering::Relaxed);
+    let book = Arc::new(Mutex::new(Book { life, ..Book::default() }));
     let (written, agree) = (book.clone(), agree());
-    let backend = RawBackend::answering(move |request| {
+    let backend = RawBackend::at(address, move |moment, request| {
+        if moment == Moment::Head {
+            return Reply::Wait;
+        }
         let mut book = lock(&written);
         let reply = book.judge(request);
         drop(book);
@@ -121,7 +139,7 @@ impl Book {
         let (leg, user, nonce) = (parts.next(), parts.next(), parts.next());
         let user = user.unwrap_or_default();
         if leg == Some("first") {
-            let nonce = format!("{connection}-{}", request.number);
+            let nonce = format!("{}-{connection}-{}", self.life, request.number);
             let second = format!("NTLM second.{nonce}");
             self.nonces.insert(connection, nonce);
             return Some(challenge(&[&second]));

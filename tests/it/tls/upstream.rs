@@ -4,13 +4,15 @@ use std::path::Path;
 
 use e2e_tests::client::FragmentSizes;
 use e2e_tests::data::Content;
-use e2e_tests::farm::{Farm, FarmBuilder, Tls};
+use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN, Tls};
 use e2e_tests::pki::{self, Authority, Issued, Validity};
+use e2e_tests::raw_backend::{RawBackend, Reply};
 use e2e_tests::temp::TempDir;
+use e2e_tests::tls_link::TlsLink;
 use e2e_tests::wait;
 
 use crate::packets::{TARGET, create, ping};
-use e2e_tests::client::exchange;
+use e2e_tests::client::{WireError, exchange};
 
 /// A farm of one stub that shows `issued`, and a gateway that trusts the authority of all tests.
 fn showing(issued: &Issued, directory: &TempDir) -> FarmBuilder {
@@ -142,4 +144,39 @@ fn probes_go_over_tls() {
     wait::until("it comes back", || {
         farm.metric("bitsgw_backend_up", &[("backend", "up01")]) == 1.0
     });
+}
+
+/// Anybody on the way can end a connection; only the server can say goodbye.
+///
+/// Threat: T15.
+#[test]
+fn a_page_that_ends_with_its_connection_is_whole_only_with_a_goodbye() {
+    let page = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it";
+    let backend = RawBackend::answering(move |request| match request.target() {
+        "/whole" => Reply::SendAndClose(page.into()),
+        // A reset before the link, and an end without a word behind it.
+        _ => Reply::SendAndReset(page.into()),
+    });
+    let (link, directory) = (TlsLink::to(backend.address()), TempDir::new("upstream"));
+    let authority = directory.join("ca.pem");
+    pki::write(&authority, &pki::servers().pem(), 0o644);
+    let farm = Farm::of_stubs(0)
+        .tls(Tls::Off)
+        .backend("up01", link.address())
+        .set_backend("up01", "tls.ca", &format!("{authority:?}"))
+        .start();
+    let get = |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {ORIGIN}\r\n\r\n");
+        exchange(farm.entrance(), request.as_bytes())
+    };
+    let whole = get("/whole").expect("an answer");
+    assert_eq!((whole.status, &*whole.body_text()), (200, "all of it"));
+    let broken = get("/broken").expect_err("half a page is no page");
+    assert!(
+        matches!(
+            broken,
+            WireError::Truncated { .. } | WireError::Closed | WireError::Broken { .. }
+        ),
+        "{broken}"
+    );
 }
