@@ -89,6 +89,7 @@ impl Gateway {
         self.reporter.metrics.record(&Outcome {
             status: status.unwrap_or(0),
             fault: ctx.fault,
+            foreign: ctx.foreign,
             backend: went_out,
             backend_status: ctx.backend_status,
             protocol_error: ctx.protocol_error,

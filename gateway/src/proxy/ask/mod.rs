@@ -28,7 +28,7 @@ use crate::clock;
 use crate::farm::Farm;
 use crate::metrics::AskResult;
 
-use super::admit::may_claim;
+use super::admit::{may_claim, theirs};
 use super::{Ctx, Gateway, errors};
 pub(super) use errand::{Errand, Messenger, Task};
 
@@ -134,19 +134,22 @@ impl Gateway {
             Verdict::Nobody => return Err(Fault::UnknownSession),
             Verdict::Empty(_) | Verdict::Unclear => return Err(Fault::SessionNotHere),
         };
-        let pin =
-            Pin { backend: owner, backend_session: None, target: ctx.target, created: ctx.now };
+        let (target, created, subject) = (ctx.target, ctx.now, ctx.bound());
+        let pin = Pin { backend: owner, backend_session: None, target, created, subject };
         let progress =
             Progress { next_offset: next.unwrap_or(0), seen: ctx.now, ..Progress::default() };
         // It is there already if another packet of the session was quicker.
         self.pin_session(key.clone(), pin, progress).await?;
         tracing::info!(backend = self.backend_name(owner), "a lost session has its pin again");
-        let lookup = self.sessions.find(Some(&key));
+        let lookup = theirs(self.sessions.find(Some(&key)), ctx);
         if ctx.claim.is_none() && may_claim(&lookup, ctx.target, None) {
             let claim = self.flights.enter(&key, ctx.conn.clone()).await;
             ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
         }
-        Ok(self.sessions.find_and_touch(Some(&key), clock::steady()))
+        if lookup == Lookup::Foreign {
+            return Ok(lookup);
+        }
+        Ok(theirs(self.sessions.find_and_touch(Some(&key), clock::steady()), ctx))
     }
 
     /// What is known of a session, or found out by one of those who ask for it now.
