@@ -72,6 +72,7 @@ impl Gateway {
         ctx.key = packet.session().map(|session| session.key().clone());
         let total = ctx.range.map_or(0, |range| range.total());
         if ctx.farm.config.limits.upload.is_some_and(|limit| total > limit) {
+            self.end_refused(downstream, ctx).await;
             return Err(Fault::UploadTooLarge);
         }
         let too_large = |limit| ctx.range.is_some_and(|range| range.len() > limit);
@@ -123,7 +124,7 @@ impl Gateway {
     }
 
     /// While two processes share the store, an id that is not here may be there.
-    async fn look_up(&self, ctx: &Ctx) -> Lookup {
+    pub(super) async fn look_up(&self, ctx: &Ctx) -> Lookup {
         let found = self.sessions.find(ctx.key.as_ref());
         let found = match &ctx.key {
             Some(key) if found == Lookup::Unknown && self.sessions.follows_others() => {

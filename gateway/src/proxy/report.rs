@@ -47,7 +47,7 @@ impl Reporter {
     pub(super) fn orphaned(&self, backend: BackendId, result: OrphanResult) {
         self.metrics.orphan(result);
         let (backend, result) = (self.name(backend), result.label());
-        tracing::info!(backend, result, "a session that was opened for nobody");
+        tracing::info!(backend, result, "a session that nobody will use");
     }
 
     fn name(&self, backend: BackendId) -> &str {

@@ -26,11 +26,12 @@ use tokio::sync::OnceCell;
 
 use crate::clock;
 use crate::farm::Farm;
-use crate::metrics::AskResult;
+use crate::metrics::{AskResult, OrphanResult};
 
 use super::admit::{may_claim, theirs};
 use super::{Ctx, Gateway, errors};
-pub(super) use errand::{Errand, Messenger, Task};
+use errand::Task;
+pub(super) use errand::{Errand, Messenger};
 
 /// How long an answer counts: as long as a client that comes again at once, and no longer.
 const KEEP: Duration = Duration::from_secs(1);
@@ -87,6 +88,10 @@ impl Asks {
             }),
             flights: DashMap::new(),
         }
+    }
+
+    pub(super) fn messenger(&self) -> &Messenger {
+        &self.messenger
     }
 
     fn join<'a>(&'a self, question: &'a Question) -> Seat<'a> {
@@ -201,11 +206,8 @@ impl Gateway {
         let Verdict::Empty(owner) = verdict else { return Some(verdict) };
         // Its client has nothing to lose, and goes on nowhere if that server believes a size that
         // nobody meant. So the session ends, and then it is true that there is none.
-        let cancelled = self.asks.messenger.send(errand, Task::Cancel, &farm, owner).await;
-        let gone = cancelled.is_ok_and(|answer| {
-            let ack = read_ack(&answer);
-            ack.is_success() || ack.is_session_not_found()
-        });
+        let gone = self.asks.messenger.cancel(errand, &farm, owner).await;
+        let gone = gone == OrphanResult::Cancelled;
         Some(if gone { Verdict::Nobody } else { Verdict::Unclear })
     }
 
