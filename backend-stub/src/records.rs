@@ -21,6 +21,9 @@ pub struct Stats {
     pub foreign: AtomicU64,
     pub connections: AtomicU64,
     pub open_connections: AtomicU64,
+    /// Handshakes of TLS that were done in full, and those that went on where an earlier one ended.
+    pub full_handshakes: AtomicU64,
+    pub resumed_handshakes: AtomicU64,
     pub body_bytes: AtomicU64,
 }
 
@@ -31,6 +34,8 @@ pub struct StatsView {
     foreign: u64,
     connections: u64,
     open_connections: u64,
+    full_handshakes: u64,
+    resumed_handshakes: u64,
     sessions: u64,
     body_bytes: u64,
 }
@@ -98,6 +103,8 @@ impl Stats {
             foreign: self.foreign.load(Relaxed),
             connections: self.connections.load(Relaxed),
             open_connections: self.open_connections.load(Relaxed),
+            full_handshakes: self.full_handshakes.load(Relaxed),
+            resumed_handshakes: self.resumed_handshakes.load(Relaxed),
             sessions: sessions as u64,
             body_bytes: self.body_bytes.load(Relaxed),
         }

@@ -160,6 +160,11 @@ impl Server {
                 return;
             }
         };
+        match stream.is_resumed() {
+            None => {}
+            Some(false) => _ = self.stats.full_handshakes.fetch_add(1, Relaxed),
+            Some(true) => _ = self.stats.resumed_handshakes.fetch_add(1, Relaxed),
+        }
         let mut conn = Conn::new(stream);
         let next = loop {
             let idle = self.options.idle_timeout;

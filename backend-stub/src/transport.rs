@@ -15,7 +15,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{self, HandshakeKind, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use crate::options::Options;
@@ -75,6 +75,16 @@ impl Transport {
         let Some(tls) = tls else { return Ok(Self::Plain(stream)) };
         let accepted = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await?;
         Ok(Self::Tls(Box::new(accepted?)))
+    }
+
+    /// Whether the peer went on with an earlier TLS session; `None` without TLS.
+    pub fn is_resumed(&self) -> Option<bool> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => {
+                Some(stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed))
+            }
+        }
     }
 
     pub fn tcp(&self) -> &TcpStream {

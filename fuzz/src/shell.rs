@@ -41,6 +41,7 @@ fn pin(number: u64) -> StoredPin {
         backend_session: number.is_multiple_of(4).then(|| format!("own-{number}")),
         target: TargetHash(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
         created: Timestamp(1_700_000_000_000 + number),
+        subject: None,
     }
 }
 

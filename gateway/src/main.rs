@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: bits_gateway::allocator::Allocator = bits_gateway::allocator::Allocator;
 
 fn main() -> ExitCode {
     bits_gateway::cli::main()

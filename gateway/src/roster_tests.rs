@@ -36,6 +36,7 @@ impl Roster {
             backend_session: None,
             target: TargetHash(1),
             created: Timestamp(0),
+            subject: None,
         };
         let key = SessionId::parse(id).unwrap().key().clone();
         self.sessions.pin(key, pin, Progress::default(), Duration::ZERO).await.unwrap();

@@ -1,5 +1,6 @@
 //! Tests for rows of the threat model that no other module proves; `docs/threat-model.md` names them all.
 
+mod bound;
 mod ids;
 mod logs;
 mod memory;

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::client::{FragmentSizes, PacketType};
+use crate::client::{Connection, FragmentSizes, PacketType};
 use crate::data::Content;
-use crate::farm::{Farm, ORIGIN};
+use crate::farm::{Farm, ORIGIN, Tls};
 
 /// How many of each.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// # Panics
 /// When an upload does not end as it should.
 pub fn run(crowd: Crowd) -> Held {
-    // Over TLS an idle connection holds the state of TLS besides, which is another example's to measure.
+    // Over TLS an idle connection holds the state of TLS besides: see `idle`.
     let farm = Farm::of_stubs(2)
         .plain()
         // Long enough for the crowd to gather on a slow machine.
@@ -97,6 +97,22 @@ pub fn run(crowd: Crowd) -> Held {
     }
     farm.expect_healthy();
     held
+}
+
+/// What the gateway holds for each of `count` connections that have served one Ping and wait, in bytes.
+pub fn idle(count: u64, tls: Tls) -> u64 {
+    let farm = Farm::of_stubs(1).tls(tls).set("timeouts.client_idle", "\"1h\"").start();
+    let open = || {
+        let mut connection = Connection::open(farm.entrance()).expect("a connection");
+        let answer = connection.exchange(ping().as_bytes()).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        connection
+    };
+    // What is allocated once is not the price of a connection.
+    let mut held: Vec<_> = (0..200).map(|_| open()).collect();
+    let before = farm.gateway().rss_bytes();
+    held.extend((0..count).map(|_| open()));
+    farm.gateway().rss_bytes().saturating_sub(before) / count
 }
 
 fn ping() -> String {

@@ -61,6 +61,11 @@ impl Authority {
         })
     }
 
+    /// For a client of that name; each with a key of its own, as when a certificate is renewed.
+    pub fn issue_to(&self, name: &str) -> Issued {
+        self.issue_with(&[], |params| params.distinguished_name.push(DnType::CommonName, name))
+    }
+
     /// Valid up to the first day of a year.
     pub fn issue_until(&self, names: &[&str], year: i32) -> Issued {
         self.issue_with(names, |params| params.not_after = date_time_ymd(year, 1, 1))

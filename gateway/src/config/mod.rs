@@ -107,6 +107,7 @@ pub struct Sessions {
     pub limit: u64,
     /// 0 is no limit.
     pub limit_per_client: u32,
+    pub bind: Bind,
     pub unknown: UnknownSession,
     /// Questions a second to each backend, at least 1.
     pub ask_rate: u32,
@@ -127,6 +128,13 @@ pub struct Failover {
 pub enum Then {
     Restart,
     Reassign,
+}
+
+/// To what of its client a session is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bind {
+    None,
+    Certificate,
 }
 
 /// Whose session id the client sees.

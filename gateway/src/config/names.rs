@@ -3,7 +3,7 @@
 use gateway_core::routing::{Placement, UnknownSession};
 
 use super::{
-    BackendConnections, ChunkedMode, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level,
+    BackendConnections, Bind, ChunkedMode, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level,
     LogFormat, ProbeKind, SessionIdMode, SocketMode, StoreKind, Then, UpstreamHost, Verify,
 };
 use crate::store::{OnError, SyncMode};
@@ -52,6 +52,11 @@ named!(HostIdMode {
 named!(SessionIdMode {
     Backend = "backend": "the backend's own id; a fresh one only where that is taken or unusable",
     Minted = "minted": "always a fresh id of the gateway, translated both ways",
+});
+
+named!(Bind {
+    None = "none": "nothing: whoever knows its id and its URL goes on with it",
+    Certificate = "certificate": "the certificate of the client that opened it, or a renewed one: same issuer and same subject",
 });
 
 named!(UnknownSession {

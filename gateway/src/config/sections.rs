@@ -17,7 +17,7 @@ use super::names::{Choice, Named};
 use super::process;
 use super::tls;
 use super::{
-    BackendConnections, ForwardedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode,
+    BackendConnections, Bind, ForwardedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode,
     SocketMode, StoreKind, Then, UpstreamHost,
 };
 use crate::store::{OnError, SyncMode};
@@ -153,6 +153,14 @@ pub const SECTIONS: &[Section] = &[
                         Counted from the start of the process.",
             },
             Key {
+                name: "bind",
+                kind: word::<Bind>(),
+                preset: Preset::Is(Value::Word("none")),
+                about: "What a client needs, beside the id, to go on with an upload. To anybody \
+                        else the session does not exist. Sessions that are open when this is set \
+                        stay unbound. Every listener must have `client_auth = \"required\"` then.",
+            },
+            Key {
                 name: "unknown",
                 kind: word::<UnknownSession>(),
                 preset: Preset::Is(Value::Word("ask")),
@@ -167,7 +175,7 @@ pub const SECTIONS: &[Section] = &[
                         and are then answered 503.",
             },
         ],
-        later: &["bind"],
+        later: &[],
     },
     Section {
         name: "store",

@@ -106,6 +106,7 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         tombstone: table.get("tombstone")?,
         limit: table.get("limit")?,
         limit_per_client: table.get("limit_per_client")?,
+        bind: table.get("bind")?,
         unknown: table.get("unknown")?,
         ask_rate: table.get("ask_rate")?,
     })

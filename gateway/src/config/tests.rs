@@ -34,6 +34,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             tombstone: seconds(86_400),
             limit: 1_000_000,
             limit_per_client: 0,
+            bind: Bind::None,
             unknown: UnknownSession::Ask,
             ask_rate: 100,
         },

@@ -2,13 +2,13 @@
 
 use std::io;
 
+use gateway_core::session::Subject;
 use pingora::protocols::Stream;
-use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::{self, ProtocolVersion};
 use tokio_rustls::{TlsAcceptor, server};
 
 use crate::metrics::HandshakeFailure;
-use crate::tls::{FromClient, ListenerTls, SecureStream};
+use crate::tls::{FromClient, ListenerTls, SecureStream, subject_of};
 
 /// What the handshake has shown of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct TlsInfo {
     pub version: &'static str,
     /// The name that the client asked for, in lower case.
     pub sni: Option<Box<str>>,
-    /// SHA-256 of the client's certificate, where clients must have one.
-    pub client_certificate: Option<[u8; 32]>,
+    /// By the client's certificate, where clients must have one.
+    pub subject: Option<Subject>,
 }
 
 /// Whether somebody begins a TLS handshake: a record of that type, of any version there is.
@@ -47,7 +47,7 @@ fn info(stream: &server::TlsStream<Stream>) -> TlsInfo {
             _ => "TLSv1.3",
         },
         sni: session.server_name().map(|name| name.to_ascii_lowercase().into()),
-        client_certificate: certificate.map(|der| Sha256::digest(der).into()),
+        subject: certificate.map(|der| subject_of(der)),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Outcome {
     pub status: u16,
     /// The gateway answered by itself, for this reason.
     pub fault: Option<Fault>,
+    /// And that was because the session is bound to another client.
+    pub foreign: bool,
     /// The head was refused before anything else looked at it.
     pub head_refused: Option<HeadError>,
     /// Where the request went last, once its first byte may have left.
@@ -57,6 +59,7 @@ impl Outcome {
             packet,
             status: 0,
             fault: None,
+            foreign: false,
             head_refused: None,
             backend: None,
             backend_status: None,
@@ -89,8 +92,9 @@ pub(super) fn record(metrics: &Metrics, outcome: &Outcome) {
     if outcome.head_refused.is_none() {
         gateway.request_seconds.of(outcome.packet).observe(outcome.total.as_secs_f64());
     }
-    let rejection =
-        outcome.head_refused.map(Rejection::from).or(outcome.fault.map(Rejection::from));
+    let rejection = outcome.head_refused.map(Rejection::from).or(outcome
+        .fault
+        .map(|fault| if outcome.foreign { Rejection::ForeignSession } else { fault.into() }));
     if let Some(rejection) = rejection {
         gateway.rejected.of(rejection).inc();
     }

@@ -112,7 +112,7 @@ table! {
     ASKS = "bitsgw_asks_total", Counter, ["result"], "questions",
         "Questions for a lost session: sent to a backend, or not asked because too many were waiting (limited).";
     ORPHAN_SESSIONS = "bitsgw_orphan_sessions_total", Counter, ["result"], "sessions",
-        "Sessions that a backend opened and no client can have heard of: cancelled there, or why not.";
+        "Sessions that a backend opened and no client can have heard of, or whose file is too large: cancelled there, or why not.";
     PROTOCOL_ERRORS = "bitsgw_protocol_errors_total", Counter, ["backend", "error"], "answers",
         "Answers of a backend that refused a packet with an error of the upload protocol.";
     BACKEND_REQUESTS = "bitsgw_backend_requests_total", Counter, ["backend", "code"], "requests",

@@ -26,10 +26,12 @@ pub enum Rejection {
     TlsOnPlain,
     /// The header of the PROXY protocol was missing, wrong or late.
     ProxyProtocol,
+    /// The session is bound to another client's certificate; it hears what an unknown one hears.
+    ForeignSession,
 }
 
-const REJECTIONS: [Rejection; Fault::ALL.len() + 8] = {
-    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 8];
+const REJECTIONS: [Rejection; Fault::ALL.len() + 9] = {
+    let mut all = [Rejection::ConnectionLimit; Fault::ALL.len() + 9];
     let mut at = 0;
     while at < Fault::ALL.len() {
         all[at] = Rejection::Fault(Fault::ALL[at]);
@@ -42,6 +44,7 @@ const REJECTIONS: [Rejection; Fault::ALL.len() + 8] = {
     all[at + 5] = Rejection::TlsOnPlain;
     all[at + 6] = Rejection::ProxyProtocol;
     all[at + 7] = Rejection::AddressLimit;
+    all[at + 8] = Rejection::ForeignSession;
     all
 };
 
@@ -59,6 +62,7 @@ impl Label for Rejection {
             Self::PlainOnTls => "plain_on_tls",
             Self::TlsOnPlain => "tls_on_plain",
             Self::ProxyProtocol => "proxy_protocol",
+            Self::ForeignSession => "foreign_session",
         }
     }
 
@@ -74,6 +78,7 @@ impl Label for Rejection {
             Self::TlsOnPlain => Fault::ALL.len() + 5,
             Self::ProxyProtocol => Fault::ALL.len() + 6,
             Self::AddressLimit => Fault::ALL.len() + 7,
+            Self::ForeignSession => Fault::ALL.len() + 8,
         }
     }
 }

@@ -40,7 +40,7 @@ impl Gateway {
         ctx.has_body = body_length(head) > 0 || is_chunked(head);
         let host = host_of(head).ok_or(Fault::BadRequest)?;
         let farm = Arc::clone(&ctx.farm);
-        if !farm.accepts(&host) && !self.goes_on(head, &host, &farm) {
+        if !farm.accepts(&host) && !self.goes_on(head, &host, ctx) {
             return Err(Fault::BadRequest);
         }
         let alias = farm.view.alias(&host);
@@ -72,6 +72,7 @@ impl Gateway {
         ctx.key = packet.session().map(|session| session.key().clone());
         let total = ctx.range.map_or(0, |range| range.total());
         if ctx.farm.config.limits.upload.is_some_and(|limit| total > limit) {
+            self.end_refused(downstream, ctx).await;
             return Err(Fault::UploadTooLarge);
         }
         let too_large = |limit| ctx.range.is_some_and(|range| range.len() > limit);
@@ -93,8 +94,9 @@ impl Gateway {
             let claim = self.flights.enter(key, ctx.conn.clone()).await;
             ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
             // The request that had to end first may have closed the session.
-            lookup = self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady());
+            lookup = theirs(self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady()), ctx);
         }
+        ctx.foreign = lookup == Lookup::Foreign;
         ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
         if ctx.pin_found == Some(false) {
             ctx.alias_found = Some(alias.is_some());
@@ -137,14 +139,15 @@ impl Gateway {
     }
 
     /// While two processes share the store, an id that is not here may be there.
-    async fn look_up(&self, ctx: &Ctx) -> Lookup {
+    pub(super) async fn look_up(&self, ctx: &Ctx) -> Lookup {
         let found = self.sessions.find(ctx.key.as_ref());
-        match &ctx.key {
+        let found = match &ctx.key {
             Some(key) if found == Lookup::Unknown && self.sessions.follows_others() => {
                 self.sessions.find_elsewhere(key).await
             }
             _ => found,
-        }
+        };
+        theirs(found, ctx)
     }
 
     /// Asks the core, and while the answer is that the one right backend is down, waits for it to
@@ -241,8 +244,15 @@ impl Gateway {
     ) -> Result<(), Fault> {
         let path = downstream.req_header().uri.path();
         let last = ctx.conn.as_ref().and_then(|conn| conn.backend());
-        let owner = reply::session_of_path(path)
-            .and_then(|id| self.sessions.reply_owner(&id, alias.or(last)));
+        let reply = reply::session_of_path(path);
+        let owner = reply.and_then(|id| self.sessions.reply_owner(&id, alias.or(last)));
+        let owner = match owner {
+            Some((_, subject)) if ctx.is_foreign(subject.as_ref()) => {
+                ctx.foreign = true;
+                return Err(Fault::UnknownSession);
+            }
+            owner => owner.map(|(backend, _)| backend),
+        };
         self.decide_plain(owner, ctx, alias)
     }
 
@@ -300,12 +310,12 @@ impl Gateway {
     /// Whether the request is of a session that is under way, under a name that was ours when it
     /// began: any that was configured since, or that of a backend of which nothing is known any
     /// more.
-    fn goes_on(&self, head: &http::request::Parts, host: &Host<'_>, farm: &Farm) -> bool {
+    fn goes_on(&self, head: &http::request::Parts, host: &Host<'_>, ctx: &Ctx) -> bool {
+        let farm = &ctx.farm;
         let id = head.headers.get(&headers::SESSION_ID.name).and_then(|id| id.to_str().ok());
         let id = id.and_then(SessionId::parse);
-        let Some(Lookup::Pinned(pin)) = id.map(|id| self.sessions.find(Some(id.key()))) else {
-            return false;
-        };
+        let found = id.map(|id| theirs(self.sessions.find(Some(id.key())), ctx));
+        let Some(Lookup::Pinned(pin)) = found else { return false };
         farm.accepted_before(host) || farm.view.backend(pin.backend).is_none()
     }
 
@@ -342,7 +352,20 @@ impl Gateway {
 pub(super) fn may_claim(lookup: &Lookup, target: TargetHash, alias: Option<BackendId>) -> bool {
     match lookup {
         Lookup::Pinned(pin) => pin.target == target,
+        Lookup::Foreign => false,
         _ => alias.is_some(),
+    }
+}
+
+/// What was found of a session, as far as it is the business of whoever asks.
+pub(super) fn theirs(found: Lookup, ctx: &Ctx) -> Lookup {
+    match found {
+        Lookup::Pinned(pin) if ctx.is_foreign(pin.subject.as_ref()) => Lookup::Foreign,
+        // Its epitaph tells no more than whether this is its client.
+        Lookup::Ended(epitaph) if epitaph == ctx.target.known_to(ctx.subject()) => {
+            Lookup::Ended(ctx.target)
+        }
+        found => found,
     }
 }
 

@@ -103,7 +103,9 @@ impl Gateway {
         if let Some(ended) = self.sessions.unpin(key, reason, steady).await {
             self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
         } else if let Some(backend) = ctx.backend {
-            self.sessions.bury(key, backend, ctx.target, reason, steady).await;
+            let (target, created, subject) = (ctx.target, ctx.now, ctx.bound());
+            let pin = Pin { backend, backend_session: None, target, created, subject };
+            self.sessions.bury(key, &pin, reason, steady).await;
         }
     }
 
@@ -117,6 +119,7 @@ impl Gateway {
             backend_session,
             target: ctx.target,
             created: ctx.now,
+            subject: ctx.bound(),
         };
         if ctx.farm.config.sessions.id == SessionIdMode::Backend
             && !reissued
@@ -200,7 +203,8 @@ impl Gateway {
     async fn adopt(&self, progress: Progress, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
         if let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) {
             let backend_session = ctx.backend_session.clone();
-            let pin = Pin { backend, backend_session, target: ctx.target, created: ctx.now };
+            let (target, created, subject) = (ctx.target, ctx.now, ctx.bound());
+            let pin = Pin { backend, backend_session, target, created, subject };
             let steady = clock::steady();
             if !ctx.moved {
                 let _ = self.sessions.adopt(key.clone(), pin, progress, steady).await;

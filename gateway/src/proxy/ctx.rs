@@ -9,9 +9,10 @@ use gateway_core::fault::Fault;
 use gateway_core::pace::Pace;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionKey};
 use gateway_core::routing::Why;
-use gateway_core::session::{TargetHash, Timestamp};
+use gateway_core::session::{Subject, TargetHash, Timestamp};
 use http::HeaderValue;
 
+use crate::config::Bind;
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
@@ -90,6 +91,8 @@ pub struct Ctx {
     pub body_done: Option<Duration>,
     pub bytes_in: u64,
     pub pin_found: Option<bool>,
+    /// The session is bound to another client's certificate.
+    pub foreign: bool,
     pub alias_found: Option<bool>,
     /// Nobody has asked the backends for the session yet, and somebody should.
     pub unasked: bool,
@@ -152,6 +155,7 @@ impl Ctx {
             body_done: Default::default(),
             bytes_in: Default::default(),
             pin_found: Default::default(),
+            foreign: Default::default(),
             alias_found: Default::default(),
             unasked: Default::default(),
             owner_found: Default::default(),
@@ -162,5 +166,22 @@ impl Ctx {
             request: Default::default(),
             backend_request: Default::default(),
         }
+    }
+
+    /// Who the client is by its certificate.
+    pub fn subject(&self) -> Option<&Subject> {
+        self.conn.as_ref()?.tls.as_ref()?.subject.as_ref()
+    }
+
+    /// To whom a session of this client is bound.
+    pub fn bound(&self) -> Option<Subject> {
+        let bind = self.farm.config.sessions.bind == Bind::Certificate;
+        self.subject().filter(|_| bind).cloned()
+    }
+
+    /// Whether a session that is bound to `subject` is somebody else's.
+    pub fn is_foreign(&self, subject: Option<&Subject>) -> bool {
+        let bind = self.farm.config.sessions.bind == Bind::Certificate;
+        bind && subject.is_some() && subject != self.subject()
     }
 }

@@ -6,12 +6,16 @@
 //! Hazard: a client that has got the Ack uploads into the session. So only that session is an
 //! orphan of whose Ack not one byte was handed to the kernel; and never one whose id another
 //! session of the same backend has.
+//!
+//! Besides, a session whose file is refused for its size is cancelled: its client knows of it, and
+//! hears at the same moment that nothing will come of it.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::{SessionId, read_ack};
+use gateway_core::protocol::{SessionId, headers};
+use gateway_core::routing::Lookup;
 use gateway_core::session::EndReason;
 use http::HeaderValue;
 use pingora::proxy::Session;
@@ -22,7 +26,8 @@ use crate::farm::Farm;
 use crate::metrics::OrphanResult;
 use crate::supervisor::{TaskResult, told_to_stop};
 
-use super::ask::{Errand, Messenger, Task};
+use super::admit::{may_claim, theirs};
+use super::ask::{Errand, Messenger};
 use super::{Ctx, Gateway, Reporter};
 
 /// Sessions that may wait to be cancelled.
@@ -70,15 +75,7 @@ impl Undertaker {
     async fn cancel(&self, orphan: Orphan) {
         let farm = self.farm.load_full();
         let Orphan { backend, errand } = orphan;
-        let answer = self.messenger.send(&errand, Task::Cancel, &farm, backend).await;
-        let result = match answer {
-            Ok(answer) => {
-                let ack = read_ack(&answer);
-                let gone = ack.is_success() || ack.is_session_not_found();
-                if gone { OrphanResult::Cancelled } else { OrphanResult::Refused }
-            }
-            Err(_) => OrphanResult::Failed,
-        };
+        let result = self.messenger.cancel(&errand, &farm, backend).await;
         self.reporter.orphaned(backend, result);
     }
 }
@@ -102,6 +99,52 @@ impl Gateway {
         };
         if self.orphanage.try_send(Orphan { backend, errand }).is_err() {
             self.reporter.orphaned(backend, OrphanResult::Dropped);
+        }
+    }
+
+    /// The file is too large for this gateway, so the session waits for nothing: its client gives up
+    /// without a word. It ends before the client hears of that, or it could open the next one
+    /// under the same id meanwhile.
+    ///
+    /// Only one that has no byte yet: a limit that was lowered must not cost what is there. Where
+    /// the backend cannot be told, the pin stays, and leads the client's own Cancel there.
+    pub(super) async fn end_refused(&self, downstream: &Session, ctx: &mut Ctx) {
+        let Some(key) = ctx.key.clone() else { return };
+        if ctx.range.is_none_or(|range| range.first() > 0) {
+            return;
+        }
+        let lookup = self.look_up(ctx).await;
+        if !matches!(lookup, Lookup::Pinned(_)) || !may_claim(&lookup, ctx.target, None) {
+            return;
+        }
+        // Whatever is under way may bring bytes, or the end.
+        let Ok(claim) = self.flights.enter(&key, ctx.conn.clone()).await else { return };
+        ctx.claim = Some(claim);
+        let found = theirs(self.sessions.find(Some(&key)), ctx);
+        let Lookup::Pinned(pin) = found else { return };
+        if self.sessions.progress_of(&key).is_none_or(|progress| progress.next_offset > 0) {
+            return;
+        }
+        let farm = Arc::clone(&ctx.farm);
+        if farm.view.backend(pin.backend).is_none_or(|backend| !backend.is_reachable()) {
+            return;
+        }
+        let head = downstream.req_header();
+        let id = match &pin.backend_session {
+            Some(id) => HeaderValue::from_str(id).ok(),
+            None => head.headers.get(&headers::SESSION_ID.name).cloned(),
+        };
+        let http = &farm.config.http;
+        let errand = id.and_then(|id| Errand::of(head, id, ctx.conn.as_deref(), http));
+        let Some(errand) = errand else { return };
+        let result = self.asks.messenger().cancel(&errand, &farm, pin.backend).await;
+        self.reporter.orphaned(pin.backend, result);
+        if result != OrphanResult::Cancelled {
+            return;
+        }
+        if let Some(ended) = self.sessions.unpin(&key, EndReason::Cancelled, clock::steady()).await
+        {
+            self.reporter.ended(&ended, Some((ctx, head.raw_path())));
         }
     }
 

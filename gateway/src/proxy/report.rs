@@ -47,7 +47,7 @@ impl Reporter {
     pub(super) fn orphaned(&self, backend: BackendId, result: OrphanResult) {
         self.metrics.orphan(result);
         let (backend, result) = (self.name(backend), result.label());
-        tracing::info!(backend, result, "a session that was opened for nobody");
+        tracing::info!(backend, result, "a session that nobody will use");
     }
 
     fn name(&self, backend: BackendId) -> &str {
@@ -89,6 +89,7 @@ impl Gateway {
         self.reporter.metrics.record(&Outcome {
             status: status.unwrap_or(0),
             fault: ctx.fault,
+            foreign: ctx.foreign,
             backend: went_out,
             backend_status: ctx.backend_status,
             protocol_error: ctx.protocol_error,

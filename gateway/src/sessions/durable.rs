@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::Lookup;
-use gateway_core::session::{EndReason, Pin, Progress, TargetHash, Timestamp};
+use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
-use super::{Pinned, Session, Sessions, StoreError, seconds};
+use super::{Pinned, Session, Sessions, StoreError};
 use crate::clock;
 use crate::store::{self, EndKind, Store, StoredPin, Tombstone, text_of};
 
@@ -25,7 +24,7 @@ impl Drop for Undo<'_> {
         if !self.armed {
             return;
         }
-        let ours = |_: &SessionKey, session: &Session| session.pin == *self.pin;
+        let ours = |_: &SessionKey, session: &Session| session.pin() == *self.pin;
         if let Some((key, session)) = self.sessions.live.remove_if(self.key, ours) {
             self.sessions.ended(key, session, EndReason::Lost);
         }
@@ -55,7 +54,7 @@ impl Sessions {
         if !self.room() {
             return Err(StoreError::Full { limit: self.limit() });
         }
-        let session = Session { pin: pin.clone(), progress, steady: seconds(steady) };
+        let session = Session::new(pin.clone(), progress, steady);
         if self.tombs.has(&key) || !self.insert(key.clone(), session) {
             return Ok(Pinned::Taken);
         }
@@ -81,11 +80,9 @@ impl Sessions {
         steady: Duration,
     ) -> Result<Option<Pin>, StoreError> {
         let before = self.live.get_mut(key).map(|mut session| {
-            self.tally.remove(session.pin.backend, session.progress);
+            self.tally.remove(session.backend, session.progress);
             self.tally.add(pin.backend, progress);
-            session.progress = progress;
-            session.steady = seconds(steady);
-            std::mem::replace(&mut session.pin, pin.clone())
+            std::mem::replace(&mut *session, Session::new(pin.clone(), progress, steady)).into_pin()
         });
         let Some(before) = before else {
             return self.adopt(key.clone(), pin, progress, steady).await.map(|_| None);
@@ -113,23 +110,15 @@ impl Sessions {
     /// alone had led: its client may say it again too. What has a pin or an end already stays.
     ///
     /// Nothing goes to the disk that the memory has no room for: such packets cost nobody a session.
-    pub async fn bury(
-        &self,
-        key: &SessionKey,
-        backend: BackendId,
-        target: TargetHash,
-        reason: EndReason,
-        steady: Duration,
-    ) {
-        let now = clock::now();
+    pub async fn bury(&self, key: &SessionKey, pin: &Pin, reason: EndReason, steady: Duration) {
         let seen = matches!(reason, EndReason::Closed | EndReason::Cancelled);
         if !seen || self.live.contains_key(key) || self.tombs.has(key) {
             return;
         }
-        if self.tombs.insert(key.clone(), Some(target), now, steady) {
+        let now = clock::now();
+        if self.tombs.insert(key.clone(), Some(pin.epitaph()), now, steady) {
             // It finds no row to remove.
-            let pin = Pin { backend, backend_session: None, target, created: now };
-            self.end(key, &pin, reason, now).await;
+            self.end(key, pin, reason, now).await;
         }
     }
 
@@ -151,7 +140,7 @@ impl Sessions {
             id: text_of(key),
             kind,
             backend: self.ids.name(pin.backend).to_owned(),
-            target: pin.target,
+            target: pin.epitaph(),
             status,
             ended,
         });
@@ -182,6 +171,7 @@ impl Sessions {
             backend_session: pin.backend_session.as_deref().map(str::to_owned),
             target: pin.target,
             created: pin.created,
+            subject: pin.subject.clone(),
         }
     }
 }

@@ -39,7 +39,8 @@ fn key(id: &str) -> SessionKey {
 }
 
 fn pin(backend: u32, created: Timestamp) -> Pin {
-    Pin { backend: BackendId(backend), backend_session: None, target: TargetHash(7), created }
+    let (backend, target) = (BackendId(backend), TargetHash(7));
+    Pin { backend, backend_session: None, target, created, subject: None }
 }
 
 async fn put(sessions: &Sessions, id: &str, pin: Pin) {
@@ -91,7 +92,8 @@ async fn the_end_of_a_session_without_a_pin_is_remembered_after_a_restart() {
     put(&sessions, "forgotten", pin(0, Timestamp(1))).await;
     sessions.unpin(&key("forgotten"), EndReason::Admin, clock::steady()).await.unwrap();
     let bury = async |id: &str, reason| {
-        sessions.bury(&key(id), BackendId(1), TargetHash(9), reason, clock::steady()).await;
+        let pin = Pin { target: TargetHash(9), ..pin(1, clock::now()) };
+        sessions.bury(&key(id), &pin, reason, clock::steady()).await;
     };
     bury("closed", EndReason::Closed).await;
     bury("cancelled", EndReason::Cancelled).await;

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::Lookup;
-use gateway_core::session::{EndReason, Pin, Progress};
+use gateway_core::session::{EndReason, Pin, Progress, Subject};
 use parking_lot::Mutex;
 
-use super::{Session, Sessions, seconds};
+use super::{Session, Sessions};
 use crate::clock;
 use crate::store::{BackendState, EndKind, Follower, PinRow, ReadError, Record, Tombstone};
 
@@ -122,9 +122,10 @@ impl Sessions {
             backend_session: row.backend_session.map(Into::into),
             target: row.target,
             created: row.created,
+            subject: row.subject.map(Subject::new),
         };
         let progress = Progress { seen: clock::now(), ..Progress::default() };
-        let session = Session { pin, progress, steady: seconds(clock::steady()) };
+        let session = Session::new(pin, progress, clock::steady());
         self.insert(id.key().clone(), session);
     }
 
@@ -137,7 +138,7 @@ impl Sessions {
             EndKind::Forgotten => (None, EndReason::Admin),
         };
         // The id may have been given out again since.
-        let older = |_: &SessionKey, session: &Session| session.pin.created <= tombstone.ended;
+        let older = |_: &SessionKey, session: &Session| session.created <= tombstone.ended;
         if let Some((key, session)) = self.live.remove_if(id.key(), older) {
             self.ended(key, session, reason);
         }
@@ -182,6 +183,7 @@ mod tests {
                 backend_session: None,
                 target: TargetHash(7),
                 created: clock::now(),
+                subject: None,
             };
             let progress = Progress { seen: Timestamp(1), ..Progress::default() };
             self.pin(key(id), pin, progress, clock::steady()).await.expect("there is room")

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionId;
-use gateway_core::session::{Pin, Progress, TargetHash, Timestamp};
+use gateway_core::session::{Pin, Progress, Subject, Timestamp};
 
 use super::follow::Following;
-use super::{Session, Sessions, seconds};
+use super::{Session, Sessions};
 use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::store::{
@@ -136,9 +136,10 @@ impl Loading {
             backend_session: row.backend_session.map(Into::into),
             target: row.target,
             created: row.created,
+            subject: row.subject.map(Subject::new),
         };
         let progress = Progress { seen: self.now, ..Progress::default() };
-        let session = Session { pin, progress, steady: seconds(self.steady) };
+        let session = Session::new(pin, progress, self.steady);
         self.sessions.insert(id.key().clone(), session)
     }
 }
@@ -147,13 +148,13 @@ impl Sessions {
     /// Holds a lock of the map while it calls `visit`.
     fn each_pin(&self, visit: &mut dyn FnMut(PinRow<'_>)) {
         for session in self.live.iter() {
-            let Pin { backend, backend_session, target, created } = &session.pin;
             visit(PinRow {
                 id: &text_of(session.key()),
-                backend: self.ids.name(*backend),
-                backend_session: backend_session.as_deref(),
-                target: TargetHash(target.0),
-                created: *created,
+                backend: self.ids.name(session.backend),
+                backend_session: session.backend_session.as_deref(),
+                target: session.target,
+                created: session.created,
+                subject: session.subject.as_ref().map(|subject| *subject.bytes()),
             });
         }
     }

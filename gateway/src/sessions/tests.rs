@@ -14,6 +14,7 @@ fn pin(backend: u32, backend_session: Option<&str>) -> Pin {
         backend_session: backend_session.map(Into::into),
         target: TargetHash(7),
         created: Timestamp(0),
+        subject: None,
     }
 }
 
@@ -80,18 +81,41 @@ async fn replies_are_found_by_the_backends_id() {
     put(&sessions, "plain", pin(0, None)).await;
     put(&sessions, "minted-1", pin(1, Some("same"))).await;
     put(&sessions, "minted-2", pin(2, Some("same"))).await;
-    assert_eq!(sessions.reply_owner(&key("plain"), None), Some(BackendId(0)));
-    assert_eq!(sessions.reply_owner(&key("same"), None), Some(BackendId(1)));
-    assert_eq!(sessions.reply_owner(&key("same"), Some(BackendId(2))), Some(BackendId(2)));
-    assert_eq!(sessions.reply_owner(&key("same"), Some(BackendId(0))), Some(BackendId(1)));
-    assert_eq!(sessions.reply_owner(&key("minted-1"), None), None);
+    let owner =
+        |id, preferred| sessions.reply_owner(&key(id), preferred).map(|(backend, _)| backend);
+    assert_eq!(owner("plain", None), Some(BackendId(0)));
+    assert_eq!(owner("same", None), Some(BackendId(1)));
+    assert_eq!(owner("same", Some(BackendId(2))), Some(BackendId(2)));
+    assert_eq!(owner("same", Some(BackendId(0))), Some(BackendId(1)));
+    assert_eq!(owner("minted-1", None), None);
     assert_eq!(sessions.holder(BackendId(2), &key("same")), Some(key("minted-2")));
     assert_eq!(sessions.holder(BackendId(0), &key("same")), None);
     assert_eq!(sessions.holder(BackendId(0), &key("plain")), Some(key("plain")));
     sessions.unpin(&key("minted-1"), EndReason::Closed, Duration::ZERO).await;
-    assert_eq!(sessions.reply_owner(&key("same"), None), Some(BackendId(2)));
+    assert_eq!(owner("same", None), Some(BackendId(2)));
     sessions.unpin(&key("minted-2"), EndReason::Closed, Duration::ZERO).await;
-    assert_eq!(sessions.reply_owner(&key("same"), None), None);
+    assert_eq!(owner("same", None), None);
+}
+
+#[tokio::test]
+async fn a_bound_session_leaves_an_end_that_only_its_client_finds() {
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
+    let [mine, other] = [1, 2].map(|n| Subject::new([n; 16]));
+    let bound = Pin { subject: Some(mine.clone()), ..pin(0, None) };
+    put(&sessions, "a", bound.clone()).await;
+    assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(bound));
+    assert_eq!(sessions.reply_owner(&key("a"), None), Some((BackendId(0), Some(mine.clone()))));
+    sessions.unpin(&key("a"), EndReason::Closed, Duration::ZERO).await;
+    let Lookup::Ended(epitaph) = sessions.find(Some(&key("a"))) else { panic!("it ended") };
+    assert_eq!(epitaph, TargetHash(7).known_to(Some(&mine)));
+    assert_ne!(epitaph, TargetHash(7).known_to(Some(&other)));
+    assert_ne!(epitaph, TargetHash(7).known_to(None));
+}
+
+/// What the documents promise of a million sessions.
+#[test]
+fn a_key_and_its_record_have_96_bytes() {
+    assert_eq!(size_of::<SessionKey>() + size_of::<Session>(), 96);
 }
 
 #[tokio::test]

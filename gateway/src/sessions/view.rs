@@ -109,7 +109,7 @@ impl Sessions {
     pub fn page(&self, after: Option<Mark>, limit: usize, backend: Option<BackendId>) -> Page {
         let mut pager = Pager::new(after, limit);
         for session in self.live.iter() {
-            if backend.is_none_or(|backend| session.pin.backend == backend) {
+            if backend.is_none_or(|backend| session.backend == backend) {
                 pager.offer(session.key(), || row(session.key(), &session));
             }
         }
@@ -121,8 +121,8 @@ impl Sessions {
     pub fn left(&self, now: Timestamp) -> Vec<Left> {
         let mut all: Vec<Left> = Vec::new();
         for session in self.live.iter() {
-            let Session { pin, progress, .. } = session.value();
-            let slot = pin.backend.0 as usize;
+            let Session { backend, progress, .. } = session.value();
+            let slot = backend.0 as usize;
             if slot >= all.len() {
                 all.resize(slot + 1, Left::default());
             }
@@ -206,7 +206,7 @@ impl<T> Ord for Candidate<T> {
 }
 
 fn row(key: &SessionKey, session: &Session) -> Row {
-    Row { key: key.clone(), pin: session.pin.clone(), progress: session.progress }
+    Row { key: key.clone(), pin: session.pin(), progress: session.progress }
 }
 
 #[cfg(test)]
@@ -230,6 +230,7 @@ mod tests {
             backend_session: None,
             target: TargetHash(1),
             created: Timestamp(0),
+            subject: None,
         };
         sessions.pin(key(id), pin, progress, Duration::ZERO).await.unwrap();
     }

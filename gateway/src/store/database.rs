@@ -12,7 +12,7 @@ use super::SyncMode;
 use super::error::{Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
 use super::load::Position;
-use super::record::{BackendState, StoredPin, Tombstone, is_of, state_word};
+use super::record::{BackendState, StoredPin, Tombstone, is_of, state_word, subject_text};
 
 /// For as long may another process hold the lock: one transaction of a gateway next to us takes
 /// some milliseconds, a checkpoint on a slow disk a second.
@@ -217,9 +217,8 @@ fn apply(
             }
         }
         Change::Drop(rows) => {
-            let mut delete = transaction.prepare_cached("DELETE FROM pins WHERE row = ?1")?;
-            for row in rows {
-                delete.execute([row])?;
+            for table in ["pins", "bound_pins"] {
+                delete_rows(transaction, table, rows)?;
             }
         }
         Change::State(state) => {
@@ -241,17 +240,30 @@ fn apply(
 
 pub fn insert_pin(connection: &Connection, row: i64, pin: &StoredPin) -> rusqlite::Result<()> {
     let seal = pin.as_row().seal(row);
-    connection
-        .prepare_cached("INSERT OR IGNORE INTO pins VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-        .execute(params![
-            row,
-            pin.id,
-            pin.backend,
-            pin.backend_session,
-            pin.target.0 as i64,
-            pin.created.0 as i64,
-            seal
-        ])?;
+    let StoredPin { id, backend, backend_session, target, created, subject } = pin;
+    let (target, created) = (target.0 as i64, created.0 as i64);
+    match subject {
+        None => connection
+            .prepare_cached("INSERT OR IGNORE INTO pins VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![row, id, backend, backend_session, target, created, seal])?,
+        Some(subject) => {
+            let subject = subject_text(*subject.bytes());
+            connection
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO bound_pins VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    row,
+                    id,
+                    backend,
+                    backend_session,
+                    target,
+                    created,
+                    subject,
+                    seal
+                ])?
+        }
+    };
     Ok(())
 }
 
@@ -298,17 +310,29 @@ fn end(
     key: &SessionKey,
     created: Timestamp,
 ) -> rusqlite::Result<()> {
-    let mut find = transaction.prepare_cached("SELECT row, id FROM pins WHERE created = ?1")?;
-    let mut rows = find.query([created.0 as i64])?;
-    let mut found: Vec<i64> = Vec::new();
-    while let Some(row) = rows.next()? {
-        if row.get_ref(1)?.as_str().is_ok_and(|id| is_of(id, key)) {
-            found.push(row.get(0)?);
+    for table in ["pins", "bound_pins"] {
+        let sql = format!("SELECT row, id FROM {table} WHERE created = ?1");
+        let mut find = transaction.prepare_cached(&sql)?;
+        let mut rows = find.query([created.0 as i64])?;
+        let mut found: Vec<i64> = Vec::new();
+        while let Some(row) = rows.next()? {
+            if row.get_ref(1)?.as_str().is_ok_and(|id| is_of(id, key)) {
+                found.push(row.get(0)?);
+            }
         }
+        drop(rows);
+        delete_rows(transaction, table, &found)?;
     }
-    drop(rows);
-    let mut delete = transaction.prepare_cached("DELETE FROM pins WHERE row = ?1")?;
-    for row in found {
+    Ok(())
+}
+
+fn delete_rows(transaction: &Transaction<'_>, table: &str, rows: &[i64]) -> rusqlite::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("DELETE FROM {table} WHERE row = ?1");
+    let mut delete = transaction.prepare_cached(&sql)?;
+    for row in rows {
         delete.execute([row])?;
     }
     Ok(())

@@ -5,7 +5,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, TransactionBehavior};
 
 use super::pages::Column;
-use super::record::{BackendState, EndKind, PinRow, Record, StoredPin, Tombstone, state_from_word};
+use super::record::{
+    BackendState, EndKind, PinRow, Record, StoredPin, Tombstone, state_from_word, subject_from_text,
+};
 
 /// Row numbers up to which the tables were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,9 +39,16 @@ pub enum Order {
 
 impl Position {
     pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
-        let last = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
+        let last = |sql| -> rusqlite::Result<i64> {
+            connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+        };
         Ok(Self {
-            pins: last("SELECT coalesce(max(row), 0) FROM pins")?,
+            pins: last("SELECT coalesce(max(row), 0) FROM pins")?.max(
+                match has_bound(connection)? {
+                    true => last("SELECT coalesce(max(row), 0) FROM bound_pins")?,
+                    false => 0,
+                },
+            ),
             tombstones: last("SELECT coalesce(max(row), 0) FROM tombstones")?,
             states: last("SELECT coalesce(max(row), 0) FROM backend_states")?,
         })
@@ -52,6 +61,24 @@ impl Position {
             states: self.states.max(other.states),
         }
     }
+}
+
+/// Whether there is a bound pin. A file of version 1 that is only read has no table for them.
+fn has_bound(connection: &Connection) -> rusqlite::Result<bool> {
+    let table = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'bound_pins'";
+    let yes = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
+    Ok(yes(table)? && yes("SELECT EXISTS (SELECT 1 FROM bound_pins)")?)
+}
+
+/// Selects the pins behind row `?1`, bound or not.
+fn pins_behind(connection: &Connection) -> rusqlite::Result<&'static str> {
+    Ok(match has_bound(connection)? {
+        false => "SELECT * FROM pins WHERE row > ?1",
+        true => {
+            "SELECT row, id, backend, backend_session, target, created, NULL, seal FROM pins \
+             WHERE row > ?1 UNION ALL SELECT * FROM bound_pins WHERE row > ?1"
+        }
+    })
 }
 
 /// Reads what came after `after`, as it was at one moment.
@@ -71,9 +98,9 @@ pub fn visit(
         Order::OldestFirst => "ASC",
         Order::NewestFirst => "DESC",
     };
-    let mut read = |table: &str, after: i64, order: &str| -> rusqlite::Result<()> {
-        let sql = format!("SELECT * FROM {table} WHERE row > ?1 ORDER BY row {order}");
-        let mut statement = transaction.prepare_cached(&sql)?;
+    let mut read = |select: &str, after: i64, order: &str| -> rusqlite::Result<()> {
+        let mut statement =
+            transaction.prepare_cached(&format!("{select} ORDER BY row {order}"))?;
         let count = statement.column_count();
         let mut rows = statement.query([after])?;
         while let Some(row) = rows.next()? {
@@ -81,9 +108,9 @@ pub fn visit(
         }
         Ok(())
     };
-    read("backend_states", after.states, "ASC")?;
-    read("tombstones", after.tombstones, "ASC")?;
-    read("pins", after.pins, order)?;
+    read("SELECT * FROM backend_states WHERE row > ?1", after.states, "ASC")?;
+    read("SELECT * FROM tombstones WHERE row > ?1", after.tombstones, "ASC")?;
+    read(pins_behind(&transaction)?, after.pins, order)?;
     Ok(visited)
 }
 
@@ -98,8 +125,8 @@ pub struct Chunk {
 
 /// At most `limit` rows behind row `after`.
 pub fn pins_after(connection: &Connection, after: i64, limit: usize) -> rusqlite::Result<Chunk> {
-    let mut statement =
-        connection.prepare_cached("SELECT * FROM pins WHERE row > ?1 ORDER BY row LIMIT ?2")?;
+    let sql = format!("{} ORDER BY row LIMIT ?2", pins_behind(connection)?);
+    let mut statement = connection.prepare_cached(&sql)?;
     let count = statement.column_count();
     let mut rows = statement.query([after, limit as i64])?;
     let mut chunk = Chunk::default();
@@ -165,8 +192,13 @@ pub fn record<'a>(row: i64, columns: &[Column<'a>]) -> Option<Record<'a>> {
             session @ (Null | Text(_)),
             Integer(target),
             Integer(created),
-            Integer(seal),
-        ] => {
+            ref rest @ ..,
+        ] if matches!(rest, [Integer(_)] | [Null | Text(_), Integer(_)]) => {
+            let (subject, seal) = match *rest {
+                [Integer(seal)] | [Null, Integer(seal)] => (None, seal),
+                [Text(subject), Integer(seal)] => (Some(subject_from_text(subject)?), seal),
+                _ => return None,
+            };
             let backend_session = match session {
                 Text(text) => Some(text),
                 _ => None,
@@ -177,6 +209,7 @@ pub fn record<'a>(row: i64, columns: &[Column<'a>]) -> Option<Record<'a>> {
                 backend_session,
                 target: TargetHash(target as u64),
                 created: Timestamp(created as u64),
+                subject,
             };
             (pin.seal(row) == seal).then_some(Record::Pin(pin))
         }

@@ -7,7 +7,7 @@
 use gateway_core::farm::AdminState;
 use gateway_core::protocol::ids::SessionKey;
 use gateway_core::protocol::{SessionId, ids};
-use gateway_core::session::{TargetHash, Timestamp};
+use gateway_core::session::{Subject, TargetHash, Timestamp};
 
 /// Which backend has a session, by the configured name of the backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct StoredPin {
     pub target: TargetHash,
     /// Together with the id it finds the row again, so it must not change during a session.
     pub created: Timestamp,
+    /// Whose it is, where it is bound to a certificate.
+    pub subject: Option<Subject>,
 }
 
 /// A [`StoredPin`] that belongs to somebody else.
@@ -30,6 +32,7 @@ pub struct PinRow<'a> {
     pub backend_session: Option<&'a str>,
     pub target: TargetHash,
     pub created: Timestamp,
+    pub subject: Option<[u8; 16]>,
 }
 
 /// A session that has ended with an Ack that may have been lost on its way.
@@ -79,6 +82,7 @@ impl StoredPin {
             backend_session: self.backend_session.as_deref(),
             target: self.target,
             created: self.created,
+            subject: self.subject.as_ref().map(|subject| *subject.bytes()),
         }
     }
 }
@@ -91,12 +95,16 @@ impl PinRow<'_> {
             backend_session: self.backend_session.map(str::to_owned),
             target: self.target,
             created: self.created,
+            subject: self.subject.map(Subject::new),
         }
     }
 
     pub(super) fn seal(&self, row: i64) -> i64 {
-        Seal::new(b'p', row)
-            .text(self.id)
+        let seal = match self.subject {
+            None => Seal::new(b'p', row),
+            Some(subject) => Seal::new(b'o', row).bytes(&subject),
+        };
+        seal.text(self.id)
             .text(self.backend)
             .text(self.backend_session.unwrap_or_default())
             .number(self.backend_session.is_some().into())
@@ -171,6 +179,17 @@ pub fn text_of(key: &SessionKey) -> String {
     }
 }
 
+pub(super) fn subject_text(subject: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(subject))
+}
+
+/// `None` for what [`subject_text`] never writes.
+pub(super) fn subject_from_text(text: &str) -> Option<[u8; 16]> {
+    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = digits.then(|| u128::from_str_radix(text, 16).ok())??;
+    Some(number.to_be_bytes())
+}
+
 /// Whether a stored id is that of the session.
 pub(super) fn is_of(id: &str, key: &SessionKey) -> bool {
     SessionId::parse(id).is_some_and(|id| id.key() == key)
@@ -222,6 +241,23 @@ mod tests {
             backend_session: None,
             target: TargetHash(0xdead_beef),
             created: Timestamp(1_700_000_000_000),
+            subject: None,
+        }
+    }
+
+    fn bound(last: u8) -> StoredPin {
+        let mut digest = [7; 16];
+        digest[15] = last;
+        StoredPin { subject: Some(Subject::new(digest)), ..pin() }
+    }
+
+    #[test]
+    fn a_subject_is_read_as_it_was_written() {
+        for subject in [[0; 16], [255; 16], [7; 16]] {
+            assert_eq!(subject_from_text(&subject_text(subject)), Some(subject));
+        }
+        for none in ["", "07", "+7070707070707070707070707070707", &"x".repeat(32)] {
+            assert_eq!(subject_from_text(none), None, "{none:?}");
         }
     }
 
@@ -235,10 +271,13 @@ mod tests {
             StoredPin { backend_session: Some("x".into()), ..pin() },
             StoredPin { target: TargetHash(0xdead_beee), ..pin() },
             StoredPin { created: Timestamp(1_700_000_000_001), ..pin() },
+            bound(0),
+            bound(1),
         ];
         for other in others {
             assert_ne!(other.as_row().seal(7), seal, "{other:?}");
         }
+        assert_ne!(bound(0).as_row().seal(7), bound(1).as_row().seal(7));
         assert_ne!(pin().as_row().seal(8), seal);
         assert_eq!(pin().as_row().seal(7), seal);
     }

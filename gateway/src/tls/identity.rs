@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gateway_core::session::Timestamp;
+use gateway_core::session::{Subject, Timestamp};
+use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{Error, InconsistentKeys};
+use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::time::ASN1Time;
 
@@ -92,6 +94,31 @@ impl Identity {
     pub fn own(&self) -> Option<&CertificateDer<'static>> {
         self.certified.cert.first()
     }
+}
+
+/// Who a client is, by what stays in its certificate when that is renewed: who issued it, and all
+/// names that it is for.
+pub fn subject_of(certificate: &[u8]) -> Subject {
+    let mut digest = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        // With their lengths, or parts could run into each other.
+        digest.update((bytes.len() as u64).to_be_bytes());
+        digest.update(bytes);
+    };
+    match X509Certificate::from_der(certificate) {
+        Ok((_, parsed)) => {
+            part(parsed.issuer().as_raw());
+            part(parsed.subject().as_raw());
+            let names = parsed.extensions().iter();
+            names.filter(|e| e.oid == OID_X509_EXT_SUBJECT_ALT_NAME).for_each(|e| part(e.value));
+        }
+        // Rustls has read and checked it, so this is a certificate of an odd kind: it is only
+        // itself.
+        Err(_) => part(certificate),
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.finalize()[..16]);
+    Subject::new(bytes)
 }
 
 fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {

@@ -21,7 +21,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 pub use client::{BackendTls, is_distrust};
 pub use connector::{Connector, proxy, secure};
 pub use files::TlsError;
-pub use identity::Identity;
+pub use identity::{Identity, subject_of};
 pub use keeper::{Expiry, Keeper, Renewable};
 pub use server::ListenerTls;
 pub use stream::{FromClient, SecureStream};

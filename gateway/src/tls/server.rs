@@ -89,10 +89,15 @@ fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Vec<Identity>)
     };
     let mut config = builder.with_cert_resolver(Arc::new(ByName::new(&identities)));
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // Tickets cost no memory here and their keys rotate. New keys with every new configuration: a
-    // ticket must not outlive the authority that its client was checked against.
-    config.ticketer = Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    // Tickets cost no memory here and their keys rotate. But none for clients with certificates:
+    // rustls asks for no certificate when a session is resumed and gives a new ticket for each that
+    // is used, so a certificate that has expired would be good for ever.
+    if settings.client_ca.is_none() {
+        config.ticketer = Ticketer::new()?;
+    } else {
+        config.send_tls13_tickets = 0;
+    }
     Ok((config, identities))
 }
 

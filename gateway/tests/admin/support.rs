@@ -125,6 +125,7 @@ impl Admin {
             backend_session: None,
             target: TargetHash(7),
             created: ago(idle + Duration::from_secs(3600)),
+            subject: None,
         };
         let progress = Progress { next_offset, total, seen: ago(idle) };
         block_on(self.sessions.pin(key(id), pin, progress, Duration::ZERO)).unwrap();

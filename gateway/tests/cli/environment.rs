@@ -108,7 +108,7 @@ fn an_unknown_variable_is_refused_with_what_was_meant() {
     refused("BITSGW__BACKENDS__UP1__WEIGHT", "did you mean BITSGW__BACKENDS__UP01__WEIGHT?");
     refused("BITSGW__affinity__host_id", "did you mean BITSGW__AFFINITY__HOST_ID?");
     refused("BITSGW__PROCESS__USER", "not supported by this version");
-    refused("BITSGW__SESSIONS__BIND", "not supported by this version");
+    refused("BITSGW__FAILOVER__REPLAY", "not supported by this version");
     refused("BITSGW__BACKENDS__UP01__NAME", "unknown variable");
     refused("BITSGW__", "unknown variable");
     refused("BITSGW__BANANA", "`bits-gateway config dump` shows the keys");

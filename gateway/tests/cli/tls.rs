@@ -51,6 +51,17 @@ fn clients_are_asked_for_certificates_of_somebody() {
 }
 
 #[test]
+fn sessions_are_bound_to_certificates_that_every_client_has() {
+    let needs = "`sessions.bind = \"certificate\"` needs `listeners.public.tls.client_auth";
+    let file = format!("{SMALLEST}[sessions]\nbind = \"certificate\"\n");
+    check(file.clone(), 78, &[needs, "gw.toml:", "show no certificate", "write bind = \"none\""]);
+    let off = "tls = { certificate = \"/c\", key = \"/k\", client_auth = \"off\" }\n";
+    let other = format!("{file}[listeners.b]\naddress = \"127.0.0.1:0\"\n{off}");
+    check(other, 78, &[needs, "needs `listeners.b.tls.client_auth = \"required\"`"]);
+    check(file.replace("certificate", "user"), 78, &["\"none\" or \"certificate\""]);
+}
+
+#[test]
 fn lists_of_certificates_hold_pairs() {
     let no = "has an element that is no certificate with its key";
     listener("tls.certificates = [\"/c\"]", 78, &[no, "not a table"]);

@@ -35,6 +35,7 @@ pub fn pin(n: u32) -> StoredPin {
         backend_session: None,
         target: TargetHash(u64::from(n)),
         created: Timestamp(1_700_000_000_000 + u64::from(n / 10)),
+        subject: None,
     }
 }
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use bits_gateway::store::{OnError, Record, Store};
+use bits_gateway::store::{OnError, Record, Store, StoredPin, read_only};
 use gateway_core::farm::AdminState;
+use gateway_core::session::Subject;
 use tempfile::TempDir;
 
 use crate::child::{options, pin, tombstone};
@@ -58,7 +59,7 @@ fn dump(file: &Path) -> rusqlite::Result<String> {
 }
 
 /// What every dump holds, whatever its version.
-async fn reads_all_of(dump: &str) {
+async fn reads_all_of(dump: &str, bound: &[StoredPin]) {
     let directory = TempDir::new().unwrap();
     let path = restore(dump, directory.path());
     // The second time it is of the current version.
@@ -75,9 +76,12 @@ async fn reads_all_of(dump: &str) {
         let (store, loaded) = opened.unwrap();
         assert_eq!(loaded.report, Vec::<String>::new(), "{dump}, time {time}");
         store.close().await;
-        let mut own = pin(3);
-        own.backend_session = Some("{own-3}".into());
-        assert_eq!(pins, [own, pin(2), pin(1)], "{dump}");
+        let mut expected = bound.to_vec();
+        expected.extend([own_id(3), pin(2), pin(1)]);
+        assert_eq!(pins, expected, "{dump}");
+        let read: Vec<_> = read_only(&path).unwrap().collect::<Result<_, _>>().unwrap();
+        expected.reverse();
+        assert_eq!(read, expected, "{dump}, by a command");
         assert_eq!(tombstones, [tombstone(0)], "{dump}");
         assert_eq!(states, [("up01".to_owned(), AdminState::Drain, "an operator".to_owned())]);
     }
@@ -85,7 +89,28 @@ async fn reads_all_of(dump: &str) {
 
 #[tokio::test]
 async fn a_file_of_version_1_is_read() {
-    reads_all_of("version-1.sql").await;
+    reads_all_of("version-1.sql", &[]).await;
+}
+
+#[tokio::test]
+async fn a_file_of_version_2_is_read() {
+    reads_all_of("version-2.sql", &[bound(4)]).await;
+}
+
+#[test]
+fn a_command_reads_a_file_of_version_1_as_it_is() {
+    let directory = TempDir::new().unwrap();
+    let path = restore("version-1.sql", directory.path());
+    let read: Vec<_> = read_only(&path).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(read, [pin(1), pin(2), own_id(3)]);
+}
+
+fn own_id(n: u32) -> StoredPin {
+    StoredPin { backend_session: Some(format!("{{own-{n}}}")), ..pin(n) }
+}
+
+fn bound(n: u32) -> StoredPin {
+    StoredPin { subject: Some(Subject::new([0x5a; 16])), ..pin(n) }
 }
 
 /// What the dumps of the next version are made with.
@@ -96,9 +121,7 @@ async fn the_dump_of_this_version_is_what_this_version_writes() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store");
     let (store, _) = Store::open(&path, options(OnError::Refuse), &mut |_| true).unwrap();
-    let mut own = pin(3);
-    own.backend_session = Some("{own-3}".into());
-    for pin in [pin(0), pin(1), pin(2), own] {
+    for pin in [pin(0), pin(1), pin(2), own_id(3), bound(4)] {
         store.pin(pin).await.unwrap();
     }
     let end = crate::child::key(0);
@@ -108,7 +131,7 @@ async fn the_dump_of_this_version_is_what_this_version_writes() {
     store.set_backend_state(state).await.unwrap();
     store.close().await;
     let dumped = dump(&path.join("sessions.db")).unwrap();
-    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store/version-1.sql");
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store/version-2.sql");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(fixture, &dumped).unwrap();
     }

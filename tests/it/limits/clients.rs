@@ -2,10 +2,13 @@
 
 use e2e_tests::client::{AckRules, Connection, End, FragmentSizes, PacketType, exchange};
 use e2e_tests::data::Content;
-use e2e_tests::farm::Farm;
+use e2e_tests::farm::{Farm, StubFault};
 use e2e_tests::wait;
 
-use crate::packets::{Packet, Servers, TARGET, close, create, expect_not_now, fragment, ping};
+use crate::packets::{
+    Packet, Servers, TARGET, cancel, close, create, expect_not_found, expect_not_now, fragment,
+    ping, session_of,
+};
 
 const TOO_LARGE: u32 = 0x8020_0020;
 
@@ -105,6 +108,7 @@ fn a_file_over_the_limit_is_refused_at_its_first_fragment() {
     let servers = Servers::with(1, |farm| farm.set("limits.upload", "\"1MiB\""));
     let (id, _) = servers.open(TARGET);
     let part = |total: u64| fragment(TARGET, &id, &format!("bytes 0-99999/{total}"), &[7; 100_000]);
+    // What is there already is not thrown away, by whatever a client says later.
     servers.passes(&part(1 << 20));
     let mut client = servers.connect();
     for _ in 0..2 {
@@ -129,4 +133,50 @@ fn the_client_of_a_file_over_the_limit_gives_up() {
     assert_eq!(report.restarts, 0, "{report}");
     assert!(farm.stored("/in/big.bin").is_empty());
     assert_eq!(farm.stub(0).stats().body_bytes, 100 * 1024);
+    assert_eq!(farm.stub(0).stats().sessions, 0, "nothing waits there for two weeks");
+    assert_eq!(farm.metric("bitsgw_sessions", &[]), 0.0);
+    farm.expect_healthy();
+}
+
+#[test]
+fn the_session_of_a_file_over_the_limit_ends_and_its_client_may_say_so_too() {
+    for ids in ["backend", "minted"] {
+        let farm = Farm::of_stubs(2)
+            .set("limits.upload", "\"100KiB\"")
+            .set("sessions.id", &format!("{ids:?}"))
+            .start();
+        let say = |packet: &Packet| exchange(farm.entrance(), &packet.bytes()).expect("an answer");
+        let sessions = || farm.stubs().iter().map(|stub| stub.stats().sessions).sum::<u64>();
+        let id = session_of(&say(&create(TARGET)));
+        let large = fragment(TARGET, &id, "bytes 0-2/200000", b"abc");
+        // Not by somebody who knows the id alone.
+        assert_eq!(say(&fragment("/in/b.bin", &id, "bytes 0-2/200000", b"abc")).status, 500);
+        assert_eq!(sessions(), 1);
+        for _ in 0..2 {
+            let ack = AckRules::own_answer().expect(PacketType::Fragment, &say(&large));
+            assert_eq!(ack.hresult, Some(TOO_LARGE));
+            assert_eq!(sessions(), 0);
+        }
+        assert_eq!(farm.metric("bitsgw_orphan_sessions_total", &[("result", "cancelled")]), 1.0);
+        // Its program cancels the job, or starts it once more with a smaller file.
+        assert_eq!(say(&cancel(TARGET, &id)).status, 200);
+        let small = fragment(TARGET, &id, "bytes 0-2/3", b"abc");
+        expect_not_found(small.kind, &say(&small));
+        let cancels: u64 = farm.stubs().iter().map(|stub| stub.stats().cancel_session).sum();
+        assert_eq!(cancels, 1);
+    }
+}
+
+#[test]
+fn a_backend_that_cannot_be_told_hears_it_from_the_client() {
+    let farm = Farm::of_stubs(1).set("limits.upload", "\"100KiB\"").start();
+    let say = |packet: &Packet| exchange(farm.entrance(), &packet.bytes()).expect("an answer");
+    let id = session_of(&say(&create(TARGET)));
+    farm.stub(0).fault(StubFault::on(PacketType::CancelSession, "close").times(1));
+    let ack = AckRules::own_answer()
+        .expect(PacketType::Fragment, &say(&fragment(TARGET, &id, "bytes 0-2/200000", b"abc")));
+    assert_eq!(ack.hresult, Some(TOO_LARGE));
+    assert_eq!(farm.metric("bitsgw_orphan_sessions_total", &[("result", "failed")]), 1.0);
+    assert_eq!(say(&cancel(TARGET, &id)).status, 200);
+    assert_eq!(farm.stub(0).stats().sessions, 0);
 }

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use e2e_tests::client::{Connection, FragmentSizes};
-use e2e_tests::crowd::{Crowd, run};
+use e2e_tests::crowd::{Crowd, idle, run};
 use e2e_tests::data::Content;
-use e2e_tests::farm::Farm;
+use e2e_tests::farm::{Farm, Tls};
 
 use crate::packets::create;
 
@@ -18,6 +18,15 @@ fn t8_uploads_end_among_idle_and_dribbling_connections() {
     let held = run(crowd);
     assert!(held.each_idle(&crowd) <= 16 * 1024, "{held:?}");
     assert!(held.dribbled > 0, "{held:?}");
+}
+
+/// Threat: T9.
+#[test]
+fn a_connection_that_waits_holds_16_kib_at_most_over_tls_too() {
+    for tls in [Tls::Front, Tls::Mutual] {
+        let each = idle(1_000, tls);
+        assert!(each > 0 && each <= 16 * 1024, "{tls:?}: {each} bytes");
+    }
 }
 
 const LIMIT: usize = 300;

@@ -2,12 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::Duration;
 
 use e2e_tests::client::{Connection, exchange};
 use e2e_tests::farm::{Farm, FarmBuilder, Tls};
-use e2e_tests::pki;
 use e2e_tests::wait;
 
 use crate::packets::{TARGET, ping};
@@ -121,18 +119,7 @@ fn both_versions_are_spoken_and_sessions_are_resumed() {
     use rustls::version::{TLS12, TLS13};
     let farm = secure().start();
     for version in [&TLS12, &TLS13] {
-        let mut roots = rustls::RootCertStore::empty();
-        let pem = pki::servers().pem();
-        for der in rustls::pki_types::pem::PemObject::pem_slice_iter(pem.as_bytes()) {
-            roots.add(der.unwrap()).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = Tls::Front.client().with(|old| *old = config);
+        let client = Tls::Front.client().only(version);
         let kinds: Vec<_> = (0..2)
             .map(|_| {
                 let mut connection = Connection::open_secure(farm.entrance(), &client).unwrap();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use e2e_tests::client::FragmentSizes;
 use e2e_tests::data::Content;
-use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN, Tls};
+use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN, StubFault, Tls};
 use e2e_tests::pki::{self, Authority, Issued, Validity};
 use e2e_tests::raw_backend::{RawBackend, Reply};
 use e2e_tests::temp::TempDir;
@@ -50,7 +50,33 @@ fn uploads_go_over_tls_to_the_backend_and_sessions_are_resumed() {
     farm.expect_stored(TARGET, &content);
     let stats = farm.stub(0).stats();
     assert!(stats.connections <= 3, "connections are kept: {stats:?}");
+    // Each packet gets a connection of its own from now on.
+    let closing = StubFault::on_any("connection_close").times(100);
+    farm.stub(0).fault(closing);
+    let before = farm.stub(0).stats();
+    for _ in 0..4 {
+        assert_eq!(exchange(farm.entrance(), &ping(TARGET).bytes()).unwrap().status, 200);
+    }
+    let after = farm.stub(0).stats();
+    assert!(before.full_handshakes >= 1, "the first has nothing to resume: {before:?}");
+    assert_eq!(after.full_handshakes, before.full_handshakes, "{after:?}");
+    assert!(after.resumed_handshakes >= before.resumed_handshakes + 3, "{before:?} {after:?}");
     farm.expect_healthy();
+}
+
+#[test]
+fn what_was_resumed_under_an_authority_ends_with_it() {
+    let directory = TempDir::new("upstream");
+    let farm = showing(pki::server(), &directory).start();
+    farm.stub(0).fault(StubFault::on_any("connection_close").times(100));
+    let status = || exchange(farm.entrance(), &ping(TARGET).bytes()).unwrap().status;
+    for _ in 0..3 {
+        assert_eq!(status(), 200);
+    }
+    assert!(farm.stub(0).stats().resumed_handshakes > 0);
+    pki::write(&directory.join("ca.pem"), &Authority::new("others").pem(), 0o644);
+    wait::until("the backend is not trusted any more", || status() == 502);
+    assert_eq!(status(), 502);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::pki::Issued;
 #[derive(Clone, Debug)]
 pub struct Secure {
     config: Arc<ClientConfig>,
+    roots: RootCertStore,
     name: ServerName<'static>,
 }
 
@@ -32,7 +33,7 @@ impl Secure {
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring serves TLS 1.2 and 1.3")
-            .with_root_certificates(roots);
+            .with_root_certificates(roots.clone());
         let mut config = match own {
             None => builder.with_no_client_auth(),
             Some(own) => {
@@ -44,13 +45,25 @@ impl Secure {
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let name = ServerName::try_from(name.to_owned()).expect("a host name");
-        Self { config: Arc::new(config), name }
+        Self { config: Arc::new(config), roots, name }
     }
 
     /// Asks for another host.
     pub fn named(&self, name: &str) -> Self {
         let name = ServerName::try_from(name.to_owned()).expect("a host name");
         Self { name, ..self.clone() }
+    }
+
+    /// Speaks one version of TLS only, with what it had otherwise.
+    pub fn only(&self, version: &'static rustls::SupportedProtocolVersion) -> Self {
+        let old = &self.config;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[version])
+            .expect("ring serves TLS 1.2 and 1.3")
+            .with_root_certificates(self.roots.clone())
+            .with_client_cert_resolver(Arc::clone(&old.client_auth_cert_resolver));
+        config.alpn_protocols.clone_from(&old.alpn_protocols);
+        Self { config: Arc::new(config), ..self.clone() }
     }
 
     /// Changes what rustls is told.

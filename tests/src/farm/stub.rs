@@ -39,6 +39,8 @@ pub struct Stats {
     pub foreign: u64,
     pub connections: u64,
     pub open_connections: u64,
+    pub full_handshakes: u64,
+    pub resumed_handshakes: u64,
     pub sessions: u64,
     pub body_bytes: u64,
 }
@@ -256,6 +258,8 @@ impl Stub {
             foreign: number(&stats["foreign"]),
             connections: number(&stats["connections"]),
             open_connections: number(&stats["open_connections"]),
+            full_handshakes: number(&stats["full_handshakes"]),
+            resumed_handshakes: number(&stats["resumed_handshakes"]),
             sessions: number(&stats["sessions"]),
             body_bytes: number(&stats["body_bytes"]),
         }

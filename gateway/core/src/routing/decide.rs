@@ -15,6 +15,8 @@ pub enum Lookup {
     /// The table is healthy and has no such session.
     Unknown,
     Pinned(Pin),
+    /// The session is bound to another client than the one that asks.
+    Foreign,
     /// The session ended with an Ack of Close or Cancel that we saw.
     Ended(TargetHash),
     /// An operator ended the session: its client starts over, whatever its alias says.
@@ -119,6 +121,13 @@ pub fn decide(
         // routed as if it had named no session.
         Lookup::Pinned(_) if kind != PacketType::Ping => {
             return unknown(policy.unknown);
+        }
+        // Nobody is asked for it: the question might reach its file, and whoever has it is known.
+        Lookup::Foreign if kind != PacketType::Ping => {
+            return Decision::Answer(match policy.unknown {
+                UnknownSession::Wait => Fault::SessionNotHere,
+                UnknownSession::Ask | UnknownSession::Restart => Fault::UnknownSession,
+            });
         }
         Lookup::Forgotten if kind != PacketType::Ping => {
             return Decision::Answer(Fault::UnknownSession);

@@ -55,7 +55,7 @@ const WITH_ID: [PacketType; 4] =
 
 fn pinned_to(backend: BackendId) -> Lookup {
     let created = Timestamp::default();
-    Lookup::Pinned(Pin { backend, backend_session: None, target: HERE, created })
+    Lookup::Pinned(Pin { backend, backend_session: None, target: HERE, created, subject: None })
 }
 
 /// What a case changes about the plainest request.
@@ -166,6 +166,23 @@ fn a_session_on_another_path_is_as_good_as_unknown() {
     for state in [UP, DOWN, MAINT] {
         let case = Case { alias: Some(1), ..known.clone() };
         check(&IN_SESSION, &[UP, state], &case, Decision::Answer(Fault::UnknownSession));
+    }
+}
+
+#[test]
+fn a_session_of_another_client_is_nobodys_and_nobody_is_asked_for_it() {
+    let at = |unknown, lookup| {
+        let policy = Policy { unknown, ..POLICY };
+        Case { lookup, alias: Some(0), connection: Some(0), policy, ..case() }
+    };
+    for (unknown, fault) in [
+        (UnknownSession::Ask, Fault::UnknownSession),
+        (UnknownSession::Restart, Fault::UnknownSession),
+        (UnknownSession::Wait, Fault::SessionNotHere),
+    ] {
+        let case = at(unknown, Lookup::Foreign);
+        check(&IN_SESSION, &[UP, UP], &case, Decision::Answer(fault));
+        check(&[PacketType::Ping], &[UP, UP], &case, forward(0, Why::Alias));
     }
 }
 

@@ -5,4 +5,4 @@ pub mod observe;
 pub mod pin;
 
 pub use observe::{Effects, EndReason, Observed, Opened, observe};
-pub use pin::{Pin, Progress, TargetHash, Timestamp, fnv1a};
+pub use pin::{Pin, Progress, Subject, TargetHash, Timestamp, fnv1a};

@@ -1,5 +1,6 @@
 //! What is remembered of a session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::farm::BackendId;
@@ -27,12 +28,38 @@ impl TargetHash {
     pub fn of(target: &[u8]) -> Self {
         Self(fnv1a(target))
     }
+
+    /// What is remembered of the target of a session that is over, so that only its own client
+    /// hears of its end.
+    pub fn known_to(self, subject: Option<&Subject>) -> Self {
+        subject.map_or(self, |subject| Self(fnv1a_on(self.0, subject.bytes())))
+    }
+}
+
+/// Who a client is by its certificate: a digest of what stays when the certificate is renewed.
+///
+/// Shared by the connections and sessions that hold it, because most sessions have none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject(Arc<[u8; 16]>);
+
+impl Subject {
+    pub fn new(digest: [u8; 16]) -> Self {
+        Self(Arc::new(digest))
+    }
+
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    fnv1a_on(0xcbf2_9ce4_8422_2325, bytes)
+}
+
+fn fnv1a_on(hash: u64, bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// Session to backend. Written once, when the Ack of Create-Session passes, and never edited.
@@ -43,6 +70,15 @@ pub struct Pin {
     pub backend_session: Option<Box<str>>,
     pub target: TargetHash,
     pub created: Timestamp,
+    /// Whose it is, where sessions are bound to certificates: nobody else hears of it.
+    pub subject: Option<Subject>,
+}
+
+impl Pin {
+    /// What a memory of its end is found by.
+    pub fn epitaph(&self) -> TargetHash {
+        self.target.known_to(self.subject.as_ref())
+    }
 }
 
 /// How far an upload has come. Advisory: losing it never ends a session.

@@ -72,12 +72,14 @@ const HERE: TargetHash = TargetHash(1);
 fn lookups() -> impl Strategy<Value = Lookup> {
     let pin = (ids(), any::<bool>()).prop_map(|(backend, here)| {
         let target = if here { HERE } else { TargetHash(2) };
-        Lookup::Pinned(Pin { backend, backend_session: None, target, created: Timestamp(0) })
+        let created = Timestamp(0);
+        Lookup::Pinned(Pin { backend, backend_session: None, target, created, subject: None })
     });
     prop_oneof![
         1 => Just(Lookup::NotAsked),
         1 => Just(Lookup::Unknown),
         1 => Just(Lookup::StoreDown),
+        1 => Just(Lookup::Foreign),
         3 => pin,
     ]
 }
@@ -250,7 +252,8 @@ proptest! {
         }
         prop_assert_eq!(s.policy.unknown, UnknownSession::Ask);
         prop_assert!(s.packet.packet_type() != Ping);
-        prop_assert!(s.lookup != Lookup::StoreDown && s.pin().is_none());
+        prop_assert!(!matches!(s.lookup, Lookup::StoreDown | Lookup::Foreign));
+        prop_assert!(s.pin().is_none());
         // Somebody who guesses an id learns nothing from the question that is asked of it.
         prop_assert!(s.alias.is_none() || matches!(s.lookup, Lookup::Pinned(_)));
     }
@@ -264,6 +267,10 @@ proptest! {
         }
         match (&s.lookup, s.pin()) {
             (_, Some(pin)) => prop_assert!(!s.exists(pin)),
+            // Its own client would not: it shows the certificate that it began with.
+            (Lookup::Foreign, None) if s.packet.packet_type() != PacketType::Ping => {
+                prop_assert!(s.policy.unknown != UnknownSession::Wait);
+            }
             (Lookup::Pinned(_), None) => {
                 let removed = s.alias.is_some_and(|alias| !s.exists(alias));
                 prop_assert!(s.policy.unknown == UnknownSession::Restart || removed);

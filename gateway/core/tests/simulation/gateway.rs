@@ -454,6 +454,7 @@ impl Place<'_> {
             backend_session: backend_session.map(Into::into),
             target: self.target,
             created: self.time.wall,
+            subject: None,
         }
     }
 }

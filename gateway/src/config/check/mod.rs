@@ -42,6 +42,7 @@ pub fn check(draft: &Draft, report: &mut Report) {
         affinity::idle_timeout,
         tls::pairs,
         tls::listeners,
+        tls::bound_sessions,
         tls::proxies,
         tls::unverified,
         store::memory_keeps_nothing,

@@ -11,7 +11,7 @@ use crate::config::tls::{
     self, BACKEND_VERIFY, CLIENT_AUTH, CLIENT_CA, LISTENER_CERTIFICATE, LISTENER_CERTIFICATES,
     LISTENER_KEY, TRUSTED, client_auth,
 };
-use crate::config::{BackendConfig, CertificateFiles, ClientAuth, Config, Listener, Verify};
+use crate::config::{BackendConfig, Bind, CertificateFiles, ClientAuth, Config, Listener, Verify};
 use crate::tls::{BackendTls, Identity, ListenerTls, TlsError};
 
 /// Whoever renews certificates by hand needs that long, and one that is renewed by a program is
@@ -80,6 +80,31 @@ fn client_certificates(table: &Table, report: &mut Report) -> Checked {
             report.add(finding.help("client_auth = \"required\" asks for one".to_owned()));
         }
         _ => {}
+    }
+    Ok(())
+}
+
+/// A client without a certificate could open sessions that nobody but anybody may go on with.
+pub fn bound_sessions(draft: &Draft, report: &mut Report) -> Checked {
+    for sessions in draft.all("sessions") {
+        if sessions.get::<Bind>("bind")? != Bind::Certificate {
+            continue;
+        }
+        for table in draft.all("listeners") {
+            if client_auth(table)? == ClientAuth::Required {
+                continue;
+            }
+            let message = format!(
+                "`sessions.bind = \"certificate\"` needs `{} = \"required\"`",
+                table.key_path(CLIENT_AUTH.name)
+            );
+            let finding = Finding::error(message)
+                .at(table.near(CLIENT_AUTH.name), "its clients show no certificate")
+                .at(sessions.place_of("bind"), "which this asks for");
+            let help = "add client_ca = \"/etc/bits-gateway/tls/clients-ca.pem\" to the `tls` of \
+                        the listener, or write bind = \"none\"";
+            report.add(finding.help(help.to_owned()));
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::{ContentRange, headers, login};
+use gateway_core::protocol::{ContentRange, headers, login, read_ack};
 use gateway_core::session::fnv1a;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::connectors::http::Connector;
@@ -15,6 +15,7 @@ use crate::build_info::VERSION;
 use crate::config::Http;
 use crate::farm::Farm;
 use crate::guard::Conn;
+use crate::metrics::OrphanResult;
 use crate::proxy::admit::host_of;
 use crate::proxy::forwarding::told_with;
 use crate::tls;
@@ -124,6 +125,16 @@ pub struct Messenger {
 impl Messenger {
     pub fn new(timeout: Duration) -> Self {
         Self { connector: Connector::new_custom(None, tls::Connector), timeout }
+    }
+
+    /// Cancels the session of an errand; one that is not there counts as cancelled.
+    pub async fn cancel(&self, errand: &Errand, farm: &Farm, backend: BackendId) -> OrphanResult {
+        let Ok(answer) = self.send(errand, Task::Cancel, farm, backend).await else {
+            return OrphanResult::Failed;
+        };
+        let ack = read_ack(&answer);
+        let gone = ack.is_success() || ack.is_session_not_found();
+        if gone { OrphanResult::Cancelled } else { OrphanResult::Refused }
     }
 
     /// The head of the backend's answer.

@@ -26,11 +26,12 @@ use tokio::sync::OnceCell;
 
 use crate::clock;
 use crate::farm::Farm;
-use crate::metrics::AskResult;
+use crate::metrics::{AskResult, OrphanResult};
 
-use super::admit::may_claim;
+use super::admit::{may_claim, theirs};
 use super::{Ctx, Gateway, errors};
-pub(super) use errand::{Errand, Messenger, Task};
+use errand::Task;
+pub(super) use errand::{Errand, Messenger};
 
 /// How long an answer counts: as long as a client that comes again at once, and no longer.
 const KEEP: Duration = Duration::from_secs(1);
@@ -89,6 +90,10 @@ impl Asks {
         }
     }
 
+    pub(super) fn messenger(&self) -> &Messenger {
+        &self.messenger
+    }
+
     fn join<'a>(&'a self, question: &'a Question) -> Seat<'a> {
         let entry = self.flights.entry(question.clone()).or_default();
         // Under the entry's lock, as it is when the last one leaves.
@@ -138,19 +143,22 @@ impl Gateway {
             Verdict::Nobody => return Err(Fault::UnknownSession),
             Verdict::Empty(_) | Verdict::Unclear => return Err(Fault::SessionNotHere),
         };
-        let pin =
-            Pin { backend: owner, backend_session: None, target: ctx.target, created: ctx.now };
+        let (target, created, subject) = (ctx.target, ctx.now, ctx.bound());
+        let pin = Pin { backend: owner, backend_session: None, target, created, subject };
         let progress =
             Progress { next_offset: next.unwrap_or(0), seen: ctx.now, ..Progress::default() };
         // It is there already if another packet of the session was quicker.
         self.pin_session(key.clone(), pin, progress).await?;
         tracing::info!(backend = self.backend_name(owner), "a lost session has its pin again");
-        let lookup = self.sessions.find(Some(&key));
+        let lookup = theirs(self.sessions.find(Some(&key)), ctx);
         if ctx.claim.is_none() && may_claim(&lookup, ctx.target, None) {
             let claim = self.flights.enter(&key, ctx.conn.clone()).await;
             ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
         }
-        Ok(self.sessions.find_and_touch(Some(&key), clock::steady()))
+        if lookup == Lookup::Foreign {
+            return Ok(lookup);
+        }
+        Ok(theirs(self.sessions.find_and_touch(Some(&key), clock::steady()), ctx))
     }
 
     /// What is known of a session, or found out by one of those who ask for it now.
@@ -202,11 +210,8 @@ impl Gateway {
         let Verdict::Empty(owner) = verdict else { return Some(verdict) };
         // Its client has nothing to lose, and goes on nowhere if that server believes a size that
         // nobody meant. So the session ends, and then it is true that there is none.
-        let cancelled = self.asks.messenger.send(errand, Task::Cancel, &farm, owner).await;
-        let gone = cancelled.is_ok_and(|answer| {
-            let ack = read_ack(&answer);
-            ack.is_success() || ack.is_session_not_found()
-        });
+        let gone = self.asks.messenger.cancel(errand, &farm, owner).await;
+        let gone = gone == OrphanResult::Cancelled;
         Some(if gone { Verdict::Nobody } else { Verdict::Unclear })
     }
 

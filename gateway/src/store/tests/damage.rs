@@ -108,6 +108,7 @@ impl Map {
             let at = files.database.windows(id.len()).position(|bytes| bytes == id);
             let at = at.expect("it is stored");
             let names = pin.backend.len() + pin.backend_session.map_or(0, |own| own.len());
+            let names = names + pin.subject.map_or(0, |_| 32);
             // Target, created and seal take 8, 6 and at most 6 bytes.
             (at, at + id.len() + names + 20)
         };

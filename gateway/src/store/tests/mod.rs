@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use gateway_core::farm::AdminState;
 use gateway_core::protocol::SessionId;
-use gateway_core::session::TargetHash;
+use gateway_core::session::{Subject, TargetHash};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -132,6 +132,7 @@ fn pin(n: u32) -> StoredPin {
         target: TargetHash(u64::MAX - u64::from(n)),
         // Many pins share a millisecond.
         created: Timestamp(1_700_000_000_000 + u64::from(n / 4)),
+        subject: n.is_multiple_of(7).then(|| Subject::new([n as u8; 16])),
     }
 }
 
@@ -340,7 +341,7 @@ async fn a_newer_file_is_refused_and_left_alone() {
     let before = fs::read(place.file()).unwrap();
     let error = place.open_with(options_with(OnError::Accept)).expect_err("refused");
     let text = error.to_string();
-    assert!(text.ends_with("its schema is 99, and this version knows 1"), "{text}");
+    assert!(text.ends_with("its schema is 99, and this version knows 2"), "{text}");
     assert!(matches!(read_only(&place.path()).err(), Some(OpenError::Newer { .. })));
     assert_eq!(fs::read(place.file()).unwrap(), before);
 }

@@ -1,0 +1,55 @@
+PRAGMA application_id = 1650947955;
+PRAGMA user_version = 2;
+PRAGMA journal_mode = 'wal';
+CREATE TABLE meta (
+    row INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    value INTEGER NOT NULL
+) STRICT;
+INSERT INTO meta VALUES (1, 'probe', 0);
+INSERT INTO meta VALUES (2, 'schema', 2);
+CREATE TABLE pins (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    backend_session TEXT,
+    target INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    seal INTEGER NOT NULL
+) STRICT;
+INSERT INTO pins VALUES (2, '{3F9C1E52-7B0D-4E7A-9C44-000000000001}', 'up01', NULL, 1, 1700000000000, 3546717334);
+INSERT INTO pins VALUES (3, '{3F9C1E52-7B0D-4E7A-9C44-000000000002}', 'up02', NULL, 2, 1700000000000, 1044532903);
+INSERT INTO pins VALUES (4, '{3F9C1E52-7B0D-4E7A-9C44-000000000003}', 'up00', '{own-3}', 3, 1700000000000, 1579365346);
+CREATE INDEX pins_by_created ON pins (created);
+CREATE TABLE tombstones (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    backend TEXT NOT NULL,
+    target INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    seal INTEGER NOT NULL
+) STRICT;
+INSERT INTO tombstones VALUES (1, '{3F9C1E52-7B0D-4E7A-9C44-000000000000}', 1, 'up00', 0, 200, 9, 2469479100);
+CREATE TABLE backend_states (
+    row INTEGER PRIMARY KEY,
+    backend TEXT NOT NULL,
+    state TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    by TEXT NOT NULL,
+    seal INTEGER NOT NULL
+) STRICT;
+INSERT INTO backend_states VALUES (1, 'up01', 'drain', 8, 'an operator', 753684048);
+CREATE TABLE bound_pins (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    backend_session TEXT,
+    target INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    seal INTEGER NOT NULL
+) STRICT;
+INSERT INTO bound_pins VALUES (5, '{3F9C1E52-7B0D-4E7A-9C44-000000000004}', 'up01', NULL, 4, 1700000000000, '5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a', 1927575083);
+CREATE INDEX bound_pins_by_created ON bound_pins (created);
