@@ -132,7 +132,7 @@ impl Gateway {
         let answered = match lookup {
             Lookup::Ended(target) => *target == ctx.target,
             Lookup::Unknown | Lookup::StoreDown => false,
-            Lookup::NotAsked | Lookup::Pinned(_) | Lookup::Forgotten => true,
+            Lookup::NotAsked | Lookup::Pinned(_) | Lookup::Foreign | Lookup::Forgotten => true,
         };
         let key = ctx.key.as_ref().filter(|_| !answered && ctx.kind != Some(PacketType::Ping));
         key.is_some_and(|key| self.sessions.is_hidden(backend, key))
