@@ -82,8 +82,10 @@ fn what_a_client_may_have_counts_from_its_next_request() {
     let (id, _) = servers.open(TARGET);
     let refused = servers.stays(&create(TARGET));
     expect_not_now(&[503], PacketType::CreateSession, &refused);
-    let large = servers.stays(&fragment(TARGET, &id, "bytes 0-2/4096", b"abc"));
+    let large = servers.ask(&fragment(TARGET, &id, "bytes 0-2/4096", b"abc"));
     assert_eq!(large.status, 500, "{}", large.head);
+    let last = servers.last_request(0);
+    assert_eq!(last.packet_type(), "cancel-session", "{}", last.head);
     gateway.configure(|settings| settings.set("http.forwarded", "\"off\""));
     assert!(gateway.reload());
     told(None);
