@@ -67,8 +67,7 @@ impl Certificates {
     /// Reads all files again, changed or not. What cannot be used is in the log, and what there
     /// was goes on; returns the first such mistake.
     pub fn reload(&self) -> Option<String> {
-        let error = self.keeper.reload_certificates().err()?;
-        Some(format!("{error} ({})", error.help()))
+        self.keeper.reload_certificates().err()
     }
 
     /// Looks at the files until told to stop.

@@ -17,6 +17,10 @@ use crate::supervisor::{TaskResult, told_to_stop};
 /// A certificate that was replaced is to be served within a second.
 const LOOK: Duration = Duration::from_millis(400);
 
+/// So many looks after files could not be used they are tried again, some ten seconds: what was the
+/// matter may have passed without a change of any file.
+const RETRY: u32 = 25;
+
 /// Something made of files.
 pub trait Renewable: Send + Sync {
     /// For the log: "listener public".
@@ -54,8 +58,15 @@ struct Watched {
     /// What the files were like when they were last read.
     seen: Vec<Stamp>,
     expiries: Vec<Expiry>,
-    /// Why they could not be used then, if that has not been said.
-    unsaid: Option<TlsError>,
+    /// Since they cannot be used.
+    failing: Option<Failing>,
+}
+
+struct Failing {
+    error: TlsError,
+    /// What the log has of it.
+    said: Option<String>,
+    looks: u32,
 }
 
 /// What changes when a file does: device, inode, size, and both times in nanoseconds.
@@ -75,7 +86,7 @@ impl Keeper {
             let known = before.iter().position(|each| Arc::ptr_eq(&each.thing, &thing));
             known.map(|at| before.swap_remove(at)).unwrap_or_else(|| {
                 let seen = stamps(&thing.files());
-                Watched { thing, seen, expiries, unsaid: None }
+                Watched { thing, seen, expiries, failing: None }
             })
         };
         *watched = things.into_iter().map(watch).collect();
@@ -84,18 +95,17 @@ impl Keeper {
 
     /// Reads all files again, changed or not. The ones that cannot be used are said in the log,
     /// and what is there goes on being used.
-    pub fn reload_certificates(&self) -> Result<(), TlsError> {
+    pub fn reload_certificates(&self) -> Result<(), String> {
         let mut watched = self.0.watched.lock();
-        let mut first = Ok(());
         for each in watched.iter_mut() {
             each.seen = stamps(&each.thing.files());
-            if let Err(error) = each.renew() {
-                each.complain(&error);
-                first = first.and(Err(error));
-            }
+            each.forget();
+            each.renew();
+            each.complain();
         }
         self.0.tell(&watched);
-        first
+        let failing = watched.iter().find_map(|each| each.failing.as_ref());
+        failing.map_or(Ok(()), |failing| Err(failing.text()))
     }
 
     /// Looks at the files until told to stop.
@@ -144,38 +154,63 @@ impl Watched {
     /// Whether there is something new.
     fn look(&mut self) -> bool {
         let now = stamps(&self.thing.files());
-        if now == self.seen {
+        if now != self.seen {
+            self.seen = now;
+            self.forget();
             // Certificate and key are replaced one after the other: what is wrong counts when it
             // stays so.
-            if let Some(error) = self.unsaid.take() {
-                self.complain(&error);
-            }
-            return false;
+            return self.renew();
         }
-        self.seen = now;
-        match self.renew() {
-            Ok(()) => true,
+        let Some(failing) = &mut self.failing else { return false };
+        failing.looks += 1;
+        let renewed = failing.looks >= RETRY && self.renew();
+        self.complain();
+        renewed
+    }
+
+    fn renew(&mut self) -> bool {
+        match self.thing.renew() {
+            Ok(expiries) => {
+                self.expiries = expiries;
+                self.failing = None;
+                tracing::info!(of = %self.thing.title(), "certificates replaced");
+                true
+            }
             Err(error) => {
-                self.unsaid = Some(error);
+                let said = self.failing.take().and_then(|failing| failing.said);
+                self.failing = Some(Failing { error, said, looks: 0 });
                 false
             }
         }
     }
 
-    fn renew(&mut self) -> Result<(), TlsError> {
-        self.expiries = self.thing.renew()?;
-        self.unsaid = None;
-        tracing::info!(of = %self.thing.title(), "certificates replaced");
-        Ok(())
+    /// There is something new, so that even the same mistake is to be said again.
+    fn forget(&mut self) {
+        if let Some(failing) = &mut self.failing {
+            failing.said = None;
+        }
     }
 
-    fn complain(&self, error: &TlsError) {
+    /// Says what is wrong, if it has not been said.
+    fn complain(&mut self) {
+        let Some(failing) = &mut self.failing else { return };
+        let text = failing.error.to_string();
+        if failing.said.as_ref() == Some(&text) {
+            return;
+        }
         tracing::error!(
             of = %self.thing.title(),
-            %error,
-            help = %error.help(),
+            error = text,
+            help = %failing.error.help(),
             "new certificates cannot be used, the old ones stay"
         );
+        failing.said = Some(text);
+    }
+}
+
+impl Failing {
+    fn text(&self) -> String {
+        format!("{} ({})", self.error, self.error.help())
     }
 }
 
@@ -189,4 +224,64 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
         Some((file.dev(), file.ino(), file.size(), modified, changed))
     };
     files.iter().map(stamp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// Its files never change; what they are good for does.
+    #[derive(Default)]
+    struct Fake {
+        fails_with: Mutex<Option<io::ErrorKind>>,
+        tries: Mutex<usize>,
+    }
+
+    impl Renewable for Fake {
+        fn title(&self) -> String {
+            "fake".to_owned()
+        }
+
+        fn files(&self) -> Vec<PathBuf> {
+            Vec::new()
+        }
+
+        fn renew(&self) -> Result<Vec<Expiry>, TlsError> {
+            *self.tries.lock() += 1;
+            match *self.fails_with.lock() {
+                Some(kind) => Err(TlsError::Read { path: "cert.pem".into(), source: kind.into() }),
+                None => Ok(vec![Expiry { path: "cert.pem".into(), at: 7 }]),
+            }
+        }
+    }
+
+    fn watched(fake: &Arc<Fake>) -> Keeper {
+        let keeper = Keeper::new(Metrics::new(&[], &[]));
+        keeper.watch([(Arc::clone(fake) as Arc<dyn Renewable>, Vec::new())]);
+        keeper
+    }
+
+    fn look(keeper: &Keeper, times: u32) {
+        (0..times).for_each(|_| keeper.0.look());
+    }
+
+    #[test]
+    fn what_could_not_be_used_is_tried_again_though_no_file_changes() {
+        let fake = Arc::new(Fake::default());
+        *fake.fails_with.lock() = Some(io::ErrorKind::StorageFull);
+        let keeper = watched(&fake);
+        keeper.reload_certificates().unwrap_err();
+        look(&keeper, RETRY);
+        assert_eq!(*fake.tries.lock(), 2);
+        look(&keeper, RETRY - 1);
+        assert_eq!(*fake.tries.lock(), 2, "not with every look");
+        *fake.fails_with.lock() = None;
+        look(&keeper, 1);
+        assert_eq!(*fake.tries.lock(), 3);
+        assert_eq!(keeper.0.watched.lock()[0].expiries[0].at, 7);
+        look(&keeper, 3 * RETRY);
+        assert_eq!(*fake.tries.lock(), 3, "what is good is not read again");
+    }
 }
