@@ -116,6 +116,7 @@ fn record_one_of_everything(metrics: &Metrics) {
     metrics.health_check(up01, true, Duration::from_millis(2));
     metrics.handshake_failed(HandshakeFailure::Timeout);
     metrics.set_certificate_expiries(&[("./cert.pem".to_owned(), 2_000_000_000)]);
+    metrics.set_certificates_usable(false);
     metrics.set_sessions_limit(1000);
     metrics.count_sessions_with(Box::new(|| vec![(BackendId(0), 1, 2)]));
     metrics.set_store_up(true);

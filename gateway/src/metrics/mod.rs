@@ -69,6 +69,7 @@ impl Metrics {
         for (id, name, weight) in backends {
             metrics.add_backend(*id, name, *weight);
         }
+        metrics.set_certificates_usable(true);
         Arc::new(metrics)
     }
 
@@ -226,6 +227,11 @@ impl Metrics {
         for (name, at) in ends {
             gauge.with_label_values(&[name]).set(*at);
         }
+    }
+
+    /// Whether all certificate files can be used as they are now.
+    pub fn set_certificates_usable(&self, usable: bool) {
+        self.gateway.certificates_usable.set(usable.into());
     }
 
     pub fn set_draining(&self, draining: bool) {

@@ -66,6 +66,8 @@ struct Failing {
     error: TlsError,
     /// What the log has of it.
     said: Option<String>,
+    /// Whether it was ever said: until then the other half of a pair may be on its way.
+    counts: bool,
     looks: u32,
 }
 
@@ -147,11 +149,13 @@ impl Inner {
         let ends: Vec<_> =
             ends.iter().map(|(path, at)| (path.display().to_string(), *at)).collect();
         self.metrics.set_certificate_expiries(&ends);
+        let counts = |each: &Watched| each.failing.as_ref().is_some_and(|failing| failing.counts);
+        self.metrics.set_certificates_usable(!watched.iter().any(counts));
     }
 }
 
 impl Watched {
-    /// Whether there is something new.
+    /// Whether there is something to tell.
     fn look(&mut self) -> bool {
         let now = stamps(&self.thing.files());
         if now != self.seen {
@@ -164,8 +168,7 @@ impl Watched {
         let Some(failing) = &mut self.failing else { return false };
         failing.looks += 1;
         let renewed = failing.looks >= RETRY && self.renew();
-        self.complain();
-        renewed
+        self.complain() || renewed
     }
 
     fn renew(&mut self) -> bool {
@@ -177,8 +180,10 @@ impl Watched {
                 true
             }
             Err(error) => {
-                let said = self.failing.take().and_then(|failing| failing.said);
-                self.failing = Some(Failing { error, said, looks: 0 });
+                let before = self.failing.take();
+                let counts = before.as_ref().is_some_and(|failing| failing.counts);
+                let said = before.and_then(|failing| failing.said);
+                self.failing = Some(Failing { error, said, counts, looks: 0 });
                 false
             }
         }
@@ -191,12 +196,12 @@ impl Watched {
         }
     }
 
-    /// Says what is wrong, if it has not been said.
-    fn complain(&mut self) {
-        let Some(failing) = &mut self.failing else { return };
+    /// Says what is wrong, if it has not been said; returns whether it did.
+    fn complain(&mut self) -> bool {
+        let Some(failing) = &mut self.failing else { return false };
         let text = failing.error.to_string();
         if failing.said.as_ref() == Some(&text) {
-            return;
+            return false;
         }
         tracing::error!(
             of = %self.thing.title(),
@@ -205,6 +210,8 @@ impl Watched {
             "new certificates cannot be used, the old ones stay"
         );
         failing.said = Some(text);
+        failing.counts = true;
+        true
     }
 }
 
@@ -232,10 +239,11 @@ mod tests {
 
     use super::*;
 
-    /// Its files never change; what they are good for does.
     #[derive(Default)]
     struct Fake {
         fails_with: Mutex<Option<io::ErrorKind>>,
+        /// Another number, and its files have changed.
+        stamp: Mutex<usize>,
         tries: Mutex<usize>,
     }
 
@@ -245,7 +253,7 @@ mod tests {
         }
 
         fn files(&self) -> Vec<PathBuf> {
-            Vec::new()
+            vec![PathBuf::new(); *self.stamp.lock()]
         }
 
         fn renew(&self) -> Result<Vec<Expiry>, TlsError> {
@@ -261,6 +269,12 @@ mod tests {
         let keeper = Keeper::new(Metrics::new(&[], &[]));
         keeper.watch([(Arc::clone(fake) as Arc<dyn Renewable>, Vec::new())]);
         keeper
+    }
+
+    fn gauge(keeper: &Keeper, name: &str) -> Option<f64> {
+        let scrape = keeper.0.metrics.encode();
+        let line = scrape.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
     }
 
     fn look(keeper: &Keeper, times: u32) {
@@ -283,5 +297,25 @@ mod tests {
         assert_eq!(keeper.0.watched.lock()[0].expiries[0].at, 7);
         look(&keeper, 3 * RETRY);
         assert_eq!(*fake.tries.lock(), 3, "what is good is not read again");
+    }
+
+    #[test]
+    fn a_gauge_is_0_from_the_complaint_to_the_next_success() {
+        let fake = Arc::new(Fake::default());
+        let keeper = watched(&fake);
+        let usable = || gauge(&keeper, "bitsgw_tls_certificates_usable ");
+        assert_eq!(usable(), Some(1.0));
+        *fake.fails_with.lock() = Some(io::ErrorKind::NotFound);
+        *fake.stamp.lock() = 1;
+        look(&keeper, 1);
+        assert_eq!(usable(), Some(1.0), "the other half may be on its way");
+        look(&keeper, 1);
+        assert_eq!(usable(), Some(0.0));
+        *fake.stamp.lock() = 2;
+        look(&keeper, 1);
+        assert_eq!(usable(), Some(0.0), "other files that are as bad");
+        *fake.fails_with.lock() = None;
+        look(&keeper, RETRY);
+        assert_eq!(usable(), Some(1.0));
     }
 }
