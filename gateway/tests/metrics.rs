@@ -174,6 +174,26 @@ fn what_is_served_is_what_is_described() {
 }
 
 #[test]
+fn the_ends_of_certificates_are_there_in_every_scrape() {
+    let metrics = Metrics::new(&[], &[]);
+    let end = |name: &str, at: i64| (name.to_owned(), at);
+    let shown = |name: &str| {
+        metrics.encode().contains(&format!("expiry_timestamp_seconds{{name=\"{name}\"}}"))
+    };
+    metrics.set_certificate_expiries(&[end("stays", 1), end("goes", 1)]);
+    assert!(shown("stays") && shown("goes"));
+    std::thread::scope(|scope| {
+        let setting = scope.spawn(|| {
+            (0..20_000).for_each(|at| metrics.set_certificate_expiries(&[end("stays", at)]));
+        });
+        while !setting.is_finished() {
+            assert!(shown("stays"));
+        }
+    });
+    assert!(!shown("goes"));
+}
+
+#[test]
 fn everything_is_there_before_anything_happens() {
     let ops = Ops::start();
     // Certificates are known when they are read, which is before anything else.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use gateway_core::farm::BackendId;
 use gateway_core::session::{EndReason, Timestamp};
+use prometheus::core::Collector;
 use prometheus::{IntGauge, Registry, TextEncoder};
 
 use crate::by_id::ById;
@@ -223,9 +224,16 @@ impl Metrics {
     /// When certificates expire, in Unix time, by their files. Others are shown no more.
     pub fn set_certificate_expiries(&self, ends: &[(String, i64)]) {
         let gauge = &self.gateway.certificate_expiry;
-        gauge.reset();
         for (name, at) in ends {
             gauge.with_label_values(&[name]).set(*at);
+        }
+        // Never all at once: a scrape in between would see none.
+        for family in gauge.collect() {
+            for label in family.get_metric().iter().flat_map(|metric| metric.get_label()) {
+                if !ends.iter().any(|(name, _)| name == label.value()) {
+                    let _ = gauge.remove_label_values(&[label.value()]);
+                }
+            }
         }
     }
 
