@@ -23,9 +23,10 @@ use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, version,
 };
 
+use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
-use super::keeper::{Expiry, Renewable};
+use super::keeper::Renewable;
 use super::provider;
 use crate::clock;
 use crate::config::{self, Verify};
@@ -53,12 +54,12 @@ impl BackendTls {
         backend: &str,
         host: &str,
         settings: &config::BackendTls,
-    ) -> Result<(Arc<Self>, Option<Identity>), TlsError> {
+    ) -> Result<(Arc<Self>, Contents), TlsError> {
         let name = settings.name.as_deref().unwrap_or(host);
         let name = name.trim_matches(['[', ']']).trim_end_matches('.').to_owned();
         let name =
             ServerName::try_from(name.clone()).map_err(|_| TlsError::Name { name })?.to_owned();
-        let (current, identity) = build(settings)?;
+        let (current, contents) = build(settings)?;
         let made = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             backend: backend.to_owned(),
@@ -68,7 +69,7 @@ impl BackendTls {
             current: ArcSwap::from_pointee(current),
             failing: Mutex::default(),
         };
-        Ok((Arc::new(made), identity))
+        Ok((Arc::new(made), contents))
     }
 
     /// Whether it is what [`Self::load`] would make for these, whatever is in the files.
@@ -120,18 +121,15 @@ impl Renewable for BackendTls {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let pair = self.settings.identity.iter();
-        let pair = pair.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
-        pair.chain(self.settings.ca.clone()).collect()
+        files(&self.settings)
     }
 
-    fn renew(&self) -> Result<Vec<Expiry>, TlsError> {
-        let (config, identity) = build(&self.settings)?;
-        if let Some(identity) = &identity {
-            identity.valid_at(clock::now())?;
-        }
+    fn renew(&self, _before: &Contents) -> Result<Contents, TlsError> {
+        let (config, contents) = build(&self.settings)?;
+        let now = clock::now();
+        contents.identities.iter().try_for_each(|identity| identity.valid_at(now))?;
         self.current.store(Arc::new(config));
-        Ok(identity.iter().map(Expiry::of).collect())
+        Ok(contents)
     }
 }
 
@@ -147,15 +145,24 @@ impl PartialEq for BackendTls {
     }
 }
 
-fn build(settings: &config::BackendTls) -> Result<(ClientConfig, Option<Identity>), TlsError> {
+fn files(settings: &config::BackendTls) -> Vec<PathBuf> {
+    let pair = settings.identity.iter();
+    let pair = pair.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
+    pair.chain(settings.ca.clone()).collect()
+}
+
+fn build(settings: &config::BackendTls) -> Result<(ClientConfig, Contents), TlsError> {
+    let stamps = stamps(&files(settings));
+    let mut roots = Arc::new(RootCertStore::empty());
     let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
         Verify::Off => Arc::new(Unverified(provider())),
         Verify::Name => {
-            let roots = match &settings.ca {
+            roots = Arc::new(match &settings.ca {
                 Some(path) => authorities(path)?,
                 None => system_authorities()?,
-            };
-            let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider());
+            });
+            let trusted = Arc::clone(&roots);
+            let verifier = WebPkiServerVerifier::builder_with_provider(trusted, provider());
             verifier.build().map_err(|error| TlsError::Authorities {
                 path: settings.ca.clone().unwrap_or_default(),
                 reason: error.to_string(),
@@ -177,7 +184,7 @@ fn build(settings: &config::BackendTls) -> Result<(ClientConfig, Option<Identity
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // One name, so a few tickets are enough; as many as rustls keeps for a name.
     config.resumption = Resumption::in_memory_sessions(8);
-    Ok((config, identity))
+    Ok((config, Contents::new(stamps, identity.into_iter().collect(), &roots)))
 }
 
 fn system_authorities() -> Result<RootCertStore, TlsError> {

@@ -1,16 +1,15 @@
 //! Certificates that are replaced while the gateway runs.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::contents::{Contents, Stamp, stamps};
 use super::files::TlsError;
-use super::identity::Identity;
 use crate::metrics::Metrics;
 use crate::supervisor::{TaskResult, told_to_stop};
 
@@ -26,22 +25,9 @@ pub trait Renewable: Send + Sync {
     /// For the log: "listener public".
     fn title(&self) -> String;
     fn files(&self) -> Vec<PathBuf>;
-    /// Makes it anew of what is in the files now. After an error it is what it was before.
-    fn renew(&self) -> Result<Vec<Expiry>, TlsError>;
-}
-
-/// When a certificate ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expiry {
-    pub path: PathBuf,
-    /// Unix time, in seconds.
-    pub at: i64,
-}
-
-impl Expiry {
-    pub fn of(identity: &Identity) -> Self {
-        Self { path: identity.path.clone(), at: identity.expires() }
-    }
+    /// Makes it anew of what is in the files now, if that is something else than there was
+    /// `before`. After an error it is what it was.
+    fn renew(&self, before: &Contents) -> Result<Contents, TlsError>;
 }
 
 /// Looks after everything that is made of certificate files. Clones are one and the same.
@@ -57,7 +43,8 @@ struct Watched {
     thing: Arc<dyn Renewable>,
     /// What the files were like when they were last read.
     seen: Vec<Stamp>,
-    expiries: Vec<Expiry>,
+    /// What it is made of.
+    contents: Contents,
     /// Since they cannot be used.
     failing: Option<Failing>,
 }
@@ -71,24 +58,22 @@ struct Failing {
     looks: u32,
 }
 
-/// What changes when a file does: device, inode, size, and both times in nanoseconds.
-type Stamp = Option<(u64, u64, u64, i128, i128)>;
-
 impl Keeper {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(Inner { metrics, watched: Mutex::default() }))
     }
 
-    /// Looks after these from now on, and after nothing else. Each comes with the certificates
-    /// that it was made of, which say nothing of what it was made anew of since.
-    pub fn watch(&self, things: impl IntoIterator<Item = (Arc<dyn Renewable>, Vec<Expiry>)>) {
+    /// Looks after these from now on, and after nothing else. Each comes with what it was first
+    /// made of, which says nothing of what it was made anew of since.
+    pub fn watch(&self, things: impl IntoIterator<Item = (Arc<dyn Renewable>, Contents)>) {
         let mut watched = self.0.watched.lock();
         let mut before = std::mem::take(&mut *watched);
-        let watch = |(thing, expiries): (Arc<dyn Renewable>, _)| {
+        let watch = |(thing, contents): (Arc<dyn Renewable>, Contents)| {
             let known = before.iter().position(|each| Arc::ptr_eq(&each.thing, &thing));
             known.map(|at| before.swap_remove(at)).unwrap_or_else(|| {
-                let seen = stamps(&thing.files());
-                Watched { thing, seen, expiries, failing: None }
+                // Not those of now: what was changed after it was read is news.
+                let seen = contents.stamps.clone();
+                Watched { thing, seen, contents, failing: None }
             })
         };
         *watched = things.into_iter().map(watch).collect();
@@ -141,9 +126,9 @@ impl Inner {
 
     fn tell(&self, watched: &[Watched]) {
         // The file that several share stands once, with the earliest end.
-        let mut ends: BTreeMap<&Path, i64> = BTreeMap::new();
-        for expiry in watched.iter().flat_map(|each| &each.expiries) {
-            let end = ends.entry(&expiry.path).or_insert(expiry.at);
+        let mut ends: BTreeMap<PathBuf, i64> = BTreeMap::new();
+        for expiry in watched.iter().flat_map(|each| each.contents.expiries()) {
+            let end = ends.entry(expiry.path).or_insert(expiry.at);
             *end = expiry.at.min(*end);
         }
         let ends: Vec<_> =
@@ -172,9 +157,9 @@ impl Watched {
     }
 
     fn renew(&mut self) -> bool {
-        match self.thing.renew() {
-            Ok(expiries) => {
-                self.expiries = expiries;
+        match self.thing.renew(&self.contents) {
+            Ok(contents) => {
+                self.contents = contents;
                 self.failing = None;
                 tracing::info!(of = %self.thing.title(), "certificates replaced");
                 true
@@ -221,18 +206,6 @@ impl Failing {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-    let stamp = |path: &PathBuf| {
-        // Through links: that is how whole directories of secrets are replaced at once.
-        let file = std::fs::metadata(path).ok()?;
-        let modified = nanos(file.mtime(), file.mtime_nsec());
-        let changed = nanos(file.ctime(), file.ctime_nsec());
-        Some((file.dev(), file.ino(), file.size(), modified, changed))
-    };
-    files.iter().map(stamp).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -256,18 +229,18 @@ mod tests {
             vec![PathBuf::new(); *self.stamp.lock()]
         }
 
-        fn renew(&self) -> Result<Vec<Expiry>, TlsError> {
+        fn renew(&self, _: &Contents) -> Result<Contents, TlsError> {
             *self.tries.lock() += 1;
             match *self.fails_with.lock() {
                 Some(kind) => Err(TlsError::Read { path: "cert.pem".into(), source: kind.into() }),
-                None => Ok(vec![Expiry { path: "cert.pem".into(), at: 7 }]),
+                None => Ok(Contents { digest: [7; 32], ..Contents::default() }),
             }
         }
     }
 
     fn watched(fake: &Arc<Fake>) -> Keeper {
         let keeper = Keeper::new(Metrics::new(&[], &[]));
-        keeper.watch([(Arc::clone(fake) as Arc<dyn Renewable>, Vec::new())]);
+        keeper.watch([(Arc::clone(fake) as Arc<dyn Renewable>, Contents::default())]);
         keeper
     }
 
@@ -294,9 +267,18 @@ mod tests {
         *fake.fails_with.lock() = None;
         look(&keeper, 1);
         assert_eq!(*fake.tries.lock(), 3);
-        assert_eq!(keeper.0.watched.lock()[0].expiries[0].at, 7);
+        assert_eq!(keeper.0.watched.lock()[0].contents.digest, [7; 32]);
         look(&keeper, 3 * RETRY);
         assert_eq!(*fake.tries.lock(), 3, "what is good is not read again");
+    }
+
+    #[test]
+    fn a_change_between_reading_and_watching_is_seen() {
+        let fake = Arc::new(Fake::default());
+        *fake.stamp.lock() = 1;
+        let keeper = watched(&fake);
+        look(&keeper, 1);
+        assert_eq!(*fake.tries.lock(), 1);
     }
 
     #[test]

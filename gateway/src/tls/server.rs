@@ -10,11 +10,12 @@ use tokio_rustls::rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{ServerConfig, version};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 
+use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
-use super::keeper::{Expiry, Renewable};
+use super::keeper::Renewable;
 use super::provider;
 use crate::clock;
 use crate::config;
@@ -35,14 +36,14 @@ impl ListenerTls {
     pub fn load(
         listener: &str,
         settings: &config::ListenerTls,
-    ) -> Result<(Arc<Self>, Vec<Identity>), TlsError> {
-        let (current, identities) = build(settings)?;
+    ) -> Result<(Arc<Self>, Contents), TlsError> {
+        let (current, contents) = build(settings)?;
         let made = Self {
             listener: listener.to_owned(),
             settings: settings.clone(),
             current: ArcSwap::from_pointee(current),
         };
-        Ok((Arc::new(made), identities))
+        Ok((Arc::new(made), contents))
     }
 
     pub fn current(&self) -> Arc<ServerConfig> {
@@ -56,30 +57,37 @@ impl Renewable for ListenerTls {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let pairs = self.settings.certificates.iter();
-        let pairs = pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
-        pairs.chain(self.settings.client_ca.clone()).collect()
+        files(&self.settings)
     }
 
-    fn renew(&self) -> Result<Vec<Expiry>, TlsError> {
-        let (config, identities) = build(&self.settings)?;
+    fn renew(&self, _before: &Contents) -> Result<Contents, TlsError> {
+        let (config, contents) = build(&self.settings)?;
         let now = clock::now();
-        identities.iter().try_for_each(|identity| identity.valid_at(now))?;
+        contents.identities.iter().try_for_each(|identity| identity.valid_at(now))?;
         self.current.store(Arc::new(config));
-        Ok(identities.iter().map(Expiry::of).collect())
+        Ok(contents)
     }
 }
 
-fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Vec<Identity>), TlsError> {
+fn files(settings: &config::ListenerTls) -> Vec<PathBuf> {
+    let pairs = settings.certificates.iter();
+    let pairs = pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
+    pairs.chain(settings.client_ca.clone()).collect()
+}
+
+fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Contents), TlsError> {
+    let stamps = stamps(&files(settings));
     let identities: Vec<_> =
         settings.certificates.iter().map(Identity::load).collect::<Result<_, _>>()?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
+    let mut roots = Arc::new(RootCertStore::empty());
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let roots = Arc::new(authorities(path)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            roots = Arc::new(authorities(path)?);
+            let trusted = Arc::clone(&roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(trusted, provider());
             let verifier = verifier.build().map_err(|error| {
                 let reason = error.to_string();
                 TlsError::Authorities { path: path.clone(), reason }
@@ -93,7 +101,7 @@ fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Vec<Identity>)
     // ticket must not outlive the authority that its client was checked against.
     config.ticketer = Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok((config, identities))
+    Ok((config, Contents::new(stamps, identities, &roots)))
 }
 
 /// Chooses a certificate by the name that a client asks for.

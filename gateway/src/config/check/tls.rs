@@ -126,9 +126,9 @@ fn listener_files(config: &Config, listener: &Listener, table: &Table, report: &
     let place = place(table, &[LISTENER_CERTIFICATE.name, LISTENER_CERTIFICATES.name]);
     match ListenerTls::load(&listener.name, settings) {
         Err(error) => unusable(&error, place, report),
-        Ok((_, identities)) => {
-            identities.iter().for_each(|identity| age(identity, &place, report));
-            coverage(config, &identities, &place, report);
+        Ok((_, contents)) => {
+            contents.identities.iter().for_each(|identity| age(identity, &place, report));
+            coverage(config, &contents.identities, &place, report);
         }
     }
 }
@@ -138,7 +138,9 @@ fn backend_files(backend: &BackendConfig, table: &Table, report: &mut Report) {
     let place = place(table, &[LISTENER_CERTIFICATE.name, "tls.ca", "tls.name"]);
     match BackendTls::load(&backend.name, &backend.address.host, settings) {
         Err(error) => unusable(&error, place, report),
-        Ok((_, identity)) => identity.iter().for_each(|own| age(own, &place, report)),
+        Ok((_, contents)) => {
+            contents.identities.iter().for_each(|own| age(own, &place, report));
+        }
     }
 }
 
