@@ -124,11 +124,13 @@ impl Renewable for BackendTls {
         files(&self.settings)
     }
 
-    fn renew(&self, _before: &Contents) -> Result<Contents, TlsError> {
+    fn renew(&self, before: &Contents) -> Result<Contents, TlsError> {
         let (config, contents) = build(&self.settings)?;
         let now = clock::now();
         contents.identities.iter().try_for_each(|identity| identity.valid_at(now))?;
-        self.current.store(Arc::new(config));
+        if contents.digest != before.digest {
+            self.current.store(Arc::new(config));
+        }
         Ok(contents)
     }
 }

@@ -159,9 +159,14 @@ impl Watched {
     fn renew(&mut self) -> bool {
         match self.thing.renew(&self.contents) {
             Ok(contents) => {
+                let of = self.thing.title();
+                if contents.digest == self.contents.digest {
+                    tracing::info!(%of, "certificates read again, nothing has changed");
+                } else {
+                    tracing::info!(%of, "certificates replaced");
+                }
                 self.contents = contents;
                 self.failing = None;
-                tracing::info!(of = %self.thing.title(), "certificates replaced");
                 true
             }
             Err(error) => {

@@ -60,11 +60,14 @@ impl Renewable for ListenerTls {
         files(&self.settings)
     }
 
-    fn renew(&self, _before: &Contents) -> Result<Contents, TlsError> {
+    fn renew(&self, before: &Contents) -> Result<Contents, TlsError> {
         let (config, contents) = build(&self.settings)?;
         let now = clock::now();
         contents.identities.iter().try_for_each(|identity| identity.valid_at(now))?;
-        self.current.store(Arc::new(config));
+        // Nobody loses a ticket for nothing.
+        if contents.digest != before.digest {
+            self.current.store(Arc::new(config));
+        }
         Ok(contents)
     }
 }
