@@ -112,7 +112,7 @@ fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Contents), Tls
 struct ByName {
     /// In the order of the settings; names and wildcards in lower case.
     names: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    first: Option<Arc<CertifiedKey>>,
+    all: Vec<Arc<CertifiedKey>>,
 }
 
 impl ByName {
@@ -123,8 +123,8 @@ impl ByName {
                 names.entry(name.clone()).or_default().push(Arc::clone(&identity.certified));
             }
         }
-        let first = identities.first().map(|identity| Arc::clone(&identity.certified));
-        Self { names, first }
+        let all = identities.iter().map(|identity| Arc::clone(&identity.certified)).collect();
+        Self { names, all }
     }
 
     fn named(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
@@ -137,10 +137,11 @@ impl ByName {
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.named(name)).unwrap_or_default();
+        let named = hello.server_name().and_then(|name| self.named(name));
+        let shown = named.unwrap_or(&self.all);
         // Of an RSA and an ECDSA certificate for one name, the one that the client understands.
         let fits =
             |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        named.iter().find(fits).or(named.first()).or(self.first.as_ref()).cloned()
+        shown.iter().find(fits).or(shown.first()).cloned()
     }
 }
