@@ -14,6 +14,8 @@ mod identity;
 mod keeper;
 mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -161,8 +161,15 @@ fn age(identity: &Identity, place: &Option<Place>, report: &mut Report) {
         return report.add(finding.at(place.clone(), label("nobody will accept it")));
     }
     let left = identity.expires().saturating_sub_unsigned(now.0 / 1000);
-    if u64::try_from(left).unwrap_or(0) < SOON.as_secs() {
-        let path = identity.path.display();
+    let path = identity.path.display();
+    if left < 0 {
+        let message = format!(
+            "a certificate behind the first in {path} has expired, on {}",
+            identity.expires_on()
+        );
+        let finding = Finding::warning(message).at(place.clone(), label("clients may refuse it"));
+        report.add(finding.help("the chain that the authority gives out now".to_owned()));
+    } else if u64::try_from(left).unwrap_or(0) < SOON.as_secs() {
         let message = format!("the certificate {path} expires on {}", identity.expires_on());
         let finding = Finding::warning(message).at(place.clone(), label("within 14 days"));
         report.add(finding.help("a new one in the same files is taken up at once".to_owned()));
