@@ -19,7 +19,7 @@ pub type Loaded = Option<(Arc<ListenerTls>, Contents)>;
 #[error("listener {name}: {source} ({})", source.help())]
 pub struct EntranceError {
     name: String,
-    source: TlsError,
+    pub source: TlsError,
 }
 
 /// Reads the certificates of all listeners, in their order.

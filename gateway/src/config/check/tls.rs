@@ -150,7 +150,7 @@ fn place(table: &Table, keys: &[&str]) -> Option<Place> {
 
 fn unusable(error: &TlsError, place: Option<Place>, report: &mut Report) {
     let finding = Finding::error(error.to_string()).at(place, "named here");
-    report.add(finding.help(error.help()));
+    report.add(Finding { unread: error.unread(), ..finding.help(error.help()) });
 }
 
 fn age(identity: &Identity, place: &Option<Place>, report: &mut Report) {
