@@ -55,6 +55,23 @@ fn names_that_no_certificate_is_for_are_shown() {
     says(&other, |_| (), NAMES, 0, &["no certificate is for up.test"]);
 }
 
+/// Nobody is told those names of the gateway.
+#[test]
+fn names_that_are_not_announced_need_no_certificate() {
+    let config = |mode: &str| {
+        format!(
+            "public_name = \"up01.example.com\"\nhost_id = \"up01.up.test\"\n\
+             [affinity]\nhost_id = {mode:?}\n[http]\nhosts = [\"up.test\"]\n"
+        )
+    };
+    let narrow = pki::servers().issue(&["up.test"]);
+    for (mode, expected) in [("direct", false), ("none", false), ("backend", true)] {
+        let (output, said) = check(&narrow, |_| (), &config(mode));
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(said.contains("no certificate is for up01.up.test"), expected, "{said}");
+    }
+}
+
 #[test]
 fn an_end_that_is_near_is_shown() {
     let over = pki::servers().issue_valid(&["up.test"], Validity::Over);

@@ -11,7 +11,9 @@ use crate::config::tls::{
     self, BACKEND_VERIFY, CLIENT_AUTH, CLIENT_CA, LISTENER_CERTIFICATE, LISTENER_CERTIFICATES,
     LISTENER_KEY, TRUSTED, client_auth,
 };
-use crate::config::{BackendConfig, CertificateFiles, ClientAuth, Config, Listener, Verify};
+use crate::config::{
+    BackendConfig, CertificateFiles, ClientAuth, Config, HostIdMode, Listener, Verify,
+};
 use crate::tls::{BackendTls, Identity, ListenerTls, TlsError};
 
 /// Whoever renews certificates by hand needs that long, and one that is renewed by a program is
@@ -178,8 +180,10 @@ fn age(identity: &Identity, place: &Option<Place>, report: &mut Report) {
 
 /// Every name that leads clients here must be in a certificate, or they will not come.
 fn coverage(config: &Config, shown: &[Identity], place: &Option<Place>, report: &mut Report) {
-    let gateway = config.affinity.gateway_name.iter();
+    let announces = |mode: HostIdMode| config.affinity.host_id == mode;
+    let gateway = config.affinity.gateway_name.iter().filter(|_| announces(HostIdMode::Gateway));
     let aliases = config.backends.iter().filter_map(|backend| backend.alias.as_ref());
+    let aliases = aliases.filter(|_| announces(HostIdMode::Backend));
     let names = config.http.hosts.iter().chain(gateway).chain(aliases);
     let missing: Vec<&str> = names
         .filter(|name| !shown.iter().any(|identity| identity.covers(name)))
