@@ -4,10 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{
@@ -44,9 +46,20 @@ pub struct BackendTls {
     name: ServerName<'static>,
     settings: config::BackendTls,
     current: ArcSwap<ClientConfig>,
-    /// Why the last handshake failed.
-    failing: Mutex<Option<String>>,
+    pub(super) said: Mutex<Said>,
 }
+
+/// What the log has of the handshakes.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Why the last one failed, as far as that was said.
+    pub failing: Option<String>,
+    /// When something was said last, by [`clock::steady`].
+    at: Option<Duration>,
+}
+
+/// Between two lines: some backends do well now and then only.
+const PAUSE: Duration = Duration::from_secs(10);
 
 impl BackendTls {
     /// `host` is that of the backend's address.
@@ -67,7 +80,7 @@ impl BackendTls {
             name,
             settings: settings.clone(),
             current: ArcSwap::from_pointee(current),
-            failing: Mutex::default(),
+            said: Mutex::default(),
         };
         Ok((Arc::new(made), contents))
     }
@@ -77,25 +90,27 @@ impl BackendTls {
         self.host == host && self.settings == *settings
     }
 
-    /// A handshake over a new connection; the caller sees to its time.
-    pub async fn connect<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    /// A handshake over a new connection. Who is late has failed with [`io::ErrorKind::TimedOut`].
+    pub async fn connect<S>(&self, stream: S, deadline: Instant) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let connector = TlsConnector::from(self.current.load_full());
-        let connected = connector.connect(self.name.clone(), stream).await;
+        let connecting = connector.connect(self.name.clone(), stream);
+        let connected = timeout_at(deadline, connecting).await.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))
+        });
         self.note(connected.as_ref().err());
         connected
     }
 
     /// Says once what is the matter, not with every connection.
     fn note(&self, error: Option<&io::Error>) {
-        let mut failing = self.failing.lock();
-        let now = error.map(ToString::to_string);
-        if *failing == now {
+        let mut said = self.said.lock();
+        if !said.is_news(error.map(ToString::to_string), clock::steady()) {
             return;
         }
-        match &now {
+        match &said.failing {
             Some(error) => tracing::error!(
                 backend = %self.backend,
                 name = %self.name.to_str(),
@@ -104,7 +119,19 @@ impl BackendTls {
             ),
             None => tracing::info!(backend = %self.backend, "TLS to a backend works again"),
         }
-        *failing = now;
+    }
+}
+
+impl Said {
+    /// Whether it is time to say how the last handshake went. What is not said now is said with one
+    /// of the next, if it is still so.
+    pub fn is_news(&mut self, failing: Option<String>, now: Duration) -> bool {
+        let too_soon = self.at.is_some_and(|at| now.saturating_sub(at) < PAUSE);
+        if self.failing == failing || too_soon {
+            return false;
+        }
+        *self = Self { failing, at: Some(now) };
+        true
     }
 }
 

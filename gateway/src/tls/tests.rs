@@ -1,5 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
@@ -10,8 +11,10 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
 
-use super::{Contents, ListenerTls, Renewable, provider};
-use crate::config::{self, CertificateFiles};
+use super::client::Said;
+use super::{BackendTls, Contents, ListenerTls, Renewable, provider};
+use crate::clock;
+use crate::config::{self, CertificateFiles, Verify};
 
 struct Pki {
     folder: TempDir,
@@ -182,4 +185,29 @@ fn an_authority_that_has_ended_is_trusted_until_it_is_taken_out_of_its_file() {
     let name = ServerName::try_from("up.test").unwrap();
     let expected = contents.identities[0].own().unwrap().to_vec();
     assert_eq!(shake(&tls, config, name), Some(expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_does_not_go_on_with_a_handshake_is_noted() {
+    let settings = config::BackendTls { name: None, ca: None, identity: None, verify: Verify::Off };
+    let (tls, _) = BackendTls::load("up01", "up01.test", &settings).unwrap();
+    let (ours, _theirs) = tokio::io::duplex(64 * 1024);
+    let error = tls.connect(ours, clock::stopwatch() + Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(tls.said.lock().failing.as_deref(), Some("no handshake in time"));
+}
+
+#[test]
+fn a_backend_that_fails_now_and_then_does_not_fill_the_log() {
+    let mut said = Said::default();
+    let mut lines = |seconds: u64, failing: Option<&str>| {
+        said.is_news(failing.map(str::to_owned), Duration::from_secs(seconds))
+    };
+    assert!(!lines(1, None), "nothing was ever wrong");
+    assert!(lines(2, Some("late")));
+    for second in 3..12 {
+        assert!(!lines(second, None) && !lines(second, Some("late")) && !lines(second, Some("x")));
+    }
+    assert!(!lines(12, Some("late")), "that is what was said");
+    assert!(lines(12, None));
 }
