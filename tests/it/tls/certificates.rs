@@ -81,6 +81,7 @@ fn an_end_that_is_near_is_shown() {
     says(&chain, |_| (), "", 0, &["a certificate behind the first in", "clients may refuse it"]);
 }
 
+/// Threat: T16.
 #[test]
 fn files_that_cannot_be_used_are_mistakes() {
     use std::os::unix::fs::PermissionsExt;
