@@ -41,6 +41,8 @@ pub struct RequestLine<'a> {
     /// The request-target as sent; what must not be logged of it is left out here.
     pub target: &'a [u8],
     pub client: Option<IpAddr>,
+    /// "TLSv1.3", where the client speaks TLS.
+    pub tls_version: Option<&'static str>,
     pub backend: Option<&'a str>,
     /// Which evidence chose the backend.
     pub pin_source: Option<Why>,
@@ -135,6 +137,7 @@ fn write_request(out: &mut Object<'_>, line: &RequestLine<'_>) {
     out.untrusted("host", line.host);
     out.path(Some(line.target));
     out.optional("client", line.client);
+    out.optional("tls_version", line.tls_version);
     out.untrusted("backend", line.backend.map(str::as_bytes));
     out.optional("pin_source", line.pin_source.map(Why::label));
     out.optional_number("status", line.status);

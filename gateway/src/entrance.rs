@@ -10,16 +10,16 @@ use crate::farm::Farm;
 use crate::guard::Door;
 use crate::metrics::Metrics;
 use crate::supervisor::TaskResult;
-use crate::tls::{Expiry, Identity, Keeper, ListenerTls, Renewable, TlsError};
+use crate::tls::{Contents, Keeper, ListenerTls, Renewable, TlsError};
 
-/// TLS of a listener with the certificates it was made of, where it has any.
-pub type Loaded = Option<(Arc<ListenerTls>, Vec<Identity>)>;
+/// TLS of a listener with what it was made of, where it has any.
+pub type Loaded = Option<(Arc<ListenerTls>, Contents)>;
 
 #[derive(Debug, thiserror::Error)]
 #[error("listener {name}: {source} ({})", source.help())]
 pub struct EntranceError {
     name: String,
-    source: TlsError,
+    pub source: TlsError,
 }
 
 /// Reads the certificates of all listeners, in their order.
@@ -42,7 +42,8 @@ pub struct Certificates {
 impl Certificates {
     /// Looks after those of the listeners and of the backends.
     pub fn keep(metrics: &Arc<Metrics>, listeners: &[Loaded], farm: &Farm) -> Self {
-        for identity in listeners.iter().flatten().flat_map(|(_, identities)| identities) {
+        let shown = listeners.iter().flatten().flat_map(|(_, contents)| &contents.identities);
+        for identity in shown {
             if let Err(error) = identity.valid_at(clock::now()) {
                 let help = error.help();
                 tracing::error!(%error, %help, "clients will not accept a certificate");
@@ -56,9 +57,9 @@ impl Certificates {
 
     /// The backends are these now.
     pub fn watch(&self, farm: &Farm) {
-        let one = |(tls, identities): &(Arc<ListenerTls>, Vec<Identity>)| {
+        let one = |(tls, contents): &(Arc<ListenerTls>, Contents)| {
             let thing: Arc<dyn Renewable> = tls.clone();
-            (thing, identities.iter().map(Expiry::of).collect())
+            (thing, contents.clone())
         };
         let listeners = self.listeners.iter().flatten().map(one);
         self.keeper.watch(listeners.chain(farm.renewables()));
@@ -67,8 +68,7 @@ impl Certificates {
     /// Reads all files again, changed or not. What cannot be used is in the log, and what there
     /// was goes on; returns the first such mistake.
     pub fn reload(&self) -> Option<String> {
-        let error = self.keeper.reload_certificates().err()?;
-        Some(format!("{error} ({})", error.help()))
+        self.keeper.reload_certificates().err()
     }
 
     /// Looks at the files until told to stop.

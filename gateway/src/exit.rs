@@ -1,5 +1,6 @@
 //! How a command ends, as the shell sees it.
 
+use std::io;
 use std::process::ExitCode;
 
 /// Exit codes, after `sysexits.h` where it has one.
@@ -19,6 +20,14 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// For a file that cannot be read: 78 would say that starting again is of no use.
+    pub fn unread(kind: io::ErrorKind) -> Self {
+        match kind {
+            io::ErrorKind::PermissionDenied => Self::Permission,
+            _ => Self::Io,
+        }
+    }
+
     pub fn code(self) -> u8 {
         self as u8
     }
@@ -27,5 +36,16 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_somebody_must_mend() {
+        assert_eq!(Exit::unread(io::ErrorKind::NotFound), Exit::Io);
+        assert_eq!(Exit::unread(io::ErrorKind::PermissionDenied), Exit::Permission);
     }
 }

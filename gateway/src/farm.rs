@@ -20,7 +20,7 @@ use crate::config::{
 };
 use crate::health::FarmHealth;
 use crate::pool;
-use crate::tls::{self, BackendTls, Expiry, Identity, Renewable, TlsError};
+use crate::tls::{self, BackendTls, Contents, Renewable, TlsError};
 
 /// A connection that was used so recently is very unlikely to have been closed by its server
 /// meanwhile. For packets that cannot be sent twice.
@@ -68,7 +68,7 @@ struct Link {
 }
 
 /// TLS to a backend, and the certificate that is shown to it.
-type Secured = (Arc<BackendTls>, Option<Identity>);
+type Secured = (Arc<BackendTls>, Contents);
 
 #[derive(Clone)]
 struct Hosts {
@@ -213,10 +213,10 @@ impl Farm {
     }
 
     /// What is made of certificate files, for [`tls::Keeper::watch`].
-    pub fn renewables(&self) -> Vec<(Arc<dyn Renewable>, Vec<Expiry>)> {
-        let one = |(tls, identity): &Secured| {
+    pub fn renewables(&self) -> Vec<(Arc<dyn Renewable>, Contents)> {
+        let one = |(tls, contents): &Secured| {
             let thing: Arc<dyn Renewable> = tls.clone();
-            (thing, identity.iter().map(Expiry::of).collect())
+            (thing, contents.clone())
         };
         self.links.iter().flatten().filter_map(|link| link.tls.as_ref()).map(one).collect()
     }

@@ -90,6 +90,7 @@ fn logging_a_request_allocates_nothing() {
         host: Some(b"up01.uploads.example.com"),
         target: b"/in/a.bin?x",
         client: Some("192.0.2.1".parse().unwrap()),
+        tls_version: Some("TLSv1.2"),
         backend: Some("up01"),
         pin_source: Some(Why::Pin),
         status: Some(500),

@@ -116,6 +116,7 @@ fn record_one_of_everything(metrics: &Metrics) {
     metrics.health_check(up01, true, Duration::from_millis(2));
     metrics.handshake_failed(HandshakeFailure::Timeout);
     metrics.set_certificate_expiries(&[("./cert.pem".to_owned(), 2_000_000_000)]);
+    metrics.set_certificates_usable(false);
     metrics.set_sessions_limit(1000);
     metrics.count_sessions_with(Box::new(|| vec![(BackendId(0), 1, 2)]));
     metrics.set_store_up(true);
@@ -155,6 +156,34 @@ fn promtool_finds_nothing_to_object_to() {
 }
 
 #[test]
+fn promtool_takes_the_alerts_of_the_documentation() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, table) = page.split_once("Worth an alert:").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let rows: Vec<_> = table.lines().filter(|line| line.contains("bitsgw_")).collect();
+    assert!(rows.len() > 15, "{table}");
+    let mut rules = String::from("groups: [{name: all, rules: [");
+    for row in rows {
+        // In a table `|` is written with a backslash, also in code.
+        let row = row.replace("\\|", "|");
+        let code = row.split('`').skip(1).step_by(2).filter(|code| code.contains("bitsgw_"));
+        for expression in code {
+            let start = expression.find("bitsgw_").unwrap();
+            let name = expression[start..].split(|c: char| !c.is_alphanumeric() && c != '_').next();
+            assert!(ALL.iter().any(|each| Some(each.name) == name), "{name:?}");
+            rules += &format!("{{alert: a, expr: {expression:?}}},");
+        }
+    }
+    rules += "]}]";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules).unwrap();
+    let verdict = Command::new("promtool").args(["check", "rules"]).arg(file.path()).output();
+    let verdict = verdict.expect("promtool runs; it is in the Debian package `prometheus`");
+    assert!(verdict.status.success(), "{}", String::from_utf8_lossy(&verdict.stderr));
+}
+
+#[test]
 fn what_is_served_is_what_is_described() {
     let ops = Ops::start();
     record_one_of_everything(&ops.metrics);
@@ -170,6 +199,26 @@ fn what_is_served_is_what_is_described() {
         assert!(scrape.contains(&format!("# TYPE {name} {kind}\n")), "{name} is no {kind}");
         assert!(scrape.contains(&format!("# HELP {name} {help}\n")), "{name}: {help}");
     }
+}
+
+#[test]
+fn the_ends_of_certificates_are_there_in_every_scrape() {
+    let metrics = Metrics::new(&[], &[]);
+    let end = |name: &str, at: i64| (name.to_owned(), at);
+    let shown = |name: &str| {
+        metrics.encode().contains(&format!("expiry_timestamp_seconds{{name=\"{name}\"}}"))
+    };
+    metrics.set_certificate_expiries(&[end("stays", 1), end("goes", 1)]);
+    assert!(shown("stays") && shown("goes"));
+    std::thread::scope(|scope| {
+        let setting = scope.spawn(|| {
+            (0..20_000).for_each(|at| metrics.set_certificate_expiries(&[end("stays", at)]));
+        });
+        while !setting.is_finished() {
+            assert!(shown("stays"));
+        }
+    });
+    assert!(!shown("goes"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, Token};
 use crate::backend_ids::BackendIds;
 use crate::config::{self, Config};
-use crate::entrance;
+use crate::entrance::{self, EntranceError};
 use crate::farm::{Farm, FarmError};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
@@ -26,13 +26,16 @@ pub(super) enum StartError {
     #[error(transparent)]
     Token(#[from] admin::TokenError),
     #[error(transparent)]
-    Tls(#[from] entrance::EntranceError),
+    Tls(#[from] EntranceError),
 }
 
 impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Token(_) | Self::Tls(_) | Self::Farm(FarmError::Tls { .. }) => Exit::Config,
+            Self::Token(_) => Exit::Config,
+            Self::Tls(EntranceError { source, .. }) | Self::Farm(FarmError::Tls { source, .. }) => {
+                source.unread().map_or(Exit::Config, Exit::unread)
+            }
             Self::Farm(_) => Exit::Unavailable,
             Self::AccessLog(_) => Exit::Io,
         }

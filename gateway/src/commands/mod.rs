@@ -55,9 +55,8 @@ pub fn explain(error: &LoadError) -> Exit {
 pub fn exit_code(error: &LoadError) -> Exit {
     match error {
         LoadError::Io { .. } => Exit::Io,
-        LoadError::Missing { .. } | LoadError::NotText { .. } | LoadError::Invalid { .. } => {
-            Exit::Config
-        }
+        LoadError::Invalid { report, .. } => report.unread().map_or(Exit::Config, Exit::unread),
+        LoadError::Missing { .. } | LoadError::NotText { .. } => Exit::Config,
     }
 }
 

@@ -52,7 +52,7 @@ pub const LIMITS: Section = Section {
             kind: Kind::Integer { min: 1, max: 1_000_000 },
             preset: Preset::Is(Value::Integer(defaults::CONNECTIONS)),
             about: "Client connections at once, over all listeners. \
-                    The limit of open files has to be twice that.",
+                    The limit of open files has to be twice that and `bound_connections`.",
         },
         Key {
             name: "connections_per_address",

@@ -1,5 +1,6 @@
 //! Mistakes with their places, shown as rustc shows them.
 
+use std::io;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
@@ -51,11 +52,15 @@ pub struct Finding {
     pub places: Vec<(Place, String)>,
     /// What would be right.
     pub help: Option<String>,
+    /// Set where a file that is named could not be read: that may pass, and no word of the
+    /// configuration is wrong.
+    pub unread: Option<io::ErrorKind>,
 }
 
 impl Finding {
     pub fn error(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), places: vec![], help: None }
+        let (severity, message) = (Severity::Error, message.into());
+        Self { severity, message, places: vec![], help: None, unread: None }
     }
 
     pub fn warning(message: impl Into<String>) -> Self {
@@ -99,6 +104,14 @@ impl Report {
 
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
+    }
+
+    /// Why files could not be read, if nothing else is wrong.
+    pub fn unread(&self) -> Option<io::ErrorKind> {
+        let errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let kinds: Option<Vec<_>> = errors.map(|finding| finding.unread).collect();
+        // A lack of rights does not pass by itself, so the others count before it.
+        kinds?.into_iter().max_by_key(|kind| *kind != io::ErrorKind::PermissionDenied)
     }
 
     /// As a file is read: from top to bottom, errors before warnings.

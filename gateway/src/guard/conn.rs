@@ -115,6 +115,10 @@ impl Conn {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
+    pub fn tls_version(&self) -> Option<&'static str> {
+        self.tls.as_ref().map(|tls| tls.version)
+    }
+
     /// The request that was handed over is finished; the next head may follow.
     pub fn request_done(&self) {
         self.current.store(0, Ordering::Release);

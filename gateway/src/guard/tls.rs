@@ -15,8 +15,6 @@ use crate::tls::{FromClient, ListenerTls, SecureStream, subject_of};
 pub struct TlsInfo {
     /// "TLSv1.3", as others write it.
     pub version: &'static str,
-    /// The name that the client asked for, in lower case.
-    pub sni: Option<Box<str>>,
     /// By the client's certificate, where clients must have one.
     pub subject: Option<Subject>,
 }
@@ -46,7 +44,6 @@ fn info(stream: &server::TlsStream<Stream>) -> TlsInfo {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         },
-        sni: session.server_name().map(|name| name.to_ascii_lowercase().into()),
         subject: certificate.map(|der| subject_of(der)),
     }
 }

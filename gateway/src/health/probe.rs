@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::spec::Ask;
+use crate::clock;
 use crate::tls::BackendTls;
 
 /// Why nothing good can be said.
@@ -37,14 +38,18 @@ pub async fn probe(
     address: SocketAddr,
     timeout: Duration,
 ) -> Result<(), ProbeError> {
+    let deadline = clock::stopwatch() + timeout;
     let run = async {
         let stream = TcpStream::connect(address).await.map_err(connect_error)?;
         let Some(tls) = tls else { return converse(&ask, stream).await };
         // A backend that no request could be sent to is not up, whatever it would answer.
-        let failed = |_| ProbeError::Failed(ProbeFailure::Tls);
-        converse(&ask, tls.connect(stream).await.map_err(failed)?).await
+        let failed = |error: io::Error| {
+            let late = error.kind() == io::ErrorKind::TimedOut;
+            ProbeError::Failed(if late { ProbeFailure::Timeout } else { ProbeFailure::Tls })
+        };
+        converse(&ask, tls.connect(stream, deadline).await.map_err(failed)?).await
     };
-    match tokio::time::timeout(timeout, run).await {
+    match tokio::time::timeout_at(deadline, run).await {
         Ok(outcome) => outcome,
         Err(_) => Err(ProbeError::Failed(ProbeFailure::Timeout)),
     }

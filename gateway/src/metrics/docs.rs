@@ -26,7 +26,7 @@ A status of `bitsgw_requests_total` that is not listed counts under its class, s
 `code=~\"5..\"` finds every server error in both metrics that have the label.
 `code=\"none\"` means that the connection ended before an answer.
 Requests that a client connection was cut off for (`head_timeout`, `connection_limit`, \
-`plain_on_tls`, `tls_on_plain`, `proxy_protocol`) appear in \
+`address_limit`, `plain_on_tls`, `tls_on_plain`, `proxy_protocol`) appear in \
 `bitsgw_rejected_requests_total` only.
 
 Besides these, the process itself is described by:

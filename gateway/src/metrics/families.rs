@@ -82,6 +82,7 @@ pub(super) struct GatewayMetrics {
     pub handshake_failures: ByLabel<HandshakeFailure, IntCounter>,
     /// By the file of the certificate.
     pub certificate_expiry: IntGaugeVec,
+    pub certificates_usable: IntGauge,
     pub draining: IntGauge,
     pub bound_connections: IntGauge,
     pub session_id_conflicts: IntCounter,
@@ -143,6 +144,7 @@ pub(super) struct Families {
     connect_errors: IntCounterVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: IntGaugeVec,
+    certificates_usable: IntGaugeVec,
     draining: IntGaugeVec,
     bound_connections: IntGaugeVec,
     session_id_conflicts: IntCounterVec,
@@ -199,6 +201,7 @@ impl Families {
             connect_errors: table::CONNECTION_ERRORS.counter(registry),
             handshake_failures: table::TLS_HANDSHAKE_FAILURES.counter(registry),
             certificate_expiry: table::CERTIFICATE_EXPIRY.gauge(registry),
+            certificates_usable: table::CERTIFICATES_USABLE.gauge(registry),
             bound_connections: table::BOUND_CONNECTIONS.gauge(registry),
             session_id_conflicts: table::SESSION_ID_CONFLICTS.counter(registry),
             draining: table::DRAINING.gauge(registry),
@@ -305,6 +308,7 @@ impl Families {
                 self.handshake_failures.with_label_values(&[why])
             }),
             certificate_expiry: self.certificate_expiry.clone(),
+            certificates_usable: self.certificates_usable.with_label_values::<&str>(&[]),
             bound_connections: self.bound_connections.with_label_values::<&str>(&[]),
             session_id_conflicts: self.session_id_conflicts.with_label_values::<&str>(&[]),
             draining: self.draining.with_label_values::<&str>(&[]),

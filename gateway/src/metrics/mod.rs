@@ -19,6 +19,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use gateway_core::farm::BackendId;
 use gateway_core::session::{EndReason, Timestamp};
+use prometheus::core::Collector;
 use prometheus::{IntGauge, Registry, TextEncoder};
 
 use crate::by_id::ById;
@@ -69,6 +70,7 @@ impl Metrics {
         for (id, name, weight) in backends {
             metrics.add_backend(*id, name, *weight);
         }
+        metrics.set_certificates_usable(true);
         Arc::new(metrics)
     }
 
@@ -222,10 +224,22 @@ impl Metrics {
     /// When certificates expire, in Unix time, by their files. Others are shown no more.
     pub fn set_certificate_expiries(&self, ends: &[(String, i64)]) {
         let gauge = &self.gateway.certificate_expiry;
-        gauge.reset();
         for (name, at) in ends {
             gauge.with_label_values(&[name]).set(*at);
         }
+        // Never all at once: a scrape in between would see none.
+        for family in gauge.collect() {
+            for label in family.get_metric().iter().flat_map(|metric| metric.get_label()) {
+                if !ends.iter().any(|(name, _)| name == label.value()) {
+                    let _ = gauge.remove_label_values(&[label.value()]);
+                }
+            }
+        }
+    }
+
+    /// Whether all certificate files can be used as they are now.
+    pub fn set_certificates_usable(&self, usable: bool) {
+        self.gateway.certificates_usable.set(usable.into());
     }
 
     pub fn set_draining(&self, draining: bool) {

@@ -142,7 +142,9 @@ table! {
     TLS_HANDSHAKE_FAILURES = "bitsgw_tls_handshake_failures_total", Counter, ["reason"], "connections",
         "TLS handshakes with clients that came to nothing.";
     CERTIFICATE_EXPIRY = "bitsgw_tls_certificate_expiry_timestamp_seconds", Gauge, ["name"], "seconds",
-        "When a certificate expires, in Unix time; the name is its file.";
+        "When the first certificate of a file expires, in Unix time; the name is the file.";
+    CERTIFICATES_USABLE = "bitsgw_tls_certificates_usable", Gauge, [], "boolean",
+        "0 while new certificate files cannot be used, so that what they held before is served and the next start may fail; else 1.";
     STORE_UP = "bitsgw_store_up", Gauge, ["store"], "boolean",
         "0 while the session store takes no writes, so that new uploads are refused or would not survive a restart; else 1, also while that store is not in use.";
     STORE_OPERATIONS = "bitsgw_store_operations_total", Counter, ["store", "operation", "result"], "operations",

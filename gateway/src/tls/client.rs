@@ -4,10 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{
@@ -23,9 +25,10 @@ use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, version,
 };
 
+use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
-use super::keeper::{Expiry, Renewable};
+use super::keeper::Renewable;
 use super::provider;
 use crate::clock;
 use crate::config::{self, Verify};
@@ -43,9 +46,20 @@ pub struct BackendTls {
     name: ServerName<'static>,
     settings: config::BackendTls,
     current: ArcSwap<ClientConfig>,
-    /// Why the last handshake failed.
-    failing: Mutex<Option<String>>,
+    pub(super) said: Mutex<Said>,
 }
+
+/// What the log has of the handshakes.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Why the last one failed, as far as that was said.
+    pub failing: Option<String>,
+    /// When something was said last, by [`clock::steady`].
+    at: Option<Duration>,
+}
+
+/// Between two lines: some backends do well now and then only.
+const PAUSE: Duration = Duration::from_secs(10);
 
 impl BackendTls {
     /// `host` is that of the backend's address.
@@ -53,12 +67,12 @@ impl BackendTls {
         backend: &str,
         host: &str,
         settings: &config::BackendTls,
-    ) -> Result<(Arc<Self>, Option<Identity>), TlsError> {
+    ) -> Result<(Arc<Self>, Contents), TlsError> {
         let name = settings.name.as_deref().unwrap_or(host);
         let name = name.trim_matches(['[', ']']).trim_end_matches('.').to_owned();
         let name =
             ServerName::try_from(name.clone()).map_err(|_| TlsError::Name { name })?.to_owned();
-        let (current, identity) = build(settings)?;
+        let (current, contents) = build(settings)?;
         let made = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             backend: backend.to_owned(),
@@ -66,9 +80,9 @@ impl BackendTls {
             name,
             settings: settings.clone(),
             current: ArcSwap::from_pointee(current),
-            failing: Mutex::default(),
+            said: Mutex::default(),
         };
-        Ok((Arc::new(made), identity))
+        Ok((Arc::new(made), contents))
     }
 
     /// Whether it is what [`Self::load`] would make for these, whatever is in the files.
@@ -76,25 +90,27 @@ impl BackendTls {
         self.host == host && self.settings == *settings
     }
 
-    /// A handshake over a new connection; the caller sees to its time.
-    pub async fn connect<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    /// A handshake over a new connection. Who is late has failed with [`io::ErrorKind::TimedOut`].
+    pub async fn connect<S>(&self, stream: S, deadline: Instant) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let connector = TlsConnector::from(self.current.load_full());
-        let connected = connector.connect(self.name.clone(), stream).await;
+        let connecting = connector.connect(self.name.clone(), stream);
+        let connected = timeout_at(deadline, connecting).await.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))
+        });
         self.note(connected.as_ref().err());
         connected
     }
 
     /// Says once what is the matter, not with every connection.
     fn note(&self, error: Option<&io::Error>) {
-        let mut failing = self.failing.lock();
-        let now = error.map(ToString::to_string);
-        if *failing == now {
+        let mut said = self.said.lock();
+        if !said.is_news(error.map(ToString::to_string), clock::steady()) {
             return;
         }
-        match &now {
+        match &said.failing {
             Some(error) => tracing::error!(
                 backend = %self.backend,
                 name = %self.name.to_str(),
@@ -103,7 +119,19 @@ impl BackendTls {
             ),
             None => tracing::info!(backend = %self.backend, "TLS to a backend works again"),
         }
-        *failing = now;
+    }
+}
+
+impl Said {
+    /// Whether it is time to say how the last handshake went. What is not said now is said with one
+    /// of the next, if it is still so.
+    pub fn is_news(&mut self, failing: Option<String>, now: Duration) -> bool {
+        let too_soon = self.at.is_some_and(|at| now.saturating_sub(at) < PAUSE);
+        if self.failing == failing || too_soon {
+            return false;
+        }
+        *self = Self { failing, at: Some(now) };
+        true
     }
 }
 
@@ -120,18 +148,17 @@ impl Renewable for BackendTls {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let pair = self.settings.identity.iter();
-        let pair = pair.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
-        pair.chain(self.settings.ca.clone()).collect()
+        files(&self.settings)
     }
 
-    fn renew(&self) -> Result<Vec<Expiry>, TlsError> {
-        let (config, identity) = build(&self.settings)?;
-        if let Some(identity) = &identity {
-            identity.valid_at(clock::now())?;
+    fn renew(&self, before: &Contents) -> Result<Contents, TlsError> {
+        let (config, contents) = build(&self.settings)?;
+        let now = clock::now();
+        contents.identities.iter().try_for_each(|identity| identity.valid_at(now))?;
+        if contents.digest != before.digest {
+            self.current.store(Arc::new(config));
         }
-        self.current.store(Arc::new(config));
-        Ok(identity.iter().map(Expiry::of).collect())
+        Ok(contents)
     }
 }
 
@@ -147,15 +174,24 @@ impl PartialEq for BackendTls {
     }
 }
 
-fn build(settings: &config::BackendTls) -> Result<(ClientConfig, Option<Identity>), TlsError> {
+fn files(settings: &config::BackendTls) -> Vec<PathBuf> {
+    let pair = settings.identity.iter();
+    let pair = pair.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
+    pair.chain(settings.ca.clone()).collect()
+}
+
+fn build(settings: &config::BackendTls) -> Result<(ClientConfig, Contents), TlsError> {
+    let stamps = stamps(&files(settings));
+    let mut roots = Arc::new(RootCertStore::empty());
     let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
         Verify::Off => Arc::new(Unverified(provider())),
         Verify::Name => {
-            let roots = match &settings.ca {
+            roots = Arc::new(match &settings.ca {
                 Some(path) => authorities(path)?,
                 None => system_authorities()?,
-            };
-            let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider());
+            });
+            let trusted = Arc::clone(&roots);
+            let verifier = WebPkiServerVerifier::builder_with_provider(trusted, provider());
             verifier.build().map_err(|error| TlsError::Authorities {
                 path: settings.ca.clone().unwrap_or_default(),
                 reason: error.to_string(),
@@ -177,7 +213,7 @@ fn build(settings: &config::BackendTls) -> Result<(ClientConfig, Option<Identity
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // One name, so a few tickets are enough; as many as rustls keeps for a name.
     config.resumption = Resumption::in_memory_sessions(8);
-    Ok((config, identity))
+    Ok((config, Contents::new(stamps, identity.into_iter().collect(), &roots)))
 }
 
 fn system_authorities() -> Result<RootCertStore, TlsError> {

@@ -25,9 +25,11 @@ use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, OkOrErr, OrErr, Result};
 use rustix::io::Errno;
 use tokio::net::TcpStream;
+use tokio::time::timeout_at;
 
 use super::client::{BackendTls, is_distrust};
 use super::stream::{SecureStream, ToBackend, Traced};
+use crate::clock;
 
 /// Goes over no wire: it marks a peer as one of this connector's.
 const PROTOCOL: &[u8] = b"bits-gateway-tls";
@@ -104,18 +106,15 @@ impl custom::Connector for Connector {
 
 async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
     let tls = find(peer).or_err(ErrorType::InternalError, "no TLS settings for this peer")?;
-    let limit = peer.total_connection_timeout().unwrap_or(Duration::MAX);
-    match tokio::time::timeout(limit, open(peer, &tls)).await {
-        Ok(stream) => stream,
-        Err(_) => Error::e_explain(ErrorType::ConnectTimedout, "no TLS connection in time"),
-    }
-}
-
-async fn open(peer: &(impl Peer + 'static), tls: &BackendTls) -> Result<Stream> {
+    let limit = peer.total_connection_timeout();
+    let limit = limit.or_err(ErrorType::InternalError, "no time limit for this peer")?;
+    let deadline = clock::stopwatch() + limit;
     let SocketAddr::Inet(address) = peer.address() else {
         return Error::e_explain(ErrorType::InternalError, "TLS goes over TCP");
     };
-    let stream = TcpStream::connect(address).await.map_err(tcp_error)?;
+    let connected = timeout_at(deadline, TcpStream::connect(address)).await;
+    let connected = connected.or_err(ErrorType::ConnectTimedout, "no TCP connection in time")?;
+    let stream = connected.map_err(tcp_error)?;
     stream.set_nodelay(true).or_err(ErrorType::InternalError, "TCP_NODELAY")?;
     if let Some(keepalive) = peer.tcp_keepalive() {
         set_tcp_keepalive(&stream, keepalive)?;
@@ -123,11 +122,11 @@ async fn open(peer: &(impl Peer + 'static), tls: &BackendTls) -> Result<Stream> 
     let traced = Traced::new(peer.get_tracer());
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     let _ = digest.peer_addr.set(Some(peer.address().clone()));
-    let secured = tls.connect(stream).await.map_err(|error| {
-        let kind = if is_distrust(&error) {
-            ErrorType::InvalidCert
-        } else {
-            ErrorType::TLSHandshakeFailure
+    let secured = tls.connect(stream, deadline).await.map_err(|error| {
+        let kind = match error.kind() {
+            io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+            _ if is_distrust(&error) => ErrorType::InvalidCert,
+            _ => ErrorType::TLSHandshakeFailure,
         };
         Error::because(kind, "TLS to a backend", error)
     })?;

@@ -53,6 +53,14 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// Why a file could not be read, where nothing is known of what is in it.
+    pub fn unread(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Read { source, .. } => Some(source.kind()),
+            _ => None,
+        }
+    }
+
     /// What would help.
     pub fn help(&self) -> String {
         match self {

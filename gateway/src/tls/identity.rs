@@ -28,6 +28,8 @@ pub struct Identity {
     pub names: Vec<String>,
     not_before: ASN1Time,
     not_after: ASN1Time,
+    /// When the first of the chain ends.
+    chain_until: ASN1Time,
 }
 
 impl Identity {
@@ -40,6 +42,11 @@ impl Identity {
             X509Certificate::from_der(&chain[0]).map_err(|error| unusable(error.to_string()))?;
         let validity = parsed.validity().clone();
         let names = dns_names(&parsed);
+        let behind = chain[1..].iter().filter_map(|der| {
+            let (_, parsed) = X509Certificate::from_der(der).ok()?;
+            Some(parsed.validity().not_after)
+        });
+        let chain_until = behind.fold(validity.not_after, std::cmp::min);
         let secret = files::key(key)?;
         let certified = CertifiedKey::from_der(chain, secret, &provider());
         let certified = certified.map_err(|error| match error {
@@ -55,17 +62,19 @@ impl Identity {
             names,
             not_before: validity.not_before,
             not_after: validity.not_after,
+            chain_until,
         })
     }
 
-    /// Unix time, in seconds.
+    /// When the first certificate of the file ends, in Unix time in seconds: without one of those
+    /// between it and its authority, clients accept it no more.
     pub fn expires(&self) -> i64 {
-        self.not_after.timestamp()
+        self.chain_until.timestamp()
     }
 
     /// For people.
     pub fn expires_on(&self) -> String {
-        self.not_after.to_string()
+        self.chain_until.to_string()
     }
 
     /// Whether clients can accept it at this moment.

@@ -1,43 +1,33 @@
 //! Certificates that are replaced while the gateway runs.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::contents::{Contents, Stamp, stamps};
 use super::files::TlsError;
-use super::identity::Identity;
 use crate::metrics::Metrics;
 use crate::supervisor::{TaskResult, told_to_stop};
 
 /// A certificate that was replaced is to be served within a second.
 const LOOK: Duration = Duration::from_millis(400);
 
+/// So many looks after files could not be used they are tried again, some ten seconds: what was the
+/// matter may have passed without a change of any file.
+const RETRY: u32 = 25;
+
 /// Something made of files.
 pub trait Renewable: Send + Sync {
     /// For the log: "listener public".
     fn title(&self) -> String;
     fn files(&self) -> Vec<PathBuf>;
-    /// Makes it anew of what is in the files now. After an error it is what it was before.
-    fn renew(&self) -> Result<Vec<Expiry>, TlsError>;
-}
-
-/// When a certificate ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expiry {
-    pub path: PathBuf,
-    /// Unix time, in seconds.
-    pub at: i64,
-}
-
-impl Expiry {
-    pub fn of(identity: &Identity) -> Self {
-        Self { path: identity.path.clone(), at: identity.expires() }
-    }
+    /// Makes it anew of what is in the files now, if that is something else than there was
+    /// `before`. After an error it is what it was.
+    fn renew(&self, before: &Contents) -> Result<Contents, TlsError>;
 }
 
 /// Looks after everything that is made of certificate files. Clones are one and the same.
@@ -53,29 +43,37 @@ struct Watched {
     thing: Arc<dyn Renewable>,
     /// What the files were like when they were last read.
     seen: Vec<Stamp>,
-    expiries: Vec<Expiry>,
-    /// Why they could not be used then, if that has not been said.
-    unsaid: Option<TlsError>,
+    /// What it is made of.
+    contents: Contents,
+    /// Since they cannot be used.
+    failing: Option<Failing>,
 }
 
-/// What changes when a file does: device, inode, size, and both times in nanoseconds.
-type Stamp = Option<(u64, u64, u64, i128, i128)>;
+struct Failing {
+    error: TlsError,
+    /// What the log has of it.
+    said: Option<String>,
+    /// Whether it was ever said: until then the other half of a pair may be on its way.
+    counts: bool,
+    looks: u32,
+}
 
 impl Keeper {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(Inner { metrics, watched: Mutex::default() }))
     }
 
-    /// Looks after these from now on, and after nothing else. Each comes with the certificates
-    /// that it was made of, which say nothing of what it was made anew of since.
-    pub fn watch(&self, things: impl IntoIterator<Item = (Arc<dyn Renewable>, Vec<Expiry>)>) {
+    /// Looks after these from now on, and after nothing else. Each comes with what it was first
+    /// made of, which says nothing of what it was made anew of since.
+    pub fn watch(&self, things: impl IntoIterator<Item = (Arc<dyn Renewable>, Contents)>) {
         let mut watched = self.0.watched.lock();
         let mut before = std::mem::take(&mut *watched);
-        let watch = |(thing, expiries): (Arc<dyn Renewable>, _)| {
+        let watch = |(thing, contents): (Arc<dyn Renewable>, Contents)| {
             let known = before.iter().position(|each| Arc::ptr_eq(&each.thing, &thing));
             known.map(|at| before.swap_remove(at)).unwrap_or_else(|| {
-                let seen = stamps(&thing.files());
-                Watched { thing, seen, expiries, unsaid: None }
+                // Not those of now: what was changed after it was read is news.
+                let seen = contents.stamps.clone();
+                Watched { thing, seen, contents, failing: None }
             })
         };
         *watched = things.into_iter().map(watch).collect();
@@ -84,18 +82,17 @@ impl Keeper {
 
     /// Reads all files again, changed or not. The ones that cannot be used are said in the log,
     /// and what is there goes on being used.
-    pub fn reload_certificates(&self) -> Result<(), TlsError> {
+    pub fn reload_certificates(&self) -> Result<(), String> {
         let mut watched = self.0.watched.lock();
-        let mut first = Ok(());
         for each in watched.iter_mut() {
             each.seen = stamps(&each.thing.files());
-            if let Err(error) = each.renew() {
-                each.complain(&error);
-                first = first.and(Err(error));
-            }
+            each.forget();
+            each.renew();
+            each.complain();
         }
         self.0.tell(&watched);
-        first
+        let failing = watched.iter().find_map(|each| each.failing.as_ref());
+        failing.map_or(Ok(()), |failing| Err(failing.text()))
     }
 
     /// Looks at the files until told to stop.
@@ -129,64 +126,183 @@ impl Inner {
 
     fn tell(&self, watched: &[Watched]) {
         // The file that several share stands once, with the earliest end.
-        let mut ends: BTreeMap<&Path, i64> = BTreeMap::new();
-        for expiry in watched.iter().flat_map(|each| &each.expiries) {
-            let end = ends.entry(&expiry.path).or_insert(expiry.at);
+        let mut ends: BTreeMap<PathBuf, i64> = BTreeMap::new();
+        for expiry in watched.iter().flat_map(|each| each.contents.expiries()) {
+            let end = ends.entry(expiry.path).or_insert(expiry.at);
             *end = expiry.at.min(*end);
         }
         let ends: Vec<_> =
             ends.iter().map(|(path, at)| (path.display().to_string(), *at)).collect();
         self.metrics.set_certificate_expiries(&ends);
+        let counts = |each: &Watched| each.failing.as_ref().is_some_and(|failing| failing.counts);
+        self.metrics.set_certificates_usable(!watched.iter().any(counts));
     }
 }
 
 impl Watched {
-    /// Whether there is something new.
+    /// Whether there is something to tell.
     fn look(&mut self) -> bool {
         let now = stamps(&self.thing.files());
-        if now == self.seen {
+        if now != self.seen {
+            self.seen = now;
+            self.forget();
             // Certificate and key are replaced one after the other: what is wrong counts when it
             // stays so.
-            if let Some(error) = self.unsaid.take() {
-                self.complain(&error);
-            }
-            return false;
+            return self.renew();
         }
-        self.seen = now;
-        match self.renew() {
-            Ok(()) => true,
+        let Some(failing) = &mut self.failing else { return false };
+        failing.looks += 1;
+        let renewed = failing.looks >= RETRY && self.renew();
+        self.complain() || renewed
+    }
+
+    fn renew(&mut self) -> bool {
+        match self.thing.renew(&self.contents) {
+            Ok(contents) => {
+                let of = self.thing.title();
+                if contents.digest == self.contents.digest {
+                    tracing::info!(%of, "certificates read again, nothing has changed");
+                } else {
+                    tracing::info!(%of, "certificates replaced");
+                }
+                self.contents = contents;
+                self.failing = None;
+                true
+            }
             Err(error) => {
-                self.unsaid = Some(error);
+                let before = self.failing.take();
+                let counts = before.as_ref().is_some_and(|failing| failing.counts);
+                let said = before.and_then(|failing| failing.said);
+                self.failing = Some(Failing { error, said, counts, looks: 0 });
                 false
             }
         }
     }
 
-    fn renew(&mut self) -> Result<(), TlsError> {
-        self.expiries = self.thing.renew()?;
-        self.unsaid = None;
-        tracing::info!(of = %self.thing.title(), "certificates replaced");
-        Ok(())
+    /// There is something new, so that even the same mistake is to be said again.
+    fn forget(&mut self) {
+        if let Some(failing) = &mut self.failing {
+            failing.said = None;
+        }
     }
 
-    fn complain(&self, error: &TlsError) {
+    /// Says what is wrong, if it has not been said; returns whether it did.
+    fn complain(&mut self) -> bool {
+        let Some(failing) = &mut self.failing else { return false };
+        let text = failing.error.to_string();
+        if failing.said.as_ref() == Some(&text) {
+            return false;
+        }
         tracing::error!(
             of = %self.thing.title(),
-            %error,
-            help = %error.help(),
+            error = text,
+            help = %failing.error.help(),
             "new certificates cannot be used, the old ones stay"
         );
+        failing.said = Some(text);
+        failing.counts = true;
+        true
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-    let stamp = |path: &PathBuf| {
-        // Through links: that is how whole directories of secrets are replaced at once.
-        let file = std::fs::metadata(path).ok()?;
-        let modified = nanos(file.mtime(), file.mtime_nsec());
-        let changed = nanos(file.ctime(), file.ctime_nsec());
-        Some((file.dev(), file.ino(), file.size(), modified, changed))
-    };
-    files.iter().map(stamp).collect()
+impl Failing {
+    fn text(&self) -> String {
+        format!("{} ({})", self.error, self.error.help())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Fake {
+        fails_with: Mutex<Option<io::ErrorKind>>,
+        /// Another number, and its files have changed.
+        stamp: Mutex<usize>,
+        tries: Mutex<usize>,
+    }
+
+    impl Renewable for Fake {
+        fn title(&self) -> String {
+            "fake".to_owned()
+        }
+
+        fn files(&self) -> Vec<PathBuf> {
+            vec![PathBuf::new(); *self.stamp.lock()]
+        }
+
+        fn renew(&self, _: &Contents) -> Result<Contents, TlsError> {
+            *self.tries.lock() += 1;
+            match *self.fails_with.lock() {
+                Some(kind) => Err(TlsError::Read { path: "cert.pem".into(), source: kind.into() }),
+                None => Ok(Contents { digest: [7; 32], ..Contents::default() }),
+            }
+        }
+    }
+
+    fn watched(fake: &Arc<Fake>) -> Keeper {
+        let keeper = Keeper::new(Metrics::new(&[], &[]));
+        keeper.watch([(Arc::clone(fake) as Arc<dyn Renewable>, Contents::default())]);
+        keeper
+    }
+
+    fn gauge(keeper: &Keeper, name: &str) -> Option<f64> {
+        let scrape = keeper.0.metrics.encode();
+        let line = scrape.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    fn look(keeper: &Keeper, times: u32) {
+        (0..times).for_each(|_| keeper.0.look());
+    }
+
+    #[test]
+    fn what_could_not_be_used_is_tried_again_though_no_file_changes() {
+        let fake = Arc::new(Fake::default());
+        *fake.fails_with.lock() = Some(io::ErrorKind::StorageFull);
+        let keeper = watched(&fake);
+        keeper.reload_certificates().unwrap_err();
+        look(&keeper, RETRY);
+        assert_eq!(*fake.tries.lock(), 2);
+        look(&keeper, RETRY - 1);
+        assert_eq!(*fake.tries.lock(), 2, "not with every look");
+        *fake.fails_with.lock() = None;
+        look(&keeper, 1);
+        assert_eq!(*fake.tries.lock(), 3);
+        assert_eq!(keeper.0.watched.lock()[0].contents.digest, [7; 32]);
+        look(&keeper, 3 * RETRY);
+        assert_eq!(*fake.tries.lock(), 3, "what is good is not read again");
+    }
+
+    #[test]
+    fn a_change_between_reading_and_watching_is_seen() {
+        let fake = Arc::new(Fake::default());
+        *fake.stamp.lock() = 1;
+        let keeper = watched(&fake);
+        look(&keeper, 1);
+        assert_eq!(*fake.tries.lock(), 1);
+    }
+
+    #[test]
+    fn a_gauge_is_0_from_the_complaint_to_the_next_success() {
+        let fake = Arc::new(Fake::default());
+        let keeper = watched(&fake);
+        let usable = || gauge(&keeper, "bitsgw_tls_certificates_usable ");
+        assert_eq!(usable(), Some(1.0));
+        *fake.fails_with.lock() = Some(io::ErrorKind::NotFound);
+        *fake.stamp.lock() = 1;
+        look(&keeper, 1);
+        assert_eq!(usable(), Some(1.0), "the other half may be on its way");
+        look(&keeper, 1);
+        assert_eq!(usable(), Some(0.0));
+        *fake.stamp.lock() = 2;
+        look(&keeper, 1);
+        assert_eq!(usable(), Some(0.0), "other files that are as bad");
+        *fake.fails_with.lock() = None;
+        look(&keeper, RETRY);
+        assert_eq!(usable(), Some(1.0));
+    }
 }

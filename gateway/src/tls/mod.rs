@@ -1,6 +1,6 @@
 //! Certificates and keys, from files to what rustls works with, and again when the files change.
 //!
-//! `files` reads them, `identity` is a certificate with its key, `server` and `client` make of them
+//! `files` reads them, `identity` is a certificate with its key, `contents` what was read, `server` and `client` make of them
 //! what a listener and a backend need, `keeper` does so again, `stream` carries bytes and
 //! `connector` opens TLS connections to backends for Pingora.
 //!
@@ -8,11 +8,14 @@
 
 mod client;
 mod connector;
+mod contents;
 mod files;
 mod identity;
 mod keeper;
 mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -20,9 +23,10 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub use client::{BackendTls, is_distrust};
 pub use connector::{Connector, proxy, secure};
+pub use contents::Contents;
 pub use files::TlsError;
 pub use identity::{Identity, subject_of};
-pub use keeper::{Expiry, Keeper, Renewable};
+pub use keeper::{Keeper, Renewable};
 pub use server::ListenerTls;
 pub use stream::{FromClient, SecureStream};
 

@@ -10,11 +10,12 @@ use tokio_rustls::rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{ServerConfig, version};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 
+use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
-use super::keeper::{Expiry, Renewable};
+use super::keeper::Renewable;
 use super::provider;
 use crate::clock;
 use crate::config;
@@ -35,14 +36,14 @@ impl ListenerTls {
     pub fn load(
         listener: &str,
         settings: &config::ListenerTls,
-    ) -> Result<(Arc<Self>, Vec<Identity>), TlsError> {
-        let (current, identities) = build(settings)?;
+    ) -> Result<(Arc<Self>, Contents), TlsError> {
+        let (current, contents) = build(settings)?;
         let made = Self {
             listener: listener.to_owned(),
             settings: settings.clone(),
             current: ArcSwap::from_pointee(current),
         };
-        Ok((Arc::new(made), identities))
+        Ok((Arc::new(made), contents))
     }
 
     pub fn current(&self) -> Arc<ServerConfig> {
@@ -56,30 +57,40 @@ impl Renewable for ListenerTls {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let pairs = self.settings.certificates.iter();
-        let pairs = pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
-        pairs.chain(self.settings.client_ca.clone()).collect()
+        files(&self.settings)
     }
 
-    fn renew(&self) -> Result<Vec<Expiry>, TlsError> {
-        let (config, identities) = build(&self.settings)?;
+    fn renew(&self, before: &Contents) -> Result<Contents, TlsError> {
+        let (config, contents) = build(&self.settings)?;
         let now = clock::now();
-        identities.iter().try_for_each(|identity| identity.valid_at(now))?;
-        self.current.store(Arc::new(config));
-        Ok(identities.iter().map(Expiry::of).collect())
+        contents.identities.iter().try_for_each(|identity| identity.valid_at(now))?;
+        // Nobody loses a ticket for nothing.
+        if contents.digest != before.digest {
+            self.current.store(Arc::new(config));
+        }
+        Ok(contents)
     }
 }
 
-fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Vec<Identity>), TlsError> {
+fn files(settings: &config::ListenerTls) -> Vec<PathBuf> {
+    let pairs = settings.certificates.iter();
+    let pairs = pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
+    pairs.chain(settings.client_ca.clone()).collect()
+}
+
+fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Contents), TlsError> {
+    let stamps = stamps(&files(settings));
     let identities: Vec<_> =
         settings.certificates.iter().map(Identity::load).collect::<Result<_, _>>()?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
+    let mut roots = Arc::new(RootCertStore::empty());
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let roots = Arc::new(authorities(path)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            roots = Arc::new(authorities(path)?);
+            let trusted = Arc::clone(&roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(trusted, provider());
             let verifier = verifier.build().map_err(|error| {
                 let reason = error.to_string();
                 TlsError::Authorities { path: path.clone(), reason }
@@ -98,7 +109,7 @@ fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Vec<Identity>)
     } else {
         config.send_tls13_tickets = 0;
     }
-    Ok((config, identities))
+    Ok((config, Contents::new(stamps, identities, &roots)))
 }
 
 /// Chooses a certificate by the name that a client asks for.
@@ -106,7 +117,7 @@ fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Vec<Identity>)
 struct ByName {
     /// In the order of the settings; names and wildcards in lower case.
     names: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    first: Option<Arc<CertifiedKey>>,
+    all: Vec<Arc<CertifiedKey>>,
 }
 
 impl ByName {
@@ -117,8 +128,8 @@ impl ByName {
                 names.entry(name.clone()).or_default().push(Arc::clone(&identity.certified));
             }
         }
-        let first = identities.first().map(|identity| Arc::clone(&identity.certified));
-        Self { names, first }
+        let all = identities.iter().map(|identity| Arc::clone(&identity.certified)).collect();
+        Self { names, all }
     }
 
     fn named(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
@@ -131,10 +142,11 @@ impl ByName {
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.named(name)).unwrap_or_default();
+        let named = hello.server_name().and_then(|name| self.named(name));
+        let shown = named.unwrap_or(&self.all);
         // Of an RSA and an ECDSA certificate for one name, the one that the client understands.
         let fits =
             |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        named.iter().find(fits).or(named.first()).or(self.first.as_ref()).cloned()
+        shown.iter().find(fits).or(shown.first()).cloned()
     }
 }

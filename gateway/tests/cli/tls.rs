@@ -88,10 +88,14 @@ fn trusted_proxies_are_networks() {
 }
 
 #[test]
-fn files_that_are_not_there_are_mistakes() {
+fn files_that_are_not_there_are_told_from_mistakes() {
     let pair = "tls.certificate = \"/no/such.pem\"\ntls.key = \"/no/key.pem\"";
-    listener(pair, 78, &["cannot read /no/such.pem", "put a PEM file at"]);
-    backend("tls = { ca = \"/no/ca.pem\" }", 78, &["cannot read /no/ca.pem"]);
+    listener(pair, 74, &["cannot read /no/such.pem", "put a PEM file at"]);
+    backend("tls = { ca = \"/no/ca.pem\" }", 74, &["cannot read /no/ca.pem"]);
+    backend("tls = { ca = \"/dev/null\" }", 78, &["/dev/null is not a file"]);
+    let other =
+        "[listeners.c]\naddress = \"127.0.0.1:9\"\ntls = { certificate = \"/\", key = \"/\" }";
+    listener(&format!("{pair}\n{other}"), 78, &["/no/such.pem", "/ is not a file"]);
 }
 
 #[test]

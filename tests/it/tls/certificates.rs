@@ -55,12 +55,33 @@ fn names_that_no_certificate_is_for_are_shown() {
     says(&other, |_| (), NAMES, 0, &["no certificate is for up.test"]);
 }
 
+/// Nobody is told those names of the gateway.
+#[test]
+fn names_that_are_not_announced_need_no_certificate() {
+    let config = |mode: &str| {
+        format!(
+            "public_name = \"up01.example.com\"\nhost_id = \"up01.up.test\"\n\
+             [affinity]\nhost_id = {mode:?}\n[http]\nhosts = [\"up.test\"]\n"
+        )
+    };
+    let narrow = pki::servers().issue(&["up.test"]);
+    for (mode, expected) in [("direct", false), ("none", false), ("backend", true)] {
+        let (output, said) = check(&narrow, |_| (), &config(mode));
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(said.contains("no certificate is for up01.up.test"), expected, "{said}");
+    }
+}
+
 #[test]
 fn an_end_that_is_near_is_shown() {
     let over = pki::servers().issue_valid(&["up.test"], Validity::Over);
     says(&over, |_| (), "", 0, &["has expired", "nobody will accept it"]);
+    let mut chain = pki::servers().issue(&["up.test"]);
+    chain.certificate.push_str(&over.certificate);
+    says(&chain, |_| (), "", 0, &["a certificate behind the first in", "clients may refuse it"]);
 }
 
+/// Threat: T16.
 #[test]
 fn files_that_cannot_be_used_are_mistakes() {
     use std::os::unix::fs::PermissionsExt;
@@ -83,7 +104,6 @@ fn files_that_cannot_be_used_are_mistakes() {
         78,
         &["is not the one of the certificate"],
     );
-    says(ok, |at| std::fs::remove_file(at.join("server.pem")).unwrap(), "", 78, &["cannot read"]);
     says(
         ok,
         |at| pki::write(&at.join("server.pem"), "nothing", 0o644),
@@ -91,4 +111,22 @@ fn files_that_cannot_be_used_are_mistakes() {
         78,
         &["there is no certificate in"],
     );
+}
+
+/// It may be there the next time, and 78 would keep a service manager from trying.
+#[test]
+fn a_file_that_cannot_be_read_is_no_mistake_in_the_configuration() {
+    let gone = |at: &Path| std::fs::remove_file(at.join("server.pem")).unwrap();
+    says(pki::server(), gone, "", 74, &["cannot read"]);
+    let directory = TempDir::new("run");
+    let config = directory.join("gateway.toml");
+    let missing = directory.join("missing.pem");
+    let text = format!(
+        "[listeners.public]\naddress = \"127.0.0.1:0\"\n\
+         tls = {{ certificate = {missing:?}, key = {missing:?} }}\n\
+         [[backends]]\nname = \"up01\"\naddress = \"127.0.0.1:9\"\n[store]\nkind = \"memory\"\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let run = Command::new(binaries::gateway()).arg("run").arg("--config").arg(&config).output();
+    assert_eq!(run.expect("it runs").status.code(), Some(74));
 }

@@ -135,6 +135,16 @@ fn both_versions_are_spoken_and_sessions_are_resumed() {
 }
 
 #[test]
+fn the_access_log_has_the_version() {
+    for (tls, expected) in [(Tls::Front, Some("TLSv1.3")), (Tls::Off, None)] {
+        let farm = Farm::of_stubs(1).tls(tls).start();
+        exchange(farm.entrance(), &ping(TARGET).bytes()).expect("an answer");
+        let line = wait::some("its line", || farm.gateway().access_log().pop());
+        assert_eq!(line["tls_version"].as_str(), expected, "{line}");
+    }
+}
+
+#[test]
 fn a_stop_does_not_wait_for_half_a_handshake() {
     let farm = secure().start();
     let mut stalled = TcpStream::connect(farm.entrance()).unwrap();

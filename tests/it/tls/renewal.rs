@@ -85,7 +85,7 @@ fn a_certificate_is_replaced_under_load_without_a_failed_request() {
 /// What is wrong, how it comes about, and words that the log must have.
 type Case<'c> = (&'c str, &'c dyn Fn(), &'c [&'c str]);
 
-/// Threat: T15.
+/// Threat: T15. Threat: T16.
 #[test]
 fn what_cannot_be_used_is_not_used_and_the_log_says_why() {
     let farm = Farm::of_stubs(1).tls(Tls::Front).start();

@@ -11,7 +11,9 @@ use crate::config::tls::{
     self, BACKEND_VERIFY, CLIENT_AUTH, CLIENT_CA, LISTENER_CERTIFICATE, LISTENER_CERTIFICATES,
     LISTENER_KEY, TRUSTED, client_auth,
 };
-use crate::config::{BackendConfig, Bind, CertificateFiles, ClientAuth, Config, Listener, Verify};
+use crate::config::{
+    BackendConfig, Bind, CertificateFiles, ClientAuth, Config, HostIdMode, Listener, Verify,
+};
 use crate::tls::{BackendTls, Identity, ListenerTls, TlsError};
 
 /// Whoever renews certificates by hand needs that long, and one that is renewed by a program is
@@ -151,9 +153,9 @@ fn listener_files(config: &Config, listener: &Listener, table: &Table, report: &
     let place = place(table, &[LISTENER_CERTIFICATE.name, LISTENER_CERTIFICATES.name]);
     match ListenerTls::load(&listener.name, settings) {
         Err(error) => unusable(&error, place, report),
-        Ok((_, identities)) => {
-            identities.iter().for_each(|identity| age(identity, &place, report));
-            coverage(config, &identities, &place, report);
+        Ok((_, contents)) => {
+            contents.identities.iter().for_each(|identity| age(identity, &place, report));
+            coverage(config, &contents.identities, &place, report);
         }
     }
 }
@@ -163,7 +165,9 @@ fn backend_files(backend: &BackendConfig, table: &Table, report: &mut Report) {
     let place = place(table, &[LISTENER_CERTIFICATE.name, "tls.ca", "tls.name"]);
     match BackendTls::load(&backend.name, &backend.address.host, settings) {
         Err(error) => unusable(&error, place, report),
-        Ok((_, identity)) => identity.iter().for_each(|own| age(own, &place, report)),
+        Ok((_, contents)) => {
+            contents.identities.iter().for_each(|own| age(own, &place, report));
+        }
     }
 }
 
@@ -173,7 +177,7 @@ fn place(table: &Table, keys: &[&str]) -> Option<Place> {
 
 fn unusable(error: &TlsError, place: Option<Place>, report: &mut Report) {
     let finding = Finding::error(error.to_string()).at(place, "named here");
-    report.add(finding.help(error.help()));
+    report.add(Finding { unread: error.unread(), ..finding.help(error.help()) });
 }
 
 fn age(identity: &Identity, place: &Option<Place>, report: &mut Report) {
@@ -184,8 +188,15 @@ fn age(identity: &Identity, place: &Option<Place>, report: &mut Report) {
         return report.add(finding.at(place.clone(), label("nobody will accept it")));
     }
     let left = identity.expires().saturating_sub_unsigned(now.0 / 1000);
-    if u64::try_from(left).unwrap_or(0) < SOON.as_secs() {
-        let path = identity.path.display();
+    let path = identity.path.display();
+    if left < 0 {
+        let message = format!(
+            "a certificate behind the first in {path} has expired, on {}",
+            identity.expires_on()
+        );
+        let finding = Finding::warning(message).at(place.clone(), label("clients may refuse it"));
+        report.add(finding.help("the chain that the authority gives out now".to_owned()));
+    } else if u64::try_from(left).unwrap_or(0) < SOON.as_secs() {
         let message = format!("the certificate {path} expires on {}", identity.expires_on());
         let finding = Finding::warning(message).at(place.clone(), label("within 14 days"));
         report.add(finding.help("a new one in the same files is taken up at once".to_owned()));
@@ -194,8 +205,10 @@ fn age(identity: &Identity, place: &Option<Place>, report: &mut Report) {
 
 /// Every name that leads clients here must be in a certificate, or they will not come.
 fn coverage(config: &Config, shown: &[Identity], place: &Option<Place>, report: &mut Report) {
-    let gateway = config.affinity.gateway_name.iter();
+    let announces = |mode: HostIdMode| config.affinity.host_id == mode;
+    let gateway = config.affinity.gateway_name.iter().filter(|_| announces(HostIdMode::Gateway));
     let aliases = config.backends.iter().filter_map(|backend| backend.alias.as_ref());
+    let aliases = aliases.filter(|_| announces(HostIdMode::Backend));
     let names = config.http.hosts.iter().chain(gateway).chain(aliases);
     let missing: Vec<&str> = names
         .filter(|name| !shown.iter().any(|identity| identity.covers(name)))
