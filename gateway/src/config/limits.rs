@@ -95,7 +95,7 @@ pub const LIMITS: Section = Section {
             kind: RATE_OR_OFF,
             preset: OFF,
             about: "Bytes a second in request bodies, over all clients; uploads under way share \
-                    them evenly.",
+                    them evenly, by bytes.",
         },
         Key {
             name: "bandwidth_per_client",

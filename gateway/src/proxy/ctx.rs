@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
-use gateway_core::pace::Pace;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionKey};
 use gateway_core::routing::Why;
 use gateway_core::session::{TargetHash, Timestamp};
@@ -17,6 +16,7 @@ use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
 use crate::supervisor::InFlightGuard;
 
+use super::bandwidth::Share;
 use super::clients::Place;
 use super::early::Early;
 use super::flights::Claim;
@@ -36,7 +36,9 @@ pub struct Ctx {
     /// Its place among the sessions of its client, while one is being opened.
     pub place: Option<Place>,
     /// The rate at which its client may send.
-    pub pace: Option<Arc<Pace>>,
+    pub pace: Option<Arc<Share>>,
+    /// Bytes of its body that have gone and have had no turn yet.
+    pub unpaid: usize,
     /// Whether the request is a packet, however broken.
     pub is_packet: bool,
     pub kind: Option<PacketType>,
@@ -118,6 +120,7 @@ impl Ctx {
             client: Default::default(),
             place: Default::default(),
             pace: Default::default(),
+            unpaid: Default::default(),
             is_packet: Default::default(),
             kind: Default::default(),
             key: Default::default(),

@@ -255,9 +255,7 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader));
         }
-        if let Some(bytes) = body {
-            self.bandwidth.wait(bytes.len(), ctx).await;
-        }
+        self.bandwidth.wait(body.as_ref().map_or(0, Bytes::len), end, ctx).await;
         if end {
             ctx.body_done = Some(clock::steady());
             self.unwatch(ctx);
@@ -398,6 +396,7 @@ impl ProxyHttp for Gateway {
         failpoint::hit("logging", &downstream.req_header().headers);
         self.report(downstream, ctx);
         self.end_undelivered(downstream, ctx).await;
+        self.bandwidth.settle(ctx);
         // The session's next request may come on another connection as soon as this one is over.
         ctx.claim = None;
         if let Some(conn) = &ctx.conn {
