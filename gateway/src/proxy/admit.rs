@@ -90,7 +90,7 @@ impl Gateway {
             let claim = self.flights.enter(key, ctx.conn.clone()).await;
             ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
             // The request that had to end first may have closed the session.
-            lookup = self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady());
+            (lookup, ctx.total) = self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady());
         }
         ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
         if ctx.pin_found == Some(false) {
@@ -261,6 +261,7 @@ impl Gateway {
         Evidence {
             lookup,
             target: ctx.target,
+            total: ctx.total,
             alias,
             connection: ctx.conn.as_ref().and_then(|conn| conn.backend()),
             room: self.sessions.room(),

@@ -45,6 +45,8 @@ pub struct Ctx {
     pub key: Option<SessionKey>,
     pub range: Option<ContentRange>,
     pub target: TargetHash,
+    /// Size of its session's file, as far as it is known; otherwise 0.
+    pub total: u64,
     /// Where it goes.
     pub backend: Option<BackendId>,
     pub why: Option<Why>,
@@ -126,6 +128,7 @@ impl Ctx {
             key: Default::default(),
             range: Default::default(),
             target: Default::default(),
+            total: Default::default(),
             backend: Default::default(),
             why: Default::default(),
             backend_session: Default::default(),

@@ -187,15 +187,16 @@ impl Sessions {
         true
     }
 
-    /// The same, and the session counts as heard of: a long Fragment is not silence.
-    pub fn find_and_touch(&self, key: Option<&SessionKey>, steady: Duration) -> Lookup {
-        let Some(key) = key else { return Lookup::NotAsked };
+    /// The same, and the session counts as heard of: a long Fragment is not silence. With it comes
+    /// the size of the file, 0 where it is not known.
+    pub fn find_and_touch(&self, key: Option<&SessionKey>, steady: Duration) -> (Lookup, u64) {
+        let Some(key) = key else { return (Lookup::NotAsked, 0) };
         match self.live.get_mut(key) {
             Some(mut session) => {
                 session.steady = seconds(steady);
-                Lookup::Pinned(session.pin.clone())
+                (Lookup::Pinned(session.pin.clone()), session.progress.total)
             }
-            None => self.find_ended(key),
+            None => (self.find_ended(key), 0),
         }
     }
 

@@ -146,7 +146,9 @@ impl Gateway {
             let claim = self.flights.enter(&key, ctx.conn.clone()).await;
             ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
         }
-        Ok(self.sessions.find_and_touch(Some(&key), clock::steady()))
+        let (lookup, total) = self.sessions.find_and_touch(Some(&key), clock::steady());
+        ctx.total = total;
+        Ok(lookup)
     }
 
     /// What is known of a session, or found out by one of those who ask for it now.
