@@ -8,7 +8,8 @@ use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{
-    PacketError, PacketType, RequestPacket, SessionId, headers, packet, read_request, reply,
+    PacketError, PacketType, RequestPacket, SessionId, SessionKey, headers, packet, read_request,
+    reply,
 };
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
@@ -71,7 +72,9 @@ impl Gateway {
         ctx.range = packet.range();
         ctx.key = packet.session().map(|session| session.key().clone());
         let total = ctx.range.map_or(0, |range| range.total());
-        if ctx.farm.config.limits.upload.is_some_and(|limit| total > limit) {
+        if ctx.farm.config.limits.upload.is_some_and(|limit| total > limit)
+            && !self.has_begun(ctx.key.as_ref(), total)
+        {
             return Err(Fault::UploadTooLarge);
         }
         let too_large = |limit| ctx.range.is_some_and(|range| range.len() > limit);
@@ -119,6 +122,13 @@ impl Gateway {
             ctx.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
         }
         Ok(())
+    }
+
+    /// Whether bytes of a file of that size have been acknowledged: a limit that was lowered since is
+    /// for those that come after it.
+    fn has_begun(&self, key: Option<&SessionKey>, total: u64) -> bool {
+        let known = key.and_then(|key| self.sessions.progress_of(key));
+        known.is_some_and(|known| known.next_offset > 0 && known.total == total)
     }
 
     /// While two processes share the store, an id that is not here may be there.
