@@ -108,7 +108,7 @@ impl Gateway {
         decided?;
         if ctx.kind == Some(PacketType::CreateSession) {
             let limit = ctx.farm.config.sessions.limit_per_client;
-            let place = self.reporter.clients.enter(ctx.client, limit);
+            let place = self.clients.enter(ctx.client, limit);
             ctx.place = place.map_err(|_| Fault::ClientSessions)?;
         }
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
