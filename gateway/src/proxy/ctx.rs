@@ -58,8 +58,9 @@ pub struct Ctx {
     pub attempts: u32,
     /// The backend refused the last try, so it may need a moment.
     pub wait_before_retry: bool,
-    /// A backend showed a certificate that is not to be trusted.
-    pub distrusted: bool,
+    /// Whether every backend that was tried showed a certificate that is not to be trusted. `None`
+    /// before one was.
+    pub distrusted: Option<bool>,
     /// The owner of the session has been away for too long.
     pub given_up: bool,
     /// The session goes to another backend than its pin says, because that one was given up.
