@@ -111,17 +111,17 @@ fn spoken(bytes: &[u8]) -> (Result<Spoken, HeaderError>, usize) {
     (outcome, bytes.len() - rest.len())
 }
 
-/// A header that names `client`, in both versions.
-fn written(client: SocketAddr) -> [Vec<u8>; 2] {
+/// A header that names `client` and the port it connected to, in both versions.
+fn written(client: SocketAddr, to: u16) -> [Vec<u8>; 2] {
     let (ip, port) = (client.ip(), client.port());
     let (name, family, octets) = match ip {
         IpAddr::V4(ip) => ("TCP4", 0x11, ip.octets().to_vec()),
         IpAddr::V6(ip) => ("TCP6", 0x21, ip.octets().to_vec()),
     };
-    let body = [&octets[..], &octets, &port.to_be_bytes(), &[0, 80]].concat();
+    let body = [&octets[..], &octets, &port.to_be_bytes(), &to.to_be_bytes()].concat();
     let length = u16::try_from(body.len()).expect("36 bytes at most").to_be_bytes();
     let second = [&b"\r\n\r\n\0\r\nQUIT\n\x21"[..], &[family], &length, &body].concat();
-    [format!("PROXY {name} {ip} {ip} {port} 80\r\n").into_bytes(), second]
+    [format!("PROXY {name} {ip} {ip} {port} {to}\r\n").into_bytes(), second]
 }
 
 /// A header of the PROXY protocol ends where it says, whatever stands behind it and not a byte sooner; the client it
@@ -145,12 +145,12 @@ pub fn proxy_header(data: &[u8]) {
                 let (cut, _) = spoken(&data[..end]);
                 assert!(matches!(cut, Err(HeaderError::Cut(_))), "{end} of {used}: {cut:?}");
             }
-            let Spoken::For(client) = said else { return };
+            let Spoken::For(client, to) = said else { return };
             assert_eq!(client.ip(), client.ip().to_canonical(), "one client has one address");
-            for header in written(client) {
+            for header in written(client, to) {
                 let (again, length) = spoken(&[&header[..], data].concat());
                 let again = again.expect("what was read can be written");
-                assert_eq!((again, length), (Spoken::For(client), header.len()));
+                assert_eq!((again, length), (Spoken::For(client, to), header.len()));
             }
         }
     }

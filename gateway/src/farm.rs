@@ -302,8 +302,9 @@ impl Link {
         options.tcp_keepalive = Some(KEEPALIVE);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         pool::share(&mut pooled);
-        if let Some((tls, _)) = &tls {
-            tls::secure(&mut pooled, tls);
+        match &tls {
+            Some((tls, _)) => tls::secure(&mut pooled, tls),
+            None => tls::own(&mut pooled),
         }
         let mut fresh = pooled.clone();
         // A pool of its own: a connection goes back to the pool of the key it came from.

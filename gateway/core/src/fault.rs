@@ -145,12 +145,14 @@ impl Fault {
         self.row().label
     }
 
-    /// Seconds after which another try may find room, for limits that only others can free.
+    /// Seconds after which another try may fare better, for what only others can change.
     ///
     /// A Windows client waits for its own 10 minutes; programs that read the header need not.
     pub fn retry_after(self) -> Option<&'static str> {
         match self {
             Self::TableFull | Self::ClientSessions | Self::LoginsFull => Some("60"),
+            // Too many ask, or somebody may bring the session back.
+            Self::SessionNotHere => Some("60"),
             _ => None,
         }
     }

@@ -10,8 +10,8 @@ const BURST: u64 = 250_000_000;
 
 /// A token bucket, kept as the moment at which all that was let go is paid for.
 ///
-/// Whoever asks gets the place behind those who asked before. An upload that asks for one piece at
-/// a time, and waits before it asks for the next, so gets its turn as often as every other.
+/// Whoever asks gets the place behind those who asked before. Uploads that ask for equal pieces, one
+/// at a time, and wait before they ask for the next, so get the same.
 #[derive(Debug, Default)]
 pub struct Pace {
     /// Nanoseconds of the steady clock.

@@ -88,14 +88,16 @@ pub const LIMITS: Section = Section {
             kind: SIZE_OR_OFF,
             preset: OFF,
             about: "The largest file. The first Fragment of a larger one is answered 500 with \
-                    0x80200020, which ends the job; no byte of it reaches a backend.",
+                    0x80200020, which ends the job; no byte of it reaches a backend. A limit that is \
+                    lowered ends no upload under way, unless the gateway was restarted since its \
+                    last Fragment.",
         },
         Key {
             name: "bandwidth",
             kind: RATE_OR_OFF,
             preset: OFF,
             about: "Bytes a second in request bodies, over all clients; uploads under way share \
-                    them evenly.",
+                    them evenly, by bytes.",
         },
         Key {
             name: "bandwidth_per_client",

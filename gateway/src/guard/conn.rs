@@ -83,9 +83,10 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// A connection that may carry requests; `port` is what its client connected to.
+    /// A connection that may carry requests; `port` is that of the listener.
     pub(super) fn new(slot: Slot, entered: Entered, port: Option<HeaderValue>) -> (Stream, Self) {
-        let Entered { stream, client, tls, counted } = entered;
+        let Entered { stream, client, port: said, tls, counted } = entered;
+        let port = said.map(HeaderValue::from).or(port);
         let conn = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             listener: slot.listener,

@@ -33,6 +33,8 @@ pub struct Door {
 pub(super) struct Entered {
     pub stream: Stream,
     pub client: Option<SocketAddr>,
+    /// The port that the client connected to, where a proxy in front has said it.
+    pub port: Option<u16>,
     pub tls: Option<TlsInfo>,
     pub counted: Option<Counted>,
 }
@@ -58,7 +60,9 @@ impl Door {
         let client = peer(&stream);
         if self.tls.is_none() && self.proxy.is_none() {
             return match self.count(stream, client, entrance, limits).await {
-                Ok((stream, counted)) => Some(Entered { stream, client, tls: None, counted }),
+                Ok((stream, counted)) => {
+                    Some(Entered { stream, client, port: None, tls: None, counted })
+                }
                 Err(stray) => {
                     slot.events.strayed(stray);
                     None
@@ -91,13 +95,13 @@ impl Door {
         entrance: &Entrance,
         limits: &GuardLimits,
     ) -> Result<Entered, Stray> {
-        let mut client = peer;
+        let (mut client, mut port) = (peer, None);
         let trusting = self.proxy.as_ref().filter(|proxy| {
             peer.is_some_and(|peer| proxy.trusted.iter().any(|net| net.contains(peer.ip())))
         });
         if let Some(proxy) = trusting {
             match proxy_protocol::read(&mut stream).await {
-                Ok(Spoken::For(address)) => client = Some(address),
+                Ok(Spoken::For(address, to)) => (client, port) = (Some(address), Some(to)),
                 Ok(Spoken::ForItself) => {}
                 Ok(Spoken::Nothing(bytes)) if !proxy.required => {
                     stream = rewind(stream, &bytes)?;
@@ -108,7 +112,7 @@ impl Door {
         // Before the handshake, which costs the most, and as soon as it is known who comes.
         let (mut stream, counted) = self.count(stream, client, entrance, limits).await?;
         let Some(tls) = &self.tls else {
-            return Ok(Entered { stream, client, tls: None, counted });
+            return Ok(Entered { stream, client, port, tls: None, counted });
         };
         let mut first = [0];
         if stream.try_peek(&mut first).await.is_err() {
@@ -119,7 +123,7 @@ impl Door {
             return Err(Stray::PlainOnTls);
         }
         match tls::accept(stream, tls).await {
-            Ok((stream, info)) => Ok(Entered { stream, client, tls: Some(info), counted }),
+            Ok((stream, info)) => Ok(Entered { stream, client, port, tls: Some(info), counted }),
             Err(failure) => Err(Stray::Handshake(failure)),
         }
     }

@@ -114,7 +114,7 @@ pub struct Guarded<A, E> {
 #[derive(Debug, Clone, Default)]
 pub struct Entrance {
     pub addresses: Arc<Addresses>,
-    /// The port that clients connect to.
+    /// The port that clients connect to, where no proxy in front says another.
     pub port: Option<HeaderValue>,
     /// When it is said, connections that wait for a request are closed.
     pub farewell: Farewell,

@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// What the beginning of a connection was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spoken {
-    For(SocketAddr),
+    /// For that client, who connected to that port of the proxy.
+    For(SocketAddr, u16),
     /// The proxy has something to say itself, a health check mostly, or does not know.
     ForItself,
     /// These bytes, which are no header.
@@ -95,8 +96,8 @@ fn parse_line(line: &[u8]) -> Option<Spoken> {
         }
     };
     let (from, _) = (address(from)?, address(to)?);
-    let (port, _) = (port(from_port)?, port(to_port)?);
-    Some(Spoken::For(SocketAddr::new(from.to_canonical(), port)))
+    let (port, to_port) = (port(from_port)?, port(to_port)?);
+    Some(Spoken::For(SocketAddr::new(from.to_canonical(), port), to_port))
 }
 
 /// Decimal digits without a sign or leading zeros.
@@ -121,22 +122,24 @@ async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, Head
         0x21 => {}
         _ => return Err(HeaderError::Version),
     }
-    let (client, fields) = match family {
+    let (client, port, fields) = match family {
         0x00 => return Ok(Spoken::ForItself),
         0x11 => {
             let (addresses, fields) = rest.split_at_checked(12).ok_or(HeaderError::Length)?;
             let from: [u8; 4] = head(addresses, 0);
-            (SocketAddr::from((from, u16::from_be_bytes(head(addresses, 8)))), fields)
+            let [from_port, port] = [8, 10].map(|at| u16::from_be_bytes(head(addresses, at)));
+            (SocketAddr::from((from, from_port)), port, fields)
         }
         0x21 => {
             let (addresses, fields) = rest.split_at_checked(36).ok_or(HeaderError::Length)?;
             let from = IpAddr::from(head::<16>(addresses, 0)).to_canonical();
-            (SocketAddr::from((from, u16::from_be_bytes(head(addresses, 32)))), fields)
+            let [from_port, port] = [32, 34].map(|at| u16::from_be_bytes(head(addresses, at)));
+            (SocketAddr::from((from, from_port)), port, fields)
         }
         _ => return Err(HeaderError::Family),
     };
     check_fields(fields)?;
-    Ok(Spoken::For(client))
+    Ok(Spoken::For(client, port))
 }
 
 /// `N` bytes from `at` on, which the caller knows to be there.

@@ -41,23 +41,23 @@ fn refused(header: &[u8]) {
     assert!(outcome.is_err(), "{}: {outcome:?}", header.escape_ascii());
 }
 
-fn client(address: &str) -> Spoken {
-    Spoken::For(address.parse().unwrap())
+fn client(address: &str, port: u16) -> Spoken {
+    Spoken::For(address.parse().unwrap(), port)
 }
 
 #[test]
 fn headers_of_both_versions_name_the_client() {
-    says(b"PROXY TCP4 192.0.2.7 10.0.0.1 443 80\r\n", client("192.0.2.7:443"));
-    says(b"PROXY TCP6 2001:db8::7 ::1 65535 0\r\n", client("[2001:db8::7]:65535"));
-    says(b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n", client("192.0.2.7:1"));
-    says(&v2(0x21, 0x11, &v4_body()), client("192.0.2.7:443"));
-    says(&v2(0x21, 0x21, &v6_body()), client("[2001:db8::7]:65535"));
+    says(b"PROXY TCP4 192.0.2.7 10.0.0.1 443 80\r\n", client("192.0.2.7:443", 80));
+    says(b"PROXY TCP6 2001:db8::7 ::1 65535 0\r\n", client("[2001:db8::7]:65535", 0));
+    says(b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n", client("192.0.2.7:1", 2));
+    says(&v2(0x21, 0x11, &v4_body()), client("192.0.2.7:443", 8080));
+    says(&v2(0x21, 0x21, &v6_body()), client("[2001:db8::7]:65535", 80));
 }
 
 #[test]
 fn fields_behind_the_addresses_are_skipped() {
     let fields = [&[4, 0, 3][..], b"abc", &[5, 0, 0], &[0xee, 1, 0], &[7; 256]].concat();
-    says(&v2(0x21, 0x11, &[v4_body(), fields].concat()), client("192.0.2.7:443"));
+    says(&v2(0x21, 0x11, &[v4_body(), fields].concat()), client("192.0.2.7:443", 8080));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_line_as_long_as_it_may_be_is_read() {
     let long = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
     let line = format!("PROXY TCP6 {long} {long} 65535 65535\r\n");
     assert_eq!(line.len(), LINE - 3, "a line of UNKNOWN is three longer");
-    says(line.as_bytes(), client("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"));
+    says(line.as_bytes(), client("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535", 65535));
     let most = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LINE - 16));
     assert_eq!(most.len(), LINE);
     says(most.as_bytes(), Spoken::ForItself);
@@ -157,7 +157,7 @@ proptest! {
         let ip = address.ip();
         let line = format!("PROXY {family} {ip} {ip} {} {to}\r\n", address.port());
         let expected = SocketAddr::new(ip.to_canonical(), address.port());
-        prop_assert_eq!(spoken(line.as_bytes()).0.unwrap(), Spoken::For(expected));
+        prop_assert_eq!(spoken(line.as_bytes()).0.unwrap(), Spoken::For(expected, to));
         let octets = match ip {
             IpAddr::V4(ip) => ip.octets().to_vec(),
             IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -165,6 +165,6 @@ proptest! {
         let ports = [address.port().to_be_bytes(), to.to_be_bytes()].concat();
         let body = [octets.clone(), octets, ports].concat();
         let family = if address.is_ipv4() { 0x11 } else { 0x21 };
-        prop_assert_eq!(spoken(&v2(0x21, family, &body)).0.unwrap(), Spoken::For(expected));
+        prop_assert_eq!(spoken(&v2(0x21, family, &body)).0.unwrap(), Spoken::For(expected, to));
     }
 }

@@ -52,7 +52,8 @@ fn rig() -> Rig {
     let events = Arc::new(Events::default());
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter());
-    let entered = Entered { stream: Box::new(server), client: None, tls: None, counted: None };
+    let entered =
+        Entered { stream: Box::new(server), client: None, port: None, tls: None, counted: None };
     let (stream, conn) = Conn::new(slot, entered, None);
     Rig { client, guard: GuardStream::new(stream, Arc::new(conn), Arc::new(LIMITS)), events }
 }

@@ -71,7 +71,8 @@ impl Gateway {
         ctx.range = packet.range();
         ctx.key = packet.session().map(|session| session.key().clone());
         let total = ctx.range.map_or(0, |range| range.total());
-        if ctx.farm.config.limits.upload.is_some_and(|limit| total > limit) {
+        if ctx.farm.config.limits.upload.is_some_and(|limit| total > limit) && !self.has_begun(ctx)
+        {
             self.end_refused(downstream, ctx).await;
             return Err(Fault::UploadTooLarge);
         }
@@ -94,7 +95,8 @@ impl Gateway {
             let claim = self.flights.enter(key, ctx.conn.clone()).await;
             ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
             // The request that had to end first may have closed the session.
-            lookup = theirs(self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady()), ctx);
+            let (found, total) = self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady());
+            (lookup, ctx.total) = (theirs(found, ctx), total);
         }
         ctx.foreign = lookup == Lookup::Foreign;
         ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
@@ -110,7 +112,7 @@ impl Gateway {
         decided?;
         if ctx.kind == Some(PacketType::CreateSession) {
             let limit = ctx.farm.config.sessions.limit_per_client;
-            let place = self.reporter.clients.enter(ctx.client, limit);
+            let place = self.clients.enter(ctx.client, limit);
             ctx.place = place.map_err(|_| Fault::ClientSessions)?;
         }
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
@@ -136,6 +138,18 @@ impl Gateway {
         };
         let key = ctx.key.as_ref().filter(|_| !answered && ctx.kind != Some(PacketType::Ping));
         key.is_some_and(|key| self.sessions.is_hidden(backend, key))
+    }
+
+    /// Whether an upload is under way: a limit that was lowered since is for those that come after
+    /// it. Of one that went on over a start of the gateway, nothing is known but what its client
+    /// says; to whom has sent nothing yet, its backend says so.
+    fn has_begun(&self, ctx: &Ctx) -> bool {
+        let Some(range) = ctx.range else { return false };
+        let known = ctx.key.as_ref().and_then(|key| self.sessions.progress_of(key));
+        match known {
+            Some(known) if known.next_offset > 0 => known.total == range.total(),
+            _ => range.first() > 0,
+        }
     }
 
     /// While two processes share the store, an id that is not here may be there.
@@ -286,6 +300,7 @@ impl Gateway {
         Evidence {
             lookup,
             target: ctx.target,
+            total: ctx.total,
             alias,
             connection: ctx.conn.as_ref().and_then(|conn| conn.backend()),
             room: self.sessions.room(),

@@ -126,7 +126,7 @@ impl Gateway {
             && let Some(id) = &opened.id
             && self.pin(id.key().clone(), pin(None), ctx).await? == Pinned::New
         {
-            keep_place(ctx, id.key());
+            self.keep_place(ctx, id.key());
             self.note_created(backend);
             return Ok(());
         }
@@ -139,13 +139,25 @@ impl Gateway {
             let key = id.key().clone();
             let pinned = self.pin(key.clone(), pin(Some(opened.backend_session.into())), ctx).await;
             if pinned? == Pinned::New {
-                keep_place(ctx, &key);
+                self.keep_place(ctx, &key);
                 ctx.public_session = HeaderValue::from_str(&public).ok();
                 self.note_created(backend);
                 return Ok(());
             }
         }
         Err(Fault::Internal)
+    }
+
+    /// The session is open under that id.
+    fn keep_place(&self, ctx: &mut Ctx, key: &SessionKey) {
+        if let Some(place) = ctx.place.take() {
+            place.keep(key.clone());
+            if self.sessions.progress_of(key).is_none() {
+                // It has been ended since, when nobody knew yet whose it is.
+                self.clients.left(key);
+            }
+        }
+        ctx.key = Some(key.clone());
     }
 
     /// A backend that gives out an id which it still had for an older session has forgotten that
@@ -254,14 +266,6 @@ pub(super) fn fits(response: &ResponseHeader, limits: &HeadLimits) -> bool {
     let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
     response.headers.len() <= limits.fields
         && response.headers.iter().map(field).sum::<usize>() <= limits.head_bytes
-}
-
-/// The session is open under that id.
-fn keep_place(ctx: &mut Ctx, key: &SessionKey) {
-    if let Some(place) = ctx.place.take() {
-        place.keep(key.clone());
-    }
-    ctx.key = Some(key.clone());
 }
 
 /// Last edits to every answer of a backend.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
-use gateway_core::pace::Pace;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionKey};
 use gateway_core::routing::Why;
 use gateway_core::session::{Subject, TargetHash, Timestamp};
@@ -18,6 +17,7 @@ use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
 use crate::supervisor::InFlightGuard;
 
+use super::bandwidth::Share;
 use super::clients::Place;
 use super::early::Early;
 use super::flights::Claim;
@@ -37,13 +37,17 @@ pub struct Ctx {
     /// Its place among the sessions of its client, while one is being opened.
     pub place: Option<Place>,
     /// The rate at which its client may send.
-    pub pace: Option<Arc<Pace>>,
+    pub pace: Option<Arc<Share>>,
+    /// Bytes of its body that have gone and have had no turn yet.
+    pub unpaid: usize,
     /// Whether the request is a packet, however broken.
     pub is_packet: bool,
     pub kind: Option<PacketType>,
     pub key: Option<SessionKey>,
     pub range: Option<ContentRange>,
     pub target: TargetHash,
+    /// Size of its session's file, as far as it is known; otherwise 0.
+    pub total: u64,
     /// Where it goes.
     pub backend: Option<BackendId>,
     pub why: Option<Why>,
@@ -55,8 +59,9 @@ pub struct Ctx {
     pub attempts: u32,
     /// The backend refused the last try, so it may need a moment.
     pub wait_before_retry: bool,
-    /// A backend showed a certificate that is not to be trusted.
-    pub distrusted: bool,
+    /// Whether every backend that was tried showed a certificate that is not to be trusted. `None`
+    /// before one was.
+    pub distrusted: Option<bool>,
     /// The owner of the session has been away for too long.
     pub given_up: bool,
     /// The session goes to another backend than its pin says, because that one was given up.
@@ -121,11 +126,13 @@ impl Ctx {
             client: Default::default(),
             place: Default::default(),
             pace: Default::default(),
+            unpaid: Default::default(),
             is_packet: Default::default(),
             kind: Default::default(),
             key: Default::default(),
             range: Default::default(),
             target: Default::default(),
+            total: Default::default(),
             backend: Default::default(),
             why: Default::default(),
             backend_session: Default::default(),

@@ -50,6 +50,7 @@ use crate::supervisor::{Farewell, InFlight};
 
 use ask::{Asks, Messenger};
 use bandwidth::Bandwidth;
+use clients::ClientSessions;
 pub use ctx::Ctx;
 use flights::Flights;
 use forwarding::Forwarding;
@@ -71,6 +72,7 @@ pub struct Gateway {
     /// Room for connections that belong to one client each.
     bound: Arc<Semaphore>,
     bandwidth: Bandwidth,
+    clients: Arc<ClientSessions>,
     asks: Asks,
     orphanage: Orphanage,
     /// When it began, by the steady clock.
@@ -101,6 +103,9 @@ impl Gateway {
         let asks = Asks::new(config.sessions.ask_rate, Arc::clone(&messenger));
         let (orphanage, undertaker) =
             Undertaker::new(messenger, Arc::clone(&farm), reporter.clone());
+        let clients = Arc::<ClientSessions>::default();
+        let counted = Arc::clone(&clients);
+        sessions.tell_of_ends(move |key| counted.left(key));
         let gateway = Self {
             farm,
             health,
@@ -112,6 +117,7 @@ impl Gateway {
             outages,
             bound,
             bandwidth: Bandwidth::default(),
+            clients,
             asks,
             orphanage,
             begun: clock::steady(),
@@ -255,9 +261,7 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader));
         }
-        if let Some(bytes) = body {
-            self.bandwidth.wait(bytes.len(), ctx).await;
-        }
+        self.bandwidth.wait(body.as_ref().map_or(0, Bytes::len), end, ctx).await;
         if end {
             ctx.body_done = Some(clock::steady());
             self.unwatch(ctx);
@@ -398,6 +402,7 @@ impl ProxyHttp for Gateway {
         failpoint::hit("logging", &downstream.req_header().headers);
         self.report(downstream, ctx);
         self.end_undelivered(downstream, ctx).await;
+        self.bandwidth.settle(ctx);
         // The session's next request may come on another connection as soon as this one is over.
         ctx.claim = None;
         if let Some(conn) = &ctx.conn {

@@ -18,7 +18,6 @@ use crate::guard::{Conn, ConnectionEvents, Refusal, Stray};
 use crate::metrics::{FailoverReason, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
 
-use super::clients::ClientSessions;
 use super::errors::connect_error;
 use super::{Ctx, Gateway, final_status};
 
@@ -30,13 +29,12 @@ pub struct Reporter {
     /// Half of every request id: random, so that ids of two processes differ.
     process: u64,
     pub ids: Arc<BackendIds>,
-    pub(super) clients: Arc<ClientSessions>,
 }
 
 impl Reporter {
     pub fn new(metrics: Arc<Metrics>, access: AccessLog, ids: Arc<BackendIds>) -> Self {
         let process = Uuid::new_v4().as_u64_pair().0;
-        Self { metrics, access, process, ids, clients: Arc::default() }
+        Self { metrics, access, process, ids }
     }
 
     fn request_id(&self, ctx: &Ctx) -> Uuid {
@@ -57,7 +55,6 @@ impl Reporter {
     /// `ctx` and `target` are those of the request that ended it; a sweep has neither.
     pub fn ended(&self, ended: &Ended, by: Option<(&Ctx, &[u8])>) {
         let Ended { key, pin, progress, reason } = ended;
-        self.clients.left(key);
         let now = clock::now();
         let age = now.since(pin.created);
         self.metrics.session_ended(pin.backend, *reason, age, progress.total);

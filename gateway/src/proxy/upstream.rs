@@ -93,7 +93,10 @@ impl Gateway {
             None => self.decide_plain(None, ctx, alias),
         };
         decided.map_err(|fault| {
-            ctx.fault = Some(if ctx.distrusted { Fault::BackendFailed } else { fault });
+            ctx.fault = Some(match fault {
+                Fault::NoBackend if ctx.distrusted == Some(true) => Fault::BackendFailed,
+                fault => fault,
+            });
             Error::new(ErrorType::ConnectNoRoute)
         })
     }
@@ -104,15 +107,17 @@ impl Gateway {
             self.health.connect_failed(backend);
         }
         ctx.avoid.extend(ctx.backend.filter(|_| !owned));
-        ctx.distrusted |= errors::is_distrust(&error);
-        let again =
-            if owned { !ctx.distrusted && self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
+        let distrust = errors::is_distrust(&error);
+        let never_else = ctx.distrusted.unwrap_or(true) && distrust;
+        ctx.distrusted = Some(never_else);
+        let again = if owned { !distrust && self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
         if let Some(backend) = ctx.backend {
             self.note_connect_error(backend, &error, again && !owned);
         }
         if !again && ctx.fault.is_none() {
             let fault = if owned { Fault::BackendDown } else { Fault::NoBackend };
-            ctx.fault = Some(if ctx.distrusted { Fault::BackendFailed } else { fault });
+            let failed = if owned { distrust } else { never_else };
+            ctx.fault = Some(if failed { Fault::BackendFailed } else { fault });
         }
         ctx.wait_before_retry = true;
         error.set_retry(again);

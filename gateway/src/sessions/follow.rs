@@ -224,6 +224,9 @@ mod tests {
             old.open(id, "a").await;
         }
         let new = process(&path, &["a"]);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&told);
+        new.tell_of_ends(move |key| hears.lock().push(key.clone()));
         new.read_on().expect("read");
         old.unpin(&key("closed"), EndReason::Closed, clock::steady()).await.expect("it was there");
         old.unpin(&key("forgotten"), EndReason::Admin, clock::steady()).await.expect("there");
@@ -231,6 +234,7 @@ mod tests {
         assert_eq!(new.find(Some(&key("closed"))), Lookup::Ended(TargetHash(7)));
         assert_eq!(new.find(Some(&key("forgotten"))), Lookup::Forgotten);
         assert!(new.is_empty());
+        assert_eq!(*told.lock(), [key("closed"), key("forgotten")]);
         assert_eq!(new.open("closed", "a").await, Pinned::Taken, "an older client may still ask");
     }
 

@@ -15,8 +15,8 @@ mod tombs;
 mod translated;
 pub mod view;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -44,6 +44,8 @@ const SHARDS: usize = 128;
 /// Silence after which a session counts as idle in the metrics.
 const ACTIVE: Duration = Duration::from_secs(5 * 60);
 
+type Mourner = Box<dyn Fn(&SessionKey) + Send + Sync>;
+
 pub struct Sessions {
     live: DashMap<SessionKey, Session>,
     translated: Translated,
@@ -55,6 +57,8 @@ pub struct Sessions {
     store: Store,
     /// For as long as another process writes to the store.
     following: Option<Following>,
+    /// Told of every session that has ended, whoever ended it.
+    mourner: OnceLock<Mourner>,
     /// Not everything that was stored could be read, so an id that is not here may be known.
     incomplete: bool,
 }
@@ -143,8 +147,15 @@ impl Sessions {
             ids,
             store: Store::memory(),
             following: None,
+            mourner: OnceLock::new(),
             incomplete: false,
         }
+    }
+
+    /// Has `told` called for every session that ends from now on, here or in another process. The
+    /// first one counts.
+    pub fn tell_of_ends(&self, told: impl Fn(&SessionKey) + Send + Sync + 'static) {
+        let _ = self.mourner.set(Box::new(told));
     }
 
     /// Both count from now on; what is there beyond a lower limit stays.
@@ -210,15 +221,16 @@ impl Sessions {
         true
     }
 
-    /// The same, and the session counts as heard of: a long Fragment is not silence.
-    pub fn find_and_touch(&self, key: Option<&SessionKey>, steady: Duration) -> Lookup {
-        let Some(key) = key else { return Lookup::NotAsked };
+    /// The same, and the session counts as heard of: a long Fragment is not silence. With it comes
+    /// the size of the file, 0 where it is not known.
+    pub fn find_and_touch(&self, key: Option<&SessionKey>, steady: Duration) -> (Lookup, u64) {
+        let Some(key) = key else { return (Lookup::NotAsked, 0) };
         match self.live.get_mut(key) {
             Some(mut session) => {
                 session.steady = seconds(steady);
-                Lookup::Pinned(session.pin())
+                (Lookup::Pinned(session.pin()), session.progress.total)
             }
-            None => self.find_ended(key),
+            None => (self.find_ended(key), 0),
         }
     }
 
@@ -293,6 +305,9 @@ impl Sessions {
         self.tally.remove(pin.backend, progress);
         if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {
             self.translated.remove(id.key(), pin.backend, &key);
+        }
+        if let Some(told) = self.mourner.get() {
+            told(&key);
         }
         Ended { key, pin, progress, reason }
     }

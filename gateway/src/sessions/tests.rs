@@ -178,7 +178,7 @@ async fn a_table_that_could_not_be_read_calls_no_session_unknown() {
     sessions.unpin(&key("b"), EndReason::Closed, Duration::ZERO).await;
     Arc::get_mut(&mut sessions).expect("nobody shares it").incomplete = true;
     assert_eq!(sessions.find(Some(&key("c"))), Lookup::StoreDown);
-    assert_eq!(sessions.find_and_touch(Some(&key("c")), Duration::ZERO), Lookup::StoreDown);
+    assert_eq!(sessions.find_and_touch(Some(&key("c")), Duration::ZERO).0, Lookup::StoreDown);
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, None)));
     assert_eq!(sessions.find(Some(&key("b"))), Lookup::Ended(TargetHash(7)));
 }

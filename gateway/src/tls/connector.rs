@@ -1,10 +1,11 @@
-//! TLS connections to backends, for Pingora's pool.
+//! Connections to backends, for Pingora's pool.
 //!
 //! Pingora's own rustls connector makes a new client configuration for every connection to a peer
 //! with its own authority or certificate, and loses the sessions that could be resumed; and it loads
-//! the system's authorities at the start, with a panic if it cannot. So peers with TLS are given a
-//! protocol of their own, for which Pingora asks this connector. What it returns is a stream, on which
-//! Pingora speaks HTTP/1.1 and which it keeps in its pool like any other.
+//! the system's authorities at the start, with a panic if it cannot. Its own stream without TLS has a
+//! read buffer of 64 KiB, and returns as much at once, several of which wait for a client that reads
+//! slowly. So peers are given a protocol of their own, for which Pingora asks this connector. What it
+//! returns is a stream, on which Pingora speaks HTTP/1.1 and which it keeps in its pool like any other.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -32,14 +33,20 @@ use super::stream::{SecureStream, ToBackend, Traced};
 use crate::clock;
 
 /// Goes over no wire: it marks a peer as one of this connector's.
-const PROTOCOL: &[u8] = b"bits-gateway-tls";
+const PROTOCOL: &[u8] = b"bits-gateway";
 
 /// A peer can carry text to the connector, and nothing else of ours; so the text is a number that
 /// stands for the rest.
 static KNOWN: OnceLock<Mutex<Vec<Weak<BackendTls>>>> = OnceLock::new();
 
-/// Turns a peer into one that is reached by TLS.
+/// Turns a peer into one that this connector connects to.
+pub fn own(peer: &mut HttpPeer) {
+    peer.options.alpn = ALPN::Custom(CustomALPN::new(PROTOCOL.to_vec()));
+}
+
+/// The same, by TLS.
 pub fn secure(peer: &mut HttpPeer, tls: &Arc<BackendTls>) {
+    own(peer);
     let mut known = KNOWN.get_or_init(Mutex::default).lock();
     known.retain(|other| other.strong_count() > 0);
     if !known.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(tls))) {
@@ -47,7 +54,6 @@ pub fn secure(peer: &mut HttpPeer, tls: &Arc<BackendTls>) {
     }
     // Part of the pool's key: a connection serves only those who would have made it alike.
     peer.sni = tls.id.to_string();
-    peer.options.alpn = ALPN::Custom(CustomALPN::new(PROTOCOL.to_vec()));
 }
 
 fn find(peer: &impl Peer) -> Option<Arc<BackendTls>> {
@@ -75,7 +81,7 @@ where
     unsafe { std::ptr::read(proxy) }
 }
 
-/// Connects to backends that are [`secure`]d.
+/// Connects to backends whose peers are its [`own`].
 pub struct Connector;
 
 #[async_trait]
@@ -105,12 +111,15 @@ impl custom::Connector for Connector {
 }
 
 async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
-    let tls = find(peer).or_err(ErrorType::InternalError, "no TLS settings for this peer")?;
+    let tls = match peer.tls() {
+        true => Some(find(peer).or_err(ErrorType::InternalError, "no TLS settings for this peer")?),
+        false => None,
+    };
     let limit = peer.total_connection_timeout();
     let limit = limit.or_err(ErrorType::InternalError, "no time limit for this peer")?;
     let deadline = clock::stopwatch() + limit;
     let SocketAddr::Inet(address) = peer.address() else {
-        return Error::e_explain(ErrorType::InternalError, "TLS goes over TCP");
+        return Error::e_explain(ErrorType::InternalError, "backends are reached by TCP");
     };
     let connected = timeout_at(deadline, TcpStream::connect(address)).await;
     let connected = connected.or_err(ErrorType::ConnectTimedout, "no TCP connection in time")?;
@@ -122,6 +131,9 @@ async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
     let traced = Traced::new(peer.get_tracer());
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     let _ = digest.peer_addr.set(Some(peer.address().clone()));
+    let Some(tls) = tls else {
+        return Ok(Box::new(SecureStream::new(stream, ToBackend::new(digest, traced))));
+    };
     let secured = tls.connect(stream, deadline).await.map_err(|error| {
         let kind = match error.kind() {
             io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
@@ -130,10 +142,7 @@ async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
         };
         Error::because(kind, "TLS to a backend", error)
     })?;
-    Ok(Box::new(SecureStream::new(
-        secured,
-        ToBackend { digest: Arc::new(digest), _traced: traced },
-    )))
+    Ok(Box::new(SecureStream::new(secured, ToBackend::new(digest, traced))))
 }
 
 /// In Pingora's words, by which faults of the backend are told from our own.

@@ -2,7 +2,7 @@
 //!
 //! `files` reads them, `identity` is a certificate with its key, `contents` what was read, `server` and `client` make of them
 //! what a listener and a backend need, `keeper` does so again, `stream` carries bytes and
-//! `connector` opens TLS connections to backends for Pingora.
+//! `connector` opens connections to backends for Pingora, with TLS and without.
 //!
 //! What is absent: the handshake with clients, which is the guard's.
 
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub use client::{BackendTls, is_distrust};
-pub use connector::{Connector, proxy, secure};
+pub use connector::{Connector, own, proxy, secure};
 pub use contents::Contents;
 pub use files::TlsError;
 pub use identity::{Identity, subject_of};

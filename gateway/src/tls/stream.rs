@@ -1,6 +1,7 @@
-//! A TLS connection as Pingora wants its streams.
+//! A connection of our own making, with TLS or without, as Pingora wants its streams.
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,12 @@ use pingora::upstreams::peer::Tracer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
+
+/// What is read at once from a backend.
+///
+/// Pingora passes a body on in the pieces in which it was read, as soon as they are there: up to nine of
+/// them wait for a client that takes them slowly, which is half a mebibyte of its own 64 KiB.
+const PIECE: usize = 16 * 1024;
 
 /// For the alert that says goodbye, which a peer that has stopped reading would hold up.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -37,6 +44,8 @@ pub trait Facts: Unpin + Send + Sync + 'static {
 
     /// Whether a peer that closes without a goodbye has said all that it had to say.
     const GOODBYE_IS_OPTIONAL: bool;
+    /// No read returns more.
+    const MOST: usize = usize::MAX;
 
     fn id(&self, tls: &Self::Tls) -> UniqueIDType;
     fn socket(&self, tls: &Self::Tls) -> Option<Arc<SocketDigest>>;
@@ -62,10 +71,17 @@ impl Facts for () {
     }
 }
 
-/// Of a connection that our own connector made.
-pub struct ToBackend {
-    pub digest: Arc<SocketDigest>,
-    pub _traced: Traced,
+/// Of a connection that our own connector made. `T` is what its bytes in the clear are read from.
+pub struct ToBackend<T> {
+    digest: Arc<SocketDigest>,
+    _traced: Traced,
+    _over: PhantomData<fn() -> T>,
+}
+
+impl<T> ToBackend<T> {
+    pub fn new(digest: SocketDigest, traced: Traced) -> Self {
+        Self { digest: Arc::new(digest), _traced: traced, _over: PhantomData }
+    }
 }
 
 /// Tells whoever wants to know of the beginning and the end of a connection, as Pingora does for
@@ -89,23 +105,41 @@ impl Drop for Traced {
     }
 }
 
-impl Facts for ToBackend {
-    type Tls = client::TlsStream<TcpStream>;
+/// What a connection to a backend goes over.
+pub trait OverTcp: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl OverTcp for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl OverTcp for client::TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+impl<T: OverTcp> Facts for ToBackend<T> {
+    type Tls = T;
+    const MOST: usize = PIECE;
 
     /// Hazard: an answer without a length ends with its connection, and anybody on the way can end
     /// that. Without the goodbye it is broken off, not whole (RFC 9112 section 9.8).
     const GOODBYE_IS_OPTIONAL: bool = false;
 
     /// The pool keeps connections by this.
-    fn id(&self, tls: &Self::Tls) -> UniqueIDType {
-        tls.get_ref().0.as_raw_fd()
+    fn id(&self, over: &T) -> UniqueIDType {
+        over.tcp().as_raw_fd()
     }
 
-    fn socket(&self, _: &Self::Tls) -> Option<Arc<SocketDigest>> {
+    fn socket(&self, _: &T) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digest))
     }
 
-    fn timing(&self, _: &Self::Tls) -> Vec<Option<TimingDigest>> {
+    fn timing(&self, _: &T) -> Vec<Option<TimingDigest>> {
         vec![]
     }
 }
@@ -122,7 +156,16 @@ impl<S: Facts> AsyncRead for SecureStream<S::Tls, S> {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.tls).poll_read(cx, out)) {
+        let read = if out.remaining() > S::MOST {
+            let mut piece = ReadBuf::new(out.initialize_unfilled_to(S::MOST));
+            let read = Pin::new(&mut self.tls).poll_read(cx, &mut piece);
+            let count = piece.filled().len();
+            out.advance(count);
+            read
+        } else {
+            Pin::new(&mut self.tls).poll_read(cx, out)
+        };
+        match ready!(read) {
             Err(error)
                 if S::GOODBYE_IS_OPTIONAL && error.kind() == io::ErrorKind::UnexpectedEof =>
             {

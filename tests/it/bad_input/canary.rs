@@ -34,7 +34,27 @@ impl Canary {
 /// Threat: T2.
 #[test]
 fn t2_no_request_reaches_an_address_of_its_own_choice() {
-    let (rig, canary) = (Rig::start(), Canary::new());
+    reaches_no_address_of_its_own_choice(&Rig::start());
+}
+
+/// Item 66.
+///
+/// Threat: T2.
+#[test]
+fn no_request_that_a_trusted_proxy_passes_on_reaches_an_address_of_its_own_choice() {
+    // What such a proxy says of the client's Host is kept.
+    let trusting = Rig::with(|farm| {
+        farm.set("http.trusted_proxies", "[\"127.0.0.0/8\"]").set("http.forwarded", "\"both\"")
+    });
+    reaches_no_address_of_its_own_choice(&trusting);
+    let kept = trusting.backend.requests().iter().any(|request| {
+        request.field("X-Forwarded-Host").is_some_and(|host| host.starts_with("127.0.0.1:"))
+    });
+    assert!(kept, "what would lead there never came through");
+}
+
+fn reaches_no_address_of_its_own_choice(rig: &Rig) {
+    let canary = Canary::new();
     let it = canary.address();
     let packet = |target: &str, host: &str, line: &str| {
         format!(

@@ -8,7 +8,9 @@ use e2e_tests::ports::Port;
 use e2e_tests::raw_backend::{RawBackend, Reply, agree};
 use serde_json::json;
 
-use crate::packets::{Servers, TARGET, close, create, expect_not_now, fragment, session_of};
+use crate::packets::{
+    Servers, TARGET, close, create, expect_not_found, expect_not_now, fragment, session_of,
+};
 
 /// Item 71.
 #[test]
@@ -256,8 +258,42 @@ fn repeated_overlapping_and_disordered_fragments_reach_the_backend_unchanged() {
         let next = (last + 1).to_string();
         assert_eq!(answer.field("BITS-Received-Content-Range"), Some(&*next));
     }
-    // A total that changes is the backend's business as well.
-    let (_, request, _) = servers.passes(&fragment(TARGET, &id, "bytes 0-4/21", &file[..5]));
-    assert_eq!(request.field("Content-Range"), Some("bytes 0-4/21"));
     servers.passes(&close(TARGET, &id));
+}
+
+/// Item 71.
+///
+/// Threat: T10.
+#[test]
+fn the_total_of_a_session_is_constant() {
+    let servers = Servers::start(2);
+    let (id, _) = servers.open(TARGET);
+    let body = b"0123456789";
+    // Not known before a backend has acknowledged it.
+    servers.passes(&fragment(TARGET, &id, "bytes 0-9/40", body));
+    for range in
+        ["bytes 10-19/41", "bytes 10-19/39", "bytes 10-19/20", "bytes 10-19/18446744073709551615"]
+    {
+        expect_invalid(&servers.stays(&fragment(TARGET, &id, range, body)), range);
+    }
+    expect_invalid(&servers.stays(&fragment(TARGET, &id, "bytes 0-0/0", b"")), "an empty file");
+    servers.passes(&fragment(TARGET, &id, "bytes 10-19/40", body));
+    // A session that begins anew may have another.
+    servers.passes(&close(TARGET, &id));
+    let (id, _) = servers.open(TARGET);
+    servers.passes(&fragment(TARGET, &id, "bytes 0-9/41", body));
+    // Nobody learns of it who does not know the destination.
+    let elsewhere = servers.ask(&fragment("/in/other.bin", &id, "bytes 0-9/42", body));
+    expect_not_found(PacketType::Fragment, &elsewhere);
+}
+
+#[test]
+fn the_total_is_told_again_after_a_restart() {
+    let servers = Servers::start(1);
+    let (id, _) = servers.open(TARGET);
+    servers.passes(&fragment(TARGET, &id, "bytes 0-2/9", b"abc"));
+    servers.farm.gateway().restart();
+    servers.passes(&fragment(TARGET, &id, "bytes 3-5/9", b"def"));
+    let other = servers.stays(&fragment(TARGET, &id, "bytes 6-8/10", b"ghi"));
+    expect_invalid(&other, "another total");
 }

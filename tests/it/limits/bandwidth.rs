@@ -1,10 +1,14 @@
 //! Uploads at a configured rate.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
-use e2e_tests::client::FragmentSizes;
+use e2e_tests::client::{Connection, FragmentSizes};
 use e2e_tests::data::Content;
-use e2e_tests::farm::{Farm, FarmBuilder};
+use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN, Tls};
+use e2e_tests::pki;
+use e2e_tests::raw_backend::RawBackend;
+use e2e_tests::temp::TempDir;
 
 const KIB: u64 = 1024;
 
@@ -57,4 +61,52 @@ fn one_client_keeps_to_its_rate_over_all_its_connections() {
     let farm = impatient().set("limits.bandwidth_per_client", "\"128KiB\"");
     let took = upload(farm, 2, 256 * KIB);
     assert!(took >= least(2 * 256 * KIB, 2, rate), "{took:?}");
+}
+
+/// Over TLS a piece is a record of 16 KiB at most, and without it four times that.
+#[test]
+fn uploads_share_a_rate_by_bytes_whatever_the_pieces_they_come_in() {
+    const SIZE: usize = 1_500_000;
+    let files = pki::server();
+    let directory = TempDir::new("shares");
+    let files = files.write(directory.path(), "server");
+    let backend = RawBackend::agreeable();
+    let farm = Farm::of_stubs(0)
+        .backend("up01", backend.address())
+        .without_host_ids()
+        .set("limits.bandwidth", "\"512KiB\"")
+        .set("listeners.secure.address", "\"127.0.0.1:0\"")
+        .set("listeners.secure.tls.certificate", &format!("{:?}", files.certificate))
+        .set("listeners.secure.tls.key", &format!("{:?}", files.key))
+        .plain()
+        .start();
+    let plain = Connection::open_plain(farm.gateway().listener("public"));
+    let secure = Connection::open_secure(farm.gateway().listener("secure"), &Tls::Front.client());
+    let arrived = |path: &str| {
+        let start = format!("POST {path} ");
+        let all = backend.connections();
+        let mut theirs = all.iter().filter(|one| one.bytes.starts_with(start.as_bytes()));
+        theirs.next().map_or(0, |one| one.bytes.len())
+    };
+    let least = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for (connection, path, other) in
+            [(plain, "/plain", "/secure"), (secure, "/secure", "/plain")]
+        {
+            let (least, arrived) = (&least, &arrived);
+            let mut connection = connection.expect("a connection");
+            scope.spawn(move || {
+                let mut bytes = format!(
+                    "POST {path} HTTP/1.1\r\nHost: {ORIGIN}\r\nContent-Length: {SIZE}\r\n\r\n"
+                )
+                .into_bytes();
+                bytes.resize(bytes.len() + SIZE, b'x');
+                let answer = connection.exchange(&bytes).expect("an answer");
+                assert_eq!(answer.status, 200, "{}", answer.head);
+                least.lock().expect("no panic").get_or_insert_with(|| arrived(other));
+            });
+        }
+    });
+    let least = least.into_inner().expect("no panic").expect("one was first");
+    assert!(least > SIZE * 3 / 4, "{least} bytes of the one had come at the end of the other");
 }

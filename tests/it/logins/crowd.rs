@@ -3,6 +3,8 @@
 use std::sync::Barrier;
 
 use e2e_tests::client::Connection;
+use e2e_tests::farm::ORIGIN;
+use e2e_tests::raw_backend::{RawBackend, agree};
 use e2e_tests::wait;
 
 use super::server::{Failure, Guarded, claimed, log_in};
@@ -81,24 +83,70 @@ fn bound(guarded: &Guarded) -> f64 {
     guarded.servers.farm.metric("bitsgw_bound_connections", &[])
 }
 
+/// Connections that the gateway takes: those of the logged in, and of those who want to crowd them out.
+const CONNECTIONS: usize = 700;
+const LOGINS: usize = 300;
+const CROWD: usize = 380;
+
+/// The gateway keeps so many idle connections that are nobody's, with one thread.
+const SHARED: usize = CONNECTIONS + 1024;
+
+/// Of more the pool would drop the ones that have waited longest: the logins.
+const POOL: usize = SHARED + LOGINS + CONNECTIONS;
+
+/// So many that all their connections together would fill the pool.
+const SERVERS: usize = 7;
+const _: () = assert!(SERVERS * CROWD + LOGINS > POOL);
+
+/// Answers once a whole crowd has asked, each on a connection of its own.
+fn crowded() -> RawBackend {
+    let (all, agree) = (Barrier::new(CROWD), agree());
+    RawBackend::answering(move |request| {
+        all.wait();
+        agree(request)
+    })
+}
+
 /// Item 89.
 #[test]
-fn a_crowd_of_idle_clients_stays_logged_in() {
-    let guarded = guarded();
-    // More than the pool would keep if it counted them among the shared ones.
-    let users: Vec<String> = (0..400).map(|number| format!("user{number}")).collect();
+fn a_crowd_of_idle_clients_stays_logged_in_however_full_the_pool_is() {
+    let others: Vec<_> = (0..SERVERS).map(|_| crowded()).collect();
+    let guarded = Guarded::beside(&others, |farm| {
+        farm.set("process.threads", "1")
+            .set("limits.connections", &CONNECTIONS.to_string())
+            .set("limits.bound_connections", &LOGINS.to_string())
+            .set("timeouts.client_idle", "\"1h\"")
+            .set("timeouts.backend_idle", "\"1h\"")
+    });
+    let ping = |server: &str| ping("/in/a.bin").at(&format!("{server}.{ORIGIN}"));
+    let users: Vec<String> = (0..LOGINS).map(|number| format!("user{number}")).collect();
     let mut connections: Vec<Connection> =
         users.iter().map(|_| guarded.servers.connect()).collect();
     for (user, connection) in users.iter().zip(&mut connections) {
-        let answer = log_in(connection, &ping("/in/a.bin"), user).expect("a login");
+        let answer = log_in(connection, &ping("login"), user).expect("a login");
         assert_eq!(answer.status, 200, "{}", answer.head);
     }
-    assert_eq!(bound(&guarded), users.len() as f64);
-    for _ in 0..2 {
-        for (user, connection) in users.iter().zip(&mut connections) {
-            let answer = connection.exchange(&claimed(&ping("/in/a.bin"), user).bytes());
-            assert_eq!(answer.expect("an answer").status, 200);
+    assert_eq!(bound(&guarded), LOGINS as f64);
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| guarded.servers.connect()).collect();
+    for number in 1..=SERVERS {
+        for one in &mut crowd {
+            one.send(&ping(&format!("up{number:02}")).bytes()).expect("sent");
         }
+        for one in &mut crowd {
+            let answer = one.read_answer().expect("an answer");
+            assert_eq!(answer.status, 200, "{}", answer.head);
+        }
+    }
+    // As many as may be are kept, and not many more: those that were made at the same time.
+    let kept = || {
+        let all = others.iter().flat_map(RawBackend::connections);
+        all.filter(|connection| !connection.ended).count()
+    };
+    wait::until("what is too much is closed", || kept() <= SHARED + CROWD);
+    assert!(kept() >= SHARED, "{} idle connections to others", kept());
+    for (user, connection) in users.iter().zip(&mut connections) {
+        let answer = connection.exchange(&claimed(&ping("login"), user).bytes());
+        assert_eq!(answer.expect("an answer").status, 200);
     }
     guarded.expect_clean();
 }

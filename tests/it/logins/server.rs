@@ -60,6 +60,18 @@ impl Guarded {
         Self { servers: Servers::of(vec![backend], change), book, _link: None }
     }
 
+    /// Beside other servers, at its own name: `login`.
+    #[track_caller]
+    pub fn beside(others: &[RawBackend], change: impl FnOnce(FarmBuilder) -> FarmBuilder) -> Self {
+        let (backend, book) = login_server(|_| None);
+        let farm = Farm::of_stubs(0).plain().backend("login", backend.address());
+        let farm = others.iter().zip(1..).fold(farm, |farm, (other, number)| {
+            farm.backend(&format!("up{number:02}"), other.address())
+        });
+        let servers = Servers { farm: change(farm).start(), backends: vec![backend] };
+        Self { servers, book, _link: None }
+    }
+
     /// TLS on both sides of the gateway.
     #[track_caller]
     pub fn over_tls(instead: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Self {

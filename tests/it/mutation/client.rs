@@ -8,8 +8,8 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use super::answers::{self, Answer, Wrong};
 use super::conversation::{Conversation, End};
-use super::recorder::address_of;
-use super::strict::{Request, Row};
+use super::recorder::{PORT, address_of};
+use super::strict::{Request, Row, Rules};
 
 /// Far longer than anything takes: who waits so long waits in vain.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -32,8 +32,31 @@ pub struct Heard {
     pub broken: Option<std::io::Error>,
 }
 
-pub fn converse(entrance: SocketAddr, number: u32, said: &Conversation) -> Option<Heard> {
-    let mut stream = connect_from(address_of(number), entrance);
+/// A connection for a conversation, from its own address or through a proxy that names it.
+fn connect_for(number: u32, rules: Rules, entrance: SocketAddr) -> TcpStream {
+    if rules != Rules::Proxied {
+        return connect_from(address_of(number), entrance);
+    }
+    let mut stream = connect_from(Ipv4Addr::LOCALHOST, entrance);
+    let client = address_of(number);
+    let mut header = format!("PROXY TCP4 {client} 10.0.0.1 50000 {PORT}\r\n").into_bytes();
+    if number.is_multiple_of(2) {
+        header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+        header.extend(client.octets());
+        header.extend([10, 0, 0, 1, 0xc3, 0x50]);
+        header.extend(PORT.to_be_bytes());
+    }
+    stream.write_all(&header).expect("a header fits");
+    stream
+}
+
+pub fn converse(
+    entrance: SocketAddr,
+    number: u32,
+    rules: Rules,
+    said: &Conversation,
+) -> Option<Heard> {
+    let mut stream = connect_for(number, rules, entrance);
     let mut from = 0;
     for cut in said.cuts.iter().copied().chain([said.bytes.len()]) {
         // A gateway that has refused already may have stopped to read.
@@ -64,6 +87,8 @@ pub fn judge(number: u32, said: &Conversation, row: &Row, heard: &Heard) -> Resu
     }
     let (mut at, mut count) = (0, 0);
     let mut closed = false;
+    // The size of the session's file, once a Fragment has told it.
+    let mut total = None;
     while at < heard.bytes.len() {
         let sent = row.requests.get(count);
         let to_head = sent.is_some_and(|sent| sent.method == b"HEAD");
@@ -78,7 +103,11 @@ pub fn judge(number: u32, said: &Conversation, row: &Row, heard: &Heard) -> Resu
         let named = format!("answer {count} {answer:?}");
         match sent {
             Some(sent) => {
-                one(number, count, said, sent, &answer).map_err(|e| format!("{e}: {named}"))?
+                let differs = total.is_some_and(|known| sent.total().is_some_and(|t| t != known));
+                one(number, count, said, sent, &answer, differs)
+                    .map_err(|e| format!("{e}: {named}"))?;
+                let passed = answer.value("x-echo").is_some();
+                total = total.or(sent.total().filter(|&total| passed && total > 0));
             }
             None if count == row.requests.len() && row.rest => {
                 refusal(&answer).map_err(|e| format!("{e}: {named}"))?;
@@ -108,7 +137,11 @@ fn one(
     said: &Conversation,
     sent: &Request,
     answer: &Answer,
+    differs: bool,
 ) -> Result<(), String> {
+    if differs && answer.value("x-echo").is_some() {
+        return Err("a Fragment of another total was passed on".to_owned());
+    }
     if !answer.interim.is_empty() && (answer.interim != [100] || sent.value("expect").is_none()) {
         return Err("an interim answer that nobody wanted".to_owned());
     }
@@ -126,10 +159,10 @@ fn one(
     let legal = sent.fits() && (!sent.is_packet() || sent.is_legal_packet());
     // A session that the conversation has ended before.
     let ended = sent.is_packet() && matches!(answer.status, 200 | 500);
-    if said.honest && !ended {
+    if said.honest && !ended && !differs {
         return Err("an honest request was not passed on".to_owned());
     }
-    if legal && sent.whole && matches!(answer.status, 400..=499 | 501) {
+    if legal && !differs && sent.whole && matches!(answer.status, 400..=499 | 501) {
         return Err("a legal request was refused".to_owned());
     }
     match sent.is_packet() {

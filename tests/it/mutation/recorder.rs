@@ -19,6 +19,9 @@ pub fn address_of(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(FIRST + number)
 }
 
+/// The port that a proxy in front says the clients of conversations have connected to.
+pub const PORT: u16 = 8443;
+
 /// What a conversation may make the backend see.
 struct Expected {
     requests: Vec<Request>,
@@ -27,6 +30,8 @@ struct Expected {
 
 #[derive(Default)]
 pub struct Watch {
+    /// Whether the gateway tells of clients in every field there is.
+    tells_all: bool,
     expected: Mutex<HashMap<u32, Expected>>,
     wrong: Mutex<Vec<(u32, String)>>,
     /// Requests that came through.
@@ -54,6 +59,24 @@ impl Watch {
         std::mem::take(&mut lock(&self.wrong))
     }
 
+    fn ours(&self) -> Vec<&'static str> {
+        [OURS, if self.tells_all { TOLD } else { &[] }].concat()
+    }
+
+    /// Whether what the gateway says of a client is true, and said once.
+    fn is_told_well(&self, got: &Request, number: Option<u32>) -> bool {
+        if !self.tells_all {
+            return true;
+        }
+        let host = got.text("x-forwarded-host");
+        let client = got.text("x-forwarded-for");
+        let forwarded = format!("for={client};host=\"{host}\";proto=http");
+        let once = TOLD.iter().all(|name| got.values(name).count() == 1);
+        let port = number.is_none() || got.text("x-forwarded-port") == PORT.to_string();
+        let scheme = got.text("x-forwarded-proto") == "http";
+        once && port && scheme && got.text("forwarded") == forwarded && host == got.text("host")
+    }
+
     /// The place of a request in its conversation, and the request as its client sent it.
     fn place(&self, number: u32, got: &Request) -> Result<(usize, Request), String> {
         let mut expected = lock(&self.expected);
@@ -65,7 +88,7 @@ impl Watch {
         };
         let mut why = "there is no such request".to_owned();
         for (at, sent) in known.requests.iter().enumerate() {
-            match same(sent, got) {
+            match same(sent, got, &self.ours()) {
                 // Another one, equal to it, may follow.
                 Ok(()) if at < known.next => why = "it came twice, or out of turn".to_owned(),
                 Ok(()) => {
@@ -79,14 +102,17 @@ impl Watch {
                 }
             }
         }
-        let opened = known.requests.iter().find(|sent| may_end(sent, got));
+        let opened = known.requests.iter().find(|sent| may_end(sent, got, &self.ours()));
         opened.map(|sent| (usize::MAX, Request { body: Vec::new(), ..sent.clone() })).ok_or(why)
     }
 }
 
 /// The gateway writes these itself.
-const OURS: [&str; 5] =
-    ["host", "content-length", "transfer-encoding", "connection", "x-forwarded-for"];
+const OURS: &[&str] =
+    &["host", "content-length", "transfer-encoding", "connection", "x-forwarded-for"];
+
+/// And these, where backends are told all.
+const TOLD: &[&str] = &["forwarded", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
 
 /// What a client says in these goes no further.
 const GONE: [&str; 34] = [
@@ -137,15 +163,15 @@ fn without<'r>(request: &'r Request, names: &[&str]) -> Vec<&'r Field> {
 }
 
 /// Whether the backend got what the client sent, but for what the gateway adds and takes away.
-fn same(sent: &Request, got: &Request) -> Result<(), String> {
+fn same(sent: &Request, got: &Request, ours: &[&str]) -> Result<(), String> {
     if (&sent.method, &sent.target) != (&got.method, &got.target) {
         return Err("the request line differs".to_owned());
     }
     if sent.is_packet() && !sent.is_legal_packet() {
         return Err("it breaks a rule of the protocol".to_owned());
     }
-    let names = [&OURS[..], &GONE[..]].concat();
-    let (mut before, after) = (without(sent, &names), without(got, &OURS));
+    let names = [ours, &GONE[..]].concat();
+    let (mut before, after) = (without(sent, &names), without(got, ours));
     before.retain(|field| {
         let name = field.0.to_ascii_lowercase();
         !GONE_STARTS.iter().any(|start| name.starts_with(start.as_bytes()))
@@ -163,10 +189,10 @@ fn same(sent: &Request, got: &Request) -> Result<(), String> {
 }
 
 /// Whether this is the gateway cancelling the session that a client had opened and then left without its Ack.
-fn may_end(sent: &Request, got: &Request) -> bool {
+fn may_end(sent: &Request, got: &Request, ours: &[&str]) -> bool {
     let opens = sent.text("bits-packet-type").eq_ignore_ascii_case("create-session");
     let written = ["user-agent", "bits-session-id", "bits-packet-type"];
-    let taken_over = without(got, &[&OURS[..], &written].concat());
+    let taken_over = without(got, &[ours, &written[..]].concat());
     let from_the_client = taken_over.iter().all(|(name, value)| {
         let same = |field: &&Field| field.0.eq_ignore_ascii_case(name) && field.1 == *value;
         sent.fields.iter().any(|field| same(&field))
@@ -194,10 +220,10 @@ pub struct Recorder {
 
 impl Recorder {
     /// Serves until the process ends: one thread per connection of the gateway's pool.
-    pub fn start() -> Self {
+    pub fn start(tells_all: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let watch = Arc::new(Watch::default());
+        let watch = Arc::new(Watch { tells_all, ..Watch::default() });
         let accepting = Arc::clone(&watch);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -252,6 +278,10 @@ impl Serving {
         };
         let client = std::str::from_utf8(client).ok().and_then(|c| c.parse::<Ipv4Addr>().ok());
         let number = client.and_then(|client| u32::from(client).checked_sub(FIRST));
+        if !self.watch.is_told_well(&got, number) {
+            self.watch.report(number.unwrap_or(0), format!("not true of its client: {text:?}"));
+            return false;
+        }
         let Some(number) = number else {
             // The honest client has no number.
             return self.body(0, framing, None, &text) && self.answer(&got, None);

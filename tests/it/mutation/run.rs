@@ -39,8 +39,14 @@ impl Stage {
             Rules::More => {
                 farm.set("limits.chunked", "\"forward\"").set("http.method_override", "true")
             }
+            Rules::Proxied => farm
+                .plain()
+                .set("http.forwarded", "\"both\"")
+                // Honest clients come without one.
+                .set("listeners.public.proxy_protocol.required", "false")
+                .set("listeners.public.proxy_protocol.trusted", "[\"127.0.0.1/32\"]"),
         };
-        let recorder = Recorder::start();
+        let recorder = Recorder::start(rules == Rules::Proxied);
         let farm = Farm::of_stubs(0).backend("up01", recorder.address).without_host_ids();
         Self { rules, farm: change(farm).start(), recorder }
     }
@@ -58,7 +64,7 @@ impl Stage {
         let row = strict::row(&said.bytes, self.rules);
         let watch = &self.recorder.watch;
         watch.expect(number, row.requests.clone());
-        if let Some(heard) = converse(self.farm.entrance(), number, said)
+        if let Some(heard) = converse(self.farm.entrance(), number, self.rules, said)
             && let Err(why) = judge(number, said, &row, &heard)
         {
             let heard = String::from_utf8_lossy(&heard.bytes).into_owned();
@@ -217,4 +223,10 @@ fn mutated_conversations_never_reach_a_backend_as_anything_but_what_their_client
 #[test]
 fn mutated_conversations_are_as_harmless_where_chunks_and_overrides_are_allowed() {
     run("mutations with more allowed", 4_000, Rules::More);
+}
+
+/// Threat: T2.
+#[test]
+fn mutated_conversations_behind_a_proxy_never_speak_for_another_client() {
+    run("mutations behind a proxy", 4_000, Rules::Proxied);
 }

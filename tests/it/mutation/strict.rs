@@ -27,6 +27,8 @@ pub enum Rules {
     Usual,
     /// Fragments may be chunked, and POST may say that it means BITS_POST.
     More,
+    /// Clients come by the PROXY protocol, and backends are told all that there is to tell of them.
+    Proxied,
 }
 
 /// What a row of bytes holds.
@@ -63,6 +65,14 @@ impl Request {
     pub fn fits(&self) -> bool {
         let range = self.value("content-range").and_then(range_length);
         !self.chunked || !self.is_packet() || range == Some(self.body.len() as u64)
+    }
+
+    /// The size of the file that a Fragment is of.
+    pub fn total(&self) -> Option<u64> {
+        let fragment = self.text("bits-packet-type").eq_ignore_ascii_case("fragment");
+        let range = self.text("content-range");
+        let total = range.rsplit_once('/').and_then(|(_, total)| number(total.as_bytes()));
+        total.filter(|_| fragment && self.is_packet())
     }
 
     /// Nothing may follow it on its connection.

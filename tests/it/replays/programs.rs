@@ -71,9 +71,11 @@ fn k3_bits4j_uploads_and_understands_every_answer() {
         let first = number * 10_000;
         let range = format!("{session}\nContent-Range: bytes {first}-{}/30000", first + 9_999);
         assert_eq!(bits4j(&java.send(&k3("FRAGMENT", &range, 10_000), piece)), Bits4j::Fine);
+        if number == 0 {
+            let hole = format!("{session}\nContent-Range: bytes 20000-20002/30000");
+            assert_eq!(bits4j(&java.send(&k3("FRAGMENT", &hole, 3), b"abc")), Bits4j::Error);
+        }
     }
-    let hole = format!("{session}\nContent-Range: bytes 40000-40002/50000");
-    assert_eq!(bits4j(&java.send(&k3("FRAGMENT", &hole, 3), b"abc")), Bits4j::Error);
     assert_eq!(bits4j(&java.send(&k3("PING", "", 0), b"")), Bits4j::Fine);
     let close = k3("CLOSE-SESSION", session, 0);
     assert_eq!(bits4j(&java.send(&close, b"")), Bits4j::Fine);

@@ -11,9 +11,16 @@ use crate::packets::{Packet, Servers, TARGET, cancel, close, create, fragment, p
 
 const LARGE: usize = 1 << 20;
 
+/// The size of the file.
+const TOTAL: usize = 2 * LARGE;
+
 fn large(id: &str) -> Packet {
-    let range = format!("bytes 0-{}/{}", LARGE - 1, 2 * LARGE);
+    let range = format!("bytes 0-{}/{}", LARGE - 1, TOTAL);
     fragment(TARGET, id, &range, &vec![7; LARGE])
+}
+
+fn last(id: &str) -> Packet {
+    fragment(TARGET, id, &format!("bytes {}-{}/{TOTAL}", TOTAL - 1, TOTAL - 1), b"x")
 }
 
 /// The connection that carried the last request of the only backend.
@@ -35,8 +42,8 @@ fn connections_that_their_server_has_ended_are_not_used_for_any_packet() {
         ping(TARGET),
         create("/in/b.bin"),
         large(&id),
-        fragment(TARGET, &id, "bytes 0-0/9", b"x"),
-        fragment(TARGET, &id, "bytes 8-8/9", b"x"),
+        fragment(TARGET, &id, &format!("bytes 0-0/{TOTAL}"), b"x"),
+        last(&id),
         close(TARGET, &id),
     ];
     for packet in packets {
@@ -92,8 +99,7 @@ fn a_large_fragment_goes_over_a_connection_that_was_used_within_5_s_or_a_new_one
     assert!(!servers.backends[0].connections()[pooled].ended);
     servers.passes(&ping(TARGET));
     assert_eq!(last_connection(&servers), pooled);
-    let final_one = fragment(TARGET, &id, "bytes 0-8/9", &[1; 9]);
-    for packet in [large(&id), final_one, close(TARGET, &id), create(TARGET)] {
+    for packet in [large(&id), last(&id), close(TARGET, &id), create(TARGET)] {
         servers.passes(&packet);
         assert!(last_connection(&servers) >= connections, "{:?}", packet.kind);
     }

@@ -1,10 +1,12 @@
 //! What a stranger can make the gateway hold.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use e2e_tests::farm::ORIGIN;
+use e2e_tests::farm::{Farm, ORIGIN};
 use e2e_tests::raw_backend::RawBackend;
 use e2e_tests::wait;
 
@@ -77,4 +79,72 @@ fn t9_bodies_that_nobody_reads_are_not_held() {
         .collect();
     let grown = servers.farm.gateway().rss_bytes().saturating_sub(before);
     assert!(grown < 20 << 20, "{grown} bytes for {} stuck bodies of {sent} bytes", held.len());
+}
+
+const READERS: usize = 60;
+
+/// Pieces that wait for a client, and the buffer that they were read into.
+const MOST_FOR_AN_ANSWER: u64 = 400 * 1024;
+
+/// A server whose answers are far longer than all that sockets hold, and how much it could write.
+fn endless() -> (SocketAddr, Arc<AtomicUsize>) {
+    let written = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&written);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let Ok(mut connection) = connection else { return };
+            let counted = Arc::clone(&counted);
+            std::thread::spawn(move || {
+                let mut head = [0; 4096];
+                if !matches!(connection.read(&mut head), Ok(1..)) {
+                    return;
+                }
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+                let piece = [b'x'; 64 * 1024];
+                let mut next: &[u8] = head.as_bytes();
+                while let Ok(count) = connection.write(next) {
+                    counted.fetch_add(count, Ordering::Relaxed);
+                    next = if count < next.len() { &next[count..] } else { &piece };
+                }
+            });
+        }
+    });
+    (address, written)
+}
+
+/// Threat: T9.
+#[test]
+fn t9_answers_that_nobody_reads_are_not_held() {
+    let (server, written) = endless();
+    let farm = Farm::of_stubs(0).backend("up01", server).plain().without_host_ids().start();
+    let ask = || {
+        let mut client = TcpStream::connect(farm.entrance()).expect("it accepts connections");
+        // A small window, or the kernel takes more of the answer for us.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&client, 4096).expect("an option");
+        client.set_read_timeout(Some(Duration::from_secs(30))).expect("an option");
+        let request = format!("GET /big HTTP/1.1\r\nHost: {ORIGIN}\r\n\r\n");
+        client.write_all(request.as_bytes()).expect("sent");
+        client.read_exact(&mut [0; 512]).expect("the beginning of the answer");
+        client
+    };
+    let all_ways_are_full = || {
+        let (mut before, mut same) = (0, 0);
+        wait::until_within("nothing moves any more", Duration::from_secs(60), || {
+            let now = written.load(Ordering::Relaxed);
+            same = if now == before { same + 1 } else { 0 };
+            before = now;
+            same == 20
+        });
+    };
+    // The first ones pay for what is made once.
+    let _first: Vec<_> = (0..4).map(|_| ask()).collect();
+    all_ways_are_full();
+    let before = farm.gateway().rss_bytes();
+    let _clients: Vec<_> = (0..READERS).map(|_| ask()).collect();
+    all_ways_are_full();
+    let grown = farm.gateway().rss_bytes().saturating_sub(before) / READERS as u64;
+    assert!(grown < MOST_FOR_AN_ANSWER, "{grown} bytes for each client that reads slowly");
+    farm.expect_healthy();
 }

@@ -169,3 +169,20 @@ fn connections_are_counted_for_the_address_in_the_header_and_before_a_handshake(
 fn is_open(read: &io::Result<usize>) -> bool {
     matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
+
+#[test]
+fn the_port_in_the_header_is_the_one_that_the_client_connected_to() {
+    let farm = trusting("[\"127.0.0.0/8\"]").set("http.forwarded", "\"x-forwarded\"").start();
+    let v2_port = [&v2()[..26], &[0x01, 0xbb], &v2()[28..]].concat();
+    let own = farm.entrance().port().to_string();
+    for (header, port) in [
+        (V1, "80"),
+        (b"PROXY TCP6 2001:db8::7 ::1 1 8443\r\n", "8443"),
+        (&v2_port, "443"),
+        (b"PROXY UNKNOWN\r\n", &own),
+    ] {
+        assert_eq!(through(&farm, header), Some(200));
+        let seen = farm.stub(0).requests();
+        assert_eq!(seen.last().unwrap().field("X-Forwarded-Port"), Some(port));
+    }
+}

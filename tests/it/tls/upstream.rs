@@ -6,6 +6,7 @@ use e2e_tests::client::FragmentSizes;
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN, StubFault, Tls};
 use e2e_tests::pki::{self, Authority, Issued, Validity};
+use e2e_tests::ports::Port;
 use e2e_tests::raw_backend::{RawBackend, Reply};
 use e2e_tests::temp::TempDir;
 use e2e_tests::tls_link::TlsLink;
@@ -101,6 +102,23 @@ fn a_backend_with_another_name_is_refused() {
     let directory = TempDir::new("upstream");
     let other = pki::servers().issue(&["other.test"]);
     refused(&showing(&other, &directory).start(), &["up01", "127.0.0.1"]);
+}
+
+#[test]
+fn a_backend_that_is_not_trusted_makes_no_fault_of_another_that_is_down() {
+    let directory = TempDir::new("upstream");
+    let other = pki::servers().issue(&["other.test"]);
+    let nobody = Port::reserve();
+    let farm = showing(&other, &directory)
+        .backend("up02", nobody.address())
+        .set("placement.policy", "\"round-robin\"")
+        .set("health.kind", "\"off\"")
+        .start();
+    for _ in 0..4 {
+        // Whichever was tried first: the one that is down may come back, so it is worth a wait.
+        let answer = exchange(farm.entrance(), &create(TARGET).bytes()).expect("an answer");
+        assert_eq!(answer.status, 503, "{}", answer.head);
+    }
 }
 
 /// Threat: T15.

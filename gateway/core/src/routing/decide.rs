@@ -51,6 +51,8 @@ pub struct Evidence<'a> {
     pub lookup: &'a Lookup,
     /// Hash of the request-target, which binds a session to its destination.
     pub target: TargetHash,
+    /// Size of the session's file; 0 where no Fragment has told it yet.
+    pub total: u64,
     /// The backend that the Host of the request stands for.
     pub alias: Option<BackendId>,
     /// The backend last used on this client connection.
@@ -114,6 +116,13 @@ pub fn decide(
     let kind = packet.packet_type();
     match evidence.lookup {
         Lookup::Pinned(pin) if pin.target == evidence.target => {
+            // The size of a file is constant: two of them are two ideas of where it ends.
+            if let RequestPacket::Fragment { range, .. } = packet
+                && evidence.total != 0
+                && evidence.total != range.total()
+            {
+                return Decision::Answer(Fault::BadRequest);
+            }
             return to_owner(pin.backend, Why::Pin, farm);
         }
         // No word about the session to somebody who does not know its destination: the answer is

@@ -63,6 +63,7 @@ fn pinned_to(backend: BackendId) -> Lookup {
 struct Case<'a> {
     lookup: Lookup,
     target: TargetHash,
+    total: u64,
     alias: Option<u32>,
     connection: Option<u32>,
     room: bool,
@@ -75,6 +76,7 @@ fn case() -> Case<'static> {
     Case {
         lookup: Lookup::NotAsked,
         target: HERE,
+        total: 0,
         alias: None,
         connection: None,
         room: true,
@@ -89,6 +91,7 @@ impl Case<'_> {
         Evidence {
             lookup: &self.lookup,
             target: self.target,
+            total: self.total,
             alias: self.alias.map(BackendId),
             connection: self.connection.map(BackendId),
             room: self.room,
@@ -127,6 +130,23 @@ fn a_pinned_packet_goes_to_its_pin() {
     // A full table and a failed attempt change nothing for a session that has its place.
     let case = Case { room: false, avoid: &[BackendId(1)], ..case };
     check(&WITH_ID, &[UP, UP], &case, forward(1, Why::Pin));
+}
+
+#[test]
+fn a_fragment_of_another_size_than_its_session_is_refused() {
+    let known = |total| Case { lookup: pinned_to(BackendId(1)), total, ..case() };
+    for total in [9, 11, u64::MAX] {
+        let refused = Decision::Answer(Fault::BadRequest);
+        check(&[PacketType::Fragment], &[UP, UP], &known(total), refused);
+        check(&[PacketType::Fragment], &[UP, DOWN], &known(total), refused);
+        let others = [PacketType::Ping, PacketType::CloseSession, PacketType::CancelSession];
+        check(&others, &[UP, UP], &known(total), forward(1, Why::Pin));
+        // No word about the session to somebody who does not know its destination.
+        let elsewhere = Case { target: ELSEWHERE, ..known(total) };
+        let unknown = Decision::Answer(Fault::UnknownSession);
+        check(&[PacketType::Fragment], &[UP, UP], &elsewhere, unknown);
+    }
+    check(&WITH_ID, &[UP, UP], &known(10), forward(1, Why::Pin));
 }
 
 #[test]

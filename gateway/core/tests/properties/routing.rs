@@ -92,6 +92,7 @@ struct Situation {
     alias: Option<BackendId>,
     connection: Option<BackendId>,
     room: bool,
+    total: u64,
     avoid: Vec<BackendId>,
     hash: u64,
     turn: u64,
@@ -101,14 +102,17 @@ struct Situation {
 
 fn situations() -> impl Strategy<Value = Situation> {
     let where_to = (option::of(ids()), option::of(ids()), vec(ids(), 0..3));
-    let chance = (any::<u64>(), any::<u64>(), vec(0..50u64, IDS as usize), any::<bool>());
+    let chance = (any::<u64>(), any::<u64>(), vec(0..50u64, IDS as usize));
+    // Fragments say 10.
+    let chance = (chance, any::<bool>(), select(&[0, 0, 10, 10, 9, 11, u64::MAX][..]))
+        .prop_map(|((hash, turn, loads), room, total)| (hash, turn, loads, room, total));
     (backends(), packets(), lookups(), where_to, chance, policies()).prop_map(
         |(
             backends,
             packet,
             lookup,
             (alias, connection, avoid),
-            (hash, turn, loads, room),
+            (hash, turn, loads, room, total),
             policy,
         )| {
             Situation {
@@ -118,6 +122,7 @@ fn situations() -> impl Strategy<Value = Situation> {
                 alias,
                 connection,
                 room,
+                total,
                 avoid,
                 hash,
                 turn,
@@ -137,6 +142,7 @@ impl Situation {
         Evidence {
             lookup: &self.lookup,
             target: HERE,
+            total: self.total,
             alias: self.alias,
             connection: self.connection,
             room: self.room,
@@ -188,6 +194,18 @@ proptest! {
     }
 
     #[test]
+    fn a_fragment_of_another_size_than_its_session_goes_nowhere(s in situations()) {
+        let fragment = matches!(s.packet, RequestPacket::Fragment { .. });
+        if fragment && s.pin().is_some() && ![0, 10].contains(&s.total) {
+            prop_assert_eq!(s.decide(), Decision::Answer(Fault::BadRequest));
+        } else {
+            let known = Situation { total: 10, ..s.clone() };
+            let unknown = Situation { total: 0, ..s };
+            prop_assert_eq!(known.decide(), unknown.decide());
+        }
+    }
+
+    #[test]
     fn new_sessions_go_to_ready_backends_only(s in situations()) {
         let create = Situation {
             packet: RequestPacket::CreateSession,
@@ -222,7 +240,8 @@ proptest! {
                 Decision::Forward { backend, why } => prop_assert_eq!((backend, why), (pin, Why::Pin)),
                 Decision::Answer(Fault::BackendRemoved) => prop_assert!(!s.exists(pin)),
                 Decision::Answer(fault) => {
-                    prop_assert!(fault == Fault::BackendDown && s.exists(pin));
+                    let differs = fault == Fault::BadRequest && ![0, 10].contains(&s.total);
+                    prop_assert!(differs || (fault == Fault::BackendDown && s.exists(pin)));
                 }
                 Decision::Ask => prop_assert!(false, "its pin is known"),
             }

@@ -306,9 +306,12 @@ impl Gateway {
         table: &Table,
         (lookup, target, avoid): (&Lookup, TargetHash, &[BackendId]),
     ) -> Decision {
+        let known = packet.session().and_then(|id| table.pins.get(id.key()));
+        let total = known.map_or(0, |(_, progress)| progress.total);
         let evidence = Evidence {
             lookup,
             target,
+            total,
             alias: self.alias(request),
             connection: connection.backend,
             room: true,
@@ -330,6 +333,7 @@ impl Gateway {
         let evidence = Evidence {
             lookup: &Lookup::Unknown,
             target,
+            total: 0,
             alias: None,
             connection: connection.backend,
             room: true,

@@ -158,7 +158,9 @@ impl Gateway {
         if lookup == Lookup::Foreign {
             return Ok(lookup);
         }
-        Ok(theirs(self.sessions.find_and_touch(Some(&key), clock::steady()), ctx))
+        let (lookup, total) = self.sessions.find_and_touch(Some(&key), clock::steady());
+        ctx.total = total;
+        Ok(theirs(lookup, ctx))
     }
 
     /// What is known of a session, or found out by one of those who ask for it now.
