@@ -28,19 +28,27 @@ fn a_limit_counts_for_the_next_fragment_of_a_running_upload() {
 
 #[test]
 fn a_limit_of_the_size_of_files_ends_no_upload_that_has_begun() {
-    let operated = Operated::start(Farm::of_stubs(1));
-    let farm = &operated.farm;
-    let content = Content::seeded(3, 100_000);
-    let client = farm.client().with(|o| o.fragments = FragmentSizes::Fixed(40_000));
-    let mut upload = client.begin(&farm.url("/in/a.bin"), &content);
-    assert!(upload.run_until(|upload| upload.position() >= 40_000));
-    farm.gateway().configure(|settings| settings.set("limits.upload", "\"50KiB\""));
-    assert!(farm.gateway().reload());
-    upload.run().expect_smooth();
-    farm.expect_stored("/in/a.bin", &content);
-    let report = client.upload(&farm.url("/in/b.bin"), &content);
-    assert!(!matches!(report.end, End::Complete), "{report}");
-    assert!(farm.stored("/in/b.bin").is_empty());
+    for restarted in [false, true] {
+        let operated = Operated::start(Farm::of_stubs(1));
+        let farm = &operated.farm;
+        let content = Content::seeded(3, 100_000);
+        let client = farm.client().with(|o| o.fragments = FragmentSizes::Fixed(40_000));
+        let mut upload = client.begin(&farm.url("/in/a.bin"), &content);
+        assert!(upload.run_until(|upload| upload.position() >= 40_000));
+        farm.gateway().configure(|settings| settings.set("limits.upload", "\"50KiB\""));
+        if restarted {
+            farm.gateway().restart();
+        } else {
+            assert!(farm.gateway().reload());
+        }
+        let report = upload.run();
+        report.expect_complete();
+        assert_eq!(report.restarts, 0, "{report}");
+        farm.expect_stored("/in/a.bin", &content);
+        let report = client.upload(&farm.url("/in/b.bin"), &content);
+        assert!(!matches!(report.end, End::Complete), "{report}");
+        assert!(farm.stored("/in/b.bin").is_empty());
+    }
 }
 
 #[test]
