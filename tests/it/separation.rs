@@ -1,11 +1,12 @@
-//! The listeners for clients, for watchers and for operators share nothing: threat T12.
+//! The listeners for clients, for watchers and for operators share nothing, and the process may do nothing special: threats T12 and T16.
 
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 
 use e2e_tests::binaries;
 use e2e_tests::client::exchange;
-use e2e_tests::farm::ORIGIN;
+use e2e_tests::data::Content;
+use e2e_tests::farm::{Farm, ORIGIN};
 use e2e_tests::temp::TempDir;
 
 use crate::packets::{Servers, TARGET, create};
@@ -109,5 +110,29 @@ fn the_admin_listener_cannot_be_opened_to_the_network_or_to_everybody() {
         mode(readable).expect("it is ours");
         let (code, said) = admin("127.0.0.1:9081", &with_token);
         assert_ne!(code, Some(0), "{readable:o}: {said}");
+    }
+}
+
+/// Threat: T16.
+///
+/// Tests that run as root start it as `nobody`, from a copy that this user can reach; others as they are.
+#[test]
+fn a_user_without_privileges_runs_it() {
+    const ROOT: &str = "this process runs as root";
+    let is_root = std::fs::metadata("/proc/self").expect("this is Linux").uid() == 0;
+    let as_nobody = "folder=$(dirname \"$3\") && cp \"$0\" \"$folder/gateway\" && \
+        chown -R 65534:65534 \"$folder\" && \
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$folder/gateway\" \"$@\"";
+    let farm = Farm::of_stubs(2);
+    let farm = if is_root { farm.under(&["sh", "-c", as_nobody]).start() } else { farm.start() };
+    let process = format!("/proc/{}", farm.gateway().pid());
+    assert_ne!(std::fs::metadata(process).expect("it runs").uid(), 0);
+    let content = Content::seeded(1, 100_000);
+    farm.client().upload(&farm.url("/in/a.bin"), &content).expect_smooth();
+    farm.expect_stored("/in/a.bin", &content);
+    farm.gateway().restart();
+    assert!(!farm.gateway().log().contains(ROOT));
+    if is_root {
+        Farm::of_stubs(1).start().gateway().expect_logged(ROOT);
     }
 }

@@ -1,6 +1,17 @@
-//! What the kernel lets the process have.
+//! What the kernel lets the process have and do.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+
+/// Nothing here needs root, and whoever broke in would have it.
+pub(super) fn warn_of_root() {
+    if geteuid().is_root() {
+        tracing::warn!(
+            help =
+                "run it as a user of its own; for ports below 1024 it needs CAP_NET_BIND_SERVICE",
+            "this process runs as root"
+        );
+    }
+}
 
 /// Raises the soft limit on open files to the hard one.
 ///

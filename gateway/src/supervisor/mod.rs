@@ -238,6 +238,7 @@ impl Supervisor {
     /// when it happens; requests then had a few seconds to finish.
     pub fn run(self, mut bound: Bound, mut plan: Plan) -> Result<Stop, RunError> {
         let Self { runtime, mut signals, notifier, .. } = self;
+        limits::warn_of_root();
         limits::raise_open_files();
         let copies = match &plan.upgrade_socket {
             Some(_) => bound.copies().map_err(RunError::Copy)?,
