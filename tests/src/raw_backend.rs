@@ -298,20 +298,21 @@ impl Serving<'_> {
                 body: Vec::new(),
                 complete: false,
             };
+            // Before anybody can see it: whoever waits for a request knows that the script has had it.
+            let reply = (self.shared.script)(Moment::Head, &request);
             let index = {
                 let mut requests = lock(&self.shared.requests);
                 requests.push(request.clone());
                 requests.len() - 1
             };
-            if !self.answer(request, index) {
+            if !self.answer(request, index, reply) {
                 return;
             }
         }
     }
 
     /// False when the connection is over.
-    fn answer(&mut self, mut request: Request, index: usize) -> bool {
-        let mut reply = (self.shared.script)(Moment::Head, &request);
+    fn answer(&mut self, mut request: Request, index: usize, mut reply: Reply) -> bool {
         if matches!(reply, Reply::Wait | Reply::Continue) {
             if matches!(reply, Reply::Continue) {
                 let _ = (&*self.stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");

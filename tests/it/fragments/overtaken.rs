@@ -1,7 +1,7 @@
 //! Two requests of one session at once: the client has lost the older one's connection and nobody has noticed yet.
 //! The older one is given up, the newer one goes on when it has ended.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
 
 use e2e_tests::client::{Answer, Connection, WireError};
 use e2e_tests::raw_backend::{Moment, RawBackend, Reply};
@@ -14,10 +14,12 @@ const STUCK: usize = 48 << 20;
 
 /// One server that treats the first Fragment as `first` says and agrees to all else.
 fn with_first_fragment(at: Moment, first: Reply) -> Servers {
-    let (agree, fragments) = (server(0), AtomicU32::new(0));
+    let (agree, chosen) = (server(0), OnceLock::new());
     let script = move |moment: Moment, request: &e2e_tests::raw_backend::Request| {
         let is_fragment = request.packet_type() == "fragment";
-        if is_fragment && moment == at && fragments.fetch_add(1, Ordering::SeqCst) == 0 {
+        // The first by its head: which body comes first is chance.
+        let this = (request.connection, request.number);
+        if is_fragment && *chosen.get_or_init(|| this) == this && moment == at {
             return first.clone();
         }
         match moment {
