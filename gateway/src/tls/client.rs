@@ -218,7 +218,7 @@ fn build(settings: &config::BackendTls) -> Result<(ClientConfig, Contents), TlsE
 
 fn system_authorities() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().unwrap_or_default());
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(TlsError::NoSystemStore);
     }

@@ -116,7 +116,7 @@ fn tls_connector(
             }
         }
         None => {
-            let system = rustls_native_certs::load_native_certs().unwrap_or_default();
+            let system = rustls_native_certs::load_native_certs().certs;
             roots.add_parsable_certificates(system);
             if roots.is_empty() {
                 return Err(TrustError::NoSystemStore);
