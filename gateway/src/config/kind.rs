@@ -120,7 +120,15 @@ impl Kind {
                 Given::Text(text) if words.iter().any(|word| word.name == text) => {
                     parse_word(words, &[], text)
                 }
-                given => other.parse(given).map_err(|refusal| suggest_word(words, given, refusal)),
+                given => {
+                    let other = match (other, given) {
+                        (Kind::Path, Given::Text(text)) => {
+                            syntax::path_beside_words(text).map(Value::Path)
+                        }
+                        (other, given) => other.parse(given),
+                    };
+                    other.map_err(|refusal| suggest_word(words, given, refusal))
+                }
             },
             (Kind::Bool, Given::Bool(value)) => Ok(Value::Bool(*value)),
             (Kind::Integer { min, max }, Given::Integer(value)) => {

@@ -200,6 +200,15 @@ fn a_word_can_stand_in_for_a_value() {
 }
 
 #[test]
+fn a_path_needs_a_slash_only_where_a_word_may_stand() {
+    for path in ["cert.pem", "./cert.pem", "/etc/cert.pem", "a b"] {
+        takes(&Kind::Path, path, Value::Path(path.into()));
+    }
+    refuses(&Kind::Path, "", "this is empty");
+    refuses(&Kind::Path, "a\0b", "no file has a NUL in its name");
+}
+
+#[test]
 fn numbers_and_switches_are_written_without_quotes() {
     let number = Kind::Integer { min: 1, max: 1000 };
     takes(&number, 1000, Value::Integer(1000));

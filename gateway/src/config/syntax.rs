@@ -142,10 +142,22 @@ pub fn socket(text: &str) -> Result<SocketAddr, Refusal> {
     Err(refuse("not address:port").help("such as \"[::]:8080\" or \"127.0.0.1:8080\""))
 }
 
-/// A path, recognised by its slash: else a slip in a word would quietly become a file.
+/// The path of a file; relative ones begin at the working directory.
 pub fn path(text: &str) -> Result<PathBuf, Refusal> {
-    if text.contains('/') && !text.contains('\0') {
-        return Ok(PathBuf::from(text));
+    match text {
+        "" => Err(Refusal::new("must be the path of a file", "this is empty")),
+        _ if text.contains('\0') => {
+            Err(Refusal::new("must be the path of a file", "no file has a NUL in its name"))
+        }
+        _ => Ok(PathBuf::from(text)),
+    }
+}
+
+/// A path where words stand as well, recognised by its slash: else a slip in a word would quietly
+/// become a file.
+pub fn path_beside_words(text: &str) -> Result<PathBuf, Refusal> {
+    if text.contains('/') {
+        return path(text);
     }
     Err(Refusal::new("is neither a known word nor a path", "a path has a slash")
         .help(format!("for a file in the working directory: \"./{}\"", text.escape_default())))
