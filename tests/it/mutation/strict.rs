@@ -134,7 +134,7 @@ fn range_length(value: &[u8]) -> Option<u64> {
         return None;
     }
     match (first, total) {
-        (0, 0) if matches!(last, 0 | u64::MAX) => Some(0),
+        (0, 0) if [0, u64::from(u32::MAX), u64::MAX].contains(&last) => Some(0),
         _ => (first <= last && last < total).then(|| last - first + 1),
     }
 }
