@@ -6,5 +6,6 @@
 mod binding;
 mod chaos;
 mod crowd;
+mod hostile;
 mod server;
 mod tls;

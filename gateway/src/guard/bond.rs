@@ -54,6 +54,11 @@ impl Bond {
         true
     }
 
+    /// Closes them all. To be called when no request can follow.
+    pub fn end(&self) {
+        self.owned.lock().clear();
+    }
+
     /// The backend at which a login is under way.
     pub fn pending(&self) -> Option<BackendId> {
         self.pending.load(Ordering::Relaxed).checked_sub(1).map(BackendId)

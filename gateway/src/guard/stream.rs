@@ -42,6 +42,8 @@ pub struct GuardStream {
     buffer: BytesMut,
     /// How much of `buffer` was searched for the end of a head.
     searched: usize,
+    /// The request line in `buffer` is whole, and may pass.
+    line_checked: bool,
     /// Runs from the first byte of a head to its end.
     deadline: Option<Pin<Box<Sleep>>>,
     at_end: bool,
@@ -79,6 +81,7 @@ impl GuardStream {
             phase: Phase::Head,
             buffer: BytesMut::new(),
             searched: 0,
+            line_checked: false,
             deadline: None,
             at_end: false,
             refused: false,
@@ -176,6 +179,7 @@ impl GuardStream {
             if let Some(end) = end_of_head(&self.buffer, self.searched) {
                 self.deadline = None;
                 self.searched = 0;
+                self.line_checked = false;
                 self.admit(end);
                 return Poll::Ready(Ok(()));
             }
@@ -186,12 +190,14 @@ impl GuardStream {
                 self.refuse(self.buffer.len(), HeadError::Line);
                 return Poll::Ready(Ok(()));
             }
-            // Once, or who sends a long head byte by byte has each byte read as often.
-            let fault =
-                (self.searched == 0).then(|| fault_of_line(&self.buffer, &self.limits.head));
-            if let Some(error) = fault.flatten() {
-                self.refuse(self.buffer.len(), error);
-                return Poll::Ready(Ok(()));
+            // Once, when the first line ends: who sends a head byte by byte must not have each byte
+            // read as often.
+            if !self.line_checked && self.buffer[self.searched..].contains(&b'\n') {
+                self.line_checked = true;
+                if let Some(error) = fault_of_line(&self.buffer, &self.limits.head) {
+                    self.refuse(self.buffer.len(), error);
+                    return Poll::Ready(Ok(()));
+                }
             }
             self.searched = self.buffer.len();
             if self.buffer.len() > self.limits.head.head_bytes {
@@ -439,6 +445,10 @@ impl AsyncWrite for GuardStream {
 impl Drop for GuardStream {
     fn drop(&mut self) {
         let Some(io) = self.io.take() else { return };
+        // However long the client takes to read what it was told, it sends no request any more.
+        if let Some(bond) = self.conn.bond() {
+            bond.end();
+        }
         let unread = match self.phase {
             Phase::Head => {
                 !self.buffer.is_empty() || self.conn.body_follows.load(Ordering::Acquire)

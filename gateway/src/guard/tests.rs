@@ -249,6 +249,26 @@ async fn a_killed_request_does_not_linger() {
     closes_at_once(rig);
 }
 
+/// Who sends it and waits is not left waiting for the deadline.
+#[tokio::test]
+async fn a_bad_request_line_is_refused_once_it_is_whole_however_it_comes() {
+    for (line, pieces) in [
+        ("GET /\r\n", 1),
+        ("GET /\r\n", 2),
+        ("GET / HTTP/1.0\r\n", 3),
+        ("GET / HTTP/1.0\r\n", usize::MAX),
+    ] {
+        let mut rig = rig();
+        let length = line.len().div_ceil(pieces);
+        for piece in line.as_bytes().chunks(length) {
+            assert_eq!(rig.received(), "", "{line:?} in {pieces}");
+            rig.client.write_all(piece).await.unwrap();
+            rig.read_now(4096);
+        }
+        assert!(rig.received().starts_with("HTTP/1.1 400 "), "{line:?} in {pieces}");
+    }
+}
+
 #[tokio::test]
 async fn half_a_head_does_not_linger() {
     let mut rig = rig();

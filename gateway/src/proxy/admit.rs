@@ -98,7 +98,6 @@ impl Gateway {
             let (found, total) = self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady());
             (lookup, ctx.total) = (theirs(found, ctx), total);
         }
-        ctx.foreign = lookup == Lookup::Foreign;
         ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
         if ctx.pin_found == Some(false) {
             ctx.alias_found = Some(alias.is_some());
@@ -238,6 +237,8 @@ impl Gateway {
         let evidence = self.evidence(ctx, lookup, alias);
         let sessions = &*self.sessions;
         let decision = decide(packet, &evidence, &farm.view, farm.policy, sessions);
+        // A Ping asks for no session, and fails for other reasons.
+        ctx.foreign = *lookup == Lookup::Foreign && packet.packet_type() != PacketType::Ping;
         obey(decision, ctx)
     }
 

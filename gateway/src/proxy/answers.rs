@@ -316,15 +316,23 @@ fn clean_head(response: &mut ResponseHeader) {
     }
 }
 
+/// Words of `Connection` that take no field off: what is for the connection itself, what frames the
+/// answer, and what tells a client that a login counts for the connection, as it does here
+/// (RFC 4559 section 4.2).
+const NOT_NOMINATED: [&str; 6] =
+    ["close", "keep-alive", "connection", "content-length", "transfer-encoding", "proxy-support"];
+
 /// The fields that `Connection` says are for the next hop only (RFC 9110 section 7.6.1). One that
 /// frames the answer, or that the protocol lives by, is not taken off whoever names it.
 fn nominated(response: &ResponseHeader) -> Vec<HeaderName> {
     let values = response.headers.get_all(header::CONNECTION).iter();
     let words = values.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
-    let names = words.filter_map(|word| HeaderName::try_from(word.trim()).ok());
-    let kept = [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-    let ours = |name: &HeaderName| kept.contains(name) || name.as_str().starts_with("bits-");
-    names.filter(|name| !ours(name) && response.headers.contains_key(name)).collect()
+    let words = words.map(str::trim).filter(|word| {
+        !NOT_NOMINATED.iter().any(|kept| word.eq_ignore_ascii_case(kept))
+            && response.headers.contains_key(*word)
+    });
+    let names = words.filter_map(|word| HeaderName::try_from(word).ok());
+    names.filter(|name| !name.as_str().starts_with("bits-")).collect()
 }
 
 fn apply(edits: Vec<Edit>, response: &mut ResponseHeader) -> Result<()> {

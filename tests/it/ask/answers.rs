@@ -1,10 +1,13 @@
 //! Servers that answer a question strangely, and what the question looks like to them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use e2e_tests::client::packet::PROTOCOL;
 use e2e_tests::raw_backend::{RawBackend, Reply, Request};
 
 use crate::packets::{
-    Servers, TARGET, cancel, close, expect_not_found, expect_not_now, fragment, of_session,
+    Servers, TARGET, cancel, close, create, created, expect_not_found, expect_not_now, fragment,
+    of_session, session_of,
 };
 
 const ID: &str = "{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}";
@@ -158,13 +161,78 @@ fn a_session_without_a_byte_is_cancelled_at_its_owner() {
     assert_eq!(servers.counts(), [2, 1]);
 }
 
+/// A server that gives out one id to everybody, and then has a session without a byte. Before that
+/// it answers questions so.
+fn giving_out_one_id(question: impl Fn() -> Reply + Send + Sync + 'static) -> RawBackend {
+    let (opened, agree) = (AtomicBool::new(false), e2e_tests::raw_backend::agree());
+    RawBackend::answering(move |request| match &*request.packet_type() {
+        "create-session" => {
+            opened.store(true, Ordering::Relaxed);
+            created(ID)
+        }
+        "fragment" if !is_question(request) => agree(request),
+        "fragment" if opened.load(Ordering::Relaxed) => wants("0"),
+        "fragment" => question(),
+        _ => agree(request),
+    })
+}
+
+fn minted(question: fn() -> Reply) -> Servers {
+    let backends = (0..2).map(|_| giving_out_one_id(question)).collect();
+    Servers::of(backends, |farm| {
+        farm.without_host_ids()
+            .set("sessions.unknown", "\"ask\"")
+            .set("sessions.id", "\"minted\"")
+            .set("failover.hold", "\"0s\"")
+    })
+}
+
+/// Threat: T1.
+#[test]
+fn t1_a_server_is_not_asked_for_what_is_a_session_of_another_client_there() {
+    let servers = minted(not_found);
+    let (id, owner) = servers.open(TARGET);
+    assert_ne!(id, ID);
+    for packet in of_session(TARGET, ID) {
+        expect_not_found(packet.kind, &servers.ask(&packet));
+        assert_eq!(servers.last_request(owner).packet_type(), "create-session", "{packet:?}");
+    }
+    let (served_by, request, _) = servers.passes(&fragment(TARGET, &id, "bytes 0-2/9", b"abc"));
+    assert_eq!((served_by, request.field("BITS-Session-Id")), (owner, Some(ID)));
+}
+
+#[test]
+fn what_another_client_has_is_no_second_claim() {
+    let servers = minted(|| wants("7"));
+    let (id, owner) = servers.open(TARGET);
+    let answer = servers.ask(&fragment(TARGET, ID, "bytes 7-8/9", b"hi"));
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    assert_eq!(servers.last_request(1 - owner).field("Content-Range"), Some("bytes 7-8/9"));
+    let (served_by, ..) = servers.passes(&fragment(TARGET, &id, "bytes 0-2/9", b"abc"));
+    assert_eq!(served_by, owner);
+}
+
+/// Its server has forgotten the older one.
+#[test]
+fn the_older_session_of_an_id_costs_the_newer_one_nothing() {
+    let servers = asked(vec![giving_out_one_id(not_found)]);
+    let [older, newer] = [(); 2].map(|()| session_of(&servers.ask(&create(TARGET))));
+    assert_eq!(older, ID);
+    assert_ne!(newer, ID);
+    let packet = fragment(TARGET, &older, "bytes 0-2/9", b"abc");
+    expect_not_found(packet.kind, &servers.ask(&packet));
+    servers.passes(&fragment(TARGET, &newer, "bytes 0-2/9", b"abc"));
+    let cancels = |request: &Request| request.packet_type() == "cancel-session";
+    assert!(!servers.backends[0].requests().iter().any(cancels));
+}
+
 #[test]
 fn nobody_is_asked_for_a_ping_or_a_new_session() {
     let servers = asked(vec![server(not_found)]);
     let ping = crate::packets::ping(TARGET).with("BITS-Session-Id", ID);
     assert_eq!(servers.ask(&ping).status, 200);
     servers.open(TARGET);
-    let create = crate::packets::create(TARGET);
+    let create = create(TARGET);
     assert!(create.bytes().windows(PROTOCOL.len()).any(|part| part == PROTOCOL.as_bytes()));
     assert!(!servers.backends[0].requests().iter().any(is_question));
 }

@@ -111,21 +111,24 @@ fn no_answer_sends_a_client_to_another_host() {
     }
 }
 
-/// RFC 9110 section 7.6.1; what frames an answer, or the protocol lives by, nobody takes off.
+/// RFC 9110 section 7.6.1; what frames an answer, or the protocol lives by, nobody takes off. Nor
+/// what says that a login counts for the connection, since here it does (RFC 4559 section 4.2).
 #[test]
 fn fields_for_the_next_hop_end_here() {
     let servers = saying(|_| {
         Reply::raw(
-            "HTTP/1.1 200 OK\r\nConnection: X-Hop, keep-alive,bits-packet-type\r\nConnection: Content-Length, (x)\r\n\
-            X-Hop: 1\r\nX-Other: 2\r\nBITS-Packet-Type: Ack\r\nContent-Length: 2\r\n\r\nhi",
+            "HTTP/1.1 200 OK\r\nConnection: X-Hop, keep-alive,bits-packet-type\r\nConnection: Content-Length, (x), Proxy-Support\r\n\
+            Proxy-Support: Session-Based-Authentication\r\nX-Hop: 1\r\nX-Other: 2\r\nBITS-Packet-Type: Ack\r\nContent-Length: 2\r\n\r\nhi",
         )
     });
     let get = format!("GET {TARGET} HTTP/1.1\r\nHost: {ORIGIN}\r\nX-Say: 1\r\n\r\n");
     for request in [get.into_bytes(), ping(TARGET).with("X-Say", "1").bytes()] {
         let answer = servers.ask_bytes(&request);
         assert_eq!((answer.status, &*answer.body_text()), (200, "hi"), "{}", answer.head);
-        let fields = ["X-Hop", "X-Other", "BITS-Packet-Type"].map(|name| answer.field(name));
-        assert_eq!(fields, [None, Some("2"), Some("Ack")], "{}", answer.head);
+        let names = ["X-Hop", "X-Other", "BITS-Packet-Type", "Proxy-Support"];
+        let fields = names.map(|name| answer.field(name));
+        let support = Some("Session-Based-Authentication");
+        assert_eq!(fields, [None, Some("2"), Some("Ack"), support], "{}", answer.head);
     }
 }
 

@@ -71,6 +71,12 @@ fn packets(id: &str) -> [Packet; 5] {
     ]
 }
 
+/// As some write a name, and others read it as the same; where the whole head is not refused for it.
+fn underscored(name: &str) -> String {
+    let refused = name.starts_with("BITS-") || name.starts_with("Proxy-");
+    if refused { name.to_owned() } else { name.replace('-', "_") }
+}
+
 /// Threat: T2.
 #[test]
 fn nothing_forged_reaches_a_backend() {
@@ -81,7 +87,7 @@ fn nothing_forged_reaches_a_backend() {
                 .set("http.forwarded", "\"both\"")
         });
         let (id, _) = servers.open(TARGET);
-        for spell in [str::to_owned, str::to_ascii_lowercase] {
+        for spell in [str::to_owned, str::to_ascii_lowercase, underscored] {
             for mut packet in packets(&id) {
                 for name in FIELDS {
                     packet = packet.with(&spell(name), "forged.test");
@@ -89,7 +95,7 @@ fn nothing_forged_reaches_a_backend() {
                 let kind = packet.kind;
                 let answer = servers.ask(&packet);
                 // The session of the last two may have ended, or never was.
-                assert!(answer.status < 501, "{kind:?}: {}", answer.head);
+                assert!(matches!(answer.status, 200 | 500), "{kind:?}: {}", answer.head);
                 assert!(!answer.head.contains("forged"), "{kind:?}: {}", answer.head);
             }
             let plain = FIELDS.map(|name| format!("{}: forged.test\r\n", spell(name))).concat();

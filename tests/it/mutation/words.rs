@@ -78,7 +78,7 @@ const IDS: &[&str] = &[
 const RANGES: &[&str] = &[
     "bytes 0-4/5", "bytes 0-4/*", "bytes */5", "bytes=0-4/5", "bytes  0-4/5", "bytes 4-0/5", "bytes 0-4/4",
     "bytes -1-4/5", "bytes 0-4", "bytes +0-4/5", "octets 0-4/5", "",
-    "bytes 0-18446744073709551615/18446744073709551615", "bytes 0-0/0", "bytes 0-4/0", "bytes 0-4/5, 0-4/5",
+    "bytes 0-18446744073709551615/18446744073709551615", "bytes 0-0/0", "bytes 0-4294967295/0", "bytes 0-4/0", "bytes 0-4/5, 0-4/5",
     "bytes 0-000000000000000000004/5",
     "bytes 18446744073709551615-18446744073709551615/18446744073709551616", "bytes 0x0-4/5", "bytes 0-4/5 ",
     "BYTES 0-4/5", "bytes 0-4/18446744073709551616", "bytes 00-4/5", "bytes\t0-4/5", "bytes 0-4/5\0", "bytes 0- 4/5",
@@ -89,7 +89,7 @@ const RANGES: &[&str] = &[
 const LINES: &[&str] = &[
     "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Host: evil.test", "X-Forwarded-Proto: https", "Forwarded: for=6.6.6.6",
     "X-Real-IP: 6.6.6.6", "True-Client-IP: 6.6.6.6", "True_Client_IP: 6.6.6.6", "X_Client_IP: 6.6.6.6",
-    "Client-Cert: :x:", "Proxy: http://evil.test/", "X_Original_Host: x", "X-Original-URL: /admin", "X-Rewrite-URL: /admin", "X-Forwarded-Server: x",
+    "Client-Cert: :x:", "Proxy: http://evil.test/", "X_Original_Host: x", "SSL_CLIENT_VERIFY: SUCCESS", "REMOTE_USER: x", "X-Original-URL: /admin", "X-Rewrite-URL: /admin", "X-Forwarded-Server: x",
     "X-Forwarded-Port: 1", "BITS-Original-Request-URL: http://evil.test/", "BITS-Request-DataFile-Name: C:\\x",
     "BITS-Response-DataFile-Name: C:\\x", "BITS-Static-Response-URL: /x", "BITS-Copy-File-To-Destination: x",
     "BITS-Host-Id: evil.test", "BITS-Host-Id-Fallback-Timeout: 1", "BITS-Reply-URL: /x", "BITS-Error: 0x0",

@@ -1,7 +1,7 @@
 //! Session ids that are stolen from clients with certificates.
 
-use e2e_tests::client::{Answer, Connection, Secure};
-use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN, Tls};
+use e2e_tests::client::{Answer, Connection, PacketType, Secure};
+use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN, StubFault, Tls};
 use e2e_tests::pki::{self, Issued};
 use e2e_tests::wait;
 
@@ -82,6 +82,49 @@ fn t1_a_stolen_id_is_worth_nothing_without_its_certificate() {
         assert_ne!(say(&farm, &thief, &close(TARGET, &id)).status, 200);
         farm.expect_healthy();
     }
+}
+
+/// A Ping asks for no session, whatever it names.
+#[test]
+fn a_ping_that_finds_no_backend_is_no_theft() {
+    let farm = bound().set("failover.hold", "\"0s\"").start();
+    let owner = with(&pki::clients().issue_to("laptop-1"));
+    let thief = with(&pki::clients().issue_to("laptop-2"));
+    let id = session_of(&say(&farm, &owner, &create(TARGET)));
+    farm.stubs().iter().for_each(|stub| stub.refuse(true));
+    let answer = say(&farm, &thief, &ping(TARGET).with("BITS-Session-Id", &id));
+    assert!(matches!(answer.status, 502 | 503), "{}", answer.head);
+    wait::until("it is counted", || farm.metric("bitsgw_rejected_requests_total", &[]) == 1.0);
+    assert_eq!(refused(&farm), 0.0);
+    // The control.
+    say(&farm, &thief, &cancel(TARGET, &id));
+    wait::until("the theft is counted", || refused(&farm) == 1.0);
+}
+
+/// Two at once ask for a session that nobody knows: whose it becomes is not known before the backend has answered.
+#[test]
+fn who_comes_second_to_a_lost_session_is_another_client() {
+    let farm = bound().forgetful().without_host_ids().set("sessions.unknown", "\"ask\"").start();
+    let clients = ["laptop-1", "laptop-2"].map(|name| with(&pki::clients().issue_to(name)));
+    let id = session_of(&say(&farm, &clients[0], &create(TARGET)));
+    let first = fragment(TARGET, &id, "bytes 0-2/6", b"abc");
+    assert_eq!(say(&farm, &clients[0], &first).status, 200);
+    farm.gateway().restart();
+    for stub in farm.stubs() {
+        // The answer to the question waits for both.
+        stub.fault(StubFault::on(PacketType::Fragment, "delay").with("ms", 1000));
+    }
+    let packet = fragment(TARGET, &id, "bytes 3-5/6", b"def");
+    let statuses = std::thread::scope(|scope| {
+        let asking = clients.each_ref().map(|who| scope.spawn(|| say(&farm, who, &packet).status));
+        asking.map(|asking| asking.join().expect("an answer"))
+    });
+    assert!(matches!(statuses, [200, 500] | [500, 200]), "{statuses:?}");
+    wait::until("the second is counted", || {
+        farm.metric("bitsgw_rejected_requests_total", &[]) == 1.0
+    });
+    assert_eq!(refused(&farm), 1.0);
+    farm.expect_healthy();
 }
 
 /// Threat: T1.

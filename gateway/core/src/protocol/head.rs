@@ -6,7 +6,6 @@
 
 use super::headers::BITS_POST;
 use super::host::Host;
-use super::spoken;
 
 /// What a head may be at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,13 +343,13 @@ const PROTECTED: [&str; 3] = ["bits-", "content-", "proxy-"];
 /// Fields that never pass.
 const TAKEN_OFF: [&str; 4] = ["connection", "http2-settings", "keep-alive", "upgrade"];
 
-/// Some servers turn `_` into `-` when they hand fields to an application.
+/// Some servers turn `_` into `-` when they hand fields to an application. What proxies say of their
+/// clients is often spelled so in good faith, and taken off later: see [`super::spoken`].
 fn check_imitation(name: &[u8]) -> Result<(), HeadError> {
     let name: Vec<u8> =
         name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).collect();
     let protected = ONCE.iter().chain(&TAKEN_OFF).any(|known| name == known.as_bytes())
-        || PROTECTED.iter().any(|start| name.starts_with(start.as_bytes()))
-        || std::str::from_utf8(&name).is_ok_and(spoken::by_proxies);
+        || PROTECTED.iter().any(|start| name.starts_with(start.as_bytes()));
     if protected { Err(HeadError::Imitation) } else { Ok(()) }
 }
 

@@ -1,5 +1,8 @@
 //! `Content-Range` of a Fragment (MC-BUP 2.2.6.1).
 
+/// -1, printed as a number of 32 bits without a sign.
+const MINUS_ONE_32: u64 = u32::MAX as u64;
+
 /// The bytes that a Fragment carries: `bytes F-L/T`, zero-based, inclusive.
 ///
 /// Fields are checked on reading: either `first <= last < total`, or the file is empty.
@@ -25,8 +28,9 @@ pub enum RangeError {
 impl ContentRange {
     pub fn new(first: u64, last: u64, total: u64) -> Result<Self, RangeError> {
         // What a client sends for a file of no bytes is nowhere written. `last` would be -1, so
-        // that is let through, as 64 bits hold it, and 0; the body must be empty all the same.
-        if total == 0 && first == 0 && matches!(last, 0 | u64::MAX) {
+        // that is let through, as 32 and 64 bits hold it, and 0; the body must be empty all the
+        // same.
+        if total == 0 && first == 0 && [0, MINUS_ONE_32, u64::MAX].contains(&last) {
             return Ok(Self { first: 0, len: 0, total: 0 });
         }
         if last < first {
@@ -150,6 +154,9 @@ mod tests {
     fn an_empty_file_is_a_range_without_bytes() {
         check("bytes 0-0/0", Ok((0, 0, 0)));
         check("bytes 0-18446744073709551615/0", Ok((0, 0, 0)));
+        check("bytes 0-4294967295/0", Ok((0, 0, 0)));
+        check("bytes 0-4294967294/0", Err(RangeError::BeyondTotal));
+        check("bytes 1-4294967295/0", Err(RangeError::BeyondTotal));
         check("bytes 1-1/0", Err(RangeError::BeyondTotal));
         check("bytes 0-4/0", Err(RangeError::BeyondTotal));
     }

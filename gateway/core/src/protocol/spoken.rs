@@ -5,6 +5,8 @@
 //! What is absent: `Via`. It says over what a message came and nothing of whose it is, and proxies
 //! on the client's side add it in good faith.
 
+use std::borrow::Cow;
+
 /// Starts of names that proxies, balancers and TLS terminators use, and nobody else.
 const PROXY_STARTS: [&str; 8] = [
     // RFC 9440.
@@ -77,12 +79,33 @@ const SERVER_NAMES: [&str; 13] = [
     "bits-static-response-url",
 ];
 
+/// Whether it begins as one of the above does; hardly a field of a packet does.
+fn may_be_of_proxies(name: &str) -> bool {
+    matches!(
+        name.as_bytes(),
+        [b'c', b'f' | b'l', ..]
+            | [b'f', b'a' | b'o' | b'r', ..]
+            | [b'p' | b't', b'r', ..]
+            | [b'r', b'e', ..]
+            | [b's', b's', ..]
+            | [b'x', b'-' | b'_', ..]
+    )
+}
+
 /// Whether a field, its name in lower case, tells of a client or of its request what only a proxy
 /// in front may tell: its address, certificate or user, the scheme, host or path it meant.
+///
+/// `_` is read as `-`, as some servers do: Apache itself writes `SSL_CLIENT_VERIFY`.
 pub fn by_proxies(name: &str) -> bool {
-    // Most fields of a packet end here.
-    matches!(name.as_bytes().first(), Some(b'c' | b'f' | b'p' | b'r' | b's' | b't' | b'x'))
-        && (PROXY_NAMES.contains(&name) || PROXY_STARTS.iter().any(|start| name.starts_with(start)))
+    if !may_be_of_proxies(name) {
+        return false;
+    }
+    let read = match name.contains('_') {
+        true => Cow::Owned(name.replace('_', "-")),
+        false => Cow::Borrowed(name),
+    };
+    // Lengths are compared first, so this reads no more names than a search by halves.
+    PROXY_NAMES.contains(&&*read) || PROXY_STARTS.iter().any(|start| read.starts_with(start))
 }
 
 /// Whether a field, its name in lower case, is one that a client only ever reads, or never sees.
@@ -93,6 +116,18 @@ pub fn by_servers(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn underscores_are_read_as_what_they_imitate() {
+        let spell = |name: &str| name.replace('-', "_");
+        for name in PROXY_NAMES.into_iter().chain(PROXY_STARTS) {
+            assert!(by_proxies(&spell(name)), "{name}");
+            assert!(by_proxies(&name.replacen('-', "_", 1)), "{name}");
+        }
+        for name in ["x_own", "x_original_filename", "_", "remote_user_", "_remote_user"] {
+            assert!(!by_proxies(name), "{name}");
+        }
+    }
 
     #[test]
     fn what_only_proxies_say_is_known_by_name_or_start() {

@@ -135,7 +135,7 @@ impl Gateway {
         let verdict = self.ask(&key, &errand, range, ctx).await;
         ctx.owner_found = Some(matches!(verdict, Verdict::Owner(..)));
         let (owner, next) = match verdict {
-            // Its client was given another id, so this is not its client.
+            // It was opened after it was asked for.
             Verdict::Owner(owner, _) if self.sessions.is_hidden(owner, &key) => {
                 return Err(Fault::UnknownSession);
             }
@@ -179,7 +179,7 @@ impl Gateway {
         }
         let seat = self.asks.join(&question);
         let find = || async {
-            let Some(verdict) = self.ask_farm(errand, range, ctx).await else {
+            let Some(verdict) = self.ask_farm(key, errand, range, ctx).await else {
                 self.reporter.metrics.asked(AskResult::Limited);
                 return Verdict::Unclear;
             };
@@ -193,14 +193,24 @@ impl Gateway {
     }
 
     /// `None` if too many questions are waiting already.
-    async fn ask_farm(&self, errand: &Errand, range: ContentRange, ctx: &Ctx) -> Option<Verdict> {
+    async fn ask_farm(
+        &self,
+        key: &SessionKey,
+        errand: &Errand,
+        range: ContentRange,
+        ctx: &Ctx,
+    ) -> Option<Verdict> {
         let (farm, mut said) = match self.everybody(ctx).await {
             Ok(found) => found,
             Err(unclear) => return Some(unclear),
         };
         let view = &farm.view;
-        let asked: Vec<_> =
-            view.backends().iter().filter(|b| b.is_reachable()).map(|b| b.id).collect();
+        let reachable = view.backends().iter().filter(|b| b.is_reachable()).map(|b| b.id);
+        // What a backend calls so is the session of a client who was given another id: not this
+        // one's, and not to be harmed by a question.
+        let (taken, asked): (Vec<_>, Vec<_>) =
+            reachable.partition(|&backend| self.sessions.is_hidden(backend, key));
+        said.extend(taken.into_iter().map(|backend| (backend, Said::NotFound)));
         let wait = {
             let pace = &mut self.asks.memory.lock().pace;
             pace.take(&asked, clock::steady(), self.patience_left(ctx))?
@@ -210,6 +220,10 @@ impl Gateway {
         said.extend(asked.iter().copied().zip(join_all(answers).await));
         let verdict = self.asks.judge(&said, farm.config.failover.restart_after);
         let Verdict::Empty(owner) = verdict else { return Some(verdict) };
+        if self.sessions.is_hidden(owner, key) {
+            // It was opened meanwhile.
+            return Some(Verdict::Nobody);
+        }
         // Its client has nothing to lose, and goes on nowhere if that server believes a size that
         // nobody meant. So the session ends, and then it is true that there is none.
         let gone = self.asks.messenger.cancel(errand, &farm, owner).await;
