@@ -111,6 +111,16 @@ pub enum StoreError {
     Store(#[from] store::StoreError),
 }
 
+/// Who holds a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyOwner {
+    /// Nobody knows such a session.
+    Unknown,
+    /// It is of somebody else's session.
+    Foreign,
+    Backend(BackendId),
+}
+
 /// A session that is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
@@ -326,18 +336,25 @@ impl Sessions {
     }
 
     /// The backend that holds the reply of a session, by the *backend's* id, which is what its
-    /// reply URL names, and to whom that is bound. Where several backends use one id, `preferred`
-    /// wins.
+    /// reply URL names. Where several backends use one id, those count whose session `may_have`
+    /// allows by whom it is bound to, and among them `preferred` wins.
     pub fn reply_owner(
         &self,
         id: &SessionKey,
         preferred: Option<BackendId>,
-    ) -> Option<(BackendId, Option<Subject>)> {
-        let owners = self.at_backends(id);
+        may_have: impl Fn(Option<&Subject>) -> bool,
+    ) -> ReplyOwner {
+        let mut owners = self.at_backends(id);
+        if owners.is_empty() {
+            return ReplyOwner::Unknown;
+        }
+        owners.retain(|(_, public)| {
+            let session = self.live.get(public);
+            session.is_none_or(|session| may_have(session.subject.as_ref()))
+        });
         let preferred = owners.iter().find(|(owner, _)| Some(*owner) == preferred);
-        let (owner, public) = preferred.or(owners.first())?;
-        let subject = self.live.get(public).and_then(|session| session.subject.clone());
-        Some((*owner, subject))
+        let owner = preferred.or(owners.first());
+        owner.map_or(ReplyOwner::Foreign, |(owner, _)| ReplyOwner::Backend(*owner))
     }
 
     /// The public id of the session that a backend knows by `id`.

@@ -81,8 +81,11 @@ async fn replies_are_found_by_the_backends_id() {
     put(&sessions, "plain", pin(0, None)).await;
     put(&sessions, "minted-1", pin(1, Some("same"))).await;
     put(&sessions, "minted-2", pin(2, Some("same"))).await;
-    let owner =
-        |id, preferred| sessions.reply_owner(&key(id), preferred).map(|(backend, _)| backend);
+    let owner = |id, preferred| match sessions.reply_owner(&key(id), preferred, |_| true) {
+        ReplyOwner::Backend(backend) => Some(backend),
+        ReplyOwner::Unknown => None,
+        ReplyOwner::Foreign => panic!("they are everybody's"),
+    };
     assert_eq!(owner("plain", None), Some(BackendId(0)));
     assert_eq!(owner("same", None), Some(BackendId(1)));
     assert_eq!(owner("same", Some(BackendId(2))), Some(BackendId(2)));
@@ -104,12 +107,30 @@ async fn a_bound_session_leaves_an_end_that_only_its_client_finds() {
     let bound = Pin { subject: Some(mine.clone()), ..pin(0, None) };
     put(&sessions, "a", bound.clone()).await;
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(bound));
-    assert_eq!(sessions.reply_owner(&key("a"), None), Some((BackendId(0), Some(mine.clone()))));
     sessions.unpin(&key("a"), EndReason::Closed, Duration::ZERO).await;
     let Lookup::Ended(epitaph) = sessions.find(Some(&key("a"))) else { panic!("it ended") };
     assert_eq!(epitaph, TargetHash(7).known_to(Some(&mine)));
     assert_ne!(epitaph, TargetHash(7).known_to(Some(&other)));
     assert_ne!(epitaph, TargetHash(7).known_to(None));
+}
+
+#[tokio::test]
+async fn of_two_replies_of_one_id_each_client_gets_its_own() {
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
+    let [first, second, nobody] = [1, 2, 3].map(|n| Subject::new([n; 16]));
+    for (backend, id, subject) in [(1, "minted-1", &first), (2, "minted-2", &second)] {
+        let bound = Pin { subject: Some(subject.clone()), ..pin(backend, Some("same")) };
+        put(&sessions, id, bound).await;
+    }
+    let owner = |who: &Subject, preferred| {
+        let may_have = |subject: Option<&Subject>| subject.is_none_or(|subject| subject == who);
+        sessions.reply_owner(&key("same"), preferred, may_have)
+    };
+    for preferred in [None, Some(BackendId(1)), Some(BackendId(2))] {
+        assert_eq!(owner(&first, preferred), ReplyOwner::Backend(BackendId(1)));
+        assert_eq!(owner(&second, preferred), ReplyOwner::Backend(BackendId(2)));
+        assert_eq!(owner(&nobody, preferred), ReplyOwner::Foreign);
+    }
 }
 
 /// What the documents promise of a million sessions.

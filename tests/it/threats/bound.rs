@@ -1,7 +1,7 @@
 //! Session ids that are stolen from clients with certificates.
 
-use e2e_tests::client::{Answer, Connection, Secure};
-use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN, Tls};
+use e2e_tests::client::{Answer, Connection, PacketType, Secure};
+use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN, StubFault, Tls};
 use e2e_tests::pki::{self, Issued};
 use e2e_tests::wait;
 
@@ -171,4 +171,35 @@ fn the_reply_to_a_bound_session_is_for_its_client() {
     assert_eq!(asked(), 0);
     assert_ne!(get(&owner).status, 503);
     assert_eq!(asked(), 1);
+}
+
+/// Servers may use one id, and each client asks by that of its server.
+#[test]
+fn of_two_replies_under_one_id_each_client_gets_its_own() {
+    let farm = bound().start();
+    let ack = "HTTP/1.1 200 OK\r\nBITS-Packet-Type: Ack\r\n\
+         BITS-Protocol: {7df0354d-249b-430f-820d-3d2a9bef4931}\r\n\
+         BITS-Session-Id: {11111111-2222-4333-8444-555555555555}\r\n\
+         Accept-Encoding: identity\r\nContent-Length: 0\r\n\r\n";
+    for stub in farm.stubs() {
+        stub.fault(StubFault::on(PacketType::CreateSession, "raw").with("latin1", ack).times(1));
+    }
+    let clients = ["laptop-1", "laptop-2"].map(|name| with(&pki::clients().issue_to(name)));
+    let stranger = with(&pki::clients().issue_to("laptop-3"));
+    let ids = clients.each_ref().map(|who| session_of(&say(&farm, who, &create(TARGET))));
+    assert_ne!(ids[0], ids[1], "the second is one of the gateway's");
+    let get = |who: &Secure| {
+        let id = &ids[0];
+        let request =
+            format!("GET /BITS-Sessions/Replies/{id}/out.bin HTTP/1.1\r\nHost: {ORIGIN}\r\n\r\n");
+        let mut connection = Connection::open_secure(farm.entrance(), who).unwrap();
+        connection.exchange(request.as_bytes()).unwrap()
+    };
+    let asked = || farm.stubs().iter().map(|stub| stub.stats().other).collect::<Vec<_>>();
+    assert_eq!(get(&stranger).status, 503);
+    assert_eq!(asked(), [0, 0]);
+    for who in &clients {
+        assert_ne!(get(who).status, 503);
+    }
+    assert_eq!(asked(), [1, 1]);
 }
