@@ -383,6 +383,8 @@ pub(super) fn theirs(found: Lookup, ctx: &Ctx) -> Lookup {
         Lookup::Ended(epitaph) if epitaph == ctx.target.known_to(ctx.subject()) => {
             Lookup::Ended(ctx.target)
         }
+        // Somebody else's, or of another target: nothing can be told apart in it.
+        Lookup::Ended(epitaph) if ctx.binds() && epitaph != ctx.target => Lookup::Foreign,
         found => found,
     }
 }
