@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::{SessionId, headers};
+use gateway_core::protocol::{SessionId, headers, latin1};
 use gateway_core::routing::Lookup;
 use gateway_core::session::EndReason;
 use http::HeaderValue;
@@ -131,7 +131,7 @@ impl Gateway {
         }
         let head = downstream.req_header();
         let id = match &pin.backend_session {
-            Some(id) => HeaderValue::from_str(id).ok(),
+            Some(id) => latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok()),
             None => head.headers.get(&headers::SESSION_ID.name).cloned(),
         };
         let http = &farm.config.http;
