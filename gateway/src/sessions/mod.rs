@@ -44,6 +44,10 @@ const SHARDS: usize = 128;
 /// Silence after which a session counts as idle in the metrics.
 const ACTIVE: Duration = Duration::from_secs(5 * 60);
 
+/// In [`Session::steady`]: this process has seen the session opened and has passed on no packet of
+/// it. The bit would be a clock's after 68 years.
+const UNTOUCHED: u32 = 1 << 31;
+
 type Mourner = Box<dyn Fn(&SessionKey) + Send + Sync>;
 
 pub struct Sessions {
@@ -68,7 +72,8 @@ pub struct Sessions {
 #[derive(Debug, Clone)]
 struct Session {
     backend: BackendId,
-    /// Seconds of the steady clock at the last progress.
+    /// Seconds of the steady clock at the last progress. For as long as the session is
+    /// [`UNTOUCHED`], that is in it.
     steady: u32,
     backend_session: Option<Box<str>>,
     target: TargetHash,
@@ -86,6 +91,10 @@ impl Session {
 
     fn pin(&self) -> Pin {
         self.clone().into_pin()
+    }
+
+    fn heard_of(&self) -> Duration {
+        Duration::from_secs((self.steady & !UNTOUCHED).into())
     }
 
     fn into_pin(self) -> Pin {
@@ -244,6 +253,21 @@ impl Sessions {
         }
     }
 
+    /// The session was just opened: its backend holds no byte of it.
+    pub fn note_opened(&self, key: &SessionKey) {
+        if let Some(mut session) = self.live.get_mut(key) {
+            session.steady |= UNTOUCHED;
+        }
+    }
+
+    /// Whether it is known that the backend holds no byte of a session: no packet of it was passed
+    /// on since it was opened, by this process nor by another. That nothing is known to be
+    /// acknowledged says less: an Ack may have been lost, or come before the process began.
+    pub fn is_untouched(&self, key: &SessionKey) -> bool {
+        let untouched = |session: &Session| session.steady & UNTOUCHED != 0;
+        self.live.get(key).is_some_and(|session| untouched(&session)) && !self.follows_others()
+    }
+
     /// False if the session is not there, which is the caller's to mend: its backend has just
     /// acknowledged bytes of it.
     pub fn progress(&self, key: &SessionKey, progress: Progress, steady: Duration) -> bool {
@@ -288,7 +312,7 @@ impl Sessions {
             self.store.expire_tombstones(self.tombs.worthless(now));
         }
         let stale = |session: &Session| {
-            let steady = steady.saturating_sub(Duration::from_secs(session.steady.into()));
+            let steady = steady.saturating_sub(session.heard_of());
             is_expired(now.since(session.progress.seen), steady, idle_timeout)
         };
         let keys: Vec<_> =
@@ -409,9 +433,8 @@ impl Loads for Sessions {
     }
 }
 
-/// 136 years of uptime fit.
 fn seconds(steady: Duration) -> u32 {
-    u32::try_from(steady.as_secs()).unwrap_or(u32::MAX)
+    u32::try_from(steady.as_secs()).unwrap_or(u32::MAX) & !UNTOUCHED
 }
 
 #[cfg(test)]

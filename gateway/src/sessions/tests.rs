@@ -203,3 +203,27 @@ async fn a_table_that_could_not_be_read_calls_no_session_unknown() {
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, None)));
     assert_eq!(sessions.find(Some(&key("b"))), Lookup::Ended(TargetHash(7)));
 }
+
+#[tokio::test]
+async fn a_session_is_untouched_until_its_first_packet_and_never_when_that_is_not_known() {
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
+    let known = |id| sessions.is_untouched(&key(id));
+    for id in ["new", "sent", "acknowledged", "moved"] {
+        put(&sessions, id, pin(0, None)).await;
+        assert!(!known(id), "as one that was found by asking");
+        sessions.note_opened(&key(id));
+        assert!(known(id));
+    }
+    sessions.find_and_touch(Some(&key("sent")), Duration::ZERO);
+    sessions.progress(&key("acknowledged"), Progress::default(), Duration::ZERO);
+    let (moved, to) = (key("moved"), pin(1, None));
+    let moved = sessions.repin(&moved, to, Progress::default(), Duration::ZERO).await;
+    assert!(moved.expect("there is room").is_some());
+    assert_eq!(["new", "sent", "acknowledged", "moved"].map(known), [true, false, false, false]);
+    assert!(!known("nobody's"));
+    // What is noted is no part of the time.
+    let [now, later] = [0, 2 * DAY].map(|seconds| Timestamp(seconds * 1000));
+    let (steady, idle) = (Duration::from_secs(2 * DAY), Duration::from_secs(DAY));
+    assert_eq!(sessions.sweep(now, steady, idle), []);
+    assert_eq!(sessions.sweep(later, steady, idle).len(), 4);
+}
