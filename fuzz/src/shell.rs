@@ -9,7 +9,7 @@ use bits_gateway::config::{dump, parse};
 use bits_gateway::guard::proxy_protocol::{self, HeaderError, Spoken};
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::{OnError, Options, Store, StoredPin, SyncMode, read_only};
-use gateway_core::session::{TargetHash, Timestamp};
+use gateway_core::session::{Subject, TargetHash, Timestamp};
 
 /// A configuration that is accepted says the same when it is written out and read again; one that
 /// is not is refused with a report that can be shown.
@@ -41,7 +41,7 @@ fn pin(number: u64) -> StoredPin {
         backend_session: number.is_multiple_of(4).then(|| format!("own-{number}")),
         target: TargetHash(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
         created: Timestamp(1_700_000_000_000 + number),
-        subject: None,
+        subject: number.is_multiple_of(3).then(|| Subject::new([number as u8; 16])),
     }
 }
 

@@ -14,13 +14,14 @@ use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Decision, Evidence, Lookup, Placement, Why, decide, decide_plain, reassign,
 };
-use gateway_core::session::{TargetHash, fnv1a};
+use gateway_core::session::{Subject, TargetHash, fnv1a};
 use http::header;
 use pingora::proxy::Session;
 
 use crate::clock;
 use crate::config::{ChunkedMode, HashKey, Then};
 use crate::farm::Farm;
+use crate::sessions::ReplyOwner;
 
 use super::flights::Claim;
 use super::{Ctx, Gateway, answer};
@@ -260,13 +261,15 @@ impl Gateway {
         let path = downstream.req_header().uri.path();
         let last = ctx.conn.as_ref().and_then(|conn| conn.backend());
         let reply = reply::session_of_path(path);
-        let owner = reply.and_then(|id| self.sessions.reply_owner(&id, alias.or(last)));
-        let owner = match owner {
-            Some((_, subject)) if ctx.is_foreign(subject.as_ref()) => {
+        let may_have = |subject: Option<&Subject>| !ctx.is_foreign(subject);
+        let owner = reply.map(|id| self.sessions.reply_owner(&id, alias.or(last), may_have));
+        let owner = match owner.unwrap_or(ReplyOwner::Unknown) {
+            ReplyOwner::Foreign => {
                 ctx.foreign = true;
                 return Err(Fault::UnknownSession);
             }
-            owner => owner.map(|(backend, _)| backend),
+            ReplyOwner::Unknown => None,
+            ReplyOwner::Backend(owner) => Some(owner),
         };
         self.decide_plain(owner, ctx, alias)
     }
@@ -381,6 +384,8 @@ pub(super) fn theirs(found: Lookup, ctx: &Ctx) -> Lookup {
         Lookup::Ended(epitaph) if epitaph == ctx.target.known_to(ctx.subject()) => {
             Lookup::Ended(ctx.target)
         }
+        // Somebody else's, or of another target: nothing can be told apart in it.
+        Lookup::Ended(epitaph) if ctx.binds() && epitaph != ctx.target => Lookup::Foreign,
         found => found,
     }
 }

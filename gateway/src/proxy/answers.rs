@@ -194,7 +194,11 @@ impl Gateway {
         ctx: &Ctx,
     ) -> std::result::Result<Pinned, Fault> {
         let progress = Progress { seen: ctx.now, ..Progress::default() };
-        self.pin_session(key, pin, progress).await
+        let pinned = self.pin_session(key.clone(), pin, progress).await?;
+        if pinned == Pinned::New {
+            self.sessions.note_opened(&key);
+        }
+        Ok(pinned)
     }
 
     pub(super) async fn pin_session(

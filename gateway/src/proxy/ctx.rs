@@ -180,15 +180,18 @@ impl Ctx {
         self.conn.as_ref()?.tls.as_ref()?.subject.as_ref()
     }
 
+    /// Whether sessions are bound to clients.
+    pub fn binds(&self) -> bool {
+        self.farm.config.sessions.bind == Bind::Certificate
+    }
+
     /// To whom a session of this client is bound.
     pub fn bound(&self) -> Option<Subject> {
-        let bind = self.farm.config.sessions.bind == Bind::Certificate;
-        self.subject().filter(|_| bind).cloned()
+        self.subject().filter(|_| self.binds()).cloned()
     }
 
     /// Whether a session that is bound to `subject` is somebody else's.
     pub fn is_foreign(&self, subject: Option<&Subject>) -> bool {
-        let bind = self.farm.config.sessions.bind == Bind::Certificate;
-        bind && subject.is_some() && subject != self.subject()
+        self.binds() && subject.is_some() && subject != self.subject()
     }
 }

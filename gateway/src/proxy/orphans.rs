@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::{SessionId, headers};
+use gateway_core::protocol::{SessionId, headers, latin1};
 use gateway_core::routing::Lookup;
 use gateway_core::session::EndReason;
 use http::HeaderValue;
@@ -106,8 +106,8 @@ impl Gateway {
     /// without a word. It ends before the client hears of that, or it could open the next one
     /// under the same id meanwhile.
     ///
-    /// Only one that has no byte yet: a limit that was lowered must not cost what is there. Where
-    /// the backend cannot be told, the pin stays, and leads the client's own Cancel there.
+    /// Only one that surely has no byte yet: a limit that was lowered must not cost what is there.
+    /// Where the backend cannot be told, the pin stays, and leads the client's own Cancel there.
     pub(super) async fn end_refused(&self, downstream: &Session, ctx: &mut Ctx) {
         let Some(key) = ctx.key.clone() else { return };
         if ctx.range.is_none_or(|range| range.first() > 0) {
@@ -122,7 +122,7 @@ impl Gateway {
         ctx.claim = Some(claim);
         let found = theirs(self.sessions.find(Some(&key)), ctx);
         let Lookup::Pinned(pin) = found else { return };
-        if self.sessions.progress_of(&key).is_none_or(|progress| progress.next_offset > 0) {
+        if !self.sessions.is_untouched(&key) {
             return;
         }
         let farm = Arc::clone(&ctx.farm);
@@ -131,7 +131,7 @@ impl Gateway {
         }
         let head = downstream.req_header();
         let id = match &pin.backend_session {
-            Some(id) => HeaderValue::from_str(id).ok(),
+            Some(id) => latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok()),
             None => head.headers.get(&headers::SESSION_ID.name).cloned(),
         };
         let http = &farm.config.http;

@@ -65,7 +65,8 @@ impl Sessions {
     }
 
     /// Moves a session to another backend that has shown that it goes on with it, and returns the
-    /// pin that it had; `None` if it had none, and it has the new one all the same.
+    /// pin that it had; `None` if it had none, and it has the new one all the same. Whose it is
+    /// stays as it was.
     ///
     /// The new row is written before the old one goes: a process that dies between the two leaves
     /// both, and the newer one counts at the next start.
@@ -75,11 +76,12 @@ impl Sessions {
     pub async fn repin(
         &self,
         key: &SessionKey,
-        pin: Pin,
+        mut pin: Pin,
         progress: Progress,
         steady: Duration,
     ) -> Result<Option<Pin>, StoreError> {
         let before = self.live.get_mut(key).map(|mut session| {
+            pin.subject.clone_from(&session.subject);
             self.tally.remove(session.backend, session.progress);
             self.tally.add(pin.backend, progress);
             std::mem::replace(&mut *session, Session::new(pin.clone(), progress, steady)).into_pin()

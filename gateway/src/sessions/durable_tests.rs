@@ -7,7 +7,7 @@ use std::time::Duration;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::{Loads, Lookup};
-use gateway_core::session::{EndReason, Pin, Progress, TargetHash, Timestamp};
+use gateway_core::session::{EndReason, Pin, Progress, Subject, TargetHash, Timestamp};
 use tempfile::TempDir;
 
 use super::*;
@@ -265,5 +265,33 @@ async fn a_session_that_moved_is_found_at_its_new_backend() {
     sessions.close().await;
     let sessions = table(directory.path());
     assert_eq!(sessions.find(Some(&key("moved"))), Lookup::Ended(TargetHash(7)));
+    sessions.close().await;
+}
+
+#[tokio::test]
+async fn a_session_that_moves_stays_its_clients() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    let mine = Subject::new([1; 16]);
+    let bound = Pin { subject: Some(mine.clone()), ..pin(0, Timestamp(5)) };
+    put(&sessions, "bound", bound).await;
+    put(&sessions, "free", pin(0, Timestamp(5))).await;
+    // Whoever comes with the packet: binding may have been switched on or off since.
+    for (id, came) in [("bound", None), ("free", Some(mine.clone()))] {
+        let new = Pin { subject: came, ..pin(1, Timestamp(9)) };
+        let moved = sessions.repin(&key(id), new, Progress::default(), clock::steady()).await;
+        assert!(moved.unwrap().is_some());
+    }
+    let expect = |sessions: &Sessions| {
+        for (id, subject) in [("bound", Some(mine.clone())), ("free", None)] {
+            let moved = Pin { subject, ..pin(1, Timestamp(9)) };
+            assert_eq!(sessions.find(Some(&key(id))), Lookup::Pinned(moved), "{id}");
+        }
+    };
+    expect(&sessions);
+    sessions.close().await;
+    let sessions = table(directory.path());
+    expect(&sessions);
+    assert_eq!(sessions.len(), 2);
     sessions.close().await;
 }

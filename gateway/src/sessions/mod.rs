@@ -44,6 +44,10 @@ const SHARDS: usize = 128;
 /// Silence after which a session counts as idle in the metrics.
 const ACTIVE: Duration = Duration::from_secs(5 * 60);
 
+/// In [`Session::steady`]: this process has seen the session opened and has passed on no packet of
+/// it. The bit would be a clock's after 68 years.
+const UNTOUCHED: u32 = 1 << 31;
+
 type Mourner = Box<dyn Fn(&SessionKey) + Send + Sync>;
 
 pub struct Sessions {
@@ -68,7 +72,8 @@ pub struct Sessions {
 #[derive(Debug, Clone)]
 struct Session {
     backend: BackendId,
-    /// Seconds of the steady clock at the last progress.
+    /// Seconds of the steady clock at the last progress. For as long as the session is
+    /// [`UNTOUCHED`], that is in it.
     steady: u32,
     backend_session: Option<Box<str>>,
     target: TargetHash,
@@ -86,6 +91,10 @@ impl Session {
 
     fn pin(&self) -> Pin {
         self.clone().into_pin()
+    }
+
+    fn heard_of(&self) -> Duration {
+        Duration::from_secs((self.steady & !UNTOUCHED).into())
     }
 
     fn into_pin(self) -> Pin {
@@ -109,6 +118,16 @@ pub enum StoreError {
     Full { limit: u64 },
     #[error(transparent)]
     Store(#[from] store::StoreError),
+}
+
+/// Who holds a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyOwner {
+    /// Nobody knows such a session.
+    Unknown,
+    /// It is of somebody else's session.
+    Foreign,
+    Backend(BackendId),
 }
 
 /// A session that is over.
@@ -234,6 +253,21 @@ impl Sessions {
         }
     }
 
+    /// The session was just opened: its backend holds no byte of it.
+    pub fn note_opened(&self, key: &SessionKey) {
+        if let Some(mut session) = self.live.get_mut(key) {
+            session.steady |= UNTOUCHED;
+        }
+    }
+
+    /// Whether it is known that the backend holds no byte of a session: no packet of it was passed
+    /// on since it was opened, by this process nor by another. That nothing is known to be
+    /// acknowledged says less: an Ack may have been lost, or come before the process began.
+    pub fn is_untouched(&self, key: &SessionKey) -> bool {
+        let untouched = |session: &Session| session.steady & UNTOUCHED != 0;
+        self.live.get(key).is_some_and(|session| untouched(&session)) && !self.follows_others()
+    }
+
     /// False if the session is not there, which is the caller's to mend: its backend has just
     /// acknowledged bytes of it.
     pub fn progress(&self, key: &SessionKey, progress: Progress, steady: Duration) -> bool {
@@ -278,7 +312,7 @@ impl Sessions {
             self.store.expire_tombstones(self.tombs.worthless(now));
         }
         let stale = |session: &Session| {
-            let steady = steady.saturating_sub(Duration::from_secs(session.steady.into()));
+            let steady = steady.saturating_sub(session.heard_of());
             is_expired(now.since(session.progress.seen), steady, idle_timeout)
         };
         let keys: Vec<_> =
@@ -326,18 +360,25 @@ impl Sessions {
     }
 
     /// The backend that holds the reply of a session, by the *backend's* id, which is what its
-    /// reply URL names, and to whom that is bound. Where several backends use one id, `preferred`
-    /// wins.
+    /// reply URL names. Where several backends use one id, those count whose session `may_have`
+    /// allows by whom it is bound to, and among them `preferred` wins.
     pub fn reply_owner(
         &self,
         id: &SessionKey,
         preferred: Option<BackendId>,
-    ) -> Option<(BackendId, Option<Subject>)> {
-        let owners = self.at_backends(id);
+        may_have: impl Fn(Option<&Subject>) -> bool,
+    ) -> ReplyOwner {
+        let mut owners = self.at_backends(id);
+        if owners.is_empty() {
+            return ReplyOwner::Unknown;
+        }
+        owners.retain(|(_, public)| {
+            let session = self.live.get(public);
+            session.is_none_or(|session| may_have(session.subject.as_ref()))
+        });
         let preferred = owners.iter().find(|(owner, _)| Some(*owner) == preferred);
-        let (owner, public) = preferred.or(owners.first())?;
-        let subject = self.live.get(public).and_then(|session| session.subject.clone());
-        Some((*owner, subject))
+        let owner = preferred.or(owners.first());
+        owner.map_or(ReplyOwner::Foreign, |(owner, _)| ReplyOwner::Backend(*owner))
     }
 
     /// The public id of the session that a backend knows by `id`.
@@ -392,9 +433,8 @@ impl Loads for Sessions {
     }
 }
 
-/// 136 years of uptime fit.
 fn seconds(steady: Duration) -> u32 {
-    u32::try_from(steady.as_secs()).unwrap_or(u32::MAX)
+    u32::try_from(steady.as_secs()).unwrap_or(u32::MAX) & !UNTOUCHED
 }
 
 #[cfg(test)]

@@ -81,8 +81,11 @@ async fn replies_are_found_by_the_backends_id() {
     put(&sessions, "plain", pin(0, None)).await;
     put(&sessions, "minted-1", pin(1, Some("same"))).await;
     put(&sessions, "minted-2", pin(2, Some("same"))).await;
-    let owner =
-        |id, preferred| sessions.reply_owner(&key(id), preferred).map(|(backend, _)| backend);
+    let owner = |id, preferred| match sessions.reply_owner(&key(id), preferred, |_| true) {
+        ReplyOwner::Backend(backend) => Some(backend),
+        ReplyOwner::Unknown => None,
+        ReplyOwner::Foreign => panic!("they are everybody's"),
+    };
     assert_eq!(owner("plain", None), Some(BackendId(0)));
     assert_eq!(owner("same", None), Some(BackendId(1)));
     assert_eq!(owner("same", Some(BackendId(2))), Some(BackendId(2)));
@@ -104,12 +107,30 @@ async fn a_bound_session_leaves_an_end_that_only_its_client_finds() {
     let bound = Pin { subject: Some(mine.clone()), ..pin(0, None) };
     put(&sessions, "a", bound.clone()).await;
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(bound));
-    assert_eq!(sessions.reply_owner(&key("a"), None), Some((BackendId(0), Some(mine.clone()))));
     sessions.unpin(&key("a"), EndReason::Closed, Duration::ZERO).await;
     let Lookup::Ended(epitaph) = sessions.find(Some(&key("a"))) else { panic!("it ended") };
     assert_eq!(epitaph, TargetHash(7).known_to(Some(&mine)));
     assert_ne!(epitaph, TargetHash(7).known_to(Some(&other)));
     assert_ne!(epitaph, TargetHash(7).known_to(None));
+}
+
+#[tokio::test]
+async fn of_two_replies_of_one_id_each_client_gets_its_own() {
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
+    let [first, second, nobody] = [1, 2, 3].map(|n| Subject::new([n; 16]));
+    for (backend, id, subject) in [(1, "minted-1", &first), (2, "minted-2", &second)] {
+        let bound = Pin { subject: Some(subject.clone()), ..pin(backend, Some("same")) };
+        put(&sessions, id, bound).await;
+    }
+    let owner = |who: &Subject, preferred| {
+        let may_have = |subject: Option<&Subject>| subject.is_none_or(|subject| subject == who);
+        sessions.reply_owner(&key("same"), preferred, may_have)
+    };
+    for preferred in [None, Some(BackendId(1)), Some(BackendId(2))] {
+        assert_eq!(owner(&first, preferred), ReplyOwner::Backend(BackendId(1)));
+        assert_eq!(owner(&second, preferred), ReplyOwner::Backend(BackendId(2)));
+        assert_eq!(owner(&nobody, preferred), ReplyOwner::Foreign);
+    }
 }
 
 /// What the documents promise of a million sessions.
@@ -181,4 +202,28 @@ async fn a_table_that_could_not_be_read_calls_no_session_unknown() {
     assert_eq!(sessions.find_and_touch(Some(&key("c")), Duration::ZERO).0, Lookup::StoreDown);
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(pin(0, None)));
     assert_eq!(sessions.find(Some(&key("b"))), Lookup::Ended(TargetHash(7)));
+}
+
+#[tokio::test]
+async fn a_session_is_untouched_until_its_first_packet_and_never_when_that_is_not_known() {
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
+    let known = |id| sessions.is_untouched(&key(id));
+    for id in ["new", "sent", "acknowledged", "moved"] {
+        put(&sessions, id, pin(0, None)).await;
+        assert!(!known(id), "as one that was found by asking");
+        sessions.note_opened(&key(id));
+        assert!(known(id));
+    }
+    sessions.find_and_touch(Some(&key("sent")), Duration::ZERO);
+    sessions.progress(&key("acknowledged"), Progress::default(), Duration::ZERO);
+    let (moved, to) = (key("moved"), pin(1, None));
+    let moved = sessions.repin(&moved, to, Progress::default(), Duration::ZERO).await;
+    assert!(moved.expect("there is room").is_some());
+    assert_eq!(["new", "sent", "acknowledged", "moved"].map(known), [true, false, false, false]);
+    assert!(!known("nobody's"));
+    // What is noted is no part of the time.
+    let [now, later] = [0, 2 * DAY].map(|seconds| Timestamp(seconds * 1000));
+    let (steady, idle) = (Duration::from_secs(2 * DAY), Duration::from_secs(DAY));
+    assert_eq!(sessions.sweep(now, steady, idle), []);
+    assert_eq!(sessions.sweep(later, steady, idle).len(), 4);
 }

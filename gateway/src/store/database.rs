@@ -11,8 +11,9 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use super::SyncMode;
 use super::error::{Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
-use super::load::Position;
+use super::load::{Pins, Position};
 use super::record::{BackendState, StoredPin, Tombstone, is_of, state_word, subject_text};
+use super::schema;
 
 /// For as long may another process hold the lock: one transaction of a gateway next to us takes
 /// some milliseconds, a checkpoint on a slow disk a second.
@@ -31,7 +32,7 @@ pub enum Change {
         tombstone: Option<Tombstone>,
     },
     /// Rows of pins that nobody wants.
-    Drop(Vec<i64>),
+    Drop(Vec<(Pins, i64)>),
     State(BackendState),
     /// Tombstones from before go.
     Expire(Timestamp),
@@ -206,8 +207,12 @@ fn apply(
 ) -> rusqlite::Result<bool> {
     match change {
         Change::Pin(pin) => {
-            used.pins += 1;
-            insert_pin(transaction, used.pins, pin)?;
+            let used = match pin.subject {
+                None => &mut used.pins,
+                Some(_) => &mut used.bound,
+            };
+            *used += 1;
+            insert_pin(transaction, *used, pin)?;
         }
         Change::End { key, created, tombstone } => {
             end(transaction, key, *created)?;
@@ -217,8 +222,8 @@ fn apply(
             }
         }
         Change::Drop(rows) => {
-            for table in ["pins", "bound_pins"] {
-                delete_rows(transaction, table, rows)?;
+            for (table, row) in rows {
+                delete_row(transaction, *table, *row)?;
             }
         }
         Change::State(state) => {
@@ -247,6 +252,7 @@ pub fn insert_pin(connection: &Connection, row: i64, pin: &StoredPin) -> rusqlit
             .prepare_cached("INSERT OR IGNORE INTO pins VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
             .execute(params![row, id, backend, backend_session, target, created, seal])?,
         Some(subject) => {
+            schema::make_bound_pins(connection)?;
             let subject = subject_text(*subject.bytes());
             connection
                 .prepare_cached(
@@ -310,8 +316,8 @@ fn end(
     key: &SessionKey,
     created: Timestamp,
 ) -> rusqlite::Result<()> {
-    for table in ["pins", "bound_pins"] {
-        let sql = format!("SELECT row, id FROM {table} WHERE created = ?1");
+    for table in Pins::of(transaction)? {
+        let sql = format!("SELECT row, id FROM {} WHERE created = ?1", table.table());
         let mut find = transaction.prepare_cached(&sql)?;
         let mut rows = find.query([created.0 as i64])?;
         let mut found: Vec<i64> = Vec::new();
@@ -321,21 +327,16 @@ fn end(
             }
         }
         drop(rows);
-        delete_rows(transaction, table, &found)?;
+        for row in found {
+            delete_row(transaction, *table, row)?;
+        }
     }
     Ok(())
 }
 
-fn delete_rows(transaction: &Transaction<'_>, table: &str, rows: &[i64]) -> rusqlite::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let sql = format!("DELETE FROM {table} WHERE row = ?1");
-    let mut delete = transaction.prepare_cached(&sql)?;
-    for row in rows {
-        delete.execute([row])?;
-    }
-    Ok(())
+fn delete_row(transaction: &Transaction<'_>, table: Pins, row: i64) -> rusqlite::Result<()> {
+    let sql = format!("DELETE FROM {} WHERE row = ?1", table.table());
+    transaction.prepare_cached(&sql)?.execute([row]).map(|_| ())
 }
 
 /// From the oldest on, up to the first that stays.

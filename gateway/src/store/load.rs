@@ -8,11 +8,14 @@ use super::pages::Column;
 use super::record::{
     BackendState, EndKind, PinRow, Record, StoredPin, Tombstone, state_from_word, subject_from_text,
 };
+use super::schema::has_bound_pins;
 
 /// Row numbers up to which the tables were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Position {
     pub(super) pins: i64,
+    /// Of bound pins. Numbers of its own: an older process counts those of `pins` alone.
+    pub(super) bound: i64,
     pub(super) tombstones: i64,
     pub(super) states: i64,
 }
@@ -26,8 +29,32 @@ pub struct Visited {
     /// Rows whose seal is broken.
     pub damaged: u64,
     /// Rows of pins that the visitor did not want.
-    pub unwanted: Vec<i64>,
+    pub unwanted: Vec<(Pins, i64)>,
     pub position: Position,
+}
+
+/// The tables of pins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pins {
+    Free,
+    Bound,
+}
+
+impl Pins {
+    pub fn table(self) -> &'static str {
+        match self {
+            Self::Free => "pins",
+            Self::Bound => "bound_pins",
+        }
+    }
+
+    /// Those that are there.
+    pub fn of(connection: &Connection) -> rusqlite::Result<&'static [Self]> {
+        Ok(match has_bound_pins(connection)? {
+            true => &[Self::Bound, Self::Free],
+            false => &[Self::Free],
+        })
+    }
 }
 
 /// In which order pins come.
@@ -39,49 +66,38 @@ pub enum Order {
 
 impl Position {
     pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
-        let last = |sql| -> rusqlite::Result<i64> {
-            connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+        let last = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
+        let bound = match has_bound_pins(connection)? {
+            true => last("SELECT coalesce(max(row), 0) FROM bound_pins")?,
+            false => 0,
         };
         Ok(Self {
-            pins: last("SELECT coalesce(max(row), 0) FROM pins")?.max(
-                match has_bound(connection)? {
-                    true => last("SELECT coalesce(max(row), 0) FROM bound_pins")?,
-                    false => 0,
-                },
-            ),
+            pins: last("SELECT coalesce(max(row), 0) FROM pins")?,
+            bound,
             tombstones: last("SELECT coalesce(max(row), 0) FROM tombstones")?,
             states: last("SELECT coalesce(max(row), 0) FROM backend_states")?,
         })
     }
 
+    fn of_pins(self, table: Pins) -> i64 {
+        match table {
+            Pins::Free => self.pins,
+            Pins::Bound => self.bound,
+        }
+    }
+
     pub(super) fn max(self, other: Self) -> Self {
         Self {
             pins: self.pins.max(other.pins),
+            bound: self.bound.max(other.bound),
             tombstones: self.tombstones.max(other.tombstones),
             states: self.states.max(other.states),
         }
     }
 }
 
-/// Whether there is a bound pin. A file of version 1 that is only read has no table for them.
-fn has_bound(connection: &Connection) -> rusqlite::Result<bool> {
-    let table = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'bound_pins'";
-    let yes = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
-    Ok(yes(table)? && yes("SELECT EXISTS (SELECT 1 FROM bound_pins)")?)
-}
-
-/// Selects the pins behind row `?1`, bound or not.
-fn pins_behind(connection: &Connection) -> rusqlite::Result<&'static str> {
-    Ok(match has_bound(connection)? {
-        false => "SELECT * FROM pins WHERE row > ?1",
-        true => {
-            "SELECT row, id, backend, backend_session, target, created, NULL, seal FROM pins \
-             WHERE row > ?1 UNION ALL SELECT * FROM bound_pins WHERE row > ?1"
-        }
-    })
-}
-
-/// Reads what came after `after`, as it was at one moment.
+/// Reads what came after `after`, as it was at one moment. Bound pins come before the others: of a
+/// session that an older process has pinned for everybody too, the first one counts.
 ///
 /// # Errors
 /// Those of SQLite; the visitor has seen a part then.
@@ -98,9 +114,9 @@ pub fn visit(
         Order::OldestFirst => "ASC",
         Order::NewestFirst => "DESC",
     };
-    let mut read = |select: &str, after: i64, order: &str| -> rusqlite::Result<()> {
-        let mut statement =
-            transaction.prepare_cached(&format!("{select} ORDER BY row {order}"))?;
+    let mut read = |table: &str, after: i64, order: &str| -> rusqlite::Result<()> {
+        let sql = format!("SELECT * FROM {table} WHERE row > ?1 ORDER BY row {order}");
+        let mut statement = transaction.prepare_cached(&sql)?;
         let count = statement.column_count();
         let mut rows = statement.query([after])?;
         while let Some(row) = rows.next()? {
@@ -108,13 +124,15 @@ pub fn visit(
         }
         Ok(())
     };
-    read("SELECT * FROM backend_states WHERE row > ?1", after.states, "ASC")?;
-    read("SELECT * FROM tombstones WHERE row > ?1", after.tombstones, "ASC")?;
-    read(pins_behind(&transaction)?, after.pins, order)?;
+    read("backend_states", after.states, "ASC")?;
+    read("tombstones", after.tombstones, "ASC")?;
+    for table in Pins::of(&transaction)? {
+        read(table.table(), after.of_pins(*table), order)?;
+    }
     Ok(visited)
 }
 
-/// Some pins in the order of their rows.
+/// Some pins of one table in the order of their rows.
 #[derive(Debug, Default)]
 pub struct Chunk {
     pub pins: Vec<StoredPin>,
@@ -123,9 +141,15 @@ pub struct Chunk {
     pub last: Option<i64>,
 }
 
-/// At most `limit` rows behind row `after`.
-pub fn pins_after(connection: &Connection, after: i64, limit: usize) -> rusqlite::Result<Chunk> {
-    let sql = format!("{} ORDER BY row LIMIT ?2", pins_behind(connection)?);
+/// At most `limit` rows of a table that is there, behind row `after`.
+pub fn pins_after(
+    connection: &Connection,
+    table: Pins,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<Chunk> {
+    let table = table.table();
+    let sql = format!("SELECT * FROM {table} WHERE row > ?1 ORDER BY row LIMIT ?2");
     let mut statement = connection.prepare_cached(&sql)?;
     let count = statement.column_count();
     let mut rows = statement.query([after, limit as i64])?;
@@ -163,10 +187,11 @@ fn one(
     let number = row.get(0)?;
     let columns = columns(row, count)?;
     match record(number, &columns[..count]) {
-        Some(record @ Record::Pin(_)) => {
+        Some(Record::Pin(pin)) => {
             visited.pins += 1;
-            if !visitor(record) {
-                visited.unwanted.push(number);
+            let table = if pin.subject.is_some() { Pins::Bound } else { Pins::Free };
+            if !visitor(Record::Pin(pin)) {
+                visited.unwanted.push((table, number));
             }
         }
         Some(record) => {
@@ -193,9 +218,9 @@ pub fn record<'a>(row: i64, columns: &[Column<'a>]) -> Option<Record<'a>> {
             Integer(target),
             Integer(created),
             ref rest @ ..,
-        ] if matches!(rest, [Integer(_)] | [Null | Text(_), Integer(_)]) => {
+        ] => {
             let (subject, seal) = match *rest {
-                [Integer(seal)] | [Null, Integer(seal)] => (None, seal),
+                [Integer(seal)] => (None, seal),
                 [Text(subject), Integer(seal)] => (Some(subject_from_text(subject)?), seal),
                 _ => return None,
             };

@@ -122,7 +122,8 @@ impl Store {
 
     /// Opens the database in the directory `path`, and makes either if missing. Blocks.
     ///
-    /// `visitor` gets admin states and tombstones, then the pins, **the newest first**. It returns
+    /// `visitor` gets admin states and tombstones, then the pins, **the newest first**, and bound
+    /// ones before the others. It returns
     /// false for a pin whose session it knows already: that row is older and is deleted. What it
     /// returns for anything else does not count.
     ///

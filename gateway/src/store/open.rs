@@ -217,7 +217,7 @@ fn read_only(
     if folder.identity().is_some() {
         match salvage::read(folder) {
             Ok(found) => {
-                visited.pins = found.pins.len() as u64;
+                visited.pins = (found.pins.len() + found.bound.len()) as u64;
                 visited.tombstones = found.tombstones.len() as u64;
                 visited.states = found.states.len() as u64;
                 for (_, state) in found.states {
@@ -226,7 +226,7 @@ fn read_only(
                 for (_, tombstone) in found.tombstones {
                     visitor(Record::Tombstone(tombstone));
                 }
-                for (_, pin) in found.pins.iter().rev() {
+                for (_, pin) in found.bound.iter().rev().chain(found.pins.iter().rev()) {
                     visitor(Record::Pin(pin.as_row()));
                 }
             }

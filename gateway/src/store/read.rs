@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{OpenError, Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
-use super::load::{self, Order, Position};
+use super::load::{self, Order, Pins, Position};
 use super::record::{Record, StoredPin};
 use super::salvage;
 use super::schema::{self, Age};
@@ -19,7 +19,8 @@ const CHUNK: usize = 4096;
 /// Why something could not be read.
 pub type ReadError = OpenError;
 
-/// Opens a store to read its pins, oldest first, whether a gateway runs on it or not.
+/// Opens a store to read its pins, oldest first and the bound ones last, whether a gateway runs on
+/// it or not.
 ///
 /// # Errors
 /// There is no store, or it cannot be read, or a newer version wrote it. A damaged one gives what
@@ -35,7 +36,8 @@ pub fn read_only(path: &Path) -> Result<Reader, ReadError> {
         Ok(connection) => Ok(Reader {
             connection: Some(connection),
             folder,
-            position: Position::default(),
+            table: Pins::Free,
+            after: 0,
             buffer: VecDeque::new(),
             damaged: 0,
         }),
@@ -45,9 +47,9 @@ pub fn read_only(path: &Path) -> Result<Reader, ReadError> {
         // No place for its lock file, or nothing that it can read.
         Err(_) => {
             let found = salvage::read(&folder)?;
-            let buffer = found.pins.into_iter().map(|(_, pin)| pin).collect();
-            let position = Position::default();
-            Ok(Reader { connection: None, folder, position, buffer, damaged: 0 })
+            let buffer = found.pins.into_iter().chain(found.bound).map(|(_, pin)| pin).collect();
+            let (table, after) = (Pins::Bound, 0);
+            Ok(Reader { connection: None, folder, table, after, buffer, damaged: 0 })
         }
     }
 }
@@ -56,7 +58,9 @@ pub fn read_only(path: &Path) -> Result<Reader, ReadError> {
 pub struct Reader {
     connection: Option<Connection>,
     folder: Folder,
-    position: Position,
+    /// Up to that row of that table.
+    table: Pins,
+    after: i64,
     buffer: VecDeque<StoredPin>,
     damaged: u64,
 }
@@ -69,12 +73,15 @@ impl Reader {
 
     fn fill(&mut self) -> Result<(), Trouble> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        let chunk = load::pins_after(connection, self.position.pins, CHUNK)
-            .map_err(|error| Trouble::sqlite(&self.folder.database(), &error))?;
+        let trouble = |error| Trouble::sqlite(&self.folder.database(), &error);
+        let chunk = load::pins_after(connection, self.table, self.after, CHUNK).map_err(trouble)?;
         self.damaged += chunk.damaged;
-        match chunk.last {
-            Some(last) => self.position.pins = last,
-            None => self.connection = None,
+        match (chunk.last, self.table) {
+            (Some(last), _) => self.after = last,
+            (None, Pins::Free) if schema::has_bound_pins(connection).map_err(trouble)? => {
+                (self.table, self.after) = (Pins::Bound, 0);
+            }
+            (None, _) => self.connection = None,
         }
         self.buffer.extend(chunk.pins);
         Ok(())
@@ -108,7 +115,7 @@ impl Follower {
     }
 
     /// Hands over what came since the last call: admin states, tombstones, then pins, each oldest
-    /// first. What this process wrote itself is among it. A pin that was removed meanwhile does not
+    /// first and bound pins before the others. What this process wrote itself is among it. A pin that was removed meanwhile does not
     /// come; one that came before and was removed since is known by its tombstone alone.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub fn salvage(folder: &Folder, now: Timestamp) -> Result<Salvaged, Trouble> {
         for (row, tombstone) in &found.tombstones {
             insert_tombstone(connection, *row, tombstone)?;
         }
-        for (row, pin) in &found.pins {
+        for (row, pin) in found.pins.iter().chain(&found.bound) {
             insert_pin(connection, *row, pin)?;
             salvaged.pins += 1;
         }
@@ -66,6 +66,7 @@ pub fn salvage(folder: &Folder, now: Timestamp) -> Result<Salvaged, Trouble> {
 #[derive(Debug, Default)]
 pub struct Found {
     pub pins: Vec<(i64, StoredPin)>,
+    pub bound: Vec<(i64, StoredPin)>,
     pub tombstones: Vec<(i64, Tombstone)>,
     pub states: Vec<(i64, BackendState)>,
     pub unreadable_pages: u64,
@@ -77,7 +78,10 @@ pub fn read(folder: &Folder) -> Result<Found, Trouble> {
     let scan = pages::scan(&folder.database(), &folder.log(), &mut |row, columns| match record(
         row, columns,
     ) {
-        Some(Record::Pin(pin)) => found.pins.push((row, pin.to_pin())),
+        Some(Record::Pin(pin)) => {
+            let table = if pin.subject.is_some() { &mut found.bound } else { &mut found.pins };
+            table.push((row, pin.to_pin()));
+        }
         Some(Record::Tombstone(tombstone)) => found.tombstones.push((row, tombstone)),
         Some(Record::Backend(state)) => found.states.push((row, state)),
         None => {}
@@ -85,6 +89,7 @@ pub fn read(folder: &Folder) -> Result<Found, Trouble> {
     .map_err(|error| Trouble::io(&folder.database(), &error))?;
     found.unreadable_pages = scan.unreadable;
     in_order(&mut found.pins);
+    in_order(&mut found.bound);
     in_order(&mut found.tombstones);
     in_order(&mut found.states);
     // Of a damaged page, cells may be read that were deleted. A pin that outlives its session
@@ -97,11 +102,13 @@ pub fn read(folder: &Folder) -> Result<Found, Trouble> {
         }
     }
     if !ended.is_empty() {
-        found.pins.retain(|(_, pin)| {
+        let lives = |(_, pin): &(i64, StoredPin)| {
             SessionId::parse(&pin.id)
                 .and_then(|id| ended.get(id.key()))
                 .is_none_or(|ended| *ended < pin.created)
-        });
+        };
+        found.pins.retain(lives);
+        found.bound.retain(lives);
     }
     Ok(found)
 }

@@ -11,11 +11,11 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 pub const APPLICATION: i64 = 0x6267_7773;
 
 /// What turns version n into n + 1, from version 1 on.
-pub const MIGRATIONS: &[&str] = &[BOUND_PINS];
+pub const MIGRATIONS: &[&str] = &[];
 
-/// Pins of sessions that are bound to a client's certificate: a table of their own, for a version
-/// that does not know of that must not take them for free to all. Row numbers are those of `pins`:
-/// one that is used there is not used here.
+/// Pins of sessions that are bound to a client's certificate: a table of their own, for a process
+/// that does not know of that must not take them for free to all. It comes with the first of them
+/// and is no part of a version: who does not know it reads and writes the rest of the file.
 const BOUND_PINS: &str = "
 CREATE TABLE bound_pins (
     row INTEGER PRIMARY KEY,
@@ -88,9 +88,22 @@ pub enum Age {
 /// Fills an empty database.
 pub fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
-    connection.execute_batch(BOUND_PINS)?;
     connection.pragma_update(None, "application_id", APPLICATION)?;
     note(connection, VERSION)
+}
+
+/// Whether there has been a bound pin.
+pub fn has_bound_pins(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'bound_pins'";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+}
+
+/// Makes the table of bound pins, unless there is one. In the transaction that writes to it.
+pub fn make_bound_pins(connection: &Connection) -> rusqlite::Result<()> {
+    match has_bound_pins(connection)? {
+        true => Ok(()),
+        false => connection.execute_batch(BOUND_PINS),
+    }
 }
 
 /// The version stands in two places, so that one flipped bit does not make a file look newer.
@@ -164,7 +177,6 @@ mod tests {
     }
 
     const NEXT: &[&str] = &[
-        BOUND_PINS,
         "ALTER TABLE pins ADD COLUMN seen INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE tombstones ADD COLUMN size INTEGER NOT NULL DEFAULT 0",
     ];
@@ -172,10 +184,10 @@ mod tests {
     #[test]
     fn migrations_run_in_order_from_the_version_of_the_file() {
         let mut connection = fresh();
-        migrate(&mut connection, VERSION, &NEXT[..2]).unwrap();
+        migrate(&mut connection, 1, &NEXT[..1]).unwrap();
+        assert_eq!(age(&connection).unwrap(), Age::Newer(2));
+        migrate(&mut connection, 2, NEXT).unwrap();
         assert_eq!(age(&connection).unwrap(), Age::Newer(3));
-        migrate(&mut connection, 3, NEXT).unwrap();
-        assert_eq!(age(&connection).unwrap(), Age::Newer(4));
         connection.prepare("SELECT seen FROM pins").unwrap();
         connection.prepare("SELECT size FROM tombstones").unwrap();
     }
@@ -183,7 +195,7 @@ mod tests {
     #[test]
     fn a_migration_that_fails_changes_nothing() {
         let mut connection = fresh();
-        migrate(&mut connection, VERSION, &[NEXT[0], NEXT[1], "nonsense"]).unwrap_err();
+        migrate(&mut connection, 1, &[NEXT[0], "nonsense"]).unwrap_err();
         assert_eq!(age(&connection).unwrap(), Age::Current);
         connection.prepare("SELECT seen FROM pins").unwrap_err();
     }

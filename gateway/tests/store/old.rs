@@ -62,7 +62,7 @@ fn dump(file: &Path) -> rusqlite::Result<String> {
 async fn reads_all_of(dump: &str, bound: &[StoredPin]) {
     let directory = TempDir::new().unwrap();
     let path = restore(dump, directory.path());
-    // The second time it is of the current version.
+    // The second time it was written to by this version.
     for time in 0..2 {
         let (mut pins, mut tombstones, mut states) = (Vec::new(), Vec::new(), Vec::new());
         let opened = Store::open(&path, options(OnError::Refuse), &mut |record| {
@@ -93,12 +93,12 @@ async fn a_file_of_version_1_is_read() {
 }
 
 #[tokio::test]
-async fn a_file_of_version_2_is_read() {
-    reads_all_of("version-2.sql", &[bound(4)]).await;
+async fn a_file_of_version_1_with_bound_pins_is_read() {
+    reads_all_of("version-1-bound.sql", &[bound(4)]).await;
 }
 
 #[test]
-fn a_command_reads_a_file_of_version_1_as_it_is() {
+fn a_command_reads_a_file_without_bound_pins_as_it_is() {
     let directory = TempDir::new().unwrap();
     let path = restore("version-1.sql", directory.path());
     let read: Vec<_> = read_only(&path).unwrap().collect::<Result<_, _>>().unwrap();
@@ -115,14 +115,19 @@ fn bound(n: u32) -> StoredPin {
 
 /// What the dumps of the next version are made with.
 #[tokio::test]
-async fn the_dump_of_this_version_is_what_this_version_writes() {
+async fn the_dumps_of_this_version_are_what_this_version_writes() {
+    writes("version-1.sql", &[]).await;
+    writes("version-1-bound.sql", &[bound(4)]).await;
+}
+
+async fn writes(name: &str, bound: &[StoredPin]) {
     use bits_gateway::store::BackendState;
     use gateway_core::session::Timestamp;
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store");
     let (store, _) = Store::open(&path, options(OnError::Refuse), &mut |_| true).unwrap();
-    for pin in [pin(0), pin(1), pin(2), own_id(3), bound(4)] {
-        store.pin(pin).await.unwrap();
+    for pin in [pin(0), pin(1), pin(2), own_id(3)].iter().chain(bound) {
+        store.pin(pin.clone()).await.unwrap();
     }
     let end = crate::child::key(0);
     store.end(&end, pin(0).created, Some(tombstone(0))).await.unwrap();
@@ -131,9 +136,9 @@ async fn the_dump_of_this_version_is_what_this_version_writes() {
     store.set_backend_state(state).await.unwrap();
     store.close().await;
     let dumped = dump(&path.join("sessions.db")).unwrap();
-    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/store/version-2.sql");
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/store").join(name);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(fixture, &dumped).unwrap();
+        fs::write(&fixture, &dumped).unwrap();
     }
-    assert_eq!(fs::read_to_string(fixture).unwrap_or_default(), dumped);
+    assert_eq!(fs::read_to_string(&fixture).unwrap_or_default(), dumped, "{name}");
 }

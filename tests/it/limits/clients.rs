@@ -180,3 +180,53 @@ fn a_backend_that_cannot_be_told_hears_it_from_the_client() {
     assert_eq!(say(&cancel(TARGET, &id)).status, 200);
     assert_eq!(farm.stub(0).stats().sessions, 0);
 }
+
+#[test]
+fn a_limit_that_was_lowered_ends_no_session_that_may_have_bytes() {
+    for restarted in [true, false] {
+        let farm = Farm::of_stubs(1).start();
+        let say = |packet: &Packet| exchange(farm.entrance(), &packet.bytes()).expect("an answer");
+        let limit = |limit: &str| {
+            farm.gateway().configure(|settings| settings.set("limits.upload", limit));
+            if restarted {
+                farm.gateway().restart();
+            } else {
+                assert!(farm.gateway().reload());
+            }
+        };
+        let id = session_of(&say(&create(TARGET)));
+        let first = fragment(TARGET, &id, "bytes 0-2/200000", b"abc");
+        // The server has the bytes, and the Ack is lost: before the gateway has read it, or after.
+        if !restarted {
+            farm.stub(0).fault(StubFault::on(PacketType::Fragment, "apply_then_close").times(1));
+        }
+        assert_eq!(say(&first).status, if restarted { 200 } else { 502 });
+        limit("\"100KiB\"");
+        let ack = AckRules::own_answer().expect(PacketType::Fragment, &say(&first));
+        assert_eq!(ack.hresult, Some(TOO_LARGE));
+        let stats = farm.stub(0).stats();
+        assert_eq!((stats.cancel_session, stats.sessions), (0, 1), "restarted: {restarted}");
+        limit("\"1MiB\"");
+        assert_eq!(say(&fragment(TARGET, &id, "bytes 3-5/200000", b"def")).status, 200);
+        farm.expect_healthy();
+    }
+}
+
+#[test]
+fn a_session_is_cancelled_under_the_id_of_its_server_in_any_bytes() {
+    use e2e_tests::raw_backend::{RawBackend, agree};
+    let own = "session-\u{fc}\u{e9}";
+    let agree = agree();
+    let backend = RawBackend::answering(move |request| match &*request.packet_type() {
+        "create-session" => crate::packets::created(own),
+        _ => agree(request),
+    });
+    let servers = Servers::of(vec![backend], |farm| farm.set("limits.upload", "\"100KiB\""));
+    let id = session_of(&servers.ask(&create(TARGET)));
+    assert_ne!(id, own);
+    let large = fragment(TARGET, &id, "bytes 0-2/200000", b"abc");
+    assert_eq!(servers.ask(&large).status, 500);
+    let request = servers.last_request(0);
+    let said = (request.packet_type(), request.field("BITS-Session-Id").map(str::to_owned));
+    assert_eq!(said, ("cancel-session".to_owned(), Some(own.to_owned())));
+}

@@ -1,5 +1,5 @@
 PRAGMA application_id = 1650947955;
-PRAGMA user_version = 2;
+PRAGMA user_version = 1;
 PRAGMA journal_mode = 'wal';
 CREATE TABLE meta (
     row INTEGER PRIMARY KEY,
@@ -7,7 +7,7 @@ CREATE TABLE meta (
     value INTEGER NOT NULL
 ) STRICT;
 INSERT INTO meta VALUES (1, 'probe', 0);
-INSERT INTO meta VALUES (2, 'schema', 2);
+INSERT INTO meta VALUES (2, 'schema', 1);
 CREATE TABLE pins (
     row INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
@@ -51,5 +51,5 @@ CREATE TABLE bound_pins (
     subject TEXT NOT NULL,
     seal INTEGER NOT NULL
 ) STRICT;
-INSERT INTO bound_pins VALUES (5, '{3F9C1E52-7B0D-4E7A-9C44-000000000004}', 'up01', NULL, 4, 1700000000000, '5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a', 1927575083);
+INSERT INTO bound_pins VALUES (1, '{3F9C1E52-7B0D-4E7A-9C44-000000000004}', 'up01', NULL, 4, 1700000000000, '5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a', 3727925492);
 CREATE INDEX bound_pins_by_created ON bound_pins (created);
