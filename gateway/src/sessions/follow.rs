@@ -239,6 +239,23 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_session_is_found_though_another_had_its_place_in_the_store() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store");
+        let old = process(&path, &["a"]);
+        let new = process(&path, &["a"]);
+        for (number, (one, other)) in [(&old, &new), (&new, &old)].into_iter().enumerate() {
+            let [first, second] = ["first", "second"].map(|name| format!("{name}-{number}"));
+            one.open(&first, "a").await;
+            one.read_on().expect("read");
+            one.unpin(&key(&first), EndReason::Lost, clock::steady()).await.expect("there");
+            other.open(&second, "a").await;
+            one.read_on().expect("read");
+            assert_eq!(one.backend_of(&second), Some("a"), "{number}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_cannot_be_read_is_not_called_unknown() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");

@@ -44,8 +44,8 @@ pub struct Database {
     connection: Connection,
     folder: Folder,
     identity: Option<Identity>,
-    /// The highest row numbers that this process has used. Never reused while it lives, so that
-    /// whoever follows by number misses nothing.
+    /// The highest row numbers that this process knows to have been used. None is used again, so
+    /// that whoever follows by number misses nothing.
     used: Position,
 }
 
@@ -128,11 +128,12 @@ impl Database {
     fn write<'c>(&mut self, changes: impl Iterator<Item = &'c Change>) -> rusqlite::Result<bool> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut used = self.used.max(Position::of(&transaction)?);
+        let mut used = self.used.max(Position::ever(&transaction)?);
         let mut more = false;
         for change in changes {
             more |= apply(&transaction, change, &mut used)?;
         }
+        used.note(&transaction)?;
         transaction.commit()?;
         self.used = used;
         Ok(more)

@@ -2,13 +2,16 @@
 
 use gateway_core::session::{TargetHash, Timestamp};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, TransactionBehavior};
+use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::pages::Column;
 use super::record::{
     BackendState, EndKind, PinRow, Record, StoredPin, Tombstone, state_from_word, subject_from_text,
 };
 use super::schema::has_bound_pins;
+
+/// More rows than any file has had.
+const LARGEST: i64 = 1 << 60;
 
 /// Row numbers up to which the tables were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,6 +82,46 @@ impl Position {
         })
     }
 
+    /// The highest numbers that there have been, whether their rows are still there or not.
+    pub(super) fn ever(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut ever = Self::of(connection)?;
+        for (mark, last) in ever.marks() {
+            let noted = noted(connection, mark)?;
+            // A flipped bit must not use up all numbers.
+            *last = noted.filter(|noted| *noted < LARGEST).map_or(*last, |noted| noted.max(*last));
+        }
+        Ok(ever)
+    }
+
+    /// Keeps numbers from being given out again whose rows are gone: another process that follows
+    /// by number would miss what has them next.
+    pub(super) fn note(mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut there = Self::of(connection)?;
+        for ((mark, last), (_, there)) in self.marks().into_iter().zip(there.marks()) {
+            let (last, there) = (*last, *there);
+            if there >= last {
+                continue;
+            }
+            let sql = match noted(connection, mark)? {
+                None => "INSERT INTO meta (name, value) VALUES (?1, ?2)",
+                Some(noted) if noted < last => "UPDATE meta SET value = ?2 WHERE name = ?1",
+                Some(_) => continue,
+            };
+            connection.prepare_cached(sql)?.execute(params![mark, last])?;
+        }
+        Ok(())
+    }
+
+    /// Each with the name under which it is noted.
+    fn marks(&mut self) -> [(&'static str, &mut i64); 4] {
+        [
+            ("last of pins", &mut self.pins),
+            ("last of bound_pins", &mut self.bound),
+            ("last of tombstones", &mut self.tombstones),
+            ("last of backend_states", &mut self.states),
+        ]
+    }
+
     fn of_pins(self, table: Pins) -> i64 {
         match table {
             Pins::Free => self.pins,
@@ -94,6 +137,11 @@ impl Position {
             states: self.states.max(other.states),
         }
     }
+}
+
+fn noted(connection: &Connection, mark: &str) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT max(value) FROM meta WHERE name = ?1";
+    connection.prepare_cached(sql)?.query_row([mark], |row| row.get(0))
 }
 
 /// Reads what came after `after`, as it was at one moment. Bound pins come before the others: of a

@@ -68,7 +68,7 @@ fn lists_of_certificates_hold_pairs() {
     listener("tls.certificates = [{ certificate = \"/c\" }]", 78, &[no, "no `key` here"]);
     let odd = "tls.certificates = [{ certificate = \"/c\", key = \"/k\", name = \"n\" }]";
     listener(odd, 78, &[no, "there is no `name` here"]);
-    listener("tls.certificates = [{ certificate = \"c\", key = \"/k\" }]", 78, &[no]);
+    listener("tls.certificates = [{ certificate = \"\", key = \"/k\" }]", 78, &[no]);
     listener("tls.certificates = \"/c\"", 78, &["must be a list of certificates"]);
 }
 
