@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use e2e_tests::client::{FragmentSizes, Report};
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, Gateway};
+use e2e_tests::wait::SetOnDrop;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -47,14 +48,6 @@ fn growth_during(gateway: &Gateway, work: impl FnOnce()) -> u64 {
         watch.join().expect("reading memory does not panic")
     });
     peak - before
-}
-
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Waiting for a condition with a deadline: the only kind of waiting that a test does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock;
@@ -38,5 +39,14 @@ pub fn some_within<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> 
         }
         assert!(clock::now() < end, "waited {deadline:?} in vain until {what}");
         std::thread::sleep(INTERVAL);
+    }
+}
+
+/// Says that somebody need not go on, also when the one who would say so panics.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }

@@ -89,8 +89,7 @@ pub const LIMITS: Section = Section {
             preset: OFF,
             about: "The largest file. The first Fragment of a larger one is answered 500 with \
                     0x80200020, which ends the job; no byte of it reaches a backend. A limit that is \
-                    lowered ends no upload under way, unless the gateway was restarted since its \
-                    last Fragment.",
+                    lowered ends no upload of which bytes were acknowledged.",
         },
         Key {
             name: "bandwidth",

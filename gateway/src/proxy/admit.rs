@@ -141,13 +141,13 @@ impl Gateway {
     }
 
     /// Whether an upload is under way: a limit that was lowered since is for those that come after
-    /// it. Of one that went on over a start of the gateway, nothing is known but what its client
-    /// says; to whom has sent nothing yet, its backend says so.
+    /// it. Of one that went on over a start of the gateway, or was found by asking, little is known
+    /// but what its client says; to whom has sent nothing yet, its backend says so.
     fn has_begun(&self, ctx: &Ctx) -> bool {
         let Some(range) = ctx.range else { return false };
         let known = ctx.key.as_ref().and_then(|key| self.sessions.progress_of(key));
         match known {
-            Some(known) if known.next_offset > 0 => known.total == range.total(),
+            Some(known) if known.next_offset > 0 => [0, range.total()].contains(&known.total),
             _ => range.first() > 0,
         }
     }

@@ -243,6 +243,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");
         let old = process(&path, &["a"]);
+        // What was noted of the numbers in use may be damaged.
+        rusqlite::Connection::open(path.join("sessions.db"))
+            .and_then(|file| {
+                let damage = "INSERT INTO meta (name, value) VALUES ('last of pins', ?1)";
+                file.execute(damage, [i64::MAX])
+            })
+            .expect("it is a database");
         let new = process(&path, &["a"]);
         for (number, (one, other)) in [(&old, &new), (&new, &old)].into_iter().enumerate() {
             let [first, second] = ["first", "second"].map(|name| format!("{name}-{number}"));

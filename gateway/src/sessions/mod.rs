@@ -253,9 +253,12 @@ impl Sessions {
         }
     }
 
-    /// The session was just opened: its backend holds no byte of it.
+    /// The session was just opened: its backend holds no byte of it. While another process may pass
+    /// on its packets as well, nobody here would know of them.
     pub fn note_opened(&self, key: &SessionKey) {
-        if let Some(mut session) = self.live.get_mut(key) {
+        if !self.follows_others()
+            && let Some(mut session) = self.live.get_mut(key)
+        {
             session.steady |= UNTOUCHED;
         }
     }
@@ -275,7 +278,7 @@ impl Sessions {
         let there = session.is_some();
         if let Some(mut session) = session {
             self.tally.progress(session.backend, session.progress, progress);
-            session.progress = progress;
+            session.progress = session.progress.then(progress);
             session.steady = seconds(steady);
         }
         there

@@ -104,7 +104,10 @@ impl Position {
             }
             let sql = match noted(connection, mark)? {
                 None => "INSERT INTO meta (name, value) VALUES (?1, ?2)",
-                Some(noted) if noted < last => "UPDATE meta SET value = ?2 WHERE name = ?1",
+                // What no number of ours can be is damage.
+                Some(noted) if noted < last || noted >= LARGEST => {
+                    "UPDATE meta SET value = ?2 WHERE name = ?1"
+                }
                 Some(_) => continue,
             };
             connection.prepare_cached(sql)?.execute(params![mark, last])?;

@@ -10,10 +10,13 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use pingora::connectors::http::custom;
 use pingora::protocols::l4::ext::set_tcp_keepalive;
@@ -69,8 +72,7 @@ where
     P::CTX: Send + Sync + 'static,
 {
     let nobody = Arc::new(|_, _, _: &_| {
-        let nothing: futures_util::future::BoxFuture<'static, Option<Stream>> =
-            Box::pin(std::future::ready(None));
+        let nothing: BoxFuture<'static, Option<Stream>> = Box::pin(std::future::ready(None));
         nothing
     });
     let service = ProxyServiceBuilder::new(conf, inner).custom(Connector, nobody).build();
@@ -96,9 +98,17 @@ impl custom::Connector for Connector {
         Ok((custom::Connection::Stream(stream), false))
     }
 
-    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _: &P) -> Option<()> {
-        // Pingora's pool has them.
-        None
+    fn reused_http_session<'this, 'peer, 'both, P>(
+        &'this self,
+        _: &'peer P,
+    ) -> BoxFuture<'both, Option<()>>
+    where
+        P: Peer + Send + Sync + 'static,
+        'this: 'both,
+        'peer: 'both,
+    {
+        // Asked for each request, and boxed without an allocation, since there is nothing in it.
+        Box::pin(PoolOfPingora)
     }
 
     async fn release_http_session<P: Peer + Send + Sync + 'static>(
@@ -107,6 +117,17 @@ impl custom::Connector for Connector {
         _: &P,
         _: Option<Duration>,
     ) {
+    }
+}
+
+/// Where the connections are that may be used again.
+struct PoolOfPingora;
+
+impl Future for PoolOfPingora {
+    type Output = Option<()>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(None)
     }
 }
 

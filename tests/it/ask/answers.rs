@@ -103,6 +103,25 @@ fn the_packet_goes_to_the_one_that_claims_its_session_and_stays_there() {
 }
 
 #[test]
+fn a_limit_that_was_lowered_ends_no_upload_that_was_lost_and_found() {
+    let (agree, lost) = (e2e_tests::raw_backend::agree(), AtomicBool::new(false));
+    let owner = RawBackend::answering(move |request| match &*request.packet_type() {
+        _ if is_question(request) => wants("3"),
+        // No Ack tells the gateway the size of the file.
+        "fragment" if !lost.swap(true, Ordering::SeqCst) => Reply::SendAndClose(Vec::new()),
+        _ => agree(request),
+    });
+    let servers = Servers::of(vec![owner], |farm| {
+        farm.without_host_ids()
+            .set("sessions.unknown", "\"ask\"")
+            .set("limits.upload", "\"100KiB\"")
+    });
+    let next = fragment(TARGET, ID, "bytes 3-5/200000", b"def");
+    assert_eq!(servers.ask(&next).status, 502);
+    assert_eq!(servers.ask(&next).status, 200);
+}
+
+#[test]
 fn what_is_not_clear_is_never_told_as_not_found() {
     type Answer = fn() -> Reply;
     let strange: [Answer; 10] = [

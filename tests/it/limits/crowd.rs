@@ -6,6 +6,7 @@ use e2e_tests::client::{Connection, FragmentSizes};
 use e2e_tests::crowd::{Crowd, idle, run};
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, Tls};
+use e2e_tests::wait::SetOnDrop;
 
 use crate::packets::{Packet, close, create, fragment, session_of};
 
@@ -51,6 +52,8 @@ fn t7_a_flood_of_creates_stops_at_the_cap_and_an_upload_goes_on() {
     std::thread::scope(|scope| {
         let (opened, refused, over, farm) = (&opened, &refused, &over, &farm);
         let (url, content) = (farm.url("/in/upload.bin"), &content);
+        // Ends the flood also when something here fails.
+        let _end = SetOnDrop(over);
         let upload = scope.spawn(move || client.upload(&url, content));
         e2e_tests::wait::until("the upload has its session", || {
             farm.metric("bitsgw_sessions_created_total", &[]) >= 2.0
@@ -60,7 +63,7 @@ fn t7_a_flood_of_creates_stops_at_the_cap_and_an_upload_goes_on() {
                 let connect = || Connection::open(farm.entrance()).expect("a connection");
                 let mut connection = connect();
                 let mut number = 0;
-                while !over.load(Ordering::Relaxed) || refused.load(Ordering::Relaxed) < 100 {
+                while !over.load(Ordering::SeqCst) {
                     number += 1;
                     let packet = create(&format!("/flood/{flooder}-{number}.bin"));
                     let answer = connection.exchange(&packet.bytes()).expect("an answer");
@@ -79,7 +82,9 @@ fn t7_a_flood_of_creates_stops_at_the_cap_and_an_upload_goes_on() {
             });
         }
         upload.join().expect("no panic").expect_smooth();
-        over.store(true, Ordering::Relaxed);
+        e2e_tests::wait::until("the flood has met its limit", || {
+            refused.load(Ordering::Relaxed) >= 100
+        });
     });
     farm.expect_stored("/in/upload.bin", &content);
     let grown = farm.gateway().rss_bytes().saturating_sub(before);
@@ -113,7 +118,7 @@ impl Flood {
     fn run(&self, farm: &Farm, flooder: usize) {
         let mut held: Vec<Connection> = Vec::new();
         let mut number = 0;
-        while !self.over.load(Ordering::Relaxed) || self.missing() {
+        while !self.over.load(Ordering::SeqCst) {
             number += 1;
             let mut connection = Connection::open_plain(farm.entrance()).expect("a connection");
             let packet = create(&format!("/flood/{flooder}-{number}.bin"))
@@ -163,6 +168,7 @@ fn a_flood_of_one_client_stops_at_its_limits_and_the_upload_of_another_goes_on()
     let id = session_of(&ask(&mut upload, &create("/in/upload.bin")));
     let bytes = content.to_vec();
     std::thread::scope(|scope| {
+        let _end = SetOnDrop(&flood.over);
         for flooder in 0..4 {
             let (flood, farm) = (&flood, &farm);
             scope.spawn(move || flood.run(farm, flooder));
@@ -176,7 +182,6 @@ fn a_flood_of_one_client_stops_at_its_limits_and_the_upload_of_another_goes_on()
         }
         let answer = ask(&mut upload, &close("/in/upload.bin", &id));
         assert_eq!(answer.status, 200, "{}", answer.head);
-        flood.over.store(true, Ordering::Relaxed);
     });
     farm.expect_stored("/in/upload.bin", &content);
     assert_eq!(flood.opened.load(Ordering::Relaxed), EACH);

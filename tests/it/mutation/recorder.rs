@@ -115,7 +115,7 @@ const OURS: &[&str] =
 const TOLD: &[&str] = &["forwarded", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
 
 /// What a client says in these goes no further.
-const GONE: [&str; 38] = [
+const GONE: [&str; 39] = [
     "bits-host-id",
     "bits-host-id-fallback-timeout",
     "connection",
@@ -145,6 +145,7 @@ const GONE: [&str; 38] = [
     "x-forwarded-port",
     "x-forwarded-proto",
     "x-forwarded-server",
+    "x-host",
     "x-original-url",
     "x-real-ip",
     "x-rewrite-url",

@@ -35,9 +35,10 @@ fn refused(farm: &Farm) -> f64 {
     farm.metric("bitsgw_rejected_requests_total", &[("reason", "foreign_session")])
 }
 
-/// What an answer says beside the id that it repeats.
+/// What an answer says beside the id that it repeats, and the time.
 fn without_id(answer: &Answer, id: &str) -> String {
-    answer.head.replace(id, "ID")
+    let lines = answer.head.lines().filter(|line| !line.starts_with("Date: "));
+    lines.map(|line| line.replace(id, "ID")).collect::<Vec<_>>().join("\n")
 }
 
 /// Threat: T1.

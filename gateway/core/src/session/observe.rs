@@ -100,7 +100,9 @@ pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
         RequestPacket::Fragment { range, .. } if is_position(ack) => {
             // Some lab servers answer words in place of a number. They have stored the bytes.
             let next_offset = ack.next_offset.unwrap_or(range.end());
-            let progress = Progress { next_offset, total: range.total(), seen: now };
+            // Nobody has agreed to the total of a Fragment that was refused.
+            let total = if ack.is_success() { range.total() } else { 0 };
+            let progress = Progress { next_offset, total, seen: now };
             if pinned { Effects::Progress(progress) } else { Effects::Adopt(progress) }
         }
         RequestPacket::CloseSession { .. } if ack.is_success() => Effects::Ended(EndReason::Closed),

@@ -86,8 +86,16 @@ impl Pin {
 pub struct Progress {
     /// First byte still wanted.
     pub next_offset: u64,
-    /// Size of the file in bytes; 0 until the first Fragment.
+    /// Size of the file in bytes; 0 while no Fragment is known to have been acknowledged.
     pub total: u64,
     /// When the last packet succeeded.
     pub seen: Timestamp,
+}
+
+impl Progress {
+    /// What is known after an Ack that says `newer`: it may say nothing of the total.
+    pub fn then(self, newer: Self) -> Self {
+        let total = if newer.total == 0 { self.total } else { newer.total };
+        Self { total, ..newer }
+    }
 }

@@ -100,7 +100,9 @@ impl World<'_> {
             let (pin, progress) =
                 table.pins.get(id.key()).expect("what was seen to live is pinned");
             assert_eq!((pin.backend, progress.next_offset), (owner, offset));
-            assert_eq!((progress.seen, progress.total), (self.time().wall, file.len() as u64));
+            assert_eq!(progress.seen, self.time().wall);
+            // Not known where nothing but a 416 has been seen.
+            assert!([0, file.len() as u64].contains(&progress.total), "{}", progress.total);
         }
     }
 

@@ -89,7 +89,7 @@ impl Table {
 
     pub fn progress(&mut self, key: &SessionKey, progress: Progress, steady: u64) {
         if let Some((_, known)) = self.pins.get_mut(key) {
-            *known = progress;
+            *known = known.then(progress);
             self.steady.insert(key.clone(), steady);
         }
     }
