@@ -207,6 +207,13 @@ pub fn pins_after(
     let mut chunk = Chunk::default();
     while let Some(row) = rows.next()? {
         let number = row.get(0)?;
+        if number <= chunk.last.unwrap_or(after) {
+            // In a damaged file rows may stand in any order. Whoever goes on behind this one may
+            // come here again and again.
+            chunk.damaged += 1;
+            chunk.last = None;
+            break;
+        }
         chunk.last = Some(number);
         match record(number, &columns(row, count)?[..count]) {
             Some(Record::Pin(pin)) => chunk.pins.push(pin.to_pin()),
