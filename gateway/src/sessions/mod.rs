@@ -205,15 +205,16 @@ impl Sessions {
         progress: Progress,
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
-        if !self.room() {
-            return Err(StoreError::Full { limit: self.limit() });
-        }
-        if self.tombs.has(&key) {
-            // An older client may still come with it, and must not meet the new session.
-            return Ok(Pinned::Taken);
+        let limit = self.limit();
+        // The place is taken before the session is there, or two at once would find the last one.
+        let place = |total: u64| (total < limit).then_some(total + 1);
+        if self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).is_err() {
+            return Err(StoreError::Full { limit });
         }
         let session = Session::new(pin.clone(), progress, steady);
-        if !self.insert(key.clone(), session) {
+        // An older client may still come with the id of one that ended, and must not meet the new.
+        if self.tombs.has(&key) || !self.put(key.clone(), session) {
+            self.total.fetch_sub(1, Ordering::Relaxed);
             return Ok(Pinned::Taken);
         }
         self.keep(&key, &pin).await?;
@@ -222,6 +223,13 @@ impl Sessions {
 
     /// False if the session is there already, which then stays as it is.
     fn insert(&self, key: SessionKey, session: Session) -> bool {
+        let new = self.put(key, session);
+        self.total.fetch_add(u64::from(new), Ordering::Relaxed);
+        new
+    }
+
+    /// The same, for a session that has been counted.
+    fn put(&self, key: SessionKey, session: Session) -> bool {
         let backend = session.backend;
         let at_backend = session.backend_session.as_deref().and_then(SessionId::parse);
         let at_backend = at_backend.map(|id| id.key().clone());
@@ -233,7 +241,6 @@ impl Sessions {
                 free.insert(session);
             }
         }
-        self.total.fetch_add(1, Ordering::Relaxed);
         if let Some(id) = at_backend {
             self.translated.insert(id, backend, key);
         }
