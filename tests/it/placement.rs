@@ -1,6 +1,8 @@
 //! Where new sessions go: the policies as real backends see them, and a Create-Session whose first backend refuses.
 //! Items 85 and 86 of the conformance checklist, as far as there are no health checks yet.
 
+mod load;
+
 use std::collections::BTreeMap;
 
 use e2e_tests::client::{Ack, FragmentSizes, PacketType, exchange};

@@ -153,6 +153,8 @@ impl Fault {
             Self::TableFull | Self::ClientSessions | Self::LoginsFull => Some("60"),
             // Too many ask, or somebody may bring the session back.
             Self::SessionNotHere => Some("60"),
+            // A server that restarts is probed and back within that time.
+            Self::NoBackend | Self::BackendDown => Some("30"),
             _ => None,
         }
     }
@@ -279,7 +281,11 @@ mod tests {
             let lines = fields.map(|(f, v)| format!("{}: {}", f.wire, v.to_str().unwrap()));
             lines.collect::<Vec<_>>()
         };
-        assert_eq!(lines(Fault::BackendDown), ["BITS-Packet-Type: Ack", "Content-Length: 0"]);
+        assert_eq!(lines(Fault::BackendFailed), ["BITS-Packet-Type: Ack", "Content-Length: 0"]);
+        for fault in [Fault::NoBackend, Fault::BackendDown] {
+            let ack = ["BITS-Packet-Type: Ack", "Retry-After: 30", "Content-Length: 0"];
+            assert_eq!(lines(fault), ack, "{fault:?}");
+        }
         assert_eq!(
             lines(Fault::TableFull),
             ["BITS-Packet-Type: Ack", "Retry-After: 60", "Content-Length: 0"]

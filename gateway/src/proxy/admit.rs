@@ -235,9 +235,16 @@ impl Gateway {
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
         let farm = Arc::clone(&ctx.farm);
+        let create = matches!(packet, RequestPacket::CreateSession);
+        // Of two Creates at once, the second is to see where the first one goes.
+        let one_by_one = create.then(|| self.placing.lock());
         let evidence = self.evidence(ctx, lookup, alias);
         let sessions = &*self.sessions;
         let decision = decide(packet, &evidence, &farm.view, farm.policy, sessions);
+        if let (true, Decision::Forward { backend, .. }) = (create, decision) {
+            ctx.opening = Some(sessions.opening(backend));
+        }
+        drop(one_by_one);
         // A Ping asks for no session, and fails for other reasons.
         ctx.foreign = *lookup == Lookup::Foreign && packet.packet_type() != PacketType::Ping;
         obey(decision, ctx)
@@ -301,12 +308,17 @@ impl Gateway {
                 std::net::IpAddr::V6(ip) => fnv1a(&ip.octets()),
             }),
         };
+        let connection = ctx.conn.as_ref().and_then(|conn| conn.backend());
+        let bond = ctx.conn.as_ref().and_then(|conn| conn.bond());
+        let login =
+            |backend| bond.is_some_and(|bond| bond.has(backend) || bond.pending() == Some(backend));
         Evidence {
             lookup,
             target: ctx.target,
             total: ctx.total,
             alias,
-            connection: ctx.conn.as_ref().and_then(|conn| conn.backend()),
+            connection,
+            login: connection.is_some_and(login),
             room: self.sessions.room(),
             avoid: &ctx.avoid,
             hash,

@@ -27,6 +27,9 @@ pub fn plain(fault: Fault) -> Result<ResponseHeader> {
         other => other.row().status,
     };
     let mut answer = ResponseHeader::build(status, Some(4))?;
+    if let Some(seconds) = fault.retry_after().filter(|_| fault.row().status == status) {
+        answer.insert_header(headers::RETRY_AFTER.wire, seconds)?;
+    }
     answer.insert_header(headers::CONTENT_LENGTH.wire, "0")?;
     Ok(answer)
 }

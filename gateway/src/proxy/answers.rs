@@ -79,6 +79,7 @@ impl Gateway {
             }
             Effects::Refuse(fault) => Err(fault),
         };
+        ctx.opening = None;
         // Where no session came of it, the next Create may follow as soon as this is answered.
         ctx.place = None;
         if let Err(fault) = outcome {

@@ -15,6 +15,7 @@ use crate::config::Bind;
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
+use crate::sessions::Opening;
 use crate::supervisor::InFlightGuard;
 
 use super::bandwidth::Share;
@@ -36,6 +37,8 @@ pub struct Ctx {
     pub client: Option<IpAddr>,
     /// Its place among the sessions of its client, while one is being opened.
     pub place: Option<Place>,
+    /// A Create counts at its backend until its session does.
+    pub opening: Option<Opening>,
     /// The rate at which its client may send.
     pub pace: Option<Arc<Share>>,
     /// Bytes of its body that have gone and have had no turn yet.
@@ -125,6 +128,7 @@ impl Ctx {
             conn: Default::default(),
             client: Default::default(),
             place: Default::default(),
+            opening: Default::default(),
             pace: Default::default(),
             unpaid: Default::default(),
             is_packet: Default::default(),

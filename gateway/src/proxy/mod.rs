@@ -34,6 +34,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::framing::is_framed_once;
 use gateway_core::routing::{Failure, may_retry};
 use http::{StatusCode, header};
+use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::protocols::Digest;
@@ -81,6 +82,8 @@ pub struct Gateway {
     /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
     /// every packet that has nothing to place.
     creates: AtomicU64,
+    /// Held while a Create is placed and counted.
+    placing: Mutex<()>,
 }
 
 impl Gateway {
@@ -123,6 +126,7 @@ impl Gateway {
             begun: clock::steady(),
             requests,
             creates,
+            placing: Mutex::default(),
         };
         (gateway, undertaker)
     }

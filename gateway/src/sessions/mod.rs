@@ -34,6 +34,7 @@ use crate::store::{self, Store};
 use follow::Following;
 pub use follow::Other;
 pub use load::{Opened, Setup};
+pub use tally::Opening;
 use tally::Tally;
 use tombs::Tombs;
 use translated::Translated;
@@ -54,7 +55,7 @@ pub struct Sessions {
     live: DashMap<SessionKey, Session>,
     translated: Translated,
     tombs: Tombs,
-    tally: Tally,
+    tally: Arc<Tally>,
     total: AtomicU64,
     limit: AtomicU64,
     ids: Arc<BackendIds>,
@@ -160,7 +161,7 @@ impl Sessions {
             live: DashMap::with_capacity_and_shard_amount(expected, SHARDS),
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
-            tally: Tally::default(),
+            tally: Arc::default(),
             total: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
             ids,
@@ -354,6 +355,11 @@ impl Sessions {
             told(&key);
         }
         Ended { key, pin, progress, reason }
+    }
+
+    /// A Create goes to that backend. It counts as a session there for as long as the value lives.
+    pub fn opening(&self, backend: BackendId) -> Opening {
+        self.tally.open(backend)
     }
 
     /// Whether one more session may be opened.

@@ -1,5 +1,6 @@
 //! What each backend has to do, kept as sessions come, grow and go: reading it walks nothing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gateway_core::farm::BackendId;
@@ -19,9 +20,29 @@ struct Load {
     /// Bytes still to come. Sums that are changed from several sides at once may be read in any
     /// order, but never lose a change.
     bytes: AtomicU64,
+    /// Creates that have been sent to it and have no session yet.
+    opening: AtomicU64,
+}
+
+/// A Create under way: as much work for its backend as the session that will come of it. Counted
+/// until it is dropped.
+pub struct Opening {
+    tally: Arc<Tally>,
+    backend: BackendId,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.tally.0.at(self.backend).opening.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Tally {
+    pub(super) fn open(self: &Arc<Self>, backend: BackendId) -> Opening {
+        self.0.at(backend).opening.fetch_add(1, Ordering::Relaxed);
+        Opening { tally: Arc::clone(self), backend }
+    }
+
     pub(super) fn add(&self, backend: BackendId, progress: Progress) {
         let load = self.0.at(backend);
         load.sessions.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +73,11 @@ impl Tally {
 
 impl Loads for Tally {
     fn sessions(&self, backend: BackendId) -> u64 {
-        self.0.get(backend).map_or(0, |load| load.sessions.load(Ordering::Relaxed))
+        let Some(load) = self.0.get(backend) else { return 0 };
+        // A Create that becomes a session in between is counted twice, which costs less than to
+        // miss it: a burst would go where nothing seems to happen.
+        let opening = load.opening.load(Ordering::Relaxed);
+        load.sessions.load(Ordering::Relaxed) + opening
     }
 
     fn outstanding(&self, backend: BackendId) -> Outstanding {
@@ -62,7 +87,9 @@ impl Loads for Tally {
             let sum = sum.load(Ordering::Relaxed);
             if sum > i64::MAX as u64 { 0 } else { sum }
         };
-        Outstanding { bytes: whole(&load.bytes), unsized_sessions: whole(&load.unsized_sessions) }
+        let opening = load.opening.load(Ordering::Relaxed);
+        let unsized_sessions = whole(&load.unsized_sessions) + opening;
+        Outstanding { bytes: whole(&load.bytes), unsized_sessions }
     }
 }
 
@@ -109,6 +136,17 @@ mod tests {
         tally.remove(A, at(5, 50));
         check(&tally, A, 0, 0, 0);
         check(&tally, B, 1, 1, 0);
+    }
+
+    #[test]
+    fn a_create_under_way_counts_like_the_session_that_will_come_of_it() {
+        let tally = Arc::new(Tally::default());
+        tally.add(A, at(10, 100));
+        let both = [tally.open(A), tally.open(A)];
+        check(&tally, A, 3, 2, 90);
+        drop(both);
+        check(&tally, A, 1, 0, 90);
+        check(&tally, B, 0, 0, 0);
     }
 
     #[test]

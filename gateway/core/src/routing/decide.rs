@@ -57,6 +57,8 @@ pub struct Evidence<'a> {
     pub alias: Option<BackendId>,
     /// The backend last used on this client connection.
     pub connection: Option<BackendId>,
+    /// A login of the client, begun or finished, binds the connection to that backend.
+    pub login: bool,
     /// Whether the session table takes one more session.
     pub room: bool,
     /// Backends that this request has already failed to reach.
@@ -152,9 +154,7 @@ pub fn decide(
             Decision::Answer(Fault::StoreDown)
         }
         (PacketType::CreateSession, _) if !evidence.room => Decision::Answer(Fault::TableFull),
-        (PacketType::CreateSession, _) => {
-            place(Backend::is_eligible, evidence, farm, policy.placement, loads)
-        }
+        (PacketType::CreateSession, _) => place_new(evidence, farm, policy.placement, loads),
         (_, Some(alias)) => to_owner(alias, Why::Alias, farm),
         (PacketType::Ping, None) => place_anywhere(evidence, farm, policy.placement, loads),
         (_, None) if *evidence.lookup == Lookup::StoreDown => Decision::Answer(Fault::StoreDown),
@@ -181,7 +181,20 @@ pub fn reassign(
     placement: Placement,
     loads: &impl Loads,
 ) -> Decision {
-    place(Backend::is_eligible, evidence, farm, placement, loads)
+    place_new(evidence, farm, placement, loads)
+}
+
+/// Places a new session. A connection says nothing about it by itself: a proxy in front may send
+/// the sessions of all its clients over one. Only who has logged in over it must not leave it.
+fn place_new(
+    evidence: &Evidence<'_>,
+    farm: &FarmView,
+    placement: Placement,
+    loads: &impl Loads,
+) -> Decision {
+    let connection = evidence.connection.filter(|_| evidence.login);
+    let evidence = Evidence { connection, ..*evidence };
+    place(Backend::is_eligible, &evidence, farm, placement, loads)
 }
 
 fn unknown(policy: UnknownSession) -> Decision {

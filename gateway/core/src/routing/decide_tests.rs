@@ -66,6 +66,7 @@ struct Case<'a> {
     total: u64,
     alias: Option<u32>,
     connection: Option<u32>,
+    login: bool,
     room: bool,
     avoid: &'a [BackendId],
     turn: u64,
@@ -79,6 +80,7 @@ fn case() -> Case<'static> {
         total: 0,
         alias: None,
         connection: None,
+        login: false,
         room: true,
         avoid: &[],
         turn: 0,
@@ -94,6 +96,7 @@ impl Case<'_> {
             total: self.total,
             alias: self.alias.map(BackendId),
             connection: self.connection.map(BackendId),
+            login: self.login,
             room: self.room,
             avoid: self.avoid,
             hash: 0,
@@ -270,10 +273,10 @@ fn a_create_that_could_not_be_made_durable_is_answered_before_a_backend_hears_of
 }
 
 #[test]
-fn a_create_prefers_its_alias_then_its_connection() {
+fn a_create_prefers_its_alias_then_the_connection_of_its_login() {
     let create = [PacketType::CreateSession];
     let states = [UP, UP, UP];
-    let both = Case { alias: Some(2), connection: Some(1), ..case() };
+    let both = Case { alias: Some(2), connection: Some(1), login: true, ..case() };
     check(&create, &states, &both, forward(2, Why::Alias));
     check(&create, &states, &Case { alias: None, ..both.clone() }, forward(1, Why::Connection));
     let neither = Case { alias: None, connection: None, ..both };
@@ -281,10 +284,21 @@ fn a_create_prefers_its_alias_then_its_connection() {
 }
 
 #[test]
+fn a_connection_without_a_login_says_nothing_about_a_create() {
+    let create = [PacketType::CreateSession];
+    for turn in 0..6 {
+        let case = Case { connection: Some(1), turn, ..case() };
+        let expected = Case { connection: None, ..case.clone() };
+        let expected = expected.decide(PacketType::CreateSession, &farm(&[UP, UP, UP]));
+        check(&create, &[UP, UP, UP], &case, expected);
+    }
+}
+
+#[test]
 fn a_create_does_not_insist() {
     let create = [PacketType::CreateSession];
     for state in [DOWN, DRAIN, MAINT] {
-        let case = Case { alias: Some(2), connection: Some(1), ..case() };
+        let case = Case { alias: Some(2), connection: Some(1), login: true, ..case() };
         check(&create, &[UP, UP, state], &case, forward(1, Why::Connection));
         check(&create, &[UP, state, state], &case, forward(0, Why::Placement));
     }
@@ -296,7 +310,7 @@ fn a_create_does_not_insist() {
 fn a_create_avoids_backends_that_it_failed_to_reach() {
     let create = [PacketType::CreateSession];
     let avoid = [BackendId(0), BackendId(2)];
-    let case = Case { alias: Some(2), connection: Some(0), avoid: &avoid, ..case() };
+    let case = Case { alias: Some(2), connection: Some(0), login: true, avoid: &avoid, ..case() };
     check(&create, &[UP, UP, UP], &case, forward(1, Why::Placement));
     check(&create, &[UP, DRAIN, UP], &case, Decision::Answer(Fault::NoBackend));
 }

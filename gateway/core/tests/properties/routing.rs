@@ -91,6 +91,7 @@ struct Situation {
     lookup: Lookup,
     alias: Option<BackendId>,
     connection: Option<BackendId>,
+    login: bool,
     room: bool,
     total: u64,
     avoid: Vec<BackendId>,
@@ -101,7 +102,7 @@ struct Situation {
 }
 
 fn situations() -> impl Strategy<Value = Situation> {
-    let where_to = (option::of(ids()), option::of(ids()), vec(ids(), 0..3));
+    let where_to = (option::of(ids()), option::of(ids()), any::<bool>(), vec(ids(), 0..3));
     let chance = (any::<u64>(), any::<u64>(), vec(0..50u64, IDS as usize));
     // Fragments say 10.
     let chance = (chance, any::<bool>(), select(&[0, 0, 10, 10, 9, 11, u64::MAX][..]))
@@ -111,7 +112,7 @@ fn situations() -> impl Strategy<Value = Situation> {
             backends,
             packet,
             lookup,
-            (alias, connection, avoid),
+            (alias, connection, login, avoid),
             (hash, turn, loads, room, total),
             policy,
         )| {
@@ -121,6 +122,7 @@ fn situations() -> impl Strategy<Value = Situation> {
                 lookup,
                 alias,
                 connection,
+                login,
                 room,
                 total,
                 avoid,
@@ -145,6 +147,7 @@ impl Situation {
             total: self.total,
             alias: self.alias,
             connection: self.connection,
+            login: self.login,
             room: self.room,
             avoid: &self.avoid,
             hash: self.hash,
