@@ -37,10 +37,11 @@ impl fmt::Display for Peer {
 ///
 /// A page of a stranger can make a browser on this machine send requests here. It can neither
 /// forge `Origin` nor add a token; but a name of its own that resolves to 127.0.0.1 makes it
-/// same-origin, and shows in `Host`.
+/// same-origin, and shows in `Host`. The socket is no exception: `ssh -L 9081:/run/.../admin.sock`
+/// puts it on a port of the machine where the browser runs.
 pub fn check(peer: &Peer, token: Option<&Token>, parts: &Parts) -> Result<(), Refusal> {
     let host = host(parts)?;
-    if matches!(peer, Peer::Tcp(_)) && !is_loopback(host) {
+    if !is_loopback(host) {
         let message = "only loopback names are served: 127.0.0.1, [::1] or localhost";
         return Err(Refusal::foreign("foreign_host", message));
     }

@@ -98,6 +98,29 @@ fn a_foreign_host_is_refused_even_with_the_token() {
     }
 }
 
+/// With `ssh -L 9081:/run/bits-gateway/admin.sock`, a page whose name is made to resolve to 127.0.0.1
+/// is same-origin for the browser, and no token stands in its way.
+///
+/// Threat: T12.
+#[test]
+fn a_foreign_host_is_refused_on_the_socket_too() {
+    let admin = start();
+    for host in ["evil.test", "evil.test:9081", "localhost.evil.test", "10.0.0.1:9081", "admin"] {
+        for (method, path) in CHANGES.into_iter().chain(READS) {
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n\
+                 Sec-Fetch-Site: same-origin\r\n\r\n"
+            );
+            admin.raw_socket(&request).refused(403, "foreign_host");
+        }
+    }
+    untouched(&admin);
+    for host in ["localhost", "localhost:9081", "127.0.0.1:9081", "[::1]:9081"] {
+        let request = format!("GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(admin.raw_socket(&request).status, 200, "{host}");
+    }
+}
+
 #[test]
 fn a_request_has_one_host() {
     let admin = start();

@@ -162,9 +162,14 @@ impl Admin {
 
     /// Over the Unix socket, without a token.
     pub fn ask_socket(&self, method: &str, path: &str, more: &str) -> Answer {
+        self.raw_socket(&format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n"))
+    }
+
+    /// Over the Unix socket.
+    pub fn raw_socket(&self, request: &str) -> Answer {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        exchange(&mut stream, &format!("{method} {path} HTTP/1.1\r\nHost: admin\r\n{more}\r\n"))
+        exchange(&mut stream, request)
     }
 
     #[track_caller]
