@@ -24,7 +24,7 @@ pub struct Identity<'a> {
 
 /// The edits for an answer to `packet`. Most answers need none, and none costs no allocation.
 ///
-/// A backend's own Host-Id pair never passes: clients would leave the gateway. Errors and plain
+/// A backend's own Host-Id pair never passes, nor a `Location`: clients would leave the gateway. Errors and plain
 /// HTTP answers keep all the rest; an Ack gets what an Ack must have and this one left out.
 ///
 /// # Source
@@ -37,7 +37,7 @@ pub fn edits(
 ) -> Vec<Edit> {
     let mut edits = Vec::new();
     let has = |field: &Field| head.headers.contains_key(&field.name);
-    for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT] {
+    for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT, &headers::LOCATION] {
         if has(field) {
             edits.push(Edit::Remove(field));
         }
@@ -91,30 +91,42 @@ fn is_opening(packet: &RequestPacket<'_>, ack: &Ack<'_>) -> bool {
 pub enum AckBody {
     /// As the backend frames it.
     Keep,
-    /// The answer gets `Content-Length: 0` and whatever follows is dropped: an Ack has no body,
-    /// and one that does not say so would keep the client waiting.
-    Drop,
+    /// The answer gets `Content-Length: 0`. The body is read to its end, which is marked, and
+    /// dropped.
+    Drain,
+    /// The answer gets `Content-Length: 0`. Nothing marks the end of the body, so the connection to
+    /// the backend is given up.
+    Cut,
     /// The body goes on and the end of the connection ends it: no Ack is ever chunked.
     UntilClose,
 }
 
-/// An answer whose end is marked passes as it is, and so does a page that its server ends by
-/// closing, as it says. An error that is neither would never end.
+/// The body of a success is dropped, but for that of a Close. Its client has the Ack with the last
+/// byte of the head: a body that breaks off later cannot take it back. An error page passes if its
+/// end is marked, or if its server ends it by closing, as it says. One that is neither would never
+/// end.
 ///
 /// # Source
 /// MC-BUP 2.2.3 to 2.2.11: every Ack has `Content-Length: 0`. A Close of Zenfolio's servers has a
 /// body that its clients read.
 pub fn ack_body(packet: &RequestPacket<'_>, ack: &Ack<'_>, head: &response::Parts) -> AckBody {
     let chunked = head.headers.contains_key(&headers::TRANSFER_ENCODING.name);
-    let marked = chunked || head.headers.contains_key(&headers::CONTENT_LENGTH.name);
+    let length = head.headers.get(&headers::CONTENT_LENGTH.name);
+    let marked = chunked || length.is_some();
     let closes = head.version < Version::HTTP_11
         || head.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
     let close_packet = matches!(packet, RequestPacket::CloseSession { .. });
     if close_packet && ack.is_success() && (chunked || (!marked && closes)) {
         return AckBody::UntilClose;
     }
+    let empty = !chunked && length.is_some_and(|length| length == "0");
+    let unread = ack.is_success() && !close_packet && !empty;
     let endless = !marked && (ack.is_protocol() || (ack.status.as_u16() >= 400 && !closes));
-    if endless || (chunked && ack.is_protocol()) { AckBody::Drop } else { AckBody::Keep }
+    match marked {
+        true if unread || (chunked && ack.is_protocol()) => AckBody::Drain,
+        false if unread || endless => AckBody::Cut,
+        _ => AckBody::Keep,
+    }
 }
 
 #[cfg(test)]

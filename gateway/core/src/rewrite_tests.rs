@@ -132,6 +132,17 @@ fn a_host_id_is_told_on_success_of_a_create_only() {
 }
 
 #[test]
+fn no_answer_to_a_packet_leads_elsewhere() {
+    let away = ("Location", "http://elsewhere.test/");
+    let close = close();
+    for packet in [&CREATE, &fragment(), &close] {
+        check(packet, NOBODY, 401, &[away, ("X-Vendor", "1")], &[("X-Vendor", "1")]);
+        check(packet, NOBODY, 404, &[ACK, away], &[ACK]);
+    }
+    check(&close, NOBODY, 201, &[ACK, away], &[ACK]);
+}
+
+#[test]
 fn the_public_id_stands_where_the_backends_stood() {
     let id = HeaderValue::from_static("{public}");
     let minted = Identity { public_id: Some(&id), ..NOBODY };
@@ -178,31 +189,72 @@ fn the_ack_header_is_added_to_successes_of_the_protocol_only() {
     }
 }
 
+#[track_caller]
+fn check_body(packet: &RequestPacket<'_>, status: u16, fields: &[(&str, &str)], expected: AckBody) {
+    let head = head(status, fields);
+    let body = ack_body(packet, &read_ack(&head), &head);
+    assert_eq!(body, expected, "{packet:?} {status} {fields:?}");
+}
+
+const EMPTY: (&str, &str) = ("Content-Length", "0");
+const NINE: (&str, &str) = ("Content-Length", "9");
+const CHUNKED: (&str, &str) = ("Transfer-Encoding", "chunked");
+const CLOSES: (&str, &str) = ("Connection", "close");
+
 #[test]
-fn the_body_of_an_ack_ends_where_it_says() {
-    #[track_caller]
-    fn check(packet: &RequestPacket<'_>, status: u16, fields: &[(&str, &str)], expected: AckBody) {
-        let head = head(status, fields);
-        assert_eq!(ack_body(packet, &read_ack(&head), &head), expected, "{status} {fields:?}");
+fn the_body_of_a_success_is_dropped_whatever_its_framing() {
+    let session = || SessionId::parse("{x}").unwrap();
+    let offset = ("BITS-Received-Content-Range", "5");
+    for (packet, fields) in [
+        (CREATE, &[ACK, ID][..]),
+        (CREATE, &[ID]),
+        (RequestPacket::Ping { session: None }, &[ACK]),
+        (fragment(), &[ACK, offset]),
+        (fragment(), &[offset]),
+        (RequestPacket::CancelSession { session: session() }, &[ACK]),
+    ] {
+        let with = |more: &[(&'static str, &'static str)]| [fields, more].concat();
+        for status in [200, 201] {
+            check_body(&packet, status, &with(&[EMPTY]), AckBody::Keep);
+            check_body(&packet, status, &with(&[NINE]), AckBody::Drain);
+            check_body(&packet, status, &with(&[CHUNKED]), AckBody::Drain);
+            check_body(&packet, status, &with(&[]), AckBody::Cut);
+            check_body(&packet, status, &with(&[CLOSES]), AckBody::Cut);
+        }
+        check_body(&packet, 404, &with(&[NINE]), AckBody::Keep);
+        check_body(
+            &packet,
+            404,
+            &with(&[CLOSES]),
+            if fields.contains(&ACK) || fields.contains(&offset) {
+                AckBody::Cut
+            } else {
+                AckBody::Keep
+            },
+        );
     }
-    let (length, chunked) = (("Content-Length", "0"), ("Transfer-Encoding", "chunked"));
+}
+
+#[test]
+fn the_body_of_a_close_ends_where_it_says() {
+    check_body(&close(), 200, &[ACK, EMPTY], AckBody::Keep);
+    check_body(&close(), 200, &[ACK, NINE], AckBody::Keep);
+    check_body(&close(), 200, &[ACK, CHUNKED], AckBody::UntilClose);
+    check_body(&close(), 200, &[ACK, CLOSES], AckBody::UntilClose);
+    check_body(&close(), 200, &[ACK], AckBody::Cut);
+}
+
+#[test]
+fn an_error_page_keeps_its_body_if_it_ends() {
     for packet in [&CREATE, &fragment(), &close()] {
-        check(packet, 200, &[ACK, ID, length], AckBody::Keep);
-        check(packet, 500, &[ACK, length], AckBody::Keep);
-        check(packet, 200, &[ACK], AckBody::Drop);
-        check(packet, 500, &[("BITS-Error-Code", "0x1")], AckBody::Drop);
-        check(packet, 500, &[ACK, chunked], AckBody::Drop);
-        // Plain HTTP keeps its body, framed as it came.
-        check(packet, 404, &[chunked], AckBody::Keep);
-        check(packet, 401, &[("WWW-Authenticate", "NTLM"), ("Content-Length", "9")], AckBody::Keep);
-        check(packet, 404, &[("Connection", "close")], AckBody::Keep);
-        check(packet, 200, &[], AckBody::Keep);
-        // An error of which nothing marks the end.
-        check(packet, 500, &[("Content-Type", "text/html")], AckBody::Drop);
+        check_body(packet, 500, &[ACK, EMPTY], AckBody::Keep);
+        check_body(packet, 500, &[("BITS-Error-Code", "0x1")], AckBody::Cut);
+        check_body(packet, 500, &[ACK, CHUNKED], AckBody::Drain);
+        check_body(packet, 404, &[CHUNKED], AckBody::Keep);
+        check_body(packet, 401, &[("WWW-Authenticate", "NTLM"), NINE], AckBody::Keep);
+        check_body(packet, 404, &[CLOSES], AckBody::Keep);
+        check_body(packet, 200, &[], AckBody::Keep);
+        // Nothing marks its end.
+        check_body(packet, 500, &[("Content-Type", "text/html")], AckBody::Cut);
     }
-    check(&fragment(), 200, &[ACK, chunked], AckBody::Drop);
-    // A client of Zenfolio reads the answer to its Close.
-    check(&close(), 200, &[ACK, chunked], AckBody::UntilClose);
-    check(&close(), 200, &[ACK, ("Content-Length", "9")], AckBody::Keep);
-    check(&close(), 200, &[ACK, ("Connection", "close")], AckBody::UntilClose);
 }

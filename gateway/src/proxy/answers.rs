@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::{SessionId, SessionKey, headers, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
 use gateway_core::routing::Why;
@@ -25,6 +24,10 @@ use super::{Ctx, Gateway};
 
 /// A minted id is random: a second one that is taken too is no accident any more.
 const MINT_TRIES: usize = 3;
+
+/// So long may the rest of a body that is dropped take, for the sake of the connection. The client
+/// has its Ack; its next packet on the same connection waits for this.
+const REST: Duration = Duration::from_millis(250);
 
 /// An upload that made progress so recently is running.
 const BUSY: Duration = Duration::from_secs(60);
@@ -245,16 +248,19 @@ impl Gateway {
                 ctx.until_close = true;
                 Ok(())
             }
-            AckBody::Drop => {
-                let chunked = response.remove_header(&header::TRANSFER_ENCODING).is_some();
+            AckBody::Drain | AckBody::Cut => {
+                response.remove_header(&header::TRANSFER_ENCODING);
                 response.insert_header("Content-Length", "0")?;
-                if chunked {
-                    // The end is marked, so the backend's connection stays usable.
-                    ctx.drop_body = true;
+                ctx.drop_body = true;
+                if !ctx.has_body || ctx.body_done.is_some() {
+                    let patience = if body == AckBody::Drain { REST } else { Duration::ZERO };
+                    ctx.early.drop_rest(patience);
                     return Ok(());
                 }
-                // Nothing marks the end. Some servers then keep the connection open for ever, so
-                // the client gets its Ack now and the backend's connection is given up.
+                if body == AckBody::Drain {
+                    return Ok(());
+                }
+                // The rest of the request could not follow over a connection that is given up.
                 ctx.answered = true;
                 downstream.set_keepalive(None);
                 clean_head(response);
@@ -263,14 +269,6 @@ impl Gateway {
             }
         }
     }
-}
-
-/// Whether the head of an answer is as small as that of a request has to be. Pingora takes a
-/// mebibyte, which nobody who speaks to a BITS client needs.
-pub(super) fn fits(response: &ResponseHeader, limits: &HeadLimits) -> bool {
-    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
-    response.headers.len() <= limits.fields
-        && response.headers.iter().map(field).sum::<usize>() <= limits.head_bytes
 }
 
 /// Last edits to every answer of a backend.

@@ -416,6 +416,7 @@ impl ProxyHttp for Gateway {
 
     /// One line per request says what happened; Pingora's own would say it again, with the
     /// request's untrusted text in it.
+        ctx.early.over();
     fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
         true
     }

@@ -28,7 +28,7 @@ use crate::supervisor::{TaskResult, told_to_stop};
 
 use super::admit::{may_claim, theirs};
 use super::ask::{Errand, Messenger};
-use super::{Ctx, Gateway, Reporter};
+use super::{Ctx, Gateway, Reporter, final_status};
 
 /// Sessions that may wait to be cancelled.
 const QUEUE: usize = 256;
@@ -152,8 +152,9 @@ impl Gateway {
     pub(super) async fn end_undelivered(&self, downstream: &Session, ctx: &mut Ctx) {
         let Some(opened) = ctx.opened.take() else { return };
         let written = ctx.conn.as_ref().is_none_or(|conn| conn.has_answered());
-        // With a fault the client was told of that in place of the Ack, if of anything.
-        if written && ctx.fault.is_none() {
+        // Whatever failed behind it: only another answer in its place takes an Ack back.
+        let refused = final_status(downstream).is_some_and(|status| !status.is_success());
+        if written && !refused {
             return;
         }
         if let Some(key) = &ctx.key

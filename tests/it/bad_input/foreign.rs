@@ -122,9 +122,11 @@ fn fields_for_the_next_hop_end_here() {
         )
     });
     let get = format!("GET {TARGET} HTTP/1.1\r\nHost: {ORIGIN}\r\nX-Say: 1\r\n\r\n");
-    for request in [get.into_bytes(), ping(TARGET).with("X-Say", "1").bytes()] {
+    // The body of an Ack is dropped.
+    for (request, body) in [(get.into_bytes(), "hi"), (ping(TARGET).with("X-Say", "1").bytes(), "")]
+    {
         let answer = servers.ask_bytes(&request);
-        assert_eq!((answer.status, &*answer.body_text()), (200, "hi"), "{}", answer.head);
+        assert_eq!((answer.status, &*answer.body_text()), (200, body), "{}", answer.head);
         let names = ["X-Hop", "X-Other", "BITS-Packet-Type", "Proxy-Support"];
         let fields = names.map(|name| answer.field(name));
         let support = Some("Session-Based-Authentication");

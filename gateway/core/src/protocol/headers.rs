@@ -50,12 +50,21 @@ pub static CONTENT_NAME: Field = field("content-name", "Content-Name");
 pub static CONTENT_RANGE: Field = field("content-range", "Content-Range");
 pub static CONTENT_LENGTH: Field = field("content-length", "Content-Length");
 pub static TRANSFER_ENCODING: Field = field("transfer-encoding", "Transfer-Encoding");
+/// RFC 9110 section 10.2.2.
+pub static LOCATION: Field = field("location", "Location");
 /// RFC 9110 section 10.2.3, in seconds.
 pub static RETRY_AFTER: Field = field("retry-after", "Retry-After");
 /// In a Create-Session Ack: the encodings allowed for Fragment bodies (MC-BUP 2.2.3.1).
 pub static ACCEPT_ENCODING: Field = field("accept-encoding", "Accept-Encoding");
 /// OneDrive's clients send `POST` with this instead of the method `BITS_POST`.
 pub static METHOD_OVERRIDE: Field = field("x-http-method-override", "X-Http-Method-Override");
+
+/// All fields by which servers are known to take another method than the one in the request line.
+pub static METHOD_OVERRIDES: [Field; 3] = [
+    field("x-http-method-override", "X-HTTP-Method-Override"),
+    field("x-method-override", "X-Method-Override"),
+    field("x-http-method", "X-HTTP-Method"),
+];
 
 /// The method of every packet (MC-BUP 2.2.1).
 pub const BITS_POST: &str = "BITS_POST";
@@ -65,3 +74,10 @@ pub const UPLOAD_PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
 
 /// Longest value of a protocol header; IIS answers 400 to a longer one (MC-BUP 2.2.1, note 2).
 pub const VALUE_LIMIT: usize = 4096;
+
+/// Longest name of a field, in either direction. The longest that is registered has 44 characters.
+pub const NAME_LIMIT: usize = 256;
+
+/// Longest value of any field, in either direction: what libraries and servers agree on that they
+/// can hold.
+pub const FIELD_LIMIT: usize = 64 * 1024;
