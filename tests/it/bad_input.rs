@@ -14,6 +14,7 @@ mod limits;
 mod lines;
 mod packets;
 mod pipelined;
+mod positions;
 mod request_line;
 mod rig;
 mod slow;

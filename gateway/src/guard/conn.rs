@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
@@ -65,6 +66,13 @@ pub struct Conn {
     pub(super) body_follows: AtomicBool,
     /// The body of its last request broke a rule.
     malformed_body: AtomicBool,
+    /// Milliseconds of the steady clock by which the answer to the current request has a whole
+    /// head; 0 for no such time.
+    answer_due: AtomicU64,
+    /// The head of the answer was not there in time. No request follows.
+    overdue: AtomicBool,
+    /// The client has ended its half.
+    half_closed: AtomicBool,
     /// Bytes were handed to the kernel since the request began.
     answered: AtomicBool,
     pub(super) waker: AtomicWaker,
@@ -98,6 +106,9 @@ impl Conn {
             killed: AtomicU64::new(0),
             body_follows: AtomicBool::new(false),
             malformed_body: AtomicBool::new(false),
+            answer_due: AtomicU64::new(0),
+            overdue: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
             forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
             answered: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -127,6 +138,7 @@ impl Conn {
 
     pub(super) fn request_started(&self) {
         self.answered.store(false, Ordering::Relaxed);
+        self.answer_is_here();
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.current.store(number, Ordering::Release);
     }
@@ -181,6 +193,40 @@ impl Conn {
     /// Whether reading failed because the body is none.
     pub fn has_malformed_body(&self) -> bool {
         self.malformed_body.load(Ordering::Acquire)
+    }
+
+    /// The answer's head is to be whole by then, by the steady clock. Until that is said of the
+    /// request there is no such time, and none after [`Self::answer_is_here`].
+    pub fn expect_answer(&self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.answer_due.store(millis.max(1), Ordering::Relaxed);
+    }
+
+    pub fn answer_is_here(&self) {
+        self.answer_due.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn answer_due(&self) -> Option<Duration> {
+        let due = self.answer_due.load(Ordering::Relaxed);
+        (due != 0).then(|| Duration::from_millis(due))
+    }
+
+    pub(super) fn answer_is_overdue(&self) {
+        self.overdue.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether reading failed because the answer did not come.
+    pub fn is_answer_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn closed_its_half(&self) {
+        self.half_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no request can follow, because the client sends nothing any more.
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::Relaxed)
     }
 
     /// From now on and for its whole life this connection has connections of its own at the

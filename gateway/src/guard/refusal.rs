@@ -28,7 +28,11 @@ impl Refusal {
             return (Self { error, status, packet }, bytes);
         }
         let status = match error {
-            HeadError::TooLong | HeadError::LineTooLong | HeadError::TooManyFields => 431,
+            HeadError::TooLong
+            | HeadError::LineTooLong
+            | HeadError::TooManyFields
+            | HeadError::NameTooLong
+            | HeadError::ValueTooLong => 431,
             HeadError::Expect => 417,
             HeadError::Method => 501,
             _ => 400,

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use gateway_core::protocol::chunked::ChunkScanner;
@@ -18,6 +19,7 @@ use tokio::time::Sleep;
 use super::conn::Conn;
 use super::refusal::Refusal;
 use super::{GuardLimits, Stray, linger, tls};
+use crate::clock;
 
 /// First room for a head. A Windows packet has about 400 bytes; an idle connection keeps none.
 const HEAD_ROOM: usize = 2048;
@@ -46,6 +48,9 @@ pub struct GuardStream {
     line_checked: bool,
     /// Runs from the first byte of a head to its end.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Wakes whoever waits for an answer, and when by the steady clock. It outlives its request: the
+    /// next one seldom needs it to be set anew.
+    watchdog: Option<(Pin<Box<Sleep>>, Duration)>,
     at_end: bool,
     /// A byte was written to the client.
     answered: bool,
@@ -83,6 +88,7 @@ impl GuardStream {
             searched: 0,
             line_checked: false,
             deadline: None,
+            watchdog: None,
             at_end: false,
             refused: false,
             answered: false,
@@ -343,15 +349,41 @@ impl GuardStream {
     ///
     /// It does not hear of a client that has left either, because it would drop the backend's
     /// answer: a session would be opened for nobody, or a Close forgotten whose Ack got lost.
+    ///
+    /// Nor does Pingora bound the time that the head of an answer takes in all: each of its bytes
+    /// starts its timer anew. So the time is watched here.
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.buffer.len() < AHEAD_LIMIT {
-            match ready!(self.poll_fill(cx)) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Ready(Ok(())),
-                Err(_) => break,
+        while self.buffer.len() < AHEAD_LIMIT && !self.at_end {
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => self.conn.closed_its_half(),
+                Poll::Ready(Err(_)) | Poll::Pending => break,
             }
         }
-        Poll::Pending
+        let Some(due) = self.conn.answer_due() else {
+            return if self.at_end { Poll::Ready(Ok(())) } else { Poll::Pending };
+        };
+        ready!(self.poll_due(cx, due));
+        self.conn.answer_is_overdue();
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Until `due`, by the steady clock.
+    fn poll_due(&mut self, cx: &mut Context<'_>, due: Duration) -> Poll<()> {
+        loop {
+            let watchdog = self.watchdog.get_or_insert_with(|| {
+                let left = due.saturating_sub(clock::steady());
+                (Box::pin(tokio::time::sleep(left)), due)
+            });
+            if watchdog.1 <= due {
+                ready!(watchdog.0.as_mut().poll(cx));
+                if due <= clock::steady() {
+                    return Poll::Ready(());
+                }
+            }
+            // It was set for an earlier request.
+            self.watchdog = None;
+        }
     }
 }
 

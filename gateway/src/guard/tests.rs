@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::door::Entered;
 use super::*;
+use crate::clock;
 
 #[derive(Default)]
 struct Events(Mutex<Vec<String>>);
@@ -145,6 +146,30 @@ async fn a_client_that_leaves_is_seen_while_its_request_is_served() {
     assert_eq!(rig.read_now(1), None);
     rig.client.shutdown().await.unwrap();
     assert_eq!(rig.read_now(1).as_deref(), Some(""));
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_in_time_ends_the_wait() {
+    for gone in [false, true] {
+        let mut rig = rig();
+        rig.client.write_all(GET.as_bytes()).await.unwrap();
+        assert!(rig.read_now(4096).is_some());
+        let conn = Arc::clone(rig.guard.conn());
+        // An earlier request that was allowed more, and one that was allowed less.
+        for wait in [Duration::from_secs(3600), Duration::from_millis(1)] {
+            conn.expect_answer(clock::steady() + wait);
+            assert_eq!(rig.read_now(1), None);
+            conn.answer_is_here();
+        }
+        if gone {
+            rig.client.shutdown().await.unwrap();
+        }
+        conn.expect_answer(clock::steady() + Duration::from_millis(50));
+        let error = rig.guard.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert!(conn.is_answer_overdue());
+        assert_eq!(conn.is_half_closed(), gone);
+    }
 }
 
 #[tokio::test]

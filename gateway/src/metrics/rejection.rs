@@ -93,9 +93,11 @@ impl From<HeadError> for Rejection {
     fn from(error: HeadError) -> Self {
         match error {
             HeadError::Method => Self::Method,
-            HeadError::LineTooLong | HeadError::TooManyFields | HeadError::TooLong => {
-                Self::HeaderLimit
-            }
+            HeadError::LineTooLong
+            | HeadError::TooManyFields
+            | HeadError::TooLong
+            | HeadError::NameTooLong
+            | HeadError::ValueTooLong => Self::HeaderLimit,
             _ => Self::Fault(Fault::BadRequest),
         }
     }

@@ -73,6 +73,8 @@ pub struct Ctx {
     pub avoid_pool: bool,
     /// The backend has begun to answer, be it with a 1xx.
     pub answer_began: bool,
+    /// How long the backend may take for the head of its answer, and for each piece of the rest.
+    pub patience: Duration,
     /// How many 1xx came before the answer.
     pub interim: u8,
     pub early: Early,
@@ -149,6 +151,7 @@ impl Ctx {
             moved: Default::default(),
             avoid_pool: Default::default(),
             answer_began: Default::default(),
+            patience: Default::default(),
             interim: Default::default(),
             early: Default::default(),
             has_body: Default::default(),

@@ -31,7 +31,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::framing::is_framed_once;
+use gateway_core::protocol::framing::{fits, is_framed_once};
 use gateway_core::routing::{Failure, may_retry};
 use http::{StatusCode, header};
 use parking_lot::Mutex;
@@ -267,7 +267,11 @@ impl ProxyHttp for Gateway {
         }
         self.bandwidth.wait(body.as_ref().map_or(0, Bytes::len), end, ctx).await;
         if end {
-            ctx.body_done = Some(clock::steady());
+            let now = clock::steady();
+            ctx.body_done = Some(now);
+            if let Some(conn) = ctx.conn.as_ref().filter(|_| ctx.first_byte.is_none()) {
+                conn.expect_answer(now + ctx.patience);
+            }
             self.unwatch(ctx);
         }
         Ok(())
@@ -286,7 +290,7 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
-        if !answers::fits(response, &ctx.farm.config.limits.head) {
+        if !fits(response, &ctx.farm.config.limits.head) {
             ctx.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
@@ -299,6 +303,9 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         ctx.first_byte = Some(clock::steady());
+        if let Some(conn) = &ctx.conn {
+            conn.answer_is_here();
+        }
         early::note(downstream, response, ctx);
         ctx.backend_status = Some(response.status.as_u16());
         self.unwatch(ctx);
@@ -330,6 +337,9 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         failpoint::hit("response_filter", &downstream.req_header().headers);
         answers::finish_head(downstream, response, ctx)?;
+        if ctx.conn.as_ref().is_some_and(|conn| conn.is_half_closed()) {
+            downstream.set_keepalive(None);
+        }
         self.take_leave(downstream);
         Ok(())
     }
@@ -381,9 +391,11 @@ impl ProxyHttp for Gateway {
             return silent;
         }
         let malformed = ctx.conn.as_ref().is_some_and(|conn| conn.has_malformed_body());
+        let overdue = ctx.conn.as_ref().is_some_and(|conn| conn.is_answer_overdue());
         let fault = ctx
             .fault
             .or(malformed.then_some(Fault::BadRequest))
+            .or(overdue.then_some(Fault::BackendTimeout))
             .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
@@ -404,6 +416,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
         failpoint::hit("logging", &downstream.req_header().headers);
+        ctx.early.over();
         self.report(downstream, ctx);
         self.end_undelivered(downstream, ctx).await;
         self.bandwidth.settle(ctx);
@@ -416,7 +429,6 @@ impl ProxyHttp for Gateway {
 
     /// One line per request says what happened; Pingora's own would say it again, with the
     /// request's untrusted text in it.
-        ctx.early.over();
     fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
         true
     }

@@ -59,7 +59,11 @@ impl Gateway {
             matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession));
         let long = ctx.has_body || by_application;
         let timeouts = &ctx.farm.config.timeouts;
-        peer.options.read_timeout = Some(if long { timeouts.answer_long } else { timeouts.answer });
+        ctx.patience = if long { timeouts.answer_long } else { timeouts.answer };
+        peer.options.read_timeout = Some(ctx.patience);
+        if let Some(conn) = &ctx.conn {
+            conn.answer_is_here();
+        }
         pool::spare(&mut peer, &ctx.farm.config);
         if ctx.avoid_pool {
             // A key of its own finds nothing pooled, and nobody finds what it leaves.

@@ -223,6 +223,7 @@ fn verdict(said: &Said, heard: &Answer, to_head: bool, is_packet: bool) -> Resul
     for never in [
         "bits-host-id",
         "bits-host-id-fallback-timeout",
+        "location",
         "keep-alive",
         "upgrade",
         "proxy-connection",

@@ -23,6 +23,9 @@ pub struct Ack<'h> {
     /// The id in the answer, unchecked; bytes beyond ASCII read as Latin-1, see [`latin1`].
     pub session_id: Option<Cow<'h, str>>,
     pub next_offset: Option<u64>,
+    /// The answer tells several offsets, and they are not one: whoever reads it may take another
+    /// than the client does.
+    pub offsets_differ: bool,
     pub error: Option<HResult>,
     /// `BITS-Error-Context`; 7 means that the application behind the server failed.
     pub error_context: Option<HResult>,
@@ -38,8 +41,11 @@ pub fn read_ack(head: &response::Parts) -> Ack<'_> {
         (Some(error), _) => Some(error),
         (None, other) => other,
     };
-    let next_offset = field::text(fields, &headers::RECEIVED_CONTENT_RANGE)
-        .or_else(|| field::text(fields, &headers::RECEIVED_CONTENT_RANGE_MISSPELT));
+    let spellings = [&headers::RECEIVED_CONTENT_RANGE, &headers::RECEIVED_CONTENT_RANGE_MISSPELT];
+    let all = spellings.into_iter().flat_map(|field| fields.get_all(&field.name));
+    let mut offsets =
+        all.map(|value| value.to_str().ok().map(field::trim).and_then(range::next_offset));
+    let next_offset = offsets.next();
     Ack {
         status: head.status,
         is_ack: field::text(fields, &headers::PACKET_TYPE)
@@ -49,7 +55,8 @@ pub fn read_ack(head: &response::Parts) -> Ack<'_> {
             .ok()
             .flatten()
             .map(|id| latin1::decode(id.as_bytes().trim_ascii())),
-        next_offset: next_offset.and_then(range::next_offset),
+        next_offset: next_offset.flatten(),
+        offsets_differ: offsets.any(|other| Some(other) != next_offset),
         error,
         error_context: code(&headers::ERROR_CONTEXT),
     }
@@ -142,5 +149,29 @@ mod tests {
         assert_eq!(offset("none"), None);
         let misspelt = head(416, &[("BITS-Recieved-Content-Range", "7")]);
         assert_eq!(read_ack(&misspelt).next_offset, Some(7));
+    }
+
+    #[test]
+    fn offsets_are_one_or_differ() {
+        const RIGHT: &str = "BITS-Received-Content-Range";
+        const WRONG: &str = "BITS-Recieved-Content-Range";
+        let differ = |fields: &[(&str, &str)]| read_ack(&head(200, fields)).offsets_differ;
+        for one in [
+            &[][..],
+            &[(RIGHT, "7")],
+            &[(RIGHT, "none")],
+            &[(RIGHT, "7"), (RIGHT, "7")],
+            &[(RIGHT, "7"), (RIGHT, " 7 "), (WRONG, "7")],
+        ] {
+            assert!(!differ(one), "{one:?}");
+        }
+        for two in [
+            [(RIGHT, "7"), (RIGHT, "8")],
+            [(RIGHT, "7"), (WRONG, "8")],
+            [(RIGHT, "7"), (RIGHT, "none")],
+            [(RIGHT, "none"), (RIGHT, "7")],
+        ] {
+            assert!(differ(&two), "{two:?}");
+        }
     }
 }

@@ -1,9 +1,11 @@
-//! Whether the head of a backend's answer says in one way only where the answer ends.
+//! Whether the head of a backend's answer says in one way only where the answer ends, and is no
+//! larger than a head has to be.
 
 use http::{StatusCode, Version, response};
 
 use super::field::trim;
-use super::headers;
+use super::head::HeadLimits;
+use super::headers::{self, FIELD_LIMIT, NAME_LIMIT};
 
 /// False where two readers could find two ends, or one of them a status that is none. Such an
 /// answer is not repaired: what stands behind it might be taken for the next one.
@@ -31,9 +33,41 @@ pub fn is_framed_once(head: &response::Parts) -> bool {
     plain && lengths.all(|length| length == first)
 }
 
+/// Whether a head is as small as that of a request has to be. A library may take a mebibyte, which
+/// nobody who speaks to a BITS client needs.
+pub fn fits(head: &response::Parts, limits: &HeadLimits) -> bool {
+    let sizes = || head.headers.iter().map(|(name, value)| (name.as_str().len(), value.len()));
+    head.headers.len() <= limits.fields
+        && sizes().all(|(name, value)| name <= NAME_LIMIT && value <= FIELD_LIMIT)
+        && sizes().map(|(name, value)| name + value + 4).sum::<usize>() <= limits.head_bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_has_bounds_as_a_whole_and_in_each_field() {
+        let limits = HeadLimits { head_bytes: 1 << 20, line_bytes: 0, fields: 3 };
+        let fits = |fields: &[(String, String)]| {
+            let mut answer = http::Response::builder();
+            for (name, value) in fields {
+                answer = answer.header(name.as_str(), value.as_str());
+            }
+            fits(&answer.body(()).expect("legal head").into_parts().0, &limits)
+        };
+        let field = |name: usize, value: usize| ("n".repeat(name), "v".repeat(value));
+        assert!(fits(&[]));
+        assert!(fits(&[field(NAME_LIMIT, FIELD_LIMIT)]));
+        assert!(!fits(&[field(NAME_LIMIT + 1, 1)]));
+        assert!(!fits(&[field(1, 1), field(2, FIELD_LIMIT + 1)]));
+        assert!(fits(&[field(1, 1), field(2, 1), field(3, 1)]));
+        assert!(!fits(&[field(1, 1), field(2, 1), field(3, 1), field(4, 1)]));
+        let small = HeadLimits { head_bytes: 10, ..limits };
+        let head = http::Response::builder().header("abc", "def").body(()).unwrap().into_parts().0;
+        assert!(super::fits(&head, &small));
+        assert!(!super::fits(&head, &HeadLimits { head_bytes: 9, ..limits }));
+    }
 
     #[track_caller]
     fn check(status: u16, fields: &[(&str, &str)], expected: bool) {

@@ -4,7 +4,7 @@
 //! head is refused and never repaired. The check runs on the bytes of the connection: an HTTP
 //! library has by then already forgiven what matters here, such as bare line feeds.
 
-use super::headers::BITS_POST;
+use super::headers::{BITS_POST, FIELD_LIMIT, NAME_LIMIT};
 use super::host::Host;
 
 /// What a head may be at most.
@@ -56,6 +56,10 @@ pub enum HeadError {
     TooManyFields,
     #[error("the head is too long")]
     TooLong,
+    #[error("a field name is longer than {NAME_LIMIT} bytes")]
+    NameTooLong,
+    #[error("the value of a field is longer than {FIELD_LIMIT} bytes")]
+    ValueTooLong,
     #[error("a field that must stand once stands twice")]
     Repeated,
     #[error("a field name imitates a protected one")]
@@ -247,7 +251,12 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
     if name.is_empty() || !name.iter().all(|&b| is_token(b)) {
         return Err(HeadError::Field);
     }
-    Ok((name, value.trim_ascii()))
+    let value = value.trim_ascii();
+    match (name.len(), value.len()) {
+        (name, _) if name > NAME_LIMIT => Err(HeadError::NameTooLong),
+        (_, value) if value > FIELD_LIMIT => Err(HeadError::ValueTooLong),
+        _ => Ok((name, value)),
+    }
 }
 
 /// Fields by which a message is framed or routed. Twice is once too often.
@@ -343,13 +352,17 @@ const PROTECTED: [&str; 3] = ["bits-", "content-", "proxy-"];
 /// Fields that never pass.
 const TAKEN_OFF: [&str; 4] = ["connection", "http2-settings", "keep-alive", "upgrade"];
 
+/// Beside the one in [`ONCE`], see [`super::packet::Hidden`].
+const OVERRIDES: [&str; 2] = ["x-method-override", "x-http-method"];
+
 /// Some servers turn `_` into `-` when they hand fields to an application. What proxies say of their
 /// clients is often spelled so in good faith, and taken off later: see [`super::spoken`].
 fn check_imitation(name: &[u8]) -> Result<(), HeadError> {
     let name: Vec<u8> =
         name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).collect();
-    let protected = ONCE.iter().chain(&TAKEN_OFF).any(|known| name == known.as_bytes())
-        || PROTECTED.iter().any(|start| name.starts_with(start.as_bytes()));
+    let protected =
+        ONCE.iter().chain(&TAKEN_OFF).chain(&OVERRIDES).any(|known| name == known.as_bytes())
+            || PROTECTED.iter().any(|start| name.starts_with(start.as_bytes()));
     if protected { Err(HeadError::Imitation) } else { Ok(()) }
 }
 

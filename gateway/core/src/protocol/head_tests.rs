@@ -139,6 +139,21 @@ fn limits_hold_at_the_edge() {
 }
 
 #[test]
+fn one_field_has_limits_of_its_own() {
+    let limits = HeadLimits { head_bytes: 1 << 20, ..LIMITS };
+    let check = |name: usize, value: usize, expected: Result<BodyFraming, HeadError>| {
+        let (name, value) = ("n".repeat(name), "v".repeat(value));
+        let head = format!("GET / HTTP/1.1\r\nHost: up\r\n{name}: {value} \r\n\r\n");
+        let facts = check_head(head.as_bytes(), &limits).map(|facts| facts.body);
+        assert_eq!(facts, expected);
+    };
+    check(NAME_LIMIT, 0, Ok(BodyFraming::Length(0)));
+    check(NAME_LIMIT + 1, 0, Err(HeadError::NameTooLong));
+    check(1, FIELD_LIMIT, Ok(BodyFraming::Length(0)));
+    check(1, FIELD_LIMIT + 1, Err(HeadError::ValueTooLong));
+}
+
+#[test]
 fn routing_fields_stand_once() {
     for name in ONCE {
         let value = if name == "expect" { "100-continue" } else { "a" };

@@ -76,10 +76,16 @@ impl EndReason {
 /// What is no Ack of the protocol (a login challenge, an error page, a page of another program
 /// with status 200) changes nothing: only a backend that speaks the protocol ends a session.
 ///
+/// A redirect ends the client's job for good, and leads past the gateway if it leads anywhere. It
+/// is refused, and so is an offset that cannot be.
+///
 /// # Source
 /// MC-BUP 3.2.5.1 for what each success means, 3.1.5.2.1 for "session not found".
 pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
     let Observed { packet, ack, pinned, doubtful, now } = *observed;
+    if ack.status.is_redirection() || is_misplaced(packet, ack) {
+        return Effects::Refuse(Fault::BackendAnswer);
+    }
     if ack.is_session_not_found() {
         let session_packet = !matches!(packet, RequestPacket::CreateSession);
         return match session_packet {
@@ -111,6 +117,13 @@ pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
         }
         _ => Effects::Nothing,
     }
+}
+
+/// A position that is none: two that differ, or one behind the end of the file. A client that
+/// believed it would go on at a place where its server has nothing, or not at all.
+fn is_misplaced(packet: &RequestPacket<'_>, ack: &Ack<'_>) -> bool {
+    let Some(range) = packet.range().filter(|_| is_position(ack)) else { return false };
+    ack.offsets_differ || ack.next_offset.is_some_and(|next| next > range.total())
 }
 
 /// 200 and 416 both tell a position, and both show that the session lives.

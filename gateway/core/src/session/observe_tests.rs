@@ -87,7 +87,7 @@ fn a_create_ack_without_an_id_is_not_passed_on() {
 #[test]
 fn a_create_that_was_refused_opens_nothing() {
     let id = ("BITS-Session-Id", ID);
-    for status in [302, 400, 401, 403, 404, 409, 500, 501, 503] {
+    for status in [400, 401, 403, 404, 409, 500, 501, 503] {
         check(PacketType::CreateSession, false, (status, &[ACK, id]), &Effects::Nothing);
     }
     let not_found = [ACK, ("BITS-Error", "0x8020001F")];
@@ -146,7 +146,7 @@ fn a_416_tells_a_position_whoever_sends_it() {
 #[test]
 fn a_fragment_that_was_refused_changes_nothing() {
     let offset = ("BITS-Received-Content-Range", "20");
-    for status in [302, 400, 401, 403, 404, 408, 413, 500, 502, 503] {
+    for status in [400, 401, 403, 404, 408, 413, 500, 502, 503] {
         check(PacketType::Fragment, true, (status, &[ACK, offset]), &Effects::Nothing);
     }
     // Too large and disk full, in both spellings; SimpleBITSServer's 500 in place of a 416.
@@ -271,4 +271,47 @@ fn while_the_table_cannot_be_asked_nobody_starts_over_by_the_word_of_an_alias() 
         // The pin is the truth whether or not there are others that nobody knows.
         assert_eq!(effects(true, true), Effects::Ended(EndReason::Lost));
     }
+}
+
+const REFUSED: Effects<'static> = Effects::Refuse(Fault::BackendAnswer);
+
+#[test]
+fn a_redirect_is_no_answer_to_a_packet() {
+    for status in [300, 301, 302, 303, 304, 307, 308, 399] {
+        for kind in PacketType::ALL {
+            for pinned in [true, false] {
+                let away = ("Location", "http://elsewhere.test/");
+                check(kind, pinned, (status, &[away]), &REFUSED);
+                check(kind, pinned, (status, &[ACK, away, ("BITS-Session-Id", ID)]), &REFUSED);
+                check(kind, pinned, (status, &[ACK, ("BITS-Error", "0x8020001F")]), &REFUSED);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_offset_that_cannot_be_is_refused() {
+    const OFFSET: &str = "BITS-Received-Content-Range";
+    const MISSPELT: &str = "BITS-Recieved-Content-Range";
+    for status in [200, 201, 416] {
+        let refused = |fields: &[(&str, &str)]| {
+            for pinned in [true, false] {
+                check(PacketType::Fragment, pinned, (status, fields), &REFUSED);
+            }
+        };
+        refused(&[ACK, (OFFSET, "41")]);
+        refused(&[ACK, (OFFSET, "18446744073709551615")]);
+        refused(&[ACK, (OFFSET, "20"), (OFFSET, "21")]);
+        refused(&[ACK, (OFFSET, "20"), (MISSPELT, "21")]);
+        let total = if status == 416 { 0 } else { 40 };
+        for (text, next_offset) in [("0", 0), ("20", 20), ("40", 40)] {
+            let progress = Progress { next_offset, total, seen: NOW };
+            for fields in [&[ACK, (OFFSET, text)][..], &[ACK, (OFFSET, text), (OFFSET, text)]] {
+                check(PacketType::Fragment, true, (status, fields), &Effects::Progress(progress));
+            }
+        }
+    }
+    // No other packet asks for a position, and an error tells none.
+    check(PacketType::Ping, false, (200, &[ACK, (OFFSET, "1"), (OFFSET, "2")]), &Effects::Nothing);
+    check(PacketType::Fragment, true, (500, &[ACK, (OFFSET, "41")]), &Effects::Nothing);
 }

@@ -204,6 +204,7 @@ proptest! {
             is_ack: true,
             session_id: id.as_deref().map(Into::into),
             next_offset: None,
+            offsets_differ: false,
             error: fault.row().hresult,
             error_context: fault.row().hresult.map(|_| HResult(5)),
         };
