@@ -123,6 +123,26 @@ pub fn rfc3339(at: Timestamp) -> impl fmt::Display {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at))
 }
 
+/// Lets a line that clients can provoke into the log once in [`NOW_AND_THEN`].
+#[derive(Debug, Default)]
+pub struct NowAndThen {
+    /// Milliseconds of the steady clock at the next line; 0 before the first.
+    next: AtomicU64,
+}
+
+/// Often enough to be found, too rare to fill a disk.
+pub const NOW_AND_THEN: Duration = Duration::from_secs(60);
+
+impl NowAndThen {
+    /// Whether a line may be written now.
+    pub fn is_due(&self, steady: Duration) -> bool {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (now, next) = (millis(steady), millis(steady + NOW_AND_THEN));
+        let due = |at: u64| (now >= at).then_some(next);
+        self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
+    }
+}
+
 fn panic_message(payload: &dyn Any) -> &str {
     match payload.downcast_ref::<String>() {
         Some(message) => message,

@@ -140,3 +140,10 @@ fn a_time_beyond_the_calendar_is_still_a_time() {
     assert_eq!(rfc3339(Timestamp(1_782_828_000_123)).to_string(), "2026-06-30T14:00:00.123Z");
     assert_eq!(rfc3339(Timestamp(u64::MAX)).to_string(), "9999-12-31T23:59:59.999Z");
 }
+
+#[test]
+fn a_line_that_clients_provoke_is_written_now_and_then() {
+    let (line, at) = (NowAndThen::default(), Duration::from_secs);
+    let due: Vec<u64> = (0..200).filter(|&second| line.is_due(at(second))).collect();
+    assert_eq!(due, [0, 60, 120, 180]);
+}

@@ -17,6 +17,8 @@ pub enum Fault {
     AlreadyEnded,
     /// The packet breaks a rule of the protocol or of HTTP.
     BadRequest,
+    /// A request that is no packet, by a method that the operator does not let pass.
+    MethodNotServed,
     /// A body without a length.
     LengthRequired,
     /// The Fragment is larger than this gateway takes; the client sends smaller ones.
@@ -83,9 +85,10 @@ pub struct Row {
 }
 
 impl Fault {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AlreadyEnded,
         Self::BadRequest,
+        Self::MethodNotServed,
         Self::LengthRequired,
         Self::FragmentTooLarge,
         Self::UnknownSession,
@@ -118,6 +121,7 @@ impl Fault {
         match self {
             Self::AlreadyEnded     => row(StatusCode::OK,                    None,      "already_ended",      Info),
             Self::BadRequest       => row(StatusCode::BAD_REQUEST,           INVALID,   "bad_request",        Info),
+            Self::MethodNotServed  => row(StatusCode::BAD_REQUEST,           INVALID,   "method_not_served",  Info),
             Self::LengthRequired   => row(StatusCode::LENGTH_REQUIRED,       INVALID,   "length_required",    Info),
             Self::FragmentTooLarge => row(StatusCode::PAYLOAD_TOO_LARGE,     None,      "fragment_too_large", Info),
             Self::UnknownSession   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "unknown_session",    Warn),

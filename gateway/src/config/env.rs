@@ -123,7 +123,7 @@ fn given(kind: &Kind, value: &str, start: usize) -> Given {
         Kind::Integer { .. } => {
             value.replace('_', "").parse().map_or_else(|_| text(), Given::Integer)
         }
-        Kind::Hosts | Kind::Networks { .. } => {
+        Kind::Hosts | Kind::Methods | Kind::Networks { .. } => {
             let mut at = start;
             let mut list = Vec::new();
             for element in value.split(',') {

@@ -42,6 +42,8 @@ pub enum Kind {
     /// A host without scheme, port and path.
     Host,
     Hosts,
+    /// A list of methods of requests that are no packets.
+    Methods,
     /// IP addresses, and networks with the length of their prefix: at least so many.
     Networks {
         least: usize,
@@ -153,6 +155,7 @@ impl Kind {
                 syntax::host(text).map(|()| Value::Text(Cow::Owned(text.clone())))
             }
             (Kind::Hosts, Given::List(list)) => lists::hosts(list),
+            (Kind::Methods, Given::List(list)) => lists::methods(list),
             (Kind::Networks { least }, Given::List(list)) => lists::networks(list, *least),
             (Kind::Network, Given::Text(text)) => {
                 syntax::network(text).map(|_| Value::Text(Cow::Owned(text.clone())))
@@ -184,6 +187,7 @@ impl Kind {
             Kind::Name => "a name".into(),
             Kind::Host => "a host name".into(),
             Kind::Hosts => "a list of host names".into(),
+            Kind::Methods => "a list of methods".into(),
             Kind::Networks { .. } => "a list of IP addresses and networks".into(),
             Kind::Network => "an IP address or a network".into(),
             Kind::Certificates => "a list of certificates with their keys".into(),
@@ -206,6 +210,7 @@ impl Kind {
             Kind::Name => "\"up01\"",
             Kind::Host => "\"uploads.example.com\"",
             Kind::Hosts => "[\"uploads.example.com\"]",
+            Kind::Methods => "[\"GET\", \"HEAD\"]",
             Kind::Networks { .. } => "[\"10.0.0.0/8\"]",
             Kind::Network => "\"10.0.0.0/8\"",
             Kind::Certificates => "[{ certificate = \"./cert.pem\", key = \"./key.pem\" }]",
@@ -235,7 +240,7 @@ impl Kind {
             (Kind::Integer { .. }, Given::Text(text)) if text.parse::<i128>().is_ok() => {
                 format!("without quotes: {text}")
             }
-            (Kind::Hosts | Kind::Networks { .. }, Given::Text(text)) => {
+            (Kind::Hosts | Kind::Methods | Kind::Networks { .. }, Given::Text(text)) => {
                 format!("a list: [\"{text}\"]")
             }
             (Kind::Socket, Given::Integer(port)) => format!("for all addresses: \"[::]:{port}\""),

@@ -125,6 +125,22 @@ fn a_list_of_hosts_says_which_one_is_wrong() {
 }
 
 #[test]
+fn a_list_of_methods_has_what_may_pass_beside_packets() {
+    let list = |names: &[&str]| {
+        Given::List(names.iter().enumerate().map(|(at, name)| (at..at + 1, text(name))).collect())
+    };
+    takes(&Kind::Methods, list(&[]), Value::Texts(vec![]));
+    takes(&Kind::Methods, list(&["GET", "X-Y"]), Value::Texts(vec!["GET".into(), "X-Y".into()]));
+    refuses(&Kind::Methods, list(&["GET", "get"]), "\\\"GET\\\"");
+    refuses(&Kind::Methods, list(&["BITS_POST"]), "packets always pass");
+    refuses(&Kind::Methods, list(&["CONNECT"]), "never served");
+    refuses(&Kind::Methods, list(&["A B"]), "such as GET");
+    refuses(&Kind::Methods, list(&[""]), "such as GET");
+    refuses(&Kind::Methods, "GET", "a list: [\\\"GET\\\"]");
+    refuses(&Kind::Methods, Given::List(vec![(0..1, Given::Integer(1))]), "this is a number");
+}
+
+#[test]
 fn a_backend_address_is_host_and_port() {
     let address = |host: &str, port| Value::HostPort(BackendAddress { host: host.into(), port });
     takes(&Kind::HostPort, "10.0.0.11:80", address("10.0.0.11", 80));

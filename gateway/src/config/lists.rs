@@ -18,6 +18,13 @@ pub fn hosts(list: &List) -> Result<Value, Refusal> {
     })
 }
 
+pub fn methods(list: &List) -> Result<Value, Refusal> {
+    texts(list, "has an element that is no method", |given| match given {
+        Given::Text(text) => syntax::method(text).map(|()| text.clone()),
+        other => Err(Kind::Name.mismatch(other).help("for example \"GET\"")),
+    })
+}
+
 pub fn networks(list: &List, least: usize) -> Result<Value, Refusal> {
     if list.len() < least {
         let sample = Kind::Networks { least }.sample();

@@ -235,6 +235,8 @@ pub struct Http {
     pub origin: Option<String>,
     pub upstream_host: UpstreamHost,
     pub method_override: bool,
+    /// Of requests that are no packets; empty lets any pass.
+    pub methods: Vec<http::Method>,
     pub forwarded: ForwardedMode,
     pub trusted_proxies: Vec<Network>,
 }

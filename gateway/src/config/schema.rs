@@ -164,6 +164,9 @@ fn kind_schema(kind: &Kind) -> Map<String, Json> {
             json!({ "type": "string", "maxLength": 300, "pattern": format!("^{HOST}$") })
         }
         Kind::Network => text("[0-9A-Fa-f:.]+(/[0-9]{1,3})?".into()),
+        Kind::Methods => {
+            json!({ "type": "array", "items": { "type": "string", "pattern": "^[A-Z_-]+$" } })
+        }
         Kind::Hosts => json!({ "type": "array", "items": kind_schema(&Kind::Host) }),
         Kind::Networks { least } => json!({
             "type": "array",

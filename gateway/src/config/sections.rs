@@ -373,7 +373,15 @@ pub const SECTIONS: &[Section] = &[
                 name: "method_override",
                 kind: Kind::Bool,
                 preset: Preset::Is(Value::Bool(false)),
-                about: "Whether a POST with `X-HTTP-Method-Override: BITS_POST` is a packet.",
+                about: "Whether a POST with `X-HTTP-Method-Override: BITS_POST` is a packet. If \
+                        not, it is answered 400: behind the gateway it would be one without a pin.",
+            },
+            Key {
+                name: "methods",
+                kind: Kind::Methods,
+                preset: Preset::Is(Value::Texts(Vec::new())),
+                about: "What may pass beside packets, such as `[\"GET\", \"HEAD\"]` for the replies \
+                        of upload-reply jobs; other methods are answered 405. Empty lets any pass.",
             },
         ],
         later: &[],

@@ -157,11 +157,13 @@ fn http(table: &Table) -> Result<Http, Broken> {
         }
     }
     let trusted: Vec<String> = table.get("trusted_proxies")?;
+    let methods: Vec<String> = table.get("methods")?;
     Ok(Http {
         hosts,
         origin: written.into_iter().next(),
         upstream_host: table.get("upstream_host")?,
         method_override: table.get("method_override")?,
+        methods: methods.iter().filter_map(|method| method.parse().ok()).collect(),
         forwarded: table.get("forwarded")?,
         trusted_proxies: trusted.iter().filter_map(|network| network.parse().ok()).collect(),
     })

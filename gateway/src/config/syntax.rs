@@ -11,6 +11,23 @@ use gateway_core::protocol::network::Network;
 use super::BackendAddress;
 use super::kind::{Refusal, out_of_bounds};
 
+/// A method of requests that are no packets: packets always pass, and `CONNECT` and `TRACE` never do.
+pub fn method(text: &str) -> Result<(), Refusal> {
+    let refuse = |label: &str| Refusal::new("is no method", label);
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphabetic() || b"-_".contains(&b)) {
+        return Err(refuse("a method is a word such as GET").help("for example \"GET\""));
+    }
+    let upper = text.to_ascii_uppercase();
+    match upper.as_str() {
+        "CONNECT" | "TRACE" => Err(refuse("this one is never served")),
+        "BITS_POST" => Err(refuse("packets always pass").help("leave it out")),
+        _ if upper != text => {
+            Err(refuse("methods have upper-case letters").help(format!("\"{upper}\"")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// An IP address, or a network with the length of its prefix.
 pub fn network(text: &str) -> Result<Network, Refusal> {
     text.parse::<Network>().map_err(|error| {

@@ -76,6 +76,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             origin: None,
             upstream_host: UpstreamHost::Origin,
             method_override: false,
+            methods: vec![],
             forwarded: ForwardedMode::XForwardedFor,
             trusted_proxies: vec![],
         },
@@ -175,6 +176,7 @@ fn every_key_reaches_its_field() {
         hosts = ["Uploads.Example.com.", "other.test"]
         upstream_host = "backend"
         method_override = true
+        methods = ["GET", "HEAD", "GET"]
         [limits]
         head = "16KiB"
         line = 4096
@@ -264,6 +266,7 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.http.origin.as_deref(), Some("Uploads.Example.com."), "as written");
     assert_eq!(config.http.upstream_host, UpstreamHost::Backend);
     assert!(config.http.method_override);
+    assert_eq!(config.http.methods, [http::Method::GET, http::Method::HEAD, http::Method::GET]);
     let head = HeadLimits { head_bytes: 16 << 10, line_bytes: 4096, fields: 50 };
     assert_eq!(config.limits.head, head);
     assert_eq!(config.limits.connections, 9);

@@ -21,6 +21,7 @@ mod refusal;
 mod serve;
 mod stream;
 mod tls;
+mod watchdog;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

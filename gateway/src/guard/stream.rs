@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use gateway_core::protocol::chunked::ChunkScanner;
@@ -18,8 +17,8 @@ use tokio::time::Sleep;
 
 use super::conn::Conn;
 use super::refusal::Refusal;
+use super::watchdog::Watchdog;
 use super::{GuardLimits, Stray, linger, tls};
-use crate::clock;
 
 /// First room for a head. A Windows packet has about 400 bytes; an idle connection keeps none.
 const HEAD_ROOM: usize = 2048;
@@ -48,9 +47,8 @@ pub struct GuardStream {
     line_checked: bool,
     /// Runs from the first byte of a head to its end.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Wakes whoever waits for an answer, and when by the steady clock. It outlives its request: the
-    /// next one seldom needs it to be set anew.
-    watchdog: Option<(Pin<Box<Sleep>>, Duration)>,
+    /// For the head of the answer.
+    watchdog: Watchdog,
     at_end: bool,
     /// A byte was written to the client.
     answered: bool,
@@ -88,7 +86,7 @@ impl GuardStream {
             searched: 0,
             line_checked: false,
             deadline: None,
-            watchdog: None,
+            watchdog: Watchdog::default(),
             at_end: false,
             refused: false,
             answered: false,
@@ -363,27 +361,9 @@ impl GuardStream {
         let Some(due) = self.conn.answer_due() else {
             return if self.at_end { Poll::Ready(Ok(())) } else { Poll::Pending };
         };
-        ready!(self.poll_due(cx, due));
+        ready!(self.watchdog.poll(cx, due));
         self.conn.answer_is_overdue();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// Until `due`, by the steady clock.
-    fn poll_due(&mut self, cx: &mut Context<'_>, due: Duration) -> Poll<()> {
-        loop {
-            let watchdog = self.watchdog.get_or_insert_with(|| {
-                let left = due.saturating_sub(clock::steady());
-                (Box::pin(tokio::time::sleep(left)), due)
-            });
-            if watchdog.1 <= due {
-                ready!(watchdog.0.as_mut().poll(cx));
-                if due <= clock::steady() {
-                    return Poll::Ready(());
-                }
-            }
-            // It was set for an earlier request.
-            self.watchdog = None;
-        }
     }
 }
 

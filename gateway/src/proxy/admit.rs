@@ -19,7 +19,7 @@ use http::header;
 use pingora::proxy::Session;
 
 use crate::clock;
-use crate::config::{ChunkedMode, HashKey, Then};
+use crate::config::{ChunkedMode, HashKey, Http, Then};
 use crate::farm::Farm;
 use crate::sessions::ReplyOwner;
 
@@ -48,6 +48,7 @@ impl Gateway {
         if ctx.is_packet {
             self.admit_packet(downstream, ctx, alias).await?;
         } else {
+            self.may_pass(head, &farm.config.http)?;
             self.admit_plain(downstream, ctx, alias)?;
         }
         if ctx.has_body {
@@ -259,6 +260,16 @@ impl Gateway {
         obey(decision, ctx)
     }
 
+    /// Whether a request that is no packet may pass at all.
+    fn may_pass(&self, head: &http::request::Parts, http: &Http) -> Result<(), Fault> {
+        if let Some(hidden) = packet::hidden_packet(head) {
+            self.reporter.note_hidden(hidden);
+            return Err(Fault::BadRequest);
+        }
+        let served = http.methods.is_empty() || http.methods.contains(&head.method);
+        if served { Ok(()) } else { Err(Fault::MethodNotServed) }
+    }
+
     fn admit_plain(
         &self,
         downstream: &Session,
@@ -359,8 +370,10 @@ impl Gateway {
         fault: Fault,
     ) -> pingora::Result<()> {
         let head = downstream.req_header();
-        let response =
-            if ctx.is_packet { answer::ack(fault, head)? } else { answer::plain(fault)? };
+        let response = match ctx.is_packet {
+            true => answer::ack(fault, head)?,
+            false => answer::plain(fault, &ctx.farm.config.http.methods)?,
+        };
         // A body that waits for a 100 which will not come cannot be drained.
         let too_long = body_length(head) > ctx.farm.config.limits.drain_bytes;
         if expects_continue(downstream) || is_chunked(head) || too_long {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gateway_core::farm::{Answer, BackendId};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::PacketType;
+use gateway_core::protocol::packet::Hidden;
 use http::header;
 use pingora::Error;
 use pingora::proxy::Session;
@@ -17,6 +18,7 @@ use crate::clock;
 use crate::guard::{Conn, ConnectionEvents, Refusal, Stray};
 use crate::metrics::{FailoverReason, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
+use crate::telemetry::NowAndThen;
 
 use super::errors::connect_error;
 use super::{Ctx, Gateway, final_status};
@@ -29,16 +31,36 @@ pub struct Reporter {
     /// Half of every request id: random, so that ids of two processes differ.
     process: u64,
     pub ids: Arc<BackendIds>,
+    hidden: Arc<NowAndThen>,
 }
 
 impl Reporter {
     pub fn new(metrics: Arc<Metrics>, access: AccessLog, ids: Arc<BackendIds>) -> Self {
         let process = Uuid::new_v4().as_u64_pair().0;
-        Self { metrics, access, process, ids }
+        Self { metrics, access, process, ids, hidden: Arc::default() }
     }
 
     fn request_id(&self, ctx: &Ctx) -> Uuid {
         Uuid::from_u64_pair(self.process, ctx.id)
+    }
+
+    /// A request that a server might take for a packet has been refused. Any client can send one, so
+    /// the log tells of it now and then; the access log has a line for each.
+    pub(super) fn note_hidden(&self, hidden: Hidden) {
+        if !self.hidden.is_due(clock::steady()) {
+            return;
+        }
+        match hidden {
+            Hidden::Override { allowable: true } => tracing::warn!(
+                reason = %hidden,
+                "a packet under another method was refused; http.method_override = true makes \
+                 packets of such requests"
+            ),
+            _ => tracing::warn!(
+                reason = %hidden,
+                "a packet under another method was refused; no key lets it pass"
+            ),
+        }
     }
 
     /// What became of a session that nobody can know of.

@@ -44,6 +44,7 @@ fn expect_502(bench: &Bench, kind: PacketType, bytes: &[u8]) {
 /// Fault: backend redirects a packet, or tells an offset that cannot be.
 ///
 /// A redirect ends a job for good, and leads past the gateway.
+/// Threat: T11.
 #[test]
 fn a_redirect_of_a_packet_becomes_502_and_the_upload_goes_on() {
     let statuses =
@@ -95,6 +96,7 @@ fn no_other_answer_to_a_packet_has_a_location() {
 }
 
 /// Fault: backend redirects a packet, or tells an offset that cannot be.
+/// Threat: T11.
 #[test]
 fn an_offset_that_cannot_be_becomes_502_and_the_upload_goes_on() {
     const OFFSET: &str = "BITS-Received-Content-Range";
@@ -125,6 +127,7 @@ fn an_offset_that_cannot_be_becomes_502_and_the_upload_goes_on() {
 /// Fault: backend sends the head of an answer byte by byte.
 ///
 /// Its timer must not begin anew with every byte.
+/// Threat: T11.
 #[test]
 fn the_head_of_an_answer_has_a_deadline_in_total() {
     let endless = format!("HTTP/1.1 200 OK\r\n{}", "X: y\r\n".repeat(100_000));

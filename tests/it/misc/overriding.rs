@@ -2,9 +2,9 @@
 
 use e2e_tests::client::{AckRules, Answer, Head, PacketType, exchange};
 use e2e_tests::farm::Farm;
-use e2e_tests::raw_backend::{RawBackend, Reply, agree};
+use e2e_tests::wait;
 
-use crate::packets::{Packet, Servers, TARGET, close, create, fragment, ping, session_of};
+use crate::packets::{Packet, Servers, TARGET, close, create, fragment, session_of};
 
 /// The packet as a POST; `name: value` is the override.
 fn posted(packet: &Packet, name: &str, value: &str) -> Vec<u8> {
@@ -62,29 +62,95 @@ fn the_override_is_read_in_any_case_and_reaches_the_backend() {
     }
 }
 
+/// Behind the gateway such a request would be a packet without a pin and without a limit.
+///
+/// Item 96.
+/// Threat: T5.
+#[test]
+fn a_packet_under_another_method_never_passes() {
+    for enabled in [false, true] {
+        let servers = Servers::with(1, |farm| match enabled {
+            true => farm.set("http.method_override", "true"),
+            false => farm,
+        });
+        let bare = |method: &str| {
+            Head::new(method, TARGET).field("Host", "up.test").field("Content-Length", 0)
+        };
+        let mut hidden = vec![
+            bare("PUT").field("X-HTTP-Method-Override", "BITS_POST"),
+            bare("GET").field("X-HTTP-Method-Override", "bits_post"),
+            bare("POST").field("X-HTTP-Method-Override", "PUT, BITS_POST"),
+            bare("POST").field("X-HTTP-Method-Override", "BITS_POST,PUT"),
+            bare("POST").field("X-Method-Override", "BITS_POST"),
+            bare("POST").field("X-Method-Override", "a").field("X-Method-Override", "bits_Post"),
+            bare("POST").field("X-HTTP-Method", "x BITS_POST"),
+            bare("POST").field("X_Method_Override", "BITS_POST"),
+            bare("bits_post").field("BITS-Packet-Type", "Ping"),
+            bare("Bits_Post"),
+            bare("GET").field("BITS-Packet-Type", "Ping"),
+            bare("POST").field("bits-packet-type", "Create-Session"),
+            bare("PUT").field("BITS-Packet-Type", ""),
+        ];
+        if !enabled {
+            hidden.push(bare("POST").field("X-HTTP-Method-Override", "BITS_POST"));
+            hidden.push(bare("POST").field("X-HTTP-Method-Override", "bits_post"));
+        }
+        for head in hidden {
+            let bytes = head.to_bytes();
+            let answer = servers.ask_bytes(&bytes);
+            let sent = String::from_utf8_lossy(&bytes);
+            assert_eq!(answer.status, 400, "{sent}: {}", answer.head);
+            assert_eq!(answer.field("BITS-Packet-Type"), None, "{}", answer.head);
+        }
+        assert_eq!(servers.backends[0].requests().len(), 0, "no byte of them has passed");
+        // Their neighbours do.
+        let ordinary = [
+            bare("POST").field("X-HTTP-Method-Override", "PUT"),
+            bare("PUT").field("X-Method-Override", "BITS_POSTS"),
+            bare("GET").field("BITS-Session-Id", "{x}"),
+            bare("BITS-POST"),
+        ];
+        for head in &ordinary {
+            assert_eq!(servers.ask_bytes(&head.to_bytes()).status, 200);
+        }
+        assert_eq!(servers.backends[0].requests().len(), ordinary.len());
+        servers.farm.gateway().expect_logged("a packet under another method");
+        let log = servers.farm.gateway().log();
+        let lines = log.lines().filter(|line| line.contains("a packet under another method"));
+        assert_eq!(lines.count(), 1, "any client can provoke it: {log}");
+    }
+}
+
 /// Item 96.
 #[test]
-fn a_post_with_the_override_is_an_ordinary_post_where_that_is_not_enabled() {
-    let agree = agree();
-    // A server that takes the override: nothing but the gateway can make a difference.
-    let backend = RawBackend::answering(move |request| match request.target() {
-        "/page" => Reply::raw("HTTP/1.1 405 No\r\nAllow: GET\r\nContent-Length: 3\r\n\r\nno!"),
-        _ => agree(request),
+fn the_log_names_the_key_that_makes_a_packet_of_it() {
+    let servers = Servers::with(1, |farm| farm);
+    let bytes = posted(&create(TARGET), "X-Http-Method-Override", "BITS_POST");
+    assert_eq!(servers.ask_bytes(&bytes).status, 400);
+    servers.farm.gateway().expect_logged("http.method_override = true");
+    let line = wait::some("a line", || servers.farm.gateway().access_log().pop());
+    assert_eq!((&line["status"], &line["fault"]), (&400.into(), &"bad_request".into()));
+    assert_eq!(servers.backends[0].requests().len(), 0);
+}
+
+#[test]
+fn only_the_methods_of_the_list_pass_beside_packets() {
+    let servers = Servers::with(1, |farm| farm.set("http.methods", "[\"GET\", \"HEAD\"]"));
+    let ask = |method: &str| {
+        let head = Head::new(method, "/page").field("Host", "up.test").field("Content-Length", 0);
+        servers.ask_bytes(&head.to_bytes())
+    };
+    assert_eq!(ask("GET").status, 200);
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PROPFIND", "get", "X"] {
+        let answer = ask(method);
+        assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD")), "{method}");
+        assert_eq!(answer.field("BITS-Packet-Type"), None);
+    }
+    assert_eq!(servers.backends[0].requests().len(), 1);
+    // Packets are not of the list.
+    session_of(&servers.ask_bytes(&create(TARGET).bytes()));
+    wait::until("the access log says why", || {
+        let log = servers.farm.gateway().access_log();
+        log.iter().any(|line| line["fault"] == "method_not_served")
     });
-    let servers = Servers::of(vec![backend], |farm| farm);
-    let over = |packet: &Packet| posted(packet, "X-Http-Method-Override", "BITS_POST");
-    let answer = servers.ask_bytes(&over(&create(TARGET)));
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.field("BITS-Host-Id"), None, "{}", answer.head);
-    assert_eq!(servers.farm.metric("bitsgw_sessions", &[]), 0.0);
-    // What would be a fault of a packet is none of a POST.
-    let bad = fragment(TARGET, "stranger", "bytes 0-9/6", b"abc");
-    assert_eq!(servers.ask_bytes(&over(&bad)).status, 200);
-    assert_eq!(servers.last_request(0).body, b"abc");
-    let answer = servers.ask_bytes(&over(&ping("/page")));
-    assert_eq!((answer.status, &*answer.body_text()), (405, "no!"));
-    assert_eq!(answer.field("BITS-Packet-Type"), None);
-    // A plain POST is the same in both modes.
-    let post = Head::new("POST", "/page").field("Host", "up.test").field("Content-Length", 2);
-    assert_eq!(servers.ask_bytes(&post.with_body(b"hi")).status, 405);
 }

@@ -156,7 +156,11 @@ fn one(
             false => Err(format!("not the answer to {own}")),
         };
     }
-    let legal = sent.fits() && (!sent.is_packet() || sent.is_legal_packet());
+    let allowed = match sent.is_packet() {
+        true => sent.is_legal_packet(),
+        false => !sent.hides_a_packet(),
+    };
+    let legal = sent.fits() && allowed;
     // A session that the conversation has ended before.
     let ended = sent.is_packet() && matches!(answer.status, 200 | 500);
     if said.honest && !ended && !differs {

@@ -172,6 +172,9 @@ fn same(sent: &Request, got: &Request, ours: &[&str]) -> Result<(), String> {
     if (&sent.method, &sent.target) != (&got.method, &got.target) {
         return Err("the request line differs".to_owned());
     }
+    if !sent.is_packet() && sent.hides_a_packet() {
+        return Err("a server could take it for a packet".to_owned());
+    }
     if sent.is_packet() && !sent.is_legal_packet() {
         return Err("it breaks a rule of the protocol".to_owned());
     }

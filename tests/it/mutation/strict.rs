@@ -61,6 +61,19 @@ impl Request {
         self.method == b"BITS_POST" || overrides
     }
 
+    /// Whether a server that is generous with methods could take it for a packet.
+    pub fn hides_a_packet(&self) -> bool {
+        let overrides = ["x-http-method-override", "x-method-override", "x-http-method"];
+        let values = overrides.iter().flat_map(|name| self.values(name));
+        let named = |value: &[u8]| {
+            let text = String::from_utf8_lossy(value).to_ascii_uppercase();
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == "BITS_POST")
+        };
+        self.method.eq_ignore_ascii_case(b"BITS_POST")
+            || values.into_iter().any(named)
+            || self.value("bits-packet-type").is_some()
+    }
+
     /// Whether its body is as long as its range, where only the body's end tells.
     pub fn fits(&self) -> bool {
         let range = self.value("content-range").and_then(range_length);

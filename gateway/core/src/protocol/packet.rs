@@ -146,6 +146,45 @@ pub fn is_packet(head: &request::Parts, method_override: bool) -> bool {
             .is_some_and(|value| value.eq_ignore_ascii_case(headers::BITS_POST))
 }
 
+/// How a request for which [`is_packet`] does not hold could still be a packet for the server behind
+/// the gateway: one without a pin, and without a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Hidden {
+    #[error("a field overrides the method with BITS_POST")]
+    Override {
+        /// It is what `http.method_override` makes a packet.
+        allowable: bool,
+    },
+    #[error("the method is BITS_POST but for the case of its letters")]
+    LetterCase,
+    #[error("it has a BITS-Packet-Type")]
+    PacketType,
+}
+
+/// Looks for a packet in a request that is none here. Such a request must not pass.
+///
+/// # Source
+/// The fields are those of OneDrive (`X-HTTP-Method-Override`) and of frameworks behind which a
+/// server may run: Microsoft's WebAPI and OData (`X-HTTP-Method`), Express and Rack
+/// (`X-Method-Override`). Some take the first word of a list, some the last.
+pub fn hidden_packet(head: &request::Parts) -> Option<Hidden> {
+    let is_packet = |method: &[u8]| method.eq_ignore_ascii_case(headers::BITS_POST.as_bytes());
+    let names_it = |field: &Field| {
+        let mut values = head.headers.get_all(&field.name).iter();
+        // Not a character of a method: a comma, a space, a quotation mark.
+        let apart = |byte: &u8| !(byte.is_ascii_alphanumeric() || *byte == b'_');
+        values.any(|value| value.as_bytes().split(apart).any(is_packet))
+    };
+    if headers::METHOD_OVERRIDES.iter().any(names_it) {
+        let allowable = self::is_packet(head, true);
+        return Some(Hidden::Override { allowable });
+    }
+    if is_packet(head.method.as_str().as_bytes()) {
+        return Some(Hidden::LetterCase);
+    }
+    head.headers.contains_key(&headers::PACKET_TYPE.name).then_some(Hidden::PacketType)
+}
+
 /// Reads the packet in a request for which [`is_packet`] holds.
 ///
 /// `chunked` lets a Fragment come with `Transfer-Encoding` in place of a length, as
@@ -284,6 +323,57 @@ mod tests {
     const CLOSE: (&str, &str) = ("BITS-Packet-Type", "Close-Session");
     const ID: (&str, &str) = ("BITS-Session-Id", "{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}");
     const PROTOCOLS: (&str, &str) = ("BITS-Supported-Protocols", headers::UPLOAD_PROTOCOL);
+
+    #[track_caller]
+    fn hides(method: &str, fields: &[(&str, &str)], expected: Option<Hidden>) {
+        let mut request = http::Request::builder().method(method).uri("/in/a.bin");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let head = request.body(()).expect("legal head").into_parts().0;
+        assert!(!is_packet(&head, false));
+        assert_eq!(hidden_packet(&head), expected, "{method} {fields:?}");
+    }
+
+    #[test]
+    fn a_packet_under_another_method_is_found() {
+        let by = |allowable| Some(Hidden::Override { allowable });
+        let post = "X-HTTP-Method-Override";
+        hides("POST", &[(post, "BITS_POST")], by(true));
+        hides("POST", &[(post, "bits_post")], by(true));
+        hides("POST", &[("x-http-method-override", " Bits_Post ")], by(true));
+        // What the key does not let pass.
+        for method in ["GET", "PUT", "DELETE", "post", "X"] {
+            hides(method, &[(post, "BITS_POST")], by(false));
+        }
+        for list in
+            ["PUT, BITS_POST", "BITS_POST,PUT", "\"BITS_POST\"", "a;bits_post", "\tBITS_POST x"]
+        {
+            hides("POST", &[(post, list)], by(false));
+        }
+        for name in ["X-Method-Override", "X-HTTP-Method"] {
+            hides("POST", &[(name, "BITS_POST")], by(false));
+            hides("POST", &[(name, "PUT"), (name, "x, bits_POST")], by(false));
+        }
+        for method in ["bits_post", "Bits_Post", "BITS_post"] {
+            hides(method, &[], Some(Hidden::LetterCase));
+        }
+        for method in ["GET", "POST", "PUT", "BITS-POST", "BITS_POST_"] {
+            hides(method, &[("BITS-Packet-Type", "Ping")], Some(Hidden::PacketType));
+            hides(method, &[("bits-packet-type", "")], Some(Hidden::PacketType));
+        }
+    }
+
+    #[test]
+    fn an_ordinary_request_hides_nothing() {
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND", "BITS_POSTS"]
+        {
+            hides(method, &[], None);
+            hides(method, &[("X-HTTP-Method-Override", "PUT")], None);
+            hides(method, &[("X-Method-Override", "BITS_POSTED, MY_BITS_POST")], None);
+            hides(method, &[("BITS-Session-Id", "{x}"), ("X-Note", "BITS_POST")], None);
+        }
+    }
 
     #[test]
     fn packet_types_compare_without_case_and_outer_spaces() {

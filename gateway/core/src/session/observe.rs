@@ -123,7 +123,9 @@ pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
 /// believed it would go on at a place where its server has nothing, or not at all.
 fn is_misplaced(packet: &RequestPacket<'_>, ack: &Ack<'_>) -> bool {
     let Some(range) = packet.range().filter(|_| is_position(ack)) else { return false };
-    ack.offsets_differ || ack.next_offset.is_some_and(|next| next > range.total())
+    // Of a file without a byte some servers say the one behind the 0 of `bytes 0-0/0`.
+    let most = range.total().max(1);
+    ack.offsets_differ || ack.next_offset.is_some_and(|next| next > most)
 }
 
 /// 200 and 416 both tell a position, and both show that the session lives.

@@ -311,6 +311,16 @@ fn an_offset_that_cannot_be_is_refused() {
             }
         }
     }
+    // A file without a byte.
+    let session = SessionId::parse(ID).unwrap();
+    let range = ContentRange::parse("bytes 0-0/0").unwrap();
+    let packet = RequestPacket::Fragment { session, range };
+    for (next, expected) in [("0", true), ("1", true), ("2", false)] {
+        let head = head((200, &[ACK, (OFFSET, next)]));
+        let (ack, doubtful) = (read_ack(&head), false);
+        let observed = Observed { packet: &packet, ack: &ack, pinned: true, doubtful, now: NOW };
+        assert_eq!(observe(&observed) != REFUSED, expected, "{next}");
+    }
     // No other packet asks for a position, and an error tells none.
     check(PacketType::Ping, false, (200, &[ACK, (OFFSET, "1"), (OFFSET, "2")]), &Effects::Nothing);
     check(PacketType::Fragment, true, (500, &[ACK, (OFFSET, "41")]), &Effects::Nothing);

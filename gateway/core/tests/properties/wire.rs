@@ -296,6 +296,10 @@ proptest! {
         let effects = observe(&observed);
         let success = ack.status.is_success();
         let kind = packet.packet_type();
+        if ack.status.is_redirection() {
+            prop_assert_eq!(&effects, &Effects::Refuse(Fault::BackendAnswer));
+            return Ok(());
+        }
         if !ack.is_protocol() {
             prop_assert_eq!(&effects, &Effects::Nothing);
         }
@@ -309,7 +313,11 @@ proptest! {
                 prop_assert!(doubtful && !pinned && ack.is_session_not_found());
             }
             Effects::Refuse(fault) => {
-                prop_assert!(success && kind == PacketType::CreateSession);
+                let beyond = packet.range().zip(ack.next_offset);
+                let beyond = beyond.is_some_and(|(range, next)| next > range.total().max(1));
+                let misplaced = beyond || ack.offsets_differ;
+                let nameless = success && kind == PacketType::CreateSession;
+                prop_assert!(nameless || (kind == PacketType::Fragment && misplaced));
                 prop_assert_eq!(fault, Fault::BackendAnswer);
             }
             Effects::Progress(progress) | Effects::Adopt(progress) => {
