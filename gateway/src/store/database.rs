@@ -12,6 +12,7 @@ use super::SyncMode;
 use super::error::{Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
 use super::load::{Pins, Position};
+use super::log;
 use super::record::{BackendState, StoredPin, Tombstone, is_of, state_word, subject_text};
 use super::schema;
 
@@ -38,6 +39,15 @@ pub enum Change {
     Expire(Timestamp),
     /// Nothing but the proof that a write succeeds.
     Probe,
+}
+
+/// How far a log is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Frames {
+    /// Frames in it.
+    pub all: u64,
+    /// Of these, those that are in the database too.
+    pub moved: u64,
 }
 
 pub struct Database {
@@ -139,9 +149,10 @@ impl Database {
         Ok(more)
     }
 
-    /// Moves what the log holds into the database, as far as readers allow.
-    pub fn checkpoint(&mut self) -> Result<(), Trouble> {
-        self.run_checkpoint("PASSIVE").map(|_| ())
+    /// Moves what the log holds into the database, as far as readers allow. The next commit begins
+    /// the log anew if all of it was moved and no reader is in it.
+    pub fn checkpoint(&mut self) -> Result<Frames, Trouble> {
+        self.run_checkpoint("PASSIVE").map(|(_, frames)| frames)
     }
 
     /// Moves all of the log into the database and empties it.
@@ -167,19 +178,36 @@ impl Database {
         emptied
     }
 
-    /// How many frames of the log SQLite knows. Does a checkpoint on the way.
-    pub fn frames_in_log(&mut self) -> Result<u64, Trouble> {
-        self.run_checkpoint("PASSIVE").map(|(_, frames)| frames)
+    /// Writes the log full, so that commits change nothing but what is in it ([`log`]).
+    pub fn fill_log(&mut self) -> Result<(), Trouble> {
+        let (path, log) = (self.path(), self.folder.log());
+        let trouble = |error: rusqlite::Error| Trouble::sqlite(&path, &error);
+        let behavior = TransactionBehavior::Immediate;
+        let lock = self.connection.transaction_with_behavior(behavior).map_err(trouble)?;
+        log::fill(&log)
+            .and_then(|()| self.folder.sync())
+            .map_err(|error| Trouble::io(&log, &error))?;
+        lock.rollback().map_err(trouble)
+    }
+
+    /// How far the log is.
+    pub fn log(&mut self) -> Result<Frames, Trouble> {
+        self.run_checkpoint("NOOP").map(|(_, frames)| frames)
     }
 
     /// Whether nobody was in the way, and the frames in the log.
-    fn run_checkpoint(&mut self, mode: &str) -> Result<(bool, u64), Trouble> {
+    fn run_checkpoint(&mut self, mode: &str) -> Result<(bool, Frames), Trouble> {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
-        let (busy, frames): (i64, i64) = self
-            .connection
-            .query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .map_err(|error| Trouble::sqlite(&self.path(), &error))?;
-        Ok((busy == 0, u64::try_from(frames).unwrap_or(0)))
+        let number = |number: i64| u64::try_from(number).unwrap_or(0);
+        self.connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| {
+                statement.query_row([], |row| {
+                    let (busy, all, moved) = (row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?);
+                    Ok((busy == 0, Frames { all: number(all), moved: number(moved) }))
+                })
+            })
+            .map_err(|error| Trouble::sqlite(&self.path(), &error))
     }
 }
 
@@ -196,7 +224,9 @@ fn configure(connection: &Connection, sync: SyncMode) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     // The writer makes its checkpoints when nobody waits; this is for the case that it cannot.
-    connection.pragma_update(None, "wal_autocheckpoint", 16_384)?;
+    connection.pragma_update(None, "wal_autocheckpoint", log::FRAMES as i64)?;
+    // What a reader made it grow beyond is given back.
+    connection.pragma_update(None, "journal_size_limit", log::BYTES as i64)?;
     connection.pragma_update(None, "cache_size", -4096)
 }
 

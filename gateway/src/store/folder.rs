@@ -143,7 +143,7 @@ impl Folder {
     }
 
     /// Makes names durable.
-    fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 }

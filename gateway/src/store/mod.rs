@@ -12,6 +12,7 @@ mod database;
 mod error;
 mod folder;
 mod load;
+mod log;
 mod open;
 mod pages;
 mod read;

@@ -91,6 +91,7 @@ pub fn start(
         Err(trouble) if trouble.kind == TroubleKind::Locked => Ok(()),
         emptied => emptied,
     };
+    let writable = writable.and_then(|()| database.fill_log());
     let writable = writable.and_then(|()| database.commit([Change::Probe].iter()).map(|_| ()));
     match writable {
         Ok(()) => Ok(Started { database: Ok(database), visited, report, unread: false }),
@@ -107,6 +108,7 @@ pub fn again(folder: &Folder, sync: SyncMode, now: Timestamp) -> Result<Opened, 
     folder.prepare()?;
     let mut opened = whole(folder, sync, now)?;
     opened.database.empty_log()?;
+    opened.database.fill_log()?;
     opened.database.commit([Change::Probe].iter())?;
     Ok(opened)
 }
@@ -198,7 +200,7 @@ fn log_breaks_off(folder: &Folder, database: &mut Database) -> Result<bool, Trou
         }
         let Ok(file) = File::open(folder.log()) else { return Ok(false) };
         let written = wal::last_commit(&file).unwrap_or(0);
-        if written <= database.frames_in_log()? {
+        if written <= database.checkpoint()?.all {
             return Ok(false);
         }
     }

@@ -19,6 +19,11 @@ const FRAME: usize = FRAME_HEAD + PAGE;
 /// With this one, sums go over little-endian words; with the next number, over big-endian ones.
 const MAGIC: u32 = 0x377f_0682;
 
+/// Where a log with so many frames ends.
+pub const fn end_of(frames: u64) -> u64 {
+    HEAD + frames * FRAME as u64
+}
+
 /// What a log holds.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -85,7 +90,8 @@ fn walk(file: &File, sums: bool, visit: &mut dyn FnMut(u64, Frame<'_>)) -> io::R
         // A sum is built on the one before it, as it is stored there: so each can be judged alone.
         let before = std::mem::replace(&mut sum, stored);
         // Frames of an earlier round through the log have another salt.
-        let ours = bytes[8..16] == salt;
+        // Page 0 is none: so begins what was written in advance.
+        let ours = bytes[8..16] == salt && word(&bytes, 0) != 0;
         let whole = sums && ours && {
             let sum = add(before, &bytes[..8], big_endian);
             add(sum, &bytes[FRAME_HEAD..], big_endian) == stored
@@ -98,7 +104,9 @@ fn walk(file: &File, sums: bool, visit: &mut dyn FnMut(u64, Frame<'_>)) -> io::R
     Ok(())
 }
 
-/// What marks the frames of the last round: two of the head, the first and the second frame agree.
+/// What marks the frames of the last round. A whole head knows: frames that do not agree with it are
+/// of the round before, and their successors were never written. Of a damaged one, two of the head,
+/// the first and the second frame agree.
 fn salt(file: &File, head: &[u8]) -> [u8; 8] {
     let frame = |number: u64| {
         let mut salt = [0; 8];
@@ -107,10 +115,20 @@ fn salt(file: &File, head: &[u8]) -> [u8; 8] {
     };
     let mut noted = [0; 8];
     noted.copy_from_slice(&head[16..24]);
+    if is_whole(head) {
+        return noted;
+    }
     match (frame(0), frame(1)) {
         (Some(first), Some(second)) if first == second => first,
         _ => noted,
     }
+}
+
+/// Whether the sum over a head is right.
+fn is_whole(head: &[u8]) -> bool {
+    let magic = word(head, 0);
+    let sum = add((0, 0), &head[..24], magic == MAGIC + 1);
+    magic & !1 == MAGIC && sum == (word(head, 24), word(head, 28))
 }
 
 fn add((mut one, mut two): (u32, u32), bytes: &[u8], big_endian: bool) -> (u32, u32) {

@@ -17,16 +17,20 @@ use tokio::sync::oneshot;
 use super::database::{Change, Database};
 use super::error::{OpenError, StoreError, Trouble, TroubleKind};
 use super::load::{self, Order, Position};
+use super::log;
 use super::open;
 use super::record::{PinRow, Record};
 use super::{LivePins, OnError, Shared};
 use crate::clock;
 use crate::metrics::{StoreOperation, StoreResult};
 
-/// Changes in one transaction.
-const BATCH: usize = 1024;
-/// A checkpoint is due after so many changes, or when nobody writes. Each touches two or three pages of 4 KiB.
-const CHECKPOINT_EVERY: usize = 2_000;
+/// Changes in one transaction. Ends that lie anywhere in the file touch three pages each.
+const BATCH: usize = 128;
+/// A checkpoint is due with so many frames in the log, or when nobody writes.
+const CHECKPOINT_AT: u64 = log::FRAMES / 2;
+/// ... and with so many more after one that a reader has kept from moving all of them.
+const CHECKPOINT_AGAIN: u64 = CHECKPOINT_AT / 4;
+const _: () = assert!(CHECKPOINT_AT + 3 * (BATCH as u64) < log::FRAMES, "a batch fits");
 const IDLE: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -48,8 +52,10 @@ pub struct Writer {
     shared: Arc<Shared>,
     inbox: Receiver<Message>,
     state: State,
-    /// Changes since the last checkpoint.
-    unmoved: usize,
+    /// Something is in the log alone.
+    unmoved: bool,
+    /// Frames in the log with which the next checkpoint is due.
+    checkpoint_at: u64,
     /// Tombstones that are old by then are still there.
     expiring: Option<Timestamp>,
 }
@@ -70,7 +76,8 @@ impl Writer {
             shared,
             inbox,
             state: State::Down { since: now, retry: now, wait: FIRST_RETRY },
-            unmoved: 0,
+            unmoved: true,
+            checkpoint_at: CHECKPOINT_AT,
             expiring: None,
         };
         match database {
@@ -148,14 +155,12 @@ impl Writer {
         if closer.is_none() {
             self.old_work();
         }
-        if self.unmoved >= CHECKPOINT_EVERY {
-            self.checkpoint();
-        }
+        self.checkpoint_if_due();
         closer
     }
 
     fn write(&mut self, batch: Vec<Pending>) {
-        match self.commit(batch.iter().map(|pending| &pending.change), batch.len()) {
+        match self.commit(batch.iter().map(|pending| &pending.change)) {
             Ok(()) => {
                 for pending in batch {
                     self.shared.count(&pending.change, StoreResult::Ok, pending.since);
@@ -182,7 +187,6 @@ impl Writer {
     fn commit<'c>(
         &mut self,
         changes: impl Iterator<Item = &'c Change> + Clone,
-        count: usize,
     ) -> Result<(), Arc<Trouble>> {
         if let State::Up(database) = &self.state
             && database.moved()
@@ -194,7 +198,7 @@ impl Writer {
         let State::Up(database) = &mut self.state else { return Err(self.shared.trouble()) };
         match database.commit(changes.clone()) {
             Ok(more) => {
-                self.unmoved += count;
+                self.unmoved = true;
                 self.shared.committed();
                 let expired = changes.filter_map(|change| match change {
                     Change::Expire(before) => Some(*before),
@@ -217,7 +221,7 @@ impl Writer {
         match self.state {
             State::Down { .. } => self.retry(),
             State::Up(_) => {
-                if !self.old_work() && self.unmoved > 0 {
+                if !self.old_work() && self.unmoved {
                     self.checkpoint();
                 }
             }
@@ -231,7 +235,7 @@ impl Writer {
         }
         if let Some(before) = self.expiring.take() {
             // Not worth a word: the next sweep asks again.
-            let _ = self.commit([Change::Expire(before)].iter(), 1);
+            let _ = self.commit([Change::Expire(before)].iter());
         } else if self.shared.has_backlog() {
             self.work_off();
         } else {
@@ -243,18 +247,33 @@ impl Writer {
     /// Writes what could not be written when it came.
     fn work_off(&mut self) {
         let batch = self.shared.take_backlog(BATCH);
-        if self.commit(batch.iter(), batch.len()).is_err() {
+        if self.commit(batch.iter()).is_err() {
             self.shared.return_backlog(batch);
+        }
+    }
+
+    /// Before the log is full: beyond its end every commit would make it grow.
+    fn checkpoint_if_due(&mut self) {
+        let State::Up(database) = &mut self.state else { return };
+        match database.log() {
+            Ok(log) if log.all >= self.checkpoint_at => self.checkpoint(),
+            Ok(_) => {}
+            Err(trouble) => self.fail(trouble),
         }
     }
 
     fn checkpoint(&mut self) {
         let State::Up(database) = &mut self.state else { return };
-        self.unmoved = 0;
         match database.checkpoint() {
-            // The log still takes what comes; it is tried again with the next changes.
-            Ok(()) => {}
-            Err(trouble) if matches!(trouble.kind, TroubleKind::Full | TroubleKind::Locked) => {}
+            Ok(log) if log.moved == log.all => {
+                self.unmoved = false;
+                self.checkpoint_at = CHECKPOINT_AT;
+            }
+            // A reader is in the way, and the log takes what comes all the same.
+            Ok(log) => self.checkpoint_at = log.all.max(CHECKPOINT_AT) + CHECKPOINT_AGAIN,
+            Err(trouble) if matches!(trouble.kind, TroubleKind::Full | TroubleKind::Locked) => {
+                self.checkpoint_at += CHECKPOINT_AGAIN;
+            }
             Err(trouble) => self.fail(trouble),
         }
         self.shared.measure();
@@ -273,7 +292,7 @@ impl Writer {
         match self.reopen() {
             Ok(database) => {
                 self.state = State::Up(database);
-                self.unmoved = 1;
+                self.unmoved = true;
                 self.shared.committed();
                 // Before anything newer: the end of a session must not come before its pin.
                 while matches!(self.state, State::Up(_)) && self.shared.has_backlog() {

@@ -13,6 +13,9 @@ use tempfile::TempDir;
 use crate::child::{Process, Said, key, open, options, pin, tombstone};
 use crate::mount::Mount;
 
+/// Of a small disk: for a log that is written in advance, and a little more.
+const ROOM: u32 = 6 << 20;
+
 /// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -35,7 +38,7 @@ fn fill(path: &Path) {
 
 #[tokio::test]
 async fn a_full_disk_refuses_new_pins_keeps_what_is_known_and_recovers_by_itself() {
-    let Some(disk) = Mount::new(1 << 20) else { return full_by_limit() };
+    let Some(disk) = Mount::new(ROOM) else { return full_by_limit() };
     let path = disk.path().join("store");
     let (store, _) = open(&path, OnError::Refuse);
     let mut pinned = BTreeSet::new();
@@ -76,7 +79,7 @@ async fn a_full_disk_refuses_new_pins_keeps_what_is_known_and_recovers_by_itself
 
 #[tokio::test]
 async fn with_a_full_disk_a_gateway_starts_and_serves_what_it_knows() {
-    let Some(disk) = Mount::new(1 << 20) else { return full_by_limit() };
+    let Some(disk) = Mount::new(ROOM) else { return full_by_limit() };
     let path = disk.path().join("store");
     let (store, _) = open(&path, OnError::Refuse);
     for n in 0..20 {
@@ -151,7 +154,7 @@ fn check_all(path: &Path, pinned: &BTreeSet<u32>) {
 #[tokio::test]
 async fn in_a_read_only_folder_a_gateway_does_not_start_unless_it_may() {
     let directory = TempDir::new().unwrap();
-    let disk = Mount::new(1 << 20);
+    let disk = Mount::new(ROOM);
     let base = disk.as_ref().map_or(directory.path(), Mount::path);
     let path = base.join("store");
     let read_only = |yes| match &disk {

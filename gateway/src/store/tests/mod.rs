@@ -2,6 +2,7 @@
 
 mod bound;
 mod damage;
+mod log;
 
 use std::collections::BTreeMap;
 use std::fs;
