@@ -58,7 +58,7 @@ impl Sessions {
         if self.tombs.has(&key) || !self.insert(key.clone(), session) {
             return Ok(Pinned::Taken);
         }
-        if let Err(error) = self.store.pin(self.stored(&key, &pin)).await {
+        if let Err(error) = self.store.pin_known(self.stored(&key, &pin)).await {
             tracing::debug!(%error, session = %key.short(), "a session would not survive a restart");
         }
         Ok(Pinned::New)
@@ -68,8 +68,8 @@ impl Sessions {
     /// pin that it had; `None` if it had none, and it has the new one all the same. Whose it is
     /// stays as it was.
     ///
-    /// The new row is written before the old one goes: a process that dies between the two leaves
-    /// both, and the newer one counts at the next start.
+    /// A process that dies between the two rows leaves both, and the newer one counts at the next
+    /// start.
     ///
     /// # Errors
     /// As [`Sessions::pin`], for a session that was not there.
@@ -95,15 +95,9 @@ impl Sessions {
         if let Some(new) = at_backend(&pin) {
             self.translated.insert(new, pin.backend, key.clone());
         }
-        match self.store.pin(self.stored(key, &pin)).await {
-            Ok(()) => {
-                // What cannot be written now is kept by the store for later.
-                let _ = self.store.end(key, before.created, None).await;
-            }
-            // After a restart it is looked for at its old backend first.
-            Err(error) => {
-                tracing::debug!(%error, session = %key.short(), "a move would not survive a restart");
-            }
+        if let Err(error) = self.store.move_pin(self.stored(key, &pin), before.created).await {
+            // It is looked for at its old backend first then.
+            tracing::debug!(%error, session = %key.short(), "a move would not survive a restart");
         }
         Ok(Some(before))
     }

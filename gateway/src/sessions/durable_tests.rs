@@ -20,13 +20,17 @@ use crate::store::{BackendState, OnError, Options, SyncMode};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn open(path: &Path, backends: &[&str]) -> Opened {
+    open_with(path, backends, OnError::Refuse)
+}
+
+fn open_with(path: &Path, backends: &[&str], on_error: OnError) -> Opened {
     let setup = Setup {
         ids: Arc::new(BackendIds::of(backends.iter().copied())),
         limit: 100,
         tombstone: DAY,
     };
     let metrics = Metrics::new(&[], &[]);
-    let options = Options { sync: SyncMode::Power, on_error: OnError::Refuse, metrics };
+    let options = Options { sync: SyncMode::Power, on_error, metrics };
     setup.in_store(&path.join("store"), options).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -167,30 +171,108 @@ async fn a_session_that_cannot_be_made_durable_leaves_nothing_behind() {
     assert_eq!(sessions.len(), 1);
 }
 
+/// Everything that was asked for so far is written and answered.
+async fn written(sessions: &Sessions) {
+    let (backend, state) = ("up01".to_owned(), gateway_core::farm::AdminState::Ready);
+    let mark = BackendState { backend, state, since: Timestamp(1), by: String::new() };
+    sessions.store().set_backend_state(mark).await.unwrap();
+}
+
+/// Begins what a request waits for, drops it `before` or after it is written, and says whether it
+/// was under way.
+async fn cut_off<T>(sessions: &Sessions, before: bool, request: impl Future<Output = T>) -> bool {
+    let mut request = Box::pin(request);
+    // Once, so that it is on its way. The disk may be quicker than this thread.
+    let under_way = futures_util::poll!(&mut request).is_pending();
+    if !before {
+        written(sessions).await;
+    }
+    under_way
+}
+
 #[tokio::test]
-async fn a_session_whose_request_was_cut_off_while_it_was_written_leaves_nothing_behind() {
-    let directory = TempDir::new().unwrap();
-    let sessions = table(directory.path());
-    let mut cut_off = 0;
-    for n in 0..100 {
-        let key = key(&format!("s{n}"));
-        let pin = pin(0, Timestamp(n));
-        let pinned = sessions.pin(key.clone(), pin, Progress::default(), clock::steady());
-        let mut pinned = Box::pin(pinned);
-        // Once, so that it is on its way. The disk may be quicker than this thread.
-        let pending = futures_util::poll!(&mut pinned).is_pending();
-        drop(pinned);
-        if pending {
-            assert_eq!(sessions.find(Some(&key)), Lookup::Unknown);
-            cut_off += 1;
-        } else {
-            sessions.unpin(&key, EndReason::Lost, clock::steady()).await;
+async fn a_session_whose_request_was_cut_off_when_it_was_written_leaves_nothing_behind() {
+    for on_error in [OnError::Refuse, OnError::Accept] {
+        for before in [true, false] {
+            let directory = TempDir::new().unwrap();
+            let sessions = open_with(directory.path(), &["up01", "up02"], on_error).sessions;
+            let mut under_way = 0;
+            for n in 0..100 {
+                let key = key(&format!("s{n}"));
+                let pin = pin(0, Timestamp(n));
+                let pinned = sessions.pin(key.clone(), pin, Progress::default(), clock::steady());
+                if cut_off(&sessions, before, pinned).await {
+                    assert_eq!(sessions.find(Some(&key)), Lookup::Unknown);
+                    under_way += 1;
+                } else {
+                    sessions.unpin(&key, EndReason::Lost, clock::steady()).await;
+                }
+            }
+            assert!(under_way > 0);
+            assert!(sessions.is_empty());
+            sessions.close().await;
+            assert!(table(directory.path()).is_empty(), "{on_error:?}, {before}");
         }
     }
-    assert!(cut_off > 0);
-    assert!(sessions.is_empty());
-    sessions.close().await;
-    assert!(table(directory.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_session_that_its_client_knows_stays_when_the_request_that_brought_it_is_cut_off() {
+    for before in [true, false] {
+        let directory = TempDir::new().unwrap();
+        let sessions = table(directory.path());
+        for n in 0..100 {
+            let adopted = sessions.adopt(
+                key(&format!("s{n}")),
+                pin(0, Timestamp(n)),
+                Progress::default(),
+                clock::steady(),
+            );
+            cut_off(&sessions, before, adopted).await;
+        }
+        assert_eq!(sessions.len(), 100);
+        sessions.close().await;
+        let sessions = table(directory.path());
+        assert_eq!(sessions.len(), 100, "{before}");
+        for n in 0..100 {
+            let key = key(&format!("s{n}"));
+            let to = pin(1, Timestamp(200));
+            let moved = sessions.repin(&key, to, Progress::default(), clock::steady());
+            cut_off(&sessions, before, moved).await;
+        }
+        sessions.close().await;
+        let opened = open(directory.path(), &["up01", "up02"]);
+        assert_eq!(opened.sessions.sessions(BackendId(1)), 100, "{before}");
+        assert_eq!(opened.sessions.len(), 100, "{before}");
+        // One row for each, so none comes back when its session has ended.
+        for n in 0..100 {
+            let key = key(&format!("s{n}"));
+            opened.sessions.unpin(&key, EndReason::Lost, clock::steady()).await;
+        }
+        opened.sessions.close().await;
+        assert!(table(directory.path()).is_empty(), "{before}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_counts_though_the_request_that_brought_it_is_cut_off() {
+    for before in [true, false] {
+        let directory = TempDir::new().unwrap();
+        let sessions = table(directory.path());
+        for n in 0..100 {
+            let id = format!("s{n}");
+            put(&sessions, &id, pin(0, Timestamp(n))).await;
+            let key = key(&id);
+            let ended = sessions.unpin(&key, EndReason::Closed, clock::steady());
+            cut_off(&sessions, before, ended).await;
+            assert_eq!(sessions.find(Some(&key)), Lookup::Ended(TargetHash(7)));
+            assert_eq!((sessions.len(), sessions.sessions(BackendId(0))), (0, 0));
+        }
+        sessions.close().await;
+        let sessions = table(directory.path());
+        assert!(sessions.is_empty());
+        assert_eq!(sessions.find(Some(&key("s7"))), Lookup::Ended(TargetHash(7)));
+    }
 }
 
 #[tokio::test]

@@ -313,8 +313,10 @@ impl Sessions {
             EndReason::Admin => _ = self.tombs.insert(key.clone(), None, now, steady),
             EndReason::Expired | EndReason::Lost => {}
         }
-        self.end(&key, &pin, reason, now).await;
-        Some(self.ended(key, session, reason))
+        // Before the wait, in which the caller may be dropped.
+        let ended = self.ended(key, session, reason);
+        self.end(&ended.key, &pin, reason, now).await;
+        Some(ended)
     }
 
     /// Removes every session that has been silent for `idle_timeout` by both clocks.

@@ -31,7 +31,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use gateway_core::protocol::SessionKey;
+use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::Timestamp;
 use tokio::sync::oneshot;
 
@@ -40,7 +40,7 @@ use crate::metrics::{Metrics, StoreResult};
 use database::Change;
 use folder::Folder;
 use shared::Shared;
-use writer::{Message, Writer};
+use writer::{IfLeft, Message, Reply, Writer};
 
 pub use error::{OpenError, StoreError, Trouble, TroubleKind};
 pub use load::Position;
@@ -172,23 +172,48 @@ impl Store {
         Ok((Self(Some(handle)), loaded))
     }
 
-    /// Pins a session. `Ok` means that it is as durable as was configured.
+    /// Pins a new session. `Ok` means that it is as durable as was configured.
     ///
-    /// A call that is given up before it ends leaves no pin behind.
+    /// A call that is dropped before it ends leaves no pin behind.
     ///
     /// # Errors
     /// The client must not learn of this session: answer 503. With [`OnError::Accept`] only when
     /// the store was closed or its queue is full.
     pub async fn pin(&self, pin: StoredPin) -> Result<(), StoreError> {
         let Some(handle) = &self.0 else { return Ok(()) };
-        let asked = handle.ask(Change::Pin(pin)).await;
-        match asked {
+        // The writer may have answered just before the call is dropped.
+        let mut unseen = EndOnDrop::new(handle, &pin, pin.created);
+        let accepts = handle.shared.options.on_error == OnError::Accept;
+        let if_left = if accepts { IfLeft::Keep } else { IfLeft::Undo };
+        let asked = match handle.ask(Change::Pin(pin), if_left).await {
             // It is in the queue and will be written.
-            Err(StoreError::Slow { .. }) if handle.shared.options.on_error == OnError::Accept => {
-                Ok(())
-            }
+            Err(StoreError::Slow { .. }) if accepts => Ok(()),
             asked => asked,
-        }
+        };
+        unseen.armed = matches!(asked, Err(StoreError::Slow { .. }));
+        asked
+    }
+
+    /// Pins a session that its client knows already: the pin stays if the call is dropped.
+    ///
+    /// # Errors
+    /// The session would not survive a restart.
+    pub async fn pin_known(&self, pin: StoredPin) -> Result<(), StoreError> {
+        let Some(handle) = &self.0 else { return Ok(()) };
+        handle.ask(Change::Pin(pin), IfLeft::Keep).await
+    }
+
+    /// As [`Self::pin_known`], for a session that has a pin, created `before`: that one goes once
+    /// the new one is written. A process that dies between the two leaves both.
+    ///
+    /// # Errors
+    /// The old pin stays.
+    pub async fn move_pin(&self, pin: StoredPin, before: Timestamp) -> Result<(), StoreError> {
+        let Some(handle) = &self.0 else { return Ok(()) };
+        let mut old = EndOnDrop::new(handle, &pin, before);
+        let moved = handle.ask(Change::Pin(pin), IfLeft::Keep).await;
+        old.armed = moved.is_ok();
+        moved
     }
 
     /// Removes the pin of a session, and leaves its tombstone in the same transaction.
@@ -205,7 +230,7 @@ impl Store {
         tombstone: Option<Tombstone>,
     ) -> Result<(), StoreError> {
         let Some(handle) = &self.0 else { return Ok(()) };
-        handle.ask(Change::End { key: key.clone(), created, tombstone }).await
+        handle.ask(Change::End { key: key.clone(), created, tombstone }, IfLeft::Keep).await
     }
 
     /// As [`Self::end`], for whoever does not care when: sweeps.
@@ -219,7 +244,7 @@ impl Store {
     /// The state would not survive a restart; it is not tried again.
     pub async fn set_backend_state(&self, state: BackendState) -> Result<(), StoreError> {
         let Some(handle) = &self.0 else { return Ok(()) };
-        handle.ask(Change::State(state)).await
+        handle.ask(Change::State(state), IfLeft::Keep).await
     }
 
     /// Forgets the tombstones of sessions that ended before `before`, soon.
@@ -284,14 +309,15 @@ impl Store {
 }
 
 impl Handle {
-    async fn ask(&self, change: Change) -> Result<(), StoreError> {
+    async fn ask(&self, change: Change, if_left: IfLeft) -> Result<(), StoreError> {
         let since = clock::steady();
         let operation = writer::operation(&change);
         if self.shared.refuses(&change) {
             self.shared.count(&change, StoreResult::Error, since);
             return Err(StoreError::Down(self.shared.trouble()));
         }
-        let (reply, answer) = oneshot::channel();
+        let (to, answer) = oneshot::channel();
+        let reply = Reply { to, if_left };
         self.send(Message::Change { change, reply: Some(reply), since })?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => answer,
@@ -328,6 +354,30 @@ impl Handle {
         let message = Message::Change { change, reply: None, since: clock::steady() };
         // An end is kept, and the rest is asked for again by the next sweep or start.
         let _ = self.send(message);
+    }
+}
+
+/// Ends a pin behind everything that is in the queue.
+struct EndOnDrop<'a> {
+    handle: &'a Handle,
+    key: Option<SessionKey>,
+    created: Timestamp,
+    armed: bool,
+}
+
+impl<'a> EndOnDrop<'a> {
+    fn new(handle: &'a Handle, pin: &StoredPin, created: Timestamp) -> Self {
+        let key = SessionId::parse(&pin.id).map(|id| id.key().clone());
+        Self { handle, key, created, armed: true }
+    }
+}
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take().filter(|_| self.armed) {
+            let end = Change::End { key, created: self.created, tombstone: None };
+            self.handle.send_soon(end);
+        }
     }
 }
 

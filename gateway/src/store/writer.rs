@@ -20,7 +20,7 @@ use super::load::{self, Order, Position};
 use super::log;
 use super::open;
 use super::record::{PinRow, Record};
-use super::{LivePins, OnError, Shared};
+use super::{LivePins, Shared};
 use crate::clock;
 use crate::metrics::{StoreOperation, StoreResult};
 
@@ -35,7 +35,17 @@ const IDLE: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-pub type Reply = oneshot::Sender<Result<(), StoreError>>;
+pub struct Reply {
+    pub to: oneshot::Sender<Result<(), StoreError>>,
+    pub if_left: IfLeft,
+}
+
+/// What becomes of a change when its caller waits no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfLeft {
+    Keep,
+    Undo,
+}
 
 pub enum Message {
     Change { change: Change, reply: Option<Reply>, since: Duration },
@@ -133,8 +143,8 @@ impl Writer {
             match message {
                 Message::Close(reply) => closer = Some(reply),
                 // Whoever asked has left, and would never learn of the pin.
-                Message::Change { change: Change::Pin(_), reply: Some(reply), .. }
-                    if self.shared.options.on_error == OnError::Refuse && reply.is_closed() => {}
+                Message::Change { reply: Some(Reply { to, if_left: IfLeft::Undo }), .. }
+                    if to.is_closed() => {}
                 Message::Change { change, reply, since } => {
                     batch.push(Pending { change, reply, since });
                 }
@@ -164,9 +174,8 @@ impl Writer {
             Ok(()) => {
                 for pending in batch {
                     self.shared.count(&pending.change, StoreResult::Ok, pending.since);
-                    let Some(reply) = pending.reply else { continue };
-                    let lost = reply.send(Ok(())).is_err();
-                    if lost && self.shared.options.on_error == OnError::Refuse {
+                    let Some(Reply { to, if_left }) = pending.reply else { continue };
+                    if to.send(Ok(())).is_err() && if_left == IfLeft::Undo {
                         self.shared.forget(pending.change);
                     }
                 }
@@ -177,7 +186,7 @@ impl Writer {
                     let answer = self.shared.keep_for_later(pending.change, &trouble);
                     if let Some(reply) = pending.reply {
                         // It is kept or not, whether somebody hears that or not.
-                        let _ = reply.send(answer);
+                        let _ = reply.to.send(answer);
                     }
                 }
             }
