@@ -115,7 +115,7 @@ const OURS: &[&str] =
 const TOLD: &[&str] = &["forwarded", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
 
 /// What a client says in these goes no further.
-const GONE: [&str; 39] = [
+const GONE: [&str; 57] = [
     "bits-host-id",
     "bits-host-id-fallback-timeout",
     "connection",
@@ -136,29 +136,57 @@ const GONE: [&str; 39] = [
     "bits-protocol",
     "bits-received-content-range",
     "bits-reply-url",
-    "client-cert",
-    "forwarded",
-    "proxy",
-    "true-client-ip",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-server",
-    "x-host",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
     "proxy-authenticate",
     "proxy-authorization",
+    // What only proxies may say of a client.
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "client-ip",
+    "fastly-client-ip",
+    "fastly-ssl",
+    "front-end-https",
+    "proxy",
+    "remote-addr",
     "remote-user",
-    "ssl-client-verify",
+    "true-client-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
     "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-http-destinationurl",
+    "x-http-host-override",
+    "x-original-for",
+    "x-original-forwarded-for",
     "x-original-host",
+    "x-original-method",
+    "x-original-proto",
+    "x-original-remote-addr",
+    "x-original-uri",
+    "x-original-url",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-real-port",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-remote-user",
+    "x-rewrite-url",
+    "x-url-scheme",
 ];
 
-/// Of names that a mutation may have made longer or shorter, the starts.
-const GONE_STARTS: [&str; 3] = ["client-cert", "forwarded", "x-forward"];
+/// Proxies write whole families of fields; these starts stand for any member of one.
+const GONE_STARTS: [&str; 8] = [
+    "client-cert",
+    "forwarded",
+    "ssl-client-",
+    "x-arr-",
+    "x-client-cert",
+    "x-envoy-",
+    "x-forward",
+    "x-ssl-client-",
+];
 
 fn without<'r>(request: &'r Request, names: &[&str]) -> Vec<&'r Field> {
     let is = |field: &Field| names.iter().any(|n| field.0.eq_ignore_ascii_case(n.as_bytes()));
