@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::client::{Connection, FragmentSizes, PacketType};
 use crate::data::Content;
 use crate::farm::{Farm, ORIGIN, Tls};
+use crate::open_files;
 
 /// How many of each.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,9 @@ impl Held {
 /// Lies on the backend for those who take an answer byte by byte: more than sockets hold in between.
 const ANSWER: u64 = 4 * 1024 * 1024;
 
+/// The first connections pay for what is made once, which is not the price of a connection.
+const FIRST: usize = 200;
+
 /// Between two bytes of one who dribbles.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -50,6 +54,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// # Panics
 /// When an upload does not end as it should.
 pub fn run(crowd: Crowd) -> Held {
+    let _room = open_files::reserve(FIRST + crowd.idle + crowd.dribbling + crowd.uploads);
     // Over TLS an idle connection holds the state of TLS besides: see `idle`.
     let farm = Farm::of_stubs(2)
         .plain()
@@ -62,8 +67,7 @@ pub fn run(crowd: Crowd) -> Held {
     let owner = farm.expect_stored("/out.bin", &content);
     let resident = || farm.gateway().rss_bytes();
     let entrance = farm.entrance();
-    // The first connections pay for what is made once.
-    let mut idle: Vec<_> = (0..200).map(|_| idler(entrance)).collect();
+    let mut idle: Vec<_> = (0..FIRST).map(|_| idler(entrance)).collect();
     let before = resident();
     idle.extend((0..crowd.idle).map(|_| idler(entrance)));
     let held = Held { before, idle: resident(), all: 0, dribbled: 0 };
@@ -101,6 +105,7 @@ pub fn run(crowd: Crowd) -> Held {
 
 /// What the gateway holds for each of `count` connections that have served one Ping and wait, in bytes.
 pub fn idle(count: u64, tls: Tls) -> u64 {
+    let _room = open_files::reserve(FIRST + count as usize);
     let farm = Farm::of_stubs(1).tls(tls).set("timeouts.client_idle", "\"1h\"").start();
     let open = || {
         let mut connection = Connection::open(farm.entrance()).expect("a connection");
@@ -108,8 +113,7 @@ pub fn idle(count: u64, tls: Tls) -> u64 {
         assert_eq!(answer.status, 200, "{}", answer.head);
         connection
     };
-    // What is allocated once is not the price of a connection.
-    let mut held: Vec<_> = (0..200).map(|_| open()).collect();
+    let mut held: Vec<_> = (0..FIRST).map(|_| open()).collect();
     let before = farm.gateway().rss_bytes();
     held.extend((0..count).map(|_| open()));
     farm.gateway().rss_bytes().saturating_sub(before) / count

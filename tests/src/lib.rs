@@ -35,6 +35,7 @@ pub mod farm;
 pub mod fault_link;
 pub mod fleet;
 pub mod mount;
+pub mod open_files;
 pub mod pki;
 pub mod ports;
 pub mod raw_backend;

@@ -4,6 +4,7 @@ use std::sync::Barrier;
 
 use e2e_tests::client::Connection;
 use e2e_tests::farm::ORIGIN;
+use e2e_tests::open_files;
 use e2e_tests::raw_backend::{RawBackend, agree};
 use e2e_tests::wait;
 
@@ -98,6 +99,9 @@ const POOL: usize = SHARED + LOGINS + CONNECTIONS;
 const SERVERS: usize = 7;
 const _: () = assert!(SERVERS * CROWD + LOGINS > POOL);
 
+/// Both ends of the clients' connections but the gateway's, and the servers' ends of what the pool may hold.
+const OPEN_FILES: usize = LOGINS + CROWD + LOGINS + SERVERS * CROWD;
+
 /// Answers once a whole crowd has asked, each on a connection of its own.
 fn crowded() -> RawBackend {
     let (all, agree) = (Barrier::new(CROWD), agree());
@@ -110,6 +114,7 @@ fn crowded() -> RawBackend {
 /// Item 89.
 #[test]
 fn a_crowd_of_idle_clients_stays_logged_in_however_full_the_pool_is() {
+    let _room = open_files::reserve(OPEN_FILES);
     let others: Vec<_> = (0..SERVERS).map(|_| crowded()).collect();
     let guarded = Guarded::beside(&others, |farm| {
         farm.set("process.threads", "1")

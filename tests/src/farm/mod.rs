@@ -22,6 +22,7 @@ use crate::client::secure::Known;
 use crate::client::{Client, Resolver};
 use crate::data::{self, Content};
 use crate::fault_link::FaultLink;
+use crate::open_files;
 use crate::temp::TempDir;
 
 /// The origin name of every farm; the gateway's aliases are names below it.
@@ -174,6 +175,7 @@ impl FarmBuilder {
             // A text of the test's own says nothing of TLS.
             self.tls = Tls::Off;
         }
+        open_files::raise();
         let directory = TempDir::new("farm");
         let mut farm = Farm {
             gateway: None,
