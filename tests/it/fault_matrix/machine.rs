@@ -1,7 +1,6 @@
 //! The machine under the gateway: its clock jumps, its descriptors run out.
 
 use std::fs;
-use std::path::PathBuf;
 
 use e2e_tests::client::{Connection, exchange};
 use e2e_tests::clock;
@@ -11,18 +10,7 @@ use e2e_tests::wait;
 
 use crate::packets::{create, session_of};
 
-use super::rig::Midway;
-
-/// The library behind the command `faketime`.
-#[track_caller]
-fn libfaketime() -> PathBuf {
-    let places = fs::read_dir("/usr/lib").expect("a directory").filter_map(|entry| {
-        let library = entry.ok()?.path().join("faketime/libfaketime.so.1");
-        library.is_file().then_some(library)
-    });
-    let mut places: Vec<_> = places.collect();
-    places.pop().expect("libfaketime is missing: apt-get install faketime")
-}
+use super::rig::{Midway, library};
 
 /// Threat: T21.
 /// Fault: clock jumps.
@@ -35,7 +23,8 @@ fn t21_a_clock_that_jumps_ends_no_upload_that_goes_on() {
     let farm = Farm::of_stubs(2)
         .without_host_ids()
         .set("sessions.idle_timeout", "\"10s\"")
-        .env("LD_PRELOAD", libfaketime().to_str().expect("a plain path"))
+        // The library behind the command `faketime`.
+        .env("LD_PRELOAD", &library("faketime/libfaketime.so.1", "faketime"))
         .env("FAKETIME_TIMESTAMP_FILE", clock.to_str().expect("a plain path"))
         .env("FAKETIME_NO_CACHE", "1")
         // Only the clock on the wall.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use e2e_tests::client::{Connection, FragmentSizes};
 use e2e_tests::farm::{Farm, Stub};
@@ -11,7 +12,7 @@ use e2e_tests::wait;
 
 use crate::packets::{TARGET, ping};
 
-use super::rig::{Midway, job, probed};
+use super::rig::{Midway, job, library, probed};
 
 const MIB: u64 = 1 << 20;
 
@@ -91,16 +92,22 @@ fn the_uploads_of_a_server_go_on_when_its_name_leads_to_another_address() {
     const NAME: &str = "up01.farm.test";
     let folder = TempDir::new("hosts");
     let hosts = folder.join("hosts");
-    let lead_to = |addresses: &[&str]| {
+    let mut written = SystemTime::UNIX_EPOCH;
+    let mut lead_to = |addresses: &[&str]| {
         let lines = addresses.iter().map(|address| format!("{address} {NAME}\n"));
-        fs::write(&hosts, lines.collect::<String>()).expect("a file can be written");
+        let new = folder.join("hosts.new");
+        fs::write(&new, lines.collect::<String>()).expect("a file can be written");
+        // Its reader looks at whole seconds, and must not find half a file.
+        written += Duration::from_secs(2);
+        let file = fs::File::options().write(true).open(&new).expect("it is there");
+        file.set_modified(written).expect("it is ours");
+        fs::rename(&new, &hosts).expect("it can be replaced");
     };
     let stub = Stub::start_new("up01", &[], folder.path());
     let old = FaultLink::to(stub.address());
     let port = old.address().port();
     let new = FaultLink::at(SocketAddr::from(([127, 0, 0, 2], port)), stub.address());
     lead_to(&["127.0.0.1"]);
-    let script = format!("mount --bind '{}' /etc/hosts && exec \"$0\" \"$@\"", hosts.display());
     let farm = probed(0)
         .backend("up01", stub.address())
         .set_backend("up01", "address", &format!("\"{NAME}:{port}\""))
@@ -108,8 +115,9 @@ fn the_uploads_of_a_server_go_on_when_its_name_leads_to_another_address() {
         // A busy machine is no dead server.
         .set("health.timeout", "\"10s\"")
         .set("failover.hold", "\"100s\"")
-        // A file of hosts of its own; needs root, or a system that lets everybody have namespaces.
-        .under(&["unshare", "--map-root-user", "--mount", "sh", "-c", &script])
+        // A file of hosts of its own.
+        .env("LD_PRELOAD", &library("libnss_wrapper.so", "libnss-wrapper"))
+        .env("NSS_WRAPPER_HOSTS", hosts.to_str().expect("a plain path"))
         .start();
     let midway = Midway::start(&farm, 3);
     assert!(old.accepted() > 0 && new.accepted() == 0);
