@@ -30,6 +30,7 @@ mod restarts;
 mod separation;
 mod servers;
 mod stale_pool;
+mod terminal;
 mod threats;
 mod tidy;
 mod tls;

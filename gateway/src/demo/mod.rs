@@ -67,8 +67,11 @@ pub enum DemoError {
 
 /// How long an upload takes when nothing happens: long enough to be watched.
 const UPLOAD_SECONDS: u64 = 8;
-/// How long the killed server stays away.
+/// How long the killed server stays away at least: until the gateway holds a packet of each of its
+/// uploads, if that takes longer.
 const OUTAGE: Duration = Duration::from_secs(2);
+/// And at most: less than `failover.hold`, after which the clients are told to wait.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(10);
 /// A server is killed when the uploads on it are this far, in percent.
 const KILL_AT: std::ops::Range<u64> = 25..75;
 /// An upload that takes so long hangs.
@@ -145,9 +148,9 @@ async fn play(args: &Args, stage: &Arc<Stage>) -> Result<Outcome, DemoError> {
 
     stage.step("All uploads have ended. Comparing what arrived with what was sent.");
     let mut rows = Vec::new();
-    for (sample, report) in samples.iter().zip(reports) {
+    for ((sample, track), report) in samples.iter().zip(&tracks).zip(reports) {
         let arrived = files::find(folder.path(), &farm.names(), &sample.name).await?;
-        rows.push(Row::new(sample, report.as_ref(), &arrived));
+        rows.push(Row::new(sample, report.as_ref(), track.times_held(), &arrived));
     }
     let folder = args.keep.then(|| folder.path().display().to_string());
     let seconds = clock::steady().saturating_sub(started).as_secs_f64();
@@ -191,32 +194,38 @@ async fn kill_and_restart(
     tracks: &[Arc<Track>],
     stage: &Stage,
 ) -> Result<Option<String>, DemoError> {
-    let (victim, hit) = loop {
+    let victim = loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
         if let Some(found) = find_victim(&farm.names(), tracks) {
             break found;
         }
     };
     farm.kill(&victim).await;
-    stage.killed(&victim, hit, OUTAGE);
+    let hit: Vec<_> = tracks.iter().filter(|track| track.is_on(&victim)).collect();
+    hit.iter().for_each(|track| track.server_went());
+    stage.killed(&victim, hit.len());
     tokio::time::sleep(OUTAGE).await;
+    let all_held = async {
+        while !hit.iter().all(|track| track.is_held()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Not worth a word: the uploads go on without having been held.
+    let _ = tokio::time::timeout(LONGEST_OUTAGE - OUTAGE, all_held).await;
     farm.restart(&victim).await?;
+    hit.iter().for_each(|track| track.server_is_back());
     stage.restarted(&victim);
     Ok(Some(victim))
 }
 
-/// The server with most uploads under way, once they are far enough.
-fn find_victim(names: &[String], tracks: &[Arc<Track>]) -> Option<(String, usize)> {
-    let under_way = |name: &String| {
-        let host = format!("{name}.{}", farm::DOMAIN);
-        let hit = |track: &&Arc<Track>| {
-            track.host().as_deref() == Some(&host) && KILL_AT.contains(&track.percent())
-        };
+/// The server with most uploads that are far enough and not too far.
+fn find_victim(names: &[String], tracks: &[Arc<Track>]) -> Option<String> {
+    let in_the_middle = |name: &String| {
+        let hit = |track: &&Arc<Track>| track.is_on(name) && KILL_AT.contains(&track.percent());
         tracks.iter().filter(hit).count()
     };
-    let busiest = names.iter().max_by_key(|name| under_way(name))?;
-    let hit = under_way(busiest);
-    (hit > 0).then(|| (busiest.clone(), hit))
+    let busiest = names.iter().max_by_key(|name| in_the_middle(name))?;
+    (in_the_middle(busiest) > 0).then(|| busiest.clone())
 }
 
 async fn finished(tracks: &[Arc<Track>]) {

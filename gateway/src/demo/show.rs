@@ -2,9 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytesize::ByteSize;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
@@ -14,7 +13,7 @@ use super::farm::Farm;
 use super::files::{Arrival, Sample};
 use crate::upload::Report;
 use crate::upload::engine::{Event, Listener};
-use crate::upload::progress;
+use crate::upload::progress::{self, Look};
 
 /// Text and progress bars, without one spoiling the other.
 pub struct Stage {
@@ -33,6 +32,11 @@ pub struct Track {
     confirmed: AtomicU64,
     host: Mutex<Option<String>>,
     waiting: AtomicBool,
+    /// Its server has been killed and is not back.
+    away: AtomicBool,
+    /// Its packet is on its way to a server that is away: the gateway holds it.
+    held: AtomicBool,
+    times_held: AtomicU32,
     finished: AtomicBool,
 }
 
@@ -46,6 +50,8 @@ pub struct Row {
     pub sha256_sent: String,
     pub sha256_arrived: Option<String>,
     pub equal: bool,
+    /// Packets that the gateway held until their server was back.
+    pub held: u32,
     /// Times that the client waited and tried again.
     pub retries: u32,
     /// Times that the upload began anew.
@@ -66,11 +72,15 @@ pub struct Outcome {
     pub folder: Option<String>,
 }
 
+/// Columns of a terminal that nobody has made larger.
+const WIDTH: usize = 80;
+
 const INTRODUCTION: &str = "\
-BITS is how Windows machines upload files in the background: in small pieces, over hours or days.
-The half-written file lies on one server. Behind an ordinary load balancer the next piece may reach
-another server, which knows nothing of it, and the upload starts over. bits-gateway sends every
-piece to the server that has the others, also after that server was away for a while.
+BITS is how Windows machines upload files in the background: in small pieces, \
+over hours or days. The half-written file lies on one server. Behind an ordinary \
+load balancer the next piece may reach another server, which knows nothing of it, \
+and the upload starts over. bits-gateway sends every piece to the server that has \
+the others, also after that server was away for a while.
 ";
 
 impl Stage {
@@ -115,7 +125,7 @@ impl Stage {
     pub fn track(self: &Arc<Self>, sample: &Sample) -> Arc<Track> {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = self.bars.add(ProgressBar::new(sample.size));
-            progress::styled(bar, &sample.name)
+            progress::styled(bar, &sample.name, Look::Among)
         });
         Arc::new(Track {
             stage: self.clone(),
@@ -125,16 +135,18 @@ impl Stage {
             confirmed: AtomicU64::new(0),
             host: Mutex::new(None),
             waiting: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            times_held: AtomicU32::new(0),
             finished: AtomicBool::new(false),
         })
     }
 
-    pub fn killed(&self, name: &str, hit: usize, outage: Duration) {
+    pub fn killed(&self, name: &str, hit: usize) {
         let uploads = if hit == 1 { "an upload".to_owned() } else { format!("{hit} uploads") };
         self.step(&format!(
-            "Killing {name} (as by a power cut) in the middle of {uploads}, for {} s.\n   \
-             Its clients wait; the others go on.",
-            outage.as_secs()
+            "Killing {name} (as by a power cut) in the middle of {uploads}. The gateway holds their \
+             packets until it is back; the others go on."
         ));
     }
 
@@ -172,6 +184,7 @@ impl Stage {
     }
 
     fn say(&self, text: &str) {
+        let text = fitted(text);
         // Somebody who closes the pipe has seen enough; the demo goes on to its end.
         self.bars.suspend(|| {
             let _ = match self.to_stderr {
@@ -201,6 +214,28 @@ impl Track {
         self.finished.load(Ordering::Relaxed)
     }
 
+    /// Whether it is under way at that server.
+    pub fn is_on(&self, server: &str) -> bool {
+        let host = self.host();
+        host.is_some_and(|host| server_of(&host) == server) && !self.is_finished()
+    }
+
+    pub fn server_went(&self) {
+        self.away.store(true, Ordering::Relaxed);
+    }
+
+    pub fn server_is_back(&self) {
+        self.away.store(false, Ordering::Relaxed);
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub fn times_held(&self) -> u32 {
+        self.times_held.load(Ordering::Relaxed)
+    }
+
     pub fn finish(&self, report: Option<&Report>) {
         self.finished.store(true, Ordering::Relaxed);
         let error = report.map_or(Some("it hangs"), |report| report.error.as_deref());
@@ -222,17 +257,26 @@ impl Track {
                 }
             }
             Event::Confirmed(at) => self.confirm(*at),
+            Event::Packet => {
+                self.answered();
+                if self.away.load(Ordering::Relaxed) {
+                    self.held.store(true, Ordering::Relaxed);
+                    self.waiting.store(true, Ordering::Relaxed);
+                    self.note(&format!("held by the gateway for {}", self.server()));
+                }
+            }
             Event::Session { host_id, .. } => {
                 *self.host.lock().unwrap_or_else(PoisonError::into_inner) =
                     host_id.map(str::to_owned);
                 self.note(&format!("on {}", server_of(host_id.unwrap_or("?"))));
             }
             Event::Waiting { why, .. } => {
+                self.held.store(false, Ordering::Relaxed);
                 // Once per outage: the same sentence twice a second helps nobody.
                 if !self.waiting.swap(true, Ordering::Relaxed) {
                     match &self.bar {
-                        Some(bar) => bar.set_message("waits for its server"),
-                        None => self.detail(&format!("waits for its server ({why})")),
+                        Some(bar) => bar.set_message("waits, to try again"),
+                        None => self.detail(&format!("waits, to try again ({why})")),
                     }
                 }
             }
@@ -249,11 +293,23 @@ impl Track {
         if let Some(bar) = &self.bar {
             bar.set_position(at);
         }
-        if at > before && self.waiting.swap(false, Ordering::Relaxed) {
-            let host = self.host();
-            let server = server_of(host.as_deref().unwrap_or("?")).to_owned();
-            self.note(&format!("goes on at {} on {server}", ByteSize(before)));
+        if at > before {
+            self.answered();
+            if self.waiting.swap(false, Ordering::Relaxed) {
+                self.note(&format!("goes on at {} on {}", ByteSize(before), self.server()));
+            }
         }
+    }
+
+    /// The packet before has its answer.
+    fn answered(&self) {
+        if self.held.swap(false, Ordering::Relaxed) {
+            self.times_held.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn server(&self) -> String {
+        server_of(self.host().as_deref().unwrap_or("?")).to_owned()
     }
 
     fn note(&self, text: &str) {
@@ -271,7 +327,7 @@ impl Track {
 }
 
 impl Row {
-    pub fn new(sample: &Sample, report: Option<&Report>, arrived: &[Arrival]) -> Self {
+    pub fn new(sample: &Sample, report: Option<&Report>, held: u32, arrived: &[Arrival]) -> Self {
         let whole = |copy: &Arrival| copy.size == sample.size && copy.sha256 == sample.sha256;
         let error = match report {
             Some(report) => report.error.clone(),
@@ -284,6 +340,7 @@ impl Row {
             sha256_sent: sample.sha256.clone(),
             sha256_arrived: arrived.first().map(|copy| copy.sha256.clone()),
             equal: error.is_none() && arrived.len() == 1 && arrived.iter().all(whole),
+            held,
             retries: report.map_or(0, |report| report.retries),
             restarts: report.map_or(0, |report| report.restarts),
             error,
@@ -317,26 +374,52 @@ fn server_of(host: &str) -> &str {
     host.split('.').next().unwrap_or(host)
 }
 
+/// The text in lines that fit; what follows of a line that does not is indented.
+fn fitted(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let mut rest = line;
+        let mut indent = "";
+        while indent.len() + console::measure_text_width(rest) > WIDTH {
+            let fits =
+                rest.char_indices().nth(WIDTH - indent.len()).map_or(rest.len(), |(at, _)| at);
+            // Behind the indentation, or there would be an empty line.
+            let begin = rest.len() - rest.trim_start().len();
+            let Some(space) = rest[begin..fits].rfind(' ') else { break };
+            lines.push(format!("{indent}{}", &rest[..begin + space]));
+            rest = &rest[begin + space + 1..];
+            indent = if line.starts_with("   ") || line.starts_with(char::is_numeric) {
+                "   "
+            } else {
+                ""
+            };
+        }
+        lines.push(format!("{indent}{rest}"));
+    }
+    lines.join("\n")
+}
+
 fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "\n   {:<12}  {:<9} {:>11}  {:>5}  {:>8}  {:<16}  {}\n",
-        "file", "server", "bytes", "waits", "restarts", "SHA-256 (start)", "equal"
+        "\n   {:<11}  {:<9} {:>10}  {:>4}  {:>5}  {:>8}  {:<10}  {}\n",
+        "file", "server", "bytes", "held", "waits", "restarts", "SHA-256", "equal"
     );
     for row in rows {
         let server = if row.servers.is_empty() { "none".to_owned() } else { row.servers.join("+") };
         let hash = row.sha256_arrived.as_deref().unwrap_or("-");
         text.push_str(&format!(
-            "   {:<12}  {:<9} {:>11}  {:>5}  {:>8}  {:<16}  {}\n",
+            "   {:<11}  {:<9} {:>10}  {:>4}  {:>5}  {:>8}  {:<10}  {}\n",
             row.file,
             server,
             row.bytes,
+            row.held,
             row.retries,
             row.restarts,
-            &hash[..hash.len().min(16)],
+            &hash[..hash.len().min(8)],
             if row.equal { "yes" } else { "NO" }
         ));
         if let Some(error) = &row.error {
-            text.push_str(&format!("   {:<12}  {error}\n", ""));
+            text.push_str(&format!("   {error}\n"));
         }
     }
     text
@@ -359,7 +442,7 @@ mod tests {
     fn only_one_equal_copy_of_a_finished_upload_counts_as_arrived() {
         let done = Report::new(Path::new("file-01.bin"), "http://x");
         let equal = |report: Option<&Report>, arrived: &[Arrival]| {
-            Row::new(&sample(), report, arrived).equal
+            Row::new(&sample(), report, 0, arrived).equal
         };
         assert!(equal(Some(&done), &[copy("up01", "abc")]));
         assert!(!equal(Some(&done), &[copy("up01", "abd")]));
@@ -374,11 +457,28 @@ mod tests {
     #[test]
     fn the_demo_is_a_success_only_if_every_file_is_equal() {
         let done = Report::new(Path::new("file-01.bin"), "http://x");
-        let good = Row::new(&sample(), Some(&done), &[copy("up01", "abc")]);
-        let bad = Row::new(&sample(), Some(&done), &[]);
+        let good = Row::new(&sample(), Some(&done), 0, &[copy("up01", "abc")]);
+        let bad = Row::new(&sample(), Some(&done), 0, &[]);
         let ok = |rows: Vec<Row>| Outcome::new(rows, None, 1, 1.0, None).ok;
         assert!(ok(vec![good.clone()]));
         assert!(!ok(vec![good, bad]));
         assert!(!ok(Vec::new()));
+    }
+
+    #[test]
+    fn text_is_broken_where_a_terminal_ends() {
+        let long = "1. ".to_owned() + &"word ".repeat(40);
+        let table = table(&[Row::new(&sample(), None, 0, &[])]);
+        for text in [INTRODUCTION, &long, &table, &format!("   a: {long}"), &"x".repeat(70)] {
+            let fitted = fitted(text);
+            assert!(fitted.lines().all(|line| line.chars().count() <= WIDTH), "{fitted}");
+            assert_eq!(
+                fitted.split_whitespace().collect::<Vec<_>>(),
+                text.split_whitespace().collect::<Vec<_>>(),
+            );
+        }
+        assert_eq!(fitted("a\n\n   b\n"), "a\n\n   b\n");
+        // A path is not broken.
+        assert_eq!(fitted(&"x".repeat(90)), "x".repeat(90));
     }
 }

@@ -64,6 +64,8 @@ pub enum Event<'e> {
         short: &'e str,
         host_id: Option<&'e str>,
     },
+    /// The next packet goes out; until something else happens, its answer is waited for.
+    Packet,
     /// So many bytes of the file have been handed to the network, or are known to the server.
     Position(u64),
     /// The server has all bytes before this offset.

@@ -38,7 +38,7 @@ impl Display {
             return Self::Lines(Arc::new(Mutex::new(lines)));
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        Self::Bar(styled(bar, name))
+        Self::Bar(styled(bar, name, Look::Alone))
     }
 
     /// What the engine calls with its news.
@@ -85,20 +85,38 @@ impl Display {
     }
 }
 
+/// What a bar tells beside the bytes.
+#[derive(Debug, Clone, Copy)]
+pub enum Look {
+    /// How fast the upload is and how long it still takes; a word on where it goes.
+    Alone,
+    /// One of several that are compared: a sentence on how it fares.
+    Among,
+}
+
+/// Columns of a name; more are cut off. With all that stands beside it, a bar fits a terminal of 80
+/// columns, and what is left of the line is the message's.
+const NAME: usize = 16;
+
 /// The look of all bars.
-pub fn styled(bar: ProgressBar, name: &str) -> ProgressBar {
-    let template = "{prefix} [{bar:24}] {percent:>3}% {binary_bytes:>10} of {binary_total_bytes} \
-                    {binary_bytes_per_sec:>12} {eta:>4} {msg}";
+pub fn styled(bar: ProgressBar, name: &str, look: Look) -> ProgressBar {
+    let template = match look {
+        Look::Alone => {
+            "{prefix} [{bar:10}] {percent:>3}% {binary_bytes:>11} {binary_bytes_per_sec:>13} \
+             {eta:>4} {wide_msg}"
+        }
+        Look::Among => "{prefix} [{bar:18}] {percent:>3}% {binary_bytes:>11} {wide_msg}",
+    };
     let style = ProgressStyle::with_template(template).expect("the template is constant");
     bar.set_style(style.progress_chars("=> "));
-    bar.set_prefix(name.to_owned());
+    bar.set_prefix(console::truncate_str(name, NAME, "..").into_owned());
     bar
 }
 
 /// An event as a sentence, if it is one to tell.
 pub fn words(event: &Event<'_>) -> Option<String> {
     Some(match event {
-        Event::Position(_) | Event::Confirmed(_) => return None,
+        Event::Packet | Event::Position(_) | Event::Confirmed(_) => return None,
         Event::Resumed { offset } => format!("going on at {}", ByteSize(*offset)),
         Event::Session { short, host_id: None } => format!("session {short}.. is open"),
         Event::Session { short, host_id: Some(host) } => {

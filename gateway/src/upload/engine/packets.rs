@@ -30,6 +30,7 @@ impl Upload {
             content_name: self.content_name.as_deref().filter(|_| named),
             range,
         };
+        self.tell(&Event::Packet);
         let sent = match range {
             Some(range) => {
                 self.source.seek(range.first()).await?;
