@@ -29,6 +29,7 @@ mod replays;
 mod restarts;
 mod separation;
 mod servers;
+mod slow;
 mod stale_pool;
 mod terminal;
 mod threats;

@@ -1,5 +1,6 @@
 //! A new process takes the sockets of a running one, under load.
 
+mod ends;
 mod handover;
 mod load;
 

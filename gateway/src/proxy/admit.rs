@@ -10,6 +10,7 @@ use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{
     PacketError, PacketType, RequestPacket, SessionId, headers, packet, read_request, reply,
 };
+use gateway_core::routing::ownership::may_speak;
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Decision, Evidence, Lookup, Placement, Why, decide, decide_plain, reassign,
@@ -23,7 +24,7 @@ use crate::config::{ChunkedMode, HashKey, Http, Then};
 use crate::farm::Farm;
 use crate::sessions::ReplyOwner;
 
-use super::flights::Claim;
+use super::turns::{Answer, Turn};
 use super::{Ctx, Gateway, answer};
 
 /// A request that is held looks this often whether it still should be.
@@ -32,9 +33,21 @@ const HOLD_STEP: Duration = Duration::from_secs(1);
 /// Pingora keeps so much of a body for a second try.
 const REPLAY_LIMIT: u64 = 64 * 1024;
 
+/// What becomes of a request that is not refused.
+pub(super) enum Admitted {
+    /// It goes to a backend.
+    Goes,
+    /// It is the packet that came before it, and gets the answer to that.
+    Joined(Arc<Answer>),
+}
+
 impl Gateway {
     /// Decides where the request goes and leaves that in `ctx`, or says why it is answered.
-    pub(super) async fn admit(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<(), Fault> {
+    pub(super) async fn admit(
+        &self,
+        downstream: &mut Session,
+        ctx: &mut Ctx,
+    ) -> Result<Admitted, Fault> {
         let head = downstream.req_header();
         ctx.is_packet = packet::is_packet(head, ctx.farm.config.http.method_override);
         ctx.target = TargetHash::of(head.raw_path());
@@ -46,7 +59,10 @@ impl Gateway {
         }
         let alias = farm.view.alias(&host);
         if ctx.is_packet {
-            self.admit_packet(downstream, ctx, alias).await?;
+            let admitted = self.admit_packet(downstream, ctx, alias).await?;
+            if matches!(admitted, Admitted::Joined(_)) {
+                return Ok(admitted);
+            }
         } else {
             self.may_pass(head, &farm.config.http)?;
             self.admit_plain(downstream, ctx, alias)?;
@@ -59,7 +75,7 @@ impl Gateway {
             // has gone is found out by whoever reads its body.
             let _ = downstream.as_downstream_mut().write_continue_response().await;
         }
-        Ok(())
+        Ok(Admitted::Goes)
     }
 
     async fn admit_packet(
@@ -67,7 +83,7 @@ impl Gateway {
         downstream: &Session,
         ctx: &mut Ctx,
         alias: Option<BackendId>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Admitted, Fault> {
         let packet = read_packet(downstream, &ctx.farm).map_err(fault_of)?;
         ctx.kind = Some(packet.packet_type());
         ctx.range = packet.range();
@@ -90,15 +106,8 @@ impl Gateway {
         if alias.is_some_and(|alias| self.is_hidden(alias, &lookup, ctx)) {
             return Err(Fault::UnknownSession);
         }
-        if let Some(key) = &ctx.key
-            && !matches!(packet, RequestPacket::Ping { .. })
-            && may_claim(&lookup, ctx.target, alias)
-        {
-            let claim = self.flights.enter(key, ctx.conn.clone()).await;
-            ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
-            // The request that had to end first may have closed the session.
-            let (found, total) = self.sessions.find_and_touch(ctx.key.as_ref(), clock::steady());
-            (lookup, ctx.total) = (theirs(found, ctx), total);
+        if let Some(answer) = self.speak(downstream, &packet, &mut lookup, alias, ctx).await? {
+            return Ok(Admitted::Joined(answer));
         }
         ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
         if ctx.pin_found == Some(false) {
@@ -108,6 +117,9 @@ impl Gateway {
         let mut decided = self.decide_or_hold(&packet, &lookup, ctx, alias).await;
         if ctx.unasked {
             lookup = self.find_lost(downstream, &packet, ctx).await?;
+            if let Some(answer) = self.speak(downstream, &packet, &mut lookup, None, ctx).await? {
+                return Ok(Admitted::Joined(answer));
+            }
             decided = self.decide_or_hold(&packet, &lookup, ctx, None).await;
         }
         decided?;
@@ -126,7 +138,31 @@ impl Gateway {
             let head = downstream.req_header();
             ctx.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
         }
-        Ok(())
+        Ok(Admitted::Goes)
+    }
+
+    /// Takes the turn of the packet's session, if the packet may have it. The request that had to
+    /// end first may have closed the session, so it is looked up anew.
+    async fn speak(
+        &self,
+        downstream: &Session,
+        packet: &RequestPacket<'_>,
+        lookup: &mut Lookup,
+        alias: Option<BackendId>,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Arc<Answer>>, Fault> {
+        let Some(key) = ctx.key.clone() else { return Ok(None) };
+        if ctx.kind == Some(PacketType::Ping) || !may_speak(lookup, ctx.target, alias) {
+            return Ok(None);
+        }
+        if ctx.turn.is_none()
+            && let Some(answer) = self.take_turn(downstream, packet, &key, ctx).await?
+        {
+            return Ok(Some(answer));
+        }
+        let (found, total) = self.sessions.find_and_touch(Some(&key), clock::steady());
+        (*lookup, ctx.total) = (theirs(found, ctx), total);
+        Ok(None)
     }
 
     /// Whether a packet that would reach `backend` by its alias names a session by the id that only
@@ -195,7 +231,7 @@ impl Gateway {
             if away >= failover.restart_after && ctx.key.is_some() {
                 return self.give_up(owner, ctx).await;
             }
-            if ctx.claim.as_ref().is_some_and(Claim::is_cancelled) {
+            if ctx.turn.as_ref().is_some_and(Turn::is_cancelled) {
                 return Err(Fault::Superseded);
             }
             let waited = clock::steady().saturating_sub(ctx.started);
@@ -391,16 +427,6 @@ impl Gateway {
     }
 }
 
-/// Only somebody who knows the session's destination, or whom its backend will judge, may cancel
-/// the request that the session has under way.
-pub(super) fn may_claim(lookup: &Lookup, target: TargetHash, alias: Option<BackendId>) -> bool {
-    match lookup {
-        Lookup::Pinned(pin) => pin.target == target,
-        Lookup::Foreign => false,
-        _ => alias.is_some(),
-    }
-}
-
 /// What was found of a session, as far as it is the business of whoever asks.
 pub(super) fn theirs(found: Lookup, ctx: &Ctx) -> Lookup {
     match found {
@@ -447,7 +473,7 @@ pub(super) fn host_of(head: &http::request::Parts) -> Option<Host<'_>> {
     head.headers.get(header::HOST)?.to_str().ok().and_then(Host::parse)
 }
 
-fn expects_continue(downstream: &Session) -> bool {
+pub(super) fn expects_continue(downstream: &Session) -> bool {
     downstream.req_header().headers.contains_key(header::EXPECT)
 }
 

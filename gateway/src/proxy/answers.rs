@@ -96,7 +96,9 @@ impl Gateway {
         };
         let edits = edits(&packet, &ack, response, identity);
         let body = ack_body(&packet, &ack, response);
+        let shared = self.shares(&ack, ctx);
         apply(edits, response)?;
+        self.share(shared, response, ctx);
         self.fit_body(downstream, response, ctx, body).await
     }
 

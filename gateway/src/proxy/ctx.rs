@@ -21,8 +21,8 @@ use crate::supervisor::InFlightGuard;
 use super::bandwidth::Share;
 use super::clients::Place;
 use super::early::Early;
-use super::flights::Claim;
 use super::logins::Login;
+use super::turns::Turn;
 
 pub struct Ctx {
     /// The farm as it was when the request came: one request sees one picture.
@@ -82,7 +82,7 @@ pub struct Ctx {
     pub has_body: bool,
     pub reused: bool,
     /// The session's turn.
-    pub claim: Option<Claim>,
+    pub turn: Option<Turn>,
     pub login: Login,
     /// The packet may reach its backend twice, and its body fits the buffer for a second try.
     pub repeatable: bool,
@@ -156,7 +156,7 @@ impl Ctx {
             early: Default::default(),
             has_body: Default::default(),
             reused: Default::default(),
-            claim: Default::default(),
+            turn: Default::default(),
             login: Default::default(),
             repeatable: Default::default(),
             drop_body: Default::default(),

@@ -14,13 +14,14 @@ mod ctx;
 mod early;
 pub mod errors;
 mod failpoint;
-mod flights;
 mod forwarding;
 mod logins;
 mod missing;
 mod orphans;
 mod outages;
+mod ownership;
 mod report;
+mod turns;
 mod upstream;
 
 use std::sync::Arc;
@@ -49,16 +50,17 @@ use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 use crate::supervisor::{Farewell, InFlight};
 
+use admit::Admitted;
 use ask::{Asks, Messenger};
 use bandwidth::Bandwidth;
 use clients::ClientSessions;
 pub use ctx::Ctx;
-use flights::Flights;
 use forwarding::Forwarding;
 use orphans::Orphanage;
 pub use orphans::Undertaker;
 use outages::Outages;
 pub use report::Reporter;
+use turns::Turns;
 
 /// Everything a request may need.
 pub struct Gateway {
@@ -68,7 +70,7 @@ pub struct Gateway {
     reporter: Reporter,
     running: InFlight,
     farewell: Farewell,
-    flights: Arc<Flights>,
+    turns: Arc<Turns>,
     outages: Outages,
     /// Room for connections that belong to one client each.
     bound: Arc<Semaphore>,
@@ -96,7 +98,7 @@ impl Gateway {
         running: InFlight,
         farewell: Farewell,
     ) -> (Self, Undertaker) {
-        let flights = Arc::new(Flights::default());
+        let turns = Arc::new(Turns::default());
         let outages = Outages::default();
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
@@ -116,7 +118,7 @@ impl Gateway {
             reporter,
             running,
             farewell,
-            flights,
+            turns,
             outages,
             bound,
             bandwidth: Bandwidth::default(),
@@ -207,7 +209,11 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         failpoint::hit("request_filter", &downstream.req_header().headers);
         match self.admit(downstream, ctx).await {
-            Ok(()) => Ok(false),
+            Ok(Admitted::Goes) => Ok(false),
+            Ok(Admitted::Joined(answer)) => {
+                self.answer_again(downstream, ctx, &answer).await?;
+                Ok(true)
+            }
             Err(fault) => {
                 ctx.fault = Some(fault);
                 self.answer(downstream, ctx, fault).await?;
@@ -267,6 +273,7 @@ impl ProxyHttp for Gateway {
         }
         self.bandwidth.wait(body.as_ref().map_or(0, Bytes::len), end, ctx).await;
         if end {
+            self.came_whole(ctx)?;
             let now = clock::steady();
             ctx.body_done = Some(now);
             if let Some(conn) = ctx.conn.as_ref().filter(|_| ctx.first_byte.is_none()) {
@@ -421,7 +428,7 @@ impl ProxyHttp for Gateway {
         self.end_undelivered(downstream, ctx).await;
         self.bandwidth.settle(ctx);
         // The session's next request may come on another connection as soon as this one is over.
-        ctx.claim = None;
+        ctx.turn = None;
         if let Some(conn) = &ctx.conn {
             conn.request_done();
         }

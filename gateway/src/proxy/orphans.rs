@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, headers, latin1};
 use gateway_core::routing::Lookup;
+use gateway_core::routing::ownership::may_speak;
 use gateway_core::session::EndReason;
 use http::HeaderValue;
 use pingora::proxy::Session;
@@ -26,7 +27,7 @@ use crate::farm::Farm;
 use crate::metrics::OrphanResult;
 use crate::supervisor::{TaskResult, told_to_stop};
 
-use super::admit::{may_claim, theirs};
+use super::admit::theirs;
 use super::ask::{Errand, Messenger};
 use super::{Ctx, Gateway, Reporter, final_status};
 
@@ -114,12 +115,15 @@ impl Gateway {
             return;
         }
         let lookup = self.look_up(ctx).await;
-        if !matches!(lookup, Lookup::Pinned(_)) || !may_claim(&lookup, ctx.target, None) {
+        if !matches!(lookup, Lookup::Pinned(_)) || !may_speak(&lookup, ctx.target, None) {
             return;
         }
         // Whatever is under way may bring bytes, or the end.
-        let Ok(claim) = self.flights.enter(&key, ctx.conn.clone()).await else { return };
-        ctx.claim = Some(claim);
+        let packet = self.packet(downstream, ctx);
+        let Some(packet) = packet else { return };
+        if !matches!(self.take_turn(downstream, &packet, &key, ctx).await, Ok(None)) {
+            return;
+        }
         let found = theirs(self.sessions.find(Some(&key)), ctx);
         let Lookup::Pinned(pin) = found else { return };
         if !self.sessions.is_untouched(&key) {

@@ -16,8 +16,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::admit::host_of;
-use super::flights::Claim;
 use super::forwarding::{self, Forwarding};
+use super::turns::Turn;
 use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
 use crate::clock;
 use crate::config::Then;
@@ -139,7 +139,7 @@ impl Gateway {
             self.outages.over(backend);
         }
         let away = self.outages.failed(backend, clock::steady());
-        if ctx.claim.as_ref().is_some_and(Claim::is_cancelled) {
+        if ctx.turn.as_ref().is_some_and(Turn::is_cancelled) {
             ctx.fault = Some(Fault::Superseded);
             return false;
         }
@@ -185,8 +185,8 @@ impl Gateway {
     /// connection may serve somebody else.
     pub(super) fn unwatch(&self, ctx: &Ctx) {
         let sent = ctx.body_done.is_some() || !ctx.has_body;
-        if let Some(claim) = ctx.claim.as_ref().filter(|_| sent && ctx.first_byte.is_some()) {
-            claim.unwatch_upstream();
+        if let Some(turn) = ctx.turn.as_ref().filter(|_| sent && ctx.first_byte.is_some()) {
+            turn.unwatch_upstream();
         }
     }
 
@@ -204,14 +204,14 @@ impl Gateway {
             }
             self.note_connected(backend, ctx);
         }
-        let Some(claim) = &ctx.claim else { return Ok(()) };
+        let Some(turn) = &ctx.turn else { return Ok(()) };
         if ctx.range.is_some_and(|range| range.len() > MAY_STICK) {
             // SAFETY: Pingora owns the connection and keeps it open for the length of this call;
             // the descriptor is duplicated before the call returns.
             let upstream = unsafe { BorrowedFd::borrow_raw(fd) };
-            claim.watch_upstream(upstream);
+            turn.watch_upstream(upstream);
         }
-        if claim.is_cancelled() {
+        if turn.is_cancelled() {
             ctx.fault = Some(Fault::Superseded);
             return Err(Error::new(ErrorType::ConnectionClosed));
         }

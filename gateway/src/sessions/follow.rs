@@ -69,16 +69,21 @@ impl Sessions {
     /// As [`Sessions::find`], for an id that was not here a moment ago, while another process may
     /// have it.
     pub async fn find_elsewhere(self: &Arc<Self>, key: &SessionKey) -> Lookup {
-        let Some(following) = &self.following else { return self.find(Some(key)) };
-        let asked = following.begun.load(Ordering::Acquire);
-        let sessions = Arc::clone(self);
-        let read = tokio::task::spawn_blocking(move || sessions.read_on_since(asked)).await;
-        let known = matches!(read, Ok(Ok(_))) && self.store.status().up;
+        let known = self.catch_up().await;
         match self.find(Some(key)) {
             // What could not be read may be there.
             Lookup::Unknown if !known => Lookup::StoreDown,
             found => found,
         }
+    }
+
+    /// Takes over what others have written so far. False if not all of it may be there.
+    pub async fn catch_up(self: &Arc<Self>) -> bool {
+        let Some(following) = &self.following else { return true };
+        let asked = following.begun.load(Ordering::Acquire);
+        let sessions = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || sessions.read_on_since(asked)).await;
+        matches!(read, Ok(Ok(_))) && self.store.status().up
     }
 
     /// Takes over what others have written. Returns what people have decided there about backends,

@@ -10,6 +10,7 @@ use gateway_core::protocol::SessionId;
 use gateway_core::session::{Pin, Progress, Subject, Timestamp};
 
 use super::follow::Following;
+use super::under_way::UnderWay;
 use super::{Session, Sessions};
 use crate::backend_ids::BackendIds;
 use crate::clock;
@@ -66,6 +67,11 @@ impl Setup {
         sessions.incomplete = loaded.unread;
         sessions.following = store.follow(loaded.position).map(Following::new);
         sessions.store = store;
+        sessions.under_way = UnderWay::open(path)
+            .inspect_err(|error| {
+                tracing::warn!(%error, "during an upgrade, an end may reach its server twice");
+            })
+            .ok();
         let sessions = Arc::new(sessions);
         // The store is part of the table, so it must not keep the table alive.
         let table = Arc::downgrade(&sessions);

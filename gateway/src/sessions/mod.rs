@@ -13,6 +13,7 @@ mod load;
 mod tally;
 mod tombs;
 mod translated;
+mod under_way;
 pub mod view;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,8 @@ pub use tally::Opening;
 use tally::Tally;
 use tombs::Tombs;
 use translated::Translated;
+use under_way::UnderWay;
+pub use under_way::{Elsewhere, EndLock};
 
 /// More shards than cores, so that a sweep of one shard delays few requests.
 const SHARDS: usize = 128;
@@ -62,6 +65,8 @@ pub struct Sessions {
     store: Store,
     /// For as long as another process writes to the store.
     following: Option<Following>,
+    /// For ends under way; `None` for a table in memory.
+    under_way: Option<Arc<UnderWay>>,
     /// Told of every session that has ended, whoever ended it.
     mourner: OnceLock<Mourner>,
     /// Not everything that was stored could be read, so an id that is not here may be known.
@@ -167,6 +172,7 @@ impl Sessions {
             ids,
             store: Store::memory(),
             following: None,
+            under_way: None,
             mourner: OnceLock::new(),
             incomplete: false,
         }

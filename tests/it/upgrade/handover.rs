@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::packets::{Servers, TARGET, close, create, fragment, ping, session_of};
 
-fn upgradable(farm: FarmBuilder) -> FarmBuilder {
+pub(super) fn upgradable(farm: FarmBuilder) -> FarmBuilder {
     farm.without_host_ids()
         .set("process.upgrade_socket", "\"{{tmp}}/upgrade.sock\"")
         .set("admin.socket", "\"{{tmp}}/admin.sock\"")

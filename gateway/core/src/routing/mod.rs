@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod decide;
+pub mod ownership;
 pub mod placement;
 pub mod retry;
 

@@ -28,7 +28,7 @@ use crate::clock;
 use crate::farm::Farm;
 use crate::metrics::{AskResult, OrphanResult};
 
-use super::admit::{may_claim, theirs};
+use super::admit::theirs;
 use super::{Ctx, Gateway, errors};
 use errand::Task;
 pub(super) use errand::{Errand, Messenger};
@@ -150,17 +150,7 @@ impl Gateway {
         // It is there already if another packet of the session was quicker.
         self.pin_session(key.clone(), pin, progress).await?;
         tracing::info!(backend = self.backend_name(owner), "a lost session has its pin again");
-        let lookup = theirs(self.sessions.find(Some(&key)), ctx);
-        if ctx.claim.is_none() && may_claim(&lookup, ctx.target, None) {
-            let claim = self.flights.enter(&key, ctx.conn.clone()).await;
-            ctx.claim = Some(claim.map_err(|_| Fault::Superseded)?);
-        }
-        if lookup == Lookup::Foreign {
-            return Ok(lookup);
-        }
-        let (lookup, total) = self.sessions.find_and_touch(Some(&key), clock::steady());
-        ctx.total = total;
-        Ok(theirs(lookup, ctx))
+        Ok(theirs(self.sessions.find(Some(&key)), ctx))
     }
 
     /// What is known of a session, or found out by one of those who ask for it now.

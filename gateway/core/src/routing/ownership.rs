@@ -1,0 +1,134 @@
+//! Who may speak for a session, and what becomes of two of its requests at once.
+//!
+//! A client waits for each Ack before it sends its next packet. A second request of a session
+//! therefore means that the connection of the first one is dead, and that the gateway has not
+//! noticed. A body that still comes in over a dead connection is worthless and is cut off. A packet
+//! that has come in full is not: its server may be closing the session at this moment, and only the
+//! answer says so.
+
+use http::{HeaderValue, StatusCode};
+
+use crate::farm::BackendId;
+use crate::protocol::{Ack, ContentRange, PacketType, RequestPacket};
+use crate::session::{Subject, TargetHash};
+
+use super::Lookup;
+
+/// Whether a request may take the session's turn, and end the request that has it: only a client
+/// that knows the session's destination, or that its backend will judge, may do so.
+pub fn may_speak(lookup: &Lookup, target: TargetHash, alias: Option<BackendId>) -> bool {
+    match lookup {
+        Lookup::Pinned(pin) => pin.target == target,
+        Lookup::Foreign => false,
+        _ => alias.is_some(),
+    }
+}
+
+/// All that two packets of one session have in common if they are the same packet, sent twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    kind: PacketType,
+    range: Option<ContentRange>,
+    target: TargetHash,
+    subject: Option<Subject>,
+    /// Every `Authorization`, in order.
+    credentials: Vec<HeaderValue>,
+    /// The client connection, where the server takes that for the client.
+    connection: Option<u64>,
+}
+
+impl Identity {
+    /// Of a packet that must not reach a server twice: Close-Session, Cancel-Session and the final
+    /// Fragment. `None` for all others, which are never joined.
+    ///
+    /// `connection` is the number of the client connection if a login is bound to it (NTLM,
+    /// Negotiate). The answer to a final Fragment then speaks to that connection alone. An end does
+    /// not: it is remembered for all connections of the client.
+    pub fn of<'h>(
+        packet: &RequestPacket<'_>,
+        target: TargetHash,
+        subject: Option<&Subject>,
+        credentials: impl IntoIterator<Item = &'h HeaderValue>,
+        connection: Option<u64>,
+    ) -> Option<Self> {
+        let ends = match packet {
+            RequestPacket::CloseSession { .. } | RequestPacket::CancelSession { .. } => true,
+            RequestPacket::Fragment { range, .. } if range.is_final() => false,
+            _ => return None,
+        };
+        Some(Self {
+            kind: packet.packet_type(),
+            range: packet.range(),
+            target,
+            subject: subject.cloned(),
+            credentials: credentials.into_iter().cloned().collect(),
+            connection: connection.filter(|_| !ends),
+        })
+    }
+}
+
+/// The request that has the session's turn.
+#[derive(Debug, Clone, Copy)]
+pub struct UnderWay<'a> {
+    /// What it is, if it must not reach a server twice.
+    pub packet: Option<&'a Identity>,
+    /// Its last byte has come from its client, so its server has all of it or is about to.
+    pub whole: bool,
+}
+
+/// What a newer request of the session does about the one under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Resets it and goes on as soon as it has ended.
+    Cancel,
+    /// Waits for its answer, which may be this one's too: [`shared`] says so.
+    Join,
+    /// Waits for its end, and is decided anew then.
+    Wait,
+    /// The same, for a moment. Then it resets it.
+    WaitBriefly,
+}
+
+/// `newer` is what the newer packet is, if it must not reach a server twice either.
+pub fn order(older: UnderWay<'_>, newer: Option<&Identity>) -> Order {
+    match older.packet {
+        _ if !older.whole => Order::Cancel,
+        // The protocol lets it be sent again, so nothing is lost with its answer.
+        None => Order::WaitBriefly,
+        Some(packet) if Some(packet) == newer => Order::Join,
+        Some(_) => Order::Wait,
+    }
+}
+
+/// What those that have joined a packet get of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shared {
+    /// The session has ended: an Ack of the gateway's own says so.
+    End,
+    /// The answer itself: its status and the fields of the protocol.
+    Answer,
+    /// Nothing. The newest of them goes on by itself.
+    Nothing,
+}
+
+/// `bound`: the packet went over a connection of its client's own, so its answer speaks to that
+/// client connection alone.
+///
+/// A failure is not shared, because another try may fare better; a challenge is not either, because
+/// each connection answers its own.
+pub fn shared(packet: &Identity, ack: &Ack<'_>, bound: bool) -> Shared {
+    let login = [StatusCode::UNAUTHORIZED, StatusCode::PROXY_AUTHENTICATION_REQUIRED];
+    match packet.kind {
+        PacketType::CloseSession | PacketType::CancelSession if ack.is_success() => Shared::End,
+        PacketType::Fragment
+            if !bound && !ack.status.is_server_error() && !login.contains(&ack.status) =>
+        {
+            Shared::Answer
+        }
+        _ => Shared::Nothing,
+    }
+}
+
+#[cfg(test)]
+#[path = "ownership_tests.rs"]
+mod tests;

@@ -1,0 +1,183 @@
+use http::response;
+
+use super::*;
+use crate::protocol::{SessionId, read_ack};
+use crate::session::{Pin, Timestamp};
+
+const TARGET: TargetHash = TargetHash(7);
+const FINAL: &str = "bytes 6-8/9";
+
+fn session() -> SessionId<'static> {
+    SessionId::parse("{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}").unwrap()
+}
+
+fn close() -> RequestPacket<'static> {
+    RequestPacket::CloseSession { session: session() }
+}
+
+fn cancel() -> RequestPacket<'static> {
+    RequestPacket::CancelSession { session: session() }
+}
+
+fn fragment(range: &str) -> RequestPacket<'static> {
+    let range = ContentRange::parse(range).unwrap();
+    RequestPacket::Fragment { session: session(), range }
+}
+
+fn identity(packet: &RequestPacket<'_>) -> Option<Identity> {
+    Identity::of(packet, TARGET, None, [], None)
+}
+
+fn whole(packet: Option<&Identity>) -> UnderWay<'_> {
+    UnderWay { packet, whole: true }
+}
+
+fn head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
+    let mut response = http::Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    response.body(()).unwrap().into_parts().0
+}
+
+#[test]
+fn only_who_knows_the_destination_or_is_judged_by_a_backend_may_speak() {
+    let pin = Pin {
+        backend: BackendId(0),
+        backend_session: None,
+        target: TARGET,
+        created: Timestamp(0),
+        subject: None,
+    };
+    let (other, alias) = (TargetHash(8), Some(BackendId(1)));
+    let pinned = Lookup::Pinned(pin);
+    for (lookup, target, alias, allowed) in [
+        (&pinned, TARGET, None, true),
+        (&pinned, TARGET, alias, true),
+        (&pinned, other, None, false),
+        (&pinned, other, alias, false),
+        (&Lookup::Foreign, TARGET, alias, false),
+        (&Lookup::Unknown, TARGET, None, false),
+        (&Lookup::Unknown, TARGET, alias, true),
+        (&Lookup::StoreDown, TARGET, alias, true),
+        (&Lookup::Ended(TARGET), TARGET, None, false),
+        (&Lookup::Ended(TARGET), TARGET, alias, true),
+        (&Lookup::Forgotten, TARGET, None, false),
+    ] {
+        assert_eq!(may_speak(lookup, target, alias), allowed, "{lookup:?} {target:?} {alias:?}");
+    }
+}
+
+#[test]
+fn what_may_reach_a_server_twice_has_no_identity() {
+    let ping = RequestPacket::Ping { session: Some(session()) };
+    for packet in [RequestPacket::CreateSession, ping, fragment("bytes 0-2/9")] {
+        assert_eq!(identity(&packet), None, "{packet:?}");
+    }
+    for packet in [close(), cancel(), fragment(FINAL), fragment("bytes 0-0/0")] {
+        assert!(identity(&packet).is_some(), "{packet:?}");
+    }
+}
+
+/// The table of cases: what is under way, what comes, what is done.
+#[test]
+fn a_newer_request_cancels_joins_or_waits() {
+    let (end, abort, last) = (identity(&close()), identity(&cancel()), identity(&fragment(FINAL)));
+    let (end, abort, last) = (end.as_ref(), abort.as_ref(), last.as_ref());
+    let (next, shorter) = (None, identity(&fragment("bytes 7-8/9")));
+    for (older, newer, expected) in [
+        (end, end, Order::Join),
+        (abort, abort, Order::Join),
+        (last, last, Order::Join),
+        (end, abort, Order::Wait),
+        (end, last, Order::Wait),
+        (end, next, Order::Wait),
+        (abort, end, Order::Wait),
+        (last, end, Order::Wait),
+        (last, shorter.as_ref(), Order::Wait),
+        (last, next, Order::Wait),
+        (next, next, Order::WaitBriefly),
+        (next, last, Order::WaitBriefly),
+        (next, end, Order::WaitBriefly),
+    ] {
+        assert_eq!(order(whole(older), newer), expected, "{newer:?} behind {older:?}");
+        // Whatever it is: its client has gone before it was whole.
+        let coming = UnderWay { packet: older, whole: false };
+        assert_eq!(order(coming, newer), Order::Cancel, "{newer:?} behind {older:?}");
+    }
+}
+
+#[test]
+fn each_difference_makes_another_packet_of_it() {
+    let [mine, theirs] = [1, 2].map(|byte| Subject::new([byte; 16]));
+    let [basic, other] = ["Basic YTpi", "Basic YTpj"].map(HeaderValue::from_static);
+    for packet in [close(), cancel(), fragment(FINAL)] {
+        let of = |target, subject, credentials: &[&HeaderValue]| {
+            Identity::of(&packet, target, subject, credentials.iter().copied(), None)
+        };
+        let older = of(TARGET, Some(&mine), &[&basic]);
+        let ordered = |newer| order(whole(older.as_ref()), Option::<Identity>::as_ref(&newer));
+        assert_eq!(ordered(of(TARGET, Some(&mine), &[&basic])), Order::Join);
+        for differs in [
+            of(TargetHash(8), Some(&mine), &[&basic]),
+            of(TARGET, Some(&theirs), &[&basic]),
+            of(TARGET, None, &[&basic]),
+            of(TARGET, Some(&mine), &[&other]),
+            of(TARGET, Some(&mine), &[]),
+            of(TARGET, Some(&mine), &[&basic, &basic]),
+        ] {
+            assert_eq!(ordered(differs.clone()), Order::Wait, "{differs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_login_that_is_bound_to_a_connection_parts_final_fragments_but_not_ends() {
+    for (packet, expected) in
+        [(close(), Order::Join), (cancel(), Order::Join), (fragment(FINAL), Order::Wait)]
+    {
+        let on = |connection| Identity::of(&packet, TARGET, None, [], connection);
+        for newer in [on(Some(2)), on(None)] {
+            let older = on(Some(1));
+            assert_eq!(order(whole(older.as_ref()), newer.as_ref()), expected, "{newer:?}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_is_shared_unless_another_try_may_fare_better() {
+    use Shared::{Answer, End, Nothing};
+    let ack = ("BITS-Packet-Type", "Ack");
+    let offset = ("BITS-Received-Content-Range", "9");
+    let lost = ("BITS-Error-Code", "0x8020001F");
+    let all: &[(RequestPacket<'_>, [Shared; 9])] = &[
+        (close(), [End, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing]),
+        (cancel(), [End, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing]),
+        (
+            fragment(FINAL),
+            [Answer, Answer, Answer, Answer, Nothing, Nothing, Nothing, Nothing, Nothing],
+        ),
+    ];
+    let answers: [(u16, &[(&str, &str)]); 9] = [
+        (200, &[ack, offset]),
+        // A page of another program.
+        (200, &[]),
+        (416, &[ack, offset]),
+        (403, &[ack]),
+        (401, &[("WWW-Authenticate", "Negotiate")]),
+        (407, &[]),
+        (500, &[ack, lost]),
+        (503, &[]),
+        (504, &[ack]),
+    ];
+    for (packet, expected) in all {
+        let packet = identity(packet).unwrap();
+        for ((status, fields), expected) in answers.iter().zip(expected) {
+            let head = head(*status, fields);
+            assert_eq!(shared(&packet, &read_ack(&head), false), *expected, "{packet:?} {status}");
+            // Over a connection of its client's own.
+            let bound = if *expected == Answer { Nothing } else { *expected };
+            assert_eq!(shared(&packet, &read_ack(&head), true), bound, "{packet:?} {status}");
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! One request per session at a time.
+//!
+//! Which of two requests goes on, and which waits for the other, is the core's to say: see
+//! [`gateway_core::routing::ownership`]. Here is the turn itself: who has it, who waits for it, and
+//! how a request is ended whose client has gone.
+//!
+//! Of those that wait, the newest gets the turn. The others learn that they were overtaken, unless
+//! they have joined the request under way and its answer is theirs too.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use gateway_core::protocol::SessionKey;
+use gateway_core::routing::ownership::{Identity, Order, UnderWay, order};
+use http::{HeaderName, HeaderValue, StatusCode};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::guard::Conn;
+use crate::sessions::EndLock;
+
+/// A cancelled request ends at once; this is for the case that it does not.
+const TO_END: Duration = Duration::from_secs(60);
+
+/// For the answer to a Fragment that has come in full: most come at once, and a Fragment that is sent
+/// again costs its bytes.
+const BRIEFLY: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+pub struct Turns {
+    sessions: DashMap<SessionKey, Lane>,
+}
+
+/// A session with a request in it, or one that waits.
+#[derive(Default)]
+struct Lane {
+    running: Option<Arc<Running>>,
+    /// Number of the newest request that has come to wait.
+    newest: u64,
+    waiting: usize,
+}
+
+/// The request that has the turn.
+struct Running {
+    /// Where it came from, and which request of that connection it is.
+    conn: Option<(Arc<Conn>, u64)>,
+    identity: Option<Identity>,
+    stage: AtomicU8,
+    shared: OnceLock<Shared>,
+    /// When the first newer request came.
+    followed: OnceLock<Instant>,
+    /// A newer request has come, the answer may be shared, or it has ended.
+    changed: Notify,
+    /// The connection to the backend, for a body that may be stuck in it.
+    upstream: Mutex<Option<OwnedFd>>,
+}
+
+/// Stages of a request. It can be cancelled while its body still comes in.
+const OPEN: u8 = 0;
+const WHOLE: u8 = 1;
+const CANCELLED: u8 = 2;
+const ENDED: u8 = 3;
+
+/// What the answer to a packet is to the same packet that was sent once more.
+#[derive(Debug, Clone)]
+pub enum Shared {
+    /// The session has ended.
+    End,
+    Answer(Arc<Answer>),
+}
+
+/// An answer without its body.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    /// The fields of the protocol.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A request that wants the session's turn.
+pub struct Arrival {
+    pub conn: Option<Arc<Conn>>,
+    /// What it is, if it must not reach a server twice.
+    pub identity: Option<Identity>,
+    /// It has no body that is still to come.
+    pub whole: bool,
+    /// How long it waits for the answer to a request that has come in full.
+    pub patience: Duration,
+}
+
+pub enum Entered {
+    Turn(Turn),
+    /// The request before was the same packet, and its answer counts for this one.
+    Joined(Shared),
+}
+
+/// The right to be the session's only request, until it is dropped.
+pub struct Turn {
+    turns: Arc<Turns>,
+    key: SessionKey,
+    running: Arc<Running>,
+    /// Keeps other processes from sending an end of the session meanwhile.
+    pub lock: Option<EndLock>,
+}
+
+/// A newer request of the same session has come, or the older one did not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Superseded;
+
+/// A place among those that wait.
+struct Place<'a> {
+    turns: &'a Turns,
+    key: &'a SessionKey,
+    number: u64,
+}
+
+impl Turns {
+    /// Gets the session's turn as soon as the request that has it has ended, or the answer to that
+    /// one, where it is the same packet.
+    pub async fn enter(
+        self: &Arc<Self>,
+        key: &SessionKey,
+        arrival: Arrival,
+    ) -> Result<Entered, Superseded> {
+        let arrived = clock::stopwatch();
+        let patience = arrived + arrival.patience;
+        let mine = Arc::new(Running::of(arrival));
+        let mut place = None;
+        let mut joined: Option<Arc<Running>> = None;
+        let mut cancelled = None;
+        loop {
+            if let Some(shared) = joined.as_ref().and_then(|older| older.shared.get()) {
+                return Ok(Entered::Joined(shared.clone()));
+            }
+            let Some(older) = self.step(key, &mine, &mut place, joined.as_ref())? else {
+                let (turns, key) = (Arc::clone(self), key.clone());
+                return Ok(Entered::Turn(Turn { turns, key, running: mine, lock: None }));
+            };
+            let changed = older.changed.notified();
+            tokio::pin!(changed);
+            // Before it is looked at, or what changes meanwhile would be missed.
+            changed.as_mut().enable();
+            let (order, until) = match older.stage() {
+                ENDED => continue,
+                CANCELLED => {
+                    let until = cancelled.get_or_insert_with(|| clock::stopwatch() + TO_END);
+                    (Order::Cancel, *until)
+                }
+                stage => match older.order(stage, &mine) {
+                    Order::Cancel => {
+                        // It may have become whole a moment ago.
+                        older.cancel(OPEN);
+                        continue;
+                    }
+                    Order::Join if is(&older, joined.as_ref()) => {
+                        if older.shared.get().is_some() {
+                            continue;
+                        }
+                        (Order::Join, patience)
+                    }
+                    // Its own client has that answer, or soon will: this one asks for another.
+                    Order::Join if matches!(older.shared.get(), Some(Shared::Answer(_))) => {
+                        (Order::Wait, patience)
+                    }
+                    Order::Join => {
+                        joined = Some(Arc::clone(&older));
+                        continue;
+                    }
+                    Order::WaitBriefly => (Order::WaitBriefly, older.followed(arrived) + BRIEFLY),
+                    order => (order, patience),
+                },
+            };
+            if tokio::time::timeout_at(until, changed).await.is_ok() {
+                continue;
+            }
+            if order != Order::WaitBriefly {
+                return Err(Superseded);
+            }
+            older.cancel(WHOLE);
+        }
+    }
+
+    /// Takes the turn if it is free, and says who has it if it is not.
+    fn step<'a>(
+        &'a self,
+        key: &'a SessionKey,
+        mine: &Arc<Running>,
+        place: &mut Option<Place<'a>>,
+        joined: Option<&Arc<Running>>,
+    ) -> Result<Option<Arc<Running>>, Superseded> {
+        let mut lane = self.sessions.entry(key.clone()).or_default();
+        let newest = place.as_ref().is_none_or(|place| place.number == lane.newest);
+        match &lane.running {
+            Some(older) => {
+                let older = Arc::clone(older);
+                if !newest && !is(&older, joined) {
+                    return Err(Superseded);
+                }
+                if place.is_none() {
+                    lane.newest += 1;
+                    lane.waiting += 1;
+                    *place = Some(Place { turns: self, key, number: lane.newest });
+                    older.changed.notify_waiters();
+                }
+                Ok(Some(older))
+            }
+            None if newest => {
+                if place.is_none() {
+                    // Those that still wait are overtaken.
+                    lane.newest += 1;
+                }
+                lane.running = Some(Arc::clone(mine));
+                Ok(None)
+            }
+            None => Err(Superseded),
+        }
+    }
+
+    /// Changes a session's lane, and removes it if nobody is left in it.
+    fn leave(&self, key: &SessionKey, change: impl FnOnce(&mut Lane)) {
+        self.sessions.remove_if_mut(key, |_, lane| {
+            change(lane);
+            lane.running.is_none() && lane.waiting == 0
+        });
+    }
+}
+
+fn is(running: &Arc<Running>, other: Option<&Arc<Running>>) -> bool {
+    other.is_some_and(|other| Arc::ptr_eq(running, other))
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.turns.leave(self.key, |lane| lane.waiting -= 1);
+    }
+}
+
+impl Running {
+    fn of(arrival: Arrival) -> Self {
+        let conn = arrival.conn.map(|conn| {
+            let request = conn.current_request();
+            (conn, request)
+        });
+        Self {
+            conn,
+            identity: arrival.identity,
+            stage: AtomicU8::new(if arrival.whole { WHOLE } else { OPEN }),
+            shared: OnceLock::new(),
+            followed: OnceLock::new(),
+            changed: Notify::new(),
+            upstream: Mutex::new(None),
+        }
+    }
+
+    fn stage(&self) -> u8 {
+        self.stage.load(Ordering::Acquire)
+    }
+
+    /// False if it was at another stage by then.
+    fn go(&self, from: u8, to: u8) -> bool {
+        self.stage.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn order(&self, stage: u8, newer: &Self) -> Order {
+        let older = UnderWay { packet: self.identity.as_ref(), whole: stage == WHOLE };
+        order(older, newer.identity.as_ref())
+    }
+
+    /// When the first newer request came: this one, if there was none.
+    fn followed(&self, arrived: Instant) -> Instant {
+        *self.followed.get_or_init(|| arrived)
+    }
+
+    /// Ends it, if it is still at that stage.
+    fn cancel(&self, stage: u8) {
+        if self.go(stage, CANCELLED) {
+            self.cut();
+        }
+    }
+
+    fn cut(&self) {
+        if let Some((conn, request)) = &self.conn {
+            conn.kill(*request);
+        }
+        if let Some(upstream) = self.upstream.lock().take() {
+            let socket = socket2::SockRef::from(&upstream);
+            // What the kernel still holds must not arrive after the newer request: closing resets.
+            // Either call fails only if the connection is gone, which is what we want.
+            let _ = socket.set_linger(Some(Duration::ZERO));
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+impl Turn {
+    pub fn is_cancelled(&self) -> bool {
+        self.running.stage() == CANCELLED
+    }
+
+    /// The last byte of the request has come. False if it must not go to its server, because a newer
+    /// request has called this one off.
+    pub fn came_whole(&self) -> bool {
+        self.running.go(OPEN, WHOLE) || !self.is_cancelled()
+    }
+
+    /// What it is, if it must not reach a server twice.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.running.identity.as_ref()
+    }
+
+    /// Those that have joined, and those that come yet, are answered with this.
+    pub fn share(&self, shared: Shared) {
+        let _ = self.running.shared.set(shared);
+        self.running.changed.notify_waiters();
+    }
+
+    /// Lets a cancel reach a request whose body is stuck on its way to the backend: Pingora does
+    /// not look at the client then.
+    pub fn watch_upstream(&self, upstream: impl AsFd) {
+        *self.running.upstream.lock() = upstream.as_fd().try_clone_to_owned().ok();
+        if self.is_cancelled() {
+            self.running.cut();
+        }
+    }
+
+    /// The backend answers, so the body is not stuck, and soon its connection may serve somebody
+    /// else.
+    pub fn unwatch_upstream(&self) {
+        self.running.upstream.lock().take();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.running.upstream.lock().take();
+        // Before the next request of this process may take it.
+        self.lock = None;
+        self.turns.leave(&self.key, |lane| lane.running = None);
+        self.running.stage.store(ENDED, Ordering::Release);
+        self.running.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+#[path = "turns_tests.rs"]
+mod tests;
