@@ -97,8 +97,8 @@ impl Operator {
             name: Arc::clone(name),
             address: String::new(),
             weight: 0,
-            admin: AdminState::Drain,
-            admin_since: None,
+            admin: if self.health.is_lost(id) { AdminState::Lost } else { AdminState::Drain },
+            admin_since: since.get(&id).copied(),
             health: Health::Down,
             health_since: None,
             health_reason: Some("it is not in the configuration".to_owned()),
@@ -113,8 +113,16 @@ impl Operator {
         let farm = self.farm.load();
         for BackendState { backend, state, since, .. } in states {
             let mut backends = farm.view.backends().iter();
-            if let Some(found) = backends.find(|found| found.name.eq_ignore_ascii_case(backend)) {
-                self.apply(found.id, *state, *since);
+            let configured = backends.find(|found| found.name.eq_ignore_ascii_case(backend));
+            // Sessions of one that is gone for good know no other way to learn of it.
+            let gone = || {
+                let mut named = self.reporter.ids.iter();
+                let found = named.find(|(_, name)| name.eq_ignore_ascii_case(backend));
+                let id = found.map(|(id, _)| id)?;
+                (*state == AdminState::Lost || self.health.is_lost(id)).then_some(id)
+            };
+            if let Some(id) = configured.map(|found| found.id).or_else(gone) {
+                self.apply(id, *state, *since);
                 if *state != AdminState::Ready {
                     tracing::info!(%backend, state = ?state, "a state that was set before the start");
                 }
@@ -127,16 +135,13 @@ impl Operator {
     async fn set_state(&self, id: BackendId, state: AdminState) -> Result<(), ActionError> {
         let _one_at_a_time = self.deciding.lock().await;
         let since = clock::now();
-        let farm = self.farm.load_full();
-        if let Some(backend) = farm.view.backend(id) {
-            let backend = backend.name.to_string();
-            let stored = BackendState { backend, state, since, by: BY.to_owned() };
-            let store = self.sessions.store();
-            store
-                .set_backend_state(stored)
-                .await
-                .map_err(|error| ActionError::Store { message: error.to_string() })?;
-        }
+        let backend = self.reporter.ids.name(id).to_string();
+        let stored = BackendState { backend, state, since, by: BY.to_owned() };
+        let store = self.sessions.store();
+        store
+            .set_backend_state(stored)
+            .await
+            .map_err(|error| ActionError::Store { message: error.to_string() })?;
         self.apply(id, state, since);
         Ok(())
     }

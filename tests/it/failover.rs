@@ -107,6 +107,37 @@ fn the_uploads_of_a_server_that_is_gone_for_good_start_over_once_elsewhere() {
     assert_eq!(farm.metric("bitsgw_sessions_ended_total", &[("reason", "lost")]), 1.0);
 }
 
+/// Each of the two times is for its own end of a wait.
+#[test]
+fn a_server_is_given_up_by_the_time_for_what_follows() {
+    for (key, then, status) in [
+        ("failover.reassign_after", "restart", 503),
+        ("failover.restart_after", "restart", 500),
+        ("failover.restart_after", "reassign", 503),
+        ("failover.reassign_after", "reassign", 200),
+    ] {
+        let backends = [RawBackend::answering(server(0)), RawBackend::answering(server(1))];
+        let links = backends.each_ref().map(|backend| FaultLink::to(backend.address()));
+        let farm = Farm::of_stubs(0)
+            .backend("up01", links[0].address())
+            .backend("up02", links[1].address())
+            .without_host_ids()
+            .set("failover.hold", "\"0s\"")
+            .set("failover.then", &format!("{then:?}"))
+            .set(key, "\"0s\"")
+            .start();
+        let ask = |packet: &Packet| exchange(farm.entrance(), &packet.bytes()).expect("an answer");
+        let id = session_of(&ask(&create(TARGET)));
+        let owner = backends.iter().position(|b| !b.requests().is_empty()).expect("an owner");
+        links[owner].plan_all(Plan::refuse());
+        links[owner].cut(Cut::Fin);
+        let next = fragment(TARGET, &id, "bytes 0-2/9", b"abc");
+        // The connection that was cut may still be in the pool, and costs a retry then.
+        let answer = wait::some("a clear answer", || Some(ask(&next)).filter(|a| a.status != 502));
+        assert_eq!(answer.status, status, "{key} = 0s, then = {then}: {}", answer.head);
+    }
+}
+
 #[test]
 fn a_farm_with_shared_storage_goes_on_at_another_server() {
     let backends = [RawBackend::answering(server(0)), RawBackend::answering(server(1))];
@@ -115,7 +146,7 @@ fn a_farm_with_shared_storage_goes_on_at_another_server() {
         .backend("up01", links[0].address())
         .backend("up02", links[1].address())
         .without_host_ids()
-        .set("failover.restart_after", "\"0s\"")
+        .set("failover.reassign_after", "\"0s\"")
         .set("failover.then", "\"reassign\"")
         .start();
     let counts = || backends.each_ref().map(|backend| backend.requests().len());
@@ -234,7 +265,7 @@ fn a_session_moves_on_when_the_second_server_refuses_too() {
     }
     let farm = farm
         .without_host_ids()
-        .set("failover.restart_after", "\"0s\"")
+        .set("failover.reassign_after", "\"0s\"")
         .set("failover.then", "\"reassign\"")
         // One that refuses stays a choice, or the second one would soon be none.
         .set("health.passive_failures", "1000")

@@ -212,7 +212,10 @@ impl Api {
     async fn set_state(&self, name: &str, state: AdminState) -> Outcome {
         let control = &self.0.control;
         let before = find(&(control.backends)(), name)?;
-        if !before.configured {
+        // Of one that is gone only this can still be decided, and taken back.
+        let of_the_gone = [before.admin, state].contains(&AdminState::Lost)
+            && matches!(state, AdminState::Lost | AdminState::Ready);
+        if !before.configured && !of_the_gone {
             let message = "this backend was removed from the configuration";
             return Err(Refusal::conflict("backend_removed", message));
         }

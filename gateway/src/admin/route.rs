@@ -62,6 +62,7 @@ impl Call {
             Self::SetState(_, AdminState::Ready) => AdminAction::BackendReady,
             Self::SetState(_, AdminState::Drain) => AdminAction::BackendDrain,
             Self::SetState(_, AdminState::Maint) => AdminAction::BackendMaint,
+            Self::SetState(_, AdminState::Lost) => AdminAction::BackendLost,
             Self::Move(_) => AdminAction::BackendMove,
             Self::Reload => AdminAction::Reload,
             Self::Status
@@ -112,6 +113,9 @@ pub fn route(method: &Method, uri: &Uri) -> Result<Call, Refusal> {
         }
         ["backends", name, "maint"] => {
             change(method, Call::SetState(decode(name)?, AdminState::Maint))
+        }
+        ["backends", name, "lost"] => {
+            change(method, Call::SetState(decode(name)?, AdminState::Lost))
         }
         ["backends", name, "move"] => change(method, Call::Move(decode(name)?)),
         _ => Err(nothing()),
@@ -201,6 +205,7 @@ mod tests {
             ("ready", AdminState::Ready),
             ("drain", AdminState::Drain),
             ("maint", AdminState::Maint),
+            ("lost", AdminState::Lost),
         ] {
             let call = ask("POST", &format!("/api/v1/backends/up01/{word}"));
             assert_eq!(call, Ok(Call::SetState(name(), state)));
@@ -241,7 +246,13 @@ mod tests {
 
     #[test]
     fn nothing_changes_by_get() {
-        for path in ["reload", "backends/up01/ready", "backends/up01/maint", "backends/up01/move"] {
+        for path in [
+            "reload",
+            "backends/up01/ready",
+            "backends/up01/maint",
+            "backends/up01/lost",
+            "backends/up01/move",
+        ] {
             for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "BITS_POST"] {
                 let refused = ask(method, &format!("/api/v1/{path}"));
                 assert_eq!(refused, Err((405, "method_not_allowed")), "{method} {path}");

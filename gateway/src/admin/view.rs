@@ -46,6 +46,7 @@ pub struct Counts {
     ready: usize,
     drain: usize,
     maint: usize,
+    lost: usize,
     down: usize,
     eligible: usize,
 }
@@ -67,6 +68,7 @@ pub struct Backend {
     sessions: u64,
     uploads_left: u64,
     bytes_left: u64,
+    bytes_received: u64,
     of_unknown_size: u64,
     idle: u64,
 }
@@ -194,6 +196,7 @@ impl Counts {
                 AdminState::Ready => counts.ready += 1,
                 AdminState::Drain => counts.drain += 1,
                 AdminState::Maint => counts.maint += 1,
+                AdminState::Lost => counts.lost += 1,
             }
             counts.down += usize::from(backend.health == Health::Down);
             counts.eligible += usize::from(backend.is_eligible());
@@ -209,7 +212,7 @@ impl Backend {
             name: info.name.to_string(),
             address: info.address.clone(),
             configured: info.configured,
-            admin_state: state(info.admin),
+            admin_state: info.admin.word(),
             admin_since: since(info.admin_since),
             health: match info.health {
                 Health::Up => "up",
@@ -227,6 +230,7 @@ impl Backend {
             sessions: left.sessions,
             uploads_left: left.uploads,
             bytes_left: left.bytes,
+            bytes_received: left.received,
             of_unknown_size: left.of_unknown_size,
             idle: left.idle,
         }
@@ -241,7 +245,7 @@ impl Drain {
         };
         Self {
             name: info.name.to_string(),
-            admin_state: state(info.admin),
+            admin_state: info.admin.word(),
             empty: left.sessions == 0,
             sessions: left.sessions,
             uploads_left: left.uploads,
@@ -280,14 +284,5 @@ impl From<Reloaded> for Reload {
     fn from(reloaded: Reloaded) -> Self {
         let Reloaded { changed, needs_restart, warnings } = reloaded;
         Self { changed, needs_restart, warnings }
-    }
-}
-
-/// HAProxy's words.
-pub fn state(state: AdminState) -> &'static str {
-    match state {
-        AdminState::Ready => "ready",
-        AdminState::Drain => "drain",
-        AdminState::Maint => "maint",
     }
 }

@@ -1,6 +1,6 @@
-//! `bits-gateway backends list`, `ready`, `drain` and `maint`.
+//! `bits-gateway backends list`, `ready`, `drain`, `maint` and `lost`.
 
-use std::io::IsTerminal;
+use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -22,6 +22,8 @@ pub enum Command {
     Ready(OneArgs),
     /// Send a backend nothing at all, not even packets of its uploads
     Maint(OneArgs),
+    /// Give a backend up that is gone for good: its uploads start over on the others
+    Lost(LostArgs),
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -34,6 +36,17 @@ pub struct ListArgs {
 pub struct OneArgs {
     /// The backend
     pub name: String,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct LostArgs {
+    /// The backend
+    pub name: String,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -66,6 +79,7 @@ pub fn backends(command: &Command) -> Exit {
         Command::List(args) => args.connection.run(|client| client.get("backends"), show_all),
         Command::Ready(args) => set(args, "ready"),
         Command::Maint(args) => set(args, "maint"),
+        Command::Lost(args) => args.connection.run(|client| lose(client, args), changed),
         Command::Drain(args) if !args.wait => {
             let path = path(&args.name, "drain");
             args.connection.run(|client| client.post(&path), changed)
@@ -77,6 +91,30 @@ pub fn backends(command: &Command) -> Exit {
 fn set(args: &OneArgs, state: &str) -> Exit {
     let path = path(&args.name, state);
     args.connection.run(|client| client.post(&path), changed)
+}
+
+/// Says what it costs, and asks.
+fn lose(client: &Client, args: &LostArgs) -> Result<Json, ClientError> {
+    if !args.yes {
+        let backend = client.get(&format!("backends/{}", segment(&args.name)))?;
+        let number = |name: &str| backend[name].as_u64().unwrap_or_default();
+        let name = printable(backend["name"].as_str().unwrap_or("-"));
+        print_error(&format!(
+            "{name} has {}, and {} of them; with failover.then = \"restart\" these start over on \
+             other backends.\nIs {name} gone for good? [y/N] ",
+            plural(number("sessions"), "upload"),
+            size(number("bytes_received")),
+        ));
+        let mut answer = String::new();
+        // What cannot be read is no yes.
+        let _ = std::io::stdin().lock().read_line(&mut answer);
+        if !["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+            let message = "nothing was changed; --yes does it without a question".to_owned();
+            let (code, exit) = ("not_confirmed", Exit::Failure);
+            return Err(ClientError::Failed { code, message, exit });
+        }
+    }
+    client.post(&path(&args.name, "lost"))
 }
 
 fn path(name: &str, what: &str) -> String {
@@ -125,14 +163,24 @@ fn changed(answer: &Json) -> String {
     let state = match backend["admin_state"].as_str() {
         Some("ready") => "takes new uploads",
         Some("drain") => "takes no new uploads",
+        Some("lost") => "is given up",
         _ => "is sent nothing",
     };
     let before = if answer["changed"] == false { ", as before" } else { "" };
-    let mut text = format!("{name} {state}{before}; {}\n", left(backend));
-    if let Some(warning) = answer["warning"].as_str() {
-        text.push_str(&format!("warning: {}\n", printable(warning)));
+    if backend["admin_state"] == "lost" {
+        let uploads = plural(backend["sessions"].as_u64().unwrap_or_default(), "upload");
+        let received = size(backend["bytes_received"].as_u64().unwrap_or_default());
+        let text = format!("{name} {state}{before}; {uploads} leave it, {received} received\n");
+        return text + &warning(answer);
     }
+    let mut text = format!("{name} {state}{before}; {}\n", left(backend));
+    text.push_str(&warning(answer));
     text
+}
+
+fn warning(answer: &Json) -> String {
+    let warning = answer["warning"].as_str();
+    warning.map(|text| format!("warning: {}\n", printable(text))).unwrap_or_default()
 }
 
 /// "3 uploads left, 1.2 GiB".

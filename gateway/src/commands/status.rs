@@ -26,8 +26,10 @@ fn show(status: &Json) -> String {
         (Some(true), None) => format!("{}, good", text(&store["kind"])),
         (_, message) => format!("{}: {}", text(&store["kind"]), message.unwrap_or("in trouble")),
     };
-    let states: Vec<String> = ["ready", "drain", "maint", "down"]
+    let seldom = |state: &&str| *state != "lost" || number(&backends[*state]) > 0;
+    let states: Vec<String> = ["ready", "drain", "maint", "lost", "down"]
         .iter()
+        .filter(|state| seldom(state))
         .map(|state| format!("{} {state}", number(&backends[*state])))
         .collect();
     format!(

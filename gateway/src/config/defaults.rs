@@ -20,9 +20,15 @@ pub const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(14 * DAY);
 /// waits for an answer. A 503 would cost it 10 minutes.
 pub const HOLD: Duration = Duration::from_secs(20);
 
-/// Longer than a server takes to install its updates and boot. Starting over costs a client the
-/// whole file, waiting costs it 10 minutes at a time.
-pub const RESTART_AFTER: Duration = Duration::from_secs(60 * MINUTE);
+/// A client waits 14 days: starting over costs it more than a server that is patched, moved or
+/// repaired within a day. One that is gone for good is given up by an operator.
+pub const RESTART_AFTER: Duration = Duration::from_secs(24 * 60 * MINUTE);
+
+/// Nothing is lost by going on elsewhere; a restart of a server takes less.
+pub const REASSIGN_AFTER: Duration = Duration::from_secs(MINUTE);
+
+/// Longer than a server takes that starts, or that somebody looks after who was alarmed.
+pub const ASK_PATIENCE: Duration = Duration::from_secs(60 * MINUTE);
 
 /// A client whose last Ack got lost comes again after 10 minutes, a laptop the next morning.
 pub const TOMBSTONE: Duration = Duration::from_secs(DAY);

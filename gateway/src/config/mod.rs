@@ -40,6 +40,7 @@ use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::network::Network;
+pub use gateway_core::routing::{Failover, Then};
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 
 use crate::store::{OnError, SyncMode};
@@ -111,23 +112,8 @@ pub struct Sessions {
     pub unknown: UnknownSession,
     /// Questions a second to each backend, at least 1.
     pub ask_rate: u32,
-}
-
-/// What happens while a session's backend is away.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Failover {
-    /// How long a packet waits inside the gateway.
-    pub hold: Duration,
-    /// From when the backend went away until it is given up.
-    pub restart_after: Duration,
-    pub then: Then,
-}
-
-/// What becomes of the sessions of a backend that was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    Restart,
-    Reassign,
+    /// How long a backend that is up may answer unclearly before it counts as one that has nothing.
+    pub ask_patience: Duration,
 }
 
 /// To what of its client a session is bound.

@@ -174,6 +174,18 @@ pub const SECTIONS: &[Section] = &[
                         \"ask\"`, and as many at once. Packets beyond it wait for `failover.hold`, \
                         and are then answered 503.",
             },
+            Key {
+                name: "ask_patience",
+                kind: Kind::Duration {
+                    min: Duration::ZERO,
+                    max: Duration::from_secs(365 * 24 * 60 * 60),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::ASK_PATIENCE),
+                about: "A server that is up and gives unclear answers for that long when it is \
+                        asked for a session counts as one that does not have it. Until then the \
+                        client is answered 503. One that is away counts by `[failover]`.",
+            },
         ],
         later: &[],
     },
@@ -258,8 +270,20 @@ pub const SECTIONS: &[Section] = &[
                     whole_seconds: false,
                 },
                 preset: span(defaults::RESTART_AFTER),
-                about: "A server that has been away for that long is given up: its uploads start \
-                        over on another one, or move there as `then` says.",
+                about: "With `then = \"restart\"`: a server that has been away for that long is \
+                        given up, and its uploads start over on another one. `bits-gateway \
+                        backends lost NAME` gives one up at once that is gone for good.",
+            },
+            Key {
+                name: "reassign_after",
+                kind: Kind::Duration {
+                    min: Duration::ZERO,
+                    max: Duration::from_secs(365 * 24 * 60 * 60),
+                    whole_seconds: false,
+                },
+                preset: span(defaults::REASSIGN_AFTER),
+                about: "With `then = \"reassign\"`: from when a server went away until its uploads \
+                        go on at another one.",
             },
             Key {
                 name: "then",

@@ -109,6 +109,7 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         bind: table.get("bind")?,
         unknown: table.get("unknown")?,
         ask_rate: table.get("ask_rate")?,
+        ask_patience: table.get("ask_patience")?,
     })
 }
 
@@ -127,6 +128,7 @@ fn failover(table: &Table) -> Result<Failover, Broken> {
     Ok(Failover {
         hold: table.get("hold")?,
         restart_after: table.get("restart_after")?,
+        reassign_after: table.get("reassign_after")?,
         then: table.get("then")?,
     })
 }

@@ -37,13 +37,19 @@ fn the_smallest_file_gets_the_documented_defaults() {
             bind: Bind::None,
             unknown: UnknownSession::Ask,
             ask_rate: 100,
+            ask_patience: seconds(3600),
         },
         store: Store::Sqlite(SqliteStore {
             path: "/var/lib/bits-gateway".into(),
             sync: SyncMode::Power,
             on_error: OnError::Refuse,
         }),
-        failover: Failover { hold: seconds(20), restart_after: seconds(3600), then: Then::Restart },
+        failover: Failover {
+            hold: seconds(20),
+            restart_after: seconds(24 * 3600),
+            reassign_after: seconds(60),
+            then: Then::Restart,
+        },
         placement: PlacementConfig { policy: Placement::LeastSessions, hash_key: HashKey::Target },
         backends: vec![BackendConfig {
             tls: None,

@@ -16,13 +16,14 @@ mod spec;
 mod state;
 mod watcher;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gateway_core::farm::{AdminState, Answer, BackendId, Condition, Standing};
+use gateway_core::routing::Absence;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -43,6 +44,8 @@ pub struct FarmHealth(Arc<Hub>);
 struct Hub {
     /// By [`BackendId`].
     backends: ArcSwap<Vec<Option<Arc<BackendHealth>>>>,
+    /// Those that an operator gave up, watched or not.
+    lost: ArcSwap<HashSet<BackendId>>,
     /// What [`FarmHealth::run`] is to watch.
     wanted: Mutex<Wanted>,
     applied: Notify,
@@ -83,6 +86,7 @@ impl FarmHealth {
         let shared = Shared { metrics, hook: OnceLock::new(), epoch: clock::stopwatch() };
         Self(Arc::new(Hub {
             backends: ArcSwap::default(),
+            lost: ArcSwap::default(),
             wanted: Mutex::default(),
             applied: Notify::new(),
             ways,
@@ -202,8 +206,30 @@ impl FarmHealth {
         self.look(id, |backend| backend.answered(answer));
     }
 
-    /// What people decided. A backend in maintenance is not probed.
+    /// Why a backend serves nothing, if it is one of those that [`Self::apply`] has named.
+    pub fn absence(&self, id: BackendId) -> Absence {
+        match self.down_for(id) {
+            _ if self.is_lost(id) => Absence::Lost,
+            Some(away) => Absence::For(away),
+            None => Absence::Kept,
+        }
+    }
+
+    /// Whether people gave a backend up, configured or not.
+    pub fn is_lost(&self, id: BackendId) -> bool {
+        self.0.lost.load().contains(&id)
+    }
+
+    /// What people decided. A backend in maintenance, or lost, is not probed.
     pub fn set_admin(&self, id: BackendId, admin: AdminState) {
+        self.0.lost.rcu(|lost| {
+            let mut lost = HashSet::clone(lost);
+            match admin {
+                AdminState::Lost => lost.insert(id),
+                _ => lost.remove(&id),
+            };
+            lost
+        });
         self.look(id, |backend| backend.set_admin(admin));
     }
 

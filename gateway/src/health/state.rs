@@ -84,6 +84,7 @@ impl HealthState {
     fn label(&self) -> BackendState {
         match (self.admin, self.up) {
             (AdminState::Maint, _) => BackendState::Maintenance,
+            (AdminState::Lost, _) => BackendState::Lost,
             (_, false) => BackendState::Down,
             (AdminState::Drain, true) => BackendState::Drain,
             (AdminState::Ready, true) => BackendState::Ready,
@@ -195,7 +196,7 @@ impl BackendHealth {
     pub(super) fn set_admin(&self, admin: AdminState) {
         self.update(|inner, now| {
             let before = std::mem::replace(&mut inner.admin, admin);
-            if before == AdminState::Maint && admin != AdminState::Maint {
+            if before.is_out() && !admin.is_out() {
                 inner.tracker.returned(now);
                 inner.hurry = true;
             }
@@ -341,14 +342,21 @@ impl BackendHealth {
 
 impl Inner {
     fn is_maintained(&self) -> bool {
-        self.admin == AdminState::Maint && !self.leaving
+        match self.admin {
+            AdminState::Lost => true,
+            admin => admin.is_out() && !self.leaving,
+        }
     }
 
     fn state(&self, now: Duration) -> HealthState {
         let Standing { condition, weight_percent } = self.tracker.standing(&self.rules, now);
         HealthState {
-            // Whatever people decided about it, its sessions are to come to their end.
-            admin: if self.leaving { AdminState::Drain } else { self.admin },
+            // Whatever else people decided about it, its sessions are to come to their end.
+            admin: match self.admin {
+                AdminState::Lost => AdminState::Lost,
+                _ if self.leaving => AdminState::Drain,
+                admin => admin,
+            },
             up: self.tracker.is_up(),
             condition,
             weight_percent,

@@ -129,6 +129,7 @@ labels! {
         BackendReady = "backend_ready",
         BackendDrain = "backend_drain",
         BackendMaint = "backend_maint",
+        BackendLost = "backend_lost",
         BackendMove = "backend_move",
         SessionForget = "session_forget",
         Reload = "reload",
@@ -303,6 +304,7 @@ labels! {
         Ready = "ready",
         Drain = "drain",
         Maintenance = "maintenance",
+        Lost = "lost",
         Down = "down",
     }
 }
@@ -313,6 +315,7 @@ impl From<AdminState> for BackendState {
             AdminState::Ready => Self::Ready,
             AdminState::Drain => Self::Drain,
             AdminState::Maint => Self::Maintenance,
+            AdminState::Lost => Self::Lost,
         }
     }
 }

@@ -13,14 +13,14 @@ use gateway_core::protocol::{
 use gateway_core::routing::ownership::may_speak;
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
-    Decision, Evidence, Lookup, Placement, Why, decide, decide_plain, reassign,
+    Decision, Evidence, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
 };
 use gateway_core::session::{Subject, TargetHash, fnv1a};
 use http::header;
 use pingora::proxy::Session;
 
 use crate::clock;
-use crate::config::{ChunkedMode, HashKey, Http, Then};
+use crate::config::{ChunkedMode, HashKey, Http};
 use crate::farm::Farm;
 use crate::sessions::ReplyOwner;
 
@@ -226,41 +226,33 @@ impl Gateway {
             else {
                 return decided;
             };
-            let Some(away) = self.health.down_for(owner) else { return decided };
-            let failover = &ctx.farm.config.failover;
-            if away >= failover.restart_after && ctx.key.is_some() {
-                return self.give_up(owner, ctx).await;
-            }
+            let waited = clock::steady().saturating_sub(ctx.started);
+            let failover = ctx.farm.config.failover;
+            let left = match failover.step(self.health.absence(owner), waited, names_session(ctx)) {
+                Step::Restart => return self.start_over(ctx).await,
+                Step::Reassign => return self.move_on(owner, ctx),
+                Step::Later => return Err(Fault::BackendDown),
+                Step::Wait(left) => left,
+            };
             if ctx.turn.as_ref().is_some_and(Turn::is_cancelled) {
                 return Err(Fault::Superseded);
-            }
-            let waited = clock::steady().saturating_sub(ctx.started);
-            let left = failover.hold.saturating_sub(waited);
-            if left.is_zero() {
-                return Err(Fault::BackendDown);
             }
             // In short waits, because a newer request of the session may come meanwhile.
             let _ = tokio::time::timeout(left.min(HOLD_STEP), changed).await;
         }
     }
 
-    /// Ends the pin to a backend that has been away for too long; a farm with shared storage goes
-    /// on at another one.
-    pub(super) async fn give_up(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
-        if ctx.kind == Some(PacketType::Ping) {
-            return Err(Fault::BackendDown);
-        }
-        match ctx.farm.config.failover.then {
-            Then::Restart => {
-                self.release(ctx, None).await;
-                Err(Fault::BackendGivenUp)
-            }
-            Then::Reassign => {
-                ctx.moved = true;
-                ctx.avoid.push(owner);
-                self.decide_again(ctx)
-            }
-        }
+    /// Ends the pin to a backend that was given up.
+    pub(super) async fn start_over(&self, ctx: &Ctx) -> Result<(), Fault> {
+        self.release(ctx, None).await;
+        Err(Fault::BackendGivenUp)
+    }
+
+    /// A farm with shared storage goes on at another backend than the one that was given up.
+    pub(super) fn move_on(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
+        ctx.moved = true;
+        ctx.avoid.push(owner);
+        self.decide_again(ctx)
     }
 
     /// Asks the core. Also called for each further try, with the failed backends in `ctx.avoid`.
@@ -425,6 +417,11 @@ impl Gateway {
         }
         downstream.write_response_header(Box::new(response), true).await
     }
+}
+
+/// Whether the packet is of an upload that can end or move by it.
+pub(super) fn names_session(ctx: &Ctx) -> bool {
+    ctx.key.is_some() && ctx.kind != Some(PacketType::Ping)
 }
 
 /// What was found of a session, as far as it is the business of whoever asks.

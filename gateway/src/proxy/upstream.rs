@@ -7,7 +7,7 @@ use std::time::Duration;
 use gateway_core::farm::Reason;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{PacketType, headers, latin1, spoken};
-use gateway_core::routing::{Lookup, Why};
+use gateway_core::routing::{Absence, Lookup, Step, Why};
 use gateway_core::session::EndReason;
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
@@ -15,12 +15,11 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::admit::host_of;
+use super::admit::{host_of, names_session};
 use super::forwarding::{self, Forwarding};
 use super::turns::Turn;
 use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
 use crate::clock;
-use crate::config::Then;
 use crate::pool;
 
 /// A server that restarts refuses connections for a moment.
@@ -139,21 +138,25 @@ impl Gateway {
             self.outages.over(backend);
         }
         let away = self.outages.failed(backend, clock::steady());
+        let lost = self.health.is_lost(backend);
+        let absence = if lost { Absence::Lost } else { Absence::For(away) };
         if ctx.turn.as_ref().is_some_and(Turn::is_cancelled) {
             ctx.fault = Some(Fault::Superseded);
             return false;
         }
-        if away < failover.restart_after {
-            return clock::steady().saturating_sub(ctx.started) < failover.hold;
+        let waited = clock::steady().saturating_sub(ctx.started);
+        match failover.step(absence, waited, names_session(ctx)) {
+            Step::Wait(_) => true,
+            Step::Later => false,
+            Step::Restart => {
+                ctx.fault = Some(Fault::BackendGivenUp);
+                false
+            }
+            Step::Reassign => {
+                ctx.given_up = true;
+                true
+            }
         }
-        if ctx.key.is_none() || ctx.kind == Some(PacketType::Ping) {
-            return false;
-        }
-        ctx.given_up = true;
-        if failover.then == Then::Restart {
-            ctx.fault = Some(Fault::BackendGivenUp);
-        }
-        failover.then == Then::Reassign
     }
 
     /// Ends the pin to a backend that was given up.

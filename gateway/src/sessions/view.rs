@@ -46,6 +46,8 @@ pub struct Left {
     pub uploads: u64,
     /// Bytes that those lack whose size is known.
     pub bytes: u64,
+    /// Bytes that it has of all of them.
+    pub received: u64,
     /// Sessions without a Fragment yet: nobody knows their size.
     pub of_unknown_size: u64,
     /// Sessions without progress for five minutes.
@@ -132,6 +134,7 @@ impl Sessions {
             left.sessions += 1;
             left.uploads += u64::from(unknown || bytes > 0);
             left.bytes = left.bytes.saturating_add(bytes);
+            left.received = left.received.saturating_add(progress.next_offset);
             left.of_unknown_size += u64::from(unknown);
             left.idle += u64::from(now.since(progress.seen) >= ACTIVE);
         }
@@ -317,7 +320,8 @@ mod tests {
         put(&sessions, "whole", 1, at(100, 100, 1)).await;
         put(&sessions, "new", 1, at(0, 0, 20)).await;
         let left = sessions.left(minutes(21));
-        let expected = Left { sessions: 3, uploads: 2, bytes: 60, of_unknown_size: 1, idle: 1 };
+        let expected =
+            Left { sessions: 3, uploads: 2, bytes: 60, received: 140, of_unknown_size: 1, idle: 1 };
         assert_eq!(left, [Left::default(), expected]);
     }
 }

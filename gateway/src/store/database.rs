@@ -13,7 +13,7 @@ use super::error::{Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
 use super::load::{Pins, Position};
 use super::log;
-use super::record::{BackendState, StoredPin, Tombstone, is_of, state_word, subject_text};
+use super::record::{BackendState, StoredPin, Tombstone, is_of, subject_text};
 use super::schema;
 
 /// For as long may another process hold the lock: one transaction of a gateway next to us takes
@@ -334,7 +334,7 @@ pub fn insert_state(
         .execute(params![
             row,
             state.backend,
-            state_word(state.state),
+            state.state.word(),
             state.since.0 as i64,
             state.by,
             state.seal(row)

@@ -1,12 +1,13 @@
 //! Reading the tables back.
 
+use gateway_core::farm::AdminState;
 use gateway_core::session::{TargetHash, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::pages::Column;
 use super::record::{
-    BackendState, EndKind, PinRow, Record, StoredPin, Tombstone, state_from_word, subject_from_text,
+    BackendState, EndKind, PinRow, Record, StoredPin, Tombstone, subject_from_text,
 };
 use super::schema::has_bound_pins;
 
@@ -319,7 +320,7 @@ pub fn record<'a>(row: i64, columns: &[Column<'a>]) -> Option<Record<'a>> {
         [_, Text(backend), Text(state), Integer(since), Text(by), Integer(seal)] => {
             let state = BackendState {
                 backend: backend.to_owned(),
-                state: state_from_word(state)?,
+                state: AdminState::from_word(state)?,
                 since: Timestamp(since as u64),
                 by: by.to_owned(),
             };

@@ -131,7 +131,7 @@ impl BackendState {
     pub(super) fn seal(&self, row: i64) -> i64 {
         Seal::new(b'b', row)
             .text(&self.backend)
-            .text(state_word(self.state))
+            .text(self.state.word())
             .number(self.since.0)
             .text(&self.by)
             .finish()
@@ -155,20 +155,6 @@ impl EndKind {
             _ => None,
         }
     }
-}
-
-pub(super) fn state_word(state: AdminState) -> &'static str {
-    match state {
-        AdminState::Ready => "ready",
-        AdminState::Drain => "drain",
-        AdminState::Maint => "maint",
-    }
-}
-
-pub(super) fn state_from_word(word: &str) -> Option<AdminState> {
-    [AdminState::Ready, AdminState::Drain, AdminState::Maint]
-        .into_iter()
-        .find(|state| state_word(*state) == word)
 }
 
 /// An id in the form in which a tombstone keeps it: a GUID as IIS writes it, anything else as is.

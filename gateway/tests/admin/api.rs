@@ -29,7 +29,7 @@ fn the_status_sums_up() {
     assert_eq!(status["sessions"], json!({ "count": 1, "limit": 100_000 }));
     assert_eq!(status["store"], json!({ "kind": "sqlite", "ok": true, "message": null }));
     let counts = json!(
-        { "total": 3, "ready": 2, "drain": 1, "maint": 0, "down": 1, "eligible": 1 }
+        { "total": 3, "ready": 2, "drain": 1, "maint": 0, "lost": 0, "down": 1, "eligible": 1 }
     );
     assert_eq!(status["backends"], counts);
     assert!(status["uptime_seconds"].is_u64() && status["started"].is_string(), "{status}");
@@ -141,6 +141,32 @@ fn a_removed_backend_keeps_its_sessions_and_takes_no_state() {
     admin.ask("POST", "/api/v1/backends/up03/ready").refused(409, "backend_removed");
     assert_eq!(admin.get("status")["backends"]["total"], 2);
     assert_eq!(admin.post("backends/up03/move")["moved"], 1);
+}
+
+#[test]
+fn a_backend_that_is_gone_is_given_up_configured_or_not() {
+    let admin = Admin::start();
+    admin.put("a", 0, (30, 100), NONE);
+    admin.put("b", 2, (5, 100), NONE);
+    admin.set(2, |backend| backend.configured = false);
+    assert_eq!(admin.get("backends/up01")["bytes_received"], 30);
+    for name in ["up01", "up03"] {
+        let lost = admin.post(&format!("backends/{name}/lost"));
+        assert_eq!(
+            (&lost["changed"], &lost["backend"]["admin_state"]),
+            (&json!(true), &json!("lost"))
+        );
+        assert_eq!(lost["backend"]["sessions"], 1, "nothing ends before its client comes");
+        assert_eq!(admin.post(&format!("backends/{name}/lost"))["changed"], false);
+    }
+    assert_eq!(admin.get("status")["backends"]["lost"], 1);
+    // Of what is not configured nothing else can be decided but that.
+    admin.ask("POST", "/api/v1/backends/up03/drain").refused(409, "backend_removed");
+    for name in ["up01", "up03"] {
+        assert_eq!(admin.post(&format!("backends/{name}/ready"))["changed"], true);
+    }
+    admin.ask("POST", "/api/v1/backends/up03/ready").refused(409, "backend_removed");
+    assert_eq!(admin.counted("backend_lost", "ok"), 4);
 }
 
 #[test]

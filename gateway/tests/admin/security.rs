@@ -9,10 +9,11 @@ use gateway_core::farm::AdminState;
 
 use crate::support::{Admin, DEADLINE, TOKEN, bearer, wait_for};
 
-const CHANGES: [(&str, &str); 6] = [
+const CHANGES: [(&str, &str); 7] = [
     ("POST", "/api/v1/backends/up01/drain"),
     ("POST", "/api/v1/backends/up01/maint"),
     ("POST", "/api/v1/backends/up01/ready"),
+    ("POST", "/api/v1/backends/up01/lost"),
     ("POST", "/api/v1/backends/up01/move"),
     ("DELETE", "/api/v1/sessions/one"),
     ("POST", "/api/v1/reload"),

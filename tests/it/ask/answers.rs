@@ -40,12 +40,12 @@ fn asked(backends: Vec<RawBackend>) -> Servers {
     asked_with(backends, "\"1h\"")
 }
 
-fn asked_with(backends: Vec<RawBackend>, restart_after: &str) -> Servers {
+fn asked_with(backends: Vec<RawBackend>, patience: &str) -> Servers {
     Servers::of(backends, |farm| {
         farm.without_host_ids()
             .set("sessions.unknown", "\"ask\"")
             .set("failover.hold", "\"0s\"")
-            .set("failover.restart_after", restart_after)
+            .set("sessions.ask_patience", patience)
             .set("timeouts.ask", "\"500ms\"")
     })
 }

@@ -70,7 +70,7 @@ fn each_upload_of_a_server_that_is_gone_starts_over_once_elsewhere_and_not_too_s
 fn a_farm_with_shared_storage_goes_on_at_another_server_without_a_restart() {
     let farm = probed(2)
         .set("failover.hold", "\"0s\"")
-        .set("failover.restart_after", "\"0s\"")
+        .set("failover.reassign_after", "\"0s\"")
         .set("failover.then", "\"reassign\"")
         .start();
     let [first, second] = farm.stubs() else { panic!("two stubs") };
@@ -97,7 +97,7 @@ fn a_session_that_its_new_server_does_not_know_leaves_no_pin_behind() {
     // Told to share a storage, and does not.
     let farm = probed(2)
         .set("failover.hold", "\"0s\"")
-        .set("failover.restart_after", "\"0s\"")
+        .set("failover.reassign_after", "\"0s\"")
         .set("failover.then", "\"reassign\"")
         .start();
     let midway = Midway::start(&farm, UPLOADS);

@@ -20,6 +20,31 @@ pub enum AdminState {
     Drain,
     /// Serves nothing.
     Maint,
+    /// Does not come back: its uploads start over, or move.
+    Lost,
+}
+
+impl AdminState {
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Drain, Self::Maint, Self::Lost];
+
+    /// As operators write it. The first three are HAProxy's words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Drain => "drain",
+            Self::Maint => "maint",
+            Self::Lost => "lost",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.word() == word)
+    }
+
+    /// Nothing is sent there, not even a probe.
+    pub fn is_out(self) -> bool {
+        matches!(self, Self::Maint | Self::Lost)
+    }
 }
 
 /// What was measured, as far as routing cares.
@@ -52,7 +77,7 @@ impl Backend {
 
     /// May get packets of the sessions it has.
     pub fn is_reachable(&self) -> bool {
-        self.admin != AdminState::Maint && self.health != Health::Down
+        !self.admin.is_out() && self.health != Health::Down
     }
 }
 

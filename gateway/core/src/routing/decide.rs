@@ -1,6 +1,6 @@
 //! The decision table.
 
-use crate::farm::{Backend, BackendId, FarmView};
+use crate::farm::{AdminState, Backend, BackendId, FarmView};
 use crate::fault::Fault;
 use crate::protocol::{PacketType, RequestPacket};
 use crate::session::{Pin, TargetHash};
@@ -116,8 +116,14 @@ pub fn decide(
     loads: &impl Loads,
 ) -> Decision {
     let kind = packet.packet_type();
+    // A Ping asks whether its client may go on. Where the owner is gone for good, it may: it hears
+    // that it has to start over with the next packet.
+    let is_gone = |id| {
+        let lost = farm.backend(id).is_some_and(|backend| backend.admin == AdminState::Lost);
+        kind == PacketType::Ping && lost
+    };
     match evidence.lookup {
-        Lookup::Pinned(pin) if pin.target == evidence.target => {
+        Lookup::Pinned(pin) if pin.target == evidence.target && !is_gone(pin.backend) => {
             // The size of a file is constant: two of them are two ideas of where it ends.
             if let RequestPacket::Fragment { range, .. } = packet
                 && evidence.total != 0
@@ -155,14 +161,14 @@ pub fn decide(
         }
         (PacketType::CreateSession, _) if !evidence.room => Decision::Answer(Fault::TableFull),
         (PacketType::CreateSession, _) => place_new(evidence, farm, policy.placement, loads),
-        (_, Some(alias)) => to_owner(alias, Why::Alias, farm),
-        (PacketType::Ping, None) => place_anywhere(evidence, farm, policy.placement, loads),
-        (_, None) if *evidence.lookup == Lookup::StoreDown => Decision::Answer(Fault::StoreDown),
+        (_, Some(alias)) if !is_gone(alias) => to_owner(alias, Why::Alias, farm),
+        (PacketType::Ping, _) => place_anywhere(evidence, farm, policy.placement, loads),
+        _ if *evidence.lookup == Lookup::StoreDown => Decision::Answer(Fault::StoreDown),
         // Its backend has forgotten it: we saw it say so.
-        (_, None) if is_ended(evidence.lookup) && policy.unknown == UnknownSession::Ask => {
+        _ if is_ended(evidence.lookup) && policy.unknown == UnknownSession::Ask => {
             Decision::Answer(Fault::UnknownSession)
         }
-        (_, None) => unknown(policy.unknown),
+        _ => unknown(policy.unknown),
     }
 }
 

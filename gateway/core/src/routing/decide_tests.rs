@@ -397,3 +397,19 @@ fn every_reason_has_a_label_of_its_own() {
         assert!(!labels[..index].contains(label), "{label}");
     }
 }
+
+const LOST: (AdminState, Health) = (AdminState::Lost, Health::Up);
+
+#[test]
+fn nothing_goes_to_a_lost_backend_and_a_ping_goes_elsewhere() {
+    let down = Decision::Answer(Fault::BackendDown);
+    let pinned = Case { lookup: pinned_to(BackendId(0)), ..case() };
+    check(&IN_SESSION, &[LOST, UP], &pinned, down);
+    check(&[PacketType::Ping], &[LOST, UP], &pinned, forward(1, Why::Placement));
+    let alias = Case { lookup: Lookup::Unknown, alias: Some(0), ..case() };
+    check(&IN_SESSION, &[LOST, UP], &alias, down);
+    check(&[PacketType::Ping], &[LOST, UP], &alias, forward(1, Why::Placement));
+    check(&[PacketType::CreateSession], &[LOST, UP], &alias, forward(1, Why::Placement));
+    // One in maintenance comes back, and its clients wait for it.
+    check(&[PacketType::Ping], &[MAINT, UP], &alias, down);
+}

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod decide;
+pub mod failover;
 pub mod ownership;
 pub mod placement;
 pub mod retry;
@@ -9,5 +10,6 @@ pub mod retry;
 pub use decide::{
     Decision, Evidence, Lookup, Policy, UnknownSession, Why, decide, decide_plain, reassign,
 };
+pub use failover::{Absence, Failover, Step, Then};
 pub use placement::{Loads, Outstanding, Placement};
 pub use retry::{Failure, may_retry};

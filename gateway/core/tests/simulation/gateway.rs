@@ -1,6 +1,7 @@
 //! A gateway without sockets: asks the core, obeys it, keeps a table.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use gateway_core::farm::{AdminState, Announce, Backend, BackendId, FarmView, Health};
 use gateway_core::fault::{Fault, ack_headers};
@@ -12,7 +13,7 @@ use gateway_core::rewrite::{Edit, Identity, edits};
 use gateway_core::routing::ask::Doubts;
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
-    Decision, Evidence, Failure, Lookup, Why, decide, may_retry, reassign,
+    Absence, Decision, Evidence, Failure, Lookup, Step, Why, decide, may_retry, reassign,
 };
 use gateway_core::session::{
     Effects, EndReason, Observed, Opened, Pin, TargetHash, Timestamp, observe,
@@ -20,7 +21,7 @@ use gateway_core::session::{
 use http::{HeaderValue, response};
 
 use crate::rng::Rng;
-use crate::scenario::{HostIds, Scenario, Then};
+use crate::scenario::{HostIds, Scenario};
 use crate::server::Request;
 use crate::table::{Stop, Table};
 
@@ -278,24 +279,24 @@ impl Gateway {
         let failover = self.scenario.failover;
         // It is there, and an operator keeps it from serving.
         let since = self.down_since[owner.0 as usize].ok_or(Fault::BackendDown)?;
-        let away = time.steady - since;
+        let away = Duration::from_secs(time.steady - since);
         let key = packet.session().map(SessionId::key);
-        if let Some(key) = key.filter(|_| packet.packet_type() != PacketType::Ping)
-            && away >= failover.restart_after
-        {
-            if failover.then == Then::Reassign {
-                return Ok(true);
+        let key = key.filter(|_| packet.packet_type() != PacketType::Ping);
+        match failover.rule().step(Absence::For(away), Duration::ZERO, key.is_some()) {
+            Step::Reassign => Ok(true),
+            Step::Restart => {
+                let key = key.expect("no upload ends by what names none");
+                self.given_up.push((key.clone(), owner));
+                table.end(key, EndReason::Lost)?;
+                Err(Fault::BackendGivenUp.into())
             }
-            self.given_up.push((key.clone(), owner));
-            table.end(key, EndReason::Lost)?;
-            return Err(Fault::BackendGivenUp.into());
+            Step::Wait(_) if network.comes_back(owner, rng) => {
+                self.probed(owner.0 as usize, true, time.steady);
+                self.revise();
+                Ok(false)
+            }
+            Step::Wait(_) | Step::Later => Err(Fault::BackendDown.into()),
         }
-        if failover.holds && network.comes_back(owner, rng) {
-            self.probed(owner.0 as usize, true, time.steady);
-            self.revise();
-            return Ok(false);
-        }
-        Err(Fault::BackendDown.into())
     }
 
     fn decide(

@@ -1,6 +1,9 @@
 //! What kind of farm a seed stands for.
 
-use gateway_core::routing::{Placement, Policy, UnknownSession};
+use std::time::Duration;
+
+pub use gateway_core::routing::Then;
+use gateway_core::routing::{self, Placement, Policy, UnknownSession};
 
 use crate::disk::Sync;
 use crate::rng::Rng;
@@ -19,21 +22,24 @@ pub enum Tables {
     Disk(Sync),
 }
 
-/// What becomes of the sessions of a backend that stays away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    Restart,
-    /// All servers share one storage.
-    Reassign,
-}
-
 /// `[failover]`, in steps.
 #[derive(Debug, Clone, Copy)]
 pub struct Failover {
     /// Whether requests wait for their backend at all.
     pub holds: bool,
+    /// Until its sessions start over, or move.
     pub restart_after: u64,
     pub then: Then,
+}
+
+impl Failover {
+    /// As the core has it, with a second for each step.
+    pub fn rule(self) -> routing::Failover {
+        let patience = Duration::from_secs(self.restart_after);
+        let hold = if self.holds { Duration::from_secs(1) } else { Duration::ZERO };
+        let (restart_after, reassign_after) = (patience, patience);
+        routing::Failover { hold, restart_after, reassign_after, then: self.then }
+    }
 }
 
 /// How servers name their sessions. No server names two of its own alike (MC-BUP 2.2.3.2).

@@ -208,7 +208,7 @@ impl Gateway {
         tokio::time::sleep(wait).await;
         let answers = asked.iter().map(|&backend| self.ask_one(errand, range, &farm, backend));
         said.extend(asked.iter().copied().zip(join_all(answers).await));
-        let verdict = self.asks.judge(&said, farm.config.failover.restart_after);
+        let verdict = self.asks.judge(&said, farm.config.sessions.ask_patience);
         let Verdict::Empty(owner) = verdict else { return Some(verdict) };
         if self.sessions.is_hidden(owner, key) {
             // It was opened meanwhile.
@@ -250,15 +250,10 @@ impl Gateway {
             let away = backends.iter().find(|backend| self.health.down_for(backend.id).is_some());
             let changed = away.map(|backend| self.health.changed(backend.id));
             let farm = self.farm.load_full();
-            let missing = farm.view.backends().iter().filter(|backend| !backend.is_reachable());
-            let said: Vec<_> = missing
-                .map(|backend| {
-                    let down = self.health.down_for(backend.id).unwrap_or_default();
-                    (backend.id, Said::Unclear(down))
-                })
-                .collect();
-            let patience = farm.config.failover.restart_after;
-            if self.asks.judge(&said, patience) != Verdict::Unclear {
+            let missing = || farm.view.backends().iter().filter(|b| !b.is_reachable());
+            let failover = farm.config.failover;
+            if missing().all(|b| failover.is_given_up(self.health.absence(b.id))) {
+                let said = missing().map(|b| (b.id, Said::NotFound)).collect();
                 return Ok((farm, said));
             }
             let left = self.patience_left(ctx);
