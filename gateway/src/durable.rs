@@ -36,6 +36,17 @@ pub fn open(
         limit: config.sessions.limit,
         tombstone: config.sessions.tombstone,
     };
+    let opened = opened(setup, config, ids, metrics)?;
+    opened.sessions.set_shared_farm(config.sessions.shared_farm);
+    Ok(opened)
+}
+
+fn opened(
+    setup: Setup,
+    config: &Config,
+    ids: &Arc<BackendIds>,
+    metrics: &Arc<Metrics>,
+) -> Result<Opened, Exit> {
     let store = match &config.store {
         config::Store::Memory => {
             tracing::info!("sessions are kept in memory only: a restart forgets them");

@@ -111,6 +111,7 @@ impl Roster {
             self.metrics.add_backend(backend.id, &backend.name, backend.weight);
         }
         self.sessions.set_limits(config.sessions.limit, config.sessions.tombstone);
+        self.sessions.set_shared_farm(config.sessions.shared_farm);
         self.metrics.set_sessions_limit(config.sessions.limit);
         self.certificates.watch(&farm);
         // Before the farm, whose picture is made of it.

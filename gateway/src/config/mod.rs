@@ -114,6 +114,8 @@ pub struct Sessions {
     pub ask_rate: u32,
     /// How long a backend that is up may answer unclearly before it counts as one that has nothing.
     pub ask_patience: Duration,
+    /// Other gateways with tables of their own serve the same backends.
+    pub shared_farm: bool,
 }
 
 /// To what of its client a session is bound.

@@ -186,6 +186,16 @@ pub const SECTIONS: &[Section] = &[
                         asked for a session counts as one that does not have it. Until then the \
                         client is answered 503. One that is away counts by `[failover]`.",
             },
+            Key {
+                name: "shared_farm",
+                kind: Kind::Bool,
+                preset: Preset::Is(Value::Bool(false)),
+                about: "Whether other gateways, with tables of their own, serve the same backends. \
+                        A session that another one opened then goes on here before it has a byte; \
+                        and as this gateway is not told of ends elsewhere, a full table drops the \
+                        pin that was silent the longest, in place of refusing a new session. \
+                        See docs/pair.md.",
+            },
         ],
         later: &[],
     },

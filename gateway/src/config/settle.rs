@@ -110,6 +110,7 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         unknown: table.get("unknown")?,
         ask_rate: table.get("ask_rate")?,
         ask_patience: table.get("ask_patience")?,
+        shared_farm: table.get("shared_farm")?,
     })
 }
 

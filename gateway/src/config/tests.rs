@@ -38,6 +38,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             unknown: UnknownSession::Ask,
             ask_rate: 100,
             ask_patience: seconds(3600),
+            shared_farm: false,
         },
         store: Store::Sqlite(SqliteStore {
             path: "/var/lib/bits-gateway".into(),

@@ -111,6 +111,12 @@ impl Gateway {
         let clients = Arc::<ClientSessions>::default();
         let counted = Arc::clone(&clients);
         sessions.tell_of_ends(move |key| counted.left(key));
+        let metrics = Arc::clone(&reporter.metrics);
+        sessions.tell_of_evictions(move |ended| {
+            let age = clock::now().since(ended.pin.created);
+            let total = ended.progress.total;
+            metrics.session_ended(ended.pin.backend, ended.reason, age, total);
+        });
         let gateway = Self {
             farm,
             health,

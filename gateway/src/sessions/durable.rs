@@ -51,8 +51,10 @@ impl Sessions {
         progress: Progress,
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
-        if !self.room() {
-            return Err(StoreError::Full { limit: self.limit() });
+        while self.len() >= self.limit() {
+            if !self.evict() {
+                return Err(StoreError::Full { limit: self.limit() });
+            }
         }
         let session = Session::new(pin.clone(), progress, steady);
         if self.tombs.has(&key) || !self.insert(key.clone(), session) {
@@ -102,17 +104,22 @@ impl Sessions {
         Ok(Some(before))
     }
 
-    /// Remembers an end that a backend has acknowledged of a session without a pin, where a host id
-    /// alone had led: its client may say it again too. What has a pin or an end already stays.
+    /// Remembers an end of a session without a pin: one that a backend has acknowledged where a host
+    /// id alone had led, because its client may say it again too; or that nothing may be completed
+    /// of it any more ([`EndReason::Admin`]). What has a pin or an end already stays.
     ///
     /// Nothing goes to the disk that the memory has no room for: such packets cost nobody a session.
     pub async fn bury(&self, key: &SessionKey, pin: &Pin, reason: EndReason, steady: Duration) {
-        let seen = matches!(reason, EndReason::Closed | EndReason::Cancelled);
-        if !seen || self.live.contains_key(key) || self.tombs.has(key) {
+        let target = match reason {
+            EndReason::Closed | EndReason::Cancelled => Some(pin.epitaph()),
+            EndReason::Admin => None,
+            EndReason::Expired | EndReason::Lost | EndReason::Evicted => return,
+        };
+        if self.live.contains_key(key) || self.tombs.has(key) {
             return;
         }
         let now = clock::now();
-        if self.tombs.insert(key.clone(), Some(pin.epitaph()), now, steady) {
+        if self.tombs.insert(key.clone(), target, now, steady) {
             // It finds no row to remove.
             self.end(key, pin, reason, now).await;
         }
@@ -130,7 +137,7 @@ impl Sessions {
             EndReason::Closed => Some((EndKind::Close, 200)),
             EndReason::Cancelled => Some((EndKind::Cancel, 200)),
             EndReason::Admin => Some((EndKind::Forgotten, 500)),
-            EndReason::Expired | EndReason::Lost => None,
+            EndReason::Expired | EndReason::Lost | EndReason::Evicted => None,
         };
         let tombstone = kind.filter(|_| self.tombs.are_kept()).map(|(kind, status)| Tombstone {
             id: text_of(key),

@@ -8,6 +8,7 @@
 //! await.
 
 mod durable;
+mod eviction;
 mod follow;
 mod load;
 mod tally;
@@ -32,6 +33,7 @@ use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::store::{self, Store};
 
+use eviction::Eviction;
 use follow::Following;
 pub use follow::Other;
 pub use load::{Opened, Setup};
@@ -59,6 +61,7 @@ pub struct Sessions {
     translated: Translated,
     tombs: Tombs,
     tally: Arc<Tally>,
+    eviction: Eviction,
     total: AtomicU64,
     limit: AtomicU64,
     ids: Arc<BackendIds>,
@@ -167,6 +170,7 @@ impl Sessions {
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
             tally: Arc::default(),
+            eviction: Eviction::default(),
             total: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
             ids,
@@ -215,8 +219,10 @@ impl Sessions {
         let limit = self.limit();
         // The place is taken before the session is there, or two at once would find the last one.
         let place = |total: u64| (total < limit).then_some(total + 1);
-        if self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).is_err() {
-            return Err(StoreError::Full { limit });
+        while self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).is_err() {
+            if !self.evict() {
+                return Err(StoreError::Full { limit });
+            }
         }
         let session = Session::new(pin.clone(), progress, steady);
         // An older client may still come with the id of one that ended, and must not meet the new.
@@ -225,6 +231,10 @@ impl Sessions {
             return Ok(Pinned::Taken);
         }
         self.keep(&key, &pin).await?;
+        if self.evicts() && !self.live.contains_key(&key) {
+            // It had to make room before its row was written.
+            self.store.end_soon(&key, pin.created, None);
+        }
         Ok(Pinned::New)
     }
 
@@ -317,7 +327,7 @@ impl Sessions {
                 self.tombs.insert(key.clone(), Some(pin.epitaph()), now, steady);
             }
             EndReason::Admin => _ = self.tombs.insert(key.clone(), None, now, steady),
-            EndReason::Expired | EndReason::Lost => {}
+            EndReason::Expired | EndReason::Lost | EndReason::Evicted => {}
         }
         // Before the wait, in which the caller may be dropped.
         let ended = self.ended(key, session, reason);
@@ -372,7 +382,7 @@ impl Sessions {
 
     /// Whether one more session may be opened.
     pub fn room(&self) -> bool {
-        self.len() < self.limit()
+        self.evicts() || self.len() < self.limit()
     }
 
     pub fn len(&self) -> u64 {

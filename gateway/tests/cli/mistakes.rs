@@ -356,3 +356,12 @@ fn a_file_cannot_steer_the_terminal() {
     assert!(output.stderr.contains("`backends.a\\u{1b}[31mb\\n.weight`"), "{}", output.stderr);
     assert!(!output.stderr.contains('\u{1b}'), "{:?}", output.stderr);
 }
+
+#[test]
+fn ids_of_one_gateway_are_not_for_several() {
+    added(
+        "[sessions]\nshared_farm = true\nid = \"minted\"\n",
+        "8:6",
+        &["`sessions.id = \"minted\"` cannot be shared by several gateways", "leave `id`"],
+    );
+}

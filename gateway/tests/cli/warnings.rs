@@ -186,3 +186,17 @@ fn one_server_under_two_names_is_pointed_out() {
         &["two backends have the address 10.0.0.11:80", "here first"],
     );
 }
+
+#[test]
+fn a_shared_farm_that_cannot_find_or_count_its_sessions_is_pointed_out() {
+    let shared = |more: &str| format!("[sessions]\nshared_farm = true\n{more}");
+    silent(&shared(""));
+    warned(
+        &shared("unknown = \"restart\"\n"),
+        &["--> gw.toml:8:11", "a session that another gateway opened is not looked for"],
+    );
+    warned(
+        &shared("limit_per_client = 10\n"),
+        &["--> gw.toml:8:20", "`sessions.limit_per_client` counts sessions that have ended"],
+    );
+}

@@ -38,14 +38,14 @@ pub struct FarmBuilder {
     under: Vec<String>,
     link_backends: bool,
     link_front: bool,
-    gateway: bool,
+    gateways: usize,
     tls: Tls,
 }
 
 /// Running processes; all are killed and all files removed on drop, logs printed first when the test has failed.
 pub struct Farm {
     // The order of these fields is the order of their ends: nobody logs errors about those behind it.
-    gateway: Option<Gateway>,
+    gateways: Vec<Gateway>,
     front: Option<FaultLink>,
     links: Vec<FaultLink>,
     stubs: Vec<Stub>,
@@ -163,8 +163,13 @@ impl FarmBuilder {
     }
 
     /// Stubs only.
-    pub fn without_gateway(mut self) -> Self {
-        self.gateway = false;
+    pub fn without_gateway(self) -> Self {
+        self.gateways(0)
+    }
+
+    /// So many gateways of one configuration, each with its own addresses and its own store.
+    pub fn gateways(mut self, count: usize) -> Self {
+        self.gateways = count;
         self
     }
 
@@ -178,7 +183,7 @@ impl FarmBuilder {
         open_files::raise();
         let directory = TempDir::new("farm");
         let mut farm = Farm {
-            gateway: None,
+            gateways: Vec::new(),
             front: None,
             links: Vec::new(),
             stubs: Vec::new(),
@@ -209,20 +214,25 @@ impl FarmBuilder {
         }
         entries.extend(self.more_backends);
         farm.names = entries.iter().map(|entry| entry.name.clone()).collect();
-        if self.gateway {
-            if let Config::Settings(settings) = &mut self.config {
-                self.tls.secure_listeners(settings, &files);
+        if let Config::Settings(settings) = &mut self.config {
+            self.tls.secure_listeners(settings, &files);
+        }
+        for number in 1..=self.gateways {
+            let (environment, under) = (self.environment.clone(), self.under.clone());
+            let mut directory = files.clone();
+            if number > 1 {
+                directory.push(format!("gateway{number}"));
+                std::fs::create_dir(&directory).expect("the farm's directory is writable");
             }
-            let (environment, under) = (self.environment, self.under);
-            let directory = farm.directory.path();
-            let gateway = Gateway::start_new(self.config, entries, environment, under, directory);
+            let (config, entries) = (self.config.clone(), entries.clone());
+            let gateway = Gateway::start_new(config, entries, environment, under, &directory);
             for listener in gateway.traffic_listeners() {
                 farm.known.extend(self.tls.know_front(listener));
             }
-            if self.link_front {
-                farm.front = Some(FaultLink::to(gateway.address()));
-            }
-            farm.gateway = Some(gateway);
+            farm.gateways.push(gateway);
+        }
+        if self.link_front && self.gateways > 0 {
+            farm.front = Some(FaultLink::to(farm.gateway().address()));
         }
         farm
     }
@@ -238,7 +248,7 @@ impl Farm {
             under: Vec::new(),
             link_backends: false,
             link_front: false,
-            gateway: true,
+            gateways: 1,
             tls: Tls::from_environment(),
         }
     }
@@ -248,9 +258,14 @@ impl Farm {
         self.tls
     }
 
+    /// The only gateway, or the first one.
     #[track_caller]
     pub fn gateway(&self) -> &Gateway {
-        self.gateway.as_ref().expect("this farm has a gateway")
+        self.gateways.first().expect("this farm has a gateway")
+    }
+
+    pub fn gateways(&self) -> &[Gateway] {
+        &self.gateways
     }
 
     pub fn stubs(&self) -> &[Stub] {
@@ -292,9 +307,15 @@ impl Farm {
     #[track_caller]
     pub fn resolver(&self) -> Resolver {
         let entrance = self.entrance();
-        let resolver = Resolver::new().with(ORIGIN, entrance);
+        self.resolver_to(&[entrance])
+    }
+
+    /// The same, and each connection leads to the next one of these addresses.
+    pub fn resolver_to(&self, addresses: &[SocketAddr]) -> Resolver {
+        let resolver = Resolver::new();
+        resolver.set_in_turn(ORIGIN, addresses);
         for name in &self.names {
-            resolver.set(&format!("{name}.{ORIGIN}"), entrance);
+            resolver.set_in_turn(&format!("{name}.{ORIGIN}"), addresses);
         }
         resolver
     }
@@ -355,7 +376,7 @@ impl Farm {
             assert!(!stub.has_panicked(), "{} panicked\n{}", stub.name(), stub.log());
             assert_eq!(stub.foreign_packets(), 0, "packets at the wrong backend {}", stub.name());
         }
-        if let Some(gateway) = &self.gateway {
+        for gateway in &self.gateways {
             let log = gateway.log();
             // Before its logs are set up, and after.
             let panics = ["panicked at", "a thread panicked"];
@@ -366,7 +387,10 @@ impl Farm {
 
     /// The ends of all logs, and the gateway's configuration.
     pub fn logs(&self) -> String {
-        let entries = std::fs::read_dir(self.directory.path()).into_iter().flatten();
+        let folder = self.directory.path();
+        let mut folders = vec![folder.to_path_buf()];
+        folders.extend((2..=self.gateways.len()).map(|n| folder.join(format!("gateway{n}"))));
+        let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
         let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         files.sort();
         let shown = |file: &&std::path::PathBuf| {

@@ -54,11 +54,13 @@ pub enum EndReason {
     Lost,
     /// An operator ended it.
     Admin,
+    /// Its pin made room for another one; its upload may go on.
+    Evicted,
 }
 
 impl EndReason {
-    pub const ALL: [Self; 5] =
-        [Self::Closed, Self::Cancelled, Self::Expired, Self::Lost, Self::Admin];
+    pub const ALL: [Self; 6] =
+        [Self::Closed, Self::Cancelled, Self::Expired, Self::Lost, Self::Admin, Self::Evicted];
 
     pub fn label(self) -> &'static str {
         match self {
@@ -67,6 +69,7 @@ impl EndReason {
             Self::Expired => "expired",
             Self::Lost => "lost",
             Self::Admin => "admin",
+            Self::Evicted => "evicted",
         }
     }
 }

@@ -8,6 +8,7 @@ mod affinity;
 mod bounds;
 mod farm;
 mod health;
+mod sessions;
 pub mod store;
 mod tls;
 
@@ -45,6 +46,7 @@ pub fn check(draft: &Draft, report: &mut Report) {
         tls::bound_sessions,
         tls::proxies,
         tls::unverified,
+        sessions::shared_farm,
         store::memory_keeps_nothing,
         admin::address,
         admin::token,
