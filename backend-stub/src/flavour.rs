@@ -43,6 +43,8 @@ pub enum Flavour {
 pub enum Overlap {
     /// Stores the new part, answers 200.
     TakeNew,
+    /// Writes all of it, answers 200.
+    Overwrite,
     /// 416 when nothing in the fragment is new.
     RefuseOld,
     /// 416 unless the fragment starts at the next offset.

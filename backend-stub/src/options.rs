@@ -77,6 +77,14 @@ pub struct Options {
     #[arg(long)]
     pub strict_ranges: bool,
 
+    /// Write the whole of a fragment that overlaps, the old part again, rather than its new part only
+    #[arg(long, conflicts_with = "strict_ranges")]
+    pub overwrite_overlaps: bool,
+
+    /// Keep what arrived of a fragment that was cut off, rather than nothing of it
+    #[arg(long)]
+    pub keep_parts: bool,
+
     /// Tell a server application about every complete upload: http URL, at most 2200 characters
     #[arg(long, value_name = "URL", value_parser = parse_notify_url)]
     pub notify_url: Option<String>,
@@ -118,7 +126,11 @@ pub enum NotifyMode {
 
 impl Options {
     pub fn overlap(&self) -> Overlap {
-        if self.strict_ranges { Overlap::Refuse } else { self.flavour.overlap() }
+        match (self.strict_ranges, self.overwrite_overlaps) {
+            (true, _) => Overlap::Refuse,
+            (_, true) => Overlap::Overwrite,
+            _ => self.flavour.overlap(),
+        }
     }
 }
 

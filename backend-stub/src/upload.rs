@@ -124,12 +124,13 @@ impl Record {
         let refused = match rules.overlap {
             Overlap::Refuse => range.first < self.next,
             Overlap::RefuseOld => old == range.length && range.length > 0,
-            Overlap::TakeNew | Overlap::AnyOrder => false,
+            Overlap::TakeNew | Overlap::Overwrite | Overlap::AnyOrder => false,
         };
         if refused {
             return Err(out_of_step);
         }
-        Ok(Verdict::Write { skip: old, at: range.first + old })
+        let skip = if rules.overlap == Overlap::Overwrite { 0 } else { old };
+        Ok(Verdict::Write { skip, at: range.first + skip })
     }
 
     /// The record after `range` was stored. The next offset never goes back.
@@ -204,6 +205,14 @@ mod tests {
         let old = Rules { overlap: Overlap::RefuseOld, ..RULES };
         check(10, range(5, 10, 100), old, write(5, 10));
         check(10, range(0, 10, 100), old, refused());
+    }
+
+    #[test]
+    fn a_server_that_overwrites_writes_the_old_part_too() {
+        let rules = Rules { overlap: Overlap::Overwrite, ..RULES };
+        check(10, range(5, 10, 100), rules, write(0, 5));
+        check(100, range(99, 1, 100), rules, write(0, 99));
+        check(10, range(11, 10, 100), rules, Err(Refusal::OutOfStep { next: 10 }));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::flavour::{Flavour, Overlap};
 use crate::http::{Framing, Head};
 use crate::notify::{self, NotifyError, Target};
 use crate::options::Options;
-use crate::packet::{self, Kind};
+use crate::packet::{self, Kind, Range};
 use crate::paths::{Destination, PathError, split_target};
 use crate::refusal::Refusal;
 use crate::sessions::{Live, Session, Sessions};
@@ -183,7 +183,14 @@ impl Uploads {
                 self.notify(packet, &session, &mut live).await?;
             }
             Verdict::Write { skip, at } => {
-                if let Err(stop) = receive(&session, body, range.length, skip, at).await {
+                let keep = self.options.keep_parts;
+                if let Err(stop) = receive(&session, body, range.length, (skip, at), keep).await {
+                    if keep && matches!(stop, Stop::Lost(_)) {
+                        let part = Range { length: body.received.min(range.length), ..range };
+                        let after = live.record.after(part, clock::now_ms());
+                        live.store(&session.dir, after).await?;
+                        return Err(stop);
+                    }
                     // Bytes that were not acknowledged do not count, and need not take up space.
                     if rules.overlap != Overlap::AnyOrder {
                         give_back(&session, live.record.next).await;
@@ -356,13 +363,14 @@ impl Uploads {
     }
 }
 
-/// Streams a body to the part file. Constant memory, whatever the size of the fragment.
+/// Streams a body to the part file, but for the first `skip` bytes, from `at` on. Constant memory, whatever the size of
+/// the fragment. With `keep`, every byte that arrived is in the file, also if no more of them come.
 async fn receive(
     session: &Session,
     body: &mut Body<'_>,
     length: u64,
-    skip: u64,
-    at: u64,
+    (skip, at): (u64, u64),
+    keep: bool,
 ) -> Result<(), Stop> {
     let dir = session.dir.clone();
     let opened = blocking(move || disk::open_part(&dir)).await;
@@ -376,7 +384,10 @@ async fn receive(
     let mut block = vec![0; usize::try_from(length).unwrap_or(BLOCK).clamp(1, BLOCK)];
     let (mut seen, mut at) = (0, at);
     loop {
-        let got = body.read_full(&mut block).await?;
+        let got = match keep {
+            true => body.read(&mut block).await?,
+            false => body.read_full(&mut block).await?,
+        };
         if got == 0 {
             break;
         }

@@ -3,3 +3,5 @@
 mod answers;
 mod flood;
 mod lost_table;
+mod newborn;
+mod untouched;

@@ -20,6 +20,7 @@ mod mutation;
 mod operator;
 mod orphans;
 mod packets;
+mod pair;
 mod pinning;
 mod placement;
 mod readme;

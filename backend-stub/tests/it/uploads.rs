@@ -169,6 +169,37 @@ fn a_strict_server_refuses_an_overlap() {
 }
 
 #[test]
+fn a_server_may_write_the_old_part_again() {
+    let stub = Stub::start(&["--overwrite-overlaps"]);
+    let mut wire = stub.connect();
+    let id = wire.create("/x");
+    wire.fragment("/x", &id, 0, 10, b"01234");
+    assert_eq!(wire.fragment("/x", &id, 3, 10, b"xx").next(), 5);
+    assert_eq!(wire.fragment("/x", &id, 4, 10, b"y56789").next(), 10);
+    wire.close("/x", &id);
+    assert_eq!(stub.stored("x"), Some(b"012xy56789".to_vec()));
+}
+
+#[test]
+fn a_server_may_keep_what_arrived_of_a_fragment_cut_off() {
+    let stub = Stub::start(&["--keep-parts"]);
+    let mut wire = stub.connect();
+    let id = wire.create("/x");
+    wire.fragment("/x", &id, 0, 10, b"012");
+    let lines = crate::support::fragment_lines(&id, 3, 7, 10);
+    let mut cut = packet_head("Fragment", "/x", &lines, 7).into_bytes();
+    cut.extend_from_slice(b"345");
+    wire.send(&cut);
+    wire.shutdown_write();
+    assert!(wire.ends_with_fin());
+    let mut wire = stub.connect();
+    let reply = wire.fragment("/x", &id, 6, 10, b"6789");
+    assert_eq!((reply.status, reply.next()), (200, 10), "{reply:?}");
+    wire.close("/x", &id);
+    assert_eq!(stub.stored("x"), Some(b"0123456789".to_vec()));
+}
+
+#[test]
 fn a_fragment_cut_off_does_not_count() {
     let stub = Stub::start(&[]);
     let mut wire = stub.connect();

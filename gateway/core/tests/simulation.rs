@@ -90,6 +90,7 @@ fn uploads_survive_whatever_happens_to_their_farm() {
             "hiccup",
             "intruder refused",
             "minted",
+            "newborn and stored by asking",
             "opened",
             "pinged",
             "pin lost with the power",

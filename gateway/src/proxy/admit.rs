@@ -116,11 +116,16 @@ impl Gateway {
         ctx.doubtful = lookup == Lookup::StoreDown;
         let mut decided = self.decide_or_hold(&packet, &lookup, ctx, alias).await;
         if ctx.unasked {
-            lookup = self.find_lost(downstream, &packet, ctx).await?;
-            if let Some(answer) = self.speak(downstream, &packet, &mut lookup, None, ctx).await? {
+            let (found, owner) = self.find_lost(downstream, &packet, ctx).await?;
+            lookup = found;
+            let owner = Some(owner);
+            if let Some(answer) = self.speak(downstream, &packet, &mut lookup, owner, ctx).await? {
                 return Ok(Admitted::Joined(answer));
             }
-            decided = self.decide_or_hold(&packet, &lookup, ctx, None).await;
+            decided = self.decide_or_hold(&packet, &lookup, ctx, owner).await;
+            if ctx.why == Some(Why::Alias) {
+                ctx.why = Some(Why::Asked);
+            }
         }
         decided?;
         if ctx.kind == Some(PacketType::CreateSession) {
@@ -446,9 +451,8 @@ fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
             Ok(())
         }
         Decision::Answer(fault) => Err(fault),
-        // The second time it is somebody who does not know the destination of the session.
         Decision::Ask => {
-            ctx.unasked = !ctx.unasked;
+            ctx.unasked = true;
             Err(Fault::UnknownSession)
         }
     }

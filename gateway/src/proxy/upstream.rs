@@ -37,7 +37,7 @@ const MAY_STICK: u64 = 64 * 1024;
 /// Whether only one backend may have the request. A Create is not bound to the alias that its
 /// client still remembers.
 fn is_owned(ctx: &Ctx) -> bool {
-    let named = matches!(ctx.why, Some(Why::Pin | Why::Alias));
+    let named = matches!(ctx.why, Some(Why::Pin | Why::Alias | Why::Asked));
     named && ctx.kind != Some(PacketType::CreateSession)
 }
 

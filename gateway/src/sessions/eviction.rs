@@ -127,7 +127,7 @@ mod tests {
     }
 
     impl Sessions {
-        async fn open(&self, number: u64, second: u64) {
+        async fn open_at(&self, number: u64, second: u64) {
             let steady = Duration::from_secs(second);
             let pinned = self.pin(key(number), pin(), Progress::default(), steady).await;
             assert_eq!(pinned.expect("there is room"), Pinned::New);
@@ -151,7 +151,7 @@ mod tests {
             let total = limit * 3 + 1;
             for number in 0..total {
                 assert!(sessions.room());
-                sessions.open(number, number).await;
+                sessions.open_at(number, number).await;
                 assert!(sessions.len() <= limit);
             }
             let expected: Vec<_> = (0..total - limit).map(key).collect();
@@ -165,16 +165,16 @@ mod tests {
     async fn who_is_heard_of_stays() {
         let sessions = full(100);
         for number in 0..100 {
-            sessions.open(number, number).await;
+            sessions.open_at(number, number).await;
         }
         // The first walk finds two, of which one is heard of before its turn comes.
-        sessions.open(100, 100).await;
+        sessions.open_at(100, 100).await;
         assert!(!sessions.has(0));
         let progress = Progress { next_offset: 1, total: 2, seen: Timestamp(1) };
         assert!(sessions.progress(&key(1), progress, Duration::from_secs(101)));
         sessions.find_and_touch(Some(&key(2)), Duration::from_secs(101));
         for number in 101..110 {
-            sessions.open(number, number).await;
+            sessions.open_at(number, number).await;
         }
         assert!(sessions.has(1) && sessions.has(2));
         assert!((3..12).all(|number| !sessions.has(number)));
@@ -184,13 +184,13 @@ mod tests {
     async fn a_table_of_one_second_makes_room_too() {
         let sessions = full(50);
         for number in 0..400 {
-            sessions.open(number, 1).await;
+            sessions.open_at(number, 1).await;
         }
         assert_eq!(sessions.len(), 50);
         // The second of a session that was just opened is marked.
         sessions.note_opened(&key(399));
         for number in 400..500 {
-            sessions.open(number, 1).await;
+            sessions.open_at(number, 1).await;
         }
         assert_eq!(sessions.len(), 50);
     }
@@ -199,7 +199,7 @@ mod tests {
     async fn a_session_that_is_found_again_has_its_place_too() {
         let sessions = full(2);
         for number in 0..2 {
-            sessions.open(number, number).await;
+            sessions.open_at(number, number).await;
         }
         let steady = Duration::from_secs(5);
         let found = sessions.adopt(key(2), pin(), Progress::default(), steady).await;
@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_alone_evicts_nobody() {
         let sessions = Sessions::new(1, Duration::from_secs(60));
-        sessions.open(0, 0).await;
+        sessions.open_at(0, 0).await;
         assert!(!sessions.room());
         let steady = Duration::from_secs(9);
         assert!(sessions.pin(key(1), pin(), Progress::default(), steady).await.is_err());

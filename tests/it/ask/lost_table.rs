@@ -69,7 +69,7 @@ fn a_complete_upload_whose_table_is_lost_is_closed() {
 
 /// Fault: all the gateway knew is lost, and the session has no byte.
 #[test]
-fn a_session_without_a_byte_starts_over_and_leaves_nothing_behind() {
+fn an_upload_that_has_not_begun_to_send_goes_on_when_the_whole_table_is_lost() {
     let farm = asking(2).start();
     let content = Content::seeded(3, 30_000);
     let client = farm.client().with(|o| o.fragments = PIECES);
@@ -78,10 +78,34 @@ fn a_session_without_a_byte_starts_over_and_leaves_nothing_behind() {
     assert_eq!(upload.position(), 0);
     farm.gateway().restart();
     let report = upload.run();
-    assert_eq!(report.expect_complete().restarts, 1, "{report}");
+    assert_eq!(report.expect_complete().restarts, 0, "{report}");
     farm.expect_stored(TARGET, &content);
-    assert_eq!(farm.stubs().iter().map(|stub| stub.stats().sessions).sum::<u64>(), 0);
+    expect_nothing_cancelled(&farm);
     farm.expect_healthy();
+}
+
+/// Fault: all the gateway knew is lost, and the session has no byte.
+#[test]
+fn a_small_upload_that_has_not_begun_to_send_starts_over_when_the_whole_table_is_lost() {
+    let farm = asking(2).start();
+    for (number, size) in [1, 2, 3, 9_999, 10_000].into_iter().enumerate() {
+        let path = format!("/in/{number}.bin");
+        let content = Content::seeded(3, size);
+        let client = farm.client().with(|o| o.fragments = PIECES);
+        let mut upload = client.begin(&farm.url(&path), &content);
+        assert!(upload.run_until(|upload| upload.session().is_some()));
+        farm.gateway().restart();
+        let report = upload.run();
+        assert_eq!(report.expect_complete().restarts, 1, "{report}");
+        farm.expect_stored(&path, &content);
+    }
+    expect_nothing_cancelled(&farm);
+    farm.expect_healthy();
+}
+
+#[track_caller]
+pub fn expect_nothing_cancelled(farm: &Farm) {
+    assert!(farm.stubs().iter().all(|stub| stub.stats().cancel_session == 0));
 }
 
 /// Fault: all the gateway knew is lost.

@@ -6,7 +6,7 @@ const MINUS_ONE_32: u64 = u32::MAX as u64;
 /// The bytes that a Fragment carries: `bytes F-L/T`, zero-based, inclusive.
 ///
 /// Fields are checked on reading: either `first <= last < total`, or the file is empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentRange {
     first: u64,
     len: u64,

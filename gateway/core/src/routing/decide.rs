@@ -19,7 +19,8 @@ pub enum Lookup {
     Foreign,
     /// The session ended with an Ack of Close or Cancel that we saw.
     Ended(TargetHash),
-    /// An operator ended the session: its client starts over, whatever its alias says.
+    /// An operator ended the session, or its file is spoilt: its client starts over, whatever its
+    /// alias says.
     Forgotten,
     /// The table could not be asked, or cannot keep a new session. Never read as
     /// [`Lookup::Unknown`]: that would make the client throw its upload away.
@@ -74,6 +75,8 @@ pub struct Evidence<'a> {
 pub enum Why {
     Pin,
     Alias,
+    /// What the backends said when they were asked for a session without a pin.
+    Asked,
     Connection,
     Placement,
 }
@@ -83,6 +86,7 @@ impl Why {
         match self {
             Self::Pin => "pin",
             Self::Alias => "alias",
+            Self::Asked => "asked",
             Self::Connection => "connection",
             Self::Placement => "placement",
         }
@@ -133,14 +137,11 @@ pub fn decide(
             }
             return to_owner(pin.backend, Why::Pin, farm);
         }
-        // No word about the session to somebody who does not know its destination: the answer is
-        // that for a session that nobody here knows. A Ping asks for a connection only, so it is
-        // routed as if it had named no session.
-        Lookup::Pinned(_) if kind != PacketType::Ping => {
-            return unknown(policy.unknown);
-        }
-        // Nobody is asked for it: the question might reach its file, and whoever has it is known.
-        Lookup::Foreign if kind != PacketType::Ping => {
+        // No word about the session to somebody who does not know its destination, or is not its
+        // client: the answer is that for a session that nobody here knows. Nobody is asked for it:
+        // the question might reach its file, and whoever has it is known. A Ping asks for a
+        // connection only, so it is routed as if it had named no session.
+        Lookup::Pinned(_) | Lookup::Foreign if kind != PacketType::Ping => {
             return Decision::Answer(match policy.unknown {
                 UnknownSession::Wait => Fault::SessionNotHere,
                 UnknownSession::Ask | UnknownSession::Restart => Fault::UnknownSession,

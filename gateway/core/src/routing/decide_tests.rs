@@ -172,23 +172,21 @@ fn the_session_of_a_removed_backend_starts_over() {
     check(&WITH_ID, &[UP, UP], &case, Decision::Answer(Fault::BackendRemoved));
 }
 
+/// Its owner is known, so the question would reach its file.
 #[test]
-fn a_session_on_another_path_is_as_good_as_unknown() {
+fn a_session_on_another_path_is_answered_as_unknown_and_nobody_is_asked_for_it() {
     let known = Case { lookup: pinned_to(BackendId(1)), target: ELSEWHERE, ..case() };
-    let unknown = Case { lookup: Lookup::Unknown, ..known.clone() };
-    for policy in [UnknownSession::Ask, UnknownSession::Restart, UnknownSession::Wait] {
-        let policy = Policy { unknown: policy, ..POLICY };
-        let (known, unknown) =
-            (Case { policy, ..known.clone() }, Case { policy, ..unknown.clone() });
-        for kind in IN_SESSION {
-            let farm = farm(&[UP, UP]);
-            assert_eq!(known.decide(kind, &farm), unknown.decide(kind, &farm), "{kind:?}");
+    for (unknown, fault) in [
+        (UnknownSession::Ask, Fault::UnknownSession),
+        (UnknownSession::Restart, Fault::UnknownSession),
+        (UnknownSession::Wait, Fault::SessionNotHere),
+    ] {
+        let policy = Policy { unknown, ..POLICY };
+        // Not even an alias lets it through, whatever state the backend is in.
+        for (alias, state) in [(None, UP), (Some(1), UP), (Some(1), DOWN), (Some(1), MAINT)] {
+            let case = Case { policy, alias, ..known.clone() };
+            check(&IN_SESSION, &[UP, state], &case, Decision::Answer(fault));
         }
-    }
-    // Not even an alias lets it through, whatever state the backend is in.
-    for state in [UP, DOWN, MAINT] {
-        let case = Case { alias: Some(1), ..known.clone() };
-        check(&IN_SESSION, &[UP, state], &case, Decision::Answer(Fault::UnknownSession));
     }
 }
 
@@ -392,7 +390,8 @@ fn a_plain_request_takes_owner_alias_connection_placement_in_this_order() {
 
 #[test]
 fn every_reason_has_a_label_of_its_own() {
-    let labels = [Why::Pin, Why::Alias, Why::Connection, Why::Placement].map(Why::label);
+    let labels = [Why::Pin, Why::Alias, Why::Asked, Why::Connection, Why::Placement];
+    let labels = labels.map(Why::label);
     for (index, label) in labels.iter().enumerate() {
         assert!(!labels[..index].contains(label), "{label}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{ContentRange, RequestPacket, SessionId, read_ack};
-use gateway_core::routing::ask::{Doubts, Pace, Recent, Said, Verdict, judge, question};
+use gateway_core::routing::ask::{Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -16,7 +16,8 @@ fn said() -> impl Strategy<Value = Said> {
     prop_oneof![
         4 => Just(Said::NotFound),
         2 => option::of(1..1000u64).prop_map(Said::Has),
-        1 => Just(Said::Empty),
+        1 => Just(Said::Newborn),
+        1 => Just(Said::Took),
         1 => (0..7200u64).prop_map(|since| Said::Unclear(Duration::from_secs(since))),
     ]
 }
@@ -26,29 +27,66 @@ fn farm(said: Vec<Said>) -> Vec<(BackendId, Said)> {
 }
 
 fn claims(said: Said) -> bool {
-    matches!(said, Said::Has(_) | Said::Empty)
+    matches!(said, Said::Has(_) | Said::Newborn)
 }
 
 /// A server that keeps one number, and refuses what MC-BUP lets it refuse: nothing for its total,
-/// holes always. The next offset after it has seen the Fragment.
+/// holes always.
 fn lenient_server(next: u64, range: ContentRange) -> u64 {
     if range.first() > next { next } else { next.max(range.first() + range.len()) }
+}
+
+/// Packets of a session, with how many bytes its server may have: whatever came of the packet when
+/// it was sent before, and of those before it.
+fn packets() -> impl Strategy<Value = (RequestPacket<'static>, u64)> {
+    let fragment = |total: u64, first: u64, last: u64, next: u64| {
+        let session = SessionId::parse("{x}").expect("legal id");
+        let range = ContentRange::new(first, last, total).expect("legal range");
+        // All that came before is the client's to know, or nothing came before.
+        let most = if first == 0 { last + 1 } else { total };
+        (RequestPacket::Fragment { session, range }, next % (most + 1))
+    };
+    let near = (1..12u64, any::<[u64; 3]>());
+    let far = (1..u64::MAX / 2, any::<[u64; 3]>());
+    prop_oneof![near, far].prop_map(move |(total, [first, last, next])| {
+        let first = if first % 2 == 0 { 0 } else { first % total };
+        fragment(total, first, first + last % (total - first), next)
+    })
 }
 
 proptest! {
     #![proptest_config(crate::cases(2000))]
 
     #[test]
-    fn no_question_can_write_a_byte(total in 1..u64::MAX / 2, at: u64) {
-        let session = SessionId::parse("{x}").expect("legal id");
-        let range = ContentRange::new(0, total - 1, total).expect("legal range");
-        let next = at % (total + 1);
-        let asked = question(&RequestPacket::Fragment { session, range }).expect("a range");
-        prop_assert_eq!(lenient_server(next, asked), next);
-        prop_assert!(asked.total() != total && asked.len() == 1);
+    fn no_question_can_write_a_byte((packet, next) in packets(), shared_farm: bool) {
+        let asked = Question::of(&packet, shared_farm).expect("a range");
+        let range = asked.range();
+        prop_assert_eq!(range.len(), 1);
+        if asked.sends_its_byte() {
+            prop_assert_eq!(lenient_server(next, range), next);
+        }
+        // A server that believes the size which a question names can take the packet all the same.
+        let total = packet.range().expect("a Fragment").total();
+        prop_assert!(!asked.lets_newborns_go_on() || range.total() == total);
         // And it is one that the strictest reader takes for a Fragment.
-        let written = format!("bytes {}-{}/{}", asked.first(), asked.first(), asked.total());
-        prop_assert_eq!(ContentRange::parse(&written), Ok(asked));
+        let written = format!("bytes {}-{}/{}", range.first(), range.first(), range.total());
+        prop_assert_eq!(ContentRange::parse(&written), Ok(range));
+    }
+
+    #[test]
+    fn a_newborn_session_goes_on_only_where_the_server_disowns_it_elsewhere(
+        said in vec(said(), 1..6),
+        elsewhere in said(),
+    ) {
+        let said = farm(said);
+        let mut doubts = Doubts::default();
+        let verdict = judge(&said, &mut doubts, Duration::ZERO, PATIENCE);
+        let confirmed = confirm(verdict, elsewhere);
+        if let Verdict::Newborn(_) = confirmed {
+            prop_assert!(confirmed == verdict && elsewhere == Said::NotFound);
+        }
+        // What has bytes is neither found nor lost by it.
+        prop_assert!(matches!(verdict, Verdict::Newborn(_)) || confirmed == verdict);
     }
 
     #[test]
@@ -61,16 +99,20 @@ proptest! {
         let given_up = |said| matches!(said, Said::Unclear(since) if since >= PATIENCE);
         let claimed = said.iter().filter(|(_, said)| claims(*said)).count();
         let unclear = said.iter().any(|&(_, said)| {
-            matches!(said, Said::Unclear(_)) && !given_up(said)
+            matches!(said, Said::Unclear(_) | Said::Took) && !given_up(said)
         });
         match verdict {
             Verdict::Owner(owner, next) => {
                 prop_assert!(said.contains(&(owner, Said::Has(next))));
                 prop_assert!(claimed == 1 && !unclear);
             }
-            Verdict::Empty(owner) => {
-                prop_assert!(said.contains(&(owner, Said::Empty)));
+            Verdict::Newborn(owner) => {
+                prop_assert!(said.contains(&(owner, Said::Newborn)));
                 prop_assert!(claimed == 1 && !unclear);
+            }
+            Verdict::Spoilt(owner) => {
+                prop_assert!(said.contains(&(owner, Said::Took)));
+                prop_assert!(claimed == 0);
             }
             Verdict::Nobody => prop_assert!(claimed == 0 && !unclear),
             Verdict::Unclear => prop_assert!(claimed > 1 || unclear),
@@ -90,7 +132,7 @@ proptest! {
             let several = said.iter().filter(|(_, said)| claims(*said)).count() > 1;
             for &(backend, said) in &said {
                 match said {
-                    Said::Unclear(_) => { since.entry(backend).or_insert(now); }
+                    Said::Unclear(_) | Said::Took => { since.entry(backend).or_insert(now); }
                     said if several && claims(said) => { since.entry(backend).or_insert(now); }
                     _ => { since.remove(&backend); }
                 }
@@ -164,8 +206,14 @@ proptest! {
     }
 
     #[test]
-    fn no_answer_without_a_word_of_the_protocol_says_anything(status in 200..600u16) {
+    fn no_answer_without_a_word_of_the_protocol_says_anything(
+        status in 200..600u16,
+        (packet, _) in packets(),
+        shared_farm: bool,
+    ) {
         let head = http::Response::builder().status(status).body(()).expect("legal").into_parts().0;
-        prop_assert_eq!(Said::of(&read_ack(&head)), Said::Unclear(Duration::ZERO));
+        let question = Question::of(&packet, shared_farm).expect("a range");
+        let said = Said::of(&read_ack(&head), question);
+        prop_assert_eq!(said, Said::Unclear(Duration::ZERO));
     }
 }

@@ -280,10 +280,9 @@ proptest! {
         }
         prop_assert_eq!(s.policy.unknown, UnknownSession::Ask);
         prop_assert!(s.packet.packet_type() != Ping);
-        prop_assert!(!matches!(s.lookup, Lookup::StoreDown | Lookup::Foreign));
-        prop_assert!(s.pin().is_none());
-        // Somebody who guesses an id learns nothing from the question that is asked of it.
-        prop_assert!(s.alias.is_none() || matches!(s.lookup, Lookup::Pinned(_)));
+        // Somebody who guesses an id makes no server hear of it.
+        prop_assert!(matches!(s.lookup, Lookup::NotAsked | Lookup::Unknown));
+        prop_assert!(s.alias.is_none());
     }
 
     #[test]
@@ -295,13 +294,13 @@ proptest! {
         }
         match (&s.lookup, s.pin().filter(|pin| !s.asks_for_lost(*pin))) {
             (_, Some(pin)) => prop_assert!(!s.exists(pin)),
-            // Its own client would not: it shows the certificate that it began with.
-            (Lookup::Foreign, None) if s.packet.packet_type() != PacketType::Ping => {
+            // Its own client would not: it knows the destination, and shows the certificate that it
+            // began with.
+            (Lookup::Pinned(_) | Lookup::Foreign, None) if s.packet.packet_type() != PacketType::Ping => {
                 prop_assert!(s.policy.unknown != UnknownSession::Wait);
             }
             (Lookup::Pinned(_), None) => {
-                let removed = s.alias.is_some_and(|alias| !s.exists(alias));
-                prop_assert!(s.policy.unknown == UnknownSession::Restart || removed);
+                prop_assert!(s.alias.is_some_and(|alias| !s.exists(alias)));
             }
             (_, None) => match s.alias {
                 Some(alias) => prop_assert!(!s.exists(alias)),

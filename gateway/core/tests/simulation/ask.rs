@@ -5,13 +5,22 @@ use std::time::Duration;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{RequestPacket, read_ack};
-use gateway_core::routing::ask::{Said, Verdict, judge, question};
+use gateway_core::routing::ask::{Question, Said, Verdict, confirm, elsewhere, judge};
 use http::HeaderValue;
 
 use crate::farm::ASKED;
 use crate::gateway::{Fate, Gateway, Network};
 use crate::rng::Rng;
 use crate::server::Request;
+
+/// Where the packet of a lost session goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Found {
+    /// Its pin is to be made there.
+    Owner(BackendId),
+    /// It has no byte yet, and no pin before it has some.
+    Newborn(BackendId),
+}
 
 impl Gateway {
     /// Asks every backend whether it has the session of a packet that nothing else tells of.
@@ -22,55 +31,70 @@ impl Gateway {
         rng: &mut Rng,
         now: u64,
         network: &mut dyn Network,
-    ) -> Result<BackendId, Fault> {
-        let range = question(packet).expect("a small file");
-        let mut asked = request.clone();
-        asked.body = vec![0];
-        let fields = &mut asked.head.headers;
-        let value = |text: String| HeaderValue::from_str(&text).expect("legal");
-        fields.insert("BITS-Packet-Type", HeaderValue::from_static("Fragment"));
-        fields.insert("Content-Length", HeaderValue::from_static("1"));
-        fields.insert(ASKED, HeaderValue::from_static("yes"));
-        let written = format!("bytes {}-{}/{}", range.first(), range.first(), range.total());
-        fields.insert("Content-Range", value(written));
-        let said: Vec<_> = self
+    ) -> Result<Found, Fault> {
+        let question = Question::of(packet, self.shares_its_farm()).expect("a small file");
+        let asked = written(request, question);
+        let answers: Vec<_> = self
             .view
             .backends()
             .iter()
             .map(|backend| {
-                let fate = if backend.is_reachable() {
-                    network.send(backend.id, &asked, rng)
-                } else {
-                    Fate::Unreachable
+                let answer = match backend.is_reachable() {
+                    true => said(backend.id, &asked, question, rng, network),
+                    false => Said::Unclear(Duration::ZERO),
                 };
-                let said = match fate {
-                    Fate::Answered(answer) => Said::of(&read_ack(&answer)),
-                    _ => Said::Unclear(Duration::ZERO),
-                };
-                (backend.id, said)
+                (backend.id, answer)
             })
             .collect();
         let now = Duration::from_secs(now);
-        match judge(&said, &mut self.doubts, now, Duration::MAX) {
-            Verdict::Owner(owner, _) => Ok(owner),
-            Verdict::Nobody => Err(Fault::UnknownSession),
-            Verdict::Unclear => Err(Fault::SessionNotHere),
-            Verdict::Empty(owner) => {
-                let mut cancel = request.clone();
-                cancel.body.clear();
-                let fields = &mut cancel.head.headers;
-                fields.insert("BITS-Packet-Type", HeaderValue::from_static("Cancel-Session"));
-                fields.insert("Content-Length", HeaderValue::from_static("0"));
-                fields.remove("Content-Range");
-                match network.send(owner, &cancel, rng) {
-                    Fate::Answered(answer) => {
-                        let ack = read_ack(&answer);
-                        let gone = ack.is_success() || ack.is_session_not_found();
-                        Err(if gone { Fault::UnknownSession } else { Fault::SessionNotHere })
-                    }
-                    _ => Err(Fault::SessionNotHere),
-                }
+        let mut verdict = judge(&answers, &mut self.doubts, now, Duration::MAX);
+        if let Verdict::Newborn(owner) = verdict {
+            verdict = Verdict::Nobody;
+            if question.lets_newborns_go_on() {
+                let mut other = asked.clone();
+                let target = elsewhere(request.head.uri.path().as_bytes(), "made-up");
+                let target = String::from_utf8(target).expect("text");
+                other.head.uri = target.parse().expect("a path");
+                let said = said(owner, &other, question, rng, network);
+                verdict = confirm(Verdict::Newborn(owner), said);
             }
         }
+        match verdict {
+            Verdict::Owner(owner, _) => Ok(Found::Owner(owner)),
+            Verdict::Newborn(owner) => Ok(Found::Newborn(owner)),
+            Verdict::Nobody => Err(Fault::UnknownSession),
+            Verdict::Unclear => Err(Fault::SessionNotHere),
+            Verdict::Spoilt(backend) => panic!("{backend:?} took the byte of {question:?}"),
+        }
+    }
+}
+
+fn written(request: &Request, question: Question) -> Request {
+    let mut asked = request.clone();
+    asked.body = if question.sends_its_byte() { vec![0] } else { Vec::new() };
+    let fields = &mut asked.head.headers;
+    let value = |text: String| HeaderValue::from_str(&text).expect("legal");
+    fields.insert("BITS-Packet-Type", HeaderValue::from_static("Fragment"));
+    fields.insert("Content-Length", HeaderValue::from_static("1"));
+    fields.insert(ASKED, HeaderValue::from_static("yes"));
+    let range = question.range();
+    let written = format!("bytes {}-{}/{}", range.first(), range.first(), range.total());
+    fields.insert("Content-Range", value(written));
+    if !question.sends_its_byte() {
+        fields.insert("Expect", HeaderValue::from_static("100-continue"));
+    }
+    asked
+}
+
+fn said(
+    backend: BackendId,
+    asked: &Request,
+    question: Question,
+    rng: &mut Rng,
+    network: &mut dyn Network,
+) -> Said {
+    match network.send(backend, asked, rng) {
+        Fate::Answered(answer) => Said::of(&read_ack(&answer), question),
+        _ => Said::Unclear(Duration::ZERO),
     }
 }

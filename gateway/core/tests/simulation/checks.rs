@@ -7,7 +7,7 @@ use gateway_core::session::TargetHash;
 
 use crate::client::{Event, Kind};
 use crate::farm::Storage;
-use crate::server::{Request, header};
+use crate::server::{Request, header, range};
 use crate::world::World;
 
 impl World<'_> {
@@ -52,7 +52,10 @@ impl World<'_> {
                 // Only the table knew better than the alias, or that there was a session at all.
                 let lost = self.farm.lossy && !facts.pinned;
                 let asked = self.scenario.policy.unknown == UnknownSession::Ask;
-                let found = asked && facts.alias.is_none() && facts.stored > 0;
+                let found = asked
+                    && facts.alias.is_none()
+                    && facts.stored > 0
+                    && !self.is_whole(kind, request);
                 let misled = (facts.alias != facts.owner && !found) || facts.translated;
                 let excused = self.farm.excused.contains(&request.tag);
                 // Where servers share a storage, the pin may name another than its owner.
@@ -83,6 +86,15 @@ impl World<'_> {
         }
         if !self.farm.lossy {
             self.check_pin(number);
+        }
+    }
+
+    /// Whether a client whose gateways share a farm sends its file, or all but a byte of it, in a first
+    /// Fragment. That alone is what a new start costs it, and not every server can be asked for it.
+    fn is_whole(&self, kind: Kind, request: &Request) -> bool {
+        self.scenario.shared_farm && kind == Kind::Fragment && {
+            let (first, last, total) = range(request);
+            first == 0 && last as u64 + 2 >= total
         }
     }
 

@@ -5,6 +5,7 @@ use http::{request, response};
 
 use crate::gateway::Connection;
 use crate::rng::Rng;
+use crate::scenario::Scenario;
 use crate::server::{Request, Tag};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ struct Habits {
     /// Starts over where it was, and lets a 416 send it back (MC-BUP 3.1.5.1.7).
     keeps_offset: bool,
     names_port: bool,
+    /// Every packet goes over a connection of its own.
+    reconnects: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +79,14 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(number: usize, shared_paths: bool, rng: &mut Rng) -> Self {
+    pub fn new(number: usize, scenario: &Scenario, rng: &mut Rng) -> Self {
         let habits = Habits {
             obeys: rng.chance(70),
             pings: rng.chance(70),
             pings_with_id: rng.chance(30),
-            keeps_offset: rng.chance(50),
+            keeps_offset: rng.chance(50) && scenario.may_keep_offsets(),
             names_port: rng.chance(30),
+            reconnects: scenario.shared_farm && rng.chance(50),
         };
         let mut client = Self {
             number,
@@ -105,7 +109,7 @@ impl Client {
             fallback: None,
             timer: None,
         };
-        client.next_upload(shared_paths, rng);
+        client.next_upload(scenario.shares_paths(), rng);
         client
     }
 
@@ -135,7 +139,7 @@ impl Client {
             // The session id is kept: the origin name may know it (MC-BUP 3.1.6.3).
             (self.host_id, self.timer, self.connection) = (None, None, None);
         }
-        if self.connection.is_none() {
+        if self.connection.is_none() || self.habits.reconnects {
             self.connection = Some(Connection { gateway: rng.below(gateways), backend: None });
         }
         let kind = self.next_kind(rng);

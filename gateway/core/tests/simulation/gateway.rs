@@ -20,6 +20,7 @@ use gateway_core::session::{
 };
 use http::{HeaderValue, response};
 
+use crate::ask::Found;
 use crate::rng::Rng;
 use crate::scenario::{HostIds, Scenario};
 use crate::server::Request;
@@ -141,6 +142,11 @@ impl Gateway {
         self.view = FarmView::new(backends, aliases);
     }
 
+    /// `sessions.shared_farm`.
+    pub fn shares_its_farm(&self) -> bool {
+        self.scenario.shared_farm
+    }
+
     pub fn has(&self, backend: BackendId) -> bool {
         self.view.backend(backend).is_some()
     }
@@ -199,9 +205,13 @@ impl Gateway {
         owner = owner.filter(|_| packet.packet_type() != PacketType::CreateSession);
         let mut avoid = Vec::new();
         let mut moved = false;
+        let mut newborn_at = None;
         for attempt in 1.. {
             let decision = match moved {
-                false => self.decide(packet, request, connection, table, (&lookup, target, &avoid)),
+                false => {
+                    let alias = newborn_at.or_else(|| self.alias(request));
+                    self.decide(packet, alias, connection, table, (&lookup, target, &avoid))
+                }
                 true => self.decide_again(connection, table, (target, &avoid)),
             };
             let (backend, why) = match (decision, owner) {
@@ -213,7 +223,13 @@ impl Gateway {
                 }
                 (Decision::Answer(fault), _) => return Err(fault.into()),
                 (Decision::Ask, _) => {
-                    let found = self.ask(packet, request, rng, time.steady, network)?;
+                    let found = match self.ask(packet, request, rng, time.steady, network)? {
+                        Found::Owner(found) => found,
+                        Found::Newborn(found) => {
+                            (newborn_at, owner) = (Some(found), Some(found));
+                            continue;
+                        }
+                    };
                     let place = Place { backend: found, target, pin: None, moved, time };
                     let key = packet.session().map(SessionId::key).expect("it has an id");
                     table.pin(key, place.new_pin(None), time.steady)?;
@@ -302,7 +318,7 @@ impl Gateway {
     fn decide(
         &mut self,
         packet: &RequestPacket<'_>,
-        request: &Request,
+        alias: Option<BackendId>,
         connection: &Connection,
         table: &Table,
         (lookup, target, avoid): (&Lookup, TargetHash, &[BackendId]),
@@ -313,7 +329,7 @@ impl Gateway {
             lookup,
             target,
             total,
-            alias: self.alias(request),
+            alias,
             connection: connection.backend,
             login: false,
             room: true,

@@ -71,6 +71,8 @@ pub struct Scenario {
     pub host_ids: HostIds,
     /// `sessions.id = "minted"`.
     pub minted: bool,
+    /// `sessions.shared_farm = true`: each gateway knows that others open sessions too.
+    pub shared_farm: bool,
     pub policy: Policy,
     pub failover: Failover,
     /// Of requests and Acks, in percent.
@@ -107,13 +109,17 @@ impl Scenario {
             }
             false => Failover { holds: false, restart_after: u64::MAX, then: Then::Restart },
         };
+        let shared_farm = tables == Tables::Lossy && rng.chance(60);
         let ids = match tables {
+            // No other gateway knows an id that one of them made.
+            _ if shared_farm => Ids::Unique,
             Tables::Durable => rng.pick(&[Ids::Unique, Ids::Colliding, Ids::Illegal]),
             Tables::DurableWithOutages => Ids::Unique,
             Tables::Disk(_) if failover.then == Then::Reassign => Ids::Unique,
             Tables::Lossy | Tables::Disk(_) => rng.pick(&[Ids::Unique, Ids::Unique, Ids::Illegal]),
         };
         let host_ids = match tables {
+            _ if shared_farm => rng.pick(&[HostIds::All, HostIds::None, HostIds::None]),
             Tables::Durable | Tables::Disk(_) => {
                 rng.pick(&[HostIds::All, HostIds::Some, HostIds::None])
             }
@@ -125,6 +131,7 @@ impl Scenario {
             Tables::Disk(_) if failover.then == Then::Reassign => UnknownSession::Restart,
             // Whose pin was dropped for a reason would wait for ever.
             Tables::Disk(_) => rng.pick(&[UnknownSession::Ask, UnknownSession::Restart]),
+            Tables::Lossy if shared_farm => UnknownSession::Ask,
             // Only a table that is lost makes anybody ask.
             Tables::Lossy => {
                 rng.pick(&[UnknownSession::Ask, UnknownSession::Ask, UnknownSession::Wait])
@@ -133,12 +140,13 @@ impl Scenario {
         };
         Self {
             servers: 1 + rng.below(5),
-            gateways: if on_disk { 1 } else { 1 + rng.below(3) },
+            gateways: if on_disk { 1 } else { 1 + usize::from(shared_farm) + rng.below(3) },
             clients: 1 + rng.below(12),
             tables,
             ids,
             host_ids,
-            minted: tables != Tables::DurableWithOutages && rng.chance(25),
+            minted: tables != Tables::DurableWithOutages && !shared_farm && rng.chance(25),
+            shared_farm,
             policy: Policy { placement, unknown },
             failover,
             loss: rng.pick(&[0, 2, 5, 15]),
@@ -146,11 +154,18 @@ impl Scenario {
         }
     }
 
-    /// Whether servers may believe the size that a question names. Not where gateways share no
-    /// table: one of them may have the pin of a session without a byte that another one asks for,
-    /// and whose server then refuses the Fragments that the pin leads there.
+    /// Whether servers may believe the size that a question names. Not where gateways share no table
+    /// and do not know of each other: one of them may have the pin of a session without a byte that
+    /// another one asks for, and whose server then refuses the Fragments that the pin leads there.
     pub fn may_be_credulous(&self) -> bool {
-        self.gateways == 1 || self.tables != Tables::Lossy
+        self.gateways == 1 || self.tables != Tables::Lossy || self.shared_farm
+    }
+
+    /// Whether a client may begin another session in the middle of its file. Not where the gateways
+    /// of a shared farm meet servers that are credulous: such a session is asked for with a size that
+    /// no Fragment has.
+    pub fn may_keep_offsets(&self) -> bool {
+        !self.shared_farm
     }
 
     /// Whether clients upload to one path. Not where servers also name sessions alike: an id that

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use http::{request, response};
 use uuid::Uuid;
 
+use crate::farm::ASKED;
 use crate::rng::Rng;
 use crate::scenario::Ids;
 
@@ -40,6 +41,7 @@ pub struct Upload {
     pub tag: Tag,
     pub data: Vec<u8>,
     total: Option<u64>,
+    path: String,
 }
 
 /// Habits in which servers differ.
@@ -61,6 +63,10 @@ struct Habits {
     compares_sizes: bool,
     /// Believes the size that a Fragment names even if it refuses the Fragment.
     believes_sizes: bool,
+    /// Knows a session under its own path only.
+    minds_paths: bool,
+    /// Asks for an announced body only if it would take it.
+    looks_first: bool,
 }
 
 pub struct Server {
@@ -86,6 +92,8 @@ impl Server {
             keeps_parts: rng.chance(50),
             compares_sizes: rng.chance(70),
             believes_sizes: rng.chance(50) && credulous,
+            minds_paths: rng.chance(80),
+            looks_first: rng.chance(70),
         };
         Self { number, alive: true, uploads: BTreeMap::new(), ids, issued: 0, habits }
     }
@@ -134,10 +142,13 @@ impl Server {
     pub fn answer(&mut self, request: &Request, rng: &mut Rng) -> (response::Parts, Deed) {
         assert_eq!(request.head.method.as_str(), "BITS_POST");
         let id = header(request, "BITS-Session-Id").to_owned();
+        if is_announced(request) && !self.habits.looks_first {
+            return (head(100, &[]), Deed::Nothing);
+        }
         match header(request, "BITS-Packet-Type") {
             "Ping" => (self.ack(200, &id, &[]), Deed::Nothing),
             "Create-Session" => self.create(request, rng),
-            _ if !self.uploads.contains_key(&id) => {
+            _ if !self.knows(&id, request.head.uri.path()) => {
                 let code = [(self.habits.error_name, "0x8020001F"), ("BITS-Error-Context", "0x5")];
                 (self.ack(500, &id, &code), Deed::Nothing)
             }
@@ -154,10 +165,16 @@ impl Server {
         }
     }
 
+    fn knows(&self, id: &str, path: &str) -> bool {
+        let upload = self.uploads.get(id);
+        upload.is_some_and(|upload| upload.path == path || !self.habits.minds_paths)
+    }
+
     fn create(&mut self, request: &Request, rng: &mut Rng) -> (response::Parts, Deed) {
         assert!(header(request, "BITS-Supported-Protocols").contains("7df0354d"));
         let id = self.issue(rng);
-        let upload = Upload { tag: request.tag, data: Vec::new(), total: None };
+        let path = request.head.uri.path().to_owned();
+        let upload = Upload { tag: request.tag, data: Vec::new(), total: None, path };
         let old = self.uploads.insert(id.clone(), upload);
         assert!(old.is_none(), "a server never names two sessions alike");
         let mut fields = vec![("BITS-Session-Id", id.as_str())];
@@ -179,7 +196,7 @@ impl Server {
         }
         let upload = self.uploads.get_mut(id).expect("just seen");
         let next = upload.data.len();
-        assert_eq!(last + 1 - first, request.body.len());
+        assert!(last + 1 - first == request.body.len() || is_announced(request));
         let differs = upload.total.is_some_and(|known| known != total);
         if differs && self.habits.compares_sizes {
             let fields = [(self.habits.error_name, "0x80070057"), ("BITS-Error-Context", "0x5")];
@@ -193,6 +210,11 @@ impl Server {
             let fields = [("BITS-Received-Content-Range", offset.as_str())];
             return (self.ack(416, id, &fields), Deed::Nothing);
         }
+        if is_announced(request) {
+            return (head(100, &[]), Deed::Nothing);
+        }
+        let asked = request.head.headers.contains_key(ASKED);
+        assert!(!asked, "the byte of a question is in a file");
         assert_eq!(*upload.total.get_or_insert(total), total, "the size of a file is constant");
         let old = (next - first).min(request.body.len());
         upload.data.extend(&request.body[old..]);
@@ -230,12 +252,17 @@ fn head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
     response.body(()).expect("legal head").into_parts().0
 }
 
+/// Whether its body comes only if it is asked for.
+fn is_announced(request: &Request) -> bool {
+    header(request, "Expect") == "100-continue"
+}
+
 pub fn header<'r>(request: &'r Request, name: &str) -> &'r str {
     request.head.headers.get(name).map_or("", |value| value.to_str().expect("text"))
 }
 
 /// First, last and total of `bytes F-L/T`.
-fn range(request: &Request) -> (usize, usize, u64) {
+pub fn range(request: &Request) -> (usize, usize, u64) {
     let value = header(request, "Content-Range").strip_prefix("bytes ").expect("a range");
     let (range, total) = value.split_once('/').expect("a total");
     let (first, last) = range.split_once('-').expect("two ends");

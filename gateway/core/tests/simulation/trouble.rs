@@ -21,8 +21,8 @@ const IDLE: u64 = 400;
 /// A clock that jumps jumps by up to so many steps.
 const JUMP: usize = 100 * IDLE as usize;
 
-/// Behind a gateway that must not pass anything on. A server knows the destination of a session
-/// too, so it may be asked.
+/// Behind a gateway that must not pass anything on. A session that it does not know may be asked
+/// for: its server knows the destination too.
 struct Nobody;
 
 impl Network for Nobody {

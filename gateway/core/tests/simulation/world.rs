@@ -102,7 +102,6 @@ impl<'t> World<'t> {
             Tables::Lossy => (0..scenario.gateways).map(|_| Table::default()).collect(),
             _ => vec![Table::default()],
         };
-        let shared = scenario.shares_paths();
         let storage = match scenario.failover.then {
             Then::Restart => Storage::Own,
             Then::Reassign => Storage::Shared { after: scenario.failover.restart_after },
@@ -110,7 +109,7 @@ impl<'t> World<'t> {
         Self {
             gateways: (0..scenario.gateways).map(|_| Gateway::new(&scenario, &slots)).collect(),
             tables,
-            clients: (0..scenario.clients).map(|n| Client::new(n, shared, &mut rng)).collect(),
+            clients: (0..scenario.clients).map(|n| Client::new(n, &scenario, &mut rng)).collect(),
             farm: Farm {
                 seen_alive: vec![0; servers.len()],
                 servers,
@@ -320,6 +319,7 @@ impl<'t> World<'t> {
                 (true, None) => "stored by pin alone",
                 (true, Some(_)) => "stored by pin and alias",
                 (false, Some(_)) => "stored by alias alone",
+                (false, None) if facts.stored == 0 => "newborn and stored by asking",
                 (false, None) => "stored by asking",
             });
         }

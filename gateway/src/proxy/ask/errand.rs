@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::{ContentRange, headers, login, read_ack};
+use gateway_core::protocol::{headers, login, read_ack};
+use gateway_core::routing::ask::{Question, elsewhere};
 use gateway_core::session::fnv1a;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
+use uuid::Uuid;
 
 use crate::build_info::VERSION;
 use crate::config::Http;
@@ -45,7 +47,7 @@ pub struct Errand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
     /// Take one byte that it cannot take.
-    Probe(ContentRange),
+    Answer(Question),
     Cancel,
 }
 
@@ -73,6 +75,12 @@ impl Errand {
         })
     }
 
+    /// The same under a path that nobody uses.
+    pub fn elsewhere(&self) -> Self {
+        let name = Uuid::new_v4().simple().to_string();
+        Self { target: elsewhere(&self.target, &name), ..self.clone() }
+    }
+
     /// Tells logins apart: what one client may know is not for another.
     pub fn credentials(&self) -> u64 {
         let hashes = self.fields.iter().map(|(_, value)| fnv1a(value.as_bytes()));
@@ -95,14 +103,18 @@ impl Errand {
         }
         request.insert_header(headers::SESSION_ID.wire, &self.session)?;
         let (kind, length) = match task {
-            Task::Probe(_) => ("Fragment", "1"),
+            Task::Answer(_) => ("Fragment", "1"),
             Task::Cancel => ("Cancel-Session", "0"),
         };
         request.insert_header(headers::PACKET_TYPE.wire, kind)?;
-        if let Task::Probe(range) = task {
+        if let Task::Answer(question) = task {
+            let range = question.range();
             let last = range.first() + range.len() - 1;
             let range = format!("bytes {}-{last}/{}", range.first(), range.total());
             request.insert_header(headers::CONTENT_RANGE.wire, range)?;
+            if !question.sends_its_byte() {
+                request.insert_header("Expect", "100-continue")?;
+            }
         }
         request.insert_header(headers::CONTENT_LENGTH.wire, length)?;
         request.insert_header("Connection", "close")?;
@@ -137,7 +149,7 @@ impl Messenger {
         if gone { OrphanResult::Cancelled } else { OrphanResult::Refused }
     }
 
-    /// The head of the backend's answer.
+    /// The head of the backend's answer; that of a `100 Continue` where a question waits for one.
     ///
     /// # Errors
     /// No answer in time, or none that is one.
@@ -168,14 +180,20 @@ impl Messenger {
         connection.set_read_timeout(Some(self.timeout));
         connection.set_write_timeout(Some(self.timeout));
         connection.write_request_header(Box::new(request)).await?;
-        if matches!(task, Task::Probe(_)) {
-            connection.write_request_body(Bytes::from_static(&[0]), true).await?;
+        let unsent = matches!(task, Task::Answer(question) if !question.sends_its_byte());
+        if !unsent {
+            if matches!(task, Task::Answer(_)) {
+                connection.write_request_body(Bytes::from_static(&[0]), true).await?;
+            }
+            connection.finish_request_body().await?;
         }
-        connection.finish_request_body().await?;
         for _ in 0..INTERIM {
             connection.read_response_header().await?;
             match connection.response_header() {
                 Some(answer) if answer.status == StatusCode::SWITCHING_PROTOCOLS => break,
+                Some(answer) if unsent && answer.status == StatusCode::CONTINUE => {
+                    return Ok(answer.clone());
+                }
                 Some(answer) if answer.status.is_informational() => {}
                 Some(answer) => return Ok(answer.clone()),
                 None => break,

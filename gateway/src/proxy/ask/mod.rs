@@ -16,17 +16,17 @@ use dashmap::DashMap;
 use futures_util::future::join_all;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{ContentRange, RequestPacket, SessionKey, headers, read_ack};
+use gateway_core::protocol::{RequestPacket, SessionKey, headers, read_ack};
 use gateway_core::routing::Lookup;
-use gateway_core::routing::ask::{Doubts, Pace, Recent, Said, Verdict, judge, question};
-use gateway_core::session::{Pin, Progress, TargetHash};
+use gateway_core::routing::ask::{Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge};
+use gateway_core::session::{EndReason, Pin, Progress, TargetHash};
 use parking_lot::Mutex;
 use pingora::proxy::Session;
 use tokio::sync::OnceCell;
 
 use crate::clock;
 use crate::farm::Farm;
-use crate::metrics::{AskResult, OrphanResult};
+use crate::metrics::AskResult;
 
 use super::admit::theirs;
 use super::{Ctx, Gateway, errors};
@@ -46,21 +46,23 @@ const STEP: Duration = Duration::from_secs(1);
 pub(super) struct Asks {
     messenger: Arc<Messenger>,
     memory: Mutex<Memory>,
-    flights: DashMap<Question, Arc<Flight>>,
+    flights: DashMap<Matter, Arc<Flight>>,
 }
 
 struct Memory {
     pace: Pace,
     doubts: Doubts,
-    recent: Recent<Question, Verdict>,
+    recent: Recent<Matter, Verdict>,
 }
 
-/// Backends bind a session to its destination, and answer to who asks.
+/// What is to be found out. Backends bind a session to its destination, and answer to who asks;
+/// and what a verdict allows depends on what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Question {
+struct Matter {
     key: SessionKey,
     target: TargetHash,
     credentials: u64,
+    question: Question,
 }
 
 /// One question, and all who wait for its answer.
@@ -73,7 +75,7 @@ struct Flight {
 /// A place among those who wait.
 struct Seat<'a> {
     asks: &'a Asks,
-    question: &'a Question,
+    matter: &'a Matter,
     flight: Arc<Flight>,
 }
 
@@ -94,35 +96,42 @@ impl Asks {
         &self.messenger
     }
 
-    fn join<'a>(&'a self, question: &'a Question) -> Seat<'a> {
-        let entry = self.flights.entry(question.clone()).or_default();
+    fn join<'a>(&'a self, matter: &'a Matter) -> Seat<'a> {
+        let entry = self.flights.entry(matter.clone()).or_default();
         // Under the entry's lock, as it is when the last one leaves.
         entry.waiting.fetch_add(1, Ordering::Relaxed);
-        Seat { asks: self, question, flight: Arc::clone(&entry) }
+        Seat { asks: self, matter, flight: Arc::clone(&entry) }
     }
 
-    fn judge(&self, said: &[(BackendId, Said)], patience: Duration) -> Verdict {
-        judge(said, &mut self.memory.lock().doubts, clock::steady(), patience)
+    fn judge(&self, question: Question, said: &[(BackendId, Said)], patience: Duration) -> Verdict {
+        let mut memory = self.memory.lock();
+        // That a server waits for a byte which is not sent says nothing of its other answers.
+        let mut passing = Doubts::default();
+        let doubts = if question.sends_its_byte() { &mut memory.doubts } else { &mut passing };
+        judge(said, doubts, clock::steady(), patience)
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.asks.flights.remove_if(self.question, |_, flight| {
+        self.asks.flights.remove_if(self.matter, |_, flight| {
             flight.waiting.fetch_sub(1, Ordering::Relaxed) == 1
         });
     }
 }
 
 impl Gateway {
-    /// Asks the backends for the session of a packet that nothing else tells of. If one has it,
-    /// it is pinned there again, durably, and what the table says now is returned.
+    /// Asks the backends for the session of a packet that nothing else tells of. Returns what the
+    /// table says now, and the backend that has the session.
+    ///
+    /// If that has bytes of it, the session is pinned there again, durably. If it has none, no pin
+    /// leads there before it has taken some; nor if the pin has had to make room already.
     pub(super) async fn find_lost(
         &self,
         downstream: &Session,
         packet: &RequestPacket<'_>,
         ctx: &mut Ctx,
-    ) -> Result<Lookup, Fault> {
+    ) -> Result<(Lookup, BackendId), Fault> {
         let key = ctx.key.clone().ok_or(Fault::Internal)?;
         let head = downstream.req_header();
         let session = head.headers.get(&headers::SESSION_ID.name).cloned();
@@ -131,18 +140,38 @@ impl Gateway {
             session.and_then(|session| Errand::of(head, session, ctx.conn.as_deref(), http));
         let errand = errand.ok_or(Fault::Internal)?;
         // No backend can have a file of such a size, and no range is left to ask with.
-        let range = question(packet).ok_or(Fault::BadRequest)?;
-        let verdict = self.ask(&key, &errand, range, ctx).await;
-        ctx.owner_found = Some(matches!(verdict, Verdict::Owner(..)));
-        let (owner, next) = match verdict {
+        let shared_farm = ctx.farm.config.sessions.shared_farm;
+        let question = Question::of(packet, shared_farm).ok_or(Fault::BadRequest)?;
+        let verdict = self.ask(&key, &errand, question, ctx).await;
+        ctx.owner_found = Some(matches!(verdict, Verdict::Owner(..) | Verdict::Newborn(_)));
+        match verdict {
             // It was opened after it was asked for.
-            Verdict::Owner(owner, _) if self.sessions.is_hidden(owner, &key) => {
-                return Err(Fault::UnknownSession);
+            Verdict::Owner(owner, _) | Verdict::Newborn(owner)
+                if self.sessions.is_hidden(owner, &key) =>
+            {
+                Err(Fault::UnknownSession)
             }
-            Verdict::Owner(owner, next) => (owner, next),
-            Verdict::Nobody => return Err(Fault::UnknownSession),
-            Verdict::Empty(_) | Verdict::Unclear => return Err(Fault::SessionNotHere),
-        };
+            Verdict::Owner(owner, next) => {
+                self.pin_lost(&key, owner, next, ctx).await?;
+                Ok((theirs(self.sessions.find(Some(&key)), ctx), owner))
+            }
+            Verdict::Newborn(owner) => Ok((theirs(self.sessions.find(Some(&key)), ctx), owner)),
+            Verdict::Spoilt(backend) => {
+                self.forget_spoilt(&key, backend, ctx).await;
+                Err(Fault::UnknownSession)
+            }
+            Verdict::Nobody => Err(Fault::UnknownSession),
+            Verdict::Unclear => Err(Fault::SessionNotHere),
+        }
+    }
+
+    async fn pin_lost(
+        &self,
+        key: &SessionKey,
+        owner: BackendId,
+        next: Option<u64>,
+        ctx: &Ctx,
+    ) -> Result<(), Fault> {
         let (target, created, subject) = (ctx.target, ctx.now, ctx.bound());
         let pin = Pin { backend: owner, backend_session: None, target, created, subject };
         let progress =
@@ -150,7 +179,20 @@ impl Gateway {
         // It is there already if another packet of the session was quicker.
         self.pin_session(key.clone(), pin, progress).await?;
         tracing::info!(backend = self.backend_name(owner), "a lost session has its pin again");
-        Ok(theirs(self.sessions.find(Some(&key)), ctx))
+        Ok(())
+    }
+
+    /// The byte of a question may be in the file, so the session must not be completed, by whatever
+    /// way its packets come.
+    async fn forget_spoilt(&self, key: &SessionKey, backend: BackendId, ctx: &Ctx) {
+        let (target, created) = (ctx.target, ctx.now);
+        let pin = Pin { backend, backend_session: None, target, created, subject: None };
+        self.sessions.bury(key, &pin, EndReason::Admin, clock::steady()).await;
+        tracing::warn!(
+            backend = self.backend_name(backend),
+            session = %key.short(),
+            "a server took the byte that was asked with: the client starts over"
+        );
     }
 
     /// What is known of a session, or found out by one of those who ask for it now.
@@ -158,24 +200,24 @@ impl Gateway {
         &self,
         key: &SessionKey,
         errand: &Errand,
-        range: ContentRange,
+        question: Question,
         ctx: &Ctx,
     ) -> Verdict {
-        let question =
-            Question { key: key.clone(), target: ctx.target, credentials: errand.credentials() };
-        let known = self.asks.memory.lock().recent.find(&question, clock::steady());
+        let (key, target, credentials) = (key.clone(), ctx.target, errand.credentials());
+        let matter = Matter { key, target, credentials, question };
+        let known = self.asks.memory.lock().recent.find(&matter, clock::steady());
         if let Some(known) = known {
             return known;
         }
-        let seat = self.asks.join(&question);
+        let seat = self.asks.join(&matter);
         let find = || async {
-            let Some(verdict) = self.ask_farm(key, errand, range, ctx).await else {
+            let Some(verdict) = self.ask_farm(&matter, errand, ctx).await else {
                 self.reporter.metrics.asked(AskResult::Limited);
                 return Verdict::Unclear;
             };
             if matches!(verdict, Verdict::Nobody | Verdict::Unclear) {
                 let recent = &mut self.asks.memory.lock().recent;
-                recent.insert(question.clone(), verdict, clock::steady());
+                recent.insert(matter.clone(), verdict, clock::steady());
             }
             verdict
         };
@@ -183,13 +225,8 @@ impl Gateway {
     }
 
     /// `None` if too many questions are waiting already.
-    async fn ask_farm(
-        &self,
-        key: &SessionKey,
-        errand: &Errand,
-        range: ContentRange,
-        ctx: &Ctx,
-    ) -> Option<Verdict> {
+    async fn ask_farm(&self, matter: &Matter, errand: &Errand, ctx: &Ctx) -> Option<Verdict> {
+        let question = matter.question;
         let (farm, mut said) = match self.everybody(ctx).await {
             Ok(found) => found,
             Err(unclear) => return Some(unclear),
@@ -199,38 +236,46 @@ impl Gateway {
         // What a backend calls so is the session of a client who was given another id: not this
         // one's, and not to be harmed by a question.
         let (taken, asked): (Vec<_>, Vec<_>) =
-            reachable.partition(|&backend| self.sessions.is_hidden(backend, key));
+            reachable.partition(|&backend| self.sessions.is_hidden(backend, &matter.key));
         said.extend(taken.into_iter().map(|backend| (backend, Said::NotFound)));
+        self.wait_for_turn(&asked, ctx).await?;
+        let answers = asked.iter().map(|&backend| self.ask_one(errand, question, &farm, backend));
+        said.extend(asked.iter().copied().zip(join_all(answers).await));
+        let verdict = self.asks.judge(question, &said, farm.config.sessions.ask_patience);
+        match verdict {
+            Verdict::Newborn(owner) if question.lets_newborns_go_on() => {
+                self.wait_for_turn(&[owner], ctx).await?;
+                let said = self.ask_one(&errand.elsewhere(), question, &farm, owner).await;
+                Some(confirm(verdict, said))
+            }
+            Verdict::Newborn(_) => Some(Verdict::Nobody),
+            // Servers that wait for the byte will wait for the next one too, and the packet is the
+            // first of its session: that is all that a new start costs.
+            Verdict::Unclear if !question.sends_its_byte() => Some(Verdict::Nobody),
+            verdict => Some(verdict),
+        }
+    }
+
+    /// Until these backends may be asked once more; `None` if that takes too long.
+    async fn wait_for_turn(&self, backends: &[BackendId], ctx: &Ctx) -> Option<()> {
         let wait = {
             let pace = &mut self.asks.memory.lock().pace;
-            pace.take(&asked, clock::steady(), self.patience_left(ctx))?
+            pace.take(backends, clock::steady(), self.patience_left(ctx))?
         };
         tokio::time::sleep(wait).await;
-        let answers = asked.iter().map(|&backend| self.ask_one(errand, range, &farm, backend));
-        said.extend(asked.iter().copied().zip(join_all(answers).await));
-        let verdict = self.asks.judge(&said, farm.config.sessions.ask_patience);
-        let Verdict::Empty(owner) = verdict else { return Some(verdict) };
-        if self.sessions.is_hidden(owner, key) {
-            // It was opened meanwhile.
-            return Some(Verdict::Nobody);
-        }
-        // Its client has nothing to lose, and goes on nowhere if that server believes a size that
-        // nobody meant. So the session ends, and then it is true that there is none.
-        let gone = self.asks.messenger.cancel(errand, &farm, owner).await;
-        let gone = gone == OrphanResult::Cancelled;
-        Some(if gone { Verdict::Nobody } else { Verdict::Unclear })
+        Some(())
     }
 
     async fn ask_one(
         &self,
         errand: &Errand,
-        range: ContentRange,
+        question: Question,
         farm: &Farm,
         backend: BackendId,
     ) -> Said {
         self.reporter.metrics.asked(AskResult::Sent);
-        match self.asks.messenger.send(errand, Task::Probe(range), farm, backend).await {
-            Ok(answer) => Said::of(&read_ack(&answer)),
+        match self.asks.messenger.send(errand, Task::Answer(question), farm, backend).await {
+            Ok(answer) => Said::of(&read_ack(&answer), question),
             Err(error) => {
                 if errors::is_backends_fault(&error) {
                     self.health.connect_failed(backend);

@@ -1,47 +1,30 @@
 //! Finding the owner of a session that the table has lost, by asking the backends.
 //!
-//! The question is a Fragment that no server can take: [`question`]. A stranger answers it with
+//! The question is a Fragment that no server can take: [`Question`]. A stranger answers it with
 //! "session not found", the owner with anything else that is of the protocol: [`Said::of`]. Only
 //! when every backend has said something clear is there a verdict: [`judge`]. A client that hears
 //! "session not found" throws its upload away, so whatever is not clear is "not now".
 //!
+//! A session without a byte proves little: anybody may hold its id. Before a packet goes on to it,
+//! its server is asked for the same id under a path that nobody uses: [`confirm`].
+//!
 //! How often may be asked is for [`Pace`]; what need not be asked again, for [`Recent`].
 
 mod pace;
+mod question;
 mod recent;
 
 use std::time::Duration;
 
 use crate::farm::BackendId;
-use crate::protocol::{Ack, ContentRange, HResult, RequestPacket};
+use crate::protocol::{Ack, HResult};
 
 pub use pace::Pace;
+pub use question::{Question, elsewhere};
 pub use recent::Recent;
-
-/// The largest file that IIS takes (MC-BUP, `BITSMaximumUploadSize`): no upload ends behind it, and
-/// no server refuses a total for being larger than it takes.
-const LARGEST: u64 = 1_844_674_407_370_955;
 
 /// A backend that answers so says nothing of the time before this long ago.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
-
-/// The range of the one byte that is asked with. It lies behind the end of the file, of which it
-/// also names another size, so a server has two reasons to refuse it and none to store the byte:
-/// a hole (MC-BUP 2.2.6: 416 with the offset that is wanted), and a total that is not the
-/// session's (2.2.1.2: 400).
-///
-/// It is a legal range all the same, since a server may look at that before it looks the session
-/// up, and would tell the owner and a stranger alike that the packet is bad.
-///
-/// `None` if the file is so large that no such range is left.
-pub fn question(packet: &RequestPacket<'_>) -> Option<ContentRange> {
-    let first = match packet.range() {
-        Some(range) => range.total().checked_add(1)?,
-        // Of a Close or Cancel the size is not known.
-        None => LARGEST - 1,
-    };
-    ContentRange::new(first, first, first.checked_add(1)?).ok()
-}
 
 /// What a backend made of the question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,33 +33,37 @@ pub enum Said {
     NotFound,
     /// It has the session, and bytes of it: how many, if it told.
     Has(Option<u64>),
-    /// It has the session and not a byte of it. It may believe from now on that the file has the
-    /// size that the question named, and would refuse the client's Fragments for good. But there
-    /// is nothing to lose either.
-    Empty,
+    /// It has the session and not a byte of it, as far as it told: what is known of its client is
+    /// the id alone.
+    Newborn,
+    /// It says that it took the byte, which may be in the file now.
+    Took,
     /// Nothing that says whether it has the session: another program's answer, a login, none at
     /// all. It has been so for at least that long, as far as somebody has measured it.
     Unclear(Duration),
 }
 
 impl Said {
-    /// Only two answers claim a session: those that [`question`] provokes. A success would mean
-    /// that the byte was stored, and such a server's word counts for nothing.
-    pub fn of(ack: &Ack<'_>) -> Self {
+    /// Two answers claim a session: those that a [`Question`] provokes. One that asks for a byte
+    /// which is not sent would take it, so it has the session: [`Said::Newborn`], because it did
+    /// not say how much of it.
+    pub fn of(ack: &Ack<'_>, question: Question) -> Self {
         if ack.is_session_not_found() {
             return Self::NotFound;
         }
         let invalid = ack.error.is_none_or(|error| error == HResult::INVALID_ARGUMENT);
         match (ack.status.as_u16(), ack.next_offset) {
-            (416, Some(0)) if ack.is_protocol() => Self::Empty,
+            (100, _) if !question.sends_its_byte() => Self::Newborn,
+            (416, Some(0)) if ack.is_protocol() => Self::Newborn,
             (416, Some(next)) if ack.is_protocol() => Self::Has(Some(next)),
             (400, _) if ack.is_protocol() && invalid => Self::Has(None),
+            (200..=299, _) if ack.is_success() && question.sends_its_byte() => Self::Took,
             _ => Self::Unclear(Duration::ZERO),
         }
     }
 
     fn claims(self) -> bool {
-        matches!(self, Self::Has(_) | Self::Empty)
+        matches!(self, Self::Has(_) | Self::Newborn)
     }
 }
 
@@ -84,12 +71,28 @@ impl Said {
 pub enum Verdict {
     /// This one has it, with so many bytes if that is known, and nobody else does.
     Owner(BackendId, Option<u64>),
-    /// This one has it, as [`Said::Empty`].
-    Empty(BackendId),
+    /// This one has it, as [`Said::Newborn`]: the packet goes on there, and its Ack makes the pin.
+    Newborn(BackendId),
+    /// Nobody claims it, and this one's file may be spoilt, as [`Said::Took`]: nothing of it may be
+    /// completed.
+    Spoilt(BackendId),
     /// Nobody has it.
     Nobody,
     /// Somebody may have it.
     Unclear,
+}
+
+/// What counts of a verdict once the backend of a [`Verdict::Newborn`] was asked for the same id
+/// [`elsewhere`].
+///
+/// Only a server that disowns that one minds the destination of a session. One that does not takes
+/// whoever knows the id for its client. So its newborn session is nobody's, which costs its client
+/// no more than a new start.
+pub fn confirm(verdict: Verdict, elsewhere: Said) -> Verdict {
+    match verdict {
+        Verdict::Newborn(_) if elsewhere != Said::NotFound => Verdict::Nobody,
+        verdict => verdict,
+    }
 }
 
 /// Since when each backend has been unclear, by its id.
@@ -128,6 +131,9 @@ impl Doubts {
 
 /// Who has the session. `said` holds every backend of the farm once.
 ///
+/// A backend that took the byte may take anything, so its word counts for nothing as long as another
+/// one claims the session. If none does, the session is spoilt, whatever else is unclear.
+///
 /// `patience` is how long a backend may be unclear before it counts as one that has nothing, as
 /// long as a pinned session waits for a backend that is away.
 pub fn judge(
@@ -136,20 +142,21 @@ pub fn judge(
     now: Duration,
     patience: Duration,
 ) -> Verdict {
-    let several = said.iter().filter(|(_, said)| said.claims()).count() > 1;
+    let claims = said.iter().filter(|(_, said)| said.claims()).count();
     let gap = patience.max(FORGOTTEN);
     let mut verdict = Verdict::Nobody;
     for &(backend, said) in said {
         let measured = match said {
             Said::Unclear(measured) => measured,
+            Said::Took => Duration::ZERO,
             // Of two that claim one session at least one is wrong, and nobody knows which.
-            claim if several && claim.claims() => Duration::ZERO,
+            claim if claims > 1 && claim.claims() => Duration::ZERO,
             clear => {
                 doubts.over(backend);
                 if verdict == Verdict::Nobody {
                     verdict = match clear {
                         Said::Has(next) => Verdict::Owner(backend, next),
-                        Said::Empty => Verdict::Empty(backend),
+                        Said::Newborn => Verdict::Newborn(backend),
                         _ => Verdict::Nobody,
                     };
                 }
@@ -160,7 +167,10 @@ pub fn judge(
             verdict = Verdict::Unclear;
         }
     }
-    verdict
+    match said.iter().find(|(_, said)| *said == Said::Took) {
+        Some(&(backend, _)) if claims == 0 => Verdict::Spoilt(backend),
+        _ => verdict,
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Questions that match nothing, answers read for what they mean, and verdicts that wait.
 
 use super::*;
-use crate::protocol::{SessionId, read_ack};
+use crate::protocol::{ContentRange, RequestPacket, SessionId, read_ack};
 
 const A: BackendId = BackendId(0);
 const B: BackendId = BackendId(1);
@@ -13,35 +13,107 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-#[test]
-fn the_byte_asked_with_lies_behind_every_byte_of_the_file() {
-    let session = || SessionId::parse("{x}").unwrap();
-    for total in [0, 1, 2, 100, 1 << 40, u64::MAX - 2] {
-        let range = ContentRange::new(0, total.saturating_sub(1), total).unwrap();
-        let asked = question(&RequestPacket::Fragment { session: session(), range }).unwrap();
-        // A session has at most `total` bytes and wants the one behind them.
-        assert!(asked.first() > total && asked.total() != total, "{asked:?}");
-        assert_eq!(asked.len(), 1);
+fn of(text: &str) -> RequestPacket<'static> {
+    let session = SessionId::parse("{x}").unwrap();
+    match text {
+        "close" => RequestPacket::CloseSession { session },
+        "cancel" => RequestPacket::CancelSession { session },
+        range => {
+            let range = ContentRange::parse(&format!("bytes {range}")).unwrap();
+            RequestPacket::Fragment { session, range }
+        }
     }
-    let range = ContentRange::new(0, 9, u64::MAX).unwrap();
-    assert_eq!(question(&RequestPacket::Fragment { session: session(), range }), None);
-    for packet in [
-        RequestPacket::CloseSession { session: session() },
-        RequestPacket::CancelSession { session: session() },
+}
+
+/// Packet, range asked with, whether its byte is sent, whether a newborn session goes on.
+#[track_caller]
+fn check_question(packet: &str, shared_farm: bool, range: &str, sent: bool, goes_on: bool) {
+    let question = Question::of(&of(packet), shared_farm).unwrap();
+    let asked = ContentRange::parse(&format!("bytes {range}")).unwrap();
+    assert_eq!(question.range(), asked, "{packet}, shared: {shared_farm}");
+    assert_eq!(question.sends_its_byte(), sent, "{packet}, shared: {shared_farm}");
+    assert_eq!(question.lets_newborns_go_on(), goes_on, "{packet}, shared: {shared_farm}");
+}
+
+#[test]
+fn the_last_byte_is_asked_with_where_a_session_cannot_want_it() {
+    // The first Fragment, and after it two bytes or more are left.
+    check_question("0-0/3", false, "2-2/3", true, true);
+    check_question("0-2/9", false, "8-8/9", true, true);
+    check_question("0-6/9", false, "8-8/9", true, true);
+    for (packet, beyond) in [
+        // One byte is left: a server that has these may want the last one.
+        ("0-7/9", "10-10/11"),
+        ("0-8/9", "10-10/11"),
+        ("0-0/2", "3-3/4"),
+        ("0-0/1", "2-2/3"),
+        ("0-0/0", "1-1/2"),
+        // What a server has of a later one, its client alone knows.
+        ("1-1/9", "10-10/11"),
+        ("8-8/9", "10-10/11"),
     ] {
-        let asked = question(&packet).unwrap();
-        assert_eq!((asked.first(), asked.total()), (LARGEST - 1, LARGEST));
+        check_question(packet, false, beyond, true, false);
+    }
+    let largest = "1844674407370954-1844674407370954/1844674407370955";
+    for packet in ["close", "cancel"] {
+        check_question(packet, false, largest, true, false);
+    }
+    assert_eq!(Question::of(&of(&format!("0-9/{}", u64::MAX)), false).unwrap().range().len(), 1);
+    assert_eq!(Question::of(&of(&format!("1-9/{}", u64::MAX)), false), None);
+}
+
+#[test]
+fn in_a_shared_farm_the_last_byte_is_announced_and_not_sent_where_it_could_be_wanted() {
+    check_question("0-2/9", true, "8-8/9", true, true);
+    for packet in ["0-7/9", "0-8/9"] {
+        check_question(packet, true, "8-8/9", false, true);
+    }
+    check_question("0-0/2", true, "1-1/2", false, true);
+    check_question("0-0/1", true, "0-0/1", false, true);
+    // What is known of these is as little as without it.
+    check_question("0-0/0", true, "1-1/2", true, false);
+    check_question("1-8/9", true, "10-10/11", true, false);
+    let largest = "1844674407370954-1844674407370954/1844674407370955";
+    check_question("close", true, largest, true, false);
+    // Whatever size the server believes after it, the session ends.
+    check_question("cancel", true, largest, true, true);
+}
+
+#[test]
+fn a_path_that_nobody_uses_is_in_the_folder_of_the_target() {
+    for (target, expected) in [
+        ("/in/a.bin", "/in/NEW.bin"),
+        ("/a", "/NEW"),
+        ("/", "/NEW"),
+        ("/in/", "/in/NEW"),
+        ("/in/.hidden", "/in/NEW.hidden"),
+        ("/in.d/a", "/in.d/NEW"),
+        ("/in/a.tar.gz?x=/1.z", "/in/NEW.gz?x=/1.z"),
+        ("/in/a%2Fb.c?", "/in/NEW.c?"),
+        ("*", "NEW"),
+    ] {
+        let made = elsewhere(target.as_bytes(), "NEW");
+        assert_eq!(String::from_utf8(made).unwrap(), expected, "{target}");
     }
 }
 
 #[track_caller]
-fn check_answer(status: u16, fields: &[(&str, &str)], expected: Said) {
+fn check_answer_to(packet: &str, status: u16, fields: &[(&str, &str)], expected: Said) {
     let mut answer = http::Response::builder().status(status);
     for (name, value) in fields {
         answer = answer.header(*name, *value);
     }
     let head = answer.body(()).unwrap().into_parts().0;
-    assert_eq!(Said::of(&read_ack(&head)), expected, "{status} {fields:?}");
+    let question = Question::of(&of(packet), true).unwrap();
+    assert_eq!(Said::of(&read_ack(&head), question), expected, "{packet}: {status} {fields:?}");
+}
+
+/// Whatever was asked.
+#[track_caller]
+fn check_answer(status: u16, fields: &[(&str, &str)], expected: Said) {
+    for packet in ["0-2/9", "0-8/9", "3-5/9", "close"] {
+        check_answer_to(packet, status, fields, expected);
+    }
 }
 
 #[test]
@@ -52,12 +124,9 @@ fn only_the_answers_that_an_owner_gives_claim_a_session() {
     check_answer(400, &[("BITS-Error-Code", "8020001f")], Said::NotFound);
     check_answer(416, &[ack, next("7")], Said::Has(Some(7)));
     check_answer(416, &[next("7")], Said::Has(Some(7)));
-    check_answer(416, &[ack, next("0")], Said::Empty);
+    check_answer(416, &[ack, next("0")], Said::Newborn);
     check_answer(400, &[ack, ("BITS-Error", "0x80070057")], Said::Has(None));
     check_answer(400, &[ack], Said::Has(None));
-    // A server that stores what nobody sent, or says so.
-    check_answer(200, &[ack, next("8")], UNCLEAR);
-    check_answer(200, &[ack], UNCLEAR);
     // Not one word about the session.
     check_answer(416, &[ack], UNCLEAR);
     check_answer(416, &[], UNCLEAR);
@@ -66,8 +135,43 @@ fn only_the_answers_that_an_owner_gives_claim_a_session() {
     check_answer(401, &[("WWW-Authenticate", "Basic")], UNCLEAR);
     check_answer(403, &[ack, ("BITS-Error", "0x80070005")], UNCLEAR);
     check_answer(500, &[ack, ("BITS-Error", "0x80200020")], UNCLEAR);
-    for status in [301, 404, 500, 502, 503] {
+    for status in [200, 204, 301, 404, 500, 502, 503] {
         check_answer(status, &[], UNCLEAR);
+    }
+}
+
+#[test]
+fn a_server_that_takes_the_byte_may_have_it_in_the_file() {
+    let ack = ("BITS-Packet-Type", "Ack");
+    let next = ("BITS-Received-Content-Range", "9");
+    for fields in [&[ack][..], &[ack, next], &[next]] {
+        for packet in ["0-2/9", "3-5/9", "close"] {
+            check_answer_to(packet, 200, fields, Said::Took);
+        }
+        // Nothing was sent that it could have taken.
+        check_answer_to("0-8/9", 200, fields, UNCLEAR);
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_the_byte_would_take_it() {
+    check_answer_to("0-8/9", 100, &[], Said::Newborn);
+    check_answer_to("0-0/1", 100, &[], Said::Newborn);
+    check_answer_to("0-2/9", 100, &[], UNCLEAR);
+    check_answer_to("3-5/9", 100, &[], UNCLEAR);
+}
+
+#[test]
+fn a_newborn_session_counts_only_where_the_server_minds_its_path() {
+    assert_eq!(confirm(Verdict::Newborn(A), Said::NotFound), Verdict::Newborn(A));
+    for said in [Said::Newborn, Said::Has(None), Said::Has(Some(0)), Said::Took, UNCLEAR] {
+        assert_eq!(confirm(Verdict::Newborn(A), said), Verdict::Nobody, "{said:?}");
+    }
+    let others = [Verdict::Owner(A, None), Verdict::Spoilt(A), Verdict::Nobody, Verdict::Unclear];
+    for verdict in others {
+        for said in [Said::NotFound, Said::Newborn, UNCLEAR] {
+            assert_eq!(confirm(verdict, said), verdict);
+        }
     }
 }
 
@@ -78,21 +182,25 @@ fn check(said: &[(BackendId, Said)], expected: Verdict) {
 
 #[test]
 fn one_claim_among_strangers_is_the_owner() {
-    use Said::{Empty, Has, NotFound};
+    use Said::{Has, Newborn, NotFound, Took};
     check(&[(A, NotFound), (B, Has(Some(5))), (C, NotFound)], Verdict::Owner(B, Some(5)));
     check(&[(A, Has(None))], Verdict::Owner(A, None));
-    check(&[(A, Empty), (B, NotFound)], Verdict::Empty(A));
+    check(&[(A, Newborn), (B, NotFound)], Verdict::Newborn(A));
+    check(&[(A, NotFound), (B, Took)], Verdict::Spoilt(B));
+    check(&[(A, UNCLEAR), (B, Took), (C, Took)], Verdict::Spoilt(B));
     check(&[(A, NotFound), (B, NotFound)], Verdict::Nobody);
 }
 
 #[test]
 fn whatever_is_not_clear_from_all_is_not_clear() {
-    use Said::{Empty, Has, NotFound};
+    use Said::{Has, Newborn, NotFound, Took};
     check(&[(A, NotFound), (B, UNCLEAR)], Verdict::Unclear);
     check(&[(A, Has(Some(5))), (B, UNCLEAR)], Verdict::Unclear);
     check(&[(A, UNCLEAR), (B, Has(Some(5)))], Verdict::Unclear);
     check(&[(A, Has(Some(5))), (B, Has(Some(7)))], Verdict::Unclear);
-    check(&[(A, Empty), (B, NotFound), (C, Has(None))], Verdict::Unclear);
+    check(&[(A, Newborn), (B, NotFound), (C, Has(None))], Verdict::Unclear);
+    check(&[(A, Newborn), (B, Newborn), (C, NotFound)], Verdict::Unclear);
+    check(&[(A, Took), (B, NotFound), (C, Has(None))], Verdict::Unclear);
 }
 
 #[test]
