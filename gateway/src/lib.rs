@@ -26,6 +26,7 @@ pub mod notify_systemd;
 pub mod open_file;
 pub mod operator;
 pub mod ops;
+pub mod patience;
 pub mod pool;
 pub mod proxy;
 pub mod ready_file;

@@ -66,8 +66,12 @@ pub struct Conn {
     pub(super) body_follows: AtomicBool,
     /// The body of its last request broke a rule.
     malformed_body: AtomicBool,
+    /// How long the current request waits for a byte of its body, in milliseconds; 0 for ever.
+    body_patience: AtomicU64,
+    /// A byte of the body was not there in time. No request follows.
+    stalled: AtomicBool,
     /// Milliseconds of the steady clock by which the answer to the current request has a whole
-    /// head; 0 for no such time.
+    /// head, or its next part; 0 for no such time.
     answer_due: AtomicU64,
     /// The head of the answer was not there in time. No request follows.
     overdue: AtomicBool,
@@ -106,6 +110,8 @@ impl Conn {
             killed: AtomicU64::new(0),
             body_follows: AtomicBool::new(false),
             malformed_body: AtomicBool::new(false),
+            body_patience: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
             answer_due: AtomicU64::new(0),
             overdue: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
@@ -195,8 +201,29 @@ impl Conn {
         self.malformed_body.load(Ordering::Acquire)
     }
 
-    /// The answer's head is to be whole by then, by the steady clock. Until that is said of the
-    /// request there is no such time, and none after [`Self::answer_is_here`].
+    /// How long the current request, and those that follow, wait for the next byte of a body.
+    pub fn wait_for_body(&self, patience: Duration) {
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.body_patience.store(millis.max(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn body_patience(&self) -> Option<Duration> {
+        let millis = self.body_patience.load(Ordering::Relaxed);
+        (millis != 0).then(|| Duration::from_millis(millis))
+    }
+
+    pub(super) fn body_is_overdue(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether reading failed because the body did not go on.
+    pub fn has_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// The answer's head is to be whole by then, by the steady clock, or its next part is to be
+    /// there. Until that is said of the request there is no such time, and none after
+    /// [`Self::answer_is_here`].
     pub fn expect_answer(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.answer_due.store(millis.max(1), Ordering::Relaxed);

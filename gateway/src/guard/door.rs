@@ -17,6 +17,7 @@ use super::tls::{self, TlsInfo};
 use super::{Entrance, GuardLimits, Stray, linger};
 use crate::config::ProxyProtocol;
 use crate::metrics::HandshakeFailure;
+use crate::patience::within;
 use crate::tls::ListenerTls;
 
 /// Enough of a stray request to see what it is.
@@ -70,10 +71,8 @@ impl Door {
             };
         }
         // In a box of its own: what a handshake needs is not held for the life of a connection.
-        let entered = Box::pin(tokio::time::timeout(
-            limits.handshake,
-            self.pass(stream, client, entrance, limits),
-        ));
+        let entered =
+            Box::pin(within(limits.handshake, self.pass(stream, client, entrance, limits)));
         let stray = tokio::select! {
             entered = entered => match entered {
                 Ok(Ok(entered)) => return Some(entered),

@@ -19,9 +19,9 @@ mod linger;
 pub mod proxy_protocol;
 mod refusal;
 mod serve;
+mod stall;
 mod stream;
 mod tls;
-mod watchdog;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
 use super::GuardStream;
+use crate::patience::within;
 use crate::supervisor::Farewell;
 
 /// Serves the connection in a task of its own, or Pingora's, which has room for a handshake, would
@@ -46,7 +47,7 @@ async fn serve<A>(
         let idle = guard.limits().idle;
         let request = tokio::select! {
             biased;
-            request = tokio::time::timeout(idle, poll_fn(|cx| guard.poll_request(cx))) => request,
+            request = within(idle, poll_fn(|cx| guard.poll_request(cx))) => request,
             () = farewell.said() => return,
         };
         // A head that has begun has a deadline of its own, and may outlast the time to be idle.

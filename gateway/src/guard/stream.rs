@@ -13,12 +13,12 @@ use gateway_core::protocol::head::{
 };
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 
 use super::conn::Conn;
 use super::refusal::Refusal;
-use super::watchdog::Watchdog;
+use super::stall::Stall;
 use super::{GuardLimits, Stray, linger, tls};
+use crate::patience::Deadline;
 
 /// First room for a head. A Windows packet has about 400 bytes; an idle connection keeps none.
 const HEAD_ROOM: usize = 2048;
@@ -46,9 +46,9 @@ pub struct GuardStream {
     /// The request line in `buffer` is whole, and may pass.
     line_checked: bool,
     /// Runs from the first byte of a head to its end.
-    deadline: Option<Pin<Box<Sleep>>>,
-    /// For the head of the answer.
-    watchdog: Watchdog,
+    deadline: Deadline,
+    /// Runs while a request waits for its body, or for its answer.
+    stall: Stall,
     at_end: bool,
     /// A byte was written to the client.
     answered: bool,
@@ -85,8 +85,8 @@ impl GuardStream {
             buffer: BytesMut::new(),
             searched: 0,
             line_checked: false,
-            deadline: None,
-            watchdog: Watchdog::default(),
+            deadline: Deadline::default(),
+            stall: Stall::default(),
             at_end: false,
             refused: false,
             answered: false,
@@ -181,7 +181,8 @@ impl GuardStream {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if let Some(end) = end_of_head(&self.buffer, self.searched) {
-                self.deadline = None;
+                // Its timer is not held for the life of the connection.
+                self.deadline = Deadline::default();
                 self.searched = 0;
                 self.line_checked = false;
                 self.admit(end);
@@ -221,10 +222,7 @@ impl GuardStream {
                     return Poll::Pending;
                 }
                 Poll::Pending => {
-                    let timeout = self.limits.head_timeout;
-                    let deadline =
-                        self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-                    ready!(deadline.as_mut().poll(cx));
+                    ready!(self.deadline.poll(cx, || self.limits.head_timeout));
                     self.conn.events.timed_out();
                     // A client this slow gets no answer: any would be fatal to an honest one,
                     // which will come again.
@@ -239,6 +237,7 @@ impl GuardStream {
         match check_head(&self.buffer[..end], &self.limits.head) {
             Ok(facts) => {
                 self.conn.request_started();
+                self.stall.stop();
                 let mut end = end;
                 if let Some((from, to)) = facts.redundant {
                     let rest = self.buffer.split_off(to);
@@ -346,7 +345,8 @@ impl GuardStream {
     /// next request before it has answered this one.
     ///
     /// It does not hear of a client that has left either, because it would drop the backend's
-    /// answer: a session would be opened for nobody, or a Close forgotten whose Ack got lost.
+    /// answer: a session would be opened for nobody, or a Close forgotten whose Ack got lost. Nor
+    /// of one that has closed its half: it would look no more, and the backend's time is kept here.
     ///
     /// Nor does Pingora bound the time that the head of an answer takes in all: each of its bytes
     /// starts its timer anew. So the time is watched here.
@@ -358,12 +358,7 @@ impl GuardStream {
                 Poll::Ready(Err(_)) | Poll::Pending => break,
             }
         }
-        let Some(due) = self.conn.answer_due() else {
-            return if self.at_end { Poll::Ready(Ok(())) } else { Poll::Pending };
-        };
-        ready!(self.watchdog.poll(cx, due));
-        self.conn.answer_is_overdue();
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        self.stall.poll_answer(cx, &self.conn)
     }
 }
 
@@ -384,10 +379,11 @@ impl AsyncRead for GuardStream {
                 Phase::Head if this.conn.is_ending() => this.give_up(),
                 Phase::Head => ready!(this.poll_head(cx))?,
                 Phase::Pass(allowed) => {
-                    let count = ready!(this.poll_pass(cx, out, allowed))?;
-                    let left = allowed - count;
-                    this.phase = if left == 0 { Phase::Head } else { Phase::Pass(left) };
-                    return Poll::Ready(Ok(()));
+                    let polled = this.poll_pass(cx, out, allowed).map_ok(|count| {
+                        let left = allowed - count;
+                        this.phase = if left == 0 { Phase::Head } else { Phase::Pass(left) };
+                    });
+                    return this.stall.part(cx, &this.conn, polled);
                 }
                 Phase::ChunkedHead(allowed) => {
                     let left = allowed - ready!(this.poll_pass(cx, out, allowed))?;
@@ -397,7 +393,10 @@ impl AsyncRead for GuardStream {
                     };
                     return Poll::Ready(Ok(()));
                 }
-                Phase::Chunks(_) => return this.poll_chunks(cx, out),
+                Phase::Chunks(_) => {
+                    let polled = this.poll_chunks(cx, out);
+                    return this.stall.part(cx, &this.conn, polled);
+                }
                 Phase::AfterChunks(request) if this.conn.current_request() == request => {
                     return this.poll_watch(cx);
                 }

@@ -139,13 +139,48 @@ async fn of_a_malformed_chunk_no_byte_passes() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_seen_while_its_request_is_served() {
+async fn a_client_that_leaves_is_not_seen_while_its_request_is_served() {
     let mut rig = rig();
     rig.client.write_all(GET.as_bytes()).await.unwrap();
     assert!(rig.read_now(4096).is_some());
     assert_eq!(rig.read_now(1), None);
     rig.client.shutdown().await.unwrap();
+    assert_eq!(rig.read_now(1), None);
+    rig.guard.conn().request_done();
     assert_eq!(rig.read_now(1).as_deref(), Some(""));
+}
+
+/// Waits for so long, and for the second look.
+async fn wait(seconds: u64) {
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stalls_is_given_up_at_the_second_look() {
+    let mut rig = rig();
+    rig.guard.conn().wait_for_body(Duration::from_secs(60));
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
+    rig.client.write_all(head.as_bytes()).await.unwrap();
+    assert!(rig.read_now(4096).is_some());
+    for _ in 0..3 {
+        assert_eq!(rig.read_now(4096), None);
+        wait(59).await;
+        rig.client.write_all(b"x").await.unwrap();
+        assert_eq!(rig.read_now(4096).as_deref(), Some("x"), "each byte renews its time");
+    }
+    assert_eq!(rig.read_now(4096), None);
+    wait(61).await;
+    assert_eq!(rig.read_now(4096), None);
+    // What lies in the socket counts.
+    rig.client.write_all(b"y").await.unwrap();
+    assert_eq!(rig.read_now(4096).as_deref(), Some("y"));
+    assert_eq!(rig.read_now(4096), None);
+    wait(61).await;
+    assert_eq!(rig.read_now(4096), None);
+    wait(1).await;
+    let error = rig.guard.read(&mut [0; 1]).now_or_never().expect("ready").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(rig.guard.conn().has_stalled());
 }
 
 #[tokio::test]
@@ -206,6 +241,8 @@ async fn a_head_that_dribbles_ends_at_its_deadline() {
     rig.client.write_all(b"H").await.unwrap();
     assert_eq!(rig.read_now(4096), None, "a byte does not renew the deadline, nor end it early");
     tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(rig.read_now(4096), None, "what lies in the socket counts");
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(rig.read_now(4096).as_deref(), Some(""));
     assert_eq!(rig.received(), "");
     assert_eq!(*rig.events.0.lock().unwrap(), ["opened", "timed out"]);

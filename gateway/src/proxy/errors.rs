@@ -10,18 +10,13 @@ use crate::metrics::ConnectError;
 pub const REFUSED_ANSWER: ErrorType = ErrorType::Custom("the backend's answer was refused");
 
 /// The fault to answer with, or `None` where there is nobody left to answer.
-///
-/// `body_unfinished` tells whose fault a timeout towards the backend is: its timer also runs
-/// while we wait for the client's body.
-pub fn fault(error: &Error, body_unfinished: bool) -> Option<Fault> {
+pub fn fault(error: &Error) -> Option<Fault> {
     use ErrorType as T;
     match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, T::ReadTimedout) => Some(Fault::ClientStalled),
         (ErrorSource::Downstream, T::InvalidHTTPHeader | T::HTTPStatus(_)) => {
             Some(Fault::BadRequest)
         }
         (ErrorSource::Downstream, _) => None,
-        (ErrorSource::Upstream, T::ReadTimedout) if body_unfinished => Some(Fault::ClientStalled),
         (ErrorSource::Upstream, T::ReadTimedout | T::WriteTimedout) => Some(Fault::BackendTimeout),
         (ErrorSource::Upstream, T::InvalidHTTPHeader) => Some(Fault::BackendAnswer),
         (ErrorSource::Upstream, _) => Some(Fault::BackendFailed),

@@ -194,7 +194,11 @@ impl ProxyHttp for Gateway {
         ctx.client = ctx.conn.as_ref().and_then(|conn| forwarding.client(conn, headers));
         let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
         ctx.request = Some(self.reporter.metrics.request(listener));
-        downstream.set_read_timeout(Some(timeouts.client_body));
+        // The guard keeps this time and that of the answer, see `patience`.
+        downstream.set_read_timeout(None);
+        if let Some(conn) = &ctx.conn {
+            conn.wait_for_body(timeouts.client_body);
+        }
         downstream.set_write_timeout(Some(timeouts.client_write));
         // An early answer must not cut the body off: the reset would destroy the answer.
         downstream.set_close_on_response_before_downstream_finish(false);
@@ -315,9 +319,10 @@ impl ProxyHttp for Gateway {
             }
             return Ok(());
         }
-        ctx.first_byte = Some(clock::steady());
+        let now = clock::steady();
+        ctx.first_byte = Some(now);
         if let Some(conn) = &ctx.conn {
-            conn.answer_is_here();
+            conn.expect_answer(now + ctx.patience);
         }
         early::note(downstream, response, ctx);
         ctx.backend_status = Some(response.status.as_u16());
@@ -335,6 +340,13 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         if end {
             ctx.early.answer_ended();
+        }
+        if let Some(conn) = &ctx.conn {
+            if end {
+                conn.answer_is_here();
+            } else {
+                conn.expect_answer(clock::steady() + ctx.patience);
+            }
         }
         if ctx.drop_body {
             *body = None;
@@ -405,11 +417,13 @@ impl ProxyHttp for Gateway {
         }
         let malformed = ctx.conn.as_ref().is_some_and(|conn| conn.has_malformed_body());
         let overdue = ctx.conn.as_ref().is_some_and(|conn| conn.is_answer_overdue());
+        let stalled = ctx.conn.as_ref().is_some_and(|conn| conn.has_stalled());
         let fault = ctx
             .fault
             .or(malformed.then_some(Fault::BadRequest))
             .or(overdue.then_some(Fault::BackendTimeout))
-            .or_else(|| errors::fault(error, !downstream.as_downstream_mut().is_body_done()));
+            .or(stalled.then_some(Fault::ClientStalled))
+            .or_else(|| errors::fault(error));
         let Some(fault) = fault else { return silent };
         ctx.fault = Some(fault);
         ctx.place = None;

@@ -52,14 +52,14 @@ impl Gateway {
         ctx.body_done = None;
         let peer = ctx.backend.and_then(|backend| ctx.farm.peer(backend, ctx.repeatable));
         let mut peer = peer.cloned().ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        // A Fragment and a Close may be answered by an application behind the server. The timer
-        // also runs while the client's body comes in, which has a timeout of its own.
+        // A Fragment and a Close may be answered by an application behind the server.
         let by_application =
             matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession));
         let long = ctx.has_body || by_application;
         let timeouts = &ctx.farm.config.timeouts;
         ctx.patience = if long { timeouts.answer_long } else { timeouts.answer };
-        peer.options.read_timeout = Some(ctx.patience);
+        // The guard looks at the client for as long as the answer is awaited, and keeps the time.
+        peer.options.read_timeout = None;
         if let Some(conn) = &ctx.conn {
             conn.answer_is_here();
         }

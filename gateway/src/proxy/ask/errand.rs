@@ -18,6 +18,7 @@ use crate::config::Http;
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::OrphanResult;
+use crate::patience::within;
 use crate::proxy::admit::host_of;
 use crate::proxy::forwarding::told_with;
 use crate::tls;
@@ -161,7 +162,7 @@ impl Messenger {
         backend: BackendId,
     ) -> Result<ResponseHeader> {
         let sent = self.exchange(errand, task, farm, backend);
-        match tokio::time::timeout(self.timeout, sent).await {
+        match within(self.timeout, sent).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::new(ErrorType::ReadTimedout)),
         }
@@ -177,7 +178,8 @@ impl Messenger {
         let request = errand.request(task, farm, backend)?;
         let peer = farm.peer(backend, false).ok_or_else(|| Error::new(ErrorType::InternalError))?;
         let (mut connection, _) = self.connector.get_http_session(peer).await?;
-        connection.set_read_timeout(Some(self.timeout));
+        // All of it has that time, see `send`.
+        connection.set_read_timeout(None);
         connection.set_write_timeout(Some(self.timeout));
         connection.write_request_header(Box::new(request)).await?;
         let unsent = matches!(task, Task::Answer(question) if !question.sends_its_byte());
