@@ -161,8 +161,15 @@ async fn in_a_read_only_folder_a_gateway_does_not_start_unless_it_may() {
         Some(disk) => disk.read_only(yes),
         None => {
             use std::os::unix::fs::PermissionsExt;
-            let mode = if yes { 0o500 } else { 0o700 };
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let set = |path: &Path, mode| {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            };
+            let (folder_mode, file_mode) = if yes { (0o500, 0o400) } else { (0o700, 0o600) };
+            // Its files too: those that are there could be written in a folder that takes no new ones.
+            for file in fs::read_dir(&path).unwrap() {
+                set(&file.unwrap().path(), file_mode);
+            }
+            set(&path, folder_mode);
             let tried = fs::write(path.join("tried"), "");
             assert_eq!(tried.is_err(), yes, "needs a mount, or a user who is not root");
         }

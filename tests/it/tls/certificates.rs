@@ -16,6 +16,7 @@ fn check(issued: &Issued, harm: impl FnOnce(&Path), more: &str) -> (Output, Stri
     let text = format!(
         "[listeners.public]\naddress = \"127.0.0.1:0\"\n\
          tls = {{ certificate = {:?}, key = {:?} }}\n\
+         [store]\nkind = \"memory\"\n\
          [[backends]]\nname = \"up01\"\naddress = \"127.0.0.1:9\"\n{more}",
         files.certificate, files.key
     );
