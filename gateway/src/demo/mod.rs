@@ -212,8 +212,8 @@ async fn kill_and_restart(
     };
     // Not worth a word: the uploads go on without having been held.
     let _ = tokio::time::timeout(LONGEST_OUTAGE - OUTAGE, all_held).await;
+    hit.iter().for_each(|track| track.server_comes_back());
     farm.restart(&victim).await?;
-    hit.iter().for_each(|track| track.server_is_back());
     stage.restarted(&victim);
     Ok(Some(victim))
 }

@@ -220,11 +220,16 @@ impl Track {
         host.is_some_and(|host| server_of(&host) == server) && !self.is_finished()
     }
 
+    /// The packet that is under way is held from now on, unless its client hears of an error.
     pub fn server_went(&self) {
         self.away.store(true, Ordering::Relaxed);
+        if !self.waiting.load(Ordering::Relaxed) {
+            self.hold();
+        }
     }
 
-    pub fn server_is_back(&self) {
+    /// To be called before it is.
+    pub fn server_comes_back(&self) {
         self.away.store(false, Ordering::Relaxed);
     }
 
@@ -260,9 +265,7 @@ impl Track {
             Event::Packet => {
                 self.answered();
                 if self.away.load(Ordering::Relaxed) {
-                    self.held.store(true, Ordering::Relaxed);
-                    self.waiting.store(true, Ordering::Relaxed);
-                    self.note(&format!("held by the gateway for {}", self.server()));
+                    self.hold();
                 }
             }
             Event::Session { host_id, .. } => {
@@ -301,9 +304,15 @@ impl Track {
         }
     }
 
-    /// The packet before has its answer.
+    fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+        self.waiting.store(true, Ordering::Relaxed);
+        self.note(&format!("held by the gateway for {}", self.server()));
+    }
+
+    /// The packet before has its answer. While its server is away, that is one from before.
     fn answered(&self) {
-        if self.held.swap(false, Ordering::Relaxed) {
+        if self.held.swap(false, Ordering::Relaxed) && !self.away.load(Ordering::Relaxed) {
             self.times_held.fetch_add(1, Ordering::Relaxed);
         }
     }
