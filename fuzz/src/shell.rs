@@ -55,7 +55,12 @@ fn store() -> &'static [u8] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let metrics = Metrics::new(&[], &[]);
-            let options = Options { sync: SyncMode::Crash, on_error: OnError::Refuse, metrics };
+            let options = Options {
+                sync: SyncMode::Crash,
+                on_error: OnError::Refuse,
+                slow: std::time::Duration::from_secs(2),
+                metrics,
+            };
             let opened = Store::open(&place, options, &mut |_| true);
             let (store, _) = opened.expect("a new store");
             for number in 0..PINS {

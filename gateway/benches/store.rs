@@ -103,7 +103,12 @@ fn open(path: &Path, sync: SyncMode, visitor: &mut dyn FnMut(Record<'_>) -> bool
 }
 
 fn options(sync: SyncMode) -> Options {
-    Options { sync, on_error: OnError::Refuse, metrics: Metrics::new(&[], &[]) }
+    Options {
+        sync,
+        on_error: OnError::Refuse,
+        slow: Duration::from_secs(2),
+        metrics: Metrics::new(&[], &[]),
+    }
 }
 
 fn pin(n: u32) -> StoredPin {

@@ -54,8 +54,9 @@ fn opened(
         }
         config::Store::Sqlite(store) => store,
     };
-    let SqliteStore { path, sync, on_error } = store;
-    let options = Options { sync: *sync, on_error: *on_error, metrics: Arc::clone(metrics) };
+    let SqliteStore { path, sync, on_error, slow } = store;
+    let metrics = Arc::clone(metrics);
+    let options = Options { sync: *sync, on_error: *on_error, slow: *slow, metrics };
     match setup.in_store(path, options) {
         Ok(opened) => {
             tell(&opened, store);

@@ -61,7 +61,10 @@ pub(super) fn follow(
                     Err(_) => continue,
                 }
                 if !alone && gone {
-                    sessions.leave_off(Other::Predecessor);
+                    let leaving = Arc::clone(&sessions);
+                    let leave = move || leaving.leave_off(Other::Predecessor);
+                    // A panic is in the log.
+                    let _ = tokio::task::spawn_blocking(leave).await;
                 }
             }
         })

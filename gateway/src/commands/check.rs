@@ -145,7 +145,7 @@ fn store_json(store: &Store) -> Json {
 fn store_line(store: &Store) -> String {
     match store {
         Store::Memory => "none: a restart of the gateway forgets every session".to_owned(),
-        Store::Sqlite(SqliteStore { path, sync, on_error }) => {
+        Store::Sqlite(SqliteStore { path, sync, on_error, slow: _ }) => {
             let mut line = format!("sqlite in {}", path.display());
             if *sync == SyncMode::Crash {
                 line.push_str(", survives a crash and not a power cut");

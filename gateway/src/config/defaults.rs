@@ -47,6 +47,10 @@ pub const ASK: Duration = Duration::from_secs(10);
 /// Where a service keeps its state (FHS 3.0, 5.8).
 pub const STORE_PATH: &str = "/var/lib/bits-gateway";
 
+/// A busy disk takes some hundred milliseconds. What has taken so long may take minutes, and no
+/// client shall wait for those.
+pub const STORE_SLOW: Duration = Duration::from_secs(2);
+
 /// All backends alike.
 pub const WEIGHT: u64 = 1;
 

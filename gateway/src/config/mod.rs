@@ -146,6 +146,8 @@ pub struct SqliteStore {
     pub path: PathBuf,
     pub sync: SyncMode,
     pub on_error: OnError,
+    /// How long a commit may take before what can do without it does.
+    pub slow: Duration,
 }
 
 /// The words for the variants of [`Store`].

@@ -203,7 +203,8 @@ pub const SECTIONS: &[Section] = &[
         name: "store",
         shape: Shape::Once,
         about: "What keeps sessions, and what operators decided about backends, when the gateway \
-                is restarted or dies. It is written twice per upload, at its start and its end.",
+                is restarted or dies. It is written at the start and at the end of an upload, and \
+                no Fragment waits for it.",
         keys: &[
             Key {
                 name: "kind",
@@ -232,6 +233,14 @@ pub const SECTIONS: &[Section] = &[
                 preset: Preset::Is(Value::Word("refuse")),
                 about: "What becomes of a new session that cannot be written. With \"accept\" \
                         the gateway also starts with a disk that it cannot write.",
+            },
+            Key {
+                name: "slow",
+                kind: TIMEOUT,
+                preset: span(defaults::STORE_SLOW),
+                about: "A write that takes longer than this is not waited for where the gateway \
+                        can do without it: the Close-Session of an upload waits so long until the \
+                        size of the file is stored, and then goes to its server.",
             },
         ],
         later: &[],

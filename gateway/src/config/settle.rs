@@ -121,6 +121,7 @@ fn store(table: &Table) -> Result<Store, Broken> {
             path: table.get("path")?,
             sync: table.get("sync")?,
             on_error: table.get("on_error")?,
+            slow: table.get("slow")?,
         }),
     })
 }

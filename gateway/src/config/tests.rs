@@ -44,6 +44,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             path: "/var/lib/bits-gateway".into(),
             sync: SyncMode::Power,
             on_error: OnError::Refuse,
+            slow: seconds(2),
         }),
         failover: Failover {
             hold: seconds(20),
@@ -151,6 +152,7 @@ fn every_key_reaches_its_field() {
         path = "/var/lib/gw"
         sync = "crash"
         on_error = "accept"
+        slow = "500ms"
         [placement]
         policy = "hash"
         hash_key = "client"
@@ -234,6 +236,7 @@ fn every_key_reaches_its_field() {
         path: "/var/lib/gw".into(),
         sync: SyncMode::Crash,
         on_error: OnError::Accept,
+        slow: Duration::from_millis(500),
     };
     assert_eq!(config.store, Store::Sqlite(store));
     let policy = config.policy();

@@ -128,6 +128,11 @@ impl Gateway {
             }
         }
         decided?;
+        if ctx.kind == Some(PacketType::CloseSession)
+            && let Some(key) = &ctx.key
+        {
+            self.sessions.settle(key).await;
+        }
         if ctx.kind == Some(PacketType::CreateSession) {
             let limit = ctx.farm.config.sessions.limit_per_client;
             let place = self.clients.enter(ctx.client, limit);

@@ -199,12 +199,8 @@ impl Gateway {
         pin: Pin,
         ctx: &Ctx,
     ) -> std::result::Result<Pinned, Fault> {
-        let progress = Progress { seen: ctx.now, ..Progress::default() };
-        let pinned = self.pin_session(key.clone(), pin, progress).await?;
-        if pinned == Pinned::New {
-            self.sessions.note_opened(&key);
-        }
-        Ok(pinned)
+        let pinned = self.sessions.pin_opened(key, pin, ctx.now, clock::steady()).await;
+        pinned.map_err(not_pinned)
     }
 
     pub(super) async fn pin_session(
@@ -214,10 +210,7 @@ impl Gateway {
         progress: Progress,
     ) -> std::result::Result<Pinned, Fault> {
         let pinned = self.sessions.pin(key, pin, progress, clock::steady()).await;
-        pinned.map_err(|error| match error {
-            StoreError::Full { .. } => Fault::TableFull,
-            StoreError::Store(_) => Fault::StoreDown,
-        })
+        pinned.map_err(not_pinned)
     }
 
     /// A session that an alias brought back gets its pin again, so that it also survives the
@@ -270,6 +263,13 @@ impl Gateway {
                 Err(Error::new(REFUSED_ANSWER))
             }
         }
+    }
+}
+
+fn not_pinned(error: StoreError) -> Fault {
+    match error {
+        StoreError::Full { .. } => Fault::TableFull,
+        StoreError::Store(_) => Fault::StoreDown,
     }
 }
 

@@ -34,9 +34,18 @@ impl Drop for Undo<'_> {
 impl Sessions {
     /// Makes a session durable that is on the map already, so that nobody else gets its id
     /// meanwhile. On an error it is on the map no more.
-    pub(super) async fn keep(&self, key: &SessionKey, pin: &Pin) -> Result<(), store::StoreError> {
+    pub(super) async fn keep(
+        &self,
+        key: &SessionKey,
+        pin: &Pin,
+        untouched: bool,
+    ) -> Result<(), store::StoreError> {
         let mut undo = Undo { sessions: self, key, pin, armed: true };
-        self.store.pin(self.stored(key, pin)).await?;
+        let stored = self.stored(key, pin);
+        match untouched {
+            true => self.store.pin_untouched(stored).await?,
+            false => self.store.pin(stored).await?,
+        }
         undo.armed = false;
         Ok(())
     }
@@ -56,6 +65,7 @@ impl Sessions {
                 return Err(StoreError::Full { limit: self.limit() });
             }
         }
+        let created = pin.created;
         let session = Session::new(pin.clone(), progress, steady);
         if self.tombs.has(&key) || !self.insert(key.clone(), session) {
             return Ok(Pinned::Taken);
@@ -63,6 +73,7 @@ impl Sessions {
         if let Err(error) = self.store.pin_known(self.stored(&key, &pin)).await {
             tracing::debug!(%error, session = %key.short(), "a session would not survive a restart");
         }
+        self.keep_total(&key, created, progress);
         Ok(Pinned::New)
     }
 
@@ -97,9 +108,12 @@ impl Sessions {
         if let Some(new) = at_backend(&pin) {
             self.translated.insert(new, pin.backend, key.clone());
         }
-        if let Err(error) = self.store.move_pin(self.stored(key, &pin), before.created).await {
+        match self.store.move_pin(self.stored(key, &pin), before.created).await {
+            Ok(()) => self.keep_total(key, pin.created, progress),
             // It is looked for at its old backend first then.
-            tracing::debug!(%error, session = %key.short(), "a move would not survive a restart");
+            Err(error) => {
+                tracing::debug!(%error, session = %key.short(), "a move would not survive a restart");
+            }
         }
         Ok(Some(before))
     }
@@ -122,6 +136,21 @@ impl Sessions {
         if self.tombs.insert(key.clone(), target, now, steady) {
             // It finds no row to remove.
             self.end(key, pin, reason, now).await;
+        }
+    }
+
+    /// Has the size of a file stored, once all of it has arrived.
+    fn keep_total(&self, key: &SessionKey, created: Timestamp, progress: Progress) {
+        if let Some(total) = progress.complete() {
+            self.store.complete_soon(key, created, total);
+        }
+    }
+
+    /// Waits until the size of a file that has arrived is stored, if it is about to be: who closes
+    /// the session after that can be told what became of it, whatever happens to this process.
+    pub async fn settle(&self, key: &SessionKey) {
+        if self.progress_of(key).is_some_and(|progress| progress.complete().is_some()) {
+            self.store.settle().await;
         }
     }
 

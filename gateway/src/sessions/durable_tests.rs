@@ -30,7 +30,8 @@ fn open_with(path: &Path, backends: &[&str], on_error: OnError) -> Opened {
         tombstone: DAY,
     };
     let metrics = Metrics::new(&[], &[]);
-    let options = Options { sync: SyncMode::Power, on_error, metrics };
+    let slow = Duration::from_secs(2);
+    let options = Options { sync: SyncMode::Power, on_error, slow, metrics };
     setup.in_store(&path.join("store"), options).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -376,4 +377,66 @@ async fn a_session_that_moves_stays_its_clients() {
     expect(&sessions);
     assert_eq!(sessions.len(), 2);
     sessions.close().await;
+}
+
+async fn opened(sessions: &Sessions, id: &str) {
+    let pin = pin(0, Timestamp(5));
+    let opened = sessions.pin_opened(key(id), pin, Timestamp(5), clock::steady());
+    assert_eq!(opened.await.unwrap(), Pinned::New);
+}
+
+#[tokio::test]
+async fn that_nothing_of_a_session_has_arrived_is_known_after_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    for id in ["new", "sent", "found"] {
+        opened(&sessions, id).await;
+    }
+    put(&sessions, "asked-for", pin(0, Timestamp(6))).await;
+    sessions.find_and_touch(Some(&key("sent")), clock::steady());
+    sessions.find(Some(&key("found")));
+    let untouched = |sessions: &Sessions| {
+        ["new", "sent", "found", "asked-for"].map(|id| sessions.is_untouched(&key(id)))
+    };
+    for _ in 0..2 {
+        assert_eq!(untouched(&sessions), [true, false, true, false]);
+        sessions.close().await;
+        let again = table(directory.path());
+        assert_eq!(untouched(&again), [true, false, true, false]);
+        again.close().await;
+    }
+    let again = table(directory.path());
+    again.find_and_touch(Some(&key("new")), clock::steady());
+    again.close().await;
+    assert_eq!(untouched(&table(directory.path())), [false, false, true, false]);
+}
+
+#[tokio::test]
+async fn the_size_of_a_file_that_has_arrived_is_known_after_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let sessions = table(directory.path());
+    let progress = |next_offset, total| Progress { next_offset, total, seen: Timestamp(7) };
+    for id in ["all", "all-but-one", "repeated", "moved"] {
+        opened(&sessions, id).await;
+        sessions.progress(&key(id), progress(5, 9), clock::steady());
+    }
+    sessions.progress(&key("all"), progress(9, 9), clock::steady());
+    sessions.progress(&key("all-but-one"), progress(8, 9), clock::steady());
+    // A 416 tells no total.
+    sessions.progress(&key("repeated"), progress(9, 0), clock::steady());
+    let to = pin(1, Timestamp(8));
+    let moved = sessions.repin(&key("moved"), to, progress(9, 9), clock::steady()).await;
+    assert!(moved.unwrap().is_some());
+    let new = pin(1, Timestamp(9));
+    let adopted = sessions.adopt(key("adopted"), new, progress(4, 4), clock::steady()).await;
+    assert_eq!(adopted.unwrap(), Pinned::New);
+    sessions.settle(&key("all")).await;
+    sessions.close().await;
+    for _ in 0..2 {
+        let again = table(directory.path());
+        let complete = |id: &str| again.progress_of(&key(id)).unwrap().complete();
+        let all = ["all", "all-but-one", "repeated", "moved", "adopted"].map(complete);
+        assert_eq!(all, [Some(9), None, Some(9), Some(9), Some(4)]);
+        again.close().await;
+    }
 }

@@ -4,6 +4,7 @@
 //! may send its next packet to either. A pin is on the disk before its client learns the id, so
 //! whoever does not find one here looks there before it says that there is none.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -12,9 +13,12 @@ use gateway_core::routing::Lookup;
 use gateway_core::session::{EndReason, Pin, Progress, Subject};
 use parking_lot::Mutex;
 
-use super::{Session, Sessions};
+use super::{Session, Sessions, UNTOUCHED};
 use crate::clock;
-use crate::store::{BackendState, EndKind, Follower, PinRow, ReadError, Record, Tombstone};
+use crate::store::{
+    BackendState, EndKind, Follower, Milestone, PinRow, ReadError, Record, StoredProgress,
+    Tombstone,
+};
 
 /// Who else writes to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +58,26 @@ impl Sessions {
         }
     }
 
-    /// That process has ended, and what it wrote was read.
+    /// That process has ended, and what it wrote was read. Blocks.
     pub fn leave_off(&self, other: Other) {
         if let Some(following) = &self.following {
+            let untouched = following.follower.lock().untouched();
+            // What cannot be read counts for nothing.
+            self.keep_untouched(&untouched.unwrap_or_default());
             following.others.fetch_and(!(other as u8), Ordering::AcqRel);
+        }
+    }
+
+    /// Of the sessions that counted as untouched when they were read, those still do that are
+    /// listed: the other process may have passed on packets of the rest.
+    fn keep_untouched(&self, listed: &[StoredProgress]) {
+        let ids = listed.iter().filter_map(|row| Some((SessionId::parse(&row.id)?, row.created)));
+        let listed: HashSet<_> = ids.map(|(id, created)| (id.key().clone(), created)).collect();
+        for mut session in self.live.iter_mut() {
+            if session.is_untouched() && !listed.contains(&(session.key().clone(), session.created))
+            {
+                session.steady &= !UNTOUCHED;
+            }
         }
     }
 
@@ -107,20 +127,25 @@ impl Sessions {
         }
         let number = following.begun.fetch_add(1, Ordering::AcqRel) + 1;
         let mut states = Vec::new();
+        let mut new = HashSet::new();
         follower.poll(&mut |record| match record {
             Record::Backend(state) => states.push(state),
             Record::Tombstone(tombstone) => self.ended_elsewhere(&tombstone),
-            Record::Pin(row) => self.pinned_elsewhere(&row),
+            Record::Pin(row) => new.extend(self.pinned_elsewhere(&row)),
+            // A session that is known already may have been touched here.
+            Record::Progress(StoredProgress { id, milestone: Milestone::Untouched, .. })
+                if !new.contains(&id) => {}
+            Record::Progress(progress) => _ = self.take_progress(&progress),
         })?;
         following.good.store(number, Ordering::Release);
         Ok(states)
     }
 
-    /// What this process has pinned itself is here already.
-    fn pinned_elsewhere(&self, row: &PinRow<'_>) {
-        let Some(id) = SessionId::parse(row.id) else { return };
+    /// The id, if it is new here. What this process has pinned itself is here already.
+    fn pinned_elsewhere(&self, row: &PinRow<'_>) -> Option<String> {
+        let id = SessionId::parse(row.id)?;
         if self.tombs.has(id.key()) {
-            return;
+            return None;
         }
         let pin = Pin {
             backend: self.ids.intern(row.backend),
@@ -131,7 +156,7 @@ impl Sessions {
         };
         let progress = Progress { seen: clock::now(), ..Progress::default() };
         let session = Session::new(pin, progress, clock::steady());
-        self.insert(id.key().clone(), session);
+        self.insert(id.key().clone(), session).then(|| row.id.to_owned())
     }
 
     /// Whoever ended it has reported it.
@@ -171,7 +196,12 @@ mod tests {
         let ids = Arc::new(BackendIds::of(backends.iter().copied()));
         let setup = Setup { ids, limit: 100, tombstone: Duration::from_secs(60) };
         let metrics = Metrics::new(&[], &[]);
-        let options = Options { sync: SyncMode::Crash, on_error: OnError::Refuse, metrics };
+        let options = Options {
+            sync: SyncMode::Crash,
+            on_error: OnError::Refuse,
+            slow: Duration::from_secs(2),
+            metrics,
+        };
         let sessions = setup.in_store(path, options).expect("it opens").sessions;
         sessions.follow(Other::Predecessor);
         sessions
@@ -192,6 +222,14 @@ mod tests {
             };
             let progress = Progress { seen: Timestamp(1), ..Progress::default() };
             self.pin(key(id), pin, progress, clock::steady()).await.expect("there is room")
+        }
+
+        async fn open_new(&self, id: &str) {
+            let backend = self.ids.intern("a");
+            let (target, created) = (TargetHash(7), clock::now());
+            let pin = Pin { backend, backend_session: None, target, created, subject: None };
+            let opened = self.pin_opened(key(id), pin, created, clock::steady());
+            assert_eq!(opened.await.expect("there is room"), Pinned::New);
         }
 
         fn backend_of(&self, id: &str) -> Option<&str> {
@@ -276,5 +314,35 @@ mod tests {
         std::fs::rename(&path, folder.path().join("elsewhere")).expect("moved");
         assert_eq!(sessions.find_elsewhere(&key("other")).await, Lookup::StoreDown);
         assert!(matches!(sessions.find_elsewhere(&key("here")).await, Lookup::Pinned(_)));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_another_process_has_touched_is_not_untouched_here() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store");
+        let old = process(&path, &["a"]);
+        old.leave_off(Other::Predecessor);
+        for id in ["touched", "touched-here", "untouched"] {
+            old.open_new(id).await;
+        }
+        let new = process(&path, &["a"]);
+        old.follow(Other::Successor);
+        old.find_and_touch(Some(&key("touched")), clock::steady());
+        new.find_and_touch(Some(&key("touched-here")), clock::steady());
+        let total = Progress { next_offset: 9, total: 9, seen: Timestamp(1) };
+        old.progress(&key("touched"), total, clock::steady());
+        old.close().await;
+        new.read_on().expect("read");
+        assert_eq!(new.progress_of(&key("touched")).and_then(Progress::complete), Some(9));
+        let untouched =
+            || ["touched", "touched-here", "untouched"].map(|id| new.is_untouched(&key(id)));
+        assert_eq!(untouched(), [false; 3], "while another may pass on packets");
+        new.leave_off(Other::Predecessor);
+        assert_eq!(untouched(), [false, false, true]);
+        new.close().await;
+        let next = process(&path, &["a"]);
+        next.leave_off(Other::Predecessor);
+        let untouched = ["touched", "untouched"].map(|id| next.is_untouched(&key(id)));
+        assert_eq!(untouched, [false, true]);
     }
 }

@@ -11,11 +11,12 @@ use gateway_core::session::{Pin, Progress, Subject, Timestamp};
 
 use super::follow::Following;
 use super::under_way::UnderWay;
-use super::{Session, Sessions};
+use super::{Session, Sessions, UNTOUCHED};
 use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::store::{
-    BackendState, EndKind, Loaded, OpenError, Options, PinRow, Record, Store, Tombstone, text_of,
+    BackendState, EndKind, Loaded, Milestone, OpenError, Options, PinRow, Record, Store,
+    StoredProgress, Tombstone, text_of,
 };
 
 /// What a row with a GUID and a short name of a backend takes in the file.
@@ -75,9 +76,9 @@ impl Setup {
         let sessions = Arc::new(sessions);
         // The store is part of the table, so it must not keep the table alive.
         let table = Arc::downgrade(&sessions);
-        sessions.store.set_live_pins(Arc::new(move |visit| {
+        sessions.store.set_live_rows(Arc::new(move |visit| {
             if let Some(table) = table.upgrade() {
-                table.each_pin(visit);
+                table.each_row(visit);
             }
         }));
         if stale {
@@ -105,6 +106,7 @@ impl Loading {
             Record::Backend(state) => self.states.push(state),
             Record::Tombstone(tombstone) => self.bury(&tombstone),
             Record::Pin(pin) => return self.pin(&pin),
+            Record::Progress(progress) => return self.sessions.take_progress(&progress),
         }
         true
     }
@@ -123,8 +125,8 @@ impl Loading {
         }
     }
 
-    /// Nobody knows how far the upload has come and when it was last heard of: its next Ack tells
-    /// the one, and the other counts from now, so that no session expires for the time that the
+    /// How far the upload has come its next Ack tells, unless nothing or all of it has arrived, which
+    /// is stored. Nobody knows when it was last heard of: that counts from now, so that no session expires for the time that the
     /// gateway was away.
     fn pin(&mut self, row: &PinRow<'_>) -> bool {
         // What is stored was a legal id once. A row that nobody can ask for stays for people.
@@ -151,17 +153,40 @@ impl Loading {
 }
 
 impl Sessions {
+    /// What is stored of how far a session has come. False if it is of no session.
+    pub(super) fn take_progress(&self, stored: &StoredProgress) -> bool {
+        let Some(id) = SessionId::parse(&stored.id) else { return false };
+        let Some(mut session) = self.live.get_mut(id.key()) else { return false };
+        if session.created != stored.created {
+            return false;
+        }
+        match stored.milestone {
+            Milestone::Untouched => session.steady |= UNTOUCHED,
+            Milestone::Complete(total) => {
+                let before = session.progress;
+                session.progress = Progress { next_offset: total, total, ..before };
+                self.tally.progress(session.backend, before, session.progress);
+            }
+        }
+        true
+    }
+
     /// Holds a lock of the map while it calls `visit`.
-    fn each_pin(&self, visit: &mut dyn FnMut(PinRow<'_>)) {
+    fn each_row(&self, visit: &mut dyn FnMut(Record<'_>)) {
         for session in self.live.iter() {
-            visit(PinRow {
-                id: &text_of(session.key()),
+            let id = text_of(session.key());
+            visit(Record::Pin(PinRow {
+                id: &id,
                 backend: self.ids.name(session.backend),
                 backend_session: session.backend_session.as_deref(),
                 target: session.target,
                 created: session.created,
                 subject: session.subject.as_ref().map(|subject| *subject.bytes()),
-            });
+            }));
+            if let Some(total) = session.progress.complete() {
+                let (created, milestone) = (session.created, Milestone::Complete(total));
+                visit(Record::Progress(StoredProgress { id, created, milestone }));
+            }
         }
     }
 }

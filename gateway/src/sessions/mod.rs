@@ -50,8 +50,8 @@ const SHARDS: usize = 128;
 /// Silence after which a session counts as idle in the metrics.
 const ACTIVE: Duration = Duration::from_secs(5 * 60);
 
-/// In [`Session::steady`]: this process has seen the session opened and has passed on no packet of
-/// it. The bit would be a clock's after 68 years.
+/// In [`Session::steady`]: the session was seen opened, and no packet of it was passed on since. The
+/// bit would be a clock's after 68 years.
 const UNTOUCHED: u32 = 1 << 31;
 
 type Mourner = Box<dyn Fn(&SessionKey) + Send + Sync>;
@@ -100,6 +100,10 @@ impl Session {
 
     fn pin(&self) -> Pin {
         self.clone().into_pin()
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.steady & UNTOUCHED != 0
     }
 
     fn heard_of(&self) -> Duration {
@@ -216,6 +220,27 @@ impl Sessions {
         progress: Progress,
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
+        self.pin_session(key, Session::new(pin, progress, steady)).await
+    }
+
+    /// As [`Self::pin`], for a session that was just opened: its backend holds no byte of it. While
+    /// another process may pass on its packets as well, nobody here would know of them.
+    pub async fn pin_opened(
+        &self,
+        key: SessionKey,
+        pin: Pin,
+        seen: Timestamp,
+        steady: Duration,
+    ) -> Result<Pinned, StoreError> {
+        let progress = Progress { seen, ..Progress::default() };
+        let mut session = Session::new(pin, progress, steady);
+        if !self.follows_others() {
+            session.steady |= UNTOUCHED;
+        }
+        self.pin_session(key, session).await
+    }
+
+    async fn pin_session(&self, key: SessionKey, session: Session) -> Result<Pinned, StoreError> {
         let limit = self.limit();
         // The place is taken before the session is there, or two at once would find the last one.
         let place = |total: u64| (total < limit).then_some(total + 1);
@@ -224,13 +249,13 @@ impl Sessions {
                 return Err(StoreError::Full { limit });
             }
         }
-        let session = Session::new(pin.clone(), progress, steady);
+        let (pin, untouched) = (session.pin(), session.is_untouched());
         // An older client may still come with the id of one that ended, and must not meet the new.
         if self.tombs.has(&key) || !self.put(key.clone(), session) {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Ok(Pinned::Taken);
         }
-        self.keep(&key, &pin).await?;
+        self.keep(&key, &pin, untouched).await?;
         if self.evicts() && !self.live.contains_key(&key) {
             // It had to make room before its row was written.
             self.store.end_soon(&key, pin.created, None);
@@ -270,29 +295,29 @@ impl Sessions {
         let Some(key) = key else { return (Lookup::NotAsked, 0) };
         match self.live.get_mut(key) {
             Some(mut session) => {
-                session.steady = seconds(steady);
+                self.touch(key, &mut session, steady);
                 (Lookup::Pinned(session.pin()), session.progress.total)
             }
             None => (self.find_ended(key), 0),
         }
     }
 
-    /// The session was just opened: its backend holds no byte of it. While another process may pass
-    /// on its packets as well, nobody here would know of them.
-    pub fn note_opened(&self, key: &SessionKey) {
-        if !self.follows_others()
-            && let Some(mut session) = self.live.get_mut(key)
-        {
-            session.steady |= UNTOUCHED;
-        }
+    /// Whether it is known that the backend holds no byte of a session: no packet of it was passed
+    /// on since it was opened, by this process or by one before. That nothing is known to be
+    /// acknowledged says less: an Ack may have been lost, or come before the process began.
+    ///
+    /// No client waits until its first packet is stored, so a process that is killed within that
+    /// commit leaves a session behind that counts as untouched until its next packet.
+    pub fn is_untouched(&self, key: &SessionKey) -> bool {
+        let session = self.live.get(key);
+        session.is_some_and(|session| session.is_untouched()) && !self.follows_others()
     }
 
-    /// Whether it is known that the backend holds no byte of a session: no packet of it was passed
-    /// on since it was opened, by this process nor by another. That nothing is known to be
-    /// acknowledged says less: an Ack may have been lost, or come before the process began.
-    pub fn is_untouched(&self, key: &SessionKey) -> bool {
-        let untouched = |session: &Session| session.steady & UNTOUCHED != 0;
-        self.live.get(key).is_some_and(|session| untouched(&session)) && !self.follows_others()
+    fn touch(&self, key: &SessionKey, session: &mut Session, steady: Duration) {
+        if session.is_untouched() {
+            self.store.touch_soon(key, session.created);
+        }
+        session.steady = seconds(steady);
     }
 
     /// False if the session is not there, which is the caller's to mend: its backend has just
@@ -301,11 +326,21 @@ impl Sessions {
         let session = self.live.get_mut(key);
         let there = session.is_some();
         if let Some(mut session) = session {
-            self.tally.progress(session.backend, session.progress, progress);
-            session.progress = session.progress.then(progress);
-            session.steady = seconds(steady);
+            self.touch(key, &mut session, steady);
+            self.advance(key, &mut session, progress);
         }
         there
+    }
+
+    fn advance(&self, key: &SessionKey, session: &mut Session, newer: Progress) {
+        let before = session.progress;
+        self.tally.progress(session.backend, before, newer);
+        session.progress = before.then(newer);
+        if let Some(total) = session.progress.complete()
+            && before.complete() != Some(total)
+        {
+            self.store.complete_soon(key, session.created, total);
+        }
     }
 
     pub fn progress_of(&self, key: &SessionKey) -> Option<Progress> {

@@ -208,10 +208,11 @@ async fn a_table_that_could_not_be_read_calls_no_session_unknown() {
 async fn a_session_is_untouched_until_its_first_packet_and_never_when_that_is_not_known() {
     let sessions = Sessions::new(10, Duration::from_secs(DAY));
     let known = |id| sessions.is_untouched(&key(id));
+    put(&sessions, "found", pin(0, None)).await;
+    assert!(!known("found"));
     for id in ["new", "sent", "acknowledged", "moved"] {
-        put(&sessions, id, pin(0, None)).await;
-        assert!(!known(id), "as one that was found by asking");
-        sessions.note_opened(&key(id));
+        let opened = sessions.pin_opened(key(id), pin(0, None), Timestamp(0), Duration::ZERO);
+        assert_eq!(opened.await.expect("there is room"), Pinned::New);
         assert!(known(id));
     }
     sessions.find_and_touch(Some(&key("sent")), Duration::ZERO);
@@ -225,5 +226,5 @@ async fn a_session_is_untouched_until_its_first_packet_and_never_when_that_is_no
     let [now, later] = [0, 2 * DAY].map(|seconds| Timestamp(seconds * 1000));
     let (steady, idle) = (Duration::from_secs(2 * DAY), Duration::from_secs(DAY));
     assert_eq!(sessions.sweep(now, steady, idle), []);
-    assert_eq!(sessions.sweep(later, steady, idle).len(), 4);
+    assert_eq!(sessions.sweep(later, steady, idle).len(), 5);
 }

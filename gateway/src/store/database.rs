@@ -11,9 +11,11 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use super::SyncMode;
 use super::error::{Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
-use super::load::{Pins, Position};
+use super::load::{PROGRESS, Pins, Position};
 use super::log;
-use super::record::{BackendState, StoredPin, Tombstone, is_of, subject_text};
+use super::record::{
+    BackendState, Milestone, StoredPin, StoredProgress, Tombstone, is_of, subject_text, text_of,
+};
 use super::schema;
 
 /// For as long may another process hold the lock: one transaction of a gateway next to us takes
@@ -26,14 +28,29 @@ const EXPIRED_AT_ONCE: usize = 4096;
 /// Something that is to become durable.
 #[derive(Debug, Clone)]
 pub enum Change {
-    Pin(StoredPin),
+    Pin {
+        pin: StoredPin,
+        /// It was just opened: nothing of it has arrived.
+        untouched: bool,
+    },
+    /// The first packet of a session is passed on.
+    Touch {
+        key: SessionKey,
+        created: Timestamp,
+    },
+    /// All bytes of a session have arrived.
+    Complete {
+        key: SessionKey,
+        created: Timestamp,
+        total: u64,
+    },
     End {
         key: SessionKey,
         created: Timestamp,
         tombstone: Option<Tombstone>,
     },
-    /// Rows of pins that nobody wants.
-    Drop(Vec<(Pins, i64)>),
+    /// Rows that nobody wants, each with its table.
+    Drop(Vec<(&'static str, i64)>),
     State(BackendState),
     /// Tombstones from before go.
     Expire(Timestamp),
@@ -237,13 +254,27 @@ fn apply(
     used: &mut Position,
 ) -> rusqlite::Result<bool> {
     match change {
-        Change::Pin(pin) => {
-            let used = match pin.subject {
+        Change::Pin { pin, untouched } => {
+            let row = match pin.subject {
                 None => &mut used.pins,
                 Some(_) => &mut used.bound,
             };
-            *used += 1;
-            insert_pin(transaction, *used, pin)?;
+            *row += 1;
+            insert_pin(transaction, *row, pin)?;
+            if *untouched {
+                let (id, created) = (pin.id.clone(), pin.created);
+                let progress = StoredProgress { id, created, milestone: Milestone::Untouched };
+                used.progress += 1;
+                insert_progress(transaction, used.progress, &progress)?;
+            }
+        }
+        Change::Touch { key, created } => delete_progress(transaction, key, *created)?,
+        Change::Complete { key, created, total } => {
+            delete_progress(transaction, key, *created)?;
+            let (id, milestone) = (text_of(key), Milestone::Complete(*total));
+            used.progress += 1;
+            let progress = StoredProgress { id, created: *created, milestone };
+            insert_progress(transaction, used.progress, &progress)?;
         }
         Change::End { key, created, tombstone } => {
             end(transaction, key, *created)?;
@@ -254,7 +285,7 @@ fn apply(
         }
         Change::Drop(rows) => {
             for (table, row) in rows {
-                delete_row(transaction, *table, *row)?;
+                delete_row(transaction, table, *row)?;
             }
         }
         Change::State(state) => {
@@ -324,6 +355,20 @@ pub fn insert_tombstone(
     Ok(())
 }
 
+pub fn insert_progress(
+    connection: &Connection,
+    row: i64,
+    progress: &StoredProgress,
+) -> rusqlite::Result<()> {
+    schema::make_progress(connection)?;
+    let StoredProgress { id, created, milestone } = progress;
+    let (created, total, seal) = (created.0 as i64, milestone.number(), progress.seal(row));
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO progress VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![row, id, created, total, seal])?;
+    Ok(())
+}
+
 pub fn insert_state(
     connection: &Connection,
     row: i64,
@@ -348,25 +393,47 @@ fn end(
     created: Timestamp,
 ) -> rusqlite::Result<()> {
     for table in Pins::of(transaction)? {
-        let sql = format!("SELECT row, id FROM {} WHERE created = ?1", table.table());
-        let mut find = transaction.prepare_cached(&sql)?;
-        let mut rows = find.query([created.0 as i64])?;
-        let mut found: Vec<i64> = Vec::new();
-        while let Some(row) = rows.next()? {
-            if row.get_ref(1)?.as_str().is_ok_and(|id| is_of(id, key)) {
-                found.push(row.get(0)?);
-            }
+        delete_rows(transaction, table.table(), key, created)?;
+    }
+    delete_progress(transaction, key, created)
+}
+
+fn delete_progress(
+    transaction: &Transaction<'_>,
+    key: &SessionKey,
+    created: Timestamp,
+) -> rusqlite::Result<()> {
+    match schema::has_progress(transaction)? {
+        true => delete_rows(transaction, PROGRESS, key, created),
+        false => Ok(()),
+    }
+}
+
+/// The rows of one session.
+fn delete_rows(
+    transaction: &Transaction<'_>,
+    table: &str,
+    key: &SessionKey,
+    created: Timestamp,
+) -> rusqlite::Result<()> {
+    let sql = format!("SELECT row, id FROM {table} WHERE created = ?1");
+    let mut find = transaction.prepare_cached(&sql)?;
+    let mut rows = find.query([created.0 as i64])?;
+    let mut found: Vec<i64> = Vec::new();
+    while let Some(row) = rows.next()? {
+        if row.get_ref(1)?.as_str().is_ok_and(|id| is_of(id, key)) {
+            found.push(row.get(0)?);
         }
-        drop(rows);
-        for row in found {
-            delete_row(transaction, *table, row)?;
-        }
+    }
+    drop(rows);
+    for row in found {
+        delete_row(transaction, table, row)?;
     }
     Ok(())
 }
 
-fn delete_row(transaction: &Transaction<'_>, table: Pins, row: i64) -> rusqlite::Result<()> {
-    let sql = format!("DELETE FROM {} WHERE row = ?1", table.table());
+fn delete_row(transaction: &Transaction<'_>, table: &str, row: i64) -> rusqlite::Result<()> {
+    let sql = format!("DELETE FROM {table} WHERE row = ?1");
     transaction.prepare_cached(&sql)?.execute([row]).map(|_| ())
 }
 

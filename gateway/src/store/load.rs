@@ -7,9 +7,13 @@ use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::pages::Column;
 use super::record::{
-    BackendState, EndKind, PinRow, Record, StoredPin, Tombstone, subject_from_text,
+    BackendState, EndKind, Milestone, PinRow, Record, StoredPin, StoredProgress, Tombstone,
+    subject_from_text,
 };
-use super::schema::has_bound_pins;
+use super::schema::{has_bound_pins, has_progress};
+
+/// The table of progress.
+pub const PROGRESS: &str = "progress";
 
 /// More rows than any file has had.
 const LARGEST: i64 = 1 << 60;
@@ -21,6 +25,7 @@ pub struct Position {
     /// Of bound pins. Numbers of its own: an older process counts those of `pins` alone.
     pub(super) bound: i64,
     pub(super) tombstones: i64,
+    pub(super) progress: i64,
     pub(super) states: i64,
 }
 
@@ -32,9 +37,17 @@ pub struct Visited {
     pub states: u64,
     /// Rows whose seal is broken.
     pub damaged: u64,
-    /// Rows of pins that the visitor did not want.
-    pub unwanted: Vec<(Pins, i64)>,
+    /// Rows that the visitor did not want, each with its table.
+    pub unwanted: Vec<(&'static str, i64)>,
     pub position: Position,
+}
+
+impl Visited {
+    /// The pins that the visitor wanted.
+    pub fn wanted_pins(&self) -> u64 {
+        let unwanted = self.unwanted.iter().filter(|(table, _)| *table != PROGRESS);
+        self.pins - unwanted.count() as u64
+    }
 }
 
 /// The tables of pins.
@@ -75,10 +88,15 @@ impl Position {
             true => last("SELECT coalesce(max(row), 0) FROM bound_pins")?,
             false => 0,
         };
+        let progress = match has_progress(connection)? {
+            true => last("SELECT coalesce(max(row), 0) FROM progress")?,
+            false => 0,
+        };
         Ok(Self {
             pins: last("SELECT coalesce(max(row), 0) FROM pins")?,
             bound,
             tombstones: last("SELECT coalesce(max(row), 0) FROM tombstones")?,
+            progress,
             states: last("SELECT coalesce(max(row), 0) FROM backend_states")?,
         })
     }
@@ -117,11 +135,12 @@ impl Position {
     }
 
     /// Each with the name under which it is noted.
-    fn marks(&mut self) -> [(&'static str, &mut i64); 4] {
+    fn marks(&mut self) -> [(&'static str, &mut i64); 5] {
         [
             ("last of pins", &mut self.pins),
             ("last of bound_pins", &mut self.bound),
             ("last of tombstones", &mut self.tombstones),
+            ("last of progress", &mut self.progress),
             ("last of backend_states", &mut self.states),
         ]
     }
@@ -138,6 +157,7 @@ impl Position {
             pins: self.pins.max(other.pins),
             bound: self.bound.max(other.bound),
             tombstones: self.tombstones.max(other.tombstones),
+            progress: self.progress.max(other.progress),
             states: self.states.max(other.states),
         }
     }
@@ -149,7 +169,8 @@ fn noted(connection: &Connection, mark: &str) -> rusqlite::Result<Option<i64>> {
 }
 
 /// Reads what came after `after`, as it was at one moment. Bound pins come before the others: of a
-/// session that an older process has pinned for everybody too, the first one counts.
+/// session that an older process has pinned for everybody too, the first one counts. Behind the
+/// pins comes how far their sessions are.
 ///
 /// # Errors
 /// Those of SQLite; the visitor has seen a part then.
@@ -181,7 +202,29 @@ pub fn visit(
     for table in Pins::of(&transaction)? {
         read(table.table(), after.of_pins(*table), order)?;
     }
+    if has_progress(&transaction)? {
+        read(PROGRESS, after.progress, "ASC")?;
+    }
     Ok(visited)
+}
+
+/// Sessions of which nothing has arrived, as it is now.
+pub fn untouched(connection: &Connection) -> rusqlite::Result<Vec<StoredProgress>> {
+    if !has_progress(connection)? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare_cached("SELECT * FROM progress WHERE total = 0")?;
+    let count = statement.column_count();
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if let Some(Record::Progress(progress)) =
+            record(row.get(0)?, &columns(row, count)?[..count])
+        {
+            found.push(progress);
+        }
+    }
+    Ok(found)
 }
 
 /// Some pins of one table in the order of their rows.
@@ -250,7 +293,12 @@ fn one(
             visited.pins += 1;
             let table = if pin.subject.is_some() { Pins::Bound } else { Pins::Free };
             if !visitor(Record::Pin(pin)) {
-                visited.unwanted.push((table, number));
+                visited.unwanted.push((table.table(), number));
+            }
+        }
+        Some(Record::Progress(progress)) => {
+            if !visitor(Record::Progress(progress)) {
+                visited.unwanted.push((PROGRESS, number));
             }
         }
         Some(record) => {
@@ -316,6 +364,11 @@ pub fn record<'a>(row: i64, columns: &[Column<'a>]) -> Option<Record<'a>> {
                 ended: Timestamp(ended as u64),
             };
             (tombstone.seal(row) == seal).then_some(Record::Tombstone(tombstone))
+        }
+        [_, Text(id), Integer(created), Integer(total), Integer(seal)] => {
+            let (created, milestone) = (Timestamp(created as u64), Milestone::from_number(total));
+            let progress = StoredProgress { id: id.to_owned(), created, milestone };
+            (progress.seal(row) == seal).then_some(Record::Progress(progress))
         }
         [_, Text(backend), Text(state), Integer(since), Text(by), Integer(seal)] => {
             let state = BackendState {

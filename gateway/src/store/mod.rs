@@ -1,8 +1,8 @@
 //! The durable store: pins, tombstones and admin states that survive the process.
 //!
 //! One SQLite file, `sessions.db`, written by one thread (`writer`) and readable by anybody with
-//! `sqlite3`. It is written twice per upload, at its start and at its end; a Fragment never touches
-//! it. What the gateway asks on its hot path is in memory; the store is read when a process starts
+//! `sqlite3`. It is written at the start and at the end of an upload, and no Fragment waits for it.
+//! What the gateway asks on its hot path is in memory; the store is read when a process starts
 //! ([`Store::open`]), and by a process that is about to take over from another ([`Follower`]).
 //!
 //! Reading order: `record` (what is kept), `schema` (how), `open` (every state a
@@ -39,13 +39,15 @@ use crate::clock;
 use crate::metrics::{Metrics, StoreResult};
 use database::Change;
 use folder::Folder;
-use shared::Shared;
+use shared::{Shared, is_kept};
 use writer::{IfLeft, Message, Reply, Writer};
 
 pub use error::{OpenError, StoreError, Trouble, TroubleKind};
 pub use load::Position;
 pub use read::{Follower, ReadError, Reader, read_only};
-pub use record::{BackendState, EndKind, PinRow, Record, StoredPin, Tombstone, text_of};
+pub use record::{
+    BackendState, EndKind, Milestone, PinRow, Record, StoredPin, StoredProgress, Tombstone, text_of,
+};
 pub use shared::StoreStatus;
 
 /// Writes that may wait. At 10,000 commits a second it empties in a second or two.
@@ -57,8 +59,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows deleted in one change.
 const DROPPED_AT_ONCE: usize = 1000;
 
-/// Lists every pin that the process knows.
-pub type LivePins = Arc<dyn Fn(&mut dyn FnMut(PinRow<'_>)) + Send + Sync>;
+/// Lists every pin that the process knows, and behind the pin of a session the size of its file, if
+/// all of that has arrived.
+pub type LiveRows = Arc<dyn Fn(&mut dyn FnMut(Record<'_>)) + Send + Sync>;
 
 /// What a commit has to survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +84,8 @@ pub enum OnError {
 pub struct Options {
     pub sync: SyncMode,
     pub on_error: OnError,
+    /// How long a commit may take before what can do without it does.
+    pub slow: Duration,
     pub metrics: Arc<Metrics>,
 }
 
@@ -124,9 +129,9 @@ impl Store {
     /// Opens the database in the directory `path`, and makes either if missing. Blocks.
     ///
     /// `visitor` gets admin states and tombstones, then the pins, **the newest first**, and bound
-    /// ones before the others. It returns
-    /// false for a pin whose session it knows already: that row is older and is deleted. What it
-    /// returns for anything else does not count.
+    /// ones before the others, and last how far sessions have come. It returns false for a pin
+    /// whose session it knows already, and for progress whose session it does not know: such rows
+    /// are left over and are deleted. What it returns for anything else does not count.
     ///
     /// With a full disk the store opens, and is down until there is room. With
     /// [`OnError::Accept`] that goes for a read-only disk and the like too.
@@ -146,7 +151,7 @@ impl Store {
         let took = clock::steady() - begun;
         let visited = started.visited;
         let loaded = Loaded {
-            pins: visited.pins - visited.unwanted.len() as u64,
+            pins: visited.wanted_pins(),
             tombstones: visited.tombstones,
             backend_states: visited.states,
             position: visited.position,
@@ -180,12 +185,25 @@ impl Store {
     /// The client must not learn of this session: answer 503. With [`OnError::Accept`] only when
     /// the store was closed or its queue is full.
     pub async fn pin(&self, pin: StoredPin) -> Result<(), StoreError> {
+        self.write_pin(pin, false).await
+    }
+
+    /// As [`Self::pin`], for a session that was just opened: nothing of it has arrived, until
+    /// [`Self::touch_soon`].
+    ///
+    /// # Errors
+    /// As [`Self::pin`].
+    pub async fn pin_untouched(&self, pin: StoredPin) -> Result<(), StoreError> {
+        self.write_pin(pin, true).await
+    }
+
+    async fn write_pin(&self, pin: StoredPin, untouched: bool) -> Result<(), StoreError> {
         let Some(handle) = &self.0 else { return Ok(()) };
         // The writer may have answered just before the call is dropped.
         let mut unseen = EndOnDrop::new(handle, &pin, pin.created);
         let accepts = handle.shared.options.on_error == OnError::Accept;
         let if_left = if accepts { IfLeft::Keep } else { IfLeft::Undo };
-        let asked = match handle.ask(Change::Pin(pin), if_left).await {
+        let asked = match handle.ask(Change::Pin { pin, untouched }, if_left).await {
             // It is in the queue and will be written.
             Err(StoreError::Slow { .. }) if accepts => Ok(()),
             asked => asked,
@@ -200,7 +218,7 @@ impl Store {
     /// The session would not survive a restart.
     pub async fn pin_known(&self, pin: StoredPin) -> Result<(), StoreError> {
         let Some(handle) = &self.0 else { return Ok(()) };
-        handle.ask(Change::Pin(pin), IfLeft::Keep).await
+        handle.ask(Change::Pin { pin, untouched: false }, IfLeft::Keep).await
     }
 
     /// As [`Self::pin_known`], for a session that has a pin, created `before`: that one goes once
@@ -211,9 +229,45 @@ impl Store {
     pub async fn move_pin(&self, pin: StoredPin, before: Timestamp) -> Result<(), StoreError> {
         let Some(handle) = &self.0 else { return Ok(()) };
         let mut old = EndOnDrop::new(handle, &pin, before);
-        let moved = handle.ask(Change::Pin(pin), IfLeft::Keep).await;
+        let moved = handle.ask(Change::Pin { pin, untouched: false }, IfLeft::Keep).await;
         old.armed = moved.is_ok();
         moved
+    }
+
+    /// Something of a session may have arrived from now on. Nobody waits for that.
+    pub fn touch_soon(&self, key: &SessionKey, created: Timestamp) {
+        if let Some(handle) = &self.0 {
+            handle.send_soon(Change::Touch { key: key.clone(), created });
+        }
+    }
+
+    /// All `total` bytes of a session have arrived. Who must know that this is written waits for it
+    /// with [`Self::settle`].
+    pub fn complete_soon(&self, key: &SessionKey, created: Timestamp, total: u64) {
+        if let Some(handle) = &self.0 {
+            handle.send_soon(Change::Complete { key: key.clone(), created, total });
+        }
+    }
+
+    /// Waits until everything that was asked for before is written, or cannot be written, or
+    /// [`Options::slow`] has passed.
+    pub async fn settle(&self) {
+        let Some(Handle { shared, .. }) = &self.0 else { return };
+        let asked = shared.asked.load(Ordering::Acquire);
+        let settled = async {
+            while shared.settled.load(Ordering::Acquire) < asked {
+                let batch = shared.batch.notified();
+                tokio::pin!(batch);
+                batch.as_mut().enable();
+                if shared.settled.load(Ordering::Acquire) < asked {
+                    batch.await;
+                }
+            }
+        };
+        if shared.up.load(Ordering::Acquire) {
+            // What is not written by then may still be.
+            let _ = tokio::time::timeout(shared.options.slow, settled).await;
+        }
     }
 
     /// Removes the pin of a session, and leaves its tombstone in the same transaction.
@@ -254,9 +308,9 @@ impl Store {
         }
     }
 
-    /// Tells the store how to list every live pin, for the case that its file has to be made anew
-    /// while the process runs.
-    pub fn set_live_pins(&self, live: LivePins) {
+    /// Tells the store how to list what the process knows, for the case that its file has to be made
+    /// anew while the process runs.
+    pub fn set_live_rows(&self, live: LiveRows) {
         if let Some(handle) = &self.0 {
             handle.shared.set_live(live);
         }
@@ -331,15 +385,17 @@ impl Handle {
         }
     }
 
-    /// An end that finds no room waits elsewhere.
+    /// An end that finds no room waits elsewhere, and so does progress.
     fn send(&self, message: Message) -> Result<(), StoreError> {
         let waiting = self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        self.shared.asked.fetch_add(1, Ordering::AcqRel);
         self.outbox.try_send(message).map_err(|refused| {
             self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+            self.shared.asked.fetch_sub(1, Ordering::AcqRel);
             let (TrySendError::Full(message) | TrySendError::Disconnected(message)) = &refused;
             if let Message::Change { change, since, .. } = message {
                 self.shared.count(change, StoreResult::Error, *since);
-                if matches!(change, Change::End { .. }) {
+                if is_kept(change) {
                     self.shared.put_back(change.clone());
                 }
             }
@@ -352,7 +408,8 @@ impl Handle {
 
     fn send_soon(&self, change: Change) {
         let message = Message::Change { change, reply: None, since: clock::steady() };
-        // An end is kept, and the rest is asked for again by the next sweep or start.
+        // What must not be missed is kept, and the rest is asked for again by the next sweep or
+        // start.
         let _ = self.send(message);
     }
 }

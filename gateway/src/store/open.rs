@@ -231,6 +231,9 @@ fn read_only(
                 for (_, pin) in found.bound.iter().rev().chain(found.pins.iter().rev()) {
                     visitor(Record::Pin(pin.as_row()));
                 }
+                for (_, progress) in found.progress {
+                    visitor(Record::Progress(progress));
+                }
             }
             Err(why) => {
                 unread = true;

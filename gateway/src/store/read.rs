@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::{OpenError, Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
 use super::load::{self, Order, Pins, Position};
-use super::record::{Record, StoredPin};
+use super::record::{Record, StoredPin, StoredProgress};
 use super::salvage;
 use super::schema::{self, Age};
 
@@ -115,24 +115,17 @@ impl Follower {
     }
 
     /// Hands over what came since the last call: admin states, tombstones, then pins, each oldest
-    /// first and bound pins before the others. What this process wrote itself is among it. A pin that was removed meanwhile does not
+    /// first and bound pins before the others, and last how far sessions have come. What this process wrote itself is among it. A pin that was removed meanwhile does not
     /// come; one that came before and was removed since is known by its tombstone alone.
     ///
     /// # Errors
     /// The next call tries again from the same position.
     pub fn poll(&mut self, visitor: &mut dyn FnMut(Record<'_>)) -> Result<(), ReadError> {
-        let identity = self.folder.identity();
-        let stale = self.connection.as_ref().is_some_and(|(_, known)| *known != identity);
-        if stale {
-            // Another file begins anew, and what is known already does no harm.
-            self.connection = None;
-            self.position = Position::default();
-        }
-        let (connection, _) = match &mut self.connection {
-            Some(open) => open,
-            closed => closed.insert((connect(&self.folder)?, identity)),
+        self.connect()?;
+        let (Some((connection, _)), from) = (&mut self.connection, self.position) else {
+            return Ok(());
         };
-        let read = load::visit(connection, self.position, Order::OldestFirst, &mut |record| {
+        let read = load::visit(connection, from, Order::OldestFirst, &mut |record| {
             visitor(record);
             true
         });
@@ -141,11 +134,37 @@ impl Follower {
                 self.position = visited.position;
                 Ok(())
             }
-            Err(error) => {
-                self.connection = None;
-                Err(Trouble::sqlite(&self.folder.database(), &error).into())
-            }
+            Err(error) => Err(self.disconnect(&error)),
         }
+    }
+
+    /// The sessions of which nothing has arrived, as it is now.
+    ///
+    /// # Errors
+    /// As [`Self::poll`].
+    pub fn untouched(&mut self) -> Result<Vec<StoredProgress>, ReadError> {
+        self.connect()?;
+        let Some((connection, _)) = &self.connection else { return Ok(Vec::new()) };
+        load::untouched(connection).map_err(|error| self.disconnect(&error))
+    }
+
+    fn connect(&mut self) -> Result<(), ReadError> {
+        let identity = self.folder.identity();
+        let stale = self.connection.as_ref().is_some_and(|(_, known)| *known != identity);
+        if stale {
+            // Another file begins anew, and what is known already does no harm.
+            self.connection = None;
+            self.position = Position::default();
+        }
+        if self.connection.is_none() {
+            self.connection = Some((connect(&self.folder)?, identity));
+        }
+        Ok(())
+    }
+
+    fn disconnect(&mut self, error: &rusqlite::Error) -> ReadError {
+        self.connection = None;
+        Trouble::sqlite(&self.folder.database(), error).into()
     }
 }
 

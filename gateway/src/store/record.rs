@@ -56,6 +56,24 @@ pub enum EndKind {
     Forgotten,
 }
 
+/// How far a session has come. Only its two ends are stored: a row for each Fragment would be a
+/// commit for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredProgress {
+    pub id: String,
+    /// That of the pin.
+    pub created: Timestamp,
+    pub milestone: Milestone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Milestone {
+    /// No packet of it was passed on since it was opened.
+    Untouched,
+    /// Its backend has acknowledged all bytes of the file, which are so many, and at least one.
+    Complete(u64),
+}
+
 /// What people decided about a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendState {
@@ -71,6 +89,7 @@ pub struct BackendState {
 pub enum Record<'a> {
     Pin(PinRow<'a>),
     Tombstone(Tombstone),
+    Progress(StoredProgress),
     Backend(BackendState),
 }
 
@@ -124,6 +143,32 @@ impl Tombstone {
             .number(self.status.into())
             .number(self.ended.0)
             .finish()
+    }
+}
+
+impl StoredProgress {
+    pub(super) fn seal(&self, row: i64) -> i64 {
+        Seal::new(b'm', row)
+            .text(&self.id)
+            .number(self.created.0)
+            .number(self.milestone.number() as u64)
+            .finish()
+    }
+}
+
+impl Milestone {
+    pub(super) fn number(self) -> i64 {
+        match self {
+            Self::Untouched => 0,
+            Self::Complete(total) => total as i64,
+        }
+    }
+
+    pub(super) fn from_number(number: i64) -> Self {
+        match number {
+            0 => Self::Untouched,
+            total => Self::Complete(total as u64),
+        }
     }
 }
 
@@ -277,6 +322,28 @@ mod tests {
             assert_ne!(target.as_row().seal(7), seal, "bit {bit}");
             assert_ne!(created.as_row().seal(7), seal, "bit {bit}");
             assert_ne!(pin().as_row().seal(7 ^ (1 << bit)), seal, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_column_of_progress_is_under_the_seal() {
+        let progress = |id: &str, created, milestone| StoredProgress {
+            id: id.to_owned(),
+            created: Timestamp(created),
+            milestone,
+        };
+        let seal = progress("a", 5, Milestone::Complete(9)).seal(7);
+        for other in [
+            progress("b", 5, Milestone::Complete(9)),
+            progress("a", 6, Milestone::Complete(9)),
+            progress("a", 5, Milestone::Complete(8)),
+            progress("a", 5, Milestone::Untouched),
+        ] {
+            assert_ne!(other.seal(7), seal, "{other:?}");
+        }
+        assert_ne!(progress("a", 5, Milestone::Complete(9)).seal(8), seal);
+        for milestone in [0, 1, i64::MAX, -1].map(Milestone::from_number) {
+            assert_eq!(Milestone::from_number(milestone.number()), milestone);
         }
     }
 

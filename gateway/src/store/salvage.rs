@@ -1,18 +1,18 @@
 //! A new database: an empty one, or one with everything that a damaged one still tells.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::Timestamp;
 use rusqlite::Connection;
 
-use super::database::{insert_pin, insert_state, insert_tombstone};
+use super::database::{insert_pin, insert_progress, insert_state, insert_tombstone};
 use super::error::Trouble;
 use super::folder::Folder;
 use super::load::record;
 use super::pages;
-use super::record::{BackendState, Record, StoredPin, Tombstone};
+use super::record::{BackendState, Milestone, Record, StoredPin, StoredProgress, Tombstone};
 use super::schema;
 
 /// What came out of a damaged database.
@@ -55,6 +55,9 @@ pub fn salvage(folder: &Folder, now: Timestamp) -> Result<Salvaged, Trouble> {
             insert_pin(connection, *row, pin)?;
             salvaged.pins += 1;
         }
+        for (row, progress) in &found.progress {
+            insert_progress(connection, *row, progress)?;
+        }
         Ok(())
     })?;
     let replaced = folder.replace(now);
@@ -68,6 +71,7 @@ pub struct Found {
     pub pins: Vec<(i64, StoredPin)>,
     pub bound: Vec<(i64, StoredPin)>,
     pub tombstones: Vec<(i64, Tombstone)>,
+    pub progress: Vec<(i64, StoredProgress)>,
     pub states: Vec<(i64, BackendState)>,
     pub unreadable_pages: u64,
 }
@@ -83,6 +87,9 @@ pub fn read(folder: &Folder) -> Result<Found, Trouble> {
             table.push((row, pin.to_pin()));
         }
         Some(Record::Tombstone(tombstone)) => found.tombstones.push((row, tombstone)),
+        // The row may have been deleted, and then the session has bytes.
+        Some(Record::Progress(StoredProgress { milestone: Milestone::Untouched, .. })) => {}
+        Some(Record::Progress(progress)) => found.progress.push((row, progress)),
         Some(Record::Backend(state)) => found.states.push((row, state)),
         None => {}
     })
@@ -91,6 +98,7 @@ pub fn read(folder: &Folder) -> Result<Found, Trouble> {
     in_order(&mut found.pins);
     in_order(&mut found.bound);
     in_order(&mut found.tombstones);
+    in_order(&mut found.progress);
     in_order(&mut found.states);
     // Of a damaged page, cells may be read that were deleted. A pin that outlives its session
     // would send a repeated Close to the backend rather than to its tombstone.
@@ -109,6 +117,11 @@ pub fn read(folder: &Folder) -> Result<Found, Trouble> {
         };
         found.pins.retain(lives);
         found.bound.retain(lives);
+    }
+    if !found.progress.is_empty() {
+        let pins = found.pins.iter().chain(&found.bound).map(|(_, pin)| pin);
+        let known: HashSet<_> = pins.map(|pin| (pin.id.as_str(), pin.created)).collect();
+        found.progress.retain(|(_, row)| known.contains(&(row.id.as_str(), row.created)));
     }
     Ok(found)
 }

@@ -30,6 +30,20 @@ CREATE TABLE bound_pins (
 CREATE INDEX bound_pins_by_created ON bound_pins (created);
 ";
 
+/// How far sessions have come: a row while nothing of a session has arrived, and one when all of it
+/// has. It comes with the first of them, as the table of bound pins does. A process that does not
+/// know it leaves rows of sessions that are over, which the next start removes.
+const PROGRESS: &str = "
+CREATE TABLE progress (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    seal INTEGER NOT NULL
+) STRICT;
+CREATE INDEX progress_by_created ON progress (created);
+";
+
 /// The version that this program writes.
 pub const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
@@ -94,8 +108,7 @@ pub fn create(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Whether there has been a bound pin.
 pub fn has_bound_pins(connection: &Connection) -> rusqlite::Result<bool> {
-    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'bound_pins'";
-    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+    has_table(connection, "bound_pins")
 }
 
 /// Makes the table of bound pins, unless there is one. In the transaction that writes to it.
@@ -104,6 +117,24 @@ pub fn make_bound_pins(connection: &Connection) -> rusqlite::Result<()> {
         true => Ok(()),
         false => connection.execute_batch(BOUND_PINS),
     }
+}
+
+/// Whether there has been a row of progress.
+pub fn has_progress(connection: &Connection) -> rusqlite::Result<bool> {
+    has_table(connection, "progress")
+}
+
+/// Makes the table of progress, unless there is one. In the transaction that writes to it.
+pub fn make_progress(connection: &Connection) -> rusqlite::Result<()> {
+    match has_progress(connection)? {
+        true => Ok(()),
+        false => connection.execute_batch(PROGRESS),
+    }
+}
+
+fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    connection.prepare_cached(sql)?.query_row([name], |row| row.get(0))
 }
 
 /// The version stands in two places, so that one flipped bit does not make a file look newer.

@@ -8,12 +8,13 @@ use std::time::Duration;
 use gateway_core::protocol::SessionId;
 use gateway_core::session::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::database::{Change, Database};
 use super::error::{StoreError, Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
 use super::writer::operation;
-use super::{LivePins, OnError, Options};
+use super::{LiveRows, OnError, Options};
 use crate::clock;
 use crate::metrics::StoreResult;
 
@@ -26,9 +27,14 @@ pub struct Shared {
     pub options: Options,
     pub up: AtomicBool,
     pub queued: AtomicUsize,
+    /// Changes that were ever asked for, and those among them that are written or cannot be.
+    pub asked: AtomicU64,
+    pub settled: AtomicU64,
+    /// Told when [`Self::settled`] has grown.
+    pub batch: Notify,
     pub backlog: Mutex<VecDeque<Change>>,
     trouble: Mutex<Option<Arc<Trouble>>>,
-    live: Mutex<Option<LivePins>>,
+    live: Mutex<Option<LiveRows>>,
     identity: Mutex<Option<Identity>>,
     last_commit: AtomicU64,
     size: AtomicU64,
@@ -76,6 +82,9 @@ impl Shared {
             options,
             up: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
+            asked: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            batch: Notify::new(),
             backlog: Mutex::default(),
             trouble: Mutex::default(),
             live: Mutex::default(),
@@ -89,7 +98,7 @@ impl Shared {
     /// Whether there is no use in asking. An end is always worth it: it is kept.
     pub fn refuses(&self, change: &Change) -> bool {
         match change {
-            Change::Pin(_) => self.refuses_pins(),
+            Change::Pin { .. } => self.refuses_pins(),
             Change::State(_) => !self.up.load(Ordering::Acquire),
             _ => false,
         }
@@ -155,31 +164,38 @@ impl Shared {
     pub fn keep_for_later(&self, change: Change, trouble: &Arc<Trouble>) -> Result<(), StoreError> {
         let down = Err(StoreError::Down(Arc::clone(trouble)));
         match change {
-            Change::Pin(_) if self.options.on_error == OnError::Accept => {
+            Change::Pin { .. } if self.options.on_error == OnError::Accept => {
                 self.put_back(change);
                 Ok(())
             }
             // The disk may hold it all the same.
-            Change::Pin(_) => {
+            Change::Pin { .. } => {
                 self.forget(change);
                 down
             }
-            Change::End { .. } => {
-                self.put_back(change);
+            change => {
+                if is_kept(&change) {
+                    self.put_back(change);
+                }
                 down
             }
-            Change::State(_) | Change::Drop(_) | Change::Expire(_) | Change::Probe => down,
         }
     }
 
     /// A pin that nobody waits for goes again.
     pub fn forget(&self, change: Change) {
-        if let Change::Pin(pin) = change
+        if let Change::Pin { pin, .. } = change
             && let Some(id) = SessionId::parse(&pin.id)
         {
             let key = id.key().clone();
             self.put_back(Change::End { key, created: pin.created, tombstone: None });
         }
+    }
+
+    /// So many more changes are written, or cannot be.
+    pub fn settle(&self, changes: u64) {
+        self.settled.fetch_add(changes, Ordering::AcqRel);
+        self.batch.notify_waiters();
     }
 
     pub fn put_back(&self, change: Change) {
@@ -211,11 +227,11 @@ impl Shared {
         }
     }
 
-    pub fn set_live(&self, live: LivePins) {
+    pub fn set_live(&self, live: LiveRows) {
         *self.live.lock() = Some(live);
     }
 
-    pub fn live(&self) -> Option<LivePins> {
+    pub fn live(&self) -> Option<LiveRows> {
         self.live.lock().clone()
     }
 
@@ -242,5 +258,17 @@ impl Shared {
             backlog: self.backlog.lock().len(),
             lost: self.lost.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// Whether a change that cannot be written now is written later, whoever asked for it.
+pub fn is_kept(change: &Change) -> bool {
+    match change {
+        Change::End { .. } | Change::Touch { .. } | Change::Complete { .. } => true,
+        Change::Pin { .. }
+        | Change::State(_)
+        | Change::Drop(_)
+        | Change::Expire(_)
+        | Change::Probe => false,
     }
 }

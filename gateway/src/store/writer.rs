@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use gateway_core::protocol::SessionId;
+use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::Timestamp;
 use tokio::sync::oneshot;
 
@@ -19,8 +19,8 @@ use super::error::{OpenError, StoreError, Trouble, TroubleKind};
 use super::load::{self, Order, Position};
 use super::log;
 use super::open;
-use super::record::{PinRow, Record};
-use super::{LivePins, Shared};
+use super::record::{Milestone, PinRow, Record, StoredProgress};
+use super::{LiveRows, Shared};
 use crate::clock;
 use crate::metrics::{StoreOperation, StoreResult};
 
@@ -138,8 +138,10 @@ impl Writer {
         let mut batch = Vec::new();
         let mut next = Some(first);
         let mut closer = None;
+        let mut taken = 0;
         while let Some(message) = next.take() {
             self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+            taken += u64::from(matches!(message, Message::Change { .. }));
             match message {
                 Message::Close(reply) => closer = Some(reply),
                 // Whoever asked has left, and would never learn of the pin.
@@ -156,6 +158,7 @@ impl Writer {
         if !batch.is_empty() {
             self.write(batch);
         }
+        self.shared.settle(taken);
         if let State::Down { retry, .. } = self.state
             && retry <= clock::steady()
         {
@@ -345,8 +348,8 @@ impl Writer {
             for batch in missing.chunks(BATCH) {
                 database.commit(batch.iter())?;
             }
-            if !missing.is_empty() {
-                let sessions = missing.len();
+            let sessions = missing.iter().filter(|row| matches!(row, Change::Pin { .. })).count();
+            if sessions > 0 {
                 tracing::warn!(sessions, "sessions were written to the session store anew");
             }
         }
@@ -380,35 +383,51 @@ impl Drop for Writer {
     }
 }
 
-/// Live pins that a database does not hold.
-fn missing(database: &mut Database, live: &LivePins) -> Result<Vec<Change>, Trouble> {
+/// What the process knows and a database does not hold. That nothing of a session has arrived is
+/// not written anew: not to know it does no harm.
+fn missing(database: &mut Database, live: &LiveRows) -> Result<Vec<Change>, Trouble> {
     let path = database.path();
-    let mut stored = HashSet::new();
+    let (mut stored, mut complete) = (HashSet::new(), HashSet::new());
     load::visit(database.connection(), Position::default(), Order::OldestFirst, &mut |record| {
-        if let Record::Pin(pin) = record {
-            stored.extend(name(&pin));
+        match record {
+            Record::Pin(PinRow { id, created, .. }) => stored.extend(name(id, created)),
+            Record::Progress(StoredProgress { id, created, milestone: Milestone::Complete(_) }) => {
+                complete.extend(name(&id, created))
+            }
+            _ => {}
         }
         true
     })
     .map_err(|error| Trouble::sqlite(&path, &error))?;
     // Collected first: whoever lists them may hold locks meanwhile.
     let mut missing: Vec<Change> = Vec::new();
-    live(&mut |pin| {
-        if name(&pin).is_some_and(|name| !stored.contains(&name)) {
-            missing.push(Change::Pin(pin.to_pin()));
+    live(&mut |record| match record {
+        Record::Pin(pin)
+            if name(pin.id, pin.created).is_some_and(|name| !stored.contains(&name)) =>
+        {
+            missing.push(Change::Pin { pin: pin.to_pin(), untouched: false });
         }
+        Record::Progress(StoredProgress { id, created, milestone: Milestone::Complete(total) }) => {
+            let name = name(&id, created).filter(|name| !complete.contains(name));
+            missing.extend(name.map(|(key, created)| Change::Complete { key, created, total }));
+        }
+        _ => {}
     });
     Ok(missing)
 }
 
-fn name(pin: &PinRow<'_>) -> Option<(gateway_core::protocol::SessionKey, u64)> {
-    Some((SessionId::parse(pin.id)?.key().clone(), pin.created.0))
+fn name(id: &str, created: Timestamp) -> Option<(SessionKey, Timestamp)> {
+    Some((SessionId::parse(id)?.key().clone(), created))
 }
 
 /// Under which operation a change is counted.
 pub fn operation(change: &Change) -> StoreOperation {
     match change {
-        Change::Pin(_) | Change::State(_) | Change::Probe => StoreOperation::Put,
-        Change::End { .. } | Change::Drop(_) | Change::Expire(_) => StoreOperation::Delete,
+        Change::Pin { .. } | Change::Complete { .. } | Change::State(_) | Change::Probe => {
+            StoreOperation::Put
+        }
+        Change::Touch { .. } | Change::End { .. } | Change::Drop(_) | Change::Expire(_) => {
+            StoreOperation::Delete
+        }
     }
 }

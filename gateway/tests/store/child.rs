@@ -25,7 +25,12 @@ const TASKS: u32 = 8;
 pub const ENDED: u32 = 5;
 
 pub fn options(on_error: OnError) -> Options {
-    Options { sync: SyncMode::Power, on_error, metrics: Metrics::new(&[], &[]) }
+    Options {
+        sync: SyncMode::Power,
+        on_error,
+        slow: std::time::Duration::from_secs(2),
+        metrics: Metrics::new(&[], &[]),
+    }
 }
 
 pub fn pin(n: u32) -> StoredPin {
@@ -73,7 +78,7 @@ pub fn open(path: &Path, on_error: OnError) -> (Store, Kept) {
                 assert_eq!(stored, tombstone(n));
                 kept.tombstones.push(n);
             }
-            Record::Backend(_) => {}
+            Record::Backend(_) | Record::Progress(_) => {}
         }
         true
     });

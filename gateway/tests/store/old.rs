@@ -70,6 +70,7 @@ async fn reads_all_of(dump: &str, bound: &[StoredPin]) {
                 Record::Pin(pin) => pins.push(pin.to_pin()),
                 Record::Tombstone(tombstone) => tombstones.push(tombstone),
                 Record::Backend(state) => states.push((state.backend, state.state, state.by)),
+                Record::Progress(progress) => panic!("{progress:?} in an old file"),
             }
             true
         });

@@ -109,8 +109,10 @@ pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
         RequestPacket::Fragment { range, .. } if is_position(ack) => {
             // Some lab servers answer words in place of a number. They have stored the bytes.
             let next_offset = ack.next_offset.unwrap_or(range.end());
-            // Nobody has agreed to the total of a Fragment that was refused.
-            let total = if ack.is_success() { range.total() } else { 0 };
+            // Nobody has agreed to the total of a Fragment that was refused, unless the backend has
+            // just so many bytes: then its client sends the Close next.
+            let agreed = ack.is_success() || next_offset == range.total();
+            let total = if agreed { range.total() } else { 0 };
             let progress = Progress { next_offset, total, seen: now };
             if pinned { Effects::Progress(progress) } else { Effects::Adopt(progress) }
         }

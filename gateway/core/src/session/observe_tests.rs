@@ -139,6 +139,9 @@ fn a_416_tells_a_position_whoever_sends_it() {
         check(PacketType::Fragment, true, (416, fields), &known);
         check(PacketType::Fragment, false, (416, fields), &unknown);
     }
+    // It has all of the file that the Fragment speaks of.
+    let whole = [ACK, ("BITS-Received-Content-Range", "40")];
+    check(PacketType::Fragment, true, (416, &whole), &Effects::Progress(progress(40)));
     check(PacketType::Fragment, true, (416, &[ACK]), &Effects::Nothing);
     check(PacketType::Fragment, true, (416, &[]), &Effects::Nothing);
 }

@@ -93,6 +93,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// The size of the file, if it is known and all of it is known to have arrived.
+    pub fn complete(self) -> Option<u64> {
+        (self.total > 0 && self.next_offset == self.total).then_some(self.total)
+    }
+
     /// What is known after an Ack that says `newer`: it may say nothing of the total.
     pub fn then(self, newer: Self) -> Self {
         let total = if newer.total == 0 { self.total } else { newer.total };

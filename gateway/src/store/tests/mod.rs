@@ -3,6 +3,7 @@
 mod bound;
 mod damage;
 mod log;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +26,12 @@ fn options() -> Options {
 }
 
 fn options_with(on_error: OnError) -> Options {
-    Options { sync: SyncMode::Power, on_error, metrics: Metrics::new(&[], &[]) }
+    Options {
+        sync: SyncMode::Power,
+        on_error,
+        slow: Duration::from_secs(2),
+        metrics: Metrics::new(&[], &[]),
+    }
 }
 
 /// Everything that a store holds.
@@ -33,6 +39,7 @@ fn options_with(on_error: OnError) -> Options {
 struct Kept {
     pins: Vec<StoredPin>,
     tombstones: Vec<Tombstone>,
+    progress: Vec<StoredProgress>,
     states: BTreeMap<String, AdminState>,
 }
 
@@ -47,6 +54,15 @@ impl Kept {
                 return new;
             }
             Record::Tombstone(tombstone) => self.tombstones.push(tombstone),
+            Record::Progress(progress) => {
+                let known =
+                    |pin: &StoredPin| (&pin.id, pin.created) == (&progress.id, progress.created);
+                let wanted = self.pins.iter().any(known);
+                if wanted {
+                    self.progress.push(progress);
+                }
+                return wanted;
+            }
             Record::Backend(state) => {
                 self.states.insert(state.backend, state.state);
             }
@@ -438,14 +454,24 @@ async fn a_file_that_is_taken_away_is_made_anew_from_what_the_process_knows() {
     let place = Place::with(5).await;
     let (store, kept, _) = place.open();
     let live = kept.pins.clone();
-    store.set_live_pins(Arc::new(move |list| live.iter().for_each(|pin| list(pin.as_row()))));
+    let complete = |n: u32| {
+        let (id, created) = (pin(n).id, pin(n).created);
+        StoredProgress { id, created, milestone: Milestone::Complete(9) }
+    };
+    let arrived = complete(2);
+    store.set_live_rows(Arc::new(move |list| {
+        live.iter().for_each(|pin| list(Record::Pin(pin.as_row())));
+        list(Record::Progress(arrived.clone()));
+    }));
     for name in ["sessions.db", "sessions.db-wal", "sessions.db-shm"] {
         fs::remove_file(place.path().join(name)).unwrap();
     }
     store.pin(pin(50)).await.unwrap();
     store.close().await;
     let expected: Vec<_> = [0, 1, 2, 3, 4, 50].map(|n| pin(n).id).into();
-    assert_eq!(place.kept().await.ids(), expected);
+    let kept = place.kept().await;
+    assert_eq!(kept.ids(), expected);
+    assert_eq!(kept.progress, [complete(2)]);
 }
 
 #[tokio::test]
