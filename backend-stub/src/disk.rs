@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/lock                          held while a server uses ROOT
 //! ROOT/files/<path>                  finished uploads
+//! ROOT/taken/<path>                  finished uploads that an application has moved away
 //! ROOT/sessions/created.log          ids of sessions created here, for telling foreign packets
 //! ROOT/sessions/<uuid>/session.json  the record; replaced by rename, so that it is always whole
 //! ROOT/sessions/<uuid>/requestfile.bin   the bytes so far
@@ -20,6 +21,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -34,6 +36,7 @@ use crate::upload::{Record, State};
 /// The folder of one server.
 pub struct Disk {
     files: OwnedFd,
+    root: PathBuf,
     sessions: PathBuf,
     pub created: CreatedIds,
     _lock: File,
@@ -108,6 +111,7 @@ impl Disk {
         Ok(Self {
             files: rustix::fs::openat(CWD, &files, flags, Mode::empty())
                 .map_err(|errno| failed(errno.into()))?,
+            root: root.to_owned(),
             created: CreatedIds::open(&sessions.join("created.log")).map_err(failed)?,
             // Server applications get paths below it and have their own working directory.
             sessions: fs::canonicalize(&sessions).map_err(failed)?,
@@ -202,6 +206,25 @@ impl Disk {
         })?;
         rustix::fs::fsync(&parent).map_err(io::Error::from)?;
         Ok(())
+    }
+
+    /// Gives a part file that time as the one of its last write.
+    pub fn stamp(dir: &Path, unix_ms: u64) -> io::Result<()> {
+        let time = UNIX_EPOCH + Duration::from_millis(unix_ms);
+        File::open(part(dir))?.set_modified(time)
+    }
+
+    /// Moves a delivered file away, unless that was done.
+    pub fn take_away(&self, destination: &Destination) -> io::Result<()> {
+        let folder =
+            destination.parents().iter().fold(self.root.join("taken"), |at, name| at.join(name));
+        fs::create_dir_all(&folder)?;
+        let parent = self.walk(destination.parents(), false)?;
+        let name = destination.file_name();
+        match rustix::fs::renameat(&parent, name, CWD, folder.join(name)) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Opens a directory below ROOT/files name by name, never through a link. With `make`, directories that are missing

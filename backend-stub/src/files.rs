@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::clock;
 use crate::conn::blocking;
 use crate::http::{Answer, Head, Segment};
 use crate::paths::{Destination, percent_decode, split_target};
@@ -63,8 +64,10 @@ fn answer(head: &Head, file: Arc<File>, length: u64, modified: SystemTime) -> An
     if head.text("if-unmodified-since").is_some() && changed_since("if-unmodified-since") {
         return Answer::new(412);
     }
+    let now = UNIX_EPOCH + Duration::from_millis(clock::now_ms());
     let base = |status| {
         Answer::new(status)
+            .header("Date", httpdate::fmt_http_date(now))
             .header("Accept-Ranges", "bytes")
             .header("Last-Modified", httpdate::fmt_http_date(modified))
     };

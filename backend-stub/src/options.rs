@@ -85,6 +85,14 @@ pub struct Options {
     #[arg(long)]
     pub keep_parts: bool,
 
+    /// What becomes of a file when its session is closed
+    #[arg(long, value_enum, default_value_t)]
+    pub delivery: Delivery,
+
+    /// Answer 405 to HEAD, as a server that takes uploads and serves nothing
+    #[arg(long)]
+    pub refuse_head: bool,
+
     /// Tell a server application about every complete upload: http URL, at most 2200 characters
     #[arg(long, value_name = "URL", value_parser = parse_notify_url)]
     pub notify_url: Option<String>,
@@ -112,6 +120,18 @@ pub struct Options {
     /// Log only what went wrong
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// What becomes of a file when its session is closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Delivery {
+    /// It keeps the time of its last write, as with IIS
+    #[default]
+    Rename,
+    /// It gets the time of its delivery
+    Stamp,
+    /// An application moves it away at once, below ROOT/taken
+    TakeAway,
 }
 
 /// How the server application gets an upload, the BITSServerNotificationType of IIS.

@@ -178,6 +178,9 @@ impl Request<'_> {
                 let sent = packet::session_id(head);
                 ack::compose(options, None, sent, &Outcome::Refused(refused)).filter(|_| !last)
             }
+            Class::Download if head.method == "HEAD" && options.refuse_head => {
+                Some(Answer::new(405).header("Allow", "BITS_POST"))
+            }
             Class::Download => Some(files::serve(&self.server.uploads, head).await),
             Class::Other => Some(Answer::new(405).header("Allow", "GET, HEAD, BITS_POST")),
         };

@@ -12,7 +12,7 @@ use crate::disk::{self, DeliverError, Disk, Found};
 use crate::flavour::{Flavour, Overlap};
 use crate::http::{Framing, Head};
 use crate::notify::{self, NotifyError, Target};
-use crate::options::Options;
+use crate::options::{Delivery, Options};
 use crate::packet::{self, Kind, Range};
 use crate::paths::{Destination, PathError, split_target};
 use crate::refusal::Refusal;
@@ -246,8 +246,18 @@ impl Uploads {
         live.store(&session.dir, moving).await?;
         let (disk, dir) = (Arc::clone(&self.disk), session.dir.clone());
         let overwrite = self.options.allow_overwrites;
-        let moved =
-            tokio::task::spawn_blocking(move || disk.deliver(&dir, &destination, overwrite)).await;
+        let (delivery, now) = (self.options.delivery, clock::now_ms());
+        let moved = tokio::task::spawn_blocking(move || {
+            if delivery == Delivery::Stamp {
+                Disk::stamp(&dir, now).or_else(absent)?;
+            }
+            let delivered = disk.deliver(&dir, &destination, overwrite);
+            if delivery == Delivery::TakeAway {
+                disk.take_away(&destination).or_else(absent)?;
+            }
+            delivered
+        })
+        .await;
         let refusal = match moved {
             Ok(Ok(())) => return Ok(()),
             // The process died after the rename and before the Ack, which this one now sends.
@@ -407,6 +417,11 @@ async fn receive(
         return Err(Refusal::InvalidArgument("a body shorter than its range").into());
     }
     Ok(())
+}
+
+/// What is not there was moved by a process before this one.
+fn absent(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// Cuts the part file back to what was acknowledged. Only saves space, so that a failure does not matter.

@@ -14,7 +14,7 @@ mod storm;
 use std::sync::Arc;
 use std::time::Duration;
 
-use e2e_tests::client::{CloseNotFound, Connections, FragmentSizes};
+use e2e_tests::client::{Connections, FragmentSizes};
 use e2e_tests::clock;
 use e2e_tests::data::{self, Chance, Content};
 use e2e_tests::farm::Farm;
@@ -92,9 +92,6 @@ fn job(farm: &Farm, number: u64, mut chance: Chance) -> Job {
         if per_packet {
             o.connections = Connections::PerPacket;
         }
-        // A backend or gateway that dies with the Ack of a Close in hand leaves nobody who could say that it was done.
-        // What remains to be checked is the file, and that is.
-        o.close_not_found = CloseNotFound::Accept;
         o.wait = Arc::new(move |_| std::thread::sleep(delay));
     });
     Job { path: format!("/in/{number}.bin"), content, client }

@@ -14,6 +14,7 @@ mod fragments;
 mod host_id;
 mod limits;
 mod logins;
+mod lost_close;
 mod metrics;
 mod misc;
 mod mutation;

@@ -90,3 +90,42 @@ fn other_methods_are_not_allowed_and_keep_the_connection() {
     assert_eq!(wire.reply().status, 405);
     assert_eq!(wire.packet("Ping", "/x", "", b"").status, 200);
 }
+
+#[test]
+fn a_finished_file_keeps_the_time_of_its_last_write_or_gets_that_of_its_delivery() {
+    const WRITTEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (delivery, kept) in [("rename", true), ("stamp", false)] {
+        let stub = Stub::start(&["--delivery", delivery]);
+        let mut wire = stub.connect();
+        let id = wire.create("/in/x");
+        assert_eq!(wire.fragment("/in/x", &id, 0, 10, b"0123456789").status, 200);
+        let [session] = &stub.session_dirs()[..] else { panic!("one session") };
+        let part = std::fs::File::open(session.join("requestfile.bin")).unwrap();
+        part.set_modified(httpdate::parse_http_date(WRITTEN).unwrap()).unwrap();
+        assert_eq!(wire.close("/in/x", &id).status, 200);
+        let reply = wire.get("/in/x", "");
+        assert_eq!(reply.body, b"0123456789");
+        assert!(reply.header("date").unwrap().ends_with("GMT"));
+        assert_eq!(reply.header("last-modified") == Some(WRITTEN), kept, "{delivery}");
+    }
+}
+
+#[test]
+fn a_finished_file_may_be_moved_away_and_come_again() {
+    let stub = Stub::start(&["--delivery", "take-away"]);
+    for bytes in [&b"first"[..], b"second"] {
+        stub.upload("/in/deep/x", bytes, 10);
+        assert_eq!(std::fs::read(stub.path("taken/in/deep/x")).unwrap(), bytes);
+        assert_eq!(stub.connect().get("/in/deep/x", "").status, 404);
+    }
+}
+
+#[test]
+fn a_server_may_refuse_head_and_serve_get() {
+    let stub = Stub::start(&["--refuse-head"]);
+    stub.upload("/x", b"0123456789", 10);
+    let mut wire = stub.connect();
+    wire.send(b"HEAD /x HTTP/1.1\r\nHost: up.test\r\n\r\n");
+    assert!(wire.reply_head().starts_with("HTTP/1.1 405 "));
+    assert_eq!(wire.get("/x", "").status, 200);
+}

@@ -27,6 +27,9 @@ pub enum Fault {
     UnknownSession,
     /// The same, where the operator lets such clients wait.
     SessionNotHere,
+    /// The session's backend does not know the session that is to be closed, and whether it has
+    /// delivered the file is not known.
+    CloseUnverified,
     /// The session's backend is no longer part of the farm.
     BackendRemoved,
     /// The session's backend has been away for too long.
@@ -85,7 +88,7 @@ pub struct Row {
 }
 
 impl Fault {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AlreadyEnded,
         Self::BadRequest,
         Self::MethodNotServed,
@@ -93,6 +96,7 @@ impl Fault {
         Self::FragmentTooLarge,
         Self::UnknownSession,
         Self::SessionNotHere,
+        Self::CloseUnverified,
         Self::BackendRemoved,
         Self::BackendGivenUp,
         Self::BackendFailed,
@@ -126,6 +130,7 @@ impl Fault {
             Self::FragmentTooLarge => row(StatusCode::PAYLOAD_TOO_LARGE,     None,      "fragment_too_large", Info),
             Self::UnknownSession   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "unknown_session",    Warn),
             Self::SessionNotHere   => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "session_not_here",   Warn),
+            Self::CloseUnverified  => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "close_unverified",   Warn),
             Self::BackendRemoved   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "backend_removed",    Warn),
             Self::BackendGivenUp   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "backend_given_up",   Warn),
             Self::BackendFailed    => row(StatusCode::BAD_GATEWAY,           None,      "backend_failed",     Warn),
@@ -159,6 +164,8 @@ impl Fault {
             Self::SessionNotHere => Some("60"),
             // A server that restarts is probed and back within that time.
             Self::NoBackend | Self::BackendDown => Some("30"),
+            // Its server may answer for the file then.
+            Self::CloseUnverified => Some("60"),
             _ => None,
         }
     }
@@ -239,6 +246,7 @@ mod tests {
             (Fault::UploadTooLarge, 500, Some(HResult::TOO_LARGE)),
             // Comes back with its offset.
             (Fault::SessionNotHere, 503, None),
+            (Fault::CloseUnverified, 503, None),
             (Fault::BackendFailed, 502, None),
             (Fault::BackendAnswer, 502, None),
             (Fault::BackendDown, 503, None),

@@ -41,6 +41,10 @@ pub const SESSION_LIMIT: u64 = 1_000_000;
 /// of its time.
 pub const ASK_RATE: u64 = 100;
 
+/// As long as an update of a server takes that answers for no file meanwhile; six tries of a Windows
+/// client.
+pub const LOST_CLOSE_AFTER: Duration = Duration::from_secs(60 * MINUTE);
+
 /// A server that knows a session by heart answers in milliseconds; one that is busy with uploads,
 /// in seconds. What comes later is no answer, and the client comes again.
 pub const ASK: Duration = Duration::from_secs(10);

@@ -26,6 +26,7 @@ pub mod report;
 pub mod schema;
 pub mod sections;
 mod settle;
+mod store;
 mod suggest;
 mod syntax;
 pub mod tls;
@@ -42,6 +43,7 @@ use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::network::Network;
 pub use gateway_core::routing::{Failover, Then};
 use gateway_core::routing::{Placement, Policy, UnknownSession};
+use gateway_core::session::lost_close::LostClose;
 
 use crate::store::{OnError, SyncMode};
 
@@ -116,6 +118,9 @@ pub struct Sessions {
     pub ask_patience: Duration,
     /// Other gateways with tables of their own serve the same backends.
     pub shared_farm: bool,
+    pub lost_close: LostClose,
+    /// How long it may be unclear whether a file was delivered.
+    pub lost_close_after: Duration,
 }
 
 /// To what of its client a session is bound.

@@ -1,6 +1,7 @@
 //! The words of the file for the values of our enums.
 
 use gateway_core::routing::{Placement, UnknownSession};
+use gateway_core::session::lost_close::LostClose;
 
 use super::{
     BackendConnections, Bind, ChunkedMode, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level,
@@ -63,6 +64,12 @@ named!(UnknownSession {
     Ask = "ask": "the backends are asked, and the one that has the session goes on with it; if none has, as \"restart\", and while that is not clear, as \"wait\"",
     Restart = "restart": "session not found: the client starts the upload again at once",
     Wait = "wait": "503: the client comes back later, in case somebody restores the table",
+});
+
+named!(LostClose {
+    Verify = "verify": "its server is asked for the file: 200 if it is there, is as large as the client said and is not older than the session; starting over if it is not there or is another one; 503 while that is not clear",
+    Ack = "ack": "200: what had arrived counts as delivered; for servers whose application takes files away",
+    Restart = "restart": "session not found: the client starts the upload again",
 });
 
 named!(StoreKind {

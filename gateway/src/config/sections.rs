@@ -3,10 +3,10 @@
 //! A key that is not here does not exist. To add one: a line here, its default in
 //! [`super::defaults`], its field in [`super::Config`], and its reading in `settle.rs`.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use gateway_core::routing::{Placement, UnknownSession};
+use gateway_core::session::lost_close::LostClose;
 
 use super::defaults;
 use super::health;
@@ -15,12 +15,12 @@ use super::kind::{Kind, Value};
 use super::listeners;
 use super::names::{Choice, Named};
 use super::process;
+use super::store;
 use super::tls;
 use super::{
     BackendConnections, Bind, ForwardedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode,
-    SocketMode, StoreKind, Then, UpstreamHost,
+    SocketMode, Then, UpstreamHost,
 };
-use crate::store::{OnError, SyncMode};
 
 /// Sections of later versions.
 pub const LATER: &[&str] = &[];
@@ -196,55 +196,26 @@ pub const SECTIONS: &[Section] = &[
                         pin that was silent the longest, in place of refusing a new session. \
                         See docs/pair.md.",
             },
-        ],
-        later: &[],
-    },
-    Section {
-        name: "store",
-        shape: Shape::Once,
-        about: "What keeps sessions, and what operators decided about backends, when the gateway \
-                is restarted or dies. It is written at the start and at the end of an upload, and \
-                no Fragment waits for it.",
-        keys: &[
             Key {
-                name: "kind",
-                kind: Kind::Word { choices: StoreKind::CHOICES, later: &["redis"] },
-                preset: Preset::Is(Value::Word("sqlite")),
-                about: "Where they are kept.",
+                name: "lost_close",
+                kind: word::<LostClose>(),
+                preset: Preset::Is(Value::Word("verify")),
+                about: "What becomes of a Close-Session whose server does not know the session, \
+                        although all of its file had arrived: either the server closed it and \
+                        the answer was lost, or it lost the file.",
             },
             Key {
-                name: "path",
-                kind: Kind::Path,
-                preset: Preset::Is(Value::Text(Cow::Borrowed(defaults::STORE_PATH))),
-                about: "A directory of this gateway's own, on a local disk; it is made if it is \
-                        missing. The user that runs the gateway must be able to write there, and \
-                        nobody else may enter it (mode 0700), because session ids are secrets. \
-                        1,000,000 sessions take about 100 MB.",
-            },
-            Key {
-                name: "sync",
-                kind: word::<SyncMode>(),
-                preset: Preset::Is(Value::Word("power")),
-                about: "What a session has to survive from the moment its client knows it.",
-            },
-            Key {
-                name: "on_error",
-                kind: word::<OnError>(),
-                preset: Preset::Is(Value::Word("refuse")),
-                about: "What becomes of a new session that cannot be written. With \"accept\" \
-                        the gateway also starts with a disk that it cannot write.",
-            },
-            Key {
-                name: "slow",
+                name: "lost_close_after",
                 kind: TIMEOUT,
-                preset: span(defaults::STORE_SLOW),
-                about: "A write that takes longer than this is not waited for where the gateway \
-                        can do without it: the Close-Session of an upload waits so long until the \
-                        size of the file is stored, and then goes to its server.",
+                preset: span(defaults::LOST_CLOSE_AFTER),
+                about: "With `lost_close = \"verify\"`, a client whose server does not tell whether \
+                        it has the file starts over after that time; `operations.md` says which \
+                        servers do not.",
             },
         ],
         later: &[],
     },
+    store::SECTION,
     Section {
         name: "placement",
         shape: Shape::Once,

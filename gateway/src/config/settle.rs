@@ -111,6 +111,8 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         ask_rate: table.get("ask_rate")?,
         ask_patience: table.get("ask_patience")?,
         shared_farm: table.get("shared_farm")?,
+        lost_close: table.get("lost_close")?,
+        lost_close_after: table.get("lost_close_after")?,
     })
 }
 

@@ -39,6 +39,8 @@ fn the_smallest_file_gets_the_documented_defaults() {
             ask_rate: 100,
             ask_patience: seconds(3600),
             shared_farm: false,
+            lost_close: LostClose::Verify,
+            lost_close_after: seconds(3600),
         },
         store: Store::Sqlite(SqliteStore {
             path: "/var/lib/bits-gateway".into(),
@@ -147,6 +149,8 @@ fn every_key_reaches_its_field() {
         limit = 7
         tombstone = "2h"
         unknown = "wait"
+        lost_close = "ack"
+        lost_close_after = "2h"
         [store]
         kind = "sqlite"
         path = "/var/lib/gw"
@@ -232,6 +236,8 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.sessions.id, SessionIdMode::Minted);
     assert_eq!(config.sessions.limit, 7);
     assert_eq!(config.sessions.tombstone, Duration::from_secs(2 * 3600));
+    assert_eq!(config.sessions.lost_close, LostClose::Ack);
+    assert_eq!(config.sessions.lost_close_after, Duration::from_secs(2 * 3600));
     let store = SqliteStore {
         path: "/var/lib/gw".into(),
         sync: SyncMode::Crash,

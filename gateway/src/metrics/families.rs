@@ -10,9 +10,9 @@ use prometheus::{
 
 use super::labels::{
     AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
-    HandshakeFailure, Label, LogLevel, LogName, LookupResult, LookupSource, OrphanResult,
-    PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState, StatusClass, StatusLabel,
-    StoreKind, StoreOperation, StoreResult,
+    HandshakeFailure, Label, LogLevel, LogName, LookupResult, LookupSource, LostCloseResult,
+    OrphanResult, PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState, StatusClass,
+    StatusLabel, StoreKind, StoreOperation, StoreResult,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -75,6 +75,7 @@ pub(super) struct GatewayMetrics {
     pub rejected: ByLabel<Rejection, IntCounter>,
     pub lookups: ByLabel<LookupSource, ByLabel<LookupResult, IntCounter>>,
     pub asks: ByLabel<AskResult, IntCounter>,
+    pub lost_closes: ByLabel<LostCloseResult, IntCounter>,
     pub orphans: ByLabel<OrphanResult, IntCounter>,
     pub session_seconds: ByLabel<EndReason, Histogram>,
     pub session_bytes: ByLabel<EndReason, Histogram>,
@@ -128,6 +129,7 @@ pub(super) struct Families {
     failovers: IntCounterVec,
     lookups: IntCounterVec,
     asks: IntCounterVec,
+    lost_closes: IntCounterVec,
     orphans: IntCounterVec,
     protocol_errors: IntCounterVec,
     backend_requests: IntCounterVec,
@@ -185,6 +187,7 @@ impl Families {
             failovers: table::FAILOVERS.counter(registry),
             lookups: table::AFFINITY_LOOKUPS.counter(registry),
             asks: table::ASKS.counter(registry),
+            lost_closes: table::LOST_CLOSES.counter(registry),
             orphans: table::ORPHAN_SESSIONS.counter(registry),
             protocol_errors: table::PROTOCOL_ERRORS.counter(registry),
             backend_requests: table::BACKEND_REQUESTS.counter(registry),
@@ -300,6 +303,7 @@ impl Families {
                 ByLabel::new(|result| self.lookups.with_label_values(&[source, result]))
             }),
             asks: ByLabel::new(|result| self.asks.with_label_values(&[result])),
+            lost_closes: ByLabel::new(|result| self.lost_closes.with_label_values(&[result])),
             orphans: ByLabel::new(|result| self.orphans.with_label_values(&[result])),
             session_seconds: ByLabel::new(|why| self.session_duration.with_label_values(&[why])),
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),

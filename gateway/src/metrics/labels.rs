@@ -278,6 +278,26 @@ labels! {
 }
 
 labels! {
+    /// What became of a Close whose session its backend does not know.
+    LostCloseResult {
+        /// The file is at its destination: acknowledged.
+        Delivered = "delivered",
+        /// Acknowledged unseen, as configured.
+        Acknowledged = "acknowledged",
+        /// The file is not there: the client starts over.
+        NotDelivered = "not_delivered",
+        /// Not all of the file had arrived: the client starts over.
+        Incomplete = "incomplete",
+        /// The client starts over, as configured.
+        Restarted = "restarted",
+        /// The backend does not tell: the client comes again.
+        Unclear = "unclear",
+        /// The backend did not tell for so long that the client starts over.
+        Unverified = "unverified",
+    }
+}
+
+labels! {
     /// What became of a session that a backend opened for nobody.
     OrphanResult {
         Cancelled = "cancelled",

@@ -27,6 +27,7 @@ fn every_value_finds_its_own_counter() {
     check_order::<LookupSource>();
     check_order::<LookupResult>();
     check_order::<AskResult>();
+    check_order::<LostCloseResult>();
     check_order::<OrphanResult>();
     check_order::<BackendState>();
     check_order::<CheckResult>();

@@ -26,8 +26,8 @@ use crate::by_id::ById;
 use families::{BackendMetrics, Families, GatewayMetrics, ListenerMetrics};
 pub use labels::{
     AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
-    HandshakeFailure, LogLevel, LogName, OrphanResult, PacketLabel, ProtocolError, Rejection,
-    ReloadResult, SessionState, StoreKind, StoreOperation, StoreResult,
+    HandshakeFailure, LogLevel, LogName, LostCloseResult, OrphanResult, PacketLabel, ProtocolError,
+    Rejection, ReloadResult, SessionState, StoreKind, StoreOperation, StoreResult,
 };
 pub use outcome::Outcome;
 
@@ -166,6 +166,10 @@ impl Metrics {
 
     pub fn asked(&self, result: AskResult) {
         self.gateway.asks.of(result).inc();
+    }
+
+    pub fn lost_close(&self, result: LostCloseResult) {
+        self.gateway.lost_closes.of(result).inc();
     }
 
     pub fn orphan(&self, result: OrphanResult) {

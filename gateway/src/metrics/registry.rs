@@ -111,6 +111,8 @@ table! {
         "Questions where a packet belongs: asked of the session table (memory), of the host name in the request (host_id), or of the backends (ask).";
     ASKS = "bitsgw_asks_total", Counter, ["result"], "questions",
         "Questions for a lost session: sent to a backend, or not asked because too many were waiting (limited).";
+    LOST_CLOSES = "bitsgw_lost_closes_total", Counter, ["result"], "packets",
+        "Close-Sessions of sessions that their backend did not know: whether it had delivered the file, and what the client was told.";
     ORPHAN_SESSIONS = "bitsgw_orphan_sessions_total", Counter, ["result"], "sessions",
         "Sessions that a backend opened and no client can have heard of, or whose file is too large: cancelled there, or why not.";
     PROTOCOL_ERRORS = "bitsgw_protocol_errors_total", Counter, ["backend", "error"], "answers",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{SessionId, SessionKey, headers, ids, read_ack};
+use gateway_core::protocol::{PacketType, SessionId, SessionKey, headers, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
 use gateway_core::routing::Why;
 use gateway_core::session::{Effects, EndReason, Observed, Opened, Pin, Progress, observe};
@@ -53,7 +53,12 @@ impl Gateway {
         let pinned = ctx.why == Some(Why::Pin);
         let doubtful = ctx.doubtful;
         let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, now: ctx.now };
+        let close = ctx.kind == Some(PacketType::CloseSession);
         let outcome = match observe(&observed) {
+            // Where one storage is shared, the backend before may have delivered the file.
+            Effects::Nothing if ctx.moved && close && ack.is_session_not_found() => {
+                self.close_not_found(downstream, ctx).await
+            }
             // It was to move here. Nobody has it now, and its pin leads to one that was given up.
             Effects::Nothing if ctx.moved && ack.is_session_not_found() => {
                 self.release(ctx, Some(downstream.req_header().raw_path())).await;
@@ -80,6 +85,7 @@ impl Gateway {
                 self.end(reason, downstream, ctx).await;
                 Ok(())
             }
+            Effects::CloseNotFound => self.close_not_found(downstream, ctx).await,
             Effects::Refuse(fault) => Err(fault),
         };
         ctx.opening = None;
@@ -103,7 +109,7 @@ impl Gateway {
     }
 
     /// An end that came without a pin is remembered like any.
-    async fn end(&self, reason: EndReason, downstream: &Session, ctx: &Ctx) {
+    pub(super) async fn end(&self, reason: EndReason, downstream: &Session, ctx: &Ctx) {
         let Some(key) = &ctx.key else { return };
         let steady = clock::steady();
         if let Some(ended) = self.sessions.unpin(key, reason, steady).await {

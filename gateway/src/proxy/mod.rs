@@ -16,6 +16,7 @@ pub mod errors;
 mod failpoint;
 mod forwarding;
 mod logins;
+mod lost_close;
 mod missing;
 mod orphans;
 mod outages;
@@ -56,6 +57,7 @@ use bandwidth::Bandwidth;
 use clients::ClientSessions;
 pub use ctx::Ctx;
 use forwarding::Forwarding;
+use lost_close::UnclearCloses;
 use orphans::Orphanage;
 pub use orphans::Undertaker;
 use outages::Outages;
@@ -77,6 +79,7 @@ pub struct Gateway {
     bandwidth: Bandwidth,
     clients: Arc<ClientSessions>,
     asks: Asks,
+    unclear_closes: Arc<UnclearCloses>,
     orphanage: Orphanage,
     /// When it began, by the steady clock.
     begun: Duration,
@@ -109,8 +112,12 @@ impl Gateway {
         let (orphanage, undertaker) =
             Undertaker::new(messenger, Arc::clone(&farm), reporter.clone());
         let clients = Arc::<ClientSessions>::default();
-        let counted = Arc::clone(&clients);
-        sessions.tell_of_ends(move |key| counted.left(key));
+        let unclear_closes = Arc::<UnclearCloses>::default();
+        let (counted, unclear) = (Arc::clone(&clients), Arc::clone(&unclear_closes));
+        sessions.tell_of_ends(move |key| {
+            counted.left(key);
+            unclear.forget(key);
+        });
         let metrics = Arc::clone(&reporter.metrics);
         sessions.tell_of_evictions(move |ended| {
             let age = clock::now().since(ended.pin.created);
@@ -130,6 +137,7 @@ impl Gateway {
             bandwidth: Bandwidth::default(),
             clients,
             asks,
+            unclear_closes,
             orphanage,
             begun: clock::steady(),
             requests,

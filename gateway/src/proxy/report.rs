@@ -16,7 +16,9 @@ use crate::access_log::{AccessLog, RequestLine, UploadLine};
 use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::guard::{Conn, ConnectionEvents, Refusal, Stray};
-use crate::metrics::{FailoverReason, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
+use crate::metrics::{
+    FailoverReason, LostCloseResult, Metrics, OrphanResult, Outcome, PacketLabel, Rejection,
+};
 use crate::sessions::Ended;
 use crate::telemetry::NowAndThen;
 
@@ -68,6 +70,13 @@ impl Reporter {
         self.metrics.orphan(result);
         let (backend, result) = (self.name(backend), result.label());
         tracing::info!(backend, result, "a session that nobody will use");
+    }
+
+    /// A backend does not know the session that a client closes.
+    pub(super) fn lost_close(&self, backend: BackendId, result: LostCloseResult) {
+        self.metrics.lost_close(result);
+        let (backend, result) = (self.name(backend), result.label());
+        tracing::info!(backend, result, "a server does not know the session that a client closes");
     }
 
     fn name(&self, backend: BackendId) -> &str {

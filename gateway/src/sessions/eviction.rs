@@ -188,8 +188,9 @@ mod tests {
         }
         assert_eq!(sessions.len(), 50);
         // The second of a session that was just opened is marked.
-        sessions.note_opened(&key(399));
-        for number in 400..500 {
+        let opened = sessions.pin_opened(key(400), pin(), Timestamp(1), Duration::from_secs(1));
+        assert_eq!(opened.await.expect("there is room"), Pinned::New);
+        for number in 401..500 {
             sessions.open_at(number, 1).await;
         }
         assert_eq!(sessions.len(), 50);

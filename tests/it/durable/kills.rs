@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e_tests::client::PacketType;
-use e2e_tests::client::{CloseNotFound, FragmentSizes, Report};
+use e2e_tests::client::{FragmentSizes, Report};
 use e2e_tests::data::{Chance, Content};
 use e2e_tests::farm::{Farm, FarmBuilder, StubFault};
 use e2e_tests::wait;
@@ -96,9 +96,6 @@ fn a_gateway_that_is_killed_again_and_again_costs_no_upload_a_restart() {
                 let client = farm.client().with(|o| {
                     o.fragments = FragmentSizes::Fixed(6_000);
                     o.ignore_host_id = number.is_multiple_of(2);
-                    // Killed between the backend's Ack of a Close and the client's, the gateway
-                    // does not know of the end; the file is checked instead.
-                    o.close_not_found = CloseNotFound::Accept;
                 });
                 let report = client.upload(&farm.url(&format!("/in/{number}.bin")), &content);
                 (content, report)

@@ -30,6 +30,9 @@ pub enum Effects<'a> {
     /// The session is over: unpin it. An end that was acknowledged is remembered even where there
     /// was no pin, for its client may say it again.
     Ended(EndReason),
+    /// The session of a Close is gone: it was lost, or closed by an earlier try. See
+    /// [`lost_close`](super::lost_close).
+    CloseNotFound,
     /// The answer cannot be passed on; say this instead.
     Refuse(Fault),
 }
@@ -90,11 +93,12 @@ pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
         return Effects::Refuse(Fault::BackendAnswer);
     }
     if ack.is_session_not_found() {
-        let session_packet = !matches!(packet, RequestPacket::CreateSession);
-        return match session_packet {
-            true if pinned => Effects::Ended(EndReason::Lost),
+        return match packet {
+            RequestPacket::CreateSession => Effects::Nothing,
+            RequestPacket::CloseSession { .. } if pinned => Effects::CloseNotFound,
+            _ if pinned => Effects::Ended(EndReason::Lost),
             // The word of a backend that an alias chose, while the pin may say another.
-            true if doubtful => Effects::Refuse(Fault::StoreDown),
+            _ if doubtful => Effects::Refuse(Fault::StoreDown),
             _ => Effects::Nothing,
         };
     }

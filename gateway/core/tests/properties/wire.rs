@@ -328,6 +328,10 @@ proptest! {
                 let agreed = success || progress.next_offset == total;
                 prop_assert_eq!(progress.total, if agreed { total } else { 0 });
             }
+            Effects::CloseNotFound => {
+                let not_found = ack.error == Some(HResult::SESSION_NOT_FOUND) && !success;
+                prop_assert!(not_found && pinned && kind == PacketType::CloseSession);
+            }
             Effects::Ended(_) => {
                 let closing = [PacketType::CloseSession, PacketType::CancelSession].contains(&kind);
                 let not_found = ack.error == Some(HResult::SESSION_NOT_FOUND) && !success;

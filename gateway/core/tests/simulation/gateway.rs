@@ -401,6 +401,10 @@ impl Gateway {
             (Effects::Nothing, Some(key)) if place.moved && ack.is_session_not_found() => {
                 table.end(key, EndReason::Lost)?;
             }
+            // As with `sessions.lost_close = "restart"`.
+            (Effects::CloseNotFound, Some(key)) if !table.down => {
+                table.end(key, EndReason::Lost)?;
+            }
             // A pin that cannot be removed now lingers until it expires.
             (Effects::Ended(reason), Some(key)) if !table.down => {
                 let acknowledged = matches!(reason, EndReason::Closed | EndReason::Cancelled);

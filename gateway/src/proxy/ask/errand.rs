@@ -50,6 +50,8 @@ pub enum Task {
     /// Take one byte that it cannot take.
     Answer(Question),
     Cancel,
+    /// Tell of the file at the destination.
+    Look,
 }
 
 impl Errand {
@@ -89,24 +91,35 @@ impl Errand {
     }
 
     fn request(&self, task: Task, farm: &Farm, backend: BackendId) -> Result<RequestHeader> {
-        let mut request = RequestHeader::build(self.method.clone(), &self.target, Some(12))?;
+        let looks = task == Task::Look;
+        let method = if looks { http::Method::HEAD } else { self.method.clone() };
+        let mut request = RequestHeader::build(method, &self.target, Some(12))?;
         request.insert_header("Host", &self.host)?;
         let host = host_of(&request).and_then(|host| farm.upstream_host(backend, &host)).cloned();
         if let Some(host) = host {
             request.insert_header("Host", host)?;
         }
         request.insert_header("User-Agent", agent())?;
-        for (name, value) in &self.fields {
+        for (name, value) in
+            self.fields.iter().filter(|(name, _)| !looks || *name != METHOD_OVERRIDE)
+        {
             request.append_header(name, value)?;
         }
         for (name, value) in &self.client {
             request.insert_header(name, value)?;
         }
-        request.insert_header(headers::SESSION_ID.wire, &self.session)?;
+        request.insert_header("Connection", "close")?;
         let (kind, length) = match task {
             Task::Answer(_) => ("Fragment", "1"),
             Task::Cancel => ("Cancel-Session", "0"),
+            Task::Look => {
+                // The size and the age are to be those of the file itself, as they are now.
+                request.insert_header("Accept-Encoding", "identity")?;
+                request.insert_header("Cache-Control", "no-cache")?;
+                return Ok(request);
+            }
         };
+        request.insert_header(headers::SESSION_ID.wire, &self.session)?;
         request.insert_header(headers::PACKET_TYPE.wire, kind)?;
         if let Task::Answer(question) = task {
             let range = question.range();
@@ -118,7 +131,6 @@ impl Errand {
             }
         }
         request.insert_header(headers::CONTENT_LENGTH.wire, length)?;
-        request.insert_header("Connection", "close")?;
         Ok(request)
     }
 }

@@ -30,8 +30,7 @@ use crate::metrics::AskResult;
 
 use super::admit::theirs;
 use super::{Ctx, Gateway, errors};
-use errand::Task;
-pub(super) use errand::{Errand, Messenger};
+pub(super) use errand::{Errand, Messenger, Task};
 
 /// How long an answer counts: as long as a client that comes again at once, and no longer.
 const KEEP: Duration = Duration::from_secs(1);
