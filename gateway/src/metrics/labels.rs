@@ -324,7 +324,6 @@ labels! {
         Ready = "ready",
         Drain = "drain",
         Maintenance = "maintenance",
-        Lost = "lost",
         Down = "down",
     }
 }
@@ -334,8 +333,8 @@ impl From<AdminState> for BackendState {
         match state {
             AdminState::Ready => Self::Ready,
             AdminState::Drain => Self::Drain,
-            AdminState::Maint => Self::Maintenance,
-            AdminState::Lost => Self::Lost,
+            // Nothing is sent to either, and a series each would be one more for every backend.
+            AdminState::Maint | AdminState::Lost => Self::Maintenance,
         }
     }
 }
