@@ -257,6 +257,16 @@ impl Farm {
             }
         }
     }
+
+    /// The Host of a request that no client has sent.
+    pub fn default_host(&self, id: BackendId) -> Option<&HeaderValue> {
+        match self.hosts.upstream {
+            UpstreamHost::Backend => self.link(id).map(|link| &link.authority),
+            UpstreamHost::Preserve | UpstreamHost::Origin => {
+                self.hosts.origin.as_ref().or_else(|| self.link(id).map(|link| &link.authority))
+            }
+        }
+    }
 }
 
 impl Hosts {

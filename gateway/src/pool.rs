@@ -18,6 +18,9 @@ const SHARED: usize = 1024;
 /// Open connections that are nobody's own, in use or idle.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
+/// How many of these are kept.
+static MOST: AtomicUsize = AtomicUsize::new(usize::MAX);
+
 /// Has no size, so that a clone for each request costs no allocation.
 #[derive(Debug)]
 struct Counted;
@@ -42,14 +45,19 @@ pub fn share(peer: &mut HttpPeer) {
 }
 
 /// Has a shared connection closed after its request when enough of them are open.
-pub fn spare(peer: &mut HttpPeer, config: &Config) {
-    if OPEN.load(Ordering::Relaxed) >= shared_most(config) {
+pub fn spare(peer: &mut HttpPeer) {
+    if OPEN.load(Ordering::Relaxed) >= MOST.load(Ordering::Relaxed) {
         peer.options.idle_timeout = Some(Duration::ZERO);
     }
 }
 
+/// From so many shared connections on, in use or idle, none is kept after its request.
+pub fn keep_at_most(most: usize) {
+    MOST.store(most, Ordering::Relaxed);
+}
+
 /// Every client connection uses one connection at most, so from here on some are idle.
-fn shared_most(config: &Config) -> usize {
+pub fn shared_most(config: &Config) -> usize {
     config.limits.connections + SHARED * config.process.threads
 }
 

@@ -9,5 +9,5 @@ mod backends;
 mod clients;
 mod machine;
 mod network;
-mod rig;
+pub mod rig;
 mod upgrades;

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::start::level;
 use crate::config::{Config, Loaded};
+use crate::descriptors::Descriptors;
 use crate::entrance::Certificates;
 use crate::guard::GuardLimits;
 use crate::metrics::Metrics;
@@ -18,6 +19,12 @@ use crate::telemetry;
 
 /// Limits of the guard, for the next connection.
 pub(super) type Limits = Arc<ArcSwap<GuardLimits>>;
+
+/// What lets connections in.
+pub(super) struct Admission {
+    pub limits: Limits,
+    pub descriptors: Descriptors,
+}
 
 pub(super) fn limits(config: &Config) -> GuardLimits {
     GuardLimits {
@@ -39,12 +46,14 @@ pub(super) fn reloader(
     metrics: Arc<Metrics>,
     notifier: Notifier,
     roster: Roster,
-    guard: Limits,
+    admission: Admission,
     certificates: Certificates,
 ) -> io::Result<Reloader> {
     let apply = move |_: &Config, new: &Config, _: &[_]| {
         roster.apply(new).map_err(|error| error.to_string())?;
-        guard.store(Arc::new(limits(new)));
+        // The limit on open files may be another by now, and so is what probes need.
+        admission.descriptors.share_out(new);
+        admission.limits.store(Arc::new(limits(new)));
         telemetry::set_level(level(new));
         Ok(())
     };

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustix::fs::{Access, access};
 
-use super::apply::{Limits, limits, reloader};
+use super::apply::{Admission, Limits, limits, reloader};
 use super::services::{WayIn, services};
 use super::start::{Parts, cannot_start, open};
 use super::tasks::{count_sessions, follow, sweep, tidy};
 use super::{OPS, RunOptions};
 use crate::admin::{self, ADMIN, Entry, UnixSocket};
 use crate::config::{Config, Loaded, Store};
+use crate::descriptors::Descriptors;
 use crate::durable;
 use crate::entrance::{self, Certificates};
 use crate::metrics::Metrics;
@@ -23,7 +24,8 @@ use crate::reload::Trigger;
 use crate::roster::Roster;
 use crate::sessions::Other;
 use crate::supervisor::{
-    BoxError, Exit, Farewell, InFlight, Listening, Plan, Supervisor, Waits, successor_command,
+    BoxError, Exit, Farewell, InFlight, Listening, Plan, Supervisor, Waits, raise_open_files,
+    successor_command,
 };
 use crate::watch_config::watch_config;
 
@@ -34,7 +36,10 @@ pub(super) fn serve(
     metrics: Arc<Metrics>,
     parts: Parts,
 ) -> Exit {
-    let config = loaded.config.clone();
+    let mut config = loaded.config.clone();
+    raise_open_files();
+    let descriptors = Descriptors::new(Arc::clone(&metrics));
+    descriptors.share_out(&config).hold(&mut config);
     let mut addresses: Vec<_> =
         config.listeners.iter().map(|l| (l.name.clone(), l.address)).collect();
     addresses.extend(config.ops.address.map(|address| (OPS.to_owned(), address)));
@@ -73,10 +78,11 @@ pub(super) fn serve(
         Arc::clone(&metrics),
         supervisor.notifier(),
         roster.clone(),
-        Arc::clone(&guard),
+        Admission { limits: Arc::clone(&guard), descriptors: descriptors.clone() },
         certificates.clone(),
     );
-    let way_in = WayIn { doors: entrance::doors(&config, &listeners), limits: guard };
+    let doors = entrance::doors(&config, &listeners);
+    let way_in = WayIn { doors, limits: guard, room: descriptors.room };
     let reloader = match reloader {
         Ok(reloader) => reloader,
         Err(error) => return cannot_start(&error, Exit::Failure),
@@ -92,13 +98,14 @@ pub(super) fn serve(
         (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
     let entry = socket.as_ref().map(UnixSocket::entry);
     let api = admin::Api::new(operator.control(&readiness, reloader.clone()), token);
-    let (gateway, undertaker) = Gateway::new(
+    let (gateway, canceller) = Gateway::new(
         Arc::clone(&roster.farm),
         roster.health.clone(),
         Arc::clone(&sessions),
         reporter.clone(),
         requests.clone(),
         farewell.clone(),
+        config.limits.bound_connections,
     );
     let (threads, ops_address) = (config.process.threads, config.ops.address);
     let watches = config.process.watch_config;
@@ -132,7 +139,7 @@ pub(super) fn serve(
     .task("health", move |stop| health.run(stop))
     .task("certificates", move |stop| certificates.run(stop))
     .task("removed backends", tidy(roster))
-    .task("orphans", move |stop| undertaker.run(stop))
+    .task("orphans", move |stop| canceller.run(stop))
     .task("store", closing)
     .on_reload({
         let reloader = reloader.clone();

@@ -6,11 +6,10 @@ use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceWithDependents;
 use pingora::services::listening::Service;
-use tokio::sync::Semaphore;
 
 use super::apply::Limits;
 use crate::config::Config;
-use crate::guard::{Addresses, Door, Entrance, Guarded};
+use crate::guard::{Addresses, Door, Entrance, Guarded, Room};
 use crate::pool;
 use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::supervisor::{Farewell, InFlight, Listening, Patient};
@@ -24,6 +23,7 @@ pub(super) struct WayIn {
     /// In the order of the listeners.
     pub doors: Vec<Door>,
     pub limits: Limits,
+    pub room: Arc<Room>,
 }
 
 /// One service per listener: Pingora hides the end of one endpoint of several.
@@ -44,7 +44,6 @@ pub(super) fn services(
     });
     let proxy = Arc::new(tls::proxy(&conf, gateway));
     let events = Arc::new(reporter.clone());
-    let room = Arc::new(Semaphore::new(config.limits.connections));
     let addresses = Arc::new(Addresses::default());
     let one = |(index, listening): (usize, &Listening)| {
         let guarded = Guarded::new(
@@ -53,10 +52,10 @@ pub(super) fn services(
             index,
             way_in.doors.get(index).cloned().unwrap_or_default(),
             Arc::clone(&way_in.limits),
-            Arc::clone(&room),
             open.clone(),
         )
         .at(Entrance {
+            room: Arc::clone(&way_in.room),
             addresses: Arc::clone(&addresses),
             port: Some(listening.address.port().into()),
             farewell: patience.clone(),

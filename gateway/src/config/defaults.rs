@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
+use gateway_core::session::limits::PerClient;
 
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
@@ -35,6 +36,9 @@ pub const TOMBSTONE: Duration = Duration::from_secs(DAY);
 
 /// Sessions in the table; at some 200 bytes each, a full table takes 200 MB.
 pub const SESSION_LIMIT: u64 = 1_000_000;
+
+/// Four clients that want everything have to come together before a fifth is refused.
+pub const SESSIONS_PER_CLIENT: PerClient = PerClient::OneIn(4);
 
 /// A question costs a server less than a Fragment does. After the loss of a table, a thousand
 /// uploads are back within seconds; and whoever makes ids up keeps a server busy for a few percent
@@ -95,6 +99,9 @@ pub const HEAD: HeadLimits =
 
 /// Twice the 10,000 idle clients that a gateway is sized for.
 pub const CONNECTIONS: u64 = 20_000;
+
+/// An office behind one address is not meant; one client that takes them all is.
+pub const CONNECTIONS_PER_ADDRESS: PerClient = PerClient::OneIn(2);
 
 /// As many clients as a gateway is sized for, should they all log in by NTLM.
 pub const BOUND_CONNECTIONS: u64 = 10_000;

@@ -8,7 +8,7 @@ use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::Choice;
 use super::sections::word;
-use super::settle::unless_off;
+use super::settle::{per_client, unless_off};
 use super::{ChunkedMode, Limits};
 
 const NO_LIMIT: &[Choice] = &[Choice { name: "off", about: "no limit" }];
@@ -52,14 +52,21 @@ pub const LIMITS: Section = Section {
             kind: Kind::Integer { min: 1, max: 1_000_000 },
             preset: Preset::Is(Value::Integer(defaults::CONNECTIONS)),
             about: "Client connections at once, over all listeners. \
-                    The limit of open files has to be twice that and `bound_connections`.",
+                    It is lowered to what the limit of open files allows, with a warning: that has \
+                    to be two and a quarter times `connections`, twice `bound_connections`, and \
+                    some hundred more.",
         },
         Key {
             name: "connections_per_address",
             kind: Kind::Integer { min: 0, max: 1_000_000 },
-            preset: Preset::Is(Value::Integer(0)),
+            preset: Preset::Unset {
+                meaning: "half of `connections`, and only while more than three quarters of \
+                          those are taken",
+                sample: "100",
+            },
             about: "Client connections at once from one IP address, or from one IPv6 network of \
-                    64 bits. 0 is no limit: behind a NAT a whole office has one address. \
+                    64 bits; more are answered 503 with `Retry-After`. A number that is set \
+                    counts always. 0 is no limit: behind a NAT a whole office has one address. \
                     Connections from `http.trusted_proxies` are not counted.",
         },
         Key {
@@ -123,7 +130,11 @@ pub(super) fn build(table: &Table) -> Result<Limits, Broken> {
             fields: table.get("fields")?,
         },
         connections: table.get("connections")?,
-        connections_per_address: table.get("connections_per_address")?,
+        connections_per_address: per_client(
+            table,
+            "connections_per_address",
+            defaults::CONNECTIONS_PER_ADDRESS,
+        )?,
         bound_connections: table.get("bound_connections")?,
         chunked: table.get("chunked")?,
         fragment: unless_off(table, "fragment")?,

@@ -4,6 +4,7 @@
 //! The words of the file stand in [`sections`], once: reading, schema, documentation and dump all
 //! come from that table. Reading order: [`sections`], [`kind`], [`mod@file`], [`mod@env`], [`check`].
 
+mod affinity;
 pub mod check;
 pub mod defaults;
 pub mod diff;
@@ -43,6 +44,7 @@ use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::network::Network;
 pub use gateway_core::routing::{Failover, Then};
 use gateway_core::routing::{Placement, Policy, UnknownSession};
+use gateway_core::session::limits::PerClient;
 use gateway_core::session::lost_close::LostClose;
 
 use crate::store::{OnError, SyncMode};
@@ -108,8 +110,7 @@ pub struct Sessions {
     /// How long an ended session is remembered.
     pub tombstone: Duration,
     pub limit: u64,
-    /// 0 is no limit.
-    pub limit_per_client: u32,
+    pub limit_per_client: PerClient,
     pub bind: Bind,
     pub unknown: UnknownSession,
     /// Questions a second to each backend, at least 1.
@@ -260,8 +261,7 @@ pub enum UpstreamHost {
 pub struct Limits {
     pub head: HeadLimits,
     pub connections: usize,
-    /// 0 is no limit.
-    pub connections_per_address: u32,
+    pub connections_per_address: PerClient,
     pub bound_connections: usize,
     pub chunked: ChunkedMode,
     /// Bytes; a larger Fragment is answered 413. `None` is no limit.

@@ -18,8 +18,8 @@ use super::process;
 use super::store;
 use super::tls;
 use super::{
-    BackendConnections, Bind, ForwardedMode, HashKey, HostIdMode, Level, LogFormat, SessionIdMode,
-    SocketMode, Then, UpstreamHost,
+    BackendConnections, Bind, ForwardedMode, HashKey, Level, LogFormat, SessionIdMode, SocketMode,
+    Then, UpstreamHost,
 };
 
 /// Sections of later versions.
@@ -53,57 +53,7 @@ pub(super) const fn span(value: Duration) -> Preset {
 /// In the order in which they are documented.
 pub const SECTIONS: &[Section] = &[
     listeners::SECTION,
-    Section {
-        name: "affinity",
-        shape: Shape::Once,
-        about: "How later packets of an upload find the server that has the file. \
-                The gateway remembers every session anyway; with a host id the address of a packet \
-                says it too, and that survives a lost memory.",
-        keys: &[
-            Key {
-                name: "host_id",
-                kind: word::<HostIdMode>(),
-                preset: Preset::Depends {
-                    on: "\"backend\" when `host_id_domain` or the `host_id` of a backend is set, \
-                     else \"none\"",
-                    sample: "\"backend\"",
-                },
-                about: "What the gateway announces as `BITS-Host-Id` in the answer to a \
-                        Create-Session, and thereby the host to which the client sends the rest.",
-            },
-            Key {
-                name: "host_id_domain",
-                kind: Kind::Host,
-                preset: Preset::Unset {
-                    meaning: "no names are derived",
-                    sample: "\"uploads.example.com\"",
-                },
-                about: "Gives backend `up01` the name `up01.<host_id_domain>`. \
-                        A wildcard DNS record has to lead these names to the gateways.",
-            },
-            Key {
-                name: "gateway_name",
-                kind: Kind::Host,
-                preset: Preset::Unset {
-                    meaning: "needed for `host_id = \"gateway\"`",
-                    sample: "\"gw1.example.com\"",
-                },
-                about: "This gateway's own public name.",
-            },
-            Key {
-                name: "fallback_timeout",
-                kind: Kind::Duration {
-                    min: SECOND,
-                    max: Duration::from_secs(u32::MAX as u64),
-                    whole_seconds: true,
-                },
-                preset: span(defaults::FALLBACK_TIMEOUT),
-                about: "How long a client that cannot reach the announced host tries, before it \
-                        goes back to the host of its URL. Sent with every host id.",
-            },
-        ],
-        later: &[],
-    },
+    super::affinity::SECTION,
     Section {
         name: "sessions",
         shape: Shape::Once,
@@ -141,16 +91,24 @@ pub const SECTIONS: &[Section] = &[
                 name: "limit",
                 kind: Kind::Integer { min: 1, max: 100_000_000 },
                 preset: Preset::Is(Value::Integer(defaults::SESSION_LIMIT)),
-                about: "Sessions at most; further Create-Sessions are answered 503, and the \
-                        client tries again later. A session takes about 200 bytes.",
+                about: "Sessions at most, those that a server has yet to cancel included. In a \
+                        full table a new one takes the place of one that is an hour old and has no \
+                        byte; else it is answered 503, and the client tries again later. A session \
+                        takes about 200 bytes.",
             },
             Key {
                 name: "limit_per_client",
                 kind: Kind::Integer { min: 0, max: 100_000_000 },
-                preset: Preset::Is(Value::Integer(0)),
+                preset: Preset::Unset {
+                    meaning: "a quarter of `limit`, and only while more than three quarters of \
+                              the table are taken",
+                    sample: "1000",
+                },
                 about: "Sessions at once of one client address, or of one IPv6 network of 64 \
-                        bits; 0 is no limit. Further Create-Sessions are answered 503. \
-                        Counted from the start of the process.",
+                        bits. Further Create-Sessions are answered 503 with `Retry-After`. A \
+                        number that is set counts always; 0 is no limit. What \
+                        `http.trusted_proxies` open for themselves is not counted. Counted from \
+                        the start of the process.",
             },
             Key {
                 name: "bind",
@@ -171,7 +129,8 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Integer { min: 1, max: 10_000 },
                 preset: Preset::Is(Value::Integer(defaults::ASK_RATE)),
                 about: "How many times a second each backend is asked at most for `unknown = \
-                        \"ask\"`, and as many at once. Packets beyond it wait for `failover.hold`, \
+                        \"ask\"`, and as many at once; a tenth of it for one client address, or one \
+                        IPv6 network of 64 bits. Packets beyond it wait for `failover.hold`, \
                         and are then answered 503.",
             },
             Key {

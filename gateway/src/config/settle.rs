@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 
 use gateway_core::protocol::host::key_of;
+use gateway_core::session::limits::PerClient;
 
+use super::defaults;
 use super::draft::{Broken, Draft, Table};
 use super::health;
 use super::kind::Value;
@@ -105,7 +107,7 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
         idle_timeout: table.get("idle_timeout")?,
         tombstone: table.get("tombstone")?,
         limit: table.get("limit")?,
-        limit_per_client: table.get("limit_per_client")?,
+        limit_per_client: per_client(table, "limit_per_client", defaults::SESSIONS_PER_CLIENT)?,
         bind: table.get("bind")?,
         unknown: table.get("unknown")?,
         ask_rate: table.get("ask_rate")?,
@@ -219,6 +221,19 @@ fn process(table: &Table) -> Result<Process, Broken> {
     };
     let threads = table.get("threads")?;
     Ok(Process { threads, upgrade_socket, watch_config: table.get("watch_config")? })
+}
+
+/// What an operator has set counts always, and 0 is no limit.
+pub(super) fn per_client(
+    table: &Table,
+    key: &str,
+    default: PerClient,
+) -> Result<PerClient, Broken> {
+    Ok(match table.find::<u64>(key)? {
+        None => default,
+        Some(0) => PerClient::Unlimited,
+        Some(most) => PerClient::Most(most),
+    })
 }
 
 /// `None` where the word "off" stands.

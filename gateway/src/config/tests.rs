@@ -33,7 +33,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             idle_timeout: seconds(14 * 86_400),
             tombstone: seconds(86_400),
             limit: 1_000_000,
-            limit_per_client: 0,
+            limit_per_client: PerClient::OneIn(4),
             bind: Bind::None,
             unknown: UnknownSession::Ask,
             ask_rate: 100,
@@ -93,7 +93,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
         limits: Limits {
             head: HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 },
             connections: 20_000,
-            connections_per_address: 0,
+            connections_per_address: PerClient::OneIn(2),
             bound_connections: 10_000,
             chunked: ChunkedMode::Refuse,
             fragment: None,

@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use gateway_core::protocol::client::ClientKey;
+use gateway_core::session::limits::PerClient;
+
+use super::Room;
+use crate::warned::Hourly;
 
 /// Counts by client. Who has no connection has no entry.
 #[derive(Debug, Default)]
 pub struct Addresses {
     open: DashMap<ClientKey, u32>,
+    warned: Hourly,
 }
 
 /// One connection of a client, until it is dropped.
@@ -24,21 +29,34 @@ pub struct Counted {
 pub struct Full;
 
 impl Addresses {
-    /// `None` where nothing is counted: a `limit` of 0 is none.
+    /// One more of a client in a room of which it has taken a place already. `None` where nothing
+    /// is counted.
     pub fn enter(
         self: &Arc<Self>,
         client: Option<IpAddr>,
-        limit: u32,
+        limit: PerClient,
+        room: &Room,
     ) -> Result<Option<Counted>, Full> {
-        let Some(client) = client.filter(|_| limit > 0) else { return Ok(None) };
-        let client = ClientKey::of(client);
-        let mut open = self.open.entry(client).or_insert(0);
-        if *open >= limit {
+        let Some(client) = client.filter(|_| limit != PerClient::Unlimited) else {
+            return Ok(None);
+        };
+        let key = ClientKey::of(client);
+        let mut open = self.open.entry(key).or_insert(0);
+        let (taken, whole) = (room.taken().saturating_sub(1) as u64, room.limit() as u64);
+        let held = *open;
+        if limit.refuses(u64::from(held), taken, whole) {
+            drop(open);
+            self.warned.warn(|| {
+                tracing::warn!(
+                    %client, connections = held, all = taken, limit = whole,
+                    "a client has as many connections as `limits.connections_per_address` allows"
+                );
+            });
             return Err(Full);
         }
         *open += 1;
         drop(open);
-        Ok(Some(Counted { addresses: Arc::clone(self), client }))
+        Ok(Some(Counted { addresses: Arc::clone(self), client: key }))
     }
 }
 
@@ -58,7 +76,9 @@ mod tests {
     #[test]
     fn each_client_has_its_own_count_and_nothing_is_kept_of_who_has_left() {
         let addresses = Arc::new(Addresses::default());
-        let enter = |text: &str| addresses.enter(Some(text.parse().unwrap()), 2);
+        let room = Room::of(100);
+        let enter =
+            |text: &str| addresses.enter(Some(text.parse().unwrap()), PerClient::Most(2), &room);
         let first = enter("2001:db8::1").unwrap();
         let second = enter("2001:db8::2").unwrap();
         assert_eq!(enter("2001:db8::3").unwrap_err(), Full);
@@ -73,7 +93,9 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_counted() {
         let addresses = Arc::new(Addresses::default());
-        assert!(addresses.enter(Some("192.0.2.1".parse().unwrap()), 0).unwrap().is_none());
+        let client = Some("192.0.2.1".parse().unwrap());
+        let entered = addresses.enter(client, PerClient::Unlimited, &Room::of(1));
+        assert!(entered.unwrap().is_none());
         assert!(addresses.open.is_empty());
     }
 }

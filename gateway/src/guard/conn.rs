@@ -9,7 +9,6 @@ use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
 use http::HeaderValue;
 use pingora::protocols::Stream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::supervisor::InFlightGuard;
 
@@ -17,6 +16,7 @@ use super::ConnectionEvents;
 use super::addresses::Counted;
 use super::bond::Bond;
 use super::door::Entered;
+use super::room::Permit;
 use super::tls::TlsInfo;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -25,7 +25,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub(super) struct Slot {
     pub listener: usize,
     pub events: Arc<dyn ConnectionEvents>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     /// The process does not end before the connection has, lingering included.
     _open: InFlightGuard,
 }
@@ -34,7 +34,7 @@ impl Slot {
     pub fn new(
         listener: usize,
         events: Arc<dyn ConnectionEvents>,
-        permit: OwnedSemaphorePermit,
+        permit: Permit,
         open: InFlightGuard,
     ) -> Self {
         events.opened(listener);

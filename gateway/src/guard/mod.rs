@@ -18,6 +18,7 @@ mod door;
 mod linger;
 pub mod proxy_protocol;
 mod refusal;
+mod room;
 mod serve;
 mod stall;
 mod stream;
@@ -31,11 +32,11 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::network::Network;
+use gateway_core::session::limits::PerClient;
 use http::HeaderValue;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
-use tokio::sync::Semaphore;
 
 use crate::metrics::HandshakeFailure;
 use crate::supervisor::{Farewell, InFlight};
@@ -47,14 +48,15 @@ pub use conn::Conn;
 use conn::Slot;
 pub use door::Door;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
+pub use room::Room;
 pub use stream::GuardStream;
 pub use tls::TlsInfo;
 
 /// Limits of a connection, from its beginning to its end.
 #[derive(Debug, Clone)]
 pub struct GuardLimits {
-    /// Connections that one client may have; 0 is no limit.
-    pub per_address: u32,
+    /// Connections that one client may have.
+    pub per_address: PerClient,
     /// Not counted: behind one of these are many clients.
     pub trusted: Vec<Network>,
     /// For everything before the first request.
@@ -104,8 +106,6 @@ pub struct Guarded<A, E> {
     door: Door,
     /// For the next connection.
     limits: Arc<ArcSwap<GuardLimits>>,
-    /// The cap, shared by all listeners.
-    room: Arc<Semaphore>,
     /// For the end of the process.
     open: InFlight,
     entrance: Entrance,
@@ -114,6 +114,8 @@ pub struct Guarded<A, E> {
 /// What is the same for all connections of a listener.
 #[derive(Debug, Clone, Default)]
 pub struct Entrance {
+    /// The cap, shared by all listeners.
+    pub room: Arc<Room>,
     pub addresses: Arc<Addresses>,
     /// The port that clients connect to, where no proxy in front says another.
     pub port: Option<HeaderValue>,
@@ -131,7 +133,7 @@ impl Entrance {
         let address = client.map(|client| client.ip());
         let trusted = &limits.trusted;
         let alone = |address: &IpAddr| !trusted.iter().any(|proxy| proxy.contains(*address));
-        self.addresses.enter(address.filter(alone), limits.per_address)
+        self.addresses.enter(address.filter(alone), limits.per_address, &self.room)
     }
 }
 
@@ -142,11 +144,10 @@ impl<A, E> Guarded<A, E> {
         listener: usize,
         door: Door,
         limits: Arc<ArcSwap<GuardLimits>>,
-        room: Arc<Semaphore>,
         open: InFlight,
     ) -> Self {
         let entrance = Entrance::default();
-        Self { inner, events, listener, door, limits, room, open, entrance }
+        Self { inner, events, listener, door, limits, open, entrance }
     }
 
     pub fn at(self, entrance: Entrance) -> Self {
@@ -165,7 +166,7 @@ where
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+        let Some(permit) = self.entrance.room.enter() else {
             self.events.turned_away(self.listener);
             if self.door.is_plain() {
                 linger::turn_away(stream).await;

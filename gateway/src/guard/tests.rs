@@ -32,7 +32,7 @@ impl ConnectionEvents for Events {
 }
 
 const LIMITS: GuardLimits = GuardLimits {
-    per_address: 0,
+    per_address: PerClient::Unlimited,
     trusted: Vec::new(),
     handshake: Duration::from_secs(10),
     head: HeadLimits { head_bytes: 1024, line_bytes: 256, fields: 20 },
@@ -51,7 +51,7 @@ struct Rig {
 fn rig() -> Rig {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let events = Arc::new(Events::default());
-    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let permit = Arc::new(Room::of(1)).enter().unwrap();
     let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter());
     let entered =
         Entered { stream: Box::new(server), client: None, port: None, tls: None, counted: None };

@@ -216,6 +216,10 @@ impl Metrics {
         }
     }
 
+    pub fn set_connections_limit(&self, limit: usize) {
+        self.gateway.connections_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
     pub fn set_sessions_limit(&self, limit: u64) {
         self.gateway.sessions_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
     }

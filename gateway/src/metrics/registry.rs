@@ -85,6 +85,8 @@ table! {
         "Bytes of answer bodies sent to clients, counted when a request ends.";
     CONNECTIONS = "bitsgw_connections", Gauge, ["listener"], "connections",
         "Client connections that are open now.";
+    CONNECTIONS_LIMIT = "bitsgw_connections_limit", Gauge, [], "connections",
+        "Client connections that are let in at most: `limits.connections`, or what the limit on open files allows.";
     BOUND_CONNECTIONS = "bitsgw_bound_connections", Gauge, [], "connections",
         "Connections to backends that belong to one client connection each, because of an NTLM or Negotiate login or by configuration.";
     CONNECTIONS_TOTAL = "bitsgw_connections_total", Counter, ["listener"], "connections",
@@ -114,7 +116,7 @@ table! {
     LOST_CLOSES = "bitsgw_lost_closes_total", Counter, ["result"], "packets",
         "Close-Sessions of sessions that their backend did not know: whether it had delivered the file, and what the client was told.";
     ORPHAN_SESSIONS = "bitsgw_orphan_sessions_total", Counter, ["result"], "sessions",
-        "Sessions that a backend opened and no client can have heard of, or whose file is too large: cancelled there, or why not.";
+        "Sessions that a backend opened and no client can have heard of, whose file is too large, or that gave way in a full table: cancelled there, or why not.";
     PROTOCOL_ERRORS = "bitsgw_protocol_errors_total", Counter, ["backend", "error"], "answers",
         "Answers of a backend that refused a packet with an error of the upload protocol.";
     BACKEND_REQUESTS = "bitsgw_backend_requests_total", Counter, ["backend", "code"], "requests",

@@ -103,6 +103,9 @@ impl Gateway {
             // Before a backend opens a session that nobody could be told of.
             lookup = Lookup::StoreDown;
         }
+        if matches!(packet, RequestPacket::CreateSession) && lookup != Lookup::StoreDown {
+            ctx.place = self.find_place(ctx).await?;
+        }
         if alias.is_some_and(|alias| self.is_hidden(alias, &lookup, ctx)) {
             return Err(Fault::UnknownSession);
         }
@@ -132,11 +135,6 @@ impl Gateway {
             && let Some(key) = &ctx.key
         {
             self.sessions.settle(key).await;
-        }
-        if ctx.kind == Some(PacketType::CreateSession) {
-            let limit = ctx.farm.config.sessions.limit_per_client;
-            let place = self.clients.enter(ctx.client, limit);
-            ctx.place = place.map_err(|_| Fault::ClientSessions)?;
         }
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
         ctx.repeatable = is_repeatable(&packet) && small;
@@ -368,7 +366,7 @@ impl Gateway {
             alias,
             connection,
             login: connection.is_some_and(login),
-            room: self.sessions.room(),
+            room: ctx.place.is_some(),
             avoid: &ctx.avoid,
             hash,
             turn: match ctx.kind {

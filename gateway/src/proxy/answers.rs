@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::config::SessionIdMode;
 use crate::metrics::ProtocolError;
-use crate::sessions::{Pinned, StoreError};
+use crate::sessions::{Birth, Pinned, Place, StoreError};
 
 use super::errors::REFUSED_ANSWER;
 use super::{Ctx, Gateway};
@@ -73,10 +73,14 @@ impl Gateway {
                 if there { Ok(()) } else { self.adopt(progress, ctx).await }
             }
             Effects::Opened(opened) => {
-                let outcome = self.open(&opened, ctx).await;
+                let target = downstream.req_header().raw_path();
+                let outcome = self.open(&opened, target, ctx).await;
                 match outcome {
                     Ok(()) => ctx.opened = Some(opened.backend_session.into()),
-                    Err(_) => self.orphan(downstream, ctx, opened.backend_session),
+                    Err(_) => {
+                        let place = ctx.place.take();
+                        self.orphan(downstream, ctx, opened.backend_session, place);
+                    }
                 }
                 outcome
             }
@@ -123,22 +127,29 @@ impl Gateway {
 
     /// Pins a new session and settles its public id: the backend's, unless another live session
     /// has it or the protocol forbids it.
-    async fn open(&self, opened: &Opened<'_>, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
+    async fn open(
+        &self,
+        opened: &Opened<'_>,
+        target: &[u8],
+        ctx: &mut Ctx,
+    ) -> std::result::Result<(), Fault> {
         let backend = ctx.backend.ok_or(Fault::Internal)?;
         let reissued = self.release_reissued(opened, ctx).await?;
+        let id = opened.backend_session.to_owned();
+        let birth = Birth { target: target.to_vec(), id };
+        let (hash, created, subject) = (ctx.target, ctx.now, ctx.bound());
         let pin = |backend_session| Pin {
             backend,
             backend_session,
-            target: ctx.target,
-            created: ctx.now,
-            subject: ctx.bound(),
+            target: hash,
+            created,
+            subject: subject.clone(),
         };
         if ctx.farm.config.sessions.id == SessionIdMode::Backend
             && !reissued
             && let Some(id) = &opened.id
-            && self.pin(id.key().clone(), pin(None), ctx).await? == Pinned::New
+            && self.pin(id.key(), pin(None), &birth, ctx).await? == Pinned::New
         {
-            self.keep_place(ctx, id.key());
             self.note_created(backend);
             return Ok(());
         }
@@ -148,28 +159,14 @@ impl Gateway {
         for _ in 0..MINT_TRIES {
             let public = ids::mint(Uuid::new_v4());
             let id = SessionId::parse(&public).ok_or(Fault::Internal)?;
-            let key = id.key().clone();
-            let pinned = self.pin(key.clone(), pin(Some(opened.backend_session.into())), ctx).await;
-            if pinned? == Pinned::New {
-                self.keep_place(ctx, &key);
+            let pin = pin(Some(opened.backend_session.into()));
+            if self.pin(id.key(), pin, &birth, ctx).await? == Pinned::New {
                 ctx.public_session = HeaderValue::from_str(&public).ok();
                 self.note_created(backend);
                 return Ok(());
             }
         }
         Err(Fault::Internal)
-    }
-
-    /// The session is open under that id.
-    fn keep_place(&self, ctx: &mut Ctx, key: &SessionKey) {
-        if let Some(place) = ctx.place.take() {
-            place.keep(key.clone());
-            if self.sessions.progress_of(key).is_none() {
-                // It has been ended since, when nobody knew yet whose it is.
-                self.clients.left(key);
-            }
-        }
-        ctx.key = Some(key.clone());
     }
 
     /// A backend that gives out an id which it still had for an older session has forgotten that
@@ -201,21 +198,30 @@ impl Gateway {
 
     async fn pin(
         &self,
-        key: SessionKey,
+        key: &SessionKey,
         pin: Pin,
-        ctx: &Ctx,
+        birth: &Birth,
+        ctx: &mut Ctx,
     ) -> std::result::Result<Pinned, Fault> {
-        let pinned = self.sessions.pin_opened(key, pin, ctx.now, clock::steady()).await;
-        pinned.map_err(not_pinned)
+        let opened = key.clone();
+        let (seen, steady) = (ctx.now, clock::steady());
+        let pinned = self.sessions.pin_opened(&mut ctx.place, opened, pin, seen, steady).await;
+        let pinned = pinned.map_err(not_pinned)?;
+        if pinned == Pinned::New {
+            self.sessions.keep_birth(key, birth);
+            ctx.key = Some(key.clone());
+        }
+        Ok(pinned)
     }
 
     pub(super) async fn pin_session(
         &self,
+        place: &mut Option<Place>,
         key: SessionKey,
         pin: Pin,
         progress: Progress,
     ) -> std::result::Result<Pinned, Fault> {
-        let pinned = self.sessions.pin(key, pin, progress, clock::steady()).await;
+        let pinned = self.sessions.pin_in(place, key, pin, progress, clock::steady()).await;
         pinned.map_err(not_pinned)
     }
 

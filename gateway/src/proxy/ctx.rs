@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionKey};
 use gateway_core::routing::Why;
 use gateway_core::session::{Subject, TargetHash, Timestamp};
@@ -15,11 +16,10 @@ use crate::config::Bind;
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::{Gauged, ProtocolError};
-use crate::sessions::Opening;
+use crate::sessions::{Opening, Place};
 use crate::supervisor::InFlightGuard;
 
 use super::bandwidth::Share;
-use super::clients::Place;
 use super::early::Early;
 use super::logins::Login;
 use super::turns::Turn;
@@ -35,7 +35,7 @@ pub struct Ctx {
     pub conn: Option<Arc<Conn>>,
     /// The client, behind trusted proxies too.
     pub client: Option<IpAddr>,
-    /// Its place among the sessions of its client, while one is being opened.
+    /// The place of the session that is being opened.
     pub place: Option<Place>,
     /// A Create counts at its backend until its session does.
     pub opening: Option<Opening>,
@@ -185,6 +185,15 @@ impl Ctx {
     /// Who the client is by its certificate.
     pub fn subject(&self) -> Option<&Subject> {
         self.conn.as_ref()?.tls.as_ref()?.subject.as_ref()
+    }
+
+    /// Whose share of what all clients share the request is on. Behind a proxy of ours that names
+    /// nobody are many clients, of whom none is held to a share.
+    pub fn counted_client(&self) -> Option<ClientKey> {
+        let trusted = &self.farm.config.http.trusted_proxies;
+        let client = self.client?;
+        let proxy = trusted.iter().any(|network| network.contains(client));
+        (!proxy).then(|| ClientKey::of(client))
     }
 
     /// Whether sessions are bound to clients.

@@ -9,7 +9,6 @@ mod answer;
 mod answers;
 mod ask;
 mod bandwidth;
-mod clients;
 mod ctx;
 mod early;
 pub mod errors;
@@ -22,6 +21,7 @@ mod orphans;
 mod outages;
 mod ownership;
 mod report;
+mod room;
 mod turns;
 mod upstream;
 
@@ -54,14 +54,14 @@ use crate::supervisor::{Farewell, InFlight};
 use admit::Admitted;
 use ask::{Asks, Messenger};
 use bandwidth::Bandwidth;
-use clients::ClientSessions;
 pub use ctx::Ctx;
 use forwarding::Forwarding;
 use lost_close::UnclearCloses;
-use orphans::Orphanage;
-pub use orphans::Undertaker;
+pub use orphans::OrphanCanceller;
+use orphans::Orphans;
 use outages::Outages;
 pub use report::Reporter;
+use room::Room;
 use turns::Turns;
 
 /// Everything a request may need.
@@ -77,10 +77,10 @@ pub struct Gateway {
     /// Room for connections that belong to one client each.
     bound: Arc<Semaphore>,
     bandwidth: Bandwidth,
-    clients: Arc<ClientSessions>,
+    room: Room,
     asks: Asks,
     unclear_closes: Arc<UnclearCloses>,
-    orphanage: Orphanage,
+    orphans: Orphans,
     /// When it began, by the steady clock.
     begun: Duration,
     requests: AtomicU64,
@@ -100,30 +100,32 @@ impl Gateway {
         reporter: Reporter,
         running: InFlight,
         farewell: Farewell,
-    ) -> (Self, Undertaker) {
+        bound_connections: usize,
+    ) -> (Self, OrphanCanceller) {
         let turns = Arc::new(Turns::default());
         let outages = Outages::default();
         let requests = AtomicU64::new(0);
         let creates = AtomicU64::new(0);
         let config = Arc::clone(&farm.load().config);
-        let bound = Arc::new(Semaphore::new(config.limits.bound_connections));
+        let bound = Arc::new(Semaphore::new(bound_connections));
         let messenger = Arc::new(Messenger::new(config.timeouts.ask));
         let asks = Asks::new(config.sessions.ask_rate, Arc::clone(&messenger));
-        let (orphanage, undertaker) =
-            Undertaker::new(messenger, Arc::clone(&farm), reporter.clone());
-        let clients = Arc::<ClientSessions>::default();
         let unclear_closes = Arc::<UnclearCloses>::default();
-        let (counted, unclear) = (Arc::clone(&clients), Arc::clone(&unclear_closes));
-        sessions.tell_of_ends(move |key| {
-            counted.left(key);
-            unclear.forget(key);
-        });
+        let unclear = Arc::clone(&unclear_closes);
+        sessions.tell_of_ends(move |key| unclear.forget(key));
         let metrics = Arc::clone(&reporter.metrics);
         sessions.tell_of_evictions(move |ended| {
             let age = clock::now().since(ended.pin.created);
             let total = ended.progress.total;
             metrics.session_ended(ended.pin.backend, ended.reason, age, total);
         });
+        let (orphans, canceller) = OrphanCanceller::new(
+            messenger,
+            Arc::clone(&farm),
+            health.clone(),
+            Arc::clone(&sessions),
+            reporter.clone(),
+        );
         let gateway = Self {
             farm,
             health,
@@ -135,16 +137,16 @@ impl Gateway {
             outages,
             bound,
             bandwidth: Bandwidth::default(),
-            clients,
+            room: Room::default(),
             asks,
             unclear_closes,
-            orphanage,
+            orphans,
             begun: clock::steady(),
             requests,
             creates,
             placing: Mutex::default(),
         };
-        (gateway, undertaker)
+        (gateway, canceller)
     }
 }
 

@@ -1,63 +1,97 @@
 //! Sessions that a backend has opened and no client can know of.
 //!
 //! A client that did not get the Ack of its Create-Session sends another one, and the backend keeps
-//! the first session for two weeks, for nobody. It is cancelled there, if that works at once.
+//! the first session for two weeks, for nobody. It is cancelled there.
 //!
 //! Hazard: a client that has got the Ack uploads into the session. So only that session is an
 //! orphan of whose Ack not one byte was handed to the kernel; and never one whose id another
 //! session of the same backend has.
 //!
+//! Hazard: clients that leave at once would fill the servers, whatever the table holds. So an orphan
+//! keeps its place in the table until it is cancelled, or its server is down, or for [`PATIENCE`].
+//!
 //! Besides, a session whose file is refused for its size is cancelled: its client knows of it, and
 //! hears at the same moment that nothing will come of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::{SessionId, headers, latin1};
+use gateway_core::protocol::{SessionId, SessionKey, headers, latin1};
 use gateway_core::routing::Lookup;
 use gateway_core::routing::ownership::may_speak;
 use gateway_core::session::EndReason;
 use http::HeaderValue;
 use pingora::proxy::Session;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::clock;
 use crate::farm::Farm;
+use crate::health::FarmHealth;
 use crate::metrics::OrphanResult;
+use crate::sessions::{Place, Sessions};
 use crate::supervisor::{TaskResult, told_to_stop};
 
 use super::admit::theirs;
 use super::ask::{Errand, Messenger};
 use super::{Ctx, Gateway, Reporter, final_status};
 
-/// Sessions that may wait to be cancelled.
-const QUEUE: usize = 256;
+/// Sessions that may wait to be taken up.
+const QUEUE: usize = 16_384;
+
+/// Sessions that are cancelled or wait for that, at about a kilobyte each. Beyond it they keep
+/// their places and are left to their servers.
+const MOST: usize = 16_384;
+
+/// How many of one server are cancelled at once: as many as a few busy clients send packets.
+const AT_ONCE: usize = 8;
+
+/// As long as an orphan keeps its place.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two tries, and so often is looked whether the server is down.
+const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Orphan {
     backend: BackendId,
-    errand: Errand,
+    /// What to cancel, if that is known.
+    known: Option<(SessionKey, Errand)>,
+    _place: Option<Place>,
 }
 
 /// Where orphans go.
-pub(super) type Orphanage = mpsc::Sender<Orphan>;
+pub(super) type Orphans = mpsc::Sender<Orphan>;
 
-/// Cancels them, one after the other.
-pub struct Undertaker {
+/// Cancels them, several at once.
+pub struct OrphanCanceller {
     orphans: mpsc::Receiver<Orphan>,
+    to_cancel: ToCancel,
+}
+
+/// What it takes to cancel one.
+struct ToCancel {
     messenger: Arc<Messenger>,
     farm: Arc<ArcSwap<Farm>>,
+    health: FarmHealth,
+    sessions: Arc<Sessions>,
     reporter: Reporter,
 }
 
-impl Undertaker {
+impl OrphanCanceller {
     pub(super) fn new(
         messenger: Arc<Messenger>,
         farm: Arc<ArcSwap<Farm>>,
+        health: FarmHealth,
+        sessions: Arc<Sessions>,
         reporter: Reporter,
-    ) -> (Orphanage, Self) {
-        let (orphanage, orphans) = mpsc::channel(QUEUE);
-        (orphanage, Self { orphans, messenger, farm, reporter })
+    ) -> (Orphans, Self) {
+        let (sender, orphans) = mpsc::channel(QUEUE);
+        let to_cancel = ToCancel { messenger, farm, health, sessions, reporter };
+        (sender, Self { orphans, to_cancel })
     }
 
     /// Works until told to stop.
@@ -65,25 +99,92 @@ impl Undertaker {
     /// # Errors
     /// None.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> TaskResult {
+        let mut at_once: HashMap<BackendId, Arc<Semaphore>> = HashMap::new();
+        let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
                 () = told_to_stop(&mut stop) => return Ok(()),
-                Some(orphan) = self.orphans.recv() => self.cancel(orphan).await,
+                Some(()) = under_way.next() => {}
+                Some(orphan) = self.orphans.recv() => {
+                    let turns = at_once.entry(orphan.backend);
+                    let turns = turns.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE)));
+                    let cancelled = under_way.len() < MOST;
+                    under_way.push(self.to_cancel.see_off(orphan, Arc::clone(turns), cancelled));
+                }
+            }
+        }
+    }
+}
+
+impl ToCancel {
+    /// Ends when the orphan has given its place back.
+    async fn see_off(&self, orphan: Orphan, turns: Arc<Semaphore>, cancelled: bool) {
+        let Orphan { backend, known, _place } = orphan;
+        let missing = if known.is_some() { OrphanResult::Dropped } else { OrphanResult::Failed };
+        let known = known.filter(|_| cancelled);
+        let given_up = tokio::time::sleep(PATIENCE);
+        tokio::pin!(given_up);
+        let result = match &known {
+            Some((key, errand)) => tokio::select! {
+                result = self.cancel(key, errand, backend, &turns) => match result {
+                    Some(result) => result,
+                    None => return,
+                },
+                () = self.is_down(backend) => OrphanResult::Failed,
+                () = &mut given_up => OrphanResult::Failed,
+            },
+            None => missing,
+        };
+        drop(known);
+        self.reporter.orphaned(backend, result);
+        if result != OrphanResult::Cancelled {
+            // Its server still has it, unless it is down.
+            tokio::select! {
+                () = self.is_down(backend) => {}
+                () = given_up => {}
             }
         }
     }
 
-    async fn cancel(&self, orphan: Orphan) {
-        let farm = self.farm.load_full();
-        let Orphan { backend, errand } = orphan;
-        let result = self.messenger.cancel(&errand, &farm, backend).await;
-        self.reporter.orphaned(backend, result);
+    /// Tries until the server has said something. `None` if it has given the id out once more, and
+    /// somebody uploads under it.
+    async fn cancel(
+        &self,
+        key: &SessionKey,
+        errand: &Errand,
+        backend: BackendId,
+        turns: &Semaphore,
+    ) -> Option<OrphanResult> {
+        loop {
+            let turn = turns.acquire().await;
+            if self.sessions.holder(backend, key).is_some() {
+                return None;
+            }
+            let farm = self.farm.load_full();
+            let result = self.messenger.cancel(errand, &farm, backend).await;
+            drop(turn);
+            if result != OrphanResult::Failed {
+                return Some(result);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn is_down(&self, backend: BackendId) {
+        loop {
+            let known = self.farm.load().view.backend(backend).is_some();
+            if !known || self.health.down_for(backend).is_some() {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 
 impl Gateway {
-    /// The session was opened, and its client hears of something else.
-    pub(super) fn orphan(&self, downstream: &Session, ctx: &Ctx, id: &str) {
+    /// The session was opened, and its client hears of something else. `place` is the one that it
+    /// has.
+    pub(super) fn orphan(&self, downstream: &Session, ctx: &Ctx, id: &str, place: Option<Place>) {
         let Some(backend) = ctx.backend else { return };
         let parsed = SessionId::parse(id);
         let taken = parsed.as_ref().and_then(|id| self.sessions.holder(backend, id.key()));
@@ -92,13 +193,12 @@ impl Gateway {
             return;
         }
         // Under an id that is none, nobody knows what the backend would cancel.
-        let id = parsed.and_then(|id| HeaderValue::from_str(id.as_str()).ok());
         let (head, http) = (downstream.req_header(), &ctx.farm.config.http);
-        let errand = id.and_then(|id| Errand::of(head, id, ctx.conn.as_deref(), http));
-        let Some(errand) = errand else {
-            return self.reporter.orphaned(backend, OrphanResult::Failed);
-        };
-        if self.orphanage.try_send(Orphan { backend, errand }).is_err() {
+        let known = parsed.and_then(|id| {
+            let value = HeaderValue::from_str(id.as_str()).ok()?;
+            Some((id.key().clone(), Errand::of(head, value, ctx.conn.as_deref(), http)?))
+        });
+        if self.orphans.try_send(Orphan { backend, known, _place: place }).is_err() {
             self.reporter.orphaned(backend, OrphanResult::Dropped);
         }
     }
@@ -161,12 +261,14 @@ impl Gateway {
         if written && !refused {
             return;
         }
+        // Before the session leaves the table, or its place would be somebody else's.
+        let place = ctx.key.as_ref().and_then(|key| self.sessions.hold_place(key));
         if let Some(key) = &ctx.key
             && let Some(ended) =
                 self.sessions.unpin(key, EndReason::Cancelled, clock::steady()).await
         {
             self.reporter.ended(&ended, None);
         }
-        self.orphan(downstream, ctx, &opened);
+        self.orphan(downstream, ctx, &opened, place);
     }
 }

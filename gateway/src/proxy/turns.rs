@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use gateway_core::protocol::SessionKey;
 use gateway_core::routing::ownership::{Identity, Order, UnderWay, order};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -183,6 +184,16 @@ impl Turns {
             }
             older.cancel(WHOLE);
         }
+    }
+
+    /// The turn of a session that has no request under way, and none that waits. A request that
+    /// comes meanwhile waits for its end.
+    pub fn try_enter(self: &Arc<Self>, key: &SessionKey) -> Option<Turn> {
+        let Entry::Vacant(free) = self.sessions.entry(key.clone()) else { return None };
+        let arrival = Arrival { conn: None, identity: None, whole: true, patience: Duration::ZERO };
+        let running = Arc::new(Running::of(arrival));
+        free.insert(Lane { running: Some(Arc::clone(&running)), ..Lane::default() });
+        Some(Turn { turns: Arc::clone(self), key: key.clone(), running, lock: None })
     }
 
     /// Takes the turn if it is free, and says who has it if it is not.

@@ -233,3 +233,18 @@ async fn a_cancel_breaks_the_connection_to_the_backend() {
     let _newer = turns.waits(fragment());
     assert_eq!(backend.read(&mut [0; 1]).unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_turn_that_nobody_has_is_taken_and_kept_from_who_comes() {
+    let turns = Arc::<Turns>::default();
+    let held = turns.try_enter(&key()).expect("it is free");
+    assert!(turns.try_enter(&key()).is_none());
+    let newer = turns.waits(fragment());
+    assert!(!held.is_cancelled());
+    drop(held);
+    assert!(turns.try_enter(&key()).is_none(), "somebody waits for it");
+    let newer = newer.await;
+    assert!(is_turn(&newer) && turns.try_enter(&key()).is_none(), "a request is under way");
+    drop(newer);
+    assert!(turns.sessions.is_empty());
+}

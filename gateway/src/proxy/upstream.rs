@@ -63,7 +63,7 @@ impl Gateway {
         if let Some(conn) = &ctx.conn {
             conn.answer_is_here();
         }
-        pool::spare(&mut peer, &ctx.farm.config);
+        pool::spare(&mut peer);
         if ctx.avoid_pool {
             // A key of its own finds nothing pooled, and nobody finds what it leaves.
             peer.group_key = ctx.id.wrapping_add(OWN_KEYS);

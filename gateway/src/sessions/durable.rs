@@ -6,7 +6,7 @@ use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::Lookup;
 use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
 
-use super::{Pinned, Session, Sessions, StoreError};
+use super::{Pinned, Place, Session, Sessions, StoreError};
 use crate::clock;
 use crate::store::{self, EndKind, Store, StoredPin, Tombstone, text_of};
 
@@ -16,6 +16,8 @@ struct Undo<'a> {
     sessions: &'a Sessions,
     key: &'a SessionKey,
     pin: &'a Pin,
+    /// Where its place goes: its server still has the session.
+    place: &'a mut Option<Place>,
     armed: bool,
 }
 
@@ -26,6 +28,7 @@ impl Drop for Undo<'_> {
         }
         let ours = |_: &SessionKey, session: &Session| session.pin() == *self.pin;
         if let Some((key, session)) = self.sessions.live.remove_if(self.key, ours) {
+            *self.place = Some(self.sessions.places.hold(session.counted_client()));
             self.sessions.ended(key, session, EndReason::Lost);
         }
     }
@@ -33,14 +36,15 @@ impl Drop for Undo<'_> {
 
 impl Sessions {
     /// Makes a session durable that is on the map already, so that nobody else gets its id
-    /// meanwhile. On an error it is on the map no more.
+    /// meanwhile. On an error it is on the map no more, and its place is in `place`.
     pub(super) async fn keep(
         &self,
         key: &SessionKey,
         pin: &Pin,
         untouched: bool,
+        place: &mut Option<Place>,
     ) -> Result<(), store::StoreError> {
-        let mut undo = Undo { sessions: self, key, pin, armed: true };
+        let mut undo = Undo { sessions: self, key, pin, place, armed: true };
         let stored = self.stored(key, pin);
         match untouched {
             true => self.store.pin_untouched(stored).await?,
@@ -60,7 +64,7 @@ impl Sessions {
         progress: Progress,
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
-        while self.len() >= self.limit() {
+        while self.places.taken() >= self.limit() {
             if !self.evict() {
                 return Err(StoreError::Full { limit: self.limit() });
             }
@@ -94,10 +98,13 @@ impl Sessions {
         steady: Duration,
     ) -> Result<Option<Pin>, StoreError> {
         let before = self.live.get_mut(key).map(|mut session| {
-            pin.subject.clone_from(&session.subject);
+            pin.subject = session.subject().cloned();
+            self.drop_birth(&mut session);
             self.tally.remove(session.backend, session.progress);
             self.tally.add(pin.backend, progress);
-            std::mem::replace(&mut *session, Session::new(pin.clone(), progress, steady)).into_pin()
+            let mut moved = Session::new(pin.clone(), progress, steady);
+            moved.client = session.client;
+            std::mem::replace(&mut *session, moved).pin()
         });
         let Some(before) = before else {
             return self.adopt(key.clone(), pin, progress, steady).await.map(|_| None);

@@ -381,7 +381,8 @@ async fn a_session_that_moves_stays_its_clients() {
 
 async fn opened(sessions: &Sessions, id: &str) {
     let pin = pin(0, Timestamp(5));
-    let opened = sessions.pin_opened(key(id), pin, Timestamp(5), clock::steady());
+    let mut place = None;
+    let opened = sessions.pin_opened(&mut place, key(id), pin, Timestamp(5), clock::steady());
     assert_eq!(opened.await.unwrap(), Pinned::New);
 }
 

@@ -41,12 +41,12 @@ impl Sessions {
         let _ = self.eviction.told.set(Box::new(told));
     }
 
-    pub(super) fn evicts(&self) -> bool {
+    pub fn evicts(&self) -> bool {
         self.eviction.on.load(Ordering::Relaxed)
     }
 
     /// Drops the pin that has been silent the longest; false if there is none, or none may go.
-    pub(super) fn evict(&self) -> bool {
+    pub fn evict(&self) -> bool {
         if !self.evicts() {
             return false;
         }
@@ -188,7 +188,9 @@ mod tests {
         }
         assert_eq!(sessions.len(), 50);
         // The second of a session that was just opened is marked.
-        let opened = sessions.pin_opened(key(400), pin(), Timestamp(1), Duration::from_secs(1));
+        let mut place = None;
+        let opened =
+            sessions.pin_opened(&mut place, key(400), pin(), Timestamp(1), Duration::from_secs(1));
         assert_eq!(opened.await.expect("there is room"), Pinned::New);
         for number in 401..500 {
             sessions.open_at(number, 1).await;

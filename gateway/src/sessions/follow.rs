@@ -228,7 +228,8 @@ mod tests {
             let backend = self.ids.intern("a");
             let (target, created) = (TargetHash(7), clock::now());
             let pin = Pin { backend, backend_session: None, target, created, subject: None };
-            let opened = self.pin_opened(key(id), pin, created, clock::steady());
+            let mut place = None;
+            let opened = self.pin_opened(&mut place, key(id), pin, created, clock::steady());
             assert_eq!(opened.await.expect("there is room"), Pinned::New);
         }
 
@@ -277,6 +278,7 @@ mod tests {
         assert_eq!(new.find(Some(&key("closed"))), Lookup::Ended(TargetHash(7)));
         assert_eq!(new.find(Some(&key("forgotten"))), Lookup::Forgotten);
         assert!(new.is_empty());
+        assert_eq!(new.places().taken(), 0);
         assert_eq!(*told.lock(), [key("closed"), key("forgotten")]);
         assert_eq!(new.open("closed", "a").await, Pinned::Taken, "an older client may still ask");
     }

@@ -178,10 +178,10 @@ impl Sessions {
             visit(Record::Pin(PinRow {
                 id: &id,
                 backend: self.ids.name(session.backend),
-                backend_session: session.backend_session.as_deref(),
+                backend_session: session.backend_session(),
                 target: session.target,
                 created: session.created,
-                subject: session.subject.as_ref().map(|subject| *subject.bytes()),
+                subject: session.subject().map(|subject| *subject.bytes()),
             }));
             if let Some(total) = session.progress.complete() {
                 let (created, milestone) = (session.created, Milestone::Complete(total));

@@ -8,35 +8,43 @@
 //! await.
 
 mod durable;
+mod empty;
 mod eviction;
 mod follow;
 mod load;
+mod places;
+mod record;
 mod tally;
 mod tombs;
 mod translated;
 mod under_way;
 pub mod view;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use gateway_core::farm::BackendId;
+use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::{Loads, Lookup, Outstanding};
 use gateway_core::session::expiry::is_expired;
-use gateway_core::session::{EndReason, Pin, Progress, Subject, TargetHash, Timestamp};
+use gateway_core::session::limits::PerClient;
+use gateway_core::session::{EndReason, Pin, Progress, Subject, Timestamp};
 
 use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::store::{self, Store};
 
+use empty::Births;
+pub use empty::{Birth, Evictable};
 use eviction::Eviction;
 use follow::Following;
 pub use follow::Other;
 pub use load::{Opened, Setup};
+pub use places::{Place, Places, Refused};
+use record::{Session, UNTOUCHED, seconds};
 pub use tally::Opening;
 use tally::Tally;
 use tombs::Tombs;
@@ -50,10 +58,6 @@ const SHARDS: usize = 128;
 /// Silence after which a session counts as idle in the metrics.
 const ACTIVE: Duration = Duration::from_secs(5 * 60);
 
-/// In [`Session::steady`]: the session was seen opened, and no packet of it was passed on since. The
-/// bit would be a clock's after 68 years.
-const UNTOUCHED: u32 = 1 << 31;
-
 type Mourner = Box<dyn Fn(&SessionKey) + Send + Sync>;
 
 pub struct Sessions {
@@ -62,8 +66,8 @@ pub struct Sessions {
     tombs: Tombs,
     tally: Arc<Tally>,
     eviction: Eviction,
-    total: AtomicU64,
-    limit: AtomicU64,
+    places: Arc<Places>,
+    births: Births,
     ids: Arc<BackendIds>,
     store: Store,
     /// For as long as another process writes to the store.
@@ -74,46 +78,6 @@ pub struct Sessions {
     mourner: OnceLock<Mourner>,
     /// Not everything that was stored could be read, so an id that is not here may be known.
     incomplete: bool,
-}
-
-/// A pin and its progress. In one piece: side by side they would take 8 bytes more each, of which
-/// there are a million.
-#[derive(Debug, Clone)]
-struct Session {
-    backend: BackendId,
-    /// Seconds of the steady clock at the last progress. For as long as the session is
-    /// [`UNTOUCHED`], that is in it.
-    steady: u32,
-    backend_session: Option<Box<str>>,
-    target: TargetHash,
-    created: Timestamp,
-    subject: Option<Subject>,
-    progress: Progress,
-}
-
-impl Session {
-    fn new(pin: Pin, progress: Progress, steady: Duration) -> Self {
-        let Pin { backend, backend_session, target, created, subject } = pin;
-        let steady = seconds(steady);
-        Self { backend, steady, backend_session, target, created, subject, progress }
-    }
-
-    fn pin(&self) -> Pin {
-        self.clone().into_pin()
-    }
-
-    fn is_untouched(&self) -> bool {
-        self.steady & UNTOUCHED != 0
-    }
-
-    fn heard_of(&self) -> Duration {
-        Duration::from_secs((self.steady & !UNTOUCHED).into())
-    }
-
-    fn into_pin(self) -> Pin {
-        let Self { backend, backend_session, target, created, subject, .. } = self;
-        Pin { backend, backend_session, target, created, subject }
-    }
 }
 
 /// What became of an attempt to pin.
@@ -175,8 +139,8 @@ impl Sessions {
             tombs: Tombs::new(limit, tombstone),
             tally: Arc::default(),
             eviction: Eviction::default(),
-            total: AtomicU64::new(0),
-            limit: AtomicU64::new(limit),
+            places: Places::new(limit),
+            births: Births::default(),
             ids,
             store: Store::memory(),
             following: None,
@@ -194,13 +158,17 @@ impl Sessions {
 
     /// Both count from now on; what is there beyond a lower limit stays.
     pub fn set_limits(&self, limit: u64, tombstone: Duration) {
-        self.limit.store(limit, Ordering::Relaxed);
+        self.places.set_limit(limit);
         self.tombs.set_limits(limit, tombstone);
     }
 
     /// How many sessions there may be.
     pub fn limit(&self) -> u64 {
-        self.limit.load(Ordering::Relaxed)
+        self.places.limit()
+    }
+
+    pub fn places(&self) -> &Arc<Places> {
+        &self.places
     }
 
     pub fn find(&self, key: Option<&SessionKey>) -> Lookup {
@@ -211,8 +179,7 @@ impl Sessions {
         }
     }
 
-    /// Inserts if absent. `Ok(Pinned::New)` means that the pin is as durable as the store makes
-    /// it, so the client may learn the id.
+    /// As [`Self::pin_in`], in a place that is taken for it and is nobody's.
     pub async fn pin(
         &self,
         key: SessionKey,
@@ -220,13 +187,28 @@ impl Sessions {
         progress: Progress,
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
-        self.pin_session(key, Session::new(pin, progress, steady)).await
+        self.pin_in(&mut None, key, pin, progress, steady).await
     }
 
-    /// As [`Self::pin`], for a session that was just opened: its backend holds no byte of it. While
-    /// another process may pass on its packets as well, nobody here would know of them.
+    /// Inserts if absent. `Ok(Pinned::New)` means that the pin is as durable as the store makes
+    /// it, so the client may learn the id. The session has the place then, and in any other case,
+    /// a caller that gives up waiting included, the place is what it was.
+    pub async fn pin_in(
+        &self,
+        place: &mut Option<Place>,
+        key: SessionKey,
+        pin: Pin,
+        progress: Progress,
+        steady: Duration,
+    ) -> Result<Pinned, StoreError> {
+        self.pin_session(place, key, Session::new(pin, progress, steady)).await
+    }
+
+    /// As [`Self::pin_in`], for a session that was just opened: its backend holds no byte of it.
+    /// While another process may pass on its packets as well, nobody here would know of them.
     pub async fn pin_opened(
         &self,
+        place: &mut Option<Place>,
         key: SessionKey,
         pin: Pin,
         seen: Timestamp,
@@ -237,25 +219,35 @@ impl Sessions {
         if !self.follows_others() {
             session.steady |= UNTOUCHED;
         }
-        self.pin_session(key, session).await
+        self.pin_session(place, key, session).await
     }
 
-    async fn pin_session(&self, key: SessionKey, session: Session) -> Result<Pinned, StoreError> {
-        let limit = self.limit();
+    async fn pin_session(
+        &self,
+        place: &mut Option<Place>,
+        key: SessionKey,
+        mut session: Session,
+    ) -> Result<Pinned, StoreError> {
         // The place is taken before the session is there, or two at once would find the last one.
-        let place = |total: u64| (total < limit).then_some(total + 1);
-        while self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).is_err() {
-            if !self.evict() {
-                return Err(StoreError::Full { limit });
-            }
-        }
+        let taken = match place.take() {
+            Some(place) => place,
+            None => loop {
+                match self.places.reserve(None, PerClient::Unlimited) {
+                    Ok(place) => break place,
+                    Err(_) if self.evict() => {}
+                    Err(_) => return Err(StoreError::Full { limit: self.limit() }),
+                }
+            },
+        };
+        session.client = taken.client().unwrap_or(ClientKey::UNKNOWN);
         let (pin, untouched) = (session.pin(), session.is_untouched());
         // An older client may still come with the id of one that ended, and must not meet the new.
         if self.tombs.has(&key) || !self.put(key.clone(), session) {
-            self.total.fetch_sub(1, Ordering::Relaxed);
+            *place = Some(taken);
             return Ok(Pinned::Taken);
         }
-        self.keep(&key, &pin, untouched).await?;
+        taken.give();
+        self.keep(&key, &pin, untouched, place).await?;
         if self.evicts() && !self.live.contains_key(&key) {
             // It had to make room before its row was written.
             self.store.end_soon(&key, pin.created, None);
@@ -265,15 +257,18 @@ impl Sessions {
 
     /// False if the session is there already, which then stays as it is.
     fn insert(&self, key: SessionKey, session: Session) -> bool {
+        let client = session.counted_client();
         let new = self.put(key, session);
-        self.total.fetch_add(u64::from(new), Ordering::Relaxed);
+        if new {
+            self.places.add(client);
+        }
         new
     }
 
     /// The same, for a session that has been counted.
     fn put(&self, key: SessionKey, session: Session) -> bool {
         let backend = session.backend;
-        let at_backend = session.backend_session.as_deref().and_then(SessionId::parse);
+        let at_backend = session.backend_session().and_then(SessionId::parse);
         let at_backend = at_backend.map(|id| id.key().clone());
         match self.live.entry(key.clone()) {
             Entry::Occupied(_) => return false,
@@ -316,6 +311,7 @@ impl Sessions {
     fn touch(&self, key: &SessionKey, session: &mut Session, steady: Duration) {
         if session.is_untouched() {
             self.store.touch_soon(key, session.created);
+            self.drop_birth(session);
         }
         session.steady = seconds(steady);
     }
@@ -396,10 +392,10 @@ impl Sessions {
         of.map(|session| session.key().clone()).collect()
     }
 
-    fn ended(&self, key: SessionKey, session: Session, reason: EndReason) -> Ended {
-        let progress = session.progress;
-        let pin = session.into_pin();
-        self.total.fetch_sub(1, Ordering::Relaxed);
+    fn ended(&self, key: SessionKey, mut session: Session, reason: EndReason) -> Ended {
+        self.drop_birth(&mut session);
+        let (progress, pin) = (session.progress, session.pin());
+        self.places.remove(session.counted_client());
         self.tally.remove(pin.backend, progress);
         if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {
             self.translated.remove(id.key(), pin.backend, &key);
@@ -417,11 +413,18 @@ impl Sessions {
 
     /// Whether one more session may be opened.
     pub fn room(&self) -> bool {
-        self.evicts() || self.len() < self.limit()
+        self.evicts() || self.places.taken() < self.limit()
+    }
+
+    /// One more place for a session that is about to leave the table, because its server still has
+    /// it.
+    pub fn hold_place(&self, key: &SessionKey) -> Option<Place> {
+        let client = self.live.get(key)?.counted_client();
+        Some(self.places.hold(client))
     }
 
     pub fn len(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
+        self.places.sessions()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -443,7 +446,7 @@ impl Sessions {
         }
         owners.retain(|(_, public)| {
             let session = self.live.get(public);
-            session.is_none_or(|session| may_have(session.subject.as_ref()))
+            session.is_none_or(|session| may_have(session.subject()))
         });
         let preferred = owners.iter().find(|(owner, _)| Some(*owner) == preferred);
         let owner = preferred.or(owners.first());
@@ -466,7 +469,7 @@ impl Sessions {
         let mut found = self.translated.find(id);
         // A pin without a translation is under the backend's own id.
         if let Some(session) = self.live.get(id)
-            && session.backend_session.is_none()
+            && session.backend_session().is_none()
         {
             found.insert(0, (session.backend, id.clone()));
         }
@@ -500,10 +503,6 @@ impl Loads for Sessions {
     fn outstanding(&self, backend: BackendId) -> Outstanding {
         self.tally.outstanding(backend)
     }
-}
-
-fn seconds(steady: Duration) -> u32 {
-    u32::try_from(steady.as_secs()).unwrap_or(u32::MAX) & !UNTOUCHED
 }
 
 #[cfg(test)]

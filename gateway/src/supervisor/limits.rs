@@ -17,7 +17,7 @@ pub(super) fn warn_of_root() {
 ///
 /// Every upload needs two descriptors, and the usual soft limit of 1024 is there for programs that
 /// call `select`. A refusal is logged and lived with: the process works, for fewer clients.
-pub(super) fn raise_open_files() {
+pub fn raise_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
         tracing::info!(limit = %shown(maximum), "the limit on open files is at its maximum");
@@ -31,6 +31,12 @@ pub(super) fn raise_open_files() {
             tracing::warn!(limit = %shown(current), %error, "cannot raise the limit on open files");
         }
     }
+}
+
+/// How many files the process may have open; `None` for any number.
+pub fn open_files() -> Option<usize> {
+    let current = getrlimit(Resource::Nofile).current?;
+    Some(usize::try_from(current).unwrap_or(usize::MAX))
 }
 
 fn shown(limit: Option<u64>) -> String {

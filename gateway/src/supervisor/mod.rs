@@ -98,6 +98,7 @@ pub use bind::{BindError, Bound, Listening};
 pub use group::Chain;
 pub use handover::{DoorError, OldGone, TakeOverError};
 pub use in_flight::{InFlight, InFlightGuard};
+pub use limits::{open_files, raise_open_files};
 pub use patient::{Farewell, Patient};
 pub use plan::{BoxError, Plan, Services, TaskResult, Waits, told_to_stop};
 pub use successor::command as successor_command;
@@ -239,7 +240,6 @@ impl Supervisor {
     pub fn run(self, mut bound: Bound, mut plan: Plan) -> Result<Stop, RunError> {
         let Self { runtime, mut signals, notifier, .. } = self;
         limits::warn_of_root();
-        limits::raise_open_files();
         let copies = match &plan.upgrade_socket {
             Some(_) => bound.copies().map_err(RunError::Copy)?,
             None => Vec::new(),

@@ -15,7 +15,7 @@ use bits_gateway::notify_systemd::Notifier;
 use bits_gateway::reload::{self, Reloader, Trigger};
 use bits_gateway::supervisor::{
     Bound, BoxError, Chain, Exit, Farewell, InFlight, InFlightGuard, Listening, Patient, Plan,
-    Services, Supervisor, told_to_stop,
+    Services, Supervisor, raise_open_files, told_to_stop,
 };
 use bits_gateway::watch_config::watch_config;
 use pingora::apps::ServerApp;
@@ -126,6 +126,7 @@ pub fn run_if_child() {
 fn run(part: &Part) -> u8 {
     let supervisor = Supervisor::install().expect("signal handlers");
     tracing_subscriber::fmt().json().with_writer(std::io::stderr).init();
+    raise_open_files();
     if part.early_signal {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
             .expect("sent");

@@ -77,3 +77,70 @@ fn packets_of_one_session_that_come_together_are_one_question() {
     }
     assert_eq!(stub.stats().foreign, 1);
 }
+
+#[test]
+fn one_client_that_makes_ids_up_keeps_no_lost_session_from_its_server() {
+    const LOST: u64 = 8;
+    // Ten seconds of what one address can ask for, in sockets that wait.
+    const FORGERS: u32 = 24;
+    let farm = asking(2)
+        .plain()
+        .set("http.trusted_proxies", "[\"127.0.0.0/8\"]")
+        .set("sessions.ask_rate", "20")
+        .set("failover.hold", "\"3s\"")
+        .start();
+    let address = |packet: &crate::packets::Packet, client: &str| {
+        packet.clone().with("X-Forwarded-For", client)
+    };
+    let ask = |packet: &crate::packets::Packet| {
+        exchange(farm.entrance(), &packet.bytes()).expect("an answer")
+    };
+    let path = |number: u64| format!("/in/{number}.bin");
+    let ids: Vec<_> = (0..LOST)
+        .map(|number| {
+            let id = crate::packets::session_of(&ask(&crate::packets::create(&path(number))));
+            let first = fragment(&path(number), &id, "bytes 0-2/6", b"abc");
+            assert_eq!(ask(&first).status, 200);
+            id
+        })
+        .collect();
+    farm.gateway().restart();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let made_up = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..FORGERS {
+            scope.spawn(|| {
+                let mut connection = None;
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let number = made_up.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let packet = address(&close("/in/x.bin", &forged(number)), "192.0.2.66");
+                    let open = || Connection::open_plain(farm.entrance()).expect("a connection");
+                    let forger = connection.get_or_insert_with(open);
+                    let answer = forger.exchange(&packet.bytes()).expect("an answer");
+                    assert!([500, 503].contains(&answer.status), "{}", answer.head);
+                    if answer.closes() {
+                        connection = None;
+                    }
+                }
+            });
+        }
+        let limited = [("result", "limited")];
+        e2e_tests::wait::until("the flood is more than one may ask", || {
+            farm.metric("bitsgw_asks_total", &limited) > 0.0
+        });
+        let statuses: Vec<_> = (0..LOST)
+            .map(|number| {
+                let id = &ids[number as usize];
+                let rest = fragment(&path(number), id, "bytes 3-5/6", b"def");
+                ask(&address(&rest, &format!("192.0.2.{}", number + 1))).status
+            })
+            .collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(statuses.iter().all(|&status| status == 200), "{statuses:?}");
+    });
+    for (number, id) in ids.iter().enumerate() {
+        let path = path(number as u64);
+        assert_eq!(ask(&close(&path, id)).status, 200);
+        farm.expect_stored(&path, &e2e_tests::data::Content::bytes(b"abcdef".to_vec()));
+    }
+}

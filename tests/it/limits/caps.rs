@@ -16,7 +16,9 @@ const LIMIT: usize = 64 * 1024;
 /// Fault: too many connections.
 #[test]
 fn an_upload_goes_on_while_connections_over_the_cap_are_turned_away() {
-    let servers = Servers::with(1, |farm| farm.set("limits.connections", "4").plain());
+    let servers = Servers::with(1, |farm| {
+        farm.set("limits.connections", "4").set("limits.connections_per_address", "0").plain()
+    });
     let (id, _) = servers.open(TARGET);
     let packet = fragment(TARGET, &id, "bytes 0-99999/200000", &[7; 100_000]).bytes();
     let (start, rest) = packet.split_at(50_000);

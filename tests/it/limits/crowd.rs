@@ -40,7 +40,10 @@ const FLOOD_MEMORY: u64 = 24 << 20;
 /// Threat: T7.
 #[test]
 fn t7_a_flood_of_creates_stops_at_the_cap_and_an_upload_goes_on() {
-    let farm = Farm::of_stubs(2).set("sessions.limit", &LIMIT.to_string()).start();
+    let farm = Farm::of_stubs(2)
+        .set("sessions.limit", &LIMIT.to_string())
+        .set("sessions.limit_per_client", "0")
+        .start();
     // What is made once is made by an upload of the same kind.
     let first = Content::seeded(2, 2_000_000);
     let client = farm.client().with(|o| o.fragments = FragmentSizes::Fixed(50_000));

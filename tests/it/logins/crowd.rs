@@ -119,6 +119,7 @@ fn a_crowd_of_idle_clients_stays_logged_in_however_full_the_pool_is() {
     let guarded = Guarded::beside(&others, |farm| {
         farm.set("process.threads", "1")
             .set("limits.connections", &CONNECTIONS.to_string())
+            .set("limits.connections_per_address", "0")
             .set("limits.bound_connections", &LOGINS.to_string())
             .set("timeouts.client_idle", "\"1h\"")
             .set("timeouts.backend_idle", "\"1h\"")

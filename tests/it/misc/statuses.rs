@@ -145,7 +145,9 @@ fn refusals_by_policy_are_503_or_413() {
 /// Item 88.
 #[test]
 fn connections_over_the_limit_hear_503_until_others_have_gone() {
-    let servers = Servers::with(1, |farm| farm.set("limits.connections", "3").plain());
+    let servers = Servers::with(1, |farm| {
+        farm.set("limits.connections", "3").set("limits.connections_per_address", "0").plain()
+    });
     let mut held: Vec<Connection> = (0..3).map(|_| servers.connect()).collect();
     for connection in &mut held {
         assert_eq!(connection.exchange(&ping(TARGET).bytes()).expect("an answer").status, 200);

@@ -175,7 +175,9 @@ fn a_close_refused_with_5xx_keeps_the_pin() {
 /// Fault: session table is full.
 #[test]
 fn a_full_table_refuses_new_sessions_with_503_and_serves_the_old_ones() {
-    let servers = Servers::with(1, |farm| farm.set("sessions.limit", "2"));
+    let servers = Servers::with(1, |farm| {
+        farm.set("sessions.limit", "2").set("sessions.limit_per_client", "0")
+    });
     let farm = &servers.farm;
     let (first, _) = servers.open(TARGET);
     let (second, _) = servers.open(TARGET);
@@ -206,7 +208,9 @@ fn a_full_table_refuses_new_sessions_with_503_and_serves_the_old_ones() {
 /// Threat: T7.
 #[test]
 fn many_creates_at_once_never_exceed_the_limit() {
-    let servers = Servers::with(2, |farm| farm.set("sessions.limit", "10"));
+    let servers = Servers::with(2, |farm| {
+        farm.set("sessions.limit", "10").set("sessions.limit_per_client", "0")
+    });
     let answers: Vec<_> = std::thread::scope(|scope| {
         let asking: Vec<_> =
             (0..40).map(|_| scope.spawn(|| servers.ask(&create(TARGET)))).collect();

@@ -47,7 +47,8 @@ fn a_handshake_that_stalls_is_ended_by_its_own_deadline() {
 /// Threat: T8.
 #[test]
 fn half_handshakes_count_against_the_cap() {
-    let farm = secure().set("limits.connections", "3").start();
+    let farm =
+        secure().set("limits.connections", "3").set("limits.connections_per_address", "0").start();
     let held: Vec<_> = (0..3)
         .map(|_| {
             let mut stream = TcpStream::connect(farm.entrance()).unwrap();

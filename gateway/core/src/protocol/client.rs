@@ -8,6 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 pub struct ClientKey(u64);
 
 impl ClientKey {
+    /// Of whom nothing is known. No client has it: it would be in a network of multicast.
+    pub const UNKNOWN: Self = Self(u64::MAX);
+
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             // No network begins with these bits.

@@ -1,6 +1,7 @@
 //! Upload sessions: the record of one, and what its packets do to it.
 
 pub mod expiry;
+pub mod limits;
 pub mod lost_close;
 pub mod observe;
 pub mod pin;

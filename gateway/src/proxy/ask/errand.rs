@@ -84,6 +84,20 @@ impl Errand {
         Self { target: elsewhere(&self.target, &name), ..self.clone() }
     }
 
+    /// To cancel a session in nobody's name, under the target that it was opened for. `None` if the
+    /// backend has no name.
+    pub fn to_cancel(
+        target: Vec<u8>,
+        session: HeaderValue,
+        farm: &Farm,
+        backend: BackendId,
+    ) -> Option<Self> {
+        let method = http::Method::from_bytes(b"BITS_POST").ok()?;
+        let host = farm.default_host(backend)?.clone();
+        let (fields, client) = (Vec::new(), Vec::new());
+        Some(Self { method, target, host, session, fields, client })
+    }
+
     /// Tells logins apart: what one client may know is not for another.
     pub fn credentials(&self) -> u64 {
         let hashes = self.fields.iter().map(|(_, value)| fnv1a(value.as_bytes()));

@@ -2,7 +2,7 @@
 //! [`gateway_core::routing::ask`].
 //!
 //! Hazard: whoever makes ids up decides how often this runs. So a backend is asked at its rate and
-//! no more ([`Pace`]); what was found out counts for a moment ([`Recent`]); packets of one session
+//! no more ([`Pace`]), and on behalf of one client at a tenth of it ([`ClientPace`]); what was found out counts for a moment ([`Recent`]); packets of one session
 //! that come together are one question ([`Flight`]); and nothing is kept of a question that has
 //! been answered but a bounded number of answers.
 
@@ -18,7 +18,9 @@ use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{RequestPacket, SessionKey, headers, read_ack};
 use gateway_core::routing::Lookup;
-use gateway_core::routing::ask::{Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge};
+use gateway_core::routing::ask::{
+    ClientPace, Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge,
+};
 use gateway_core::session::{EndReason, Pin, Progress, TargetHash};
 use parking_lot::Mutex;
 use pingora::proxy::Session;
@@ -49,6 +51,7 @@ pub(super) struct Asks {
 }
 
 struct Memory {
+    clients: ClientPace,
     pace: Pace,
     doubts: Doubts,
     recent: Recent<Matter, Verdict>,
@@ -83,6 +86,7 @@ impl Asks {
         Self {
             messenger,
             memory: Mutex::new(Memory {
+                clients: ClientPace::new(rate),
                 pace: Pace::new(rate),
                 doubts: Doubts::default(),
                 recent: Recent::new(KEEP, ANSWERS),
@@ -176,7 +180,7 @@ impl Gateway {
         let progress =
             Progress { next_offset: next.unwrap_or(0), seen: ctx.now, ..Progress::default() };
         // It is there already if another packet of the session was quicker.
-        self.pin_session(key.clone(), pin, progress).await?;
+        self.pin_session(&mut None, key.clone(), pin, progress).await?;
         tracing::info!(backend = self.backend_name(owner), "a lost session has its pin again");
         Ok(())
     }
@@ -226,6 +230,7 @@ impl Gateway {
     /// `None` if too many questions are waiting already.
     async fn ask_farm(&self, matter: &Matter, errand: &Errand, ctx: &Ctx) -> Option<Verdict> {
         let question = matter.question;
+        self.wait_for_client(ctx).await?;
         let (farm, mut said) = match self.everybody(ctx).await {
             Ok(found) => found,
             Err(unclear) => return Some(unclear),
@@ -260,6 +265,18 @@ impl Gateway {
         let wait = {
             let pace = &mut self.asks.memory.lock().pace;
             pace.take(backends, clock::steady(), self.patience_left(ctx))?
+        };
+        tokio::time::sleep(wait).await;
+        Some(())
+    }
+
+    /// Until the client may have one more question asked; `None` if that takes too long. Behind a
+    /// trusted proxy that names nobody are many clients, who are not held to one's measure.
+    async fn wait_for_client(&self, ctx: &Ctx) -> Option<()> {
+        let Some(client) = ctx.counted_client() else { return Some(()) };
+        let wait = {
+            let clients = &mut self.asks.memory.lock().clients;
+            clients.take(client, clock::steady(), self.patience_left(ctx))?
         };
         tokio::time::sleep(wait).await;
         Some(())

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::farm::BackendId;
 use crate::protocol::{Ack, HResult};
 
-pub use pace::Pace;
+pub use pace::{ClientPace, Pace};
 pub use question::{Question, elsewhere};
 pub use recent::Recent;
 

@@ -1,0 +1,92 @@
+//! The record of a session, as small as a million of them want it.
+
+use std::time::Duration;
+
+use gateway_core::farm::BackendId;
+use gateway_core::protocol::client::ClientKey;
+use gateway_core::session::{Pin, Progress, Subject, TargetHash, Timestamp};
+
+/// In [`Session::steady`]: this process has seen the session opened and has passed on no packet of
+/// it. The bit would be a clock's after 68 years.
+pub(super) const UNTOUCHED: u32 = 1 << 31;
+
+/// A pin and its progress. In one piece: side by side they would take 8 bytes more each, of which
+/// there are a million.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub backend: BackendId,
+    /// Seconds of the steady clock at the last progress. For as long as the session is
+    /// [`UNTOUCHED`], that is in it.
+    pub steady: u32,
+    pub target: TargetHash,
+    pub created: Timestamp,
+    /// Who opened it, where that is known.
+    pub client: ClientKey,
+    pub progress: Progress,
+    pub rare: Option<Box<Rare>>,
+}
+
+/// What most sessions do not have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rare {
+    pub backend_session: Option<Box<str>>,
+    pub subject: Option<Subject>,
+    /// A [`Birth`], for as long as it has no byte.
+    pub birth: Option<Box<[u8]>>,
+}
+
+impl Rare {
+    pub fn is_empty(&self) -> bool {
+        self.backend_session.is_none() && self.subject.is_none() && self.birth.is_none()
+    }
+}
+
+impl Session {
+    pub fn new(pin: Pin, progress: Progress, steady: Duration) -> Self {
+        let Pin { backend, backend_session, target, created, subject } = pin;
+        let steady = seconds(steady);
+        let rare = Rare { backend_session, subject, birth: None };
+        let rare = (!rare.is_empty()).then(|| Box::new(rare));
+        let client = ClientKey::UNKNOWN;
+        Self { backend, steady, target, created, client, progress, rare }
+    }
+
+    pub fn pin(&self) -> Pin {
+        Pin {
+            backend: self.backend,
+            backend_session: self.backend_session().map(Into::into),
+            target: self.target,
+            created: self.created,
+            subject: self.subject().cloned(),
+        }
+    }
+
+    pub fn backend_session(&self) -> Option<&str> {
+        self.rare.as_ref()?.backend_session.as_deref()
+    }
+
+    pub fn subject(&self) -> Option<&Subject> {
+        self.rare.as_ref()?.subject.as_ref()
+    }
+
+    pub fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Whose place it has.
+    pub fn counted_client(&self) -> Option<ClientKey> {
+        (self.client != ClientKey::UNKNOWN).then_some(self.client)
+    }
+
+    pub fn is_untouched(&self) -> bool {
+        self.steady & UNTOUCHED != 0
+    }
+
+    pub fn heard_of(&self) -> Duration {
+        Duration::from_secs((self.steady & !UNTOUCHED).into())
+    }
+}
+
+pub(super) fn seconds(steady: Duration) -> u32 {
+    u32::try_from(steady.as_secs()).unwrap_or(u32::MAX) & !UNTOUCHED
+}
