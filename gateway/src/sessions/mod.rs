@@ -7,6 +7,7 @@
 //! What is absent: guards. No lock of the map leaves this module, so none can be held over an
 //! await.
 
+mod census;
 mod durable;
 mod empty;
 mod eviction;
@@ -37,6 +38,7 @@ use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::store::{self, Store};
 
+pub use census::Census;
 use empty::Births;
 pub use empty::{Birth, Evictable};
 use eviction::Eviction;
@@ -54,9 +56,6 @@ pub use under_way::{Elsewhere, EndLock};
 
 /// More shards than cores, so that a sweep of one shard delays few requests.
 const SHARDS: usize = 128;
-
-/// Silence after which a session counts as idle in the metrics.
-const ACTIVE: Duration = Duration::from_secs(5 * 60);
 
 type Mourner = Box<dyn Fn(&SessionKey) + Send + Sync>;
 
@@ -114,13 +113,6 @@ pub struct Ended {
     pub pin: Pin,
     pub progress: Progress,
     pub reason: EndReason,
-}
-
-/// Sessions of one backend, for the metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Census {
-    pub active: u64,
-    pub idle: u64,
 }
 
 impl Sessions {
@@ -474,24 +466,6 @@ impl Sessions {
             found.insert(0, (session.backend, id.clone()));
         }
         found
-    }
-
-    /// Active and idle sessions by backend id. Walks the whole map: for scrapes, not for requests.
-    pub fn census(&self, now: Timestamp) -> Vec<Census> {
-        let mut census = Vec::new();
-        for session in self.live.iter() {
-            let slot = session.backend.0 as usize;
-            if slot >= census.len() {
-                census.resize(slot + 1, Census::default());
-            }
-            let entry = &mut census[slot];
-            if now.since(session.progress.seen) < ACTIVE {
-                entry.active += 1;
-            } else {
-                entry.idle += 1;
-            }
-        }
-        census
     }
 }
 

@@ -12,7 +12,8 @@ use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionKey;
 use gateway_core::session::{Pin, Progress, Timestamp};
 
-use super::{ACTIVE, Session, Sessions};
+use super::census::ACTIVE;
+use super::{Session, Sessions};
 
 /// A session's place in the order of pages, and its name for people.
 ///
