@@ -244,7 +244,11 @@ impl Families {
         let metrics = BackendMetrics {
             sessions: ByLabel::new(|state| self.sessions.with_label_values(&[name, state])),
             sessions_created: self.sessions_created.with_label_values(&[name]),
-            sessions_ended: ByLabel::new(|why| self.sessions_ended.with_label_values(&[name, why])),
+            sessions_ended: ByLabel::new(|why| {
+                // That a table is full is no backend's doing, and a series for each would be many.
+                let name = if why == EndReason::Evicted.label() { "" } else { name };
+                self.sessions_ended.with_label_values(&[name, why])
+            }),
             failovers: ByLabel::new(|why| self.failovers.with_label_values(&[name, why])),
             protocol_errors: ByLabel::new(|error| {
                 self.protocol_errors.with_label_values(&[name, error])

@@ -102,7 +102,7 @@ table! {
     SESSION_ID_CONFLICTS = "bitsgw_session_id_conflicts_total", Counter, [], "sessions",
         "New sessions to which a backend gave the id of another live or recent session; each got an id of the gateway's own.";
     SESSIONS_ENDED = "bitsgw_sessions_ended_total", Counter, ["backend", "reason"], "sessions",
-        "Sessions whose pin was removed.";
+        "Sessions whose pin was removed; those that made room in a full table (evicted) are counted for no backend.";
     SESSION_DURATION = "bitsgw_session_duration_seconds", Histogram(SESSION_SECONDS), ["reason"], "seconds",
         "Time from the creation of a session to its end.";
     SESSION_SIZE = "bitsgw_session_size_bytes", Histogram(SESSION_BYTES), ["reason"], "bytes",
