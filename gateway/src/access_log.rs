@@ -35,7 +35,7 @@ pub struct RequestLine<'a> {
     pub request_id: Uuid,
     pub session: Option<&'a SessionKey>,
     pub packet: PacketLabel,
-    pub method: &'a str,
+    pub method: &'a [u8],
     /// The Host field as sent.
     pub host: Option<&'a [u8]>,
     /// The request-target as sent; what must not be logged of it is left out here.
@@ -51,6 +51,8 @@ pub struct RequestLine<'a> {
     /// The error code of the answer.
     pub bits_error: Option<HResult>,
     pub fault: Option<Fault>,
+    /// The rule of the head check that the request broke.
+    pub rule: Option<&'static str>,
     /// Body bytes.
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -133,7 +135,7 @@ fn write_request(out: &mut Object<'_>, line: &RequestLine<'_>) {
     out.plain("request_id", &line.request_id.as_hyphenated());
     out.session(line.session);
     out.plain("packet", &line.packet.label());
-    out.untrusted("method", Some(line.method.as_bytes()));
+    out.untrusted("method", Some(line.method));
     out.untrusted("host", line.host);
     out.path(Some(line.target));
     out.optional("client", line.client);
@@ -143,6 +145,7 @@ fn write_request(out: &mut Object<'_>, line: &RequestLine<'_>) {
     out.optional_number("status", line.status);
     out.optional("bits_error", line.bits_error);
     out.optional("fault", line.fault.map(Fault::label));
+    out.optional("rule", line.rule);
     out.number("bytes_in", line.bytes_in);
     out.number("bytes_out", line.bytes_out);
     if let Some(range) = line.range {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::{AdminState, Announce, Backend, BackendId, FarmView, Health};
+use gateway_core::protocol::cdn_loop;
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::routing::Policy;
 use http::HeaderValue;
@@ -19,6 +20,7 @@ use crate::config::{
     UpstreamHost,
 };
 use crate::health::FarmHealth;
+use crate::instance;
 use crate::pool;
 use crate::tls::{self, BackendTls, Contents, Renewable, TlsError};
 
@@ -64,6 +66,8 @@ struct Link {
     /// For packets that may not: its connections are dropped after a few idle seconds.
     fresh: HttpPeer,
     authority: HeaderValue,
+    /// What a request says when it goes there, see [`cdn_loop`].
+    loop_entry: HeaderValue,
     per_client: bool,
 }
 
@@ -124,7 +128,7 @@ impl Farm {
             let known = before.filter(|link| link.named == backend.address).map(|l| l.address);
             let address = known.map_or_else(|| resolve(&backend.name, &backend.address), Ok)?;
             let tls = secured(backend, before.and_then(|link| link.tls.as_ref()))?;
-            let mut link = Link::new(address, &backend.address, &timeouts, tls);
+            let mut link = Link::new(id, address, &backend.address, &timeouts, tls);
             link.per_client = backend.connections == BackendConnections::PerClient;
             let slot = id.0 as usize;
             if slot >= links.len() {
@@ -178,7 +182,8 @@ impl Farm {
             let Some(link) = link else { continue };
             if let Some(address) = health.current_address(id).filter(|now| *now != link.address) {
                 let (per_client, tls) = (link.per_client, link.tls.clone());
-                *link = Link { per_client, ..Link::new(address, &link.named, &link.timeouts, tls) };
+                *link =
+                    Link { per_client, ..Link::new(id, address, &link.named, &link.timeouts, tls) };
             }
         }
         farm
@@ -221,9 +226,14 @@ impl Farm {
         self.links.iter().flatten().filter_map(|link| link.tls.as_ref()).map(one).collect()
     }
 
+    /// Whether a request may be for any host.
+    pub fn accepts_any(&self) -> bool {
+        self.hosts.accepted.is_empty()
+    }
+
     /// Whether a request for this host is ours.
     pub fn accepts(&self, host: &Host<'_>) -> bool {
-        self.hosts.accepted.is_empty() || host.with_key(|key| self.hosts.accepted.contains(key))
+        self.accepts_any() || host.with_key(|key| self.hosts.accepted.contains(key))
     }
 
     /// The same for a packet of a session that is known: such a one also goes on under a name that
@@ -243,6 +253,17 @@ impl Farm {
         self.link(id).is_some_and(|link| link.per_client)
     }
 
+    /// What a request for the backend says of its way here.
+    pub fn loop_entry(&self, id: BackendId) -> Option<&HeaderValue> {
+        self.link(id).map(|link| &link.loop_entry)
+    }
+
+    /// The backend as its address is written in the configuration: its Host for a request that
+    /// names none.
+    pub fn authority(&self, id: BackendId) -> Option<&HeaderValue> {
+        self.link(id).map(|link| &link.authority)
+    }
+
     /// The Host for the backend where it is not the client's.
     ///
     /// The default shows backends one stable name whatever alias the client uses: IIS bindings
@@ -250,7 +271,7 @@ impl Farm {
     pub fn upstream_host(&self, id: BackendId, host: &Host<'_>) -> Option<&HeaderValue> {
         match self.hosts.upstream {
             UpstreamHost::Preserve => None,
-            UpstreamHost::Backend => self.link(id).map(|link| &link.authority),
+            UpstreamHost::Backend => self.authority(id),
             UpstreamHost::Origin => {
                 let known = host.with_key(|key| self.hosts.origin_keys.contains(key));
                 if known { None } else { self.hosts.origin.as_ref() }
@@ -297,6 +318,7 @@ impl Hosts {
 
 impl Link {
     fn new(
+        id: BackendId,
         address: SocketAddr,
         named: &BackendAddress,
         timeouts: &Arc<Timeouts>,
@@ -323,7 +345,11 @@ impl Link {
         let authority = HeaderValue::from_str(&named.authority(tls.is_some()))
             .unwrap_or_else(|_| HeaderValue::from_static("backend"));
         let (named, timeouts) = (named.clone(), Arc::clone(timeouts));
-        Self { address, named, timeouts, pooled, tls, fresh, authority, per_client: false }
+        let entry = cdn_loop::entry(instance::id(), id.0);
+        let loop_entry = HeaderValue::from_str(&entry)
+            .unwrap_or_else(|_| HeaderValue::from_static("bits-gateway"));
+        let per_client = false;
+        Self { address, named, timeouts, pooled, tls, fresh, authority, loop_entry, per_client }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod exit;
 pub mod farm;
 pub mod guard;
 pub mod health;
+pub mod instance;
 pub mod log_writer;
 pub mod metrics;
 pub mod notify_systemd;

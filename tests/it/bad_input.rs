@@ -10,6 +10,7 @@ mod fields;
 mod foreign;
 mod forged;
 mod framing;
+mod http10;
 mod limits;
 mod lines;
 mod packets;

@@ -5,6 +5,8 @@ mod authentication;
 mod connections;
 mod downloads;
 mod forwarded;
+mod loops;
 mod overriding;
 mod privacy;
+mod refusals;
 mod statuses;

@@ -19,6 +19,8 @@ pub enum Fault {
     BadRequest,
     /// A request that is no packet, by a method that the operator does not let pass.
     MethodNotServed,
+    /// The request is for a host that is not one of ours.
+    UnknownHost,
     /// A body without a length.
     LengthRequired,
     /// The Fragment is larger than this gateway takes; the client sends smaller ones.
@@ -59,6 +61,8 @@ pub enum Fault {
     Superseded,
     /// The client stopped in the middle of a body.
     ClientStalled,
+    /// The request has passed this gateway before: a backend leads back to it.
+    Loop,
     /// The gateway itself failed.
     Internal,
     /// The backend did not answer in time.
@@ -88,10 +92,11 @@ pub struct Row {
 }
 
 impl Fault {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::AlreadyEnded,
         Self::BadRequest,
         Self::MethodNotServed,
+        Self::UnknownHost,
         Self::LengthRequired,
         Self::FragmentTooLarge,
         Self::UnknownSession,
@@ -111,6 +116,7 @@ impl Fault {
         Self::StoreDown,
         Self::Superseded,
         Self::ClientStalled,
+        Self::Loop,
         Self::Internal,
         Self::BackendTimeout,
     ];
@@ -126,6 +132,7 @@ impl Fault {
             Self::AlreadyEnded     => row(StatusCode::OK,                    None,      "already_ended",      Info),
             Self::BadRequest       => row(StatusCode::BAD_REQUEST,           INVALID,   "bad_request",        Info),
             Self::MethodNotServed  => row(StatusCode::BAD_REQUEST,           INVALID,   "method_not_served",  Info),
+            Self::UnknownHost      => row(StatusCode::BAD_REQUEST,           INVALID,   "unknown_host",       Warn),
             Self::LengthRequired   => row(StatusCode::LENGTH_REQUIRED,       INVALID,   "length_required",    Info),
             Self::FragmentTooLarge => row(StatusCode::PAYLOAD_TOO_LARGE,     None,      "fragment_too_large", Info),
             Self::UnknownSession   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "unknown_session",    Warn),
@@ -145,6 +152,7 @@ impl Fault {
             Self::StoreDown        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "store_down",         Error),
             Self::Superseded       => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "superseded",         Info),
             Self::ClientStalled    => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "client_stalled",     Info),
+            Self::Loop             => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "loop",               Error),
             Self::Internal         => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "internal",           Error),
             Self::BackendTimeout   => row(StatusCode::GATEWAY_TIMEOUT,       None,      "backend_timeout",    Warn),
         }

@@ -1,13 +1,15 @@
 //! A changed configuration, put in force.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use gateway_core::protocol::host::key_of;
 
 use super::start::level;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, RawPath};
 use crate::descriptors::Descriptors;
 use crate::entrance::Certificates;
 use crate::guard::GuardLimits;
@@ -36,7 +38,22 @@ pub(super) fn limits(config: &Config) -> GuardLimits {
         idle: config.timeouts.client_idle,
         drain_bytes: config.limits.drain_bytes,
         method_override: config.http.method_override,
+        hosts: hosts(config).map(Arc::new),
+        escape_path: config.http.raw_path == RawPath::Escape,
     }
+}
+
+/// The names that requests may be for, where the configuration lists them: those of the URLs, and
+/// those that clients were told.
+fn hosts(config: &Config) -> Option<HashSet<String>> {
+    let mut hosts: HashSet<String> = config.http.hosts.iter().cloned().collect();
+    if hosts.is_empty() {
+        return None;
+    }
+    let told = config.backends.iter().filter_map(|backend| backend.alias.as_deref());
+    hosts
+        .extend(config.affinity.gateway_name.as_deref().into_iter().chain(told).filter_map(key_of));
+    Some(hosts)
 }
 
 /// The way to another configuration. What can fail comes first, and what comes after it cannot.

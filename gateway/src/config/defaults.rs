@@ -92,10 +92,11 @@ pub const DISK_FULL_FOR: Duration = Duration::from_secs(60);
 pub const RESOLVE: Duration = Duration::from_secs(30);
 
 /// Each more than IIS takes by default, so that a backend refuses before we do: 16 KiB of head
-/// (http.sys `MaxRequestBytes`), 4 KiB of path and 2 KiB of query. A BITS client sends a
-/// dozen fields; a proxy in front of us adds a few.
+/// (http.sys `MaxRequestBytes`), 4 KiB of path and 2 KiB of query. A Kerberos ticket of Windows has
+/// up to 48,000 bytes (`MaxTokenSize`), 64,000 in base64, and servers that take such are
+/// configured for it. A BITS client sends a dozen fields; a proxy in front of us adds a few.
 pub const HEAD: HeadLimits =
-    HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 };
+    HeadLimits { head_bytes: 80 * 1024, line_bytes: 8 * 1024, fields: 100 };
 
 /// Twice the 10,000 idle clients that a gateway is sized for.
 pub const CONNECTIONS: u64 = 20_000;
@@ -116,8 +117,9 @@ pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A head is one or two segments; who needs longer is not a client.
 pub const CLIENT_HEAD: Duration = Duration::from_secs(15);
 
-/// Without a single byte. Cuts dead connections and leaves a client at 16 kbit/s alone.
-pub const CLIENT_BODY: Duration = Duration::from_secs(60);
+/// Without a single byte. Cuts dead connections; a client that Windows throttles pauses for up to two
+/// minutes inside a body, and IIS waits as long.
+pub const CLIENT_BODY: Duration = Duration::from_secs(130);
 
 /// Between two Fragments a client reads its file, and a minute of that is rare; longer than the
 /// 60 s for which balancers in front of us commonly keep a connection.

@@ -14,6 +14,7 @@ pub mod env;
 pub mod example;
 pub mod file;
 pub mod health;
+mod http;
 pub mod keys;
 pub mod kind;
 mod limits;
@@ -232,7 +233,8 @@ pub struct Http {
     pub upstream_host: UpstreamHost,
     pub method_override: bool,
     /// Of requests that are no packets; empty lets any pass.
-    pub methods: Vec<http::Method>,
+    pub methods: Vec<::http::Method>,
+    pub raw_path: RawPath,
     pub forwarded: ForwardedMode,
     pub trusted_proxies: Vec<Network>,
 }
@@ -247,6 +249,13 @@ pub enum ForwardedMode {
     Forwarded,
     Both,
     Off,
+}
+
+/// What happens to a request whose path has bytes beyond ASCII, which no URL may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RawPath {
+    Refuse,
+    Escape,
 }
 
 /// The `Host` that backends see.

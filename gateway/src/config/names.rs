@@ -5,7 +5,8 @@ use gateway_core::session::lost_close::LostClose;
 
 use super::{
     BackendConnections, Bind, ChunkedMode, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level,
-    LogFormat, ProbeKind, SessionIdMode, SocketMode, StoreKind, Then, UpstreamHost, Verify,
+    LogFormat, ProbeKind, RawPath, SessionIdMode, SocketMode, StoreKind, Then, UpstreamHost,
+    Verify,
 };
 use crate::store::{OnError, SyncMode};
 
@@ -115,6 +116,11 @@ named!(UpstreamHost {
     Origin = "origin": "the first name in `hosts`; without one, as \"preserve\"",
     Preserve = "preserve": "as the client sent it",
     Backend = "backend": "the backend's `address`",
+});
+
+named!(RawPath {
+    Refuse = "refuse": "the request is answered 400",
+    Escape = "escape": "each byte is percent-encoded, where the path is UTF-8",
 });
 
 named!(BackendConnections {

@@ -17,10 +17,7 @@ use super::names::{Choice, Named};
 use super::process;
 use super::store;
 use super::tls;
-use super::{
-    BackendConnections, Bind, ForwardedMode, HashKey, Level, LogFormat, SessionIdMode, SocketMode,
-    Then, UpstreamHost,
-};
+use super::{BackendConnections, Bind, HashKey, Level, LogFormat, SessionIdMode, SocketMode, Then};
 
 /// Sections of later versions.
 pub const LATER: &[&str] = &[];
@@ -308,57 +305,7 @@ pub const SECTIONS: &[Section] = &[
         later: &["max_connections"],
     },
     health::SECTION,
-    Section {
-        name: "http",
-        shape: Shape::Once,
-        about: "Names and methods.",
-        keys: &[
-            Key {
-                name: "hosts",
-                kind: Kind::Hosts,
-                preset: Preset::Is(Value::Texts(Vec::new())),
-                about: "The names that clients use in their URLs; requests for other hosts are \
-                        answered 400. The host ids and `gateway_name` are always accepted. \
-                        Empty accepts any host.",
-            },
-            Key {
-                name: "upstream_host",
-                kind: word::<UpstreamHost>(),
-                preset: Preset::Is(Value::Word("origin")),
-                about: "The `Host` that backends see.",
-            },
-            Key {
-                name: "forwarded",
-                kind: word::<ForwardedMode>(),
-                preset: Preset::Is(Value::Word("x-forwarded-for")),
-                about: "Which fields tell backends of the client and its request. What clients \
-                        themselves say in such fields never passes.",
-            },
-            Key {
-                name: "trusted_proxies",
-                kind: Kind::Networks { least: 0 },
-                preset: Preset::Is(Value::Texts(Vec::new())),
-                about: "Addresses and networks of proxies in front of the gateway. What they say \
-                        in the fields of `forwarded` is kept and appended to, and the client is \
-                        the last address there that is not theirs.",
-            },
-            Key {
-                name: "method_override",
-                kind: Kind::Bool,
-                preset: Preset::Is(Value::Bool(false)),
-                about: "Whether a POST with `X-HTTP-Method-Override: BITS_POST` is a packet. If \
-                        not, it is answered 400: behind the gateway it would be one without a pin.",
-            },
-            Key {
-                name: "methods",
-                kind: Kind::Methods,
-                preset: Preset::Is(Value::Texts(Vec::new())),
-                about: "What may pass beside packets, such as `[\"GET\", \"HEAD\"]` for the replies \
-                        of upload-reply jobs; other methods are answered 405. Empty lets any pass.",
-            },
-        ],
-        later: &[],
-    },
+    super::http::HTTP,
     super::limits::LIMITS,
     super::waits::TIMEOUTS,
     Section {

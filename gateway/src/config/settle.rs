@@ -2,20 +2,19 @@
 
 use std::num::NonZeroUsize;
 
-use gateway_core::protocol::host::key_of;
 use gateway_core::session::limits::PerClient;
 
 use super::defaults;
 use super::draft::{Broken, Draft, Table};
 use super::health;
+use super::http;
 use super::kind::Value;
 use super::limits;
 use super::names::Named;
 use super::tls;
 use super::{
-    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Http, Listener, Log,
-    Ops, PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind, Timeouts,
-    UpgradeSocket,
+    AccessLog, Admin, Affinity, BackendConfig, Config, Failover, HostIdMode, Listener, Log, Ops,
+    PlacementConfig, Process, Sessions, SqliteStore, Store, StoreKind, Timeouts, UpgradeSocket,
 };
 
 /// What `BITS-Host-Id` names: as given, or else by whether backends have names to announce.
@@ -74,7 +73,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         failover: failover(draft.once("failover"))?,
         backends: draft.all("backends").map(backend).collect::<Result<_, Broken>>()?,
         health: health::build(draft.once("health"))?,
-        http: http(draft.once("http"))?,
+        http: http::build(draft.once("http"))?,
         limits: limits::build(draft.once("limits"))?,
         timeouts: timeouts(draft.once("timeouts"))?,
         ops: Ops { address: unless_off(draft.once("ops"), "address")? },
@@ -153,27 +152,6 @@ fn backend(table: &Table) -> Result<BackendConfig, Broken> {
         tls: tls::build_backend(table)?,
         connections: table.get("connections")?,
         health: health::build_own(table)?,
-    })
-}
-
-fn http(table: &Table) -> Result<Http, Broken> {
-    let written: Vec<String> = table.get("hosts")?;
-    let mut hosts: Vec<String> = Vec::new();
-    for key in written.iter().filter_map(|host| key_of(host)) {
-        if !hosts.contains(&key) {
-            hosts.push(key);
-        }
-    }
-    let trusted: Vec<String> = table.get("trusted_proxies")?;
-    let methods: Vec<String> = table.get("methods")?;
-    Ok(Http {
-        hosts,
-        origin: written.into_iter().next(),
-        upstream_host: table.get("upstream_host")?,
-        method_override: table.get("method_override")?,
-        methods: methods.iter().filter_map(|method| method.parse().ok()).collect(),
-        forwarded: table.get("forwarded")?,
-        trusted_proxies: trusted.iter().filter_map(|network| network.parse().ok()).collect(),
     })
 }
 

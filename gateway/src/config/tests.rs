@@ -87,11 +87,12 @@ fn the_smallest_file_gets_the_documented_defaults() {
             upstream_host: UpstreamHost::Origin,
             method_override: false,
             methods: vec![],
+            raw_path: RawPath::Refuse,
             forwarded: ForwardedMode::XForwardedFor,
             trusted_proxies: vec![],
         },
         limits: Limits {
-            head: HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 },
+            head: HeadLimits { head_bytes: 80 * 1024, line_bytes: 8 * 1024, fields: 100 },
             connections: 20_000,
             connections_per_address: PerClient::OneIn(2),
             bound_connections: 10_000,
@@ -105,7 +106,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
         timeouts: Timeouts {
             handshake: Duration::from_secs(10),
             client_head: seconds(15),
-            client_body: seconds(60),
+            client_body: seconds(130),
             client_idle: seconds(75),
             client_write: seconds(60),
             connect: seconds(5),
@@ -282,7 +283,10 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.http.origin.as_deref(), Some("Uploads.Example.com."), "as written");
     assert_eq!(config.http.upstream_host, UpstreamHost::Backend);
     assert!(config.http.method_override);
-    assert_eq!(config.http.methods, [http::Method::GET, http::Method::HEAD, http::Method::GET]);
+    assert_eq!(
+        config.http.methods,
+        [::http::Method::GET, ::http::Method::HEAD, ::http::Method::GET]
+    );
     let head = HeadLimits { head_bytes: 16 << 10, line_bytes: 4096, fields: 50 };
     assert_eq!(config.limits.head, head);
     assert_eq!(config.limits.connections, 9);

@@ -79,6 +79,8 @@ pub struct Conn {
     half_closed: AtomicBool,
     /// Bytes were handed to the kernel since the request began.
     answered: AtomicBool,
+    /// The client of the current request speaks HTTP/1.0.
+    http10: AtomicBool,
     pub(super) waker: AtomicWaker,
     /// The client's address, for the header that tells backends of it.
     pub forwarded_for: Option<HeaderValue>,
@@ -117,6 +119,7 @@ impl Conn {
             half_closed: AtomicBool::new(false),
             forwarded_for: client.and_then(|addr| addr.ip().to_string().try_into().ok()),
             answered: AtomicBool::new(false),
+            http10: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             port,
             _counted: counted,
@@ -142,11 +145,18 @@ impl Conn {
         self.current.store(0, Ordering::Release);
     }
 
-    pub(super) fn request_started(&self) {
+    pub(super) fn request_started(&self, http10: bool) {
         self.answered.store(false, Ordering::Relaxed);
         self.answer_is_here();
+        self.http10.store(http10, Ordering::Relaxed);
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         self.current.store(number, Ordering::Release);
+    }
+
+    /// Whether the client of the current request speaks HTTP/1.0: it knows neither chunks nor 1xx
+    /// answers.
+    pub fn is_http10(&self) -> bool {
+        self.http10.load(Ordering::Relaxed)
     }
 
     /// Whether the client may have seen a byte of an answer to the current request.

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 
 use super::addresses::Counted;
 use super::conn::Slot;
-use super::proxy_protocol::{self, Spoken};
+use super::proxy_protocol::{self, HeaderError, Spoken};
 use super::refusal::Refusal;
 use super::tls::{self, TlsInfo};
 use super::{Entrance, GuardLimits, Stray, linger};
@@ -105,6 +105,7 @@ impl Door {
                 Ok(Spoken::Nothing(bytes)) if !proxy.required => {
                     stream = rewind(stream, &bytes)?;
                 }
+                Err(HeaderError::Silent) => return Err(Stray::Silent),
                 Ok(Spoken::Nothing(_)) | Err(_) => return Err(Stray::ProxyProtocol),
             }
         }
@@ -115,7 +116,7 @@ impl Door {
         };
         let mut first = [0];
         if stream.try_peek(&mut first).await.is_err() {
-            return Err(Stray::Handshake(HandshakeFailure::Closed));
+            return Err(Stray::Silent);
         }
         if !tls::is_hello(&first) {
             refuse_plain(stream).await;

@@ -24,13 +24,14 @@ mod stall;
 mod stream;
 mod tls;
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use gateway_core::protocol::head::HeadLimits;
+use gateway_core::protocol::head::{HeadLimits, HeadPolicy};
 use gateway_core::protocol::network::Network;
 use gateway_core::session::limits::PerClient;
 use http::HeaderValue;
@@ -70,13 +71,24 @@ pub struct GuardLimits {
     pub drain_bytes: u64,
     /// `POST` with `X-Http-Method-Override: BITS_POST` is refused like a packet.
     pub method_override: bool,
+    /// The names that requests may be for; `None` is any.
+    pub hosts: Option<Arc<HashSet<String>>>,
+    /// Bytes beyond ASCII in a path are escaped, not refused.
+    pub escape_path: bool,
+}
+
+impl GuardLimits {
+    fn policy(&self) -> HeadPolicy<'_> {
+        HeadPolicy { hosts: self.hosts.as_deref(), escape_path: self.escape_path }
+    }
 }
 
 /// What the rest of the gateway wants to know of connections.
 pub trait ConnectionEvents: Send + Sync {
     fn opened(&self, listener: usize);
     fn closed(&self, listener: usize);
-    fn refused(&self, conn: &Conn, refusal: &Refusal);
+    /// `head` is what came of the head, legal or not.
+    fn refused(&self, conn: &Conn, refusal: &Refusal, head: &[u8]);
     /// A head took too long.
     fn timed_out(&self);
     /// The connection cap was reached.
@@ -88,6 +100,8 @@ pub trait ConnectionEvents: Send + Sync {
 /// Why a connection could carry no request, whatever it was to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stray {
+    /// It ended without a byte, as the checks of balancers do.
+    Silent,
     /// Something else than TLS came to a listener that speaks it.
     PlainOnTls,
     TlsOnPlain,

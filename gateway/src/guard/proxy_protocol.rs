@@ -22,6 +22,8 @@ pub enum Spoken {
 
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
+    #[error("the connection ended without a byte")]
+    Silent,
     #[error("the connection ended in the header")]
     Cut(#[from] io::Error),
     #[error("the line is longer than 107 bytes")]
@@ -51,7 +53,10 @@ const LONGEST: usize = 2048;
 /// Reads a header and not a byte more.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, HeaderError> {
     let mut start = [0; V1.len()];
-    stream.read_exact(&mut start).await?;
+    match stream.read(&mut start[..1]).await {
+        Ok(0) | Err(_) => return Err(HeaderError::Silent),
+        Ok(_) => stream.read_exact(&mut start[1..]).await?,
+    };
     if &start == V1 {
         return version_1(stream).await;
     }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use gateway_core::protocol::chunked::ChunkScanner;
 use gateway_core::protocol::head::{
-    BodyFraming, HeadError, check_head, end_of_head, fault_of_line, is_hopeless,
+    BodyFraming, HeadEdits, HeadError, check_head, end_of_head, fault_of_line, is_hopeless,
 };
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,14 +20,18 @@ use super::stall::Stall;
 use super::{GuardLimits, Stray, linger, tls};
 use crate::patience::Deadline;
 
+#[path = "stream_write.rs"]
+mod write;
+
 /// First room for a head. A Windows packet has about 400 bytes; an idle connection keeps none.
 const HEAD_ROOM: usize = 2048;
 
 /// What is read at once of a chunked body.
 const CHUNK_ROOM: usize = 16 * 1024;
 
-/// Below what Pingora buffers before it writes (1460 bytes); the Ack of a Create-Session is smaller.
-const SURELY_BUFFERED: usize = 1024;
+/// Empty lines that are read over before a request line. Old clients end a body with one
+/// (RFC 9112 section 2.2); more than a few are something else than HTTP.
+const EMPTY_LINES: u8 = 4;
 
 /// What may follow the head of a request that is being served before we stop reading: enough to
 /// see a client leave, not enough to buffer what it sends out of turn.
@@ -45,6 +49,8 @@ pub struct GuardStream {
     searched: usize,
     /// The request line in `buffer` is whole, and may pass.
     line_checked: bool,
+    /// Empty lines that were read over since the last request.
+    empty_lines: u8,
     /// Runs from the first byte of a head to its end.
     deadline: Deadline,
     /// Runs while a request waits for its body, or for its answer.
@@ -85,6 +91,7 @@ impl GuardStream {
             buffer: BytesMut::new(),
             searched: 0,
             line_checked: false,
+            empty_lines: 0,
             deadline: Deadline::default(),
             stall: Stall::default(),
             at_end: false,
@@ -148,24 +155,6 @@ impl GuardStream {
         self.io.as_ref().expect("the stream is taken on drop only")
     }
 
-    fn writer(&mut self) -> io::Result<Pin<&mut Stream>> {
-        if self.conn.is_killed() {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        self.answered = true;
-        Ok(self.io())
-    }
-
-    /// The stream below keeps a small answer until it is flushed: a client that has gone by then has
-    /// seen nothing of it.
-    fn note_written(&mut self, count: usize) {
-        self.unflushed += count;
-        if self.unflushed > SURELY_BUFFERED {
-            self.unflushed = 0;
-            self.conn.wrote();
-        }
-    }
-
     /// Reads more into `buffer`. `Ok(false)` at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.buffer.reserve(HEAD_ROOM);
@@ -177,14 +166,24 @@ impl GuardStream {
         Poll::Ready(Ok(count > 0))
     }
 
+    fn skip_empty_lines(&mut self) {
+        while self.empty_lines < EMPTY_LINES && self.buffer.starts_with(b"\r\n") {
+            self.buffer.advance(2);
+            self.empty_lines += 1;
+            self.searched = 0;
+        }
+    }
+
     /// Waits for a whole head and checks it.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
+            self.skip_empty_lines();
             if let Some(end) = end_of_head(&self.buffer, self.searched) {
                 // Its timer is not held for the life of the connection.
                 self.deadline = Deadline::default();
                 self.searched = 0;
                 self.line_checked = false;
+                self.empty_lines = 0;
                 self.admit(end);
                 return Poll::Ready(Ok(()));
             }
@@ -234,17 +233,11 @@ impl GuardStream {
     }
 
     fn admit(&mut self, end: usize) {
-        match check_head(&self.buffer[..end], &self.limits.head) {
+        match check_head(&self.buffer[..end], &self.limits.head, &self.limits.policy()) {
             Ok(facts) => {
-                self.conn.request_started();
+                self.conn.request_started(facts.http10);
                 self.stall.stop();
-                let mut end = end;
-                if let Some((from, to)) = facts.redundant {
-                    let rest = self.buffer.split_off(to);
-                    self.buffer.truncate(from);
-                    self.buffer.unsplit(rest);
-                    end -= to - from;
-                }
+                let end = self.edit(&facts.edits, end);
                 self.phase = match facts.body {
                     BodyFraming::Length(body) => Phase::Pass(body.saturating_add(end as u64)),
                     BodyFraming::Chunked => Phase::ChunkedHead(end as u64),
@@ -254,10 +247,22 @@ impl GuardStream {
         }
     }
 
+    /// Changes the head that `buffer` begins with; returns its new end.
+    fn edit(&mut self, edits: &HeadEdits, end: usize) -> usize {
+        if edits.is_empty() {
+            return end;
+        }
+        let rest = self.buffer.split_off(end);
+        let head = edits.apply(&self.buffer);
+        self.buffer = BytesMut::from(&head[..]);
+        self.buffer.unsplit(rest);
+        head.len()
+    }
+
     fn refuse(&mut self, end: usize, error: HeadError) {
         let head = &self.buffer[..end];
         let (refusal, answer) = Refusal::answer(head, error, self.limits.method_override);
-        self.conn.events.refused(&self.conn, &refusal);
+        self.conn.events.refused(&self.conn, &refusal, head);
         self.phase = Phase::Refuse { answer, written: 0 };
         self.refused = true;
         self.answered = true;
@@ -408,48 +413,6 @@ impl AsyncRead for GuardStream {
                 Phase::Done => return Poll::Ready(Ok(())),
             }
         }
-    }
-}
-
-impl AsyncWrite for GuardStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(this.writer()?.poll_write(cx, bytes))?;
-        this.note_written(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(this.writer()?.poll_write_vectored(cx, bytes))?;
-        this.note_written(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io_ref().is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let flushed = this.io().poll_flush(cx);
-        if this.unflushed > 0 && !matches!(flushed, Poll::Ready(Err(_))) {
-            this.unflushed = 0;
-            this.conn.wrote();
-        }
-        flushed
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().io().poll_shutdown(cx)
     }
 }
 

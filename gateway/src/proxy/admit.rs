@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::cdn_loop;
 use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{
     PacketError, PacketType, RequestPacket, SessionId, headers, packet, read_request, reply,
@@ -16,12 +17,13 @@ use gateway_core::routing::{
     Decision, Evidence, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
 };
 use gateway_core::session::{Subject, TargetHash, fnv1a};
-use http::header;
+use http::{HeaderValue, header};
 use pingora::proxy::Session;
 
 use crate::clock;
 use crate::config::{ChunkedMode, HashKey, Http};
 use crate::farm::Farm;
+use crate::instance;
 use crate::sessions::ReplyOwner;
 
 use super::turns::{Answer, Turn};
@@ -52,12 +54,24 @@ impl Gateway {
         ctx.is_packet = packet::is_packet(head, ctx.farm.config.http.method_override);
         ctx.target = TargetHash::of(head.raw_path());
         ctx.has_body = body_length(head) > 0 || is_chunked(head);
-        let host = host_of(head).ok_or(Fault::BadRequest)?;
         let farm = Arc::clone(&ctx.farm);
-        if !farm.accepts(&host) && !self.goes_on(head, &host, ctx) {
-            return Err(Fault::BadRequest);
+        let passed = head.headers.get_all(cdn_loop::CDN_LOOP).iter().map(HeaderValue::as_bytes);
+        if let Some(backend) = cdn_loop::came_back(passed, instance::id()) {
+            self.reporter.note_loop(BackendId(backend));
+            return Err(Fault::Loop);
         }
-        let alias = farm.view.alias(&host);
+        let alias = match host_of(head) {
+            Some(host) if farm.accepts(&host) || self.goes_on(head, &host, ctx) => {
+                farm.view.alias(&host)
+            }
+            // The check of an old balancer names no host.
+            None if farm.accepts_any() && !ctx.is_packet => None,
+            Some(host) => {
+                self.reporter.note_unknown_host(host.as_str());
+                return Err(Fault::UnknownHost);
+            }
+            None => return Err(Fault::BadRequest),
+        };
         if ctx.is_packet {
             let admitted = self.admit_packet(downstream, ctx, alias).await?;
             if matches!(admitted, Admitted::Joined(_)) {

@@ -3,9 +3,12 @@
 use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::headers;
 use gateway_core::protocol::packet::session_of;
-use http::Method;
+use http::{Method, StatusCode};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+
+use super::Gateway;
 
 /// The Ack for a fault. It echoes the session id, if the request had one.
 ///
@@ -39,4 +42,15 @@ pub fn plain(fault: Fault, methods: &[Method]) -> Result<ResponseHeader> {
     }
     answer.insert_header(headers::CONTENT_LENGTH.wire, "0")?;
     Ok(answer)
+}
+
+impl Gateway {
+    /// `OPTIONS *` asks for this server itself, mostly to see whether it lives (RFC 9110 section
+    /// 9.3.7).
+    pub(super) async fn answer_options(&self, downstream: &mut Session) -> Result<()> {
+        let mut response = ResponseHeader::build(StatusCode::OK, Some(1))?;
+        response.insert_header(headers::CONTENT_LENGTH.wire, "0")?;
+        self.take_leave(downstream);
+        downstream.write_response_header(Box::new(response), true).await
+    }
 }

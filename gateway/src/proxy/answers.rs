@@ -298,7 +298,9 @@ pub(super) fn finish_head(
             response.remove_header(&field.name);
         }
     }
-    if ctx.until_close {
+    // Such a client knows no chunks (RFC 9112 section 7.1).
+    let http10 = ctx.conn.as_ref().is_some_and(|conn| conn.is_http10());
+    if ctx.until_close || http10 {
         response.remove_header(&header::TRANSFER_ENCODING);
         downstream.set_keepalive(None);
     }

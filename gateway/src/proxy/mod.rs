@@ -228,6 +228,10 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         failpoint::hit("request_filter", &downstream.req_header().headers);
+        if downstream.req_header().raw_path() == b"*" {
+            self.answer_options(downstream).await?;
+            return Ok(true);
+        }
         match self.admit(downstream, ctx).await {
             Ok(Admitted::Goes) => Ok(false),
             Ok(Admitted::Joined(answer)) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gateway_core::farm::{Answer, BackendId};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::PacketType;
+use gateway_core::protocol::head::find_field;
 use gateway_core::protocol::packet::Hidden;
 use http::header;
 use pingora::Error;
@@ -20,7 +21,7 @@ use crate::metrics::{
     FailoverReason, LostCloseResult, Metrics, OrphanResult, Outcome, PacketLabel, Rejection,
 };
 use crate::sessions::Ended;
-use crate::telemetry::NowAndThen;
+use crate::telemetry::{NowAndThen, Untrusted};
 
 use super::errors::connect_error;
 use super::{Ctx, Gateway, final_status};
@@ -34,12 +35,24 @@ pub struct Reporter {
     process: u64,
     pub ids: Arc<BackendIds>,
     hidden: Arc<NowAndThen>,
+    refusals: Arc<NowAndThen>,
+    unknown_hosts: Arc<NowAndThen>,
+    loops: Arc<NowAndThen>,
 }
 
 impl Reporter {
     pub fn new(metrics: Arc<Metrics>, access: AccessLog, ids: Arc<BackendIds>) -> Self {
         let process = Uuid::new_v4().as_u64_pair().0;
-        Self { metrics, access, process, ids, hidden: Arc::default() }
+        Self {
+            metrics,
+            access,
+            process,
+            ids,
+            hidden: Arc::default(),
+            refusals: Arc::default(),
+            unknown_hosts: Arc::default(),
+            loops: Arc::default(),
+        }
     }
 
     fn request_id(&self, ctx: &Ctx) -> Uuid {
@@ -62,6 +75,29 @@ impl Reporter {
                 reason = %hidden,
                 "a packet under another method was refused; no key lets it pass"
             ),
+        }
+    }
+
+    /// A request for a name that is not configured has been refused.
+    pub(super) fn note_unknown_host(&self, host: &str) {
+        if self.unknown_hosts.is_due(clock::steady()) {
+            tracing::warn!(
+                host = %Untrusted(host.as_bytes()),
+                "a request for a host that is not in http.hosts was refused; a client whose URL has \
+                 this name gives its upload up"
+            );
+        }
+    }
+
+    /// A request came back by `backend`.
+    pub(super) fn note_loop(&self, backend: BackendId) {
+        if self.loops.is_due(clock::steady()) {
+            let backend = self.name(backend);
+            tracing::error!(
+                backend,
+                "a request came back to this gateway: the address of the backend leads to one of \
+                 its own listeners, perhaps through another proxy"
+            );
         }
     }
 
@@ -139,7 +175,7 @@ impl Gateway {
             request_id: self.reporter.request_id(ctx),
             session: ctx.key.as_ref(),
             packet,
-            method: head.method.as_str(),
+            method: head.method.as_str().as_bytes(),
             host: field(header::HOST),
             target: head.raw_path(),
             client: ctx.client,
@@ -149,6 +185,7 @@ impl Gateway {
             status,
             bits_error: ctx.backend_error.or(ctx.fault.and_then(|fault| fault.row().hresult)),
             fault: ctx.fault,
+            rule: None,
             bytes_in: ctx.bytes_in,
             bytes_out,
             range: ctx.range,
@@ -196,6 +233,13 @@ impl Gateway {
     }
 }
 
+/// The method and target of a head that may be none, as far as they stand in its first line.
+fn request_line(head: &[u8]) -> (&[u8], &[u8]) {
+    let line = head.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ');
+    (words.next().unwrap_or_default(), words.next().unwrap_or_default())
+}
+
 fn label(ctx: &Ctx) -> PacketLabel {
     match ctx.kind {
         Some(kind) => kind.into(),
@@ -213,22 +257,24 @@ impl ConnectionEvents for Reporter {
         self.metrics.connection_closed(listener);
     }
 
-    fn refused(&self, conn: &Conn, refusal: &Refusal) {
+    fn refused(&self, conn: &Conn, refusal: &Refusal, head: &[u8]) {
         let packet = if refusal.packet { PacketLabel::Unknown } else { PacketLabel::Other };
         self.metrics.record(&Outcome {
             status: refusal.status,
             head_refused: Some(refusal.error),
             ..Outcome::new(conn.listener, packet)
         });
-        // What the client sent is not a request, so of the line's fields only these are known.
+        // What the client sent is not a request: these are its words where they would stand in one.
+        let (method, target) = request_line(head);
+        let host = find_field(head, "host");
         self.access.request(&RequestLine {
             ts: clock::now(),
             request_id: Uuid::new_v4(),
             session: None,
             packet,
-            method: "",
-            host: None,
-            target: b"",
+            method,
+            host: host.map(str::as_bytes),
+            target,
             client: conn.client.map(|addr| addr.ip()),
             tls_version: conn.tls_version(),
             backend: None,
@@ -236,6 +282,7 @@ impl ConnectionEvents for Reporter {
             status: Some(refusal.status),
             bits_error: None,
             fault: Some(Fault::BadRequest),
+            rule: Some(refusal.error.label()),
             bytes_in: 0,
             bytes_out: 0,
             range: None,
@@ -245,7 +292,18 @@ impl ConnectionEvents for Reporter {
             conn_reused: None,
             user_agent: None,
         });
-        tracing::debug!(conn = conn.id, reason = %refusal.error, "head refused");
+        let (reason, client) = (refusal.error, conn.client.map(|addr| addr.ip()));
+        tracing::debug!(conn = conn.id, %reason, "a request was refused");
+        if refusal.packet && self.refusals.is_due(clock::steady()) {
+            let client = client.map(tracing::field::display);
+            let host = Untrusted(host.unwrap_or_default().as_bytes());
+            let remedy = refusal.error.remedy().map(tracing::field::display);
+            tracing::warn!(
+                rule = reason.label(), %reason, client, %host, remedy,
+                "a packet was refused and its client gives the upload up; more may follow unsaid \
+                 for a minute"
+            );
+        }
     }
 
     fn turned_away(&self, _listener: usize) {
@@ -258,6 +316,7 @@ impl ConnectionEvents for Reporter {
 
     fn strayed(&self, stray: Stray) {
         match stray {
+            Stray::Silent => {}
             Stray::PlainOnTls => self.metrics.rejected(Rejection::PlainOnTls),
             Stray::TlsOnPlain => self.metrics.rejected(Rejection::TlsOnPlain),
             Stray::ProxyProtocol => self.metrics.rejected(Rejection::ProxyProtocol),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gateway_core::farm::Reason;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{PacketType, headers, latin1, spoken};
+use gateway_core::protocol::{PacketType, cdn_loop, headers, latin1, spoken};
 use gateway_core::routing::{Absence, Lookup, Step, Why};
 use gateway_core::session::EndReason;
 use http::{HeaderValue, header};
@@ -230,9 +230,15 @@ impl Gateway {
             request.remove_header(&header::EXPECT);
         }
         Forwarding::of(&ctx.farm.config.http).write(request, ctx.conn.as_deref())?;
-        let host = host_of(request).and_then(|host| ctx.farm.upstream_host(backend, &host));
+        let host = match host_of(request) {
+            Some(host) => ctx.farm.upstream_host(backend, &host),
+            None => ctx.farm.authority(backend),
+        };
         if let Some(host) = host.cloned() {
             request.insert_header("Host", host)?;
+        }
+        if let Some(entry) = ctx.farm.loop_entry(backend) {
+            request.append_header(cdn_loop::CDN_LOOP, entry)?;
         }
         if let Some(id) = &ctx.backend_session {
             let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());

@@ -232,6 +232,12 @@ struct Ears<'s> {
 }
 
 impl Ears<'_> {
+    /// Tools that move log files away send SIGHUP by habit.
+    fn reload(&mut self) {
+        (self.hooks.reopen_logs)();
+        (self.hooks.reload)();
+    }
+
     /// Returns when a signal asks for a drain.
     async fn asked_to_stop(&mut self) {
         let signal = loop {
@@ -241,7 +247,7 @@ impl Ears<'_> {
                     tracing::info!("serving until a successor asks for the sockets and is ready");
                 }
                 Request::Quit => break "SIGQUIT",
-                Request::Reload => (self.hooks.reload)(),
+                Request::Reload => self.reload(),
                 Request::ReopenLogs => (self.hooks.reopen_logs)(),
                 Request::Upgrade => match &mut self.successor {
                     Some(command) if self.awaits_successor => successor::start(command()),
@@ -263,7 +269,7 @@ impl Ears<'_> {
                 },
                 Request::Quit => tracing::info!(signal = "SIGQUIT", "already draining"),
                 Request::Upgrade => tracing::info!(signal = "SIGUSR2", "already draining"),
-                Request::Reload => (self.hooks.reload)(),
+                Request::Reload => self.reload(),
                 Request::ReopenLogs => (self.hooks.reopen_logs)(),
             }
         }

@@ -91,7 +91,7 @@ fn the_wrong_host_of_a_list_is_shown() {
 fn rules_hold_across_file_and_environment() {
     let output = check(&[("BITSGW__TIMEOUTS__ANSWER_LONG", "10s")]);
     assert_eq!(output.code, 78);
-    assert!(output.stderr.contains("`client_body` is 60s by default"), "{}", output.stderr);
+    assert!(output.stderr.contains("`client_body` is 130s by default"), "{}", output.stderr);
 }
 
 #[test]

@@ -365,3 +365,31 @@ fn ids_of_one_gateway_are_not_for_several() {
         &["`sessions.id = \"minted\"` cannot be shared by several gateways", "leave `id`"],
     );
 }
+
+#[test]
+fn a_backend_that_is_the_gateway_itself_is_found() {
+    let file = |listener: &str, backend: &str| {
+        format!(
+            "[listeners.public]\naddress = \"{listener}\"\n\n[[backends]]\nname = \"up01\"\naddress = \"{backend}\"\n"
+        )
+    };
+    for (listener, backend) in [
+        ("127.0.0.1:8080", "127.0.0.1:8080"),
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("[::]:8080", "127.0.0.1:8080"),
+        ("[::]:8080", "[::1]:8080"),
+    ] {
+        let said = ["is this gateway itself", "leads back here", "the gateway listens here"];
+        refused(&file(listener, backend), "6:11", &said);
+    }
+    for (listener, backend) in
+        [("127.0.0.1:8080", "127.0.0.1:8081"), ("127.0.0.2:8080", "127.0.0.1:8080")]
+    {
+        let output = Place::with(file(listener, backend)).check();
+        assert_eq!(output.code, 0, "{}", output.stderr);
+    }
+    // Where a name leads may change.
+    let output = Place::with(file("127.0.0.1:8080", "localhost:8080")).check();
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stderr.contains("is this gateway itself"), "{}", output.stderr);
+}

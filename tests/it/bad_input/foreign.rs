@@ -62,7 +62,7 @@ fn an_id_that_another_backend_owns_is_not_pinned_again() {
 fn a_head_larger_than_a_client_may_send_becomes_502() {
     let servers = saying(|request| {
         let fields = match request.field("X-Say") {
-            Some("long") => format!("X: {}\r\n", "y".repeat(40_000)),
+            Some("long") => format!("X: {}\r\n", "y".repeat(90_000)),
             Some("many") => "X: y\r\n".repeat(150),
             _ => format!("X: {}\r\n", "y".repeat(20_000)),
         };

@@ -113,7 +113,7 @@ fn nothing_forged_reaches_a_backend() {
 
 /// Threat: T6.
 #[test]
-fn no_field_is_taken_off_by_nomination() {
+fn no_field_that_routes_is_taken_off_by_nomination() {
     let servers = Servers::start(1);
     let (id, _) = servers.open(TARGET);
     let seen = servers.counts();

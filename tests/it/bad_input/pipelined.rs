@@ -36,12 +36,12 @@ fn pipelined_requests_are_answered_in_their_order() {
 fn a_bad_request_behind_a_good_one_is_refused_after_its_answer() {
     let rig = Rig::start();
     for bad in [
-        format!("GET {FORBIDDEN} HTTP/1.0\r\n\r\n"),
+        format!("GET {FORBIDDEN} HTTP/2.0\r\n\r\n"),
         ping_with(FORBIDDEN, "Transfer-Encoding: chunked"),
         ping_with(FORBIDDEN, "X: a\0"),
         "0\r\n\r\n".to_owned(),
         "hello\r\n\r\n".to_owned(),
-        "\r\n\r\n".to_owned(),
+        "\r\n".repeat(5),
     ] {
         let mut client = rig.connect();
         client.send(format!("{}{bad}{}", ping(ALLOWED), ping(FORBIDDEN)).as_bytes()).expect("sent");

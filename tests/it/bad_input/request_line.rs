@@ -29,8 +29,8 @@ fn the_request_line_is_method_target_version_with_single_spaces() {
         format!("BITS_POST\t{FORBIDDEN} HTTP/1.1"),
         format!(" BITS_POST {FORBIDDEN} HTTP/1.1"),
         format!("\tBITS_POST {FORBIDDEN} HTTP/1.1"),
-        format!("\r\nBITS_POST {FORBIDDEN} HTTP/1.1"),
-        format!("\r\n\r\nBITS_POST {FORBIDDEN} HTTP/1.1"),
+        format!("{}BITS_POST {FORBIDDEN} HTTP/1.1", "\r\n".repeat(5)),
+        format!("\r\n BITS_POST {FORBIDDEN} HTTP/1.1"),
         format!("B[TS {FORBIDDEN} HTTP/1.1"),
         format!("G\u{e9}T {FORBIDDEN} HTTP/1.1"),
         format!(" {FORBIDDEN} HTTP/1.1"),
@@ -42,11 +42,29 @@ fn the_request_line_is_method_target_version_with_single_spaces() {
     }
 }
 
+/// RFC 9112 section 2.2: old clients end a body with an empty line.
 #[test]
-fn only_http_1_1_is_spoken() {
+fn a_few_empty_lines_before_a_request_are_read_over() {
+    let rig = Rig::start();
+    for lines in 1..=4 {
+        let empty = "\r\n".repeat(lines);
+        rig.passes(&format!("{empty}BITS_POST {ALLOWED} HTTP/1.1\r\n{REST}"));
+    }
+    // Between the requests of a connection as well, however they arrive.
+    let mut client = rig.connect();
+    for _ in 0..3 {
+        for piece in ["\r", "\n\r\n", &format!("GET {ALLOWED} HTTP/1.1\r\nHost: {ORIGIN}\r\n\r\n")]
+        {
+            client.send(piece.as_bytes()).expect("sent");
+        }
+        assert_eq!(super::rig::read(&mut client, "empty lines").status, 200);
+    }
+}
+
+#[test]
+fn only_http_1_is_spoken() {
     let rig = Rig::start();
     for version in [
-        "HTTP/1.0",
         "HTTP/0.9",
         "HTTP/1.2",
         "HTTP/2",
@@ -139,7 +157,7 @@ fn a_hopeless_start_is_answered_without_a_wait_for_its_end() {
     let rig = Rig::start();
     for input in [
         "GET /forbidden\r\n",
-        "GET /forbidden HTTP/1.0\r\nHost: up.test\r\n",
+        "GET /forbidden HTTP/2.0\r\nHost: up.test\r\n",
         "GET /forbidden HTTP/1.1\rHost: up.test\r\r",
         "GET /forbidden HTTP/1.1\r\nHost: up.test\r\r\n",
         "SSH-2.0-OpenSSH_9.2\r\n",
@@ -189,8 +207,12 @@ fn other_protocols_on_the_port_end_the_connection() {
     rig.refuses(Refusal::Plain(400), &proxied);
     let upgrade =
         "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__";
-    rig.refuses(
-        Refusal::Plain(400),
-        &format!("GET {FORBIDDEN} HTTP/1.1\r\nHost: {ORIGIN}\r\n{upgrade}\r\n\r\n"),
-    );
+    // An offer that is not taken up: what follows is no tunnel.
+    let offer = format!("GET {ALLOWED} HTTP/1.1\r\nHost: {ORIGIN}\r\n{upgrade}\r\n\r\n");
+    rig.passes(&offer);
+    let mut client = rig.connect();
+    client.send(format!("{offer}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").as_bytes()).expect("sent");
+    assert_eq!(super::rig::read(&mut client, "the offer").status, 200);
+    assert_eq!(super::rig::read(&mut client, "the preface").status, 400);
+    super::rig::expect_end(&mut client, "the preface");
 }

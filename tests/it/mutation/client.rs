@@ -142,7 +142,9 @@ fn one(
     if differs && answer.value("x-echo").is_some() {
         return Err("a Fragment of another total was passed on".to_owned());
     }
-    if !answer.interim.is_empty() && (answer.interim != [100] || sent.value("expect").is_none()) {
+    if !answer.interim.is_empty()
+        && (answer.interim != [100] || sent.value("expect").is_none() || sent.old)
+    {
         return Err("an interim answer that nobody wanted".to_owned());
     }
     if let Some(echo) = answer.value("x-echo") {
@@ -155,6 +157,9 @@ fn one(
             true => Ok(()),
             false => Err(format!("not the answer to {own}")),
         };
+    }
+    if sent.target == b"*" {
+        return own_page(answer, &[200]);
     }
     let allowed = match sent.is_packet() {
         true => sent.is_legal_packet(),

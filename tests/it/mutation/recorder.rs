@@ -68,8 +68,12 @@ impl Watch {
         if !self.tells_all {
             return true;
         }
-        let host = got.text("x-forwarded-host");
         let client = got.text("x-forwarded-for");
+        if got.value("x-forwarded-host").is_none() && !got.is_packet() {
+            // A check of HTTP/1.0 that named no host.
+            return got.text("forwarded") == format!("for={client};proto=http");
+        }
+        let host = got.text("x-forwarded-host");
         let forwarded = format!("for={client};host=\"{host}\";proto=http");
         let once = TOLD.iter().all(|name| got.values(name).count() == 1);
         let port = number.is_none() || got.text("x-forwarded-port") == PORT.to_string();
@@ -109,7 +113,7 @@ impl Watch {
 
 /// The gateway writes these itself.
 const OURS: &[&str] =
-    &["host", "content-length", "transfer-encoding", "connection", "x-forwarded-for"];
+    &["cdn-loop", "host", "content-length", "transfer-encoding", "connection", "x-forwarded-for"];
 
 /// And these, where backends are told all.
 const TOLD: &[&str] = &["forwarded", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
@@ -303,7 +307,7 @@ impl Serving {
     fn one(&mut self, head: &[u8]) -> bool {
         self.watch.seen.fetch_add(1, Ordering::Relaxed);
         let text = String::from_utf8_lossy(head).into_owned();
-        let Some((got, framing)) = strict::any_head(head) else {
+        let Some((got, framing)) = strict::any_head(head).filter(|(got, _)| got.is_bare()) else {
             self.watch.report(0, format!("not well-formed: {text:?}"));
             return false;
         };

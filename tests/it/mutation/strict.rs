@@ -17,6 +17,8 @@ pub struct Request {
     /// Whether the body is there to its end.
     pub whole: bool,
     pub chunked: bool,
+    /// Its client speaks HTTP/1.0: it is the last of its connection.
+    pub old: bool,
     /// Read by [`Rules::More`].
     pub more: bool,
 }
@@ -91,7 +93,20 @@ impl Request {
     /// Nothing may follow it on its connection.
     pub fn closes(&self) -> bool {
         let close = |value: &[u8]| list(value).any(|word| word.eq_ignore_ascii_case(b"close"));
-        self.chunked || self.values("connection").any(close)
+        self.chunked || self.old || self.values("connection").any(close)
+    }
+
+    /// Whether no field stands in it that is for the next hop alone, but a plain `Connection`.
+    pub fn is_bare(&self) -> bool {
+        let plain = |value: &[u8]| {
+            list(value).all(|w| [&b"close"[..], b"keep-alive"].contains(&&*w.to_ascii_lowercase()))
+        };
+        !self.old
+            && self.value("host").is_some()
+            && self.fields.iter().all(|(name, value)| match &*read(name) {
+                b"connection" => plain(value),
+                name => !is_for_next_hop(name),
+            })
     }
 
     /// Whether a server of the protocol may see it at all, by what its fields say (MC-BUP 2.2).
@@ -174,12 +189,12 @@ pub fn trim(mut value: &[u8]) -> &[u8] {
 pub fn row(mut bytes: &[u8], rules: Rules) -> Row {
     let mut row = Row::default();
     while !bytes.is_empty() {
-        let Some((mut request, used)) = request(bytes) else {
+        let Some((mut request, used)) = request(behind_empty_lines(bytes)) else {
             row.rest = true;
             return row;
         };
         request.more = rules == Rules::More;
-        bytes = &bytes[used..];
+        bytes = &behind_empty_lines(bytes)[used..];
         let last = !request.whole || request.closes();
         row.requests.push(request);
         if last {
@@ -187,6 +202,14 @@ pub fn row(mut bytes: &[u8], rules: Rules) -> Row {
         }
     }
     row
+}
+
+/// A few empty lines before a request are nothing.
+fn behind_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    for _ in 0..4 {
+        bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    }
+    bytes
 }
 
 /// The request that the bytes begin with, and how many it takes.
@@ -225,8 +248,8 @@ pub enum Framing {
 fn head(bytes: &[u8]) -> Option<(Request, Framing)> {
     let (request, framing) = any_head(bytes)?;
     let line = bytes.iter().position(|&b| b == b'\r')?;
-    let small = bytes.len() <= 32 * 1024 && line <= 8 * 1024 && request.fields.len() <= 100;
-    small.then_some((request, framing))
+    let small = bytes.len() <= 80 * 1024 && line <= 8 * 1024 && request.fields.len() <= 100;
+    Some((for_the_server(request).filter(|_| small)?, framing))
 }
 
 /// A head of any size.
@@ -243,7 +266,11 @@ pub fn any_head(bytes: &[u8]) -> Option<(Request, Framing)> {
     let (first, rest) = clean.split_first()?;
     let fields: Vec<Field> = rest.iter().map(|line| field(line)).collect::<Option<_>>()?;
     let parts: Vec<&[u8]> = first.split(|&b| b == b' ').collect();
-    let [method, target, b"HTTP/1.1"] = parts[..] else { return None };
+    let [method, target, version] = parts[..] else { return None };
+    let old = version == b"HTTP/1.0";
+    if !old && version != b"HTTP/1.1" {
+        return None;
+    }
     if !is_token(method) || [&b"CONNECT"[..], b"TRACE"].contains(&method) {
         return None;
     }
@@ -254,20 +281,103 @@ pub fn any_head(bytes: &[u8]) -> Option<(Request, Framing)> {
         body: Vec::new(),
         whole: false,
         chunked: false,
+        old,
         more: false,
     };
-    let host = only(&request, "host")??;
-    if !is_host(host) {
+    let host = only(&request, "host")?;
+    if host.is_some_and(|host| !is_host(host)) {
         return None;
     }
-    request.target = origin_form(target, host)?.to_vec();
+    request.target = match host {
+        Some(host) => path_of(target, method, Some(host))?,
+        None if old => {
+            let absolute = !target.starts_with(b"/") && target != b"*";
+            let checks = [&b"GET"[..], b"HEAD", b"OPTIONS"].contains(&method);
+            if !absolute && !checks {
+                return None;
+            }
+            path_of(target, method, None)?
+        }
+        None => return None,
+    };
     for name in ONCE {
         only(&request, name)?;
     }
-    let legal = request.fields.iter().all(|(name, value)| is_legal(name, value));
+    let legal = request.fields.iter().all(|(name, value)| is_legal(name, value, old));
     let framing = framing(&request).filter(|_| legal)?;
     request.chunked = matches!(framing, Framing::Chunked);
+    if request.chunked && old {
+        return None;
+    }
     Some((request, framing))
+}
+
+/// A request as its client sent it, less what is for the next hop alone.
+fn for_the_server(mut request: Request) -> Option<Request> {
+    let named: Vec<Vec<u8>> = request.values("connection").flat_map(list).map(read).collect();
+    let words = named.iter().filter(|word| is_token(word));
+    if words.clone().any(|word| !is_for_next_hop(word) && must_stay(word)) {
+        return None;
+    }
+    let named: Vec<Vec<u8>> =
+        words.filter(|w| !is_for_next_hop(w) && &***w != b"close").cloned().collect();
+    // What the request itself says of its connection is still asked for.
+    request.fields.retain(|(name, _)| {
+        let name = read(name);
+        name == b"connection" || (!is_for_next_hop(&name) && !named.contains(&name))
+    });
+    Some(request)
+}
+
+/// As some servers read a name.
+fn read(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).collect()
+}
+
+fn is_for_next_hop(name: &[u8]) -> bool {
+    let names = ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "upgrade"];
+    names.iter().any(|known| known.as_bytes() == name)
+}
+
+/// A field that `Connection` must not take off.
+fn must_stay(name: &[u8]) -> bool {
+    let names = [
+        "authorization",
+        "client-ip",
+        "cookie",
+        "expect",
+        "front-end-https",
+        "host",
+        "proxy",
+        "range",
+        "remote-addr",
+        "remote-user",
+        "trailer",
+        "transfer-encoding",
+        "true-client-ip",
+        "via",
+        "www-authenticate",
+        "x-client-ip",
+        "x-host",
+        "x-original-host",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
+    ];
+    let starts = [
+        "bits-",
+        "client-cert",
+        "content-",
+        "forwarded",
+        "if-",
+        "proxy-",
+        "ssl-client-",
+        "x-forward",
+        "x-http-method",
+        "x-method-override",
+    ];
+    names.iter().any(|known| known.as_bytes() == name)
+        || starts.iter().any(|start| name.starts_with(start.as_bytes()))
 }
 
 /// Twice is one time too often.
@@ -304,28 +414,21 @@ fn framing(request: &Request) -> Option<Framing> {
 fn field(line: &[u8]) -> Option<Field> {
     let colon = line.iter().position(|&b| b == b':')?;
     let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
-    is_token(name).then(|| (name.to_vec(), value.to_vec()))
+    let small = name.len() <= 256 && value.len() <= 64 * 1024;
+    (is_token(name) && small).then(|| (name.to_vec(), value.to_vec()))
 }
 
-fn is_legal(name: &[u8], value: &[u8]) -> bool {
-    let name = name.to_ascii_lowercase();
+fn is_legal(name: &[u8], value: &[u8], old: bool) -> bool {
     if name.contains(&b'_') {
-        let read: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
+        let read = read(name);
         let starts = [&b"bits-"[..], b"content-", b"proxy-"];
-        let never = [&b"host"[..], b"connection", b"upgrade", b"keep-alive", b"http2-settings"];
-        let protected = ONCE.iter().any(|known| read == known.as_bytes())
-            || starts.iter().any(|start| read.starts_with(start))
-            || never.contains(&&*read);
-        return !protected;
+        let protected = read == b"host"
+            || ONCE.iter().any(|known| read == known.as_bytes())
+            || starts.iter().any(|start| read.starts_with(start));
+        return is_for_next_hop(&read) || !protected;
     }
-    match &*name {
-        b"connection" | b"proxy-connection" => list(value).all(|word| {
-            word.eq_ignore_ascii_case(b"close") || word.eq_ignore_ascii_case(b"keep-alive")
-        }),
-        b"upgrade" | b"http2-settings" => false,
-        b"expect" => value.eq_ignore_ascii_case(b"100-continue"),
-        _ => true,
-    }
+    let expects = name.eq_ignore_ascii_case(b"expect");
+    !expects || old || value.eq_ignore_ascii_case(b"100-continue")
 }
 
 fn is_token(bytes: &[u8]) -> bool {
@@ -333,19 +436,40 @@ fn is_token(bytes: &[u8]) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
 }
 
-fn origin_form<'t>(target: &'t [u8], host: &[u8]) -> Option<&'t [u8]> {
+/// The target in origin form; an absolute one names the host that Host names, if there is one.
+fn path_of(target: &[u8], method: &[u8], host: Option<&[u8]>) -> Option<Vec<u8>> {
+    if target == b"*" && method == b"OPTIONS" {
+        return Some(target.to_vec());
+    }
     let lower = target.to_ascii_lowercase();
     let scheme = [&b"http://"[..], b"https://"].into_iter().find(|s| lower.starts_with(s));
     let path = match scheme {
         Some(scheme) => {
             let rest = &target[scheme.len()..];
             let slash = rest.iter().position(|&b| b == b'/')?;
-            let same = rest[..slash].eq_ignore_ascii_case(host);
-            if same { &rest[slash..] } else { return None }
+            let authority = &rest[..slash];
+            let port = if scheme.len() == 7 { "80" } else { "443" };
+            let same = host.is_none_or(|host| origin(host, port) == origin(authority, port));
+            if is_host(authority) && same { &rest[slash..] } else { return None }
         }
         None => target,
     };
-    is_path(path).then_some(path)
+    is_path(path).then(|| path.to_vec())
+}
+
+/// Name and port of a host.
+fn origin(host: &[u8], default_port: &str) -> (String, String) {
+    let host = String::from_utf8_lossy(host).to_ascii_lowercase();
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (&*host, ""),
+    };
+    let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let name = match literal.map(str::parse::<std::net::Ipv6Addr>) {
+        Some(address) => format!("{address:?}"),
+        None => name.strip_suffix('.').unwrap_or(name).to_owned(),
+    };
+    (name, if port.is_empty() { default_port } else { port }.to_owned())
 }
 
 fn is_path(path: &[u8]) -> bool {
@@ -375,6 +499,7 @@ fn is_host(value: &[u8]) -> bool {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let port = port.is_empty()
+        || port == ":"
         || port.strip_prefix(':').is_some_and(|digits| {
             digits.bytes().all(|b| b.is_ascii_digit())
                 && !digits.starts_with('0')
@@ -444,8 +569,16 @@ fn the_second_opinion_is_strict() {
         format!("POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
     let row = row(chunked.as_bytes(), Rules::Usual);
     assert_eq!((&*row.requests[0].body, row.requests[0].whole), (&b"hello"[..], true));
+    let old = "POST / HTTP/1.0\r\nHost: up\r\nConnection: keep-alive\r\n\r\n";
+    assert_eq!(count(&format!("\r\n\r\n{old}{good}")), (1, false));
+    let offer =
+        "GET / HTTP/1.1\r\nHost: up\r\nConnection: upgrade, x_y\r\nUpgrade: h2c\r\nX-Y: 1\r\n\r\n";
+    let row = super::strict::row(offer.as_bytes(), Rules::Usual);
+    let left: Vec<_> = row.requests[0].fields.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(left, [&b"Host"[..], b"Connection"]);
     for bad in [
-        "GET / HTTP/1.0\r\nHost: up\r\n\r\n",
+        "GET / HTTP/2.0\r\nHost: up\r\n\r\n",
+        "POST / HTTP/1.0\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
@@ -453,7 +586,8 @@ fn the_second_opinion_is_strict() {
         "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 1\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Host\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, bits_session_id\r\n\r\n",
         "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /# HTTP/1.1\r\nHost: a\r\n\r\n",
     ] {

@@ -270,7 +270,7 @@ fn size(chance: &mut Chance, message: &mut Message) {
         }
         1 => message
             .lines
-            .push(format!("X: {}\r\n", "y".repeat(32 * 1024 - 300 + more * 200)).into_bytes()),
+            .push(format!("X: {}\r\n", "y".repeat(64 * 1024 - 300 + more * 200)).into_bytes()),
         2 => message.target.extend("y".repeat(8 * 1024 - 40 + more * 20).into_bytes()),
         3 => message.lines.push(format!("BITS-Any: {}\r\n", "y".repeat(4094 + more)).into_bytes()),
         _ => {

@@ -110,7 +110,7 @@ fn the_target_reaches_the_backend_byte_for_byte() {
         send("Fragment", &[session, ("Content-Range", "bytes 0-2/3")], b"abc");
         send("Close-Session", &[session], b"");
     }
-    // The longest that a head of 32 KiB is sure to hold.
+    // Longer than any path of Windows.
     let long = format!("/in/{}?{}", "p".repeat(3000), "q".repeat(3000));
     let head = Head::bits(&long).field("Host", ORIGIN).field("BITS-Packet-Type", "Ping");
     let (request, _) = bench.passes(&head.field("Content-Length", 0).to_bytes());

@@ -1,41 +1,55 @@
 //! The host part of a request: what a `Host` field or an absolute target may hold.
 
+use std::io::Write;
 use std::net::Ipv6Addr;
 
 /// A host as a client named it. It is compared with configured names and never becomes an
 /// address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Host<'h> {
     name: &'h str,
+    /// The address of an IPv6 literal, which has many spellings.
+    literal: Option<Ipv6Addr>,
+    port: Option<u16>,
 }
 
 /// The longest host that IIS lets an operator configure.
 pub const HOST_LIMIT: usize = 300;
 
 impl<'h> Host<'h> {
-    /// Takes `name`, `name:port`, `address:port`, `[IPv6]:port`.
+    /// Takes `name`, `name:port`, `address:port`, `[IPv6]:port`. An empty port is none.
     ///
-    /// Refused: user information, lists, white space, an empty name, a port that is none. A
+    /// Refused: user information, lists, white space, an empty name, a port that is no number. A
     /// backend might read such a value in another way than we do.
+    ///
+    /// # Source
+    /// RFC 3986 section 3.2.
     pub fn parse(value: &'h str) -> Option<Self> {
-        let (name, port): (_, Option<&str>) = match value.strip_prefix('[') {
+        let (name, literal, port) = match value.strip_prefix('[') {
             Some(rest) => {
                 let (literal, after) = rest.split_once(']')?;
-                literal.parse::<Ipv6Addr>().ok()?;
+                let address = literal.parse::<Ipv6Addr>().ok()?;
                 let port = after.strip_prefix(':');
                 if port.is_none() && !after.is_empty() {
                     return None;
                 }
-                (&value[..literal.len() + 2], port)
+                (&value[..literal.len() + 2], Some(address), port)
             }
             None => match value.split_once(':') {
-                Some((name, port)) => (name, Some(port)),
-                None => (value, None),
+                Some((name, port)) => (name, None, Some(port)),
+                None => (value, None, None),
             },
         };
-        let legal_port = port.is_none_or(is_port);
-        let legal_name = value.starts_with('[') || is_name(name);
-        (legal_port && legal_name).then_some(Self { name })
+        let port = port.filter(|port| !port.is_empty());
+        let legal = port.is_none_or(is_port) && (literal.is_some() || is_name(name));
+        let port = port.and_then(|port| port.parse().ok());
+        legal.then_some(Self { name, literal, port })
+    }
+
+    /// Whether both name one host and port. `default` is the port of a host that names none.
+    pub fn is_same(&self, other: &Self, default: u16) -> bool {
+        let port = |host: &Self| host.port.unwrap_or(default);
+        port(self) == port(other) && self.with_key(|key| other.with_key(|other| key == other))
     }
 
     /// The name as it was sent, without port; an IPv6 literal keeps its brackets.
@@ -43,16 +57,27 @@ impl<'h> Host<'h> {
         self.name
     }
 
-    /// Calls `f` with the form in which names are compared: lower case, no final dot, no port.
+    /// Calls `f` with the form in which names are compared: lower case, no final dot, no port, and
+    /// the canonical form of an IPv6 literal (RFC 5952).
     ///
     /// Windows repeats a Host-Id in the case in which it came, and names are configured in any.
     pub fn with_key<T>(&self, f: impl FnOnce(&str) -> T) -> T {
-        let name = self.name.strip_suffix('.').unwrap_or(self.name);
         let mut buffer = [0u8; HOST_LIMIT];
-        let buffer = &mut buffer[..name.len()];
-        buffer.copy_from_slice(name.as_bytes());
-        buffer.make_ascii_lowercase();
-        f(std::str::from_utf8(buffer).unwrap_or_default())
+        let length = match self.literal {
+            Some(address) => {
+                let mut rest = &mut buffer[..];
+                // The longest literal has 47 characters, so there is room.
+                let _ = write!(rest, "[{address}]");
+                HOST_LIMIT - rest.len()
+            }
+            None => {
+                let name = self.name.strip_suffix('.').unwrap_or(self.name);
+                buffer[..name.len()].copy_from_slice(name.as_bytes());
+                buffer[..name.len()].make_ascii_lowercase();
+                name.len()
+            }
+        };
+        f(std::str::from_utf8(&buffer[..length]).unwrap_or_default())
     }
 }
 
@@ -93,6 +118,29 @@ mod tests {
         check("127.0.0.1:80", Some("127.0.0.1"));
         check("[::1]", Some("[::1]"));
         check("[FE80::1]:8080", Some("[fe80::1]"));
+        check("[fe80:0:0:0:0:0:0:1]", Some("[fe80::1]"));
+        check("[::ffff:127.0.0.1]", Some("[::ffff:127.0.0.1]"));
+        check("up.example.net:", Some("up.example.net"));
+        check("[::1]:", Some("[::1]"));
+    }
+
+    #[test]
+    fn a_missing_port_is_the_default_one() {
+        #[track_caller]
+        fn same(one: &str, other: &str, port: u16, expected: bool) {
+            let (a, b) = (Host::parse(one).unwrap(), Host::parse(other).unwrap());
+            assert_eq!(a.is_same(&b, port), expected, "{one} and {other}");
+            assert_eq!(b.is_same(&a, port), expected, "{other} and {one}");
+        }
+        for (one, other) in
+            [("up", "up:80"), ("up:", "UP:80"), ("up.", "up"), ("[::1]:80", "[0:0::1]:")]
+        {
+            same(one, other, 80, true);
+        }
+        same("up:443", "up", 443, true);
+        same("up:443", "up", 80, false);
+        same("up:8080", "up:8081", 80, false);
+        same("up", "other", 80, false);
     }
 
     #[test]
@@ -104,14 +152,12 @@ mod tests {
             "a,b",
             "user@host",
             "host/path",
-            "host:",
             "host:80:80",
             "host:0x50",
             "host:65536",
             "host:-1",
             "host:0",
             "host:080",
-            "[::1]:",
             "[::1]:0",
             "[::1",
             "[::1]80",

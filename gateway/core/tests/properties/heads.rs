@@ -4,7 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
-const METHODS: &[&str] = &["BITS_POST", "BITS_POST", "BITS_POST", "POST", "GET", "get", "TRACE"];
+const METHODS: &[&str] =
+    &["BITS_POST", "BITS_POST", "BITS_POST", "POST", "GET", "GET", "get", "OPTIONS", "TRACE"];
+
+const VERSIONS: &[&str] = &["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0"];
 
 const TARGETS: &[&str] = &[
     "/in/a.bin",
@@ -15,10 +18,14 @@ const TARGETS: &[&str] = &[
     "http://up/a",
     "HTTPS://UP/a",
     "http://[::1]:80/a",
+    "http://[0:0::1]/a",
+    "https://up:443/a",
+    "http://up:/a",
+    "*",
 ];
 
 const HOSTS: &[&str] =
-    &["up", "up", "up", "UP", "[::1]:80", "up:8080", "a.b_c-d.", "127.0.0.1", "a,b"];
+    &["up", "up", "up:80", "up:", "UP", "[::1]:80", "up:8080", "a.b_c-d.", "127.0.0.1", "a,b"];
 
 /// Legal beside each other, but for the last two.
 const LEGAL: &[&str] = &[
@@ -30,6 +37,10 @@ const LEGAL: &[&str] = &[
     "User-Agent: Microsoft BITS/6.7",
     "Connection: Keep-Alive",
     "Connection: keep-alive , close",
+    "Connection: Upgrade, HTTP2-Settings",
+    "Connection: TE, x_y,, close",
+    "TE: gzip",
+    "Upgrade: h2c",
     "Proxy-Connection: Keep-Alive",
     "Expect: 100-continue",
     "Authorization: Negotiate x",
@@ -54,7 +65,8 @@ const DOUBTFUL: &[&str] = &[
     "Connection: close, Host",
     "Connection: close",
     "Expect: 200-ok",
-    "Upgrade: h2c",
+    "Connection: X-Other, bits_session_id",
+    "Keep_Alive: 5",
     "Proxy_Authorization: 1",
     "Content_Length: 5",
     "Transfer_Encoding: chunked",
@@ -156,9 +168,10 @@ fn mutate(head: &mut Vec<u8>, mutation: &Mutation) {
 /// A head with up to three mutations.
 pub fn head() -> impl Strategy<Value = Vec<u8>> {
     let fields = subsequence(LEGAL, 0..6);
-    let parts = (select(METHODS), select(TARGETS), select(HOSTS), fields);
-    (parts, vec(mutation(), 0..4)).prop_map(|((method, target, host, fields), mutations)| {
-        let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n");
+    let parts = (select(METHODS), select(TARGETS), select(VERSIONS), select(HOSTS), fields);
+    (parts, vec(mutation(), 0..4)).prop_map(|(parts, mutations)| {
+        let (method, target, version, host, fields) = parts;
+        let mut text = format!("{method} {target} {version}\r\nHost: {host}\r\n");
         for field in fields {
             text.push_str(field);
             text.push_str("\r\n");

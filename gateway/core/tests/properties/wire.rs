@@ -2,7 +2,7 @@
 
 use gateway_core::farm::Announce;
 use gateway_core::fault::{Fault, ack_headers};
-use gateway_core::protocol::head::{HeadLimits, check_head, end_of_head, find_field};
+use gateway_core::protocol::head::{HeadLimits, HeadPolicy, check_head, end_of_head, find_field};
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::reply::session_of_path;
 use gateway_core::protocol::{
@@ -140,7 +140,7 @@ proptest! {
         head_bytes in 0..300usize,
     ) {
         let limits = HeadLimits { head_bytes, line_bytes: head_bytes / 2, fields: 3 };
-        let _ = check_head(&bytes, &limits);
+        let _ = check_head(&bytes, &limits, &HeadPolicy::default());
         let _ = end_of_head(&bytes, from);
         let _ = find_field(&bytes, "host");
     }

@@ -1,16 +1,16 @@
 //! Listeners and backends, and who gets new uploads.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use gateway_core::routing::Placement;
 
 use super::Checked;
-use crate::config::BackendAddress;
-use crate::config::draft::Draft;
+use crate::config::draft::{Draft, Table};
 use crate::config::kind::Value;
 use crate::config::names::Named;
 use crate::config::report::{Finding, Place, Report};
+use crate::config::{BackendAddress, Config};
 
 pub fn listener_addresses(draft: &Draft, report: &mut Report) -> Checked {
     let listeners = draft.all("listeners");
@@ -91,6 +91,57 @@ pub fn backend_addresses(draft: &Draft, report: &mut Report) -> Checked {
         }
     }
     Ok(())
+}
+
+/// A backend whose address is one of the gateway's own would get its requests back for ever.
+///
+/// Where a name leads may change while the gateway runs, so that is a warning. A request that comes
+/// back is ended in any case.
+pub fn backends_lead_elsewhere(config: &Config, draft: &Draft, report: &mut Report) {
+    let listeners = own_listeners(draft);
+    for (backend, table) in config.backends.iter().zip(draft.all("backends")) {
+        let address = &backend.address;
+        let by_number = address.host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        // A name that does not resolve has messages of its own.
+        let found = address.to_string().to_socket_addrs().into_iter().flatten();
+        let Some((own, place)) = found
+            .into_iter()
+            .find_map(|found| listeners.iter().find(|(own, _)| is_own(found, *own)).cloned())
+        else {
+            continue;
+        };
+        let message =
+            format!("the backend at {address} is this gateway itself, which listens on {own}");
+        let finding = if by_number { Finding::error(message) } else { Finding::warning(message) };
+        let finding = finding
+            .at(table.place_of("address"), "leads back here")
+            .at(place, "the gateway listens here");
+        report.add(finding.help("name the address of the upload server".to_owned()));
+    }
+}
+
+fn own_listeners(draft: &Draft) -> Vec<(SocketAddr, Place)> {
+    let tables = draft.all("listeners");
+    let address = |table: &Table| match table.value("address") {
+        Ok(Some(Value::Socket(address))) if address.port() != 0 => {
+            Some((*address, table.place_of("address")?))
+        }
+        _ => None,
+    };
+    tables.filter_map(address).collect()
+}
+
+/// Whether a connection to `address` reaches a listener at `own`.
+fn is_own(address: SocketAddr, own: SocketAddr) -> bool {
+    if address.port() != own.port() {
+        return false;
+    }
+    let (to, at) = (address.ip().to_canonical(), own.ip().to_canonical());
+    // A listener on IPv6 with no address of its own takes IPv4 as well.
+    let any = at.is_unspecified() && (own.is_ipv6() || to.is_ipv4());
+    // An address is this machine's if a socket can have it.
+    to == at
+        || (any && (to.is_loopback() || to.is_unspecified() || UdpSocket::bind((to, 0)).is_ok()))
 }
 
 pub fn hash_key(draft: &Draft, report: &mut Report) -> Checked {

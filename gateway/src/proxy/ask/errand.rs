@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::{headers, login, read_ack};
+use gateway_core::protocol::{cdn_loop, headers, login, read_ack};
 use gateway_core::routing::ask::{Question, elsewhere};
 use gateway_core::session::fnv1a;
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -114,6 +114,9 @@ impl Errand {
             request.insert_header("Host", host)?;
         }
         request.insert_header("User-Agent", agent())?;
+        if let Some(entry) = farm.loop_entry(backend) {
+            request.insert_header(cdn_loop::CDN_LOOP, entry)?;
+        }
         for (name, value) in
             self.fields.iter().filter(|(name, _)| !looks || *name != METHOD_OVERRIDE)
         {

@@ -1,0 +1,194 @@
+//! The fields of a head: what frames, routes and identifies the request, and what does not pass.
+
+use super::super::host::Host;
+use super::hop_by_hop::{self, Word, is_hop_by_hop};
+use super::line::RequestLine;
+use super::{BodyFraming, HeadEdits, HeadError, HeadPolicy, is_token};
+
+/// Fields by which a message is framed or routed. Twice is once too often.
+pub(super) const ONCE: [&str; 12] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "content-range",
+    "content-encoding",
+    "content-name",
+    "authorization",
+    "expect",
+    "bits-packet-type",
+    "bits-session-id",
+    "bits-supported-protocols",
+    "x-http-method-override",
+];
+
+/// Whether a field reaches the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    Pass,
+    Cut,
+}
+
+#[derive(Default)]
+pub(super) struct Fields<'h> {
+    seen: u16,
+    host: Option<(&'h [u8], usize)>,
+    length: Option<&'h [u8]>,
+    encoding: Option<&'h [u8]>,
+    /// Fields that `Connection` names, in lower case with `-` for `_`.
+    named: Vec<Vec<u8>>,
+    /// A `Connection` that says `close` does not pass.
+    pub close_was_cut: bool,
+}
+
+impl<'h> Fields<'h> {
+    /// `value` is everything behind the colon; the line starts at `start`.
+    pub fn take(
+        &mut self,
+        name: &'h [u8],
+        value: &'h [u8],
+        start: usize,
+        http10: bool,
+    ) -> Result<Passage, HeadError> {
+        let value_start = start + name.len() + 1 + (value.len() - value.trim_ascii_start().len());
+        let value = value.trim_ascii();
+        if is_hop_by_hop(name) {
+            return self.take_hop_by_hop(name, value, http10);
+        }
+        if name.contains(&b'_') {
+            return check_imitation(name).map(|()| Passage::Pass);
+        }
+        if let Some(index) = ONCE.iter().position(|n| name.eq_ignore_ascii_case(n.as_bytes())) {
+            let bit = 1 << index;
+            if self.seen & bit != 0 {
+                return Err(HeadError::Repeated);
+            }
+            self.seen |= bit;
+        }
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("host") {
+            self.host = Some((value, value_start));
+        } else if is("content-length") {
+            self.length = Some(value);
+        } else if is("transfer-encoding") {
+            self.encoding = Some(value);
+        } else if is("expect") {
+            // An HTTP/1.0 client cannot mean it (RFC 9110 section 10.1.1).
+            if http10 {
+                return Ok(Passage::Cut);
+            }
+            if !value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(HeadError::Expect);
+            }
+        }
+        Ok(Passage::Pass)
+    }
+
+    fn take_hop_by_hop(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        http10: bool,
+    ) -> Result<Passage, HeadError> {
+        if !name.eq_ignore_ascii_case(b"connection") {
+            return Ok(Passage::Cut);
+        }
+        let (mut plain, mut closes) = (!http10, false);
+        for word in value.split(|&b| b == b',') {
+            match hop_by_hop::read_word(word.trim_ascii(), is_token) {
+                Word::KeepAlive => {}
+                Word::Close => closes = true,
+                Word::Nothing => plain = false,
+                Word::Protected => return Err(HeadError::Connection),
+                Word::TakeOff(name) => {
+                    plain = false;
+                    self.named.push(name);
+                }
+            }
+        }
+        // What every client sends stays as it is.
+        if plain {
+            return Ok(Passage::Pass);
+        }
+        self.close_was_cut |= closes;
+        Ok(Passage::Cut)
+    }
+
+    pub fn names_others(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    pub fn is_named(&self, name: &[u8]) -> bool {
+        let name = hop_by_hop::read_name(name);
+        self.named.contains(&name)
+    }
+
+    /// Sees to it that the server reads one host. Returns the one to be added, which only the
+    /// target named.
+    pub fn host<'l>(
+        &self,
+        line: &RequestLine<'l>,
+        policy: &HeadPolicy<'_>,
+        edits: &mut HeadEdits,
+    ) -> Result<Option<&'l str>, HeadError> {
+        let authority = line.authority();
+        let Some((value, start)) = self.host else {
+            return match authority {
+                Some(authority) if line.http10 => {
+                    authority.host().map(|_| Some(authority.text)).ok_or(HeadError::Host)
+                }
+                None if line.may_lack_host() => Ok(None),
+                _ => Err(HeadError::Host),
+            };
+        };
+        let host = std::str::from_utf8(value).ok().and_then(Host::parse).ok_or(HeadError::Host)?;
+        let Some(authority) = authority else { return Ok(None) };
+        let named = authority.host().ok_or(HeadError::Host)?;
+        if named.is_same(&host, authority.default_port) {
+            return Ok(None);
+        }
+        // Which of the two a server takes is not certain, unless each of them is one of ours: then
+        // the target counts, as RFC 9112 section 3.2.2 says.
+        let ours = |host: &Host<'_>| {
+            policy.hosts.is_some_and(|hosts| host.with_key(|key| hosts.contains(key)))
+        };
+        if !ours(&named) || !ours(&host) {
+            return Err(HeadError::TwoHosts);
+        }
+        edits.replace((start, start + value.len()), authority.text.as_bytes());
+        Ok(None)
+    }
+
+    pub fn framing(&self, http10: bool) -> Result<BodyFraming, HeadError> {
+        match (self.length, self.encoding) {
+            (None, None) => Ok(BodyFraming::Length(0)),
+            (Some(digits), None) => length(digits).map(BodyFraming::Length),
+            (None, Some(value)) if value.eq_ignore_ascii_case(b"chunked") && !http10 => {
+                Ok(BodyFraming::Chunked)
+            }
+            _ => Err(HeadError::TransferEncoding),
+        }
+    }
+}
+
+/// 19 digits always fit 64 bits; a longer number is an attack or an accident.
+fn length(digits: &[u8]) -> Result<u64, HeadError> {
+    if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(HeadError::Length);
+    }
+    Ok(digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+/// Starts of names by which backends are spoken to.
+const PROTECTED: [&str; 3] = ["bits-", "content-", "proxy-"];
+
+/// Beside the one in [`ONCE`], see [`super::super::packet::Hidden`].
+const OVERRIDES: [&str; 2] = ["x-method-override", "x-http-method"];
+
+/// Some servers turn `_` into `-` when they hand fields to an application. What proxies say of their
+/// clients is often spelled so in good faith, and taken off later: see [`super::super::spoken`].
+fn check_imitation(name: &[u8]) -> Result<(), HeadError> {
+    let name = hop_by_hop::read_name(name);
+    let protected = ONCE.iter().chain(&OVERRIDES).any(|known| name == known.as_bytes())
+        || PROTECTED.iter().any(|start| name.starts_with(start.as_bytes()));
+    if protected { Err(HeadError::Imitation) } else { Ok(()) }
+}

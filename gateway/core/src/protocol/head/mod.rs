@@ -1,0 +1,306 @@
+//! The strict check of a request head, on its bytes, before anything else reads them.
+//!
+//! Two programs that read one message differently are the root of request smuggling, so what two
+//! programs could read in two ways is refused. What is merely odd passes, less what is for the next
+//! hop only ([`HeadEdits`]). The check runs on the bytes of the connection: an HTTP library has by
+//! then already forgiven what matters here, such as bare line feeds.
+
+use std::collections::HashSet;
+
+use super::headers::{BITS_POST, FIELD_LIMIT, NAME_LIMIT};
+
+mod edits;
+mod fields;
+mod hop_by_hop;
+mod line;
+
+pub use edits::HeadEdits;
+use fields::{Fields, Passage};
+use line::RequestLine;
+pub use line::strip_scheme;
+
+/// What a head may be at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of request line and fields together, with the empty line at the end.
+    pub head_bytes: usize,
+    /// Bytes of the request line.
+    pub line_bytes: usize,
+    /// Number of fields.
+    pub fields: usize,
+}
+
+/// What an operator allows beyond what is always legal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HeadPolicy<'p> {
+    /// The names that requests may be for, as [`Host::with_key`] writes them. `None`: any.
+    pub hosts: Option<&'p HashSet<String>>,
+    /// Bytes beyond ASCII in a path are escaped. Otherwise the head is refused.
+    pub escape_path: bool,
+}
+
+/// What a legal head says about the message it opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadFacts {
+    pub body: BodyFraming,
+    /// What is changed before the head is passed on: servers get HTTP/1.1, one host and no field
+    /// that is for the next hop only.
+    pub edits: HeadEdits,
+    /// The client speaks HTTP/1.0: it knows neither chunks nor 1xx answers, and its connection ends
+    /// with the answer.
+    pub http10: bool,
+}
+
+/// How the end of the body is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// That many bytes follow; without a Content-Length, none.
+    Length(u64),
+    Chunked,
+}
+
+/// Why a head is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    #[error("the request line is not `method target version`")]
+    RequestLine,
+    #[error("the request line is too long")]
+    LineTooLong,
+    #[error("the method is not served here")]
+    Method,
+    #[error("the request target is neither a path nor an absolute http URL of legal characters")]
+    Target,
+    #[error("the request target has bytes beyond ASCII")]
+    RawTarget,
+    #[error("the request is neither HTTP/1.1 nor HTTP/1.0")]
+    Version,
+    #[error("a line does not end in CR LF, or holds a control character")]
+    Line,
+    #[error("a field is not `name: value`")]
+    Field,
+    #[error("there are too many fields")]
+    TooManyFields,
+    #[error("the head is too long")]
+    TooLong,
+    #[error("a field name is longer than {NAME_LIMIT} bytes")]
+    NameTooLong,
+    #[error("the value of a field is longer than {FIELD_LIMIT} bytes")]
+    ValueTooLong,
+    #[error("a field that must stand once stands twice")]
+    Repeated,
+    #[error("a field name imitates a protected one")]
+    Imitation,
+    #[error("Host is missing or not a host")]
+    Host,
+    #[error("Host and the request target name two hosts")]
+    TwoHosts,
+    #[error("Content-Length is not 1 to 19 digits")]
+    Length,
+    #[error(
+        "Transfer-Encoding is not `chunked` alone, stands beside Content-Length, or in HTTP/1.0"
+    )]
+    TransferEncoding,
+    #[error("Connection names a field by which the request is framed, routed or identified")]
+    Connection,
+    #[error("the expectation is not 100-continue")]
+    Expect,
+}
+
+impl HeadError {
+    /// The name of the rule, for logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::RequestLine => "request_line",
+            Self::LineTooLong => "line_too_long",
+            Self::Method => "method",
+            Self::Target => "target",
+            Self::RawTarget => "raw_target",
+            Self::Version => "version",
+            Self::Line => "line_end",
+            Self::Field => "field",
+            Self::TooManyFields => "too_many_fields",
+            Self::TooLong => "head_too_long",
+            Self::NameTooLong => "name_too_long",
+            Self::ValueTooLong => "value_too_long",
+            Self::Repeated => "repeated_field",
+            Self::Imitation => "imitated_field",
+            Self::Host => "host",
+            Self::TwoHosts => "two_hosts",
+            Self::Length => "content_length",
+            Self::TransferEncoding => "transfer_encoding",
+            Self::Connection => "connection",
+            Self::Expect => "expect",
+        }
+    }
+
+    /// The setting that would let such a request pass, as it is written in the configuration.
+    pub fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::LineTooLong => Some("a larger limits.line"),
+            Self::TooManyFields => Some("a larger limits.fields"),
+            Self::TooLong => Some("a larger limits.head"),
+            Self::RawTarget => Some("http.raw_path = \"escape\""),
+            Self::TwoHosts => Some("both names in http.hosts"),
+            _ => None,
+        }
+    }
+}
+
+/// Position after the empty line that ends a head, if it is there.
+///
+/// `from` is where the search may start: what was searched before, less the three bytes that a
+/// terminator may straddle.
+pub fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    let start = from.saturating_sub(3).min(bytes.len());
+    let at = bytes[start..].windows(4).position(|window| window == b"\r\n\r\n")?;
+    Some(start + at + 4)
+}
+
+/// Whether bytes that hold no end of a head yet can never get one that passes: another protocol
+/// speaks, or lines end in a line feed or a carriage return alone. Nobody then has to wait for a
+/// deadline.
+///
+/// `from` is where the search may start, as in [`end_of_head`].
+pub fn is_hopeless(bytes: &[u8], from: usize) -> bool {
+    (from.min(bytes.len())..bytes.len()).any(|at| match bytes[at] {
+        b'\n' => at == 0 || bytes[at - 1] != b'\r',
+        _ if at > 0 && bytes[at - 1] == b'\r' => true,
+        b'\r' | b'\t' => false,
+        byte => byte < 0x20 || byte == 0x7f,
+    })
+}
+
+/// What is wrong with the request line of a head whose end has not come: another version, no
+/// version, no method. Who sends `GET /` and waits hears of it at once.
+///
+/// `None` for a line that may pass, is not here as a whole, or is empty.
+pub fn fault_of_line(bytes: &[u8], limits: &HeadLimits) -> Option<HeadError> {
+    let end = bytes.windows(2).position(|window| window == b"\r\n").filter(|&end| end > 0)?;
+    RequestLine::read(&bytes[..end], limits).err()
+}
+
+/// Checks a whole head: everything up to and with the empty line.
+///
+/// # Source
+/// RFC 9112 sections 2 to 6 and 9.6, made stricter where receivers are known to differ.
+pub fn check_head(
+    head: &[u8],
+    limits: &HeadLimits,
+    policy: &HeadPolicy<'_>,
+) -> Result<HeadFacts, HeadError> {
+    if head.len() > limits.head_bytes {
+        return Err(HeadError::TooLong);
+    }
+    let mut lines = Lines { head, at: 0 };
+    let (line, _) = lines.next()?;
+    let line = RequestLine::read(line, limits)?;
+    let mut edits = HeadEdits::default();
+    line.check_target(policy, &mut edits)?;
+    let mut fields = Fields::default();
+    let mut count = 0;
+    loop {
+        let (text, start) = lines.next()?;
+        if text.is_empty() {
+            break;
+        }
+        count += 1;
+        if count > limits.fields {
+            return Err(HeadError::TooManyFields);
+        }
+        let (name, value) = split_field(text)?;
+        if fields.take(name, value, start, line.http10)? == Passage::Cut {
+            edits.cut((start, lines.at));
+        }
+    }
+    if lines.at != head.len() {
+        return Err(HeadError::Line);
+    }
+    if fields.names_others() {
+        take_off(head, &fields, &mut edits)?;
+    }
+    let body = fields.framing(line.http10)?;
+    let host = fields.host(&line, policy, &mut edits)?;
+    line.say_anew(host, fields.close_was_cut, &mut edits);
+    Ok(HeadFacts { body, edits, http10: line.http10 })
+}
+
+/// Cuts the fields that `Connection` names.
+fn take_off(head: &[u8], fields: &Fields<'_>, edits: &mut HeadEdits) -> Result<(), HeadError> {
+    let mut lines = Lines { head, at: 0 };
+    lines.next()?;
+    loop {
+        let (text, start) = lines.next()?;
+        if text.is_empty() {
+            return Ok(());
+        }
+        let (name, _) = split_field(text)?;
+        if fields.is_named(name) && !edits.touches((start, lines.at)) {
+            edits.cut((start, lines.at));
+        }
+    }
+}
+
+/// Whether the bytes open a packet, as far as they go: decides the form of a refusal.
+pub fn opens_packet(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(BITS_POST.as_bytes()).is_some_and(|rest| rest.starts_with(b" "))
+}
+
+/// The value of a field in bytes that may be no legal head at all, for echoing in a refusal.
+/// `None` unless it stands exactly once.
+pub fn find_field<'h>(head: &'h [u8], name: &str) -> Option<&'h str> {
+    let mut found = head.split(|&b| b == b'\n').skip(1).filter_map(|line| {
+        let (field, value) = split_once(line, b':')?;
+        field.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+    });
+    let value = found.next()?;
+    if found.next().is_some() {
+        return None;
+    }
+    std::str::from_utf8(value.trim_ascii()).ok()
+}
+
+struct Lines<'h> {
+    head: &'h [u8],
+    at: usize,
+}
+
+impl<'h> Lines<'h> {
+    /// The next line without its end, and where it starts.
+    fn next(&mut self) -> Result<(&'h [u8], usize), HeadError> {
+        let start = self.at;
+        let rest = &self.head[start..];
+        let end = rest.windows(2).position(|window| window == b"\r\n").ok_or(HeadError::Line)?;
+        let line = &rest[..end];
+        self.at = start + end + 2;
+        // A bare CR or LF, NUL and the rest: one reader's white space is another's line end.
+        let control = |b: &u8| (*b < 0x20 && *b != b'\t') || *b == 0x7f;
+        if line.iter().any(control) { Err(HeadError::Line) } else { Ok((line, start)) }
+    }
+}
+
+fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
+    // A line that starts with white space continues the one before (obsolete folding), and white
+    // space before the colon hides a name: both fail the token test.
+    let (name, value) = split_once(line, b':').ok_or(HeadError::Field)?;
+    if name.is_empty() || !name.iter().all(|&b| is_token(b)) {
+        return Err(HeadError::Field);
+    }
+    match (name.len(), value.trim_ascii().len()) {
+        (name, _) if name > NAME_LIMIT => Err(HeadError::NameTooLong),
+        (_, value) if value > FIELD_LIMIT => Err(HeadError::ValueTooLong),
+        _ => Ok((name, value)),
+    }
+}
+
+fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let index = bytes.iter().position(|&b| b == at)?;
+    Some((&bytes[..index], &bytes[index + 1..]))
+}
+
+/// A character of a method or field name (RFC 9110 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests;
