@@ -17,7 +17,7 @@ use gateway_core::routing::{
     Decision, Evidence, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
 };
 use gateway_core::session::{Subject, TargetHash, fnv1a};
-use http::{HeaderValue, header};
+use http::HeaderValue;
 use pingora::proxy::Session;
 
 use crate::clock;
@@ -26,6 +26,7 @@ use crate::farm::Farm;
 use crate::instance;
 use crate::sessions::ReplyOwner;
 
+use super::head::{body_length, expects_continue, host_of, is_chunked};
 use super::turns::{Answer, Turn};
 use super::{Ctx, Gateway, answer};
 
@@ -485,21 +486,4 @@ fn fault_of(error: PacketError) -> Fault {
         PacketError::LengthRequired => Fault::LengthRequired,
         _ => Fault::BadRequest,
     }
-}
-
-pub(super) fn host_of(head: &http::request::Parts) -> Option<Host<'_>> {
-    head.headers.get(header::HOST)?.to_str().ok().and_then(Host::parse)
-}
-
-pub(super) fn expects_continue(downstream: &Session) -> bool {
-    downstream.req_header().headers.contains_key(header::EXPECT)
-}
-
-fn is_chunked(head: &http::request::Parts) -> bool {
-    head.headers.contains_key(header::TRANSFER_ENCODING)
-}
-
-fn body_length(head: &http::request::Parts) -> u64 {
-    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    length.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }

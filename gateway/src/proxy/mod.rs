@@ -14,6 +14,7 @@ mod early;
 pub mod errors;
 mod failpoint;
 mod forwarding;
+mod head;
 mod logins;
 mod lost_close;
 mod missing;

@@ -14,7 +14,7 @@ use pingora::{Error, ErrorType};
 use crate::clock;
 use crate::sessions::Elsewhere;
 
-use super::admit::expects_continue;
+use super::head::expects_continue;
 use super::turns::{Answer, Arrival, Entered, Shared, Turn};
 use super::{Ctx, Gateway};
 

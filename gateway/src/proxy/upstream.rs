@@ -15,8 +15,9 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::admit::{host_of, names_session};
+use super::admit::names_session;
 use super::forwarding::{self, Forwarding};
+use super::head::host_of;
 use super::turns::Turn;
 use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
 use crate::clock;

@@ -19,8 +19,8 @@ use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::OrphanResult;
 use crate::patience::within;
-use crate::proxy::admit::host_of;
 use crate::proxy::forwarding::told_with;
+use crate::proxy::head::host_of;
 use crate::tls;
 
 /// By these a server knows who sends a request, and by the last one that it is a packet.
