@@ -60,6 +60,7 @@ fn store() -> &'static [u8] {
                 on_error: OnError::Refuse,
                 slow: std::time::Duration::from_secs(2),
                 metrics,
+                lock: None,
             };
             let opened = Store::open(&place, options, &mut |_| true);
             let (store, _) = opened.expect("a new store");

@@ -108,6 +108,7 @@ fn options(sync: SyncMode) -> Options {
         on_error: OnError::Refuse,
         slow: Duration::from_secs(2),
         metrics: Metrics::new(&[], &[]),
+        lock: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The session store in the life of the process: opened before anything is served, told about
 //! while it runs, closed when the last request has ended.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -22,12 +23,14 @@ use crate::supervisor::{TaskResult, told_to_stop};
 /// Opens what the configuration names and reads all of it. Blocks, a second for a million sessions.
 ///
 /// Before any socket is bound: who is let in must find the sessions of the process before. A
-/// process that takes over from another opens it when it has the sockets.
+/// process that takes over from another opens it when it has the sockets, and the `lock` on the
+/// directory that the other one shares with it.
 ///
 /// # Errors
 /// How the process ends; why has been logged.
 pub fn open(
     config: &Config,
+    lock: Option<OwnedFd>,
     ids: &Arc<BackendIds>,
     metrics: &Arc<Metrics>,
 ) -> Result<Opened, Exit> {
@@ -36,7 +39,7 @@ pub fn open(
         limit: config.sessions.limit,
         tombstone: config.sessions.tombstone,
     };
-    let opened = opened(setup, config, ids, metrics)?;
+    let opened = opened(setup, config, lock, ids, metrics)?;
     opened.sessions.set_shared_farm(config.sessions.shared_farm);
     Ok(opened)
 }
@@ -44,6 +47,7 @@ pub fn open(
 fn opened(
     setup: Setup,
     config: &Config,
+    lock: Option<OwnedFd>,
     ids: &Arc<BackendIds>,
     metrics: &Arc<Metrics>,
 ) -> Result<Opened, Exit> {
@@ -55,8 +59,8 @@ fn opened(
         config::Store::Sqlite(store) => store,
     };
     let SqliteStore { path, sync, on_error, slow } = store;
-    let metrics = Arc::clone(metrics);
-    let options = Options { sync: *sync, on_error: *on_error, slow: *slow, metrics };
+    let (metrics, lock) = (Arc::clone(metrics), lock.map(Arc::new));
+    let options = Options { sync: *sync, on_error: *on_error, slow: *slow, metrics, lock };
     match setup.in_store(path, options) {
         Ok(opened) => {
             tell(&opened, store);

@@ -3,8 +3,12 @@
 mod commands;
 mod disks;
 mod ends;
+mod file_system;
+mod hangs;
 mod kills;
+mod log;
 mod missing;
+mod shared;
 mod startup;
 mod writes;
 

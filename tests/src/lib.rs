@@ -20,7 +20,8 @@
 //!
 //! Environment: `BITS_GATEWAY_BIN` and `BACKEND_STUB_BIN` name the programs under test (else they lie beside the test's
 //! own target directory, and are built when missing), `E2E_TLS=front|both|mutual` has every farm speak TLS that says
-//! nothing of it, `E2E_SEED` replays a randomised test, `E2E_KEEP` keeps the files.
+//! nothing of it, `E2E_SEED` replays a randomised test, `E2E_KEEP` keeps the
+//! files, `E2E_ALL` also runs what needs root and a loop device.
 //!
 //! Reading order: [`farm`] starts stubs and a gateway, [`client`] uploads through them, [`fault_link`] breaks the
 //! network between any two parties, [`fleet`] lets many clients upload at once and judges them, [`raw_backend`] records

@@ -47,7 +47,8 @@ pub(super) fn serve(
     let runtime_directory = std::env::var_os("RUNTIME_DIRECTORY");
     let upgrade_socket =
         config.process.upgrade_socket.path(runtime_directory.as_deref(), store_directory(&config));
-    let bound = match open(&supervisor, &addresses, options.upgrade, upgrade_socket.as_deref()) {
+    let mut bound = match open(&supervisor, &addresses, options.upgrade, upgrade_socket.as_deref())
+    {
         Ok(bound) => bound,
         Err(exit) => return exit,
     };
@@ -60,7 +61,7 @@ pub(super) fn serve(
     };
     let Parts { farm, reporter, access, token, listeners, .. } = parts;
     // With the sockets in hand: what the process that had them stores from here on is followed.
-    let opened = match durable::open(&config, &reporter.ids, &metrics) {
+    let opened = match durable::open(&config, bound.take_lock(), &reporter.ids, &metrics) {
         Ok(opened) => opened,
         Err(exit) => return exit,
     };
@@ -111,6 +112,7 @@ pub(super) fn serve(
     let watches = config.process.watch_config;
     let following = follow(Arc::clone(&sessions), operator, bound.old_gone());
     let shared = Arc::clone(&sessions);
+    let locked = store.clone();
     let sweeper = sweep(sessions, reporter.clone(), Arc::clone(&roster.farm), farewell.clone());
     let (open, patience) = (connections.clone(), farewell.clone());
     let (health, farm) = (roster.health.clone(), Arc::clone(&roster.farm));
@@ -134,6 +136,7 @@ pub(super) fn serve(
     .successor(successor_command)
     .ready_file(options.ready_file)
     .on_handover(move || shared.follow(Other::Successor))
+    .lock(move || locked.lock())
     .task("sweep", sweeper)
     .task("other process", following)
     .task("health", move |stop| health.run(stop))

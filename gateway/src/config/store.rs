@@ -51,7 +51,8 @@ pub const SECTION: Section = Section {
             preset: span(defaults::STORE_SLOW),
             about: "A write that takes longer than this is not waited for where the gateway \
                     can do without it: the Close-Session of an upload waits so long until the \
-                    size of the file is stored, and then goes to its server.",
+                    size of the file is stored, and then goes to its server. While no write \
+                    comes back for so long, new uploads are refused.",
         },
     ],
     later: &[],

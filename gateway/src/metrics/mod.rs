@@ -284,6 +284,15 @@ impl Metrics {
         self.gateway.store_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    pub fn set_store_log_size(&self, bytes: u64) {
+        self.gateway.store_log_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// The store goes on in a copy, since a reader did not end.
+    pub fn store_renewed(&self) {
+        self.gateway.store_renewals.inc();
+    }
+
     pub fn store_committed(&self, now: Timestamp) {
         self.gateway.store_last_commit.set(i64::try_from(now.0 / 1000).unwrap_or(i64::MAX));
     }

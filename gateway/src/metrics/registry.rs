@@ -157,6 +157,10 @@ table! {
         "Time from the request for an operation to its durable end, the wait for others included.";
     STORE_SIZE = "bitsgw_store_size_bytes", Gauge, [], "bytes",
         "Bytes that the files of the session store take.";
+    STORE_LOG_SIZE = "bitsgw_store_log_size_bytes", Gauge, [], "bytes",
+        "Bytes of the log of the session store; more than 4.3 million while a program that reads the store keeps the log from being begun anew.";
+    STORE_RENEWALS = "bitsgw_store_renewals_total", Counter, [], "copies",
+        "Times that the session store went on in a copy because a program that read it did not end.";
     STORE_LAST_COMMIT = "bitsgw_store_last_commit_timestamp_seconds", Gauge, [], "seconds",
         "When something was last written durably, by the wall clock; 0 if nothing was.";
     DRAINING = "bitsgw_draining", Gauge, [], "boolean",

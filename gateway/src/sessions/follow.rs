@@ -193,6 +193,11 @@ mod tests {
 
     /// A process with its own ids on a store that it shares.
     fn process(path: &Path, backends: &[&str]) -> Arc<Sessions> {
+        successor(path, backends, None)
+    }
+
+    /// The same, of a process that has taken over from another.
+    fn successor(path: &Path, backends: &[&str], of: Option<&Sessions>) -> Arc<Sessions> {
         let ids = Arc::new(BackendIds::of(backends.iter().copied()));
         let setup = Setup { ids, limit: 100, tombstone: Duration::from_secs(60) };
         let metrics = Metrics::new(&[], &[]);
@@ -201,6 +206,7 @@ mod tests {
             on_error: OnError::Refuse,
             slow: Duration::from_secs(2),
             metrics,
+            lock: of.and_then(|of| of.store.lock()).map(Arc::new),
         };
         let sessions = setup.in_store(path, options).expect("it opens").sessions;
         sessions.follow(Other::Predecessor);
@@ -247,7 +253,7 @@ mod tests {
         let path = folder.path().join("store");
         let old = process(&path, &["a", "b"]);
         old.open("before", "a").await;
-        let new = process(&path, &["c", "b", "a"]);
+        let new = successor(&path, &["c", "b", "a"], Some(&old));
         assert_eq!(new.backend_of("before"), Some("a"), "by name, not by number");
         for (one, other, id) in [(&old, &new, "s1"), (&new, &old, "s2")] {
             one.open(id, "b").await;
@@ -267,7 +273,7 @@ mod tests {
         for id in ["closed", "forgotten"] {
             old.open(id, "a").await;
         }
-        let new = process(&path, &["a"]);
+        let new = successor(&path, &["a"], Some(&old));
         let told = Arc::new(Mutex::new(Vec::new()));
         let hears = Arc::clone(&told);
         new.tell_of_ends(move |key| hears.lock().push(key.clone()));
@@ -295,7 +301,7 @@ mod tests {
                 file.execute(damage, [i64::MAX])
             })
             .expect("it is a database");
-        let new = process(&path, &["a"]);
+        let new = successor(&path, &["a"], Some(&old));
         for (number, (one, other)) in [(&old, &new), (&new, &old)].into_iter().enumerate() {
             let [first, second] = ["first", "second"].map(|name| format!("{name}-{number}"));
             one.open(&first, "a").await;
@@ -327,7 +333,7 @@ mod tests {
         for id in ["touched", "touched-here", "untouched"] {
             old.open_new(id).await;
         }
-        let new = process(&path, &["a"]);
+        let new = successor(&path, &["a"], Some(&old));
         old.follow(Other::Successor);
         old.find_and_touch(Some(&key("touched")), clock::steady());
         new.find_and_touch(Some(&key("touched-here")), clock::steady());

@@ -61,10 +61,9 @@ impl Setup {
             now: clock::now(),
             steady: clock::steady(),
             names: HashMap::new(),
-            stale: false,
         };
         let (store, loaded) = Store::open(path, options, &mut |record| loading.take(record))?;
-        let Loading { mut sessions, states, now, stale, .. } = loading;
+        let Loading { mut sessions, states, .. } = loading;
         sessions.incomplete = loaded.unread;
         sessions.following = store.follow(loaded.position).map(Following::new);
         sessions.store = store;
@@ -79,11 +78,9 @@ impl Setup {
         sessions.store.set_live_rows(Arc::new(move |visit| {
             if let Some(table) = table.upgrade() {
                 table.each_row(visit);
+                table.tombs.each(&mut |tombstone| visit(Record::Tombstone(tombstone)));
             }
         }));
-        if stale {
-            sessions.store.expire_tombstones(sessions.tombs.worthless(now));
-        }
         Ok(Opened { sessions, states, loaded })
     }
 }
@@ -95,8 +92,6 @@ struct Loading {
     steady: Duration,
     /// Of a million rows, a few names each stand in very many.
     names: HashMap<String, BackendId>,
-    /// There are tombstones of no use.
-    stale: bool,
 }
 
 impl Loading {
@@ -117,12 +112,8 @@ impl Loading {
             EndKind::Close | EndKind::Cancel => Some(tombstone.target),
             EndKind::Forgotten => None,
         };
-        let tombs = &self.sessions.tombs;
-        if tombstone.ended >= tombs.worthless(self.now) {
-            tombs.insert(id.key().clone(), target, tombstone.ended, self.steady);
-        } else {
-            self.stale = true;
-        }
+        // However old the clock takes it for: it may be the clock that is wrong.
+        self.sessions.tombs.insert(id.key().clone(), target, tombstone.ended, self.steady);
     }
 
     /// How far the upload has come its next Ack tells, unless nothing or all of it has arrived, which

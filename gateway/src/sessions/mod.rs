@@ -360,8 +360,9 @@ impl Sessions {
 
     /// Removes every session that has been silent for `idle_timeout` by both clocks.
     pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
-        if self.tombs.sweep(now, steady) {
-            self.store.expire_tombstones(self.tombs.worthless(now));
+        self.tombs.sweep(now, steady);
+        if let Some((ran, keep)) = self.tombs.aged(steady) {
+            self.store.age_tombstones(ran, keep);
         }
         let stale = |session: &Session| {
             let steady = steady.saturating_sub(session.heard_of());

@@ -4,7 +4,7 @@
 //! "session not found" and upload the whole file once more. And a session that an operator ended
 //! must not come back by the alias that its client remembers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -13,11 +13,20 @@ use gateway_core::routing::Lookup;
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{TargetHash, Timestamp};
 
+use crate::store::{EndKind, Tombstone, text_of};
+
+/// The store counts in such steps.
+const AGED_EVERY: Duration = Duration::from_secs(60);
+
 pub(super) struct Tombs {
     tombs: DashMap<SessionKey, Tomb>,
     /// Beyond it nothing more is remembered: the worst that follows is one upload sent twice.
     limit: AtomicU64,
     keep_ms: AtomicU64,
+    /// Up to then, by the steady clock, the store has counted.
+    aged_ms: AtomicU64,
+    /// There has been one.
+    any: AtomicBool,
 }
 
 struct Tomb {
@@ -34,6 +43,8 @@ impl Tombs {
             tombs: DashMap::new(),
             limit: AtomicU64::default(),
             keep_ms: AtomicU64::default(),
+            aged_ms: AtomicU64::default(),
+            any: AtomicBool::default(),
         };
         tombs.set_limits(limit, keep);
         tombs
@@ -62,6 +73,7 @@ impl Tombs {
         ended: Timestamp,
         steady: Duration,
     ) -> bool {
+        self.any.store(true, Ordering::Relaxed);
         let kept =
             self.are_kept() && (self.tombs.len() as u64) < self.limit.load(Ordering::Relaxed);
         if kept {
@@ -81,20 +93,36 @@ impl Tombs {
         self.tombs.contains_key(key)
     }
 
-    /// True if some went: those that are too old by both clocks.
-    pub(super) fn sweep(&self, now: Timestamp, steady: Duration) -> bool {
-        let (before, keep) = (self.tombs.len(), self.keep());
+    /// As they are stored. Which backend it was is not kept.
+    pub(super) fn each(&self, visit: &mut dyn FnMut(Tombstone)) {
+        for tomb in self.tombs.iter() {
+            let (kind, target, status) = match tomb.target {
+                Some(target) => (EndKind::Close, target, 200),
+                None => (EndKind::Forgotten, TargetHash(0), 500),
+            };
+            let (id, backend, ended) = (text_of(tomb.key()), String::new(), tomb.ended);
+            visit(Tombstone { id, kind, backend, target, status, ended });
+        }
+    }
+
+    /// Forgets those that are too old by both clocks.
+    pub(super) fn sweep(&self, now: Timestamp, steady: Duration) {
+        let keep = self.keep();
         self.tombs.retain(|_, tomb| {
             !is_expired(now.since(tomb.ended), steady.saturating_sub(tomb.steady), keep)
         });
-        self.tombs.len() < before
     }
 
-    /// What ended before that is of no use on the disk. By the wall clock alone, because no other
-    /// survives a restart; hence twice the time, or a gateway that is restarted every day would
-    /// never get rid of anything.
-    pub(super) fn worthless(&self, now: Timestamp) -> Timestamp {
-        let keep = self.keep_ms.load(Ordering::Relaxed);
-        Timestamp(now.0.saturating_sub(keep.saturating_mul(2)))
+    /// For how long the process has run since this was asked for last, and for how long tombstones
+    /// are kept. `None` if it is not worth a write yet, or there are none.
+    pub(super) fn aged(&self, steady: Duration) -> Option<(Duration, Duration)> {
+        let keep = self.keep();
+        let now = u64::try_from(steady.as_millis()).unwrap_or(u64::MAX);
+        let ran = Duration::from_millis(now.saturating_sub(self.aged_ms.load(Ordering::Relaxed)));
+        if !self.any.load(Ordering::Relaxed) || ran < AGED_EVERY.min(keep / 4) {
+            return None;
+        }
+        self.aged_ms.store(now, Ordering::Relaxed);
+        Some((ran, keep))
     }
 }

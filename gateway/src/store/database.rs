@@ -6,10 +6,14 @@ use std::time::Duration;
 use gateway_core::protocol::SessionKey;
 use gateway_core::session::Timestamp;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use super::SyncMode;
+use super::ages;
 use super::error::{Trouble, TroubleKind};
+use super::faults;
 use super::folder::{Folder, Identity};
 use super::load::{PROGRESS, Pins, Position};
 use super::log;
@@ -17,13 +21,11 @@ use super::record::{
     BackendState, Milestone, StoredPin, StoredProgress, Tombstone, is_of, subject_text, text_of,
 };
 use super::schema;
+use super::watch::Watch;
 
 /// For as long may another process hold the lock: one transaction of a gateway next to us takes
 /// some milliseconds, a checkpoint on a slow disk a second.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Tombstones removed in one transaction.
-const EXPIRED_AT_ONCE: usize = 4096;
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something that is to become durable.
 #[derive(Debug, Clone)]
@@ -52,25 +54,24 @@ pub enum Change {
     /// Rows that nobody wants, each with its table.
     Drop(Vec<(&'static str, i64)>),
     State(BackendState),
-    /// Tombstones from before go.
-    Expire(Timestamp),
+    /// Gateways have run for so much longer, and tombstones go that are older than `keep` by that.
+    Age {
+        ran: Duration,
+        keep: Duration,
+    },
+    /// More of the tombstones that are old go.
+    Expire,
     /// Nothing but the proof that a write succeeds.
     Probe,
 }
 
-/// How far a log is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Frames {
-    /// Frames in it.
-    pub all: u64,
-    /// Of these, those that are in the database too.
-    pub moved: u64,
-}
-
 pub struct Database {
-    connection: Connection,
-    folder: Folder,
+    pub(super) connection: Connection,
+    pub(super) folder: Folder,
     identity: Option<Identity>,
+    pub(super) watch: Watch,
+    /// Another number when another connection has committed.
+    pub(super) version: i64,
     /// The highest row numbers that this process knows to have been used. None is used again, so
     /// that whoever follows by number misses nothing.
     used: Position,
@@ -91,7 +92,11 @@ impl Database {
             return Err(Trouble::new(TroubleKind::Damaged, &path, "the file is empty"));
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(trouble)?;
+        let connection = match faults::vfs() {
+            None => Connection::open_with_flags(&path, flags),
+            Some(vfs) => Connection::open_with_flags_and_vfs(&path, flags, vfs),
+        };
+        let connection = connection.map_err(trouble)?;
         configure(&connection, sync).map_err(trouble)?;
         // To close the last connection deletes the log, and it is not known yet if all of it was read.
         let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
@@ -113,7 +118,13 @@ impl Database {
             connection.pragma_update(None, "journal_mode", "wal").map_err(trouble)?;
         }
         let used = Position::default();
-        Ok(Self { connection, folder: folder.clone(), identity, used })
+        // Reading opens log and index.
+        connection
+            .query_row("SELECT 1 FROM sqlite_schema", [], |_| Ok(()))
+            .optional()
+            .map_err(trouble)?;
+        let watch = Watch::begin(folder);
+        Ok(Self { connection, folder: folder.clone(), identity, watch, version: 0, used })
     }
 
     /// It is whole: from now on, closing it tidies up.
@@ -121,6 +132,13 @@ impl Database {
         let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         let trusted = self.connection.set_db_config(keep_log, false);
         trusted.map(|_| ()).map_err(|error| Trouble::sqlite(&self.path(), &error))
+    }
+
+    /// Closes it and leaves everything as it is. Tidying up would delete whatever has the name of
+    /// the log, and that may be another database's by now.
+    pub fn abandon(self) {
+        let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        let _ = self.connection.set_db_config(keep_log, true);
     }
 
     pub fn connection(&mut self) -> &mut Connection {
@@ -165,67 +183,6 @@ impl Database {
         self.used = used;
         Ok(more)
     }
-
-    /// Moves what the log holds into the database, as far as readers allow. The next commit begins
-    /// the log anew if all of it was moved and no reader is in it.
-    pub fn checkpoint(&mut self) -> Result<Frames, Trouble> {
-        self.run_checkpoint("PASSIVE").map(|(_, frames)| frames)
-    }
-
-    /// Moves all of the log into the database and empties it.
-    ///
-    /// After a failed write the log may hold frames that never reached the disk and never will:
-    /// the kernel forgets pages that it could not write. What would be appended behind them is
-    /// lost with them in a power cut, so nothing may be.
-    pub fn empty_log(&mut self) -> Result<(), Trouble> {
-        if self.run_checkpoint("TRUNCATE")?.0 {
-            return Ok(());
-        }
-        let detail = "a reader keeps its log from being emptied";
-        Err(Trouble::new(TroubleKind::Locked, &self.path(), detail))
-    }
-
-    /// As [`Self::empty_log`], for somebody who does not want to wait long for readers.
-    pub fn empty_log_within(&mut self, patience: Duration) -> Result<(), Trouble> {
-        let path = self.path();
-        let trouble = |error: rusqlite::Error| Trouble::sqlite(&path, &error);
-        self.connection.busy_timeout(patience).map_err(trouble)?;
-        let emptied = self.empty_log();
-        self.connection.busy_timeout(PATIENCE).map_err(trouble)?;
-        emptied
-    }
-
-    /// Writes the log full, so that commits change nothing but what is in it ([`log`]).
-    pub fn fill_log(&mut self) -> Result<(), Trouble> {
-        let (path, log) = (self.path(), self.folder.log());
-        let trouble = |error: rusqlite::Error| Trouble::sqlite(&path, &error);
-        let behavior = TransactionBehavior::Immediate;
-        let lock = self.connection.transaction_with_behavior(behavior).map_err(trouble)?;
-        log::fill(&log)
-            .and_then(|()| self.folder.sync())
-            .map_err(|error| Trouble::io(&log, &error))?;
-        lock.rollback().map_err(trouble)
-    }
-
-    /// How far the log is.
-    pub fn log(&mut self) -> Result<Frames, Trouble> {
-        self.run_checkpoint("NOOP").map(|(_, frames)| frames)
-    }
-
-    /// Whether nobody was in the way, and the frames in the log.
-    fn run_checkpoint(&mut self, mode: &str) -> Result<(bool, Frames), Trouble> {
-        let sql = format!("PRAGMA wal_checkpoint({mode})");
-        let number = |number: i64| u64::try_from(number).unwrap_or(0);
-        self.connection
-            .prepare_cached(&sql)
-            .and_then(|mut statement| {
-                statement.query_row([], |row| {
-                    let (busy, all, moved) = (row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?);
-                    Ok((busy == 0, Frames { all: number(all), moved: number(moved) }))
-                })
-            })
-            .map_err(|error| Trouble::sqlite(&self.path(), &error))
-    }
 }
 
 fn configure(connection: &Connection, sync: SyncMode) -> rusqlite::Result<()> {
@@ -240,8 +197,8 @@ fn configure(connection: &Connection, sync: SyncMode) -> rusqlite::Result<()> {
     connection.pragma_update(None, "secure_delete", true)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
-    // The writer makes its checkpoints when nobody waits; this is for the case that it cannot.
-    connection.pragma_update(None, "wal_autocheckpoint", log::FRAMES as i64)?;
+    // The writer makes its checkpoints when nobody waits for it.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // What a reader made it grow beyond is given back.
     connection.pragma_update(None, "journal_size_limit", log::BYTES as i64)?;
     connection.pragma_update(None, "cache_size", -4096)
@@ -295,7 +252,8 @@ fn apply(
             used.states += 1;
             insert_state(transaction, used.states, state)?;
         }
-        Change::Expire(before) => return expire(transaction, *before),
+        Change::Age { ran, keep } => return ages::age(transaction, *ran, *keep),
+        Change::Expire => return ages::expire(transaction),
         Change::Probe => {
             transaction
                 .prepare_cached("UPDATE meta SET value = value + 1 WHERE name = 'probe'")?
@@ -435,24 +393,4 @@ fn delete_rows(
 fn delete_row(transaction: &Transaction<'_>, table: &str, row: i64) -> rusqlite::Result<()> {
     let sql = format!("DELETE FROM {table} WHERE row = ?1");
     transaction.prepare_cached(&sql)?.execute([row]).map(|_| ())
-}
-
-/// From the oldest on, up to the first that stays.
-fn expire(transaction: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<bool> {
-    let mut oldest =
-        transaction.prepare_cached("SELECT row, ended FROM tombstones ORDER BY row LIMIT ?1")?;
-    let mut rows = oldest.query([EXPIRED_AT_ONCE as i64])?;
-    let (mut last, mut count) = (None, 0);
-    while let Some(row) = rows.next()? {
-        if row.get::<_, i64>(1)? as u64 >= before.0 {
-            break;
-        }
-        last = Some(row.get::<_, i64>(0)?);
-        count += 1;
-    }
-    drop(rows);
-    if let Some(last) = last {
-        transaction.prepare_cached("DELETE FROM tombstones WHERE row <= ?1")?.execute([last])?;
-    }
-    Ok(count == EXPIRED_AT_ONCE)
 }

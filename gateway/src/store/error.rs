@@ -32,6 +32,8 @@ pub enum OpenError {
     Exposed { path: PathBuf, mode: u32, right: u32 },
     #[error("{} is no directory", .0.display())]
     NoDirectory(PathBuf),
+    #[error("another gateway{} uses this store, {}", with_pid(*pid), directory.display())]
+    InUse { directory: PathBuf, pid: Option<u32> },
     #[error(transparent)]
     Trouble(#[from] Trouble),
 }
@@ -68,6 +70,9 @@ impl OpenError {
                 format!("session ids are secrets: chmod {right:o} {}", path.display())
             }
             Self::NoDirectory(_) => "`path` of [store] names a directory".to_owned(),
+            Self::InUse { .. } => "give each gateway a `path` of its own in [store]; to take over \
+                                   from a gateway that runs, start with --upgrade"
+                .to_owned(),
             Self::Trouble(trouble) => trouble.help(),
         }
     }
@@ -76,10 +81,15 @@ impl OpenError {
         match self {
             Self::Exposed { .. } => Exit::Permission,
             Self::NoDirectory(_) => Exit::Config,
+            Self::InUse { .. } => Exit::Unavailable,
             Self::Trouble(trouble) if trouble.kind == TroubleKind::Denied => Exit::Permission,
             Self::Newer { .. } | Self::Trouble(_) => Exit::Io,
         }
     }
+}
+
+fn with_pid(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
 impl Trouble {

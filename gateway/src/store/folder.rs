@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use gateway_core::session::Timestamp;
 
 use super::error::{OpenError, Trouble};
+use super::faults::{self, Op};
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -37,7 +38,12 @@ impl Folder {
         self.path.join("sessions.db-wal")
     }
 
-    fn index(&self) -> PathBuf {
+    /// Where gateways say that they use the directory.
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("sessions.lock")
+    }
+
+    pub fn index(&self) -> PathBuf {
         self.path.join("sessions.db-shm")
     }
 
@@ -73,7 +79,7 @@ impl Folder {
             return Err(OpenError::NoDirectory(self.path.clone()));
         }
         private(&self.path, metadata.mode(), DIRECTORY_MODE)?;
-        for path in [self.database(), self.log(), self.index()] {
+        for path in [self.database(), self.log(), self.index(), self.lock()] {
             if let Ok(metadata) = fs::metadata(&path) {
                 private(&path, metadata.mode(), FILE_MODE)?;
             }
@@ -83,16 +89,20 @@ impl Folder {
 
     /// Which file is the database now; `None` if there is none.
     pub fn identity(&self) -> Option<Identity> {
-        fs::metadata(self.database()).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+        identity(&self.database())
     }
 
-    /// Bytes that the database and its log take.
-    pub fn size(&self) -> u64 {
-        [self.database(), self.log()]
-            .iter()
-            .filter_map(|path| fs::metadata(path).ok())
-            .map(|metadata| metadata.len())
-            .sum()
+    pub fn log_identity(&self) -> Option<Identity> {
+        identity(&self.log())
+    }
+
+    pub fn index_identity(&self) -> Option<Identity> {
+        identity(&self.index())
+    }
+
+    /// Bytes of the database, and of its log.
+    pub fn sizes(&self) -> [u64; 2] {
+        [self.database(), self.log()].map(|path| fs::metadata(path).map_or(0, |found| found.len()))
     }
 
     /// An empty file for a new database, in place of whatever a crash left there.
@@ -105,22 +115,60 @@ impl Folder {
         Ok(path)
     }
 
-    /// Makes the draft the database, unless there is one: then that stays.
-    pub fn install_first(&self) -> io::Result<()> {
+    /// Makes the draft the database, unless there is one: then that stays. Returns where a log lies
+    /// now that had no database: it would be played back into the new one.
+    pub fn install_first(&self, now: Timestamp) -> io::Result<Option<PathBuf>> {
         let draft = self.draft();
-        File::open(&draft)?.sync_all()?;
-        // A log without its database would be played back into the new one.
+        sync(&draft)?;
+        let mut aside = None;
         if self.identity().is_none() {
-            remove(&self.log())?;
+            aside = self.set_log_aside(now)?;
             remove(&self.index())?;
         }
-        match fs::hard_link(&draft, self.database()) {
+        match link(&draft, &self.database()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // Some file systems have no hard links.
-            Err(_) => fs::rename(&draft, self.database())?,
+            Err(_) => rename(&draft, &self.database())?,
         }
         remove(&draft)?;
+        self.sync()?;
+        Ok(aside)
+    }
+
+    /// Takes the name of the log from whatever has it. `None` if that is nothing.
+    fn set_log_aside(&self, now: Timestamp) -> io::Result<Option<PathBuf>> {
+        let aside = self.aside(now, "-wal");
+        match rename(&self.log(), &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn aside(&self, now: Timestamp, of: &str) -> PathBuf {
+        self.path.join(format!("sessions.db.corrupt-{}{of}", now.0))
+    }
+
+    /// Puts the draft, which holds all that the database and its log hold, in the place of both.
+    ///
+    /// The draft has the same pages as the database: should the process die before the log is gone,
+    /// the next one plays the log back into the draft, and nothing changes.
+    pub fn renew(&self) -> io::Result<()> {
+        sync(&self.draft())?;
+        rename(&self.draft(), &self.database())?;
+        self.sync()?;
+        remove(&self.log())?;
+        remove(&self.index())?;
+        self.sync()
+    }
+
+    /// The same where the log is not the database's: it must not meet the draft.
+    pub fn renew_without_log(&self, now: Timestamp) -> io::Result<()> {
+        sync(&self.draft())?;
+        self.set_log_aside(now)?;
+        remove(&self.index())?;
+        rename(&self.draft(), &self.database())?;
         self.sync()
     }
 
@@ -129,23 +177,41 @@ impl Folder {
     /// # Errors
     /// Nothing has changed then, but for copies that may be left.
     pub fn replace(&self, now: Timestamp) -> io::Result<PathBuf> {
-        File::open(self.draft())?.sync_all()?;
-        let aside = self.path.join(format!("sessions.db.corrupt-{}", now.0));
-        let log_aside = self.path.join(format!("sessions.db.corrupt-{}-wal", now.0));
+        sync(&self.draft())?;
+        let aside = self.aside(now, "");
         set_aside(&self.database(), &aside)?;
-        set_aside(&self.log(), &log_aside)?;
+        set_aside(&self.log(), &self.aside(now, "-wal"))?;
         // Before the new file has the name: a log is played back into whatever is called so.
         remove(&self.log())?;
         remove(&self.index())?;
-        fs::rename(self.draft(), self.database())?;
+        rename(&self.draft(), &self.database())?;
         self.sync()?;
         Ok(aside)
     }
 
     /// Makes names durable.
     pub fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        sync(&self.path)
     }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    faults::check(Op::Sync, path)?;
+    File::open(path)?.sync_all()
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    faults::check(Op::Rename, from)?;
+    fs::rename(from, to)
+}
+
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    faults::check(Op::Rename, from)?;
+    fs::hard_link(from, to)
 }
 
 fn private(path: &Path, mode: u32, right: u32) -> Result<(), OpenError> {
@@ -159,7 +225,7 @@ fn private(path: &Path, mode: u32, right: u32) -> Result<(), OpenError> {
 }
 
 fn set_aside(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::hard_link(from, to) {
+    match link(from, to) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(_) => fs::copy(from, to).map(|_| ()),
@@ -167,6 +233,7 @@ fn set_aside(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
+    faults::check(Op::Rename, path)?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

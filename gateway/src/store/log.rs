@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::faults::{self, Op};
 use super::wal;
 
 /// Frames that the log is made for. A batch of the writer with as many pages as it can touch fits
@@ -37,9 +38,10 @@ pub fn fill(path: &Path) -> io::Result<()> {
     let written = loop {
         let length = ZEROS.len().min(usize::try_from(BYTES - end).unwrap_or(usize::MAX));
         if length == 0 {
-            break file.sync_all();
+            break faults::check(Op::Sync, path).and_then(|()| file.sync_all());
         }
-        if let Err(error) = file.write_all_at(&ZEROS[..length], end) {
+        let written = faults::check(Op::Write, path);
+        if let Err(error) = written.and_then(|()| file.write_all_at(&ZEROS[..length], end)) {
             break Err(error);
         }
         end += length as u64;

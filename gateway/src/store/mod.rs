@@ -8,23 +8,31 @@
 //! Reading order: `record` (what is kept), `schema` (how), `open` (every state a
 //! file can be in), `writer` (how it fails and comes back), `pages` (what is left of a broken file).
 
+mod ages;
+mod checkpoint;
 mod database;
 mod error;
+pub mod faults;
 mod folder;
 mod load;
+mod lock;
 mod log;
 mod open;
 mod pages;
 mod read;
 mod record;
+mod repair;
 mod salvage;
 mod schema;
 mod shared;
 mod wal;
+mod watch;
 mod writer;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -39,6 +47,7 @@ use crate::clock;
 use crate::metrics::{Metrics, StoreResult};
 use database::Change;
 use folder::Folder;
+use open::How;
 use shared::{Shared, is_kept};
 use writer::{IfLeft, Message, Reply, Writer};
 
@@ -53,14 +62,11 @@ pub use shared::StoreStatus;
 /// Writes that may wait. At 10,000 commits a second it empties in a second or two.
 const QUEUE: usize = 16_384;
 
-/// Longer than a busy disk takes, far shorter than a client's patience.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Rows deleted in one change.
 const DROPPED_AT_ONCE: usize = 1000;
 
-/// Lists every pin that the process knows, and behind the pin of a session the size of its file, if
-/// all of that has arrived.
+/// Lists every pin that the process knows, behind it the size of its file, if all of that has
+/// arrived, and every end.
 pub type LiveRows = Arc<dyn Fn(&mut dyn FnMut(Record<'_>)) + Send + Sync>;
 
 /// What a commit has to survive.
@@ -87,6 +93,8 @@ pub struct Options {
     /// How long a commit may take before what can do without it does.
     pub slow: Duration,
     pub metrics: Arc<Metrics>,
+    /// The lock of the process that we take over from.
+    pub lock: Option<Arc<OwnedFd>>,
 }
 
 /// What was there when the store was opened.
@@ -133,11 +141,11 @@ impl Store {
     /// whose session it knows already, and for progress whose session it does not know: such rows
     /// are left over and are deleted. What it returns for anything else does not count.
     ///
-    /// With a full disk the store opens, and is down until there is room. With
-    /// [`OnError::Accept`] that goes for a read-only disk and the like too.
+    /// With a disk that is full or read-only the store opens, and is down until that is over. With
+    /// [`OnError::Accept`] that goes for other trouble too.
     ///
     /// # Errors
-    /// The directory or a file in it is open to others, or written by a newer version, or cannot
+    /// Another gateway uses the directory. The directory or a file in it is open to others, or written by a newer version, or cannot
     /// be used. A damaged file is no error: it is replaced by what can be read of it.
     pub fn open(
         path: &Path,
@@ -146,8 +154,19 @@ impl Store {
     ) -> Result<(Self, Loaded), OpenError> {
         let begun = clock::steady();
         let folder = Folder::new(path);
-        let accept = options.on_error == OnError::Accept;
-        let started = open::start(&folder, options.sync, accept, clock::now(), visitor)?;
+        let how = How {
+            sync: options.sync,
+            accept: options.on_error == OnError::Accept,
+            inherited: options.lock.as_deref(),
+            now: clock::now(),
+        };
+        let mut states = Vec::new();
+        let started = open::start(&folder, how, &mut |record| {
+            if let Record::Backend(state) = &record {
+                states.push(state.clone());
+            }
+            visitor(record)
+        })?;
         let took = clock::steady() - begun;
         let visited = started.visited;
         let loaded = Loaded {
@@ -159,7 +178,9 @@ impl Store {
             unread: started.unread,
             took,
         };
-        let shared = Arc::new(Shared::new(folder, options));
+        let shared = Arc::new(Shared::new(folder, Options { lock: None, ..options }));
+        shared.set_lock(started.lock);
+        states.iter().for_each(|state| shared.note_state(state));
         if let Ok(database) = &started.database {
             shared.remember(database);
         }
@@ -301,10 +322,11 @@ impl Store {
         handle.ask(Change::State(state), IfLeft::Keep).await
     }
 
-    /// Forgets the tombstones of sessions that ended before `before`, soon.
-    pub fn expire_tombstones(&self, before: Timestamp) {
+    /// Tombstones are older by the time that the process `ran` since it said so last; those that are
+    /// older than `keep` go, soon.
+    pub fn age_tombstones(&self, ran: Duration, keep: Duration) {
         if let Some(handle) = &self.0 {
-            handle.send_soon(Change::Expire(before));
+            handle.send_soon(Change::Age { ran, keep });
         }
     }
 
@@ -340,7 +362,13 @@ impl Store {
         Some(Follower::new(handle.shared.folder.clone(), from))
     }
 
-    /// Waits until everything that was asked for is written, and lets go of the file.
+    /// A descriptor of the lock on the directory, for a process that takes over: [`Options::lock`].
+    pub fn lock(&self) -> Option<OwnedFd> {
+        self.0.as_ref()?.shared.lock()?.share().ok()
+    }
+
+    /// Waits until everything that was asked for is written, and lets go of the file. A disk that
+    /// hangs is not waited for.
     pub async fn close(self) {
         let Some(handle) = self.0 else { return };
         let (done, closed) = oneshot::channel();
@@ -350,6 +378,7 @@ impl Store {
             match handle.outbox.try_send(message) {
                 Ok(()) => break,
                 Err(TrySendError::Disconnected(_)) => return,
+                Err(TrySendError::Full(_)) if handle.shared.stuck_for().is_some() => return,
                 Err(TrySendError::Full(back)) => {
                     handle.shared.queued.fetch_sub(1, Ordering::Relaxed);
                     message = back;
@@ -357,8 +386,15 @@ impl Store {
                 }
             }
         }
+        let mut closed = pin!(closed);
         // An error means that the writer has gone already.
-        let _ = closed.await;
+        while tokio::time::timeout(handle.shared.options.slow, &mut closed).await.is_err() {
+            if handle.shared.stuck_for().is_some() {
+                let changes = handle.shared.queued.load(Ordering::Relaxed);
+                tracing::error!(changes, "the disk hangs, leaving the session store as it is");
+                return;
+            }
+        }
     }
 }
 
@@ -368,12 +404,15 @@ impl Handle {
         let operation = writer::operation(&change);
         if self.shared.refuses(&change) {
             self.shared.count(&change, StoreResult::Error, since);
-            return Err(StoreError::Down(self.shared.trouble()));
+            return Err(match self.shared.stuck_for() {
+                Some(waited) => StoreError::Slow { waited },
+                None => StoreError::Down(self.shared.trouble()),
+            });
         }
         let (to, answer) = oneshot::channel();
         let reply = Reply { to, if_left };
         self.send(Message::Change { change, reply: Some(reply), since })?;
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(self.shared.options.slow, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(StoreError::Closed),
             Err(_) => {

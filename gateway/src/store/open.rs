@@ -1,6 +1,7 @@
 //! From a directory to a database that works, whatever state it is in.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use gateway_core::session::Timestamp;
@@ -10,8 +11,9 @@ use super::database::{Change, Database};
 use super::error::{OpenError, Trouble, TroubleKind};
 use super::folder::Folder;
 use super::load::{self, Order, Position, Visited};
+use super::lock::DirectoryLock;
 use super::record::Record;
-use super::salvage;
+use super::salvage::{self, Believe};
 use super::schema::{self, Age};
 use super::wal;
 
@@ -35,25 +37,48 @@ pub struct Started {
     pub report: Vec<String>,
     /// There is something, and it could not be read.
     pub unread: bool,
+    /// `None` where the disk does not even take that.
+    pub lock: Option<DirectoryLock>,
+}
+
+/// How a store is to be opened.
+#[derive(Debug, Clone, Copy)]
+pub struct How<'a> {
+    pub sync: SyncMode,
+    /// A disk that cannot be used is no reason not to start.
+    pub accept: bool,
+    /// The lock of the process that we take over from.
+    pub inherited: Option<&'a OwnedFd>,
+    pub now: Timestamp,
 }
 
 /// Opens the store of a process that starts, and reads everything.
 ///
 /// # Errors
-/// Nobody should go on without having done something about it. A full disk is no such error:
-/// what is known can be served, and room may come.
+/// Nobody should go on without having done something about it. A disk that is full or read-only is
+/// no such error: what is known can be served, and the disk may be put right.
 pub fn start(
     folder: &Folder,
-    sync: SyncMode,
-    accept: bool,
-    now: Timestamp,
+    how: How<'_>,
     visitor: &mut dyn FnMut(Record<'_>) -> bool,
 ) -> Result<Started, OpenError> {
-    let opened = folder.prepare().and_then(|()| whole(folder, sync, now));
+    let How { sync, now, .. } = how;
+    let can_wait = |trouble: &Trouble| {
+        how.accept || matches!(trouble.kind, TroubleKind::Full | TroubleKind::ReadOnly)
+    };
+    let mut lock = None;
+    let opened = folder.prepare().and_then(|()| {
+        let taken = DirectoryLock::take(&folder.lock(), how.inherited)?;
+        let lost = taken.left_by.and_then(|pid| log_is_lost(folder, pid));
+        lock = Some(taken.lock);
+        let mut opened = whole(folder, sync, now)?;
+        opened.report.extend(lost);
+        Ok(opened)
+    });
     let mut opened = match opened {
         Ok(opened) => opened,
-        Err(OpenError::Trouble(trouble)) if accept || trouble.kind == TroubleKind::Full => {
-            return Ok(read_only(folder, trouble, visitor));
+        Err(OpenError::Trouble(trouble)) if can_wait(&trouble) => {
+            return Ok(Started { lock, ..read_only(folder, trouble, visitor) });
         }
         Err(error) => return Err(error),
     };
@@ -69,7 +94,7 @@ pub fn start(
             };
             let mut report = std::mem::take(&mut opened.report);
             drop(opened);
-            report.extend(replace(folder, &why, now)?);
+            report.extend(replace(folder, &why, Believe::Log, now)?);
             let database = Database::open(folder, sync)?;
             opened = Opened { database, replaced: true, report };
             let trouble = |error| Trouble::sqlite(&folder.database(), &error);
@@ -93,23 +118,26 @@ pub fn start(
     };
     let writable = writable.and_then(|()| database.fill_log());
     let writable = writable.and_then(|()| database.commit([Change::Probe].iter()).map(|_| ()));
+    // What is written over the log from now on is known from it.
+    let writable = writable.and_then(|()| database.log_state().map(|_| ()));
     match writable {
-        Ok(()) => Ok(Started { database: Ok(database), visited, report, unread: false }),
-        Err(trouble) if accept || trouble.kind == TroubleKind::Full => {
+        Ok(()) => Ok(Started { database: Ok(database), visited, report, unread: false, lock }),
+        Err(trouble) if can_wait(&trouble) => {
             visited.unwanted.clear();
-            Ok(Started { database: Err(trouble), visited, report, unread: false })
+            database.abandon();
+            Ok(Started { database: Err(trouble), visited, report, unread: false, lock })
         }
         Err(trouble) => Err(trouble.into()),
     }
 }
 
-/// Opens the store again in a process that runs.
+/// Opens the store again in a process that runs and has its lock, and so its directory.
 pub fn again(folder: &Folder, sync: SyncMode, now: Timestamp) -> Result<Opened, OpenError> {
-    folder.prepare()?;
     let mut opened = whole(folder, sync, now)?;
     opened.database.empty_log()?;
     opened.database.fill_log()?;
     opened.database.commit([Change::Probe].iter())?;
+    opened.database.log_state()?;
     Ok(opened)
 }
 
@@ -118,20 +146,46 @@ fn whole(folder: &Folder, sync: SyncMode, now: Timestamp) -> Result<Opened, Open
     let mut replaced = false;
     let mut report = Vec::new();
     if folder.identity().is_none() {
-        salvage::create(folder)?;
+        let log = salvage::create(folder, now)?;
+        report.extend(log.map(|aside| {
+            format!(
+                "{} is missing and its log was there: nothing can be read of a log alone, it is {} \
+                 now",
+                folder.database().display(),
+                aside.display()
+            )
+        }));
         replaced = true;
     }
     match examine(folder, sync) {
         Err(OpenError::Trouble(trouble)) if trouble.kind == TroubleKind::Damaged => {
-            report.extend(replace(folder, &trouble.detail, now)?);
+            report.extend(replace(folder, &trouble.detail, Believe::Log, now)?);
             Ok(Opened { database: examine(folder, sync)?, replaced: true, report })
         }
         examined => Ok(Opened { database: examined?, replaced, report }),
     }
 }
 
-fn replace(folder: &Folder, why: &str, now: Timestamp) -> Result<Vec<String>, Trouble> {
-    let salvaged = salvage::salvage(folder, now)?;
+/// Says that a log is missing that should be there. A process that ends in order leaves none.
+fn log_is_lost(folder: &Folder, left_by: u32) -> Option<String> {
+    let lost = folder.identity().is_some() && folder.log_identity().is_none();
+    lost.then(|| {
+        format!(
+            "{} is missing, and the gateway before (pid {left_by}) was not stopped in order: what \
+             it stored in its last moments is lost",
+            folder.log().display()
+        )
+    })
+}
+
+/// Puts what can be read in the place of a database.
+pub fn replace(
+    folder: &Folder,
+    why: &str,
+    believe: Believe,
+    now: Timestamp,
+) -> Result<Vec<String>, Trouble> {
+    let salvaged = salvage::salvage(folder, believe, now)?;
     let mut report = vec![format!(
         "{} is damaged ({why}): {} sessions, {} tombstones and {} admin states could be read and \
          are in a new file, the damaged one is {} now",
@@ -217,7 +271,7 @@ fn read_only(
     let mut report = Vec::new();
     let mut unread = false;
     if folder.identity().is_some() {
-        match salvage::read(folder) {
+        match salvage::read(folder, Believe::Log) {
             Ok(found) => {
                 visited.pins = (found.pins.len() + found.bound.len()) as u64;
                 visited.tombstones = found.tombstones.len() as u64;
@@ -241,5 +295,5 @@ fn read_only(
             }
         }
     }
-    Started { database: Err(trouble), visited, report, unread }
+    Started { database: Err(trouble), visited, report, unread, lock: None }
 }

@@ -47,11 +47,11 @@ pub struct Scan {
 /// Those of opening the database; what cannot be read later is skipped and counted.
 pub fn scan(
     database: &Path,
-    log: &Path,
+    log: Option<&Path>,
     row: &mut dyn FnMut(i64, &[Column<'_>]),
 ) -> io::Result<Scan> {
     let file = File::open(database)?;
-    let log_file = File::open(log).ok();
+    let log_file = log.and_then(|log| File::open(log).ok());
     let log = log_file.as_ref().map(wal::read).transpose().unwrap_or_default().unwrap_or_default();
     let in_file = file.metadata()?.len().div_ceil(PAGE as u64);
     // Every page once, in order: first come, first kept.

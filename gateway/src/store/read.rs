@@ -9,7 +9,7 @@ use super::error::{OpenError, Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
 use super::load::{self, Order, Pins, Position};
 use super::record::{Record, StoredPin, StoredProgress};
-use super::salvage;
+use super::salvage::{self, Believe};
 use super::schema::{self, Age};
 
 /// Rows read in one transaction: a reader that is in no hurry must not keep the log from being
@@ -46,7 +46,7 @@ pub fn read_only(path: &Path) -> Result<Reader, ReadError> {
         }
         // No place for its lock file, or nothing that it can read.
         Err(_) => {
-            let found = salvage::read(&folder)?;
+            let found = salvage::read(&folder, Believe::Log)?;
             let buffer = found.pins.into_iter().chain(found.bound).map(|(_, pin)| pin).collect();
             let (table, after) = (Pins::Bound, 0);
             Ok(Reader { connection: None, folder, table, after, buffer, damaged: 0 })

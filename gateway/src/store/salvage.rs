@@ -26,18 +26,26 @@ pub struct Salvaged {
     pub aside: PathBuf,
 }
 
-/// Makes an empty database, unless there is one.
-pub fn create(folder: &Folder) -> Result<(), Trouble> {
+/// Makes an empty database, unless there is one. Returns where a log without a database lies now.
+pub fn create(folder: &Folder, now: Timestamp) -> Result<Option<PathBuf>, Trouble> {
     draft(folder, |_| Ok(()))?;
-    folder.install_first().map_err(|error| Trouble::io(&folder.database(), &error))
+    folder.install_first(now).map_err(|error| Trouble::io(&folder.database(), &error))
+}
+
+/// Which files of a database count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Believe {
+    Log,
+    /// What has the name of its log is something else.
+    NoLog,
 }
 
 /// Replaces a damaged database by what can be read of it.
 ///
 /// # Errors
 /// The damaged one is still in its place then.
-pub fn salvage(folder: &Folder, now: Timestamp) -> Result<Salvaged, Trouble> {
-    let found = read(folder)?;
+pub fn salvage(folder: &Folder, believe: Believe, now: Timestamp) -> Result<Salvaged, Trouble> {
+    let found = read(folder, believe)?;
     let mut salvaged = Salvaged {
         tombstones: found.tombstones.len() as u64,
         states: found.states.len() as u64,
@@ -77,9 +85,10 @@ pub struct Found {
 }
 
 /// Reads the database page by page.
-pub fn read(folder: &Folder) -> Result<Found, Trouble> {
+pub fn read(folder: &Folder, believe: Believe) -> Result<Found, Trouble> {
     let mut found = Found::default();
-    let scan = pages::scan(&folder.database(), &folder.log(), &mut |row, columns| match record(
+    let log = (believe == Believe::Log).then(|| folder.log());
+    let scan = pages::scan(&folder.database(), log.as_deref(), &mut |row, columns| match record(
         row, columns,
     ) {
         Some(Record::Pin(pin)) => {

@@ -1,6 +1,6 @@
 //! What the handles and the writer of a store have in common.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,8 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::database::{Change, Database};
-use super::error::{StoreError, Trouble, TroubleKind};
+use super::error::{OpenError, StoreError, Trouble, TroubleKind};
 use super::folder::{Folder, Identity};
+use super::lock::DirectoryLock;
+use super::record::BackendState;
 use super::writer::operation;
 use super::{LiveRows, OnError, Options};
 use crate::clock;
@@ -36,6 +38,13 @@ pub struct Shared {
     trouble: Mutex<Option<Arc<Trouble>>>,
     live: Mutex<Option<LiveRows>>,
     identity: Mutex<Option<Identity>>,
+    lock: Mutex<Option<DirectoryLock>>,
+    /// Admin states as they were last stored, by backend.
+    states: Mutex<BTreeMap<String, BackendState>>,
+    /// When the writer began what it is at, by the steady clock; 0 while it waits for work.
+    busy_since: AtomicU64,
+    /// It has been at it for so long that somebody has been told.
+    stuck: AtomicBool,
     last_commit: AtomicU64,
     size: AtomicU64,
     lost: AtomicU64,
@@ -89,6 +98,10 @@ impl Shared {
             trouble: Mutex::default(),
             live: Mutex::default(),
             identity: Mutex::default(),
+            lock: Mutex::default(),
+            states: Mutex::default(),
+            busy_since: AtomicU64::new(0),
+            stuck: AtomicBool::new(false),
             last_commit: AtomicU64::new(0),
             size: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -105,7 +118,42 @@ impl Shared {
     }
 
     pub fn refuses_pins(&self) -> bool {
-        !self.up.load(Ordering::Acquire) && self.options.on_error == OnError::Refuse
+        self.options.on_error == OnError::Refuse
+            && (!self.up.load(Ordering::Acquire) || self.stuck_for().is_some())
+    }
+
+    /// The writer begins to do something that a disk may keep it from ending.
+    pub fn set_busy(&self) {
+        self.busy_since.store(milliseconds(clock::steady()), Ordering::Release);
+    }
+
+    pub fn set_idle(&self) {
+        self.busy_since.store(0, Ordering::Release);
+        if self.stuck.swap(false, Ordering::AcqRel) {
+            tracing::info!("the session store answers again");
+            self.options.metrics.set_store_up(self.up.load(Ordering::Acquire));
+        }
+    }
+
+    /// For how long the disk has kept the writer from ending what it is at, if that is too long.
+    pub fn stuck_for(&self) -> Option<Duration> {
+        let since = self.busy_since.load(Ordering::Acquire);
+        let busy = clock::steady().saturating_sub(Duration::from_millis(since));
+        let slow = self.options.slow;
+        if since == 0 || busy <= slow {
+            return None;
+        }
+        // One that is down anyway has had its say.
+        if self.up.load(Ordering::Acquire) && !self.stuck.swap(true, Ordering::AcqRel) {
+            self.options.metrics.set_store_up(false);
+            let (path, slow) = (self.folder.database(), slow.as_millis());
+            tracing::error!(
+                path = %path.display(),
+                milliseconds = slow,
+                "a write to the session store does not come back within store.slow: its disk hangs, or another program holds a lock on it"
+            );
+        }
+        Some(busy)
     }
 
     pub fn set_up(&self) {
@@ -150,9 +198,10 @@ impl Shared {
 
     /// Looks how large the files are.
     pub fn measure(&self) {
-        let size = self.folder.size();
-        self.size.store(size, Ordering::Relaxed);
-        self.options.metrics.set_store_size(size);
+        let [database, log] = self.folder.sizes();
+        self.size.store(database + log, Ordering::Relaxed);
+        self.options.metrics.set_store_size(database + log);
+        self.options.metrics.set_store_log_size(log);
     }
 
     pub fn count(&self, change: &Change, result: StoreResult, since: Duration) {
@@ -227,6 +276,41 @@ impl Shared {
         }
     }
 
+    /// Notes what the store holds of a backend.
+    pub fn note_state(&self, state: &BackendState) {
+        self.states.lock().insert(state.backend.clone(), state.clone());
+    }
+
+    pub fn states(&self) -> Vec<BackendState> {
+        self.states.lock().values().cloned().collect()
+    }
+
+    pub fn set_lock(&self, lock: Option<DirectoryLock>) {
+        *self.lock.lock() = lock;
+    }
+
+    pub fn lock(&self) -> Option<DirectoryLock> {
+        self.lock.lock().clone()
+    }
+
+    /// Takes the lock of the directory where it is not held: the disk took no file before, or
+    /// somebody has removed it.
+    pub fn ensure_lock(&self) -> Result<(), OpenError> {
+        let mut lock = self.lock.lock();
+        if !lock.as_ref().is_some_and(DirectoryLock::is_in_place) {
+            *lock = Some(DirectoryLock::take(&self.folder.lock(), None)?.lock);
+        }
+        Ok(())
+    }
+
+    /// The process ends in order.
+    pub fn release_lock(&self) {
+        let released = self.lock.lock().take().map(DirectoryLock::release);
+        if let Some(Err(error)) = released {
+            tracing::warn!(%error, "the lock file of the session store cannot be written");
+        }
+    }
+
     pub fn set_live(&self, live: LiveRows) {
         *self.live.lock() = Some(live);
     }
@@ -246,12 +330,19 @@ impl Shared {
     }
 
     pub fn status(&self) -> StoreStatus {
-        let up = self.up.load(Ordering::Acquire);
+        let mut up = self.up.load(Ordering::Acquire);
+        let mut trouble = self.trouble.lock().clone();
+        if let Some(busy) = self.stuck_for() {
+            up = false;
+            let detail = format_args!("no write has come back for {} s", busy.as_secs());
+            let hangs = Trouble::new(TroubleKind::Io, &self.folder.database(), detail);
+            trouble = Some(Arc::new(hangs));
+        }
         let last_commit = self.last_commit.load(Ordering::Relaxed);
         StoreStatus {
             kind: "sqlite",
             up,
-            trouble: self.trouble.lock().clone(),
+            trouble,
             last_commit: (last_commit > 0).then_some(Timestamp(last_commit)),
             size_bytes: self.size.load(Ordering::Relaxed),
             queued: self.queued.load(Ordering::Relaxed),
@@ -268,7 +359,13 @@ pub fn is_kept(change: &Change) -> bool {
         Change::Pin { .. }
         | Change::State(_)
         | Change::Drop(_)
-        | Change::Expire(_)
+        | Change::Age { .. }
+        | Change::Expire
         | Change::Probe => false,
     }
+}
+
+/// From 1 on.
+fn milliseconds(steady: Duration) -> u64 {
+    u64::try_from(steady.as_millis()).unwrap_or(u64::MAX).max(1)
 }

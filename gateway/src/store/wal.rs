@@ -24,6 +24,35 @@ pub const fn end_of(frames: u64) -> u64 {
     HEAD + frames * FRAME as u64
 }
 
+/// What tells the rounds through a log apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Counts the rounds.
+    salt: u32,
+    /// Another one for each round.
+    random: u32,
+}
+
+impl Head {
+    /// In how many rounds a log may have come from one head to this one; `None` if it cannot have.
+    pub fn rounds_since(self, before: Self) -> Option<u32> {
+        let rounds = self.salt.wrapping_sub(before.salt);
+        (rounds > 0 || self.random == before.random).then_some(rounds)
+    }
+}
+
+/// The head of a log in which so many frames are in use; `None` if it is damaged, or the last of the
+/// frames is none of its round.
+pub fn head(file: &File, frames: u64) -> io::Result<Option<Head>> {
+    let mut head = [0; HEAD as usize];
+    file.read_exact_at(&mut head, 0)?;
+    let mut last = [0; FRAME_HEAD];
+    file.read_exact_at(&mut last, end_of(frames.saturating_sub(1)))?;
+    let whole = is_whole(&head) && last[8..16] == head[16..24] && word(&last, 0) != 0;
+    let [salt, random] = [16, 20].map(|at| word(&head, at));
+    Ok(whole.then_some(Head { salt, random }))
+}
+
 /// What a log holds.
 #[derive(Debug, Default)]
 pub struct Log {

@@ -4,32 +4,30 @@
 //! failure it lets go of the connection, tries again by itself until a write succeeds, and meanwhile
 //! fails fast.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use gateway_core::protocol::{SessionId, SessionKey};
-use gateway_core::session::Timestamp;
 use tokio::sync::oneshot;
 
+use super::Shared;
 use super::database::{Change, Database};
 use super::error::{OpenError, StoreError, Trouble, TroubleKind};
-use super::load::{self, Order, Position};
 use super::log;
-use super::open;
-use super::record::{Milestone, PinRow, Record, StoredProgress};
-use super::{LiveRows, Shared};
+use super::repair::{self, Mistrust};
 use crate::clock;
 use crate::metrics::{StoreOperation, StoreResult};
 
 /// Changes in one transaction. Ends that lie anywhere in the file touch three pages each.
-const BATCH: usize = 128;
+pub(super) const BATCH: usize = 128;
 /// A checkpoint is due with so many frames in the log, or when nobody writes.
-const CHECKPOINT_AT: u64 = log::FRAMES / 2;
-/// ... and with so many more after one that a reader has kept from moving all of them.
+pub(super) const CHECKPOINT_AT: u64 = log::FRAMES / 2;
+/// ... and with so many more after one, as long as a reader keeps the log from being begun anew.
 const CHECKPOINT_AGAIN: u64 = CHECKPOINT_AT / 4;
+/// A reader that has made the log grow so far is left behind with the file that it reads.
+const LOG_AT_MOST: u64 = 8 * log::FRAMES;
 const _: () = assert!(CHECKPOINT_AT + 3 * (BATCH as u64) < log::FRAMES, "a batch fits");
 const IDLE: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -59,18 +57,24 @@ struct Pending {
 }
 
 pub struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     inbox: Receiver<Message>,
-    state: State,
+    pub(super) state: State,
     /// Something is in the log alone.
     unmoved: bool,
     /// Frames in the log with which the next checkpoint is due.
     checkpoint_at: u64,
-    /// Tombstones that are old by then are still there.
-    expiring: Option<Timestamp>,
+    /// ... and with which a reader that is in the way is left behind.
+    renew_at: u64,
+    /// There are more old tombstones than went at once.
+    expiring: bool,
+    /// What may not be read back before the database was made anew.
+    pub(super) mistrust: Option<Mistrust>,
+    /// When the log was looked at last.
+    looked: Duration,
 }
 
-enum State {
+pub(super) enum State {
     Up(Database),
     Down { since: Duration, retry: Duration, wait: Duration },
 }
@@ -88,7 +92,10 @@ impl Writer {
             state: State::Down { since: now, retry: now, wait: FIRST_RETRY },
             unmoved: true,
             checkpoint_at: CHECKPOINT_AT,
-            expiring: None,
+            renew_at: LOG_AT_MOST,
+            expiring: false,
+            mistrust: None,
+            looked: now,
         };
         match database {
             Ok(database) => {
@@ -108,7 +115,9 @@ impl Writer {
     /// Until every handle is gone, or somebody closes the store.
     pub fn run(mut self) {
         let closer = loop {
-            match self.inbox.recv_timeout(self.patience()) {
+            let received = self.inbox.recv_timeout(self.patience());
+            self.shared.set_busy();
+            match received {
                 Ok(message) => {
                     if let Some(closer) = self.take(message) {
                         break Some(closer);
@@ -117,8 +126,10 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => self.tick(),
                 Err(RecvTimeoutError::Disconnected) => break None,
             }
+            self.shared.set_idle();
         };
         self.finish();
+        self.shared.set_idle();
         if let Some(closer) = closer {
             // Nobody may wait any more.
             let _ = closer.send(());
@@ -127,7 +138,7 @@ impl Writer {
 
     fn patience(&self) -> Duration {
         match self.state {
-            State::Up(_) if self.expiring.is_some() || self.shared.has_backlog() => Duration::ZERO,
+            State::Up(_) if self.expiring || self.shared.has_backlog() => Duration::ZERO,
             State::Up(_) => IDLE,
             State::Down { retry, .. } => retry.saturating_sub(clock::steady()),
         }
@@ -167,6 +178,9 @@ impl Writer {
         // Under load there is no idle moment for it.
         if closer.is_none() {
             self.old_work();
+            if self.looked + IDLE <= clock::steady() {
+                self.watch_log();
+            }
         }
         self.checkpoint_if_due();
         closer
@@ -200,25 +214,24 @@ impl Writer {
         &mut self,
         changes: impl Iterator<Item = &'c Change> + Clone,
     ) -> Result<(), Arc<Trouble>> {
-        if let State::Up(database) = &self.state
-            && database.moved()
-        {
-            let detail = "it was moved or removed while it was in use";
-            self.fail(Trouble::new(TroubleKind::Missing, &database.path(), detail));
-            self.retry();
-        }
+        self.shared.set_busy();
+        self.give_up_if_moved();
         let State::Up(database) = &mut self.state else { return Err(self.shared.trouble()) };
         match database.commit(changes.clone()) {
+            // What it was committed to is nobody's any more.
+            Ok(_) if self.give_up_if_moved() => match &self.state {
+                State::Up(_) => self.commit(changes),
+                State::Down { .. } => Err(self.shared.trouble()),
+            },
             Ok(more) => {
                 self.unmoved = true;
                 self.shared.committed();
-                let expired = changes.filter_map(|change| match change {
-                    Change::Expire(before) => Some(*before),
-                    _ => None,
-                });
-                if let Some(before) = expired.max() {
-                    self.expiring = more.then_some(before);
+                for change in changes.clone() {
+                    if let Change::State(state) = change {
+                        self.shared.note_state(state);
+                    }
                 }
+                self.expiring |= more;
                 Ok(())
             }
             Err(trouble) => {
@@ -228,13 +241,30 @@ impl Writer {
         }
     }
 
+    /// Takes up the file that has the name of ours by now, if ours has lost it. Returns whether it
+    /// has.
+    pub(super) fn give_up_if_moved(&mut self) -> bool {
+        let State::Up(database) = &self.state else { return false };
+        let moved = database.moved();
+        if moved {
+            let detail = "it was moved or removed while it was in use";
+            self.fail(Trouble::new(TroubleKind::Missing, &database.path(), detail));
+            self.retry();
+        }
+        moved
+    }
+
     /// Nothing has come for a while, or there is old work.
     fn tick(&mut self) {
         match self.state {
             State::Down { .. } => self.retry(),
             State::Up(_) => {
-                if !self.old_work() && self.unmoved {
-                    self.checkpoint();
+                if !self.old_work() {
+                    if self.unmoved {
+                        self.checkpoint();
+                    } else {
+                        self.watch_log();
+                    }
                 }
             }
         }
@@ -245,9 +275,9 @@ impl Writer {
         if !matches!(self.state, State::Up(_)) {
             return false;
         }
-        if let Some(before) = self.expiring.take() {
+        if std::mem::take(&mut self.expiring) {
             // Not worth a word: the next sweep asks again.
-            let _ = self.commit([Change::Expire(before)].iter());
+            let _ = self.commit([Change::Expire].iter());
         } else if self.shared.has_backlog() {
             self.work_off();
         } else {
@@ -269,20 +299,27 @@ impl Writer {
         let State::Up(database) = &mut self.state else { return };
         match database.log() {
             Ok(log) if log.all >= self.checkpoint_at => self.checkpoint(),
+            // It was begun anew.
+            Ok(log) if log.all < CHECKPOINT_AT => self.checkpoint_at = CHECKPOINT_AT,
             Ok(_) => {}
             Err(trouble) => self.fail(trouble),
         }
     }
 
     fn checkpoint(&mut self) {
+        self.shared.set_busy();
+        // Of a log with a gap it would make a database with one.
+        self.watch_log();
         let State::Up(database) = &mut self.state else { return };
         match database.checkpoint() {
-            Ok(log) if log.moved == log.all => {
-                self.unmoved = false;
-                self.checkpoint_at = CHECKPOINT_AT;
+            Ok(log) => {
+                self.unmoved = log.moved < log.all;
+                // If no reader is in the way, the next commit begins the log anew.
+                self.checkpoint_at = log.all.max(CHECKPOINT_AT) + CHECKPOINT_AGAIN;
+                if log.all >= self.renew_at {
+                    self.renew();
+                }
             }
-            // A reader is in the way, and the log takes what comes all the same.
-            Ok(log) => self.checkpoint_at = log.all.max(CHECKPOINT_AT) + CHECKPOINT_AGAIN,
             Err(trouble) if matches!(trouble.kind, TroubleKind::Full | TroubleKind::Locked) => {
                 self.checkpoint_at += CHECKPOINT_AGAIN;
             }
@@ -291,17 +328,53 @@ impl Writer {
         self.shared.measure();
     }
 
+    /// Looks whether what is written can be read back, and sees to it.
+    fn watch_log(&mut self) {
+        self.looked = clock::steady();
+        repair::watch_log(self);
+    }
+
+    /// Leaves a reader that does not end behind.
+    fn renew(&mut self) {
+        self.renew_at = LOG_AT_MOST;
+        if let Err(trouble) = repair::renew(self) {
+            tracing::warn!(%trouble, "a reader makes the log of the session store grow");
+            // Not with every commit.
+            self.renew_at = self.checkpoint_at + LOG_AT_MOST;
+        }
+    }
+
     /// Lets go of the connection: nothing is known of what it has written.
-    fn fail(&mut self, trouble: Trouble) {
+    pub(super) fn fail(&mut self, trouble: Trouble) {
+        self.let_go();
+        self.shared.set_down(trouble);
+    }
+
+    /// Goes on in what has the name of the database by now. Everybody waits for that.
+    pub(super) fn go_on_anew(&mut self) {
+        self.let_go();
+        match repair::reopen(self) {
+            Ok(database) => {
+                self.state = State::Up(database);
+                self.unmoved = true;
+                self.shared.committed();
+                tracing::info!("the session store was made anew and holds all that is known");
+            }
+            Err(error) => self.shared.set_down(self.trouble_of(error)),
+        }
+    }
+
+    fn let_go(&mut self) {
         let now = clock::steady();
         let next = State::Down { since: now, retry: now + FIRST_RETRY, wait: FIRST_RETRY };
-        drop(std::mem::replace(&mut self.state, next));
-        self.shared.set_down(trouble);
+        if let State::Up(database) = std::mem::replace(&mut self.state, next) {
+            database.abandon();
+        }
     }
 
     fn retry(&mut self) {
         let State::Down { since, wait, .. } = self.state else { return };
-        match self.reopen() {
+        match repair::reopen(self) {
             Ok(database) => {
                 self.state = State::Up(database);
                 self.unmoved = true;
@@ -320,41 +393,20 @@ impl Writer {
             Err(error) => {
                 let wait = (wait * 2).min(LAST_RETRY);
                 self.state = State::Down { since, retry: clock::steady() + wait, wait };
-                self.shared.set_down(match error {
-                    OpenError::Trouble(trouble) => trouble,
-                    other => Trouble::new(
-                        TroubleKind::Other,
-                        &self.shared.folder.database(),
-                        format_args!("{other}; {}", other.help()),
-                    ),
-                });
+                self.shared.set_down(self.trouble_of(error));
             }
         }
     }
 
-    fn reopen(&mut self) -> Result<Database, OpenError> {
-        let shared = &self.shared;
-        let opened = open::again(&shared.folder, shared.options.sync, clock::now())?;
-        for line in &opened.report {
-            tracing::error!("{line}");
+    fn trouble_of(&self, error: OpenError) -> Trouble {
+        match error {
+            OpenError::Trouble(trouble) => trouble,
+            other => Trouble::new(
+                TroubleKind::Other,
+                &self.shared.folder.database(),
+                format_args!("{other}; {}", other.help()),
+            ),
         }
-        let mut database = opened.database;
-        // It is another file than the one this process has written to: what that one held, the
-        // process still knows.
-        if (opened.replaced || shared.changed(&database))
-            && let Some(live) = shared.live()
-        {
-            let missing = missing(&mut database, &live)?;
-            for batch in missing.chunks(BATCH) {
-                database.commit(batch.iter())?;
-            }
-            let sessions = missing.iter().filter(|row| matches!(row, Change::Pin { .. })).count();
-            if sessions > 0 {
-                tracing::warn!(sessions, "sessions were written to the session store anew");
-            }
-        }
-        shared.remember(&database);
-        Ok(database)
     }
 
     /// Everything that was asked for so far is done, or cannot be done.
@@ -364,10 +416,14 @@ impl Writer {
         }
         self.checkpoint();
         let now = clock::steady();
-        drop(std::mem::replace(
-            &mut self.state,
-            State::Down { since: now, retry: now, wait: FIRST_RETRY },
-        ));
+        let next = State::Down { since: now, retry: now, wait: FIRST_RETRY };
+        if let State::Up(database) = std::mem::replace(&mut self.state, next) {
+            drop(database);
+            self.shared.release_lock();
+        } else {
+            // The next one shall look for a log.
+            self.shared.set_lock(None);
+        }
     }
 }
 
@@ -383,51 +439,16 @@ impl Drop for Writer {
     }
 }
 
-/// What the process knows and a database does not hold. That nothing of a session has arrived is
-/// not written anew: not to know it does no harm.
-fn missing(database: &mut Database, live: &LiveRows) -> Result<Vec<Change>, Trouble> {
-    let path = database.path();
-    let (mut stored, mut complete) = (HashSet::new(), HashSet::new());
-    load::visit(database.connection(), Position::default(), Order::OldestFirst, &mut |record| {
-        match record {
-            Record::Pin(PinRow { id, created, .. }) => stored.extend(name(id, created)),
-            Record::Progress(StoredProgress { id, created, milestone: Milestone::Complete(_) }) => {
-                complete.extend(name(&id, created))
-            }
-            _ => {}
-        }
-        true
-    })
-    .map_err(|error| Trouble::sqlite(&path, &error))?;
-    // Collected first: whoever lists them may hold locks meanwhile.
-    let mut missing: Vec<Change> = Vec::new();
-    live(&mut |record| match record {
-        Record::Pin(pin)
-            if name(pin.id, pin.created).is_some_and(|name| !stored.contains(&name)) =>
-        {
-            missing.push(Change::Pin { pin: pin.to_pin(), untouched: false });
-        }
-        Record::Progress(StoredProgress { id, created, milestone: Milestone::Complete(total) }) => {
-            let name = name(&id, created).filter(|name| !complete.contains(name));
-            missing.extend(name.map(|(key, created)| Change::Complete { key, created, total }));
-        }
-        _ => {}
-    });
-    Ok(missing)
-}
-
-fn name(id: &str, created: Timestamp) -> Option<(SessionKey, Timestamp)> {
-    Some((SessionId::parse(id)?.key().clone(), created))
-}
-
 /// Under which operation a change is counted.
 pub fn operation(change: &Change) -> StoreOperation {
     match change {
         Change::Pin { .. } | Change::Complete { .. } | Change::State(_) | Change::Probe => {
             StoreOperation::Put
         }
-        Change::Touch { .. } | Change::End { .. } | Change::Drop(_) | Change::Expire(_) => {
-            StoreOperation::Delete
-        }
+        Change::Touch { .. }
+        | Change::End { .. }
+        | Change::Drop(_)
+        | Change::Age { .. }
+        | Change::Expire => StoreOperation::Delete,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -33,6 +33,7 @@ pub struct Bound {
     sockets: Vec<(Listening, TcpListener)>,
     /// The process that some of them come from.
     pub(super) predecessor: Option<Predecessor>,
+    pub(super) lock: Option<OwnedFd>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,13 @@ impl Bound {
     /// we share with them until then.
     pub fn old_gone(&self) -> OldGone {
         self.predecessor.as_ref().map_or_else(OldGone::already, Predecessor::gone)
+    }
+
+    /// The descriptor of a lock that our predecessor shares with us: see [`Plan::lock`].
+    ///
+    /// [`Plan::lock`]: super::Plan::lock
+    pub fn take_lock(&mut self) -> Option<OwnedFd> {
+        self.lock.take()
     }
 
     /// Copies of all sockets, with the names of their listeners.
@@ -139,7 +147,11 @@ pub(super) fn bind<N: AsRef<str>>(
             .map_err(|cause| refused(&listening.name, listening.address, cause, &sockets[..at]))?;
     }
     let listening = |(listening, socket): (Listening, Socket)| (listening, socket.into());
-    Ok(Bound { sockets: sockets.into_iter().map(listening).collect(), predecessor: None })
+    Ok(Bound {
+        sockets: sockets.into_iter().map(listening).collect(),
+        predecessor: None,
+        lock: None,
+    })
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {

@@ -53,6 +53,7 @@ pub(super) async fn live(
         upgrade_socket,
         successor,
         mut handover,
+        lock,
         old_gone,
         hooks,
         ..
@@ -91,7 +92,7 @@ pub(super) async fn live(
             running.open_sides();
             notifier.speak();
             notifier.ready(&status(&listening));
-            let offer = offer.insert(Offer::new(begun.door, copies, begun.elders));
+            let offer = offer.insert(Offer::new(begun.door, copies, begun.elders, lock));
             serve(running, &mut ears, offer, &mut *handover, &notifier).await
         }
     };

@@ -225,6 +225,7 @@ impl Supervisor {
         let mut bound = bind::bind(listeners, &mut inherited)?;
         inherited.close();
         bound.predecessor = Some(claim.predecessor);
+        bound.lock = claim.lock;
         // The one that the service manager knows is still the other.
         self.notifier.be_silent();
         Ok(bound)

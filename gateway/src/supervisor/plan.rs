@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Command;
@@ -11,6 +12,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::ServiceWithDependents;
 
 use super::bind::Listening;
+use super::handover::MakeLock;
 use super::in_flight::InFlight;
 use super::patient::Farewell;
 
@@ -65,6 +67,7 @@ pub struct Plan {
     pub(super) successor: Option<MakeCommand>,
     pub(super) hooks: Hooks,
     pub(super) handover: Box<dyn FnMut()>,
+    pub(super) lock: MakeLock,
     pub(super) old_gone: Box<dyn FnOnce() + Send>,
 }
 
@@ -102,6 +105,7 @@ impl Plan {
             upgrade_socket: None,
             successor: None,
             handover: Box::new(|| ()),
+            lock: Box::new(|| None),
             old_gone: Box::new(|| ()),
             hooks: Hooks {
                 ready: Box::new(|_| ()),
@@ -228,6 +232,13 @@ impl Plan {
     /// see of ours should be up to date. May happen several times.
     pub fn on_handover(mut self, hook: impl FnMut() + 'static) -> Self {
         self.handover = Box::new(hook);
+        self
+    }
+
+    /// A descriptor that a successor gets besides the sockets, copied when one asks: that of a lock
+    /// on what both will use.
+    pub fn lock(mut self, copy: impl Fn() -> Option<OwnedFd> + 'static) -> Self {
+        self.lock = Box::new(copy);
         self
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::{
@@ -25,12 +26,8 @@ const TASKS: u32 = 8;
 pub const ENDED: u32 = 5;
 
 pub fn options(on_error: OnError) -> Options {
-    Options {
-        sync: SyncMode::Power,
-        on_error,
-        slow: std::time::Duration::from_secs(2),
-        metrics: Metrics::new(&[], &[]),
-    }
+    let (slow, metrics) = (Duration::from_secs(5), Metrics::new(&[], &[]));
+    Options { sync: SyncMode::Power, on_error, slow, metrics, lock: None }
 }
 
 pub fn pin(n: u32) -> StoredPin {

@@ -6,6 +6,7 @@
 
 mod child;
 mod disk;
+mod faults;
 mod kill;
 mod mount;
 mod old;

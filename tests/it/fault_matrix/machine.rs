@@ -1,17 +1,28 @@
 //! The machine under the gateway: its clock jumps, its descriptors run out.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use e2e_tests::client::{Connection, exchange};
 use e2e_tests::clock;
-use e2e_tests::farm::Farm;
+use e2e_tests::farm::{Farm, FarmBuilder};
 use e2e_tests::temp::TempDir;
 use e2e_tests::wait;
 
 use crate::packets::{create, session_of};
 
 use super::rig::{Midway, library};
+
+/// A gateway whose clock on the wall, and no other, is set by a file.
+fn lives_by(clock: &Path, farm: FarmBuilder) -> FarmBuilder {
+    // The library behind the command `faketime`.
+    farm.env("LD_PRELOAD", &library("faketime/libfaketime.so.1", "faketime"))
+        .env("FAKETIME_TIMESTAMP_FILE", clock.to_str().expect("a plain path"))
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("DONT_FAKE_MONOTONIC", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+}
 
 /// Threat: T21.
 /// Fault: clock jumps.
@@ -21,16 +32,8 @@ fn t21_a_clock_that_jumps_ends_no_upload_that_goes_on() {
     let clock = folder.join("offset");
     let set = |offset: &str| fs::write(&clock, offset).expect("a file can be written");
     set("+0");
-    let farm = Farm::of_stubs(2)
-        .without_host_ids()
+    let farm = lives_by(&clock, Farm::of_stubs(2).without_host_ids())
         .set("sessions.idle_timeout", "\"10s\"")
-        // The library behind the command `faketime`.
-        .env("LD_PRELOAD", &library("faketime/libfaketime.so.1", "faketime"))
-        .env("FAKETIME_TIMESTAMP_FILE", clock.to_str().expect("a plain path"))
-        .env("FAKETIME_NO_CACHE", "1")
-        // Only the clock on the wall.
-        .env("DONT_FAKE_MONOTONIC", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
         .start();
     let day = || {
         exchange(farm.entrance(), &crate::packets::ping("/in/clock.bin").bytes())
@@ -75,6 +78,35 @@ fn t21_a_clock_that_jumps_ends_no_upload_that_goes_on() {
         done.report.expect_smooth();
     }
     assert_eq!(expired(), 1.0);
+}
+
+/// Fault: clock is years ahead at a start.
+#[test]
+fn a_clock_that_is_years_ahead_at_a_start_forgets_no_end() {
+    let folder = TempDir::new("clock");
+    let clock = folder.join("offset");
+    let set = |offset: &str| fs::write(&clock, offset).expect("a file can be written");
+    set("+0");
+    let farm = lives_by(&clock, Farm::of_stubs(1).without_host_ids())
+        .set("sessions.idle_timeout", "\"10s\"")
+        .start();
+    let ask = |packet: &crate::packets::Packet| {
+        exchange(farm.gateway().address(), &packet.bytes()).expect("an answer")
+    };
+    let id = session_of(&ask(&create("/in/a.bin")));
+    let whole = crate::packets::fragment("/in/a.bin", &id, "bytes 0-2/3", b"abc");
+    assert_eq!(ask(&whole).status, 200);
+    let close = crate::packets::close("/in/a.bin", &id);
+    assert_eq!(ask(&close).status, 200);
+    let closed = farm.stub(0).stats().close_session;
+    for offset in ["+9y", "+18y", "-1y", "+0"] {
+        set(offset);
+        farm.gateway().restart();
+        // And a sweep of that time takes nothing either.
+        session_of(&ask(&create(&format!("/in/{}.bin", &offset[1..]))));
+        assert_eq!(ask(&close).status, 200, "{offset}");
+        assert_eq!(farm.stub(0).stats().close_session, closed, "{offset}: it is remembered");
+    }
 }
 
 /// Fault: descriptors are exhausted.

@@ -138,7 +138,7 @@ async fn of_a_file_cut_off_anywhere_every_whole_row_is_read() {
     let tables: [Vec<u32>; 2] = (0..PINS).partition(|n| pin(*n).subject.is_some()).into();
     for length in (0..files.database.len()).rev() {
         file.set_len(length as u64).unwrap();
-        let found = salvage::read(&folder).unwrap();
+        let found = salvage::read(&folder, salvage::Believe::Log).unwrap();
         // Rows of each table are numbered from 1, in the order of their pins.
         let mut kept = [false; PINS as usize];
         for (table, found) in tables.iter().zip([found.bound, found.pins]) {

@@ -4,11 +4,11 @@ use super::super::log;
 use super::*;
 
 impl Place {
-    fn log(&self) -> PathBuf {
+    pub(super) fn log(&self) -> PathBuf {
         self.path().join("sessions.db-wal")
     }
 
-    fn log_size(&self) -> u64 {
+    pub(super) fn log_size(&self) -> u64 {
         fs::metadata(self.log()).map_or(0, |log| log.len())
     }
 }

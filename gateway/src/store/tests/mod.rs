@@ -4,10 +4,11 @@ mod bound;
 mod damage;
 mod log;
 mod progress;
+mod repair;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use gateway_core::farm::AdminState;
@@ -18,6 +19,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+const SLOW: Duration = Duration::from_secs(5);
+
 /// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -25,13 +28,14 @@ fn options() -> Options {
     options_with(OnError::Refuse)
 }
 
+/// Those of a process that takes over from another.
+fn shared_with(old: &Store) -> Options {
+    Options { lock: old.lock().map(Arc::new), ..options() }
+}
+
 fn options_with(on_error: OnError) -> Options {
-    Options {
-        sync: SyncMode::Power,
-        on_error,
-        slow: Duration::from_secs(2),
-        metrics: Metrics::new(&[], &[]),
-    }
+    let metrics = Metrics::new(&[], &[]);
+    Options { sync: SyncMode::Power, on_error, slow: SLOW, metrics, lock: None }
 }
 
 /// Everything that a store holds.
@@ -221,7 +225,7 @@ async fn memory_takes_everything_and_keeps_nothing() {
     store.pin(pin(1)).await.unwrap();
     store.end(&key("x"), Timestamp(0), None).await.unwrap();
     store.end_soon(&key("x"), Timestamp(0), None);
-    store.expire_tombstones(Timestamp(5));
+    store.age_tombstones(SLOW, SLOW);
     store.set_backend_state(state("up01", AdminState::Drain)).await.unwrap();
     assert!(store.status().up && store.follow(Position::default()).is_none());
     store.close().await;
@@ -268,13 +272,15 @@ async fn old_tombstones_go() {
             store.end(&key("x"), Timestamp(0), None).await.unwrap();
         }
     }
-    store.expire_tombstones(Timestamp(count));
+    store.age_tombstones(Duration::ZERO, DEADLINE);
+    store.end(&key("x"), Timestamp(0), Some(tombstone("young", 1))).await.unwrap();
+    store.age_tombstones(DEADLINE, DEADLINE);
     let left = || {
         let connection = Connection::open(place.file()).unwrap();
-        let sql = "SELECT count(*), coalesce(min(ended), 0) FROM tombstones";
+        let sql = "SELECT count(*), max(id) FROM tombstones";
         connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
     };
-    until(|| left() == (1i64, count as i64)).await;
+    until(|| left() == (1i64, "young".to_owned())).await;
     store.close().await;
 }
 
@@ -382,7 +388,7 @@ async fn a_path_that_is_no_directory_is_refused() {
 async fn two_processes_write_one_file_and_one_follows_the_other() {
     let place = Place::with(3).await;
     let (old, ..) = place.open();
-    let (new, kept, loaded) = place.open();
+    let (new, kept, loaded) = place.open_with(shared_with(&old)).unwrap();
     assert_eq!(kept.pins.len(), 3);
     let mut follower = new.follow(loaded.position).unwrap();
     let mut seen = Kept::default();
@@ -447,49 +453,4 @@ async fn pins_are_read_while_the_store_is_in_use_and_after() {
     store.close().await;
     let missing = read_only(&place.directory.path().join("nowhere")).err().expect("nothing there");
     assert!(missing.to_string().contains("it is not there"), "{missing}");
-}
-
-#[tokio::test]
-async fn a_file_that_is_taken_away_is_made_anew_from_what_the_process_knows() {
-    let place = Place::with(5).await;
-    let (store, kept, _) = place.open();
-    let live = kept.pins.clone();
-    let complete = |n: u32| {
-        let (id, created) = (pin(n).id, pin(n).created);
-        StoredProgress { id, created, milestone: Milestone::Complete(9) }
-    };
-    let arrived = complete(2);
-    store.set_live_rows(Arc::new(move |list| {
-        live.iter().for_each(|pin| list(Record::Pin(pin.as_row())));
-        list(Record::Progress(arrived.clone()));
-    }));
-    for name in ["sessions.db", "sessions.db-wal", "sessions.db-shm"] {
-        fs::remove_file(place.path().join(name)).unwrap();
-    }
-    store.pin(pin(50)).await.unwrap();
-    store.close().await;
-    let expected: Vec<_> = [0, 1, 2, 3, 4, 50].map(|n| pin(n).id).into();
-    let kept = place.kept().await;
-    assert_eq!(kept.ids(), expected);
-    assert_eq!(kept.progress, [complete(2)]);
-}
-
-#[tokio::test]
-async fn another_program_with_a_lock_makes_writes_fail_and_then_go_on() {
-    let place = Place::with(1).await;
-    let (store, ..) = place.open();
-    let mut other = Connection::open(place.file()).unwrap();
-    let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
-    let error = store.pin(pin(2)).await.unwrap_err();
-    assert!(matches!(error, StoreError::Down(_) | StoreError::Slow { .. }), "{error}");
-    until(|| !store.status().up).await;
-    let trouble = store.status().trouble.expect("a reason");
-    assert_eq!(trouble.kind, TroubleKind::Locked);
-    assert!(trouble.help().contains("fuser"), "{}", trouble.help());
-    store.end(&key(&pin(0).id), pin(0).created, None).await.unwrap_err();
-    drop(lock);
-    until(|| store.status().up && store.status().backlog == 0).await;
-    store.pin(pin(3)).await.unwrap();
-    store.close().await;
-    assert_eq!(place.kept().await.ids(), [pin(3).id], "the end was made good");
 }

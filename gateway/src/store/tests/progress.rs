@@ -10,7 +10,11 @@ fn at(n: u32, milestone: Milestone) -> StoredProgress {
 
 /// The pins 1 to 3: one untouched, one on its way, one complete.
 async fn three(place: &Place) -> Store {
-    let (store, ..) = place.open();
+    three_with(place, options()).await
+}
+
+async fn three_with(place: &Place, options: Options) -> Store {
+    let (store, ..) = place.open_with(options).unwrap();
     for n in 1..4 {
         store.pin_untouched(pin(n)).await.unwrap();
     }
@@ -70,7 +74,7 @@ async fn a_follower_sees_progress_behind_its_pin_and_what_is_untouched_now() {
     let (mine, ..) = place.open();
     mine.pin_untouched(pin(9)).await.unwrap();
     let mut follower = mine.follow(Position::default()).unwrap();
-    let other = three(&place).await;
+    let other = three_with(&place, shared_with(&mine)).await;
     other.settle().await;
     let mut seen = Kept::default();
     follower.poll(&mut |record| _ = seen.take(record)).unwrap();

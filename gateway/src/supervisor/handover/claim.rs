@@ -45,6 +45,8 @@ impl TakeOverError {
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub sockets: Vec<(String, TcpListener)>,
+    /// Of what we share with it.
+    pub lock: Option<OwnedFd>,
     pub predecessor: Predecessor,
 }
 
@@ -94,7 +96,7 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
     let question = Message::Ask { version: VERSION, pid: std::process::id() };
     channel.send(&question, None).await.map_err(broken)?;
     let (mut sockets, mut elders, mut door) = (Vec::new(), Vec::new(), None);
-    loop {
+    let lock = loop {
         match channel.receive().await.map_err(broken)? {
             Some((Message::Socket { listener }, Some(descriptor))) => {
                 sockets.push((listener, TcpListener::from(descriptor)));
@@ -105,7 +107,7 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
             Some((Message::Elder, Some(descriptor))) => {
                 elders.push(Channel::new(descriptor).map_err(broken)?);
             }
-            Some((Message::Sent, _)) => break,
+            Some((Message::Sent, lock)) => break lock,
             Some((Message::Refused { reason }, _)) => {
                 return Err(TakeOverError::Refused { path: path.to_owned(), reason });
             }
@@ -115,9 +117,9 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
                 return Err(broken(source));
             }
         }
-    }
+    };
     let gone = watch::Sender::new(false);
-    Ok(Claim { sockets, predecessor: Predecessor { channel, elders, door, gone } })
+    Ok(Claim { sockets, lock, predecessor: Predecessor { channel, elders, door, gone } })
 }
 
 impl Predecessor {

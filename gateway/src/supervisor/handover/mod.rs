@@ -10,7 +10,7 @@
 //!    | <-- socket {listener} + descriptor |  one message for each listener
 //!    | <-- door + descriptor ------------ |  the upgrade socket itself: its path stays as it is
 //!    | <-- elder + descriptor ----------- |  for each older process that is still draining
-//!    | <-- sent ------------------------- |
+//!    | <-- sent + descriptor ------------ |  of the lock on the store, which both share from here on
 //!    |  (loads, starts to accept)         |  serves
 //!    | --- ready -----------------------> |
 //!    | <-- yours ------------------------ |  drains from here on
@@ -27,4 +27,4 @@ pub use door::DoorError;
 
 pub(super) use claim::{Predecessor, claim};
 pub(super) use door::Door;
-pub(super) use offer::{Offer, Successor};
+pub(super) use offer::{MakeLock, Offer, Successor};

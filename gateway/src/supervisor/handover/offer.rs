@@ -16,12 +16,15 @@ const QUESTION: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a successor gets.
-#[derive(Debug)]
 pub(crate) struct Offer {
     door: Option<Door>,
     sockets: Vec<(String, TcpListener)>,
     elders: Vec<OwnedFd>,
+    lock: MakeLock,
 }
+
+/// Copies the descriptor of a lock that a successor is to share.
+pub(crate) type MakeLock = Box<dyn Fn() -> Option<OwnedFd>>;
 
 /// A process that has said that it accepts connections.
 #[derive(Debug)]
@@ -36,8 +39,9 @@ impl Offer {
         door: Option<Door>,
         sockets: Vec<(String, TcpListener)>,
         elders: Vec<OwnedFd>,
+        lock: MakeLock,
     ) -> Self {
-        Self { door, sockets, elders }
+        Self { door, sockets, elders, lock }
     }
 
     /// Waits for a successor to get ready; those that give up on the way are forgotten. `asked` is
@@ -93,7 +97,10 @@ impl Offer {
         for elder in &self.elders {
             channel.send(&Message::Elder, Some(elder.as_fd())).await?;
         }
-        channel.send(&Message::Sent, None).await?;
+        // With a message that takes no descriptor: an older successor drops it.
+        let lock = (self.lock)();
+        channel.send(&Message::Sent, lock.as_ref().map(AsFd::as_fd)).await?;
+        drop(lock);
         tracing::info!(pid, "a successor has the sockets, serving until it is ready");
         // As long as it takes: a big table takes its time, and a dead process ends the stream.
         match channel.receive().await? {
