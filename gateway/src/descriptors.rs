@@ -63,13 +63,17 @@ impl Shares {
             2 * connections + 2 * connections.div_ceil(EIGHTH) + 2 * bound
         };
         let all = cost(connections, bound);
-        let scaled = |count: usize| match all > left {
-            true => ((count as u128 * left as u128) / all as u128) as usize,
-            false => count,
+        let (connections, bound) = match all > left {
+            true => {
+                let scaled = ((bound as u128 * left as u128) / all as u128) as usize;
+                // A few are left as they are: a limit of two must not become none.
+                let bound = scaled.max(bound.min(left / 32));
+                let rest = left.saturating_sub(2 * bound) * EIGHTH / (2 * EIGHTH + 2);
+                // What was rounded up must not add up to more than there is.
+                (connections.min(rest.saturating_sub(1)).max(1), bound)
+            }
+            false => (connections, bound),
         };
-        // What was rounded up must not add up to more than there is.
-        let connections = scaled(connections).saturating_sub(usize::from(all > left)).max(1);
-        let bound = scaled(bound);
         let taken = 2 * connections + connections.div_ceil(EIGHTH) + 2 * bound;
         let shared = left.saturating_sub(taken).clamp(1, wanted);
         Self { connections, bound, shared }
@@ -158,6 +162,7 @@ mod tests {
         check(4096, (20_000, 10_000), [1235, 618, 156]);
         check(200, (20_000, 10_000), [36, 18, 8]);
         check(200, (20, 0), [20, 0, 78]);
+        check(20_000, (20_000, 2), [8851, 2, 1108]);
         // Few clients have few logins, however many are allowed.
         check(200, (4, 10_000), [4, 4, 104]);
         // Nothing works with so few; it is said, and tried.

@@ -19,12 +19,10 @@ pub struct Flavour {
     pub same_ids: bool,
     /// Its Acks break rules that clients do not mind.
     pub odd_acks: bool,
-    /// A Ping Ack without a length, after which the gateway ends the client's connection.
-    pub endless_ping: bool,
 }
 
 const fn flavour(name: &'static str) -> Flavour {
-    Flavour { name, one_connection: false, same_ids: false, odd_acks: false, endless_ping: false }
+    Flavour { name, one_connection: false, same_ids: false, odd_acks: false }
 }
 
 pub const FLAVOURS: [Flavour; 9] = [
@@ -34,7 +32,7 @@ pub const FLAVOURS: [Flavour; 9] = [
     Flavour { same_ids: true, odd_acks: true, ..flavour("simplebits-py3") },
     flavour("gobits"),
     flavour("transfervm"),
-    Flavour { endless_ping: true, ..flavour("usis") },
+    flavour("usis"),
     // A body in the Ack of a Close-Session.
     Flavour { odd_acks: true, ..flavour("onedrive") },
     Flavour { same_ids: true, ..flavour("path-id") },

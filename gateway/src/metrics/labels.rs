@@ -375,6 +375,8 @@ labels! {
     /// Nothing is read while requests are served: what is stored is in memory too.
     StoreOperation {
         Put = "put",
+        /// How far an upload is: its first byte, the size of its file.
+        Progress = "progress",
         Delete = "delete",
     }
 }

@@ -233,9 +233,10 @@ impl Gateway {
     }
 }
 
-/// The method and target of a head that may be none, as far as they stand in its first line.
+/// The method and target of a head that may be none, as far as its first line is visible ASCII.
 fn request_line(head: &[u8]) -> (&[u8], &[u8]) {
-    let line = head.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
+    let visible = |byte: &u8| *byte == b' ' || byte.is_ascii_graphic();
+    let line = head.split(|byte| !visible(byte)).next().unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ');
     (words.next().unwrap_or_default(), words.next().unwrap_or_default())
 }
@@ -266,7 +267,8 @@ impl ConnectionEvents for Reporter {
         });
         // What the client sent is not a request: these are its words where they would stand in one.
         let (method, target) = request_line(head);
-        let host = find_field(head, "host");
+        let host = find_field(head, "host")
+            .filter(|host| host.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
         self.access.request(&RequestLine {
             ts: clock::now(),
             request_id: Uuid::new_v4(),

@@ -74,6 +74,7 @@ pub struct Writer {
     looked: Duration,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for the process, and it is mostly up")]
 pub(super) enum State {
     Up(Database),
     Down { since: Duration, retry: Duration, wait: Duration },
@@ -442,13 +443,10 @@ impl Drop for Writer {
 /// Under which operation a change is counted.
 pub fn operation(change: &Change) -> StoreOperation {
     match change {
-        Change::Pin { .. } | Change::Complete { .. } | Change::State(_) | Change::Probe => {
-            StoreOperation::Put
+        Change::Pin { .. } | Change::State(_) | Change::Probe => StoreOperation::Put,
+        Change::Touch { .. } | Change::Complete { .. } => StoreOperation::Progress,
+        Change::End { .. } | Change::Drop(_) | Change::Age { .. } | Change::Expire => {
+            StoreOperation::Delete
         }
-        Change::Touch { .. }
-        | Change::End { .. }
-        | Change::Drop(_)
-        | Change::Age { .. }
-        | Change::Expire => StoreOperation::Delete,
     }
 }

@@ -16,8 +16,11 @@ fn place(farm: &Farm, name: &str) -> PathBuf {
     farm.directory().join("store").join(name)
 }
 
+/// Targets and ids of sessions.
+type Sessions = Vec<(String, String)>;
+
 /// A gateway with sessions, of which some have ended: their targets, those that live first.
-fn in_use() -> (Farm, Vec<(String, String)>, Vec<(String, String)>) {
+fn in_use() -> (Farm, Sessions, Sessions) {
     let farm = Farm::of_stubs(2).without_host_ids().start();
     let open = |number| {
         let target = format!("/in/{number}.bin");

@@ -3,6 +3,12 @@
 //! It follows RFC 9112 and the input rules of the threat model, and shares nothing with the gateway. Bytes are kept as
 //! bytes; whatever two readers could take for two things is no request.
 
+mod body;
+mod hop;
+
+use body::chunks;
+use hop::{for_the_server, is_for_next_hop, read};
+
 /// One field line: its name as it stands there, and the value without white space around it.
 pub type Field = (Vec<u8>, Vec<u8>);
 
@@ -312,74 +318,6 @@ pub fn any_head(bytes: &[u8]) -> Option<(Request, Framing)> {
     Some((request, framing))
 }
 
-/// A request as its client sent it, less what is for the next hop alone.
-fn for_the_server(mut request: Request) -> Option<Request> {
-    let named: Vec<Vec<u8>> = request.values("connection").flat_map(list).map(read).collect();
-    let words = named.iter().filter(|word| is_token(word));
-    if words.clone().any(|word| !is_for_next_hop(word) && must_stay(word)) {
-        return None;
-    }
-    let named: Vec<Vec<u8>> =
-        words.filter(|w| !is_for_next_hop(w) && &***w != b"close").cloned().collect();
-    // What the request itself says of its connection is still asked for.
-    request.fields.retain(|(name, _)| {
-        let name = read(name);
-        name == b"connection" || (!is_for_next_hop(&name) && !named.contains(&name))
-    });
-    Some(request)
-}
-
-/// As some servers read a name.
-fn read(name: &[u8]) -> Vec<u8> {
-    name.iter().map(|&b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() }).collect()
-}
-
-fn is_for_next_hop(name: &[u8]) -> bool {
-    let names = ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "upgrade"];
-    names.iter().any(|known| known.as_bytes() == name)
-}
-
-/// A field that `Connection` must not take off.
-fn must_stay(name: &[u8]) -> bool {
-    let names = [
-        "authorization",
-        "client-ip",
-        "cookie",
-        "expect",
-        "front-end-https",
-        "host",
-        "proxy",
-        "range",
-        "remote-addr",
-        "remote-user",
-        "trailer",
-        "transfer-encoding",
-        "true-client-ip",
-        "via",
-        "www-authenticate",
-        "x-client-ip",
-        "x-host",
-        "x-original-host",
-        "x-original-url",
-        "x-real-ip",
-        "x-rewrite-url",
-    ];
-    let starts = [
-        "bits-",
-        "client-cert",
-        "content-",
-        "forwarded",
-        "if-",
-        "proxy-",
-        "ssl-client-",
-        "x-forward",
-        "x-http-method",
-        "x-method-override",
-    ];
-    names.iter().any(|known| known.as_bytes() == name)
-        || starts.iter().any(|start| name.starts_with(start.as_bytes()))
-}
-
 /// Twice is one time too often.
 const ONCE: [&str; 11] = [
     "content-length",
@@ -506,52 +444,6 @@ fn is_host(value: &[u8]) -> bool {
                 && digits.parse::<u16>().is_ok()
         });
     name.len() < 300 && name.split('.').all(label) && port
-}
-
-/// The decoded body, and how many bytes it took if its end is there. Extensions and trailers are read over.
-fn chunks(bytes: &[u8]) -> (Vec<u8>, Option<usize>) {
-    let (mut body, mut at) = (Vec::new(), 0);
-    loop {
-        let Some((size, next)) = size_line(bytes, at) else { return (body, None) };
-        at = next;
-        if size == 0 {
-            return (body, trailers(bytes, at));
-        }
-        let Some(end) = at.checked_add(size).filter(|&end| end <= bytes.len()) else {
-            body.extend(&bytes[at..]);
-            return (body, None);
-        };
-        body.extend(&bytes[at..end]);
-        if bytes.get(end..end + 2) != Some(b"\r\n") {
-            return (body, None);
-        }
-        at = end + 2;
-    }
-}
-
-fn size_line(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let length = bytes[at..].windows(2).position(|window| window == b"\r\n")?;
-    let line = &bytes[at..at + length];
-    let digits = line.split(|&b| b == b';').next().unwrap_or_default();
-    let hex = (1..=16).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);
-    let clean = line.iter().all(|&b| b == b'\t' || (b >= 0x20 && b != 0x7f));
-    let size = std::str::from_utf8(digits).ok().filter(|_| hex && clean)?;
-    Some((usize::from_str_radix(size, 16).ok()?, at + length + 2))
-}
-
-fn trailers(bytes: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        let length = bytes[at..].windows(2).position(|window| window == b"\r\n")?;
-        let line = &bytes[at..at + length];
-        at += length + 2;
-        if length == 0 {
-            return Some(at);
-        }
-        field(line)?;
-        if line.iter().any(|&b| (b < 0x20 && b != b'\t') || b == 0x7f) {
-            return None;
-        }
-    }
 }
 
 #[test]

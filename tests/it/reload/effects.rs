@@ -6,7 +6,7 @@ use e2e_tests::farm::Farm;
 use e2e_tests::wait;
 
 use super::{Operated, PIECES};
-use crate::packets::{Servers, TARGET, create, expect_not_now, fragment, ping};
+use crate::packets::{Servers, TARGET, create, expect_not_now, fragment, ping, session_of};
 
 #[test]
 fn a_limit_counts_for_the_next_fragment_of_a_running_upload() {
@@ -104,8 +104,10 @@ fn what_a_client_may_have_counts_from_its_next_request() {
     });
     assert!(gateway.reload());
     told(Some("192.0.2.7, 127.0.0.1"));
-    let (id, _) = servers.open(TARGET);
-    let refused = servers.stays(&create(TARGET));
+    // The proxy itself is exempt; the client that it names is not.
+    let named = create(TARGET).with("X-Forwarded-For", "192.0.2.7");
+    let id = session_of(&servers.ask(&named));
+    let refused = servers.stays(&named);
     expect_not_now(&[503], PacketType::CreateSession, &refused);
     let large = servers.ask(&fragment(TARGET, &id, "bytes 0-2/4096", b"abc"));
     assert_eq!(large.status, 500, "{}", large.head);
@@ -120,9 +122,9 @@ fn what_a_client_may_have_counts_from_its_next_request() {
 fn connections_of_one_address_count_from_the_next_connection() {
     let servers = Servers::start(1);
     let gateway = servers.farm.gateway();
-    let uncounted = servers.connect();
+    let earlier = servers.connect();
     servers.passes(&ping(TARGET));
-    gateway.configure(|settings| settings.set("limits.connections_per_address", "1"));
+    gateway.configure(|settings| settings.set("limits.connections_per_address", "2"));
     assert!(gateway.reload());
     let mut first = servers.connect();
     let answer = first.exchange(&ping(TARGET).bytes()).expect("an answer");
@@ -136,5 +138,5 @@ fn connections_of_one_address_count_from_the_next_connection() {
     gateway.configure(|settings| settings.set("limits.connections_per_address", "0"));
     assert!(gateway.reload());
     servers.passes(&ping(TARGET));
-    drop(uncounted);
+    drop(earlier);
 }

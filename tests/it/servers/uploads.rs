@@ -27,7 +27,6 @@ fn an_upload_arrives_at_every_kind_of_server() {
             // A server that closes its connections does not close the client's.
             let connections = match flavour {
                 Flavour { one_connection: true, .. } => 1,
-                Flavour { endless_ping: true, .. } => 3,
                 _ => 2,
             };
             assert_eq!(report.connections, connections, "{report}");

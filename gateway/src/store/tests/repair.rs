@@ -43,7 +43,7 @@ impl Used {
 
     /// Waits until the store is another file, and has all that it had, as it would be found after a
     /// kill.
-    async fn is_made_anew(self, what: &str, tamper: impl FnOnce(&Place)) {
+    async fn comes_back(self, what: &str, tamper: impl FnOnce(&Place)) {
         let before = fs::metadata(self.place.file()).unwrap().ino();
         tamper(&self.place);
         let Self { place, store, reader } = self;
@@ -91,12 +91,12 @@ impl Place {
 
 #[tokio::test]
 async fn a_log_that_is_deleted_is_made_good() {
-    Used::new().await.is_made_anew("deleted", |place| fs::remove_file(place.log()).unwrap()).await;
+    Used::new().await.comes_back("deleted", |place| fs::remove_file(place.log()).unwrap()).await;
 }
 
 #[tokio::test]
 async fn an_index_that_is_deleted_is_made_good() {
-    Used::new().await.is_made_anew("index", |place| fs::remove_file(place.index()).unwrap()).await;
+    Used::new().await.comes_back("index", |place| fs::remove_file(place.index()).unwrap()).await;
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_log_that_is_cut_is_made_good() {
             let log = fs::File::options().write(true).open(place.log()).unwrap();
             log.set_len(length).unwrap();
         };
-        Used::new().await.is_made_anew(&format!("cut at {length}"), cut).await;
+        Used::new().await.comes_back(&format!("cut at {length}"), cut).await;
     }
 }
 
@@ -126,9 +126,9 @@ async fn a_log_that_is_replaced_is_made_good() {
             fs::set_permissions(&draft, fs::Permissions::from_mode(0o600)).unwrap();
             fs::rename(&draft, place.log()).unwrap();
         };
-        Used::new().await.is_made_anew(&format!("{what}, renamed"), other).await;
+        Used::new().await.comes_back(&format!("{what}, renamed"), other).await;
         let over = |place: &Place| fs::write(place.log(), &bytes).unwrap();
-        Used::new().await.is_made_anew(&format!("{what}, written over"), over).await;
+        Used::new().await.comes_back(&format!("{what}, written over"), over).await;
     }
 }
 
@@ -226,7 +226,7 @@ async fn a_second_store_in_one_directory_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_taken_away_is_made_anew_from_what_the_process_knows() {
+async fn a_file_that_is_taken_away_comes_back_from_what_the_process_knows() {
     let place = Place::with(5).await;
     let (store, kept, _) = place.open();
     let live = kept.pins.clone();
