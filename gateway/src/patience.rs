@@ -3,7 +3,7 @@
 //! The hazard: a process that was stopped (a virtual machine that was paused, SIGSTOP) finds its
 //! timers over when it wakes, and what came meanwhile unread in its sockets. The runtime may run the
 //! timers first: after SIGCONT its wait for events returns without any. A client would be cut off as
-//! stalled whose bytes are here. So a timer that is over gets [`LOOK`] more, within which the
+//! stalled whose bytes are here. So a timer that is over gets `LOOK` more, within which the
 //! runtime asks the kernel for events before it runs the next timer.
 
 use std::pin::Pin;

@@ -33,7 +33,7 @@ pub struct HeadLimits {
 /// What an operator allows beyond what is always legal.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HeadPolicy<'p> {
-    /// The names that requests may be for, as [`Host::with_key`] writes them. `None`: any.
+    /// The names that requests may be for, as [`Host::with_key`](super::host::Host::with_key) writes them. `None`: any.
     pub hosts: Option<&'p HashSet<String>>,
     /// Bytes beyond ASCII in a path are escaped. Otherwise the head is refused.
     pub escape_path: bool,
