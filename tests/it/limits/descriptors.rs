@@ -60,7 +60,6 @@ fn a_crowd_that_says_nothing_cuts_no_upload() {
     drop(crowd);
     wait::until("there is room again", || farm.metric("bitsgw_connections", &[]) == 0.0);
     client.upload(&farm.url("/in/after.bin"), &contents[0]).expect_smooth();
-    assert!(!farm.gateway().log().contains("Accept() failed"), "{}", farm.gateway().log());
     farm.expect_healthy();
 }
 
