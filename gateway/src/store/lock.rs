@@ -58,6 +58,17 @@ impl DirectoryLock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
+                let listed = pids(path);
+                if let [newest, before @ ..] = &*listed
+                    && !before.is_empty()
+                    && !is_alive(*newest)
+                {
+                    // A successor that had taken over has ended; who still has the lock serves its
+                    // last requests. To wait for it would leave clients without a gateway.
+                    let lock = Self(Arc::new(Held { file, writable, path: path.to_owned() }));
+                    lock.note(before).map_err(trouble)?;
+                    return Ok(Taken { lock, left_by: Some(*newest) });
+                }
                 let directory = path.parent().unwrap_or(path).to_owned();
                 return Err(OpenError::InUse { directory, pid: holder(path) });
             }
@@ -105,6 +116,10 @@ impl DirectoryLock {
         file.write_all_at(text.as_bytes(), 0)?;
         file.sync_data()
     }
+}
+
+fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn open(path: &Path) -> io::Result<(File, bool)> {
