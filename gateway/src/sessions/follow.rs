@@ -167,13 +167,24 @@ impl Sessions {
             EndKind::Cancel => (Some(tombstone.target), EndReason::Cancelled),
             EndKind::Forgotten => (None, EndReason::Admin),
         };
-        // The id may have been given out again since.
-        let older = |_: &SessionKey, session: &Session| session.created <= tombstone.ended;
+        let remember = || {
+            if !self.tombs.has(id.key()) {
+                let (key, now) = (id.key().clone(), clock::steady());
+                self.tombs.insert(key, target, tombstone.ended, now);
+            }
+        };
+        // The id may have been given out again since. What ended is never unknown on the way.
+        let older = |_: &SessionKey, session: &Session| {
+            let older = session.created <= tombstone.ended;
+            if older {
+                remember();
+            }
+            older
+        };
         if let Some((key, session)) = self.live.remove_if(id.key(), older) {
             self.ended(key, session, reason);
-        }
-        if !self.live.contains_key(id.key()) && !self.tombs.has(id.key()) {
-            self.tombs.insert(id.key().clone(), target, tombstone.ended, clock::steady());
+        } else if !self.live.contains_key(id.key()) {
+            remember();
         }
     }
 }

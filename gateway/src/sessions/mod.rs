@@ -342,16 +342,21 @@ impl Sessions {
         reason: EndReason,
         steady: Duration,
     ) -> Option<Ended> {
-        let (key, session) = self.live.remove(key)?;
         let now = clock::now();
-        let pin = session.pin();
-        match reason {
-            EndReason::Closed | EndReason::Cancelled => {
-                self.tombs.insert(key.clone(), Some(pin.epitaph()), now, steady);
+        // The memory of the end is there before the pin leaves: between the two, the session would
+        // be unknown to the next packet, and its client would start over.
+        let (key, session) = self.live.remove_if(key, |key, session| {
+            match reason {
+                EndReason::Closed | EndReason::Cancelled => {
+                    let epitaph = session.pin().epitaph();
+                    self.tombs.insert(key.clone(), Some(epitaph), now, steady);
+                }
+                EndReason::Admin => _ = self.tombs.insert(key.clone(), None, now, steady),
+                EndReason::Expired | EndReason::Lost | EndReason::Evicted => {}
             }
-            EndReason::Admin => _ = self.tombs.insert(key.clone(), None, now, steady),
-            EndReason::Expired | EndReason::Lost | EndReason::Evicted => {}
-        }
+            true
+        })?;
+        let pin = session.pin();
         // Before the wait, in which the caller may be dropped.
         let ended = self.ended(key, session, reason);
         self.end(&ended.key, &pin, reason, now).await;

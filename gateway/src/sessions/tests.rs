@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use gateway_core::session::TargetHash;
 
 use super::*;
@@ -229,4 +231,35 @@ async fn a_session_is_untouched_until_its_first_packet_and_never_when_that_is_no
     let (steady, idle) = (Duration::from_secs(2 * DAY), Duration::from_secs(DAY));
     assert_eq!(sessions.sweep(now, steady, idle), []);
     assert_eq!(sessions.sweep(later, steady, idle).len(), 5);
+}
+
+#[tokio::test]
+async fn a_session_that_ends_is_never_unknown_on_the_way() {
+    const ROUNDS: u32 = 20_000;
+    let sessions = Sessions::new(u64::from(ROUNDS), Duration::from_secs(DAY));
+    let keys: Arc<[_]> = (0..ROUNDS).map(|n| key(&n.to_string())).collect();
+    for key in &*keys {
+        sessions
+            .insert(key.clone(), Session::new(pin(0, None), Progress::default(), Duration::ZERO));
+    }
+    // The session that ends now, and the one that the watcher has looked for.
+    let [ending, seen] = [0, u32::MAX].map(|n| Arc::new(AtomicU32::new(n)));
+    let watcher = std::thread::spawn({
+        let (sessions, keys) = (Arc::clone(&sessions), Arc::clone(&keys));
+        let (ending, seen) = (Arc::clone(&ending), Arc::clone(&seen));
+        move || {
+            while let Some(key) = keys.get(ending.load(Ordering::Acquire) as usize) {
+                assert_ne!(sessions.find(Some(key)), Lookup::Unknown, "{key:?}");
+                seen.store(ending.load(Ordering::Acquire), Ordering::Release);
+            }
+        }
+    });
+    for (n, key) in (0..).zip(&*keys) {
+        while seen.load(Ordering::Acquire) != n && !watcher.is_finished() {
+            std::hint::spin_loop();
+        }
+        sessions.unpin(key, EndReason::Closed, Duration::ZERO).await.expect("it was there");
+        ending.store(n + 1, Ordering::Release);
+    }
+    watcher.join().expect("no session was unknown");
 }

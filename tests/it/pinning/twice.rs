@@ -416,9 +416,7 @@ fn in_a_tight_race_nobody_starts_over() {
             agree(request)
         }
     });
-    // Over TLS, one of some thousand rounds still starts over, where the first connection is reset
-    // while the gateway reads from it. TODO: find where that reset ends a request that came whole.
-    let servers = Servers::of(vec![backend], |farm| farm.without_host_ids().plain());
+    let servers = Servers::of(vec![backend], |farm| farm.without_host_ids());
     for round in 0..300 {
         let (id, _) = servers.open(TARGET);
         let packet = close(TARGET, &id).bytes();
