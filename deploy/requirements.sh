@@ -109,3 +109,40 @@ install_without_services() {
 enabled_units() {
     { find /etc/systemd/system -path '*.wants/*' -printf '%f\n' 2>/dev/null || true; } | sort --unique
 }
+
+# Takes a program, with the libraries that this machine lacks, out of the Debian package of a server. Needs no
+# root, and installs no service.
+require_unpacked() { # PROGRAM PACKAGE
+    local folder=$root/target/tools
+    have "$1" && return
+    PATH="$folder:$PATH"
+    have "$1" && return
+    {
+        unpack "$1" "$2" "$folder" ||
+            { ((EUID == 0)) && apt-get update --quiet --quiet && unpack "$1" "$2" "$folder"; }
+    } >&2
+    have "$1" && return
+    say "$1 is missing, and the Debian package $2 cannot be downloaded. Run this line, then this script"
+    say "again:"
+    say "    ${sudo}apt-get update"
+    exit "$missing_requirement"
+}
+
+unpack() { # PROGRAM PACKAGE FOLDER
+    local unpacked=$3/$2.unpacked libraries package program places result
+    rm -rf "$unpacked"
+    mkdir -p "$unpacked" && pushd "$unpacked" >/dev/null || return
+    mapfile -t libraries < <(apt-get install --simulate --no-install-recommends "$2" 2>/dev/null |
+        sed -n '/^Inst libjs-/d; s/^Inst \(lib[^ ]*\) .*/\1/p')
+    apt-get download --quiet --quiet "$2" "${libraries[@]}" 2>/dev/null &&
+        for package in *.deb; do
+            dpkg-deb --extract "$package" .
+        done &&
+        find . -type f ! -path "*bin/$1" ! -name 'lib*.so*' -delete &&
+        program=$(find "$PWD" -path "*bin/$1" -type f | grep .) &&
+        places=$(find "$PWD" -name 'lib*.so*' -printf '%h\n' | sort --unique | paste --serial --delimiters :) &&
+        printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$@"\n' "$places" "$program" >"$3/$1" &&
+        chmod 755 "$3/$1"
+    result=$?
+    popd >/dev/null && return "$result"
+}

@@ -3,6 +3,7 @@
 mod acks;
 mod ask;
 mod bad_input;
+mod behind;
 mod bench;
 mod chaos;
 mod client_alone;

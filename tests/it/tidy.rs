@@ -8,4 +8,4 @@ mod documents;
 mod faults;
 mod sources;
 mod threats;
-mod tree;
+pub mod tree;

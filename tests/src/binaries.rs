@@ -14,6 +14,19 @@ pub fn backend_stub() -> PathBuf {
     find("backend-stub", "BACKEND_STUB_BIN")
 }
 
+/// A program of another project.
+#[track_caller]
+pub fn foreign(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps servers out of the PATH of users, and `tests/run` unpacks what is not installed.
+    let more = ["/usr/sbin", concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools")];
+    std::env::split_paths(&path)
+        .chain(more.map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| panic!("there is no {name}: tests/run and tests/field see to it"))
+}
+
 fn find(name: &str, variable: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         let path = PathBuf::from(path);
