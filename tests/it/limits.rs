@@ -5,6 +5,7 @@
 //! Items 29, 74, 80, 81, 88 and 97 of the conformance checklist, at the limits.
 
 mod bandwidth;
+mod bodies;
 mod caps;
 mod clients;
 mod crowd;

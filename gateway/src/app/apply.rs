@@ -37,6 +37,7 @@ pub(super) fn limits(config: &Config) -> GuardLimits {
         head_timeout: config.timeouts.client_head,
         idle: config.timeouts.client_idle,
         drain_bytes: config.limits.drain_bytes,
+        body_memory: config.limits.body_memory,
         method_override: config.http.method_override,
         hosts: hosts(config).map(Arc::new),
         escape_path: config.http.raw_path == RawPath::Escape,

@@ -9,7 +9,7 @@ use pingora::services::listening::Service;
 
 use super::apply::Limits;
 use crate::config::Config;
-use crate::guard::{Addresses, Door, Entrance, Guarded, Room};
+use crate::guard::{Addresses, BodyMemory, Door, Entrance, Guarded, Room};
 use crate::pool;
 use crate::proxy::{Gateway, Reporter, TRIES};
 use crate::supervisor::{Farewell, InFlight, Listening, Patient};
@@ -45,6 +45,7 @@ pub(super) fn services(
     let proxy = Arc::new(tls::proxy(&conf, gateway));
     let events = Arc::new(reporter.clone());
     let addresses = Arc::new(Addresses::default());
+    let bodies = Arc::new(BodyMemory::default());
     let one = |(index, listening): (usize, &Listening)| {
         let guarded = Guarded::new(
             Arc::clone(&proxy),
@@ -57,6 +58,7 @@ pub(super) fn services(
         .at(Entrance {
             room: Arc::clone(&way_in.room),
             addresses: Arc::clone(&addresses),
+            bodies: Arc::clone(&bodies),
             port: Some(listening.address.port().into()),
             farewell: patience.clone(),
         });

@@ -110,6 +110,7 @@ pub const BOUND_CONNECTIONS: u64 = 10_000;
 /// A client in the middle of a refused Fragment reads the answer only once it has sent the rest.
 /// About five times 13 MiB, the largest Fragment that Windows sends.
 pub const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
+pub const BODY_MEMORY: u64 = 64 * 1024 * 1024;
 
 /// A handshake has two round trips; a slow line and a slow smart card fit in many times over.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);

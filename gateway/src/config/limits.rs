@@ -118,6 +118,14 @@ pub const LIMITS: Section = Section {
             about: "How much of the body of a refused request is read, so that the client \
                     gets to see the answer, before the connection is closed.",
         },
+        Key {
+            name: "body_memory",
+            kind: Kind::Size { min: 1024 * 1024, max: 1024 * 1024 * 1024 * 1024 },
+            preset: Preset::Is(Value::Size(defaults::BODY_MEMORY)),
+            about: "Memory that the bodies of all requests may take while their backends do not \
+                    read them. When it runs short, bodies are read in smaller pieces, 2 KiB at \
+                    least; no request is refused for it.",
+        },
     ],
     later: &[],
 };
@@ -142,5 +150,6 @@ pub(super) fn build(table: &Table) -> Result<Limits, Broken> {
         bandwidth: unless_off(table, "bandwidth")?,
         bandwidth_per_client: unless_off(table, "bandwidth_per_client")?,
         drain_bytes: table.get("drain")?,
+        body_memory: table.get("body_memory")?,
     })
 }

@@ -283,6 +283,8 @@ pub struct Limits {
     pub bandwidth_per_client: Option<u64>,
     /// How much of a refused body is read before the connection is closed.
     pub drain_bytes: u64,
+    /// Bytes, over all connections.
+    pub body_memory: u64,
 }
 
 /// What happens to a packet with `Transfer-Encoding: chunked`.

@@ -102,6 +102,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             bandwidth: None,
             bandwidth_per_client: None,
             drain_bytes: 64 << 20,
+            body_memory: 64 << 20,
         },
         timeouts: Timeouts {
             handshake: Duration::from_secs(10),

@@ -11,6 +11,7 @@
 //! bodies.
 
 mod addresses;
+mod body_memory;
 mod bond;
 mod conn;
 mod digests;
@@ -44,6 +45,8 @@ use crate::supervisor::{Farewell, InFlight};
 
 pub use addresses::Addresses;
 use addresses::{Counted, Full};
+pub use body_memory::BodyMemory;
+use body_memory::BodyShare;
 pub use bond::Bond;
 pub use conn::Conn;
 use conn::Slot;
@@ -69,6 +72,8 @@ pub struct GuardLimits {
     pub idle: Duration,
     /// How much is read and thrown away so that a client can read our last answer.
     pub drain_bytes: u64,
+    /// What the bodies of all requests may take of memory.
+    pub body_memory: u64,
     /// `POST` with `X-Http-Method-Override: BITS_POST` is refused like a packet.
     pub method_override: bool,
     /// The names that requests may be for; `None` is any.
@@ -131,6 +136,8 @@ pub struct Entrance {
     /// The cap, shared by all listeners.
     pub room: Arc<Room>,
     pub addresses: Arc<Addresses>,
+    /// Shared by all listeners, too.
+    pub bodies: Arc<BodyMemory>,
     /// The port that clients connect to, where no proxy in front says another.
     pub port: Option<HeaderValue>,
     /// When it is said, connections that wait for a request are closed.
@@ -194,7 +201,8 @@ where
         let entered = self.door.enter(stream, &slot, &self.entrance, &limits).await?;
         let port = self.entrance.port.clone();
         let (stream, conn) = Conn::new(slot, entered, port);
-        let guarded = Box::new(GuardStream::new(stream, Arc::new(conn), limits));
+        let bodies = BodyShare::of(Arc::clone(&self.entrance.bodies));
+        let guarded = Box::new(GuardStream::new(stream, Arc::new(conn), limits, bodies));
         let farewell = self.entrance.farewell.clone();
         serve::spawn(Arc::clone(&self.inner), guarded, shutdown.clone(), farewell);
         None

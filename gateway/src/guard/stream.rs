@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::conn::Conn;
 use super::refusal::Refusal;
 use super::stall::Stall;
-use super::{GuardLimits, Stray, linger, tls};
+use super::{BodyShare, GuardLimits, Stray, linger, tls};
 use crate::patience::Deadline;
 
 #[path = "stream_write.rs"]
@@ -43,6 +43,8 @@ pub struct GuardStream {
     conn: Arc<Conn>,
     limits: Arc<GuardLimits>,
     phase: Phase,
+    /// What the body of this request takes of memory, also once all of it was read.
+    body: BodyShare,
     /// Read from the socket and not yet passed on.
     buffer: BytesMut,
     /// How much of `buffer` was searched for the end of a head.
@@ -82,12 +84,18 @@ enum Phase {
 }
 
 impl GuardStream {
-    pub(super) fn new(io: Stream, conn: Arc<Conn>, limits: Arc<GuardLimits>) -> Self {
+    pub(super) fn new(
+        io: Stream,
+        conn: Arc<Conn>,
+        limits: Arc<GuardLimits>,
+        body: BodyShare,
+    ) -> Self {
         Self {
             io: Some(io),
             conn,
             limits,
             phase: Phase::Head,
+            body,
             buffer: BytesMut::new(),
             searched: 0,
             line_checked: false,
@@ -117,6 +125,7 @@ impl GuardStream {
     /// Waits for a request. False when there will be none; a refusal has been written then.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.conn.waker.register(cx.waker());
+        self.body.release();
         loop {
             let step = match self.phase {
                 Phase::Head if self.conn.is_ending() => {
@@ -304,11 +313,12 @@ impl GuardStream {
         if room == 0 {
             return Poll::Ready(Ok(0));
         }
+        let room = room.min(self.body.piece(self.limits.body_memory));
         let before = out.filled().len();
         if room == out.remaining() {
             ready!(self.io().poll_read(cx, out))?;
         } else {
-            // The end of the body: bytes behind it belong to the next head.
+            // The end of the body, behind which are bytes of the next head, or a smaller piece.
             let mut part = ReadBuf::new(out.initialize_unfilled_to(room));
             ready!(self.io().poll_read(cx, &mut part))?;
             let count = part.filled().len();
@@ -318,6 +328,7 @@ impl GuardStream {
         if count == 0 {
             self.at_end = true;
         }
+        self.body.read(count);
         Poll::Ready(Ok(count as u64))
     }
 
@@ -325,10 +336,11 @@ impl GuardStream {
     /// do not, so it never sees a byte that this one has not read.
     fn poll_chunks(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.buffer.is_empty() {
-            self.buffer.reserve(CHUNK_ROOM);
+            self.buffer.reserve(self.body.piece(self.limits.body_memory).min(CHUNK_ROOM));
             if !ready!(self.poll_fill(cx))? {
                 return Poll::Ready(Ok(()));
             }
+            self.body.read(self.buffer.len());
         }
         let room = out.remaining().min(self.buffer.len());
         let Phase::Chunks(scanner) = &mut self.phase else { return Poll::Ready(Ok(())) };

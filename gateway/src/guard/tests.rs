@@ -39,6 +39,7 @@ const LIMITS: GuardLimits = GuardLimits {
     head_timeout: Duration::from_secs(15),
     idle: Duration::from_secs(75),
     drain_bytes: 1024,
+    body_memory: 1024 * 1024,
     method_override: false,
     hosts: None,
     escape_path: false,
@@ -58,7 +59,8 @@ fn rig() -> Rig {
     let entered =
         Entered { stream: Box::new(server), client: None, port: None, tls: None, counted: None };
     let (stream, conn) = Conn::new(slot, entered, None);
-    Rig { client, guard: GuardStream::new(stream, Arc::new(conn), Arc::new(LIMITS)), events }
+    let guard = GuardStream::new(stream, Arc::new(conn), Arc::new(LIMITS), BodyShare::default());
+    Rig { client, guard, events }
 }
 
 impl Rig {
