@@ -65,6 +65,23 @@ missing_for_the_build() {
 sudo=
 ((EUID == 0)) || sudo="sudo "
 
+# Packages that scripts have found missing.
+packages=()
+
+need_the_build() {
+    local more
+    mapfile -t more < <(missing_for_the_build | xargs --no-run-if-empty -n 1)
+    packages+=("${more[@]}")
+}
+
+need() { # COMMAND PACKAGE: remembers the package if the command is missing
+    have "$1" || packages+=("$2")
+}
+
+need_library() { # NAME PACKAGE: the same for a library that tests preload
+    compgen -G "/usr/lib*/*/$1" >/dev/null || packages+=("$2")
+}
+
 # Installs Debian packages where that is allowed; else prints the line to type, and ends the script.
 require_packages() {
     (($# > 0)) || return 0

@@ -1,5 +1,12 @@
 //! Uploads through real proxies in front of the gateway, by the lines that `docs/behind-a-proxy.md` gives to operators.
+//!
+//! [`document`] reads these lines, [`front`] starts the proxy, [`cases`] are what has to work through each of them:
+//! with nginx and HAProxy in [`light`], with all five and with the clients of [`programs`] in [`field`], which
+//! `tests/field` runs.
 
+mod cases;
 mod document;
+mod field;
 mod front;
-mod nginx;
+mod light;
+mod programs;

@@ -27,6 +27,18 @@ pub fn foreign(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("there is no {name}: tests/run and tests/field see to it"))
 }
 
+/// A library to be preloaded.
+#[track_caller]
+pub fn library(name: &str, package: &str) -> String {
+    let mut folders = std::fs::read_dir("/usr/lib").expect("a directory");
+    let found = folders.find_map(|folder| {
+        let library = folder.ok()?.path().join(name);
+        library.is_file().then_some(library)
+    });
+    let found = found.unwrap_or_else(|| panic!("{name} is missing: apt-get install {package}"));
+    found.to_str().expect("a plain path").to_owned()
+}
+
 fn find(name: &str, variable: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         let path = PathBuf::from(path);

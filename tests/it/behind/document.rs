@@ -1,10 +1,10 @@
-//! The blocks of `docs/behind-a-proxy.md`.
+//! The blocks of `docs/behind-a-proxy.md`, and what stands in the place of its addresses.
+
+use std::net::SocketAddr;
+
+use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN};
 
 use crate::tidy::tree;
-
-/// Names of the document. In a test they stand for what was started.
-pub const GATEWAY: &str = "10.0.0.5:8080";
-pub const NAME: &str = "uploads.example.com";
 
 /// The fenced block behind `<!-- run: NAME -->`.
 #[track_caller]
@@ -14,12 +14,41 @@ pub fn block(name: &str) -> String {
     let (_, after) = document.split_once(&marker).unwrap_or_else(|| panic!("no block {name}"));
     let (_, block) = after.split_once('\n').expect("a fence is a line");
     let (block, _) = block.split_once("\n```").expect("the block ends");
-    format!("{block}\n")
+    format!("{block}\n").replace("uploads.example.com", ORIGIN)
 }
 
-/// Replaces what has to stand in the text.
+/// The block of a proxy that listens at `own` in front of the farm.
 #[track_caller]
-pub fn replace(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "no {from:?} in {text}");
-    text.replace(from, to)
+pub fn proxy(name: &str, farm: &Farm, own: SocketAddr) -> String {
+    let (gateway, ops) = (farm.entrance(), farm.gateway().listener("ops"));
+    let places = [
+        ("listen 80;", format!("listen {own};")),
+        ("bind :80", format!("bind {own}")),
+        ("<VirtualHost *:80>", format!("Listen {own}\n<VirtualHost {own}>")),
+        ("http_port 80 ", format!("http_port {own} ")),
+        ("check port 9080", format!("check addr {} port {}", ops.ip(), ops.port())),
+        ("10.0.0.5:8080", gateway.to_string()),
+        ("10.0.0.5", gateway.ip().to_string()),
+        ("parent 8080", format!("parent {}", gateway.port())),
+        ("\"8080\"", format!("\"{}\"", gateway.port())),
+    ];
+    places.iter().fold(block(name), |text, (from, to)| text.replace(from, to))
+}
+
+/// The settings of a block of the gateway's, for a farm whose proxies run on this machine.
+#[track_caller]
+pub fn configured(name: &str, mut farm: FarmBuilder) -> FarmBuilder {
+    let text = block(name)
+        .replace("10.0.0.5:8080", "{{listen:public}}")
+        .replace("10.0.0.5:9080", "{{listen:ops}}")
+        .replace("10.0.0.4", "127.0.0.1");
+    let mut table = "";
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        match (line.strip_prefix('['), line.split_once(" = ")) {
+            (Some(name), _) => table = name.trim_end_matches(']'),
+            (None, Some((key, value))) => farm = farm.set(&format!("{table}.{key}"), value),
+            (None, None) => panic!("no setting: {line}"),
+        }
+    }
+    farm
 }

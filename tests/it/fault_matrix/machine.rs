@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use e2e_tests::binaries;
 use e2e_tests::client::{Connection, exchange};
 use e2e_tests::clock;
 use e2e_tests::farm::{Farm, FarmBuilder};
@@ -12,12 +13,12 @@ use e2e_tests::wait;
 
 use crate::packets::{create, session_of};
 
-use super::rig::{Midway, library};
+use super::rig::Midway;
 
 /// A gateway whose clock on the wall, and no other, is set by a file.
 fn lives_by(clock: &Path, farm: FarmBuilder) -> FarmBuilder {
     // The library behind the command `faketime`.
-    farm.env("LD_PRELOAD", &library("faketime/libfaketime.so.1", "faketime"))
+    farm.env("LD_PRELOAD", &binaries::library("faketime/libfaketime.so.1", "faketime"))
         .env("FAKETIME_TIMESTAMP_FILE", clock.to_str().expect("a plain path"))
         .env("FAKETIME_NO_CACHE", "1")
         .env("DONT_FAKE_MONOTONIC", "1")

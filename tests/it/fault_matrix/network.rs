@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use e2e_tests::binaries;
 use e2e_tests::client::{Connection, FragmentSizes};
 use e2e_tests::farm::{Farm, Stub};
 use e2e_tests::fault_link::{Cut, FaultLink};
@@ -12,7 +13,7 @@ use e2e_tests::wait;
 
 use crate::packets::{TARGET, ping};
 
-use super::rig::{Midway, job, library, probed};
+use super::rig::{Midway, job, probed};
 
 const MIB: u64 = 1 << 20;
 
@@ -116,7 +117,7 @@ fn the_uploads_of_a_server_go_on_when_its_name_leads_to_another_address() {
         .set("health.timeout", "\"10s\"")
         .set("failover.hold", "\"100s\"")
         // A file of hosts of its own.
-        .env("LD_PRELOAD", &library("libnss_wrapper.so", "libnss-wrapper"))
+        .env("LD_PRELOAD", &binaries::library("libnss_wrapper.so", "libnss-wrapper"))
         .env("NSS_WRAPPER_HOSTS", hosts.to_str().expect("a plain path"))
         .start();
     let midway = Midway::start(&farm, 3);

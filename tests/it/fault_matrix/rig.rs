@@ -1,7 +1,5 @@
 //! A farm with uploads in their middle.
 
-use std::fs;
-
 use e2e_tests::client::{Answer, Client, Event, FragmentSizes, Options, Upload};
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, FarmBuilder, Stub};
@@ -96,16 +94,4 @@ pub fn next_status(upload: &mut Upload) -> Option<u16> {
 /// What an Ack says of the offset.
 pub fn offset_of(answer: &Answer) -> Option<u64> {
     answer.field("BITS-Received-Content-Range")?.parse().ok()
-}
-
-/// A library that a Debian package brings, for `LD_PRELOAD`; `path` begins below the folder of the architecture.
-#[track_caller]
-pub fn library(path: &str, package: &str) -> String {
-    let mut folders = fs::read_dir("/usr/lib").expect("a directory");
-    let found = folders.find_map(|folder| {
-        let library = folder.ok()?.path().join(path);
-        library.is_file().then_some(library)
-    });
-    let found = found.unwrap_or_else(|| panic!("{path} is missing: apt-get install {package}"));
-    found.to_str().expect("a plain path").to_owned()
 }

@@ -1,12 +1,12 @@
 //! A table that one client has filled: how far it gets, and how others get in.
 
+use e2e_tests::binaries;
 use e2e_tests::client::{PacketType, exchange};
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, FarmBuilder};
 use e2e_tests::temp::TempDir;
 use e2e_tests::wait;
 
-use crate::fault_matrix::rig::library;
 use crate::packets::{
     Packet, close, create, expect_not_found, expect_not_now, fragment, session_of,
 };
@@ -40,7 +40,7 @@ impl Table {
         let folder = TempDir::new("clocks");
         let clock = folder.join("offset");
         std::fs::write(&clock, "+0").expect("a file can be written");
-        let library = library("faketime/libfaketime.so.1", "faketime");
+        let library = binaries::library("faketime/libfaketime.so.1", "faketime");
         let farm = farm
             .env("LD_PRELOAD", &library)
             .env("FAKETIME_TIMESTAMP_FILE", clock.to_str().expect("a plain path"))
