@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use gateway_core::farm::Announce;
+use gateway_core::protocol::answer::{AnswerBody, read_answer};
 use gateway_core::protocol::chunked::ChunkScanner;
 use gateway_core::protocol::client::{Trail, behind};
 use gateway_core::protocol::framing::is_framed_once;
@@ -19,7 +20,7 @@ use gateway_core::protocol::{
 };
 use gateway_core::rewrite::{Edit, Identity, ack_body, edits};
 use gateway_core::session::{Observed, Timestamp, observe};
-use http::{HeaderMap, HeaderName, HeaderValue, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, request, response};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 };
 
@@ -148,6 +149,46 @@ pub fn packet(data: &[u8]) {
     }
     let again = request_of(again);
     assert_eq!(read_request(&again, false).expect("what was read can be written"), read);
+}
+
+/// An answer that is read can be written anew and says the same, ends where it did however its bytes
+/// come, and with a second length or a second coding is none.
+pub fn answer(data: &[u8]) {
+    let read = read_answer(data, &LIMITS);
+    let Ok(Some(answer)) = &read else {
+        // What is refused stays refused, whatever follows.
+        let more = [data, b"\r\n\r\n"].concat();
+        assert!(read.is_ok() || read_answer(&more, &LIMITS).is_err());
+        return;
+    };
+    assert!(answer.length <= data.len());
+    for cut in [answer.length / 2, answer.length - 1] {
+        assert!(matches!(read_answer(&data[..cut], &LIMITS), Ok(None)), "cut at {cut}");
+    }
+    let write = |more: &str| {
+        let version = if answer.head.version == Version::HTTP_10 { "1.0" } else { "1.1" };
+        let mut text = format!("HTTP/{version} {}\r\n", answer.head.status.as_u16()).into_bytes();
+        for (name, value) in &answer.head.headers {
+            text.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        text.extend([more.as_bytes(), b"\r\n"].concat());
+        text
+    };
+    let anew = write("");
+    if anew.len() <= LIMITS.head_bytes {
+        let again = read_answer(&anew, &LIMITS).expect("legal").expect("whole");
+        assert_eq!((again.length, again.body), (anew.len(), answer.body));
+        assert_eq!(again.head.headers, answer.head.headers);
+    }
+    let length = match answer.body {
+        AnswerBody::Length(length) => length + 1,
+        AnswerBody::Chunked => 0,
+        AnswerBody::UntilClose => return,
+    };
+    if answer.head.headers.contains_key("content-length") || answer.body == AnswerBody::Chunked {
+        let two = write(&format!("Content-Length: {}\r\n", length.max(1) + 1_000_000));
+        assert!(read_answer(&two, &LIMITS).is_err());
+    }
 }
 
 fn packets() -> [RequestPacket<'static>; 5] {

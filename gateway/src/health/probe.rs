@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::ProbeFailure;
+use gateway_core::protocol::answer::read_answer;
+use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::read_ack;
-use http::{HeaderName, HeaderValue, response};
-use httparse::{EMPTY_HEADER, Status};
+use http::response;
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,8 +29,7 @@ pub enum ProbeError {
 }
 
 /// Heads of answers are a few hundred bytes; more is not from a server that we want.
-const HEAD: usize = 16 * 1024;
-const FIELDS: usize = 100;
+const LIMITS: HeadLimits = HeadLimits { head_bytes: 16 * 1024, line_bytes: 0, fields: 100 };
 
 /// Passes or fails within `timeout`. [`Ask::Nothing`] makes a connection all the same.
 pub async fn probe(
@@ -96,32 +96,18 @@ async fn exchange(
     stream.flush().await.map_err(|_| ProbeFailure::Closed)?;
     let mut read = Vec::with_capacity(1024);
     loop {
-        let mut fields = [EMPTY_HEADER; FIELDS];
-        let mut answer = httparse::Response::new(&mut fields);
-        match answer.parse(&read) {
-            Ok(Status::Complete(end)) if matches!(answer.code, Some(100..=199)) => {
-                read.drain(..end);
+        match read_answer(&read, &LIMITS) {
+            Ok(Some(answer)) if answer.head.status.is_informational() => {
+                read.drain(..answer.length);
             }
-            Ok(Status::Complete(_)) => return parts(&answer).ok_or(ProbeFailure::Garbage),
-            Ok(Status::Partial) if read.len() < HEAD => match stream.read_buf(&mut read).await {
+            Ok(Some(answer)) => return Ok(answer.head),
+            Ok(None) => match stream.read_buf(&mut read).await {
                 Ok(0) | Err(_) => return Err(ProbeFailure::Closed),
                 Ok(_) => {}
             },
-            Ok(Status::Partial) | Err(_) => return Err(ProbeFailure::Garbage),
+            Err(_) => return Err(ProbeFailure::Garbage),
         }
     }
-}
-
-fn parts(answer: &httparse::Response<'_, '_>) -> Option<response::Parts> {
-    let mut head = http::Response::builder().status(answer.code?).body(()).ok()?.into_parts().0;
-    for field in answer.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_bytes(field.value);
-        if let (Ok(name), Ok(value)) = (name, value) {
-            head.headers.append(name, value);
-        }
-    }
-    Some(head)
 }
 
 fn connect_error(error: io::Error) -> ProbeError {

@@ -1,6 +1,7 @@
 //! The wire: packets, Acks, and the parts they are made of.
 
 pub mod ack;
+pub mod answer;
 pub mod cdn_loop;
 pub mod chunked;
 pub mod client;
