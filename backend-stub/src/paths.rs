@@ -83,6 +83,26 @@ pub fn percent_decode(text: &str) -> Result<Vec<u8>, PathError> {
     Ok(out)
 }
 
+/// Whether two paths are one: a server decodes what a proxy before it may have escaped or not. Escapes of what it reads
+/// in a way of its own stay: separators, the percent sign, control characters, bytes beyond ASCII.
+pub fn is_same_path(one: &str, other: &str) -> bool {
+    one == other || matches!((pieces(one), pieces(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Bytes, each with whether it is an escape that stays.
+fn pieces(path: &str) -> Result<Vec<(u8, bool)>, PathError> {
+    let stays = |byte: &u8| b"/\\%?#".contains(byte) || !(b' '..=b'~').contains(byte);
+    let mut parts = path.split('%');
+    let mut pieces: Vec<_> = parts.next().unwrap_or_default().bytes().map(|b| (b, false)).collect();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).ok_or(PathError::BadEscape)?;
+        let byte = percent_decode(&format!("%{digits}"))?[0];
+        pieces.push((byte, stays(&byte)));
+        pieces.extend(rest.bytes().map(|byte| (byte, false)));
+    }
+    Ok(pieces)
+}
+
 impl Destination {
     /// Reads the path of a request target.
     pub fn from_target(target: &str) -> Result<Self, PathError> {
@@ -165,6 +185,29 @@ mod tests {
         check("HTTP://up.test/in/x", Ok("/in/x"));
         check("/in/..x", Ok("/in/..x"));
         check("/in/%2541", Ok("/in/%41"));
+    }
+
+    #[test]
+    fn a_path_is_the_same_in_every_spelling() {
+        for (one, other, same) in [
+            ("/in/a.bin", "/in/a.bin", true),
+            ("/in/a.bin", "/%69n/%61%2ebin", true),
+            ("/in/a b~", "/in/a%20b%7E", true),
+            ("/in/%7B1%7D", "/in/{1}", true),
+            ("/in/%c3%a9", "/in/%C3%A9", true),
+            ("/in/%2f", "/in/%2F", true),
+            ("/in/%", "/in/%", true),
+            ("/in/a", "/in/A", false),
+            ("/in/%2Fa", "/in//a", false),
+            ("/in/%2541", "/in/%41", false),
+            ("/in/%2541", "/in/A", false),
+            ("/in/%C3%A9", "/in/\u{e9}", false),
+            ("/in/%", "/in/%25", false),
+            ("/in/%zz", "/in/%41", false),
+        ] {
+            assert_eq!(is_same_path(one, other), same, "{one} {other}");
+            assert_eq!(is_same_path(other, one), same, "{other} {one}");
+        }
     }
 
     #[test]

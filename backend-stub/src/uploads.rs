@@ -14,7 +14,7 @@ use crate::http::{Framing, Head};
 use crate::notify::{self, NotifyError, Target};
 use crate::options::{Delivery, Options};
 use crate::packet::{self, Kind, Range};
-use crate::paths::{Destination, PathError, split_target};
+use crate::paths::{Destination, PathError, is_same_path, split_target};
 use crate::refusal::Refusal;
 use crate::sessions::{Live, Session, Sessions};
 use crate::upload::{Record, Rules, State, Verdict};
@@ -343,7 +343,7 @@ impl Uploads {
         let flavour = self.options.flavour;
         let target = target_path(packet.head)?;
         let known = self.sessions.find(id).filter(|session| {
-            session.target == target
+            is_same_path(&session.target, &target)
                 && (!flavour.binds_sessions_to_connection()
                     || session.connection == packet.connection)
         });

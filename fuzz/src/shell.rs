@@ -42,6 +42,7 @@ fn pin(number: u64) -> StoredPin {
         target: TargetHash(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
         created: Timestamp(1_700_000_000_000 + number),
         subject: number.is_multiple_of(3).then(|| Subject::new([number as u8; 16])),
+        spelling: number.is_multiple_of(5).then(|| format!("/%61{number}")),
     }
 }
 

@@ -120,6 +120,7 @@ fn pin(n: u32) -> StoredPin {
         target: TargetHash(u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         created: Timestamp(1_700_000_000_000 + u64::from(n / 3)),
         subject: None,
+        spelling: None,
     }
 }
 

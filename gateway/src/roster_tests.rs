@@ -3,7 +3,7 @@ use std::time::Duration;
 use gateway_core::farm::{AdminState, Health};
 use gateway_core::protocol::SessionId;
 use gateway_core::protocol::host::Host;
-use gateway_core::session::{EndReason, Pin, Progress, TargetHash, Timestamp};
+use gateway_core::session::{Binding, EndReason, Pin, Progress, TargetHash, Timestamp};
 
 use super::*;
 
@@ -34,7 +34,7 @@ impl Roster {
         let pin = Pin {
             backend: self.ids.intern(backend),
             backend_session: None,
-            target: TargetHash(1),
+            binding: Binding::unspelled(TargetHash(1)),
             created: Timestamp(0),
             subject: None,
         };

@@ -11,7 +11,7 @@ use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{ContentRange, HResult, SessionId};
 use gateway_core::routing::Why;
-use gateway_core::session::Timestamp;
+use gateway_core::session::{Binding, Target, Timestamp};
 use uuid::Uuid;
 
 thread_local! {
@@ -71,6 +71,20 @@ fn counting_a_request_allocates_nothing() {
         metrics.backend_connected(up01, true);
         metrics.record(&outcome);
     });
+}
+
+#[test]
+fn a_target_is_compared_without_allocating() {
+    for text in [&b"/in/a.bin?x=1"[..], b"/in/a%20b%C3%A9.bin"] {
+        let target = Target::of(text);
+        check(|| {
+            let target = Target::of(text);
+            let binding = Binding::to(target, text);
+            assert!(target.is(binding.target) && binding.onward(target, text).is_none());
+        });
+        // Of all spellings, only what is to be sent on is written.
+        check(|| assert!(!Target::of(b"/in/%62").is(target.hash())));
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod heads;
 mod health;
 #[path = "properties/routing.rs"]
 mod routing;
+#[path = "properties/targets.rs"]
+mod targets;
 #[path = "properties/wire.rs"]
 mod wire;
 

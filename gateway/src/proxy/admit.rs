@@ -16,7 +16,7 @@ use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Decision, Evidence, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
 };
-use gateway_core::session::{Subject, TargetHash, fnv1a};
+use gateway_core::session::{Binding, Subject, Target, fnv1a};
 use http::HeaderValue;
 use pingora::proxy::Session;
 
@@ -53,7 +53,8 @@ impl Gateway {
     ) -> Result<Admitted, Fault> {
         let head = downstream.req_header();
         ctx.is_packet = packet::is_packet(head, ctx.farm.config.http.method_override);
-        ctx.target = TargetHash::of(head.raw_path());
+        ctx.target = Target::of(head.raw_path());
+        ctx.binding = Binding::to(ctx.target, head.raw_path());
         ctx.has_body = body_length(head) > 0 || is_chunked(head);
         let farm = Arc::clone(&ctx.farm);
         let passed = head.headers.get_all(cdn_loop::CDN_LOOP).iter().map(HeaderValue::as_bytes);
@@ -154,12 +155,14 @@ impl Gateway {
         let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
         ctx.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
-            && let Some(backend_session) = pin.backend_session
             && (ctx.why == Some(Why::Pin) || ctx.moved)
         {
-            ctx.backend_session = Some(backend_session);
             let head = downstream.req_header();
-            ctx.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
+            ctx.spelling = pin.binding.onward(ctx.target, head.raw_path());
+            if let Some(backend_session) = pin.backend_session {
+                ctx.backend_session = Some(backend_session);
+                ctx.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
+            }
         }
         Ok(Admitted::Goes)
     }
@@ -192,7 +195,7 @@ impl Gateway {
     /// that backend and we know: its client was given another, and no other opens it.
     fn is_hidden(&self, backend: BackendId, lookup: &Lookup, ctx: &Ctx) -> bool {
         let answered = match lookup {
-            Lookup::Ended(target) => *target == ctx.target,
+            Lookup::Ended(target) => ctx.target.is(*target),
             Lookup::Unknown | Lookup::StoreDown => false,
             Lookup::NotAsked | Lookup::Pinned(_) | Lookup::Foreign | Lookup::Forgotten => true,
         };
@@ -235,7 +238,7 @@ impl Gateway {
     ) -> Result<(), Fault> {
         loop {
             let owner = match lookup {
-                Lookup::Pinned(pin) if pin.target == ctx.target => Some(pin.backend),
+                Lookup::Pinned(pin) if ctx.target.is(pin.binding.target) => Some(pin.backend),
                 _ => alias,
             };
             // Before the farm is looked at, or a change between the two would be missed.
@@ -364,7 +367,7 @@ impl Gateway {
         alias: Option<BackendId>,
     ) -> Evidence<'a> {
         let hash = match ctx.farm.hash_key {
-            HashKey::Target => ctx.target.0,
+            HashKey::Target => ctx.target.hash().0,
             HashKey::Client => ctx.client.map_or(0, |ip| match ip {
                 std::net::IpAddr::V4(ip) => fnv1a(&ip.octets()),
                 std::net::IpAddr::V6(ip) => fnv1a(&ip.octets()),
@@ -452,11 +455,11 @@ pub(super) fn theirs(found: Lookup, ctx: &Ctx) -> Lookup {
     match found {
         Lookup::Pinned(pin) if ctx.is_foreign(pin.subject.as_ref()) => Lookup::Foreign,
         // Its epitaph tells no more than whether this is its client.
-        Lookup::Ended(epitaph) if epitaph == ctx.target.known_to(ctx.subject()) => {
-            Lookup::Ended(ctx.target)
+        Lookup::Ended(epitaph) if ctx.target.was(epitaph, ctx.subject()) => {
+            Lookup::Ended(ctx.target.hash())
         }
         // Somebody else's, or of another target: nothing can be told apart in it.
-        Lookup::Ended(epitaph) if ctx.binds() && epitaph != ctx.target => Lookup::Foreign,
+        Lookup::Ended(epitaph) if ctx.binds() && !ctx.target.is(epitaph) => Lookup::Foreign,
         found => found,
     }
 }

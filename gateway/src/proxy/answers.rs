@@ -119,8 +119,7 @@ impl Gateway {
         if let Some(ended) = self.sessions.unpin(key, reason, steady).await {
             self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
         } else if let Some(backend) = ctx.backend {
-            let (target, created, subject) = (ctx.target, ctx.now, ctx.bound());
-            let pin = Pin { backend, backend_session: None, target, created, subject };
+            let pin = ctx.pin(backend, None);
             self.sessions.bury(key, &pin, reason, steady).await;
         }
     }
@@ -137,18 +136,10 @@ impl Gateway {
         let reissued = self.release_reissued(opened, ctx).await?;
         let id = opened.backend_session.to_owned();
         let birth = Birth { target: target.to_vec(), id };
-        let (hash, created, subject) = (ctx.target, ctx.now, ctx.bound());
-        let pin = |backend_session| Pin {
-            backend,
-            backend_session,
-            target: hash,
-            created,
-            subject: subject.clone(),
-        };
         if ctx.farm.config.sessions.id == SessionIdMode::Backend
             && !reissued
             && let Some(id) = &opened.id
-            && self.pin(id.key(), pin(None), &birth, ctx).await? == Pinned::New
+            && self.pin(id.key(), ctx.pin(backend, None), &birth, ctx).await? == Pinned::New
         {
             self.note_created(backend);
             return Ok(());
@@ -159,7 +150,7 @@ impl Gateway {
         for _ in 0..MINT_TRIES {
             let public = ids::mint(Uuid::new_v4());
             let id = SessionId::parse(&public).ok_or(Fault::Internal)?;
-            let pin = pin(Some(opened.backend_session.into()));
+            let pin = ctx.pin(backend, Some(opened.backend_session.into()));
             if self.pin(id.key(), pin, &birth, ctx).await? == Pinned::New {
                 ctx.public_session = HeaderValue::from_str(&public).ok();
                 self.note_created(backend);
@@ -229,9 +220,7 @@ impl Gateway {
     /// client's way back to the origin name. Failing to is no reason to refuse its Ack.
     async fn adopt(&self, progress: Progress, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
         if let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) {
-            let backend_session = ctx.backend_session.clone();
-            let (target, created, subject) = (ctx.target, ctx.now, ctx.bound());
-            let pin = Pin { backend, backend_session, target, created, subject };
+            let pin = ctx.pin(backend, ctx.backend_session.clone());
             let steady = clock::steady();
             if !ctx.moved {
                 let _ = self.sessions.adopt(key.clone(), pin, progress, steady).await;

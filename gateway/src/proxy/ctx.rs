@@ -9,7 +9,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionKey};
 use gateway_core::routing::Why;
-use gateway_core::session::{Subject, TargetHash, Timestamp};
+use gateway_core::session::{Binding, Pin, Subject, Target, Timestamp};
 use http::HeaderValue;
 
 use crate::config::Bind;
@@ -48,7 +48,11 @@ pub struct Ctx {
     pub kind: Option<PacketType>,
     pub key: Option<SessionKey>,
     pub range: Option<ContentRange>,
-    pub target: TargetHash,
+    pub target: Target,
+    /// What a session is bound to that has its pin from this packet.
+    pub binding: Binding,
+    /// The target under which it goes to its backend, where that is another spelling than its own.
+    pub spelling: Option<Arc<str>>,
     /// Size of its session's file, as far as it is known; otherwise 0.
     pub total: u64,
     /// Where it goes.
@@ -138,6 +142,8 @@ impl Ctx {
             key: Default::default(),
             range: Default::default(),
             target: Default::default(),
+            binding: Default::default(),
+            spelling: Default::default(),
             total: Default::default(),
             backend: Default::default(),
             why: Default::default(),
@@ -204,6 +210,17 @@ impl Ctx {
     /// To whom a session of this client is bound.
     pub fn bound(&self) -> Option<Subject> {
         self.subject().filter(|_| self.binds()).cloned()
+    }
+
+    /// The pin of a session that this packet opens, or that it has shown to be there.
+    pub fn pin(&self, backend: BackendId, backend_session: Option<Box<str>>) -> Pin {
+        Pin {
+            backend,
+            backend_session,
+            binding: self.binding.clone(),
+            created: self.now,
+            subject: self.bound(),
+        }
     }
 
     /// Whether a session that is bound to `subject` is somebody else's.

@@ -110,6 +110,7 @@ impl Gateway {
         let session = head.headers.get(&headers::SESSION_ID.name).cloned();
         let errand = session.and_then(|id| Errand::of(head, id, ctx.conn.as_deref(), http));
         let Some(errand) = errand else { return Evidence::Unclear };
+        let errand = errand.spelled(ctx.spelling.as_deref());
         let asked = clock::now();
         let answer = self.asks.messenger().send(&errand, Task::Look, &ctx.farm, backend).await;
         let (created, answered) = (pin.created, clock::now());

@@ -241,6 +241,8 @@ impl Gateway {
         let http = &farm.config.http;
         let errand = id.and_then(|id| Errand::of(head, id, ctx.conn.as_deref(), http));
         let Some(errand) = errand else { return };
+        let onward = pin.binding.onward(ctx.target, head.raw_path());
+        let errand = errand.spelled(onward.as_deref());
         let result = self.asks.messenger().cancel(&errand, &farm, pin.backend).await;
         self.reporter.orphaned(pin.backend, result);
         if result != OrphanResult::Cancelled {

@@ -17,7 +17,7 @@ fn fragment() -> Arrival {
 
 fn of(packet: fn(SessionId<'static>) -> RequestPacket<'static>) -> Arrival {
     let packet = packet(SessionId::parse("x").unwrap());
-    let identity = Identity::of(&packet, TargetHash(7), None, [], None);
+    let identity = Identity::of(&packet, TargetHash(7).into(), None, [], None);
     Arrival { identity, ..fragment() }
 }
 

@@ -226,6 +226,9 @@ impl Gateway {
     pub(super) fn prepare_request(&self, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
         let backend = ctx.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
         forwarding::remove(request, spoken::by_servers);
+        if let Some(spelling) = &ctx.spelling {
+            request.set_raw_path(spelling.as_bytes())?;
+        }
         // The client has had its 100.
         if request.headers.contains_key(header::EXPECT) {
             request.remove_header(&header::EXPECT);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::Lookup;
-use gateway_core::session::{EndReason, Pin, Progress, Timestamp};
+use gateway_core::session::{Binding, EndReason, Pin, Progress, Timestamp};
 
 use super::{Pinned, Place, Session, Sessions, StoreError};
 use crate::clock;
@@ -83,7 +83,7 @@ impl Sessions {
 
     /// Moves a session to another backend that has shown that it goes on with it, and returns the
     /// pin that it had; `None` if it had none, and it has the new one all the same. Whose it is
-    /// stays as it was.
+    /// stays as it was, and so does its target.
     ///
     /// A process that dies between the two rows leaves both, and the newer one counts at the next
     /// start.
@@ -99,6 +99,7 @@ impl Sessions {
     ) -> Result<Option<Pin>, StoreError> {
         let before = self.live.get_mut(key).map(|mut session| {
             pin.subject = session.subject().cloned();
+            pin.binding = session.binding();
             self.drop_birth(&mut session);
             self.tally.remove(session.backend, session.progress);
             self.tally.add(pin.backend, progress);
@@ -204,13 +205,15 @@ impl Sessions {
     }
 
     fn stored(&self, key: &SessionKey, pin: &Pin) -> StoredPin {
+        let Binding { spelling, .. } = &pin.binding;
         StoredPin {
             id: text_of(key),
             backend: self.ids.name(pin.backend).to_owned(),
             backend_session: pin.backend_session.as_deref().map(str::to_owned),
-            target: pin.target,
+            target: pin.binding.clone().without_spelling().target,
             created: pin.created,
             subject: pin.subject.clone(),
+            spelling: spelling.as_deref().map(str::to_owned),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::{Loads, Lookup};
-use gateway_core::session::{EndReason, Pin, Progress, Subject, TargetHash, Timestamp};
+use gateway_core::session::{Binding, EndReason, Pin, Progress, Subject, TargetHash, Timestamp};
 use tempfile::TempDir;
 
 use super::*;
@@ -45,7 +45,13 @@ fn key(id: &str) -> SessionKey {
 
 fn pin(backend: u32, created: Timestamp) -> Pin {
     let (backend, target) = (BackendId(backend), TargetHash(7));
-    Pin { backend, backend_session: None, target, created, subject: None }
+    Pin {
+        backend,
+        backend_session: None,
+        binding: Binding::unspelled(target),
+        created,
+        subject: None,
+    }
 }
 
 async fn put(sessions: &Sessions, id: &str, pin: Pin) {
@@ -97,7 +103,7 @@ async fn the_end_of_a_session_without_a_pin_is_remembered_after_a_restart() {
     put(&sessions, "forgotten", pin(0, Timestamp(1))).await;
     sessions.unpin(&key("forgotten"), EndReason::Admin, clock::steady()).await.unwrap();
     let bury = async |id: &str, reason| {
-        let pin = Pin { target: TargetHash(9), ..pin(1, clock::now()) };
+        let pin = Pin { binding: Binding::unspelled(TargetHash(9)), ..pin(1, clock::now()) };
         sessions.bury(&key(id), &pin, reason, clock::steady()).await;
     };
     bury("closed", EndReason::Closed).await;

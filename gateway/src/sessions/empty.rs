@@ -1,7 +1,6 @@
 //! Sessions without a byte: which of them may give way when the table is full, and what their
 //! servers have to be told.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway_core::protocol::SessionKey;
@@ -15,32 +14,7 @@ const LOOK: usize = 4096;
 
 /// Bytes that are kept of where sessions without a byte were opened: some 100,000 of them. Without
 /// that a session cannot be cancelled at its server.
-const BIRTHS: u64 = 16 * 1024 * 1024;
-
-/// What keeping one costs besides its bytes.
-const OVERHEAD: u64 = 64;
-
-/// What is kept of all of them.
-#[derive(Debug, Default)]
-pub(super) struct Births(AtomicU64);
-
-impl Births {
-    /// `None` if there is no room for one more.
-    fn keep(&self, birth: &[u8]) -> Option<Box<[u8]>> {
-        let cost = cost(birth);
-        let more = |bytes: u64| (bytes + cost <= BIRTHS).then_some(bytes + cost);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(birth.into())
-    }
-
-    fn free(&self, birth: &[u8]) {
-        self.0.fetch_sub(cost(birth), Ordering::Relaxed);
-    }
-}
-
-fn cost(birth: &[u8]) -> u64 {
-    birth.len() as u64 + OVERHEAD
-}
+pub(super) const BIRTHS: u64 = 16 * 1024 * 1024;
 
 /// A session that is to give way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,9 +52,11 @@ impl Sessions {
     pub fn keep_birth(&self, key: &SessionKey, birth: &Birth) {
         if let Some(mut session) = self.live.get_mut(key)
             && session.is_untouched()
-            && let Some(birth) = self.births.keep(&birth.to_bytes())
         {
-            session.rare_mut().birth = Some(birth);
+            let birth = birth.to_bytes();
+            if self.births.take(&birth) {
+                session.rare_mut().birth = Some(birth.into());
+            }
         }
     }
 
@@ -89,7 +65,7 @@ impl Sessions {
         if let Some(rare) = &mut session.rare
             && let Some(birth) = rare.birth.take()
         {
-            self.births.free(&birth);
+            self.births.give(&birth);
             if rare.is_empty() {
                 session.rare = None;
             }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionId;
 use gateway_core::protocol::client::ClientKey;
-use gateway_core::session::TargetHash;
 use gateway_core::session::limits::PerClient;
+use gateway_core::session::{Binding, TargetHash};
 
+use super::super::text_budget::TextBudget;
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -20,7 +21,7 @@ fn pin() -> Pin {
     Pin {
         backend: BackendId(0),
         backend_session: None,
-        target: TargetHash(7),
+        binding: Binding::unspelled(TargetHash(7)),
         created: Timestamp(0),
         subject: None,
     }
@@ -64,25 +65,11 @@ async fn what_is_empty_and_old_gives_way_and_is_told_where_it_was_opened() {
     assert_eq!((ended.reason, sessions.len()), (EndReason::Evicted, 3));
     assert_eq!(sessions.give_way(&key("b"), &found.pin), None);
     // Its place is free, and nothing is kept of it.
-    let cost = cost(&birth("a").to_bytes());
-    assert_eq!(sessions.births.0.load(Ordering::Relaxed), 2 * cost);
+    let cost = TextBudget::cost(&birth("a").to_bytes());
+    assert_eq!(sessions.births.used(), 2 * cost);
     for id in ["a", "c", "begun"] {
         sessions.unpin(&key(id), EndReason::Lost, steady).await.unwrap();
     }
-    assert_eq!(sessions.births.0.load(Ordering::Relaxed), 0);
+    assert_eq!(sessions.births.used(), 0);
     assert_eq!(sessions.places().taken(), 0);
-}
-
-#[test]
-fn births_are_kept_as_far_as_there_is_room() {
-    let births = Births::default();
-    let long = vec![b'a'; 8192];
-    let mut kept = Vec::new();
-    while let Some(birth) = births.keep(&long) {
-        kept.push(birth);
-    }
-    let bytes = kept.len() as u64 * cost(&long);
-    assert!(bytes <= BIRTHS && bytes + cost(&long) > BIRTHS);
-    kept.iter().for_each(|birth| births.free(birth));
-    assert!(births.keep(b"/in/a.bin x").is_some());
 }

@@ -106,7 +106,7 @@ mod tests {
     use gateway_core::farm::BackendId;
     use gateway_core::protocol::SessionId;
     use gateway_core::routing::{Loads, Lookup};
-    use gateway_core::session::{Pin, Progress, TargetHash, Timestamp};
+    use gateway_core::session::{Binding, Pin, Progress, TargetHash, Timestamp};
 
     use super::*;
     use crate::sessions::Pinned;
@@ -117,7 +117,13 @@ mod tests {
 
     fn pin() -> Pin {
         let (target, created) = (TargetHash(7), Timestamp(1));
-        Pin { backend: BackendId(0), backend_session: None, target, created, subject: None }
+        Pin {
+            backend: BackendId(0),
+            backend_session: None,
+            binding: Binding::unspelled(target),
+            created,
+            subject: None,
+        }
     }
 
     fn full(limit: u64) -> Arc<Sessions> {

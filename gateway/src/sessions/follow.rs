@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::Lookup;
-use gateway_core::session::{EndReason, Pin, Progress, Subject};
+use gateway_core::session::{Binding, EndReason, Pin, Progress, Subject};
 use parking_lot::Mutex;
 
 use super::{Session, Sessions, UNTOUCHED};
@@ -136,6 +136,7 @@ impl Sessions {
             Record::Progress(StoredProgress { id, milestone: Milestone::Untouched, .. })
                 if !new.contains(&id) => {}
             Record::Progress(progress) => _ = self.take_progress(&progress),
+            Record::Spelling(spelling) => _ = self.take_spelling(&spelling),
         })?;
         following.good.store(number, Ordering::Release);
         Ok(states)
@@ -150,7 +151,7 @@ impl Sessions {
         let pin = Pin {
             backend: self.ids.intern(row.backend),
             backend_session: row.backend_session.map(Into::into),
-            target: row.target,
+            binding: Binding::unspelled(row.target),
             created: row.created,
             subject: row.subject.map(Subject::new),
         };
@@ -233,7 +234,7 @@ mod tests {
             let pin = Pin {
                 backend: self.ids.intern(backend),
                 backend_session: None,
-                target: TargetHash(7),
+                binding: Binding::unspelled(TargetHash(7)),
                 created: clock::now(),
                 subject: None,
             };
@@ -244,7 +245,13 @@ mod tests {
         async fn open_new(&self, id: &str) {
             let backend = self.ids.intern("a");
             let (target, created) = (TargetHash(7), clock::now());
-            let pin = Pin { backend, backend_session: None, target, created, subject: None };
+            let pin = Pin {
+                backend,
+                backend_session: None,
+                binding: Binding::unspelled(target),
+                created,
+                subject: None,
+            };
             let mut place = None;
             let opened = self.pin_opened(&mut place, key(id), pin, created, clock::steady());
             assert_eq!(opened.await.expect("there is room"), Pinned::New);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionId;
-use gateway_core::session::{Pin, Progress, Subject, Timestamp};
+use gateway_core::session::{Binding, Pin, Progress, Subject, Timestamp};
 
 use super::follow::Following;
 use super::under_way::UnderWay;
@@ -102,6 +102,7 @@ impl Loading {
             Record::Tombstone(tombstone) => self.bury(&tombstone),
             Record::Pin(pin) => return self.pin(&pin),
             Record::Progress(progress) => return self.sessions.take_progress(&progress),
+            Record::Spelling(spelling) => return self.sessions.take_spelling(&spelling),
         }
         true
     }
@@ -133,7 +134,7 @@ impl Loading {
         let pin = Pin {
             backend,
             backend_session: row.backend_session.map(Into::into),
-            target: row.target,
+            binding: Binding::unspelled(row.target),
             created: row.created,
             subject: row.subject.map(Subject::new),
         };
@@ -170,9 +171,10 @@ impl Sessions {
                 id: &id,
                 backend: self.ids.name(session.backend),
                 backend_session: session.backend_session(),
-                target: session.target,
+                target: session.binding().without_spelling().target,
                 created: session.created,
                 subject: session.subject().map(|subject| *subject.bytes()),
+                spelling: session.spelling().map(|spelling| &**spelling),
             }));
             if let Some(total) = session.progress.complete() {
                 let (created, milestone) = (session.created, Milestone::Complete(total));

@@ -15,7 +15,9 @@ mod follow;
 mod load;
 mod places;
 mod record;
+mod spelled;
 mod tally;
+mod text_budget;
 mod tombs;
 mod translated;
 mod under_way;
@@ -32,14 +34,13 @@ use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::{Loads, Lookup, Outstanding};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::limits::PerClient;
-use gateway_core::session::{EndReason, Pin, Progress, Subject, Timestamp};
+use gateway_core::session::{Binding, EndReason, Pin, Progress, Subject, Timestamp};
 
 use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::store::{self, Store};
 
 pub use census::Census;
-use empty::Births;
 pub use empty::{Birth, Evictable};
 use eviction::Eviction;
 use follow::Following;
@@ -49,6 +50,7 @@ pub use places::{Place, Places, Refused};
 use record::{Session, UNTOUCHED, seconds};
 pub use tally::Opening;
 use tally::Tally;
+use text_budget::TextBudget;
 use tombs::Tombs;
 use translated::Translated;
 use under_way::UnderWay;
@@ -66,7 +68,8 @@ pub struct Sessions {
     tally: Arc<Tally>,
     eviction: Eviction,
     places: Arc<Places>,
-    births: Births,
+    births: TextBudget,
+    spellings: TextBudget,
     ids: Arc<BackendIds>,
     store: Store,
     /// For as long as another process writes to the store.
@@ -132,7 +135,8 @@ impl Sessions {
             tally: Arc::default(),
             eviction: Eviction::default(),
             places: Places::new(limit),
-            births: Births::default(),
+            births: TextBudget::new(empty::BIRTHS),
+            spellings: TextBudget::new(spelled::SPELLINGS),
             ids,
             store: Store::memory(),
             following: None,
@@ -232,12 +236,14 @@ impl Sessions {
             },
         };
         session.client = taken.client().unwrap_or(ClientKey::UNKNOWN);
-        let (pin, untouched) = (session.pin(), session.is_untouched());
+        let (mut pin, untouched) = (session.pin(), session.is_untouched());
         // An older client may still come with the id of one that ended, and must not meet the new.
-        if self.tombs.has(&key) || !self.put(key.clone(), session) {
+        let put = if self.tombs.has(&key) { None } else { self.put(key.clone(), session) };
+        let Some(binding) = put else {
             *place = Some(taken);
             return Ok(Pinned::Taken);
-        }
+        };
+        pin.binding = binding;
         taken.give();
         self.keep(&key, &pin, untouched, place).await?;
         if self.evicts() && !self.live.contains_key(&key) {
@@ -250,30 +256,33 @@ impl Sessions {
     /// False if the session is there already, which then stays as it is.
     fn insert(&self, key: SessionKey, session: Session) -> bool {
         let client = session.counted_client();
-        let new = self.put(key, session);
+        let new = self.put(key, session).is_some();
         if new {
             self.places.add(client);
         }
         new
     }
 
-    /// The same, for a session that has been counted.
-    fn put(&self, key: SessionKey, session: Session) -> bool {
+    /// The same, for a session that has been counted. Returns what the session is bound to now.
+    fn put(&self, key: SessionKey, mut session: Session) -> Option<Binding> {
         let backend = session.backend;
         let at_backend = session.backend_session().and_then(SessionId::parse);
         let at_backend = at_backend.map(|id| id.key().clone());
-        match self.live.entry(key.clone()) {
-            Entry::Occupied(_) => return false,
+        let binding = match self.live.entry(key.clone()) {
+            Entry::Occupied(_) => return None,
             Entry::Vacant(free) => {
+                self.fit_spelling(&mut session);
+                let binding = session.binding();
                 // Under the entry's lock: whoever finds the session finds it counted.
                 self.tally.add(backend, session.progress);
                 free.insert(session);
+                binding
             }
-        }
+        };
         if let Some(id) = at_backend {
             self.translated.insert(id, backend, key);
         }
-        true
+        Some(binding)
     }
 
     /// The same, and the session counts as heard of: a long Fragment is not silence. With it comes
@@ -392,6 +401,7 @@ impl Sessions {
 
     fn ended(&self, key: SessionKey, mut session: Session, reason: EndReason) -> Ended {
         self.drop_birth(&mut session);
+        self.free_spelling(&session);
         let (progress, pin) = (session.progress, session.pin());
         self.places.remove(session.counted_client());
         self.tally.remove(pin.backend, progress);

@@ -1,10 +1,11 @@
 //! The record of a session, as small as a million of them want it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::client::ClientKey;
-use gateway_core::session::{Pin, Progress, Subject, TargetHash, Timestamp};
+use gateway_core::session::{Binding, Pin, Progress, Subject, TargetHash, Timestamp};
 
 /// In [`Session::steady`]: this process has seen the session opened and has passed on no packet of
 /// it. The bit would be a clock's after 68 years.
@@ -31,21 +32,25 @@ pub(super) struct Session {
 pub(super) struct Rare {
     pub backend_session: Option<Box<str>>,
     pub subject: Option<Subject>,
+    /// The target of its Create-Session, where that is not in normal form.
+    pub spelling: Option<Arc<str>>,
     /// A [`Birth`], for as long as it has no byte.
     pub birth: Option<Box<[u8]>>,
 }
 
 impl Rare {
     pub fn is_empty(&self) -> bool {
-        self.backend_session.is_none() && self.subject.is_none() && self.birth.is_none()
+        let Self { backend_session, subject, spelling, birth } = self;
+        backend_session.is_none() && subject.is_none() && spelling.is_none() && birth.is_none()
     }
 }
 
 impl Session {
     pub fn new(pin: Pin, progress: Progress, steady: Duration) -> Self {
-        let Pin { backend, backend_session, target, created, subject } = pin;
+        let Pin { backend, backend_session, binding, created, subject } = pin;
+        let Binding { target, spelling } = binding;
         let steady = seconds(steady);
-        let rare = Rare { backend_session, subject, birth: None };
+        let rare = Rare { backend_session, subject, spelling, birth: None };
         let rare = (!rare.is_empty()).then(|| Box::new(rare));
         let client = ClientKey::UNKNOWN;
         Self { backend, steady, target, created, client, progress, rare }
@@ -55,7 +60,7 @@ impl Session {
         Pin {
             backend: self.backend,
             backend_session: self.backend_session().map(Into::into),
-            target: self.target,
+            binding: self.binding(),
             created: self.created,
             subject: self.subject().cloned(),
         }
@@ -67,6 +72,25 @@ impl Session {
 
     pub fn subject(&self) -> Option<&Subject> {
         self.rare.as_ref()?.subject.as_ref()
+    }
+
+    pub fn spelling(&self) -> Option<&Arc<str>> {
+        self.rare.as_ref()?.spelling.as_ref()
+    }
+
+    pub fn binding(&self) -> Binding {
+        Binding { target: self.target, spelling: self.spelling().cloned() }
+    }
+
+    /// Its packets have to come in the spelling of its Create-Session from now on.
+    pub fn drop_spelling(&mut self) {
+        self.target = self.binding().without_spelling().target;
+        if let Some(rare) = &mut self.rare {
+            rare.spelling = None;
+            if rare.is_empty() {
+                self.rare = None;
+            }
+        }
     }
 
     pub fn rare_mut(&mut self) -> &mut Rare {

@@ -14,7 +14,7 @@ fn pin(backend: u32, backend_session: Option<&str>) -> Pin {
     Pin {
         backend: BackendId(backend),
         backend_session: backend_session.map(Into::into),
-        target: TargetHash(7),
+        binding: Binding::unspelled(TargetHash(7)),
         created: Timestamp(0),
         subject: None,
     }

@@ -220,7 +220,7 @@ mod tests {
     use std::time::Duration;
 
     use gateway_core::protocol::SessionId;
-    use gateway_core::session::{EndReason, TargetHash};
+    use gateway_core::session::{Binding, EndReason, TargetHash};
 
     use super::*;
 
@@ -232,7 +232,7 @@ mod tests {
         let pin = Pin {
             backend: BackendId(backend),
             backend_session: None,
-            target: TargetHash(1),
+            binding: Binding::unspelled(TargetHash(1)),
             created: Timestamp(0),
             subject: None,
         };

@@ -15,12 +15,13 @@ use super::ages;
 use super::error::{Trouble, TroubleKind};
 use super::faults;
 use super::folder::{Folder, Identity};
-use super::load::{PROGRESS, Pins, Position};
+use super::load::{Pins, Position};
 use super::log;
 use super::record::{
-    BackendState, Milestone, StoredPin, StoredProgress, Tombstone, is_of, subject_text, text_of,
+    BackendState, Milestone, StoredPin, StoredProgress, StoredSpelling, Tombstone, is_of,
+    subject_text, text_of,
 };
-use super::schema;
+use super::schema::{BOUND_PINS, LateTable, PROGRESS, SPELLINGS};
 use super::watch::Watch;
 
 /// For as long may another process hold the lock: one transaction of a gateway next to us takes
@@ -218,6 +219,12 @@ fn apply(
             };
             *row += 1;
             insert_pin(transaction, *row, pin)?;
+            if let Some(spelling) = pin.spelling.clone() {
+                let (id, created) = (pin.id.clone(), pin.created);
+                used.spellings += 1;
+                let stored = StoredSpelling { id, created, spelling };
+                insert_spelling(transaction, used.spellings, &stored)?;
+            }
             if *untouched {
                 let (id, created) = (pin.id.clone(), pin.created);
                 let progress = StoredProgress { id, created, milestone: Milestone::Untouched };
@@ -225,9 +232,9 @@ fn apply(
                 insert_progress(transaction, used.progress, &progress)?;
             }
         }
-        Change::Touch { key, created } => delete_progress(transaction, key, *created)?,
+        Change::Touch { key, created } => delete_late(transaction, &PROGRESS, key, *created)?,
         Change::Complete { key, created, total } => {
-            delete_progress(transaction, key, *created)?;
+            delete_late(transaction, &PROGRESS, key, *created)?;
             let (id, milestone) = (text_of(key), Milestone::Complete(*total));
             used.progress += 1;
             let progress = StoredProgress { id, created: *created, milestone };
@@ -265,14 +272,14 @@ fn apply(
 
 pub fn insert_pin(connection: &Connection, row: i64, pin: &StoredPin) -> rusqlite::Result<()> {
     let seal = pin.as_row().seal(row);
-    let StoredPin { id, backend, backend_session, target, created, subject } = pin;
+    let StoredPin { id, backend, backend_session, target, created, subject, spelling: _ } = pin;
     let (target, created) = (target.0 as i64, created.0 as i64);
     match subject {
         None => connection
             .prepare_cached("INSERT OR IGNORE INTO pins VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
             .execute(params![row, id, backend, backend_session, target, created, seal])?,
         Some(subject) => {
-            schema::make_bound_pins(connection)?;
+            BOUND_PINS.make(connection)?;
             let subject = subject_text(*subject.bytes());
             connection
                 .prepare_cached(
@@ -318,12 +325,25 @@ pub fn insert_progress(
     row: i64,
     progress: &StoredProgress,
 ) -> rusqlite::Result<()> {
-    schema::make_progress(connection)?;
+    PROGRESS.make(connection)?;
     let StoredProgress { id, created, milestone } = progress;
     let (created, total, seal) = (created.0 as i64, milestone.number(), progress.seal(row));
     connection
         .prepare_cached("INSERT OR IGNORE INTO progress VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![row, id, created, total, seal])?;
+    Ok(())
+}
+
+pub fn insert_spelling(
+    connection: &Connection,
+    row: i64,
+    stored: &StoredSpelling,
+) -> rusqlite::Result<()> {
+    SPELLINGS.make(connection)?;
+    let StoredSpelling { id, created, spelling } = stored;
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO spellings VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![row, id, created.0 as i64, spelling, stored.seal(row)])?;
     Ok(())
 }
 
@@ -353,16 +373,20 @@ fn end(
     for table in Pins::of(transaction)? {
         delete_rows(transaction, table.table(), key, created)?;
     }
-    delete_progress(transaction, key, created)
+    for table in [PROGRESS, SPELLINGS] {
+        delete_late(transaction, &table, key, created)?;
+    }
+    Ok(())
 }
 
-fn delete_progress(
+fn delete_late(
     transaction: &Transaction<'_>,
+    table: &LateTable,
     key: &SessionKey,
     created: Timestamp,
 ) -> rusqlite::Result<()> {
-    match schema::has_progress(transaction)? {
-        true => delete_rows(transaction, PROGRESS, key, created),
+    match table.is_in(transaction)? {
+        true => delete_rows(transaction, table.name, key, created),
         false => Ok(()),
     }
 }

@@ -7,13 +7,10 @@ use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::pages::Column;
 use super::record::{
-    BackendState, EndKind, Milestone, PinRow, Record, StoredPin, StoredProgress, Tombstone,
-    subject_from_text,
+    BackendState, EndKind, Milestone, PinRow, Record, StoredPin, StoredProgress, StoredSpelling,
+    Tombstone, subject_from_text,
 };
-use super::schema::{has_bound_pins, has_progress};
-
-/// The table of progress.
-pub const PROGRESS: &str = "progress";
+use super::schema::{BOUND_PINS, LateTable, PROGRESS, SPELLINGS};
 
 /// More rows than any file has had.
 const LARGEST: i64 = 1 << 60;
@@ -26,6 +23,7 @@ pub struct Position {
     pub(super) bound: i64,
     pub(super) tombstones: i64,
     pub(super) progress: i64,
+    pub(super) spellings: i64,
     pub(super) states: i64,
 }
 
@@ -45,7 +43,8 @@ pub struct Visited {
 impl Visited {
     /// The pins that the visitor wanted.
     pub fn wanted_pins(&self) -> u64 {
-        let unwanted = self.unwanted.iter().filter(|(table, _)| *table != PROGRESS);
+        let of_pins = |table: &str| [Pins::Free, Pins::Bound].iter().any(|p| p.table() == table);
+        let unwanted = self.unwanted.iter().filter(|(table, _)| of_pins(table));
         self.pins - unwanted.count() as u64
     }
 }
@@ -61,13 +60,13 @@ impl Pins {
     pub fn table(self) -> &'static str {
         match self {
             Self::Free => "pins",
-            Self::Bound => "bound_pins",
+            Self::Bound => BOUND_PINS.name,
         }
     }
 
     /// Those that are there.
     pub fn of(connection: &Connection) -> rusqlite::Result<&'static [Self]> {
-        Ok(match has_bound_pins(connection)? {
+        Ok(match BOUND_PINS.is_in(connection)? {
             true => &[Self::Bound, Self::Free],
             false => &[Self::Free],
         })
@@ -83,21 +82,21 @@ pub enum Order {
 
 impl Position {
     pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
-        let last = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
-        let bound = match has_bound_pins(connection)? {
-            true => last("SELECT coalesce(max(row), 0) FROM bound_pins")?,
-            false => 0,
+        let last = |table: &str| {
+            let sql = format!("SELECT coalesce(max(row), 0) FROM {table}");
+            connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
         };
-        let progress = match has_progress(connection)? {
-            true => last("SELECT coalesce(max(row), 0) FROM progress")?,
-            false => 0,
+        let late = |table: LateTable| match table.is_in(connection)? {
+            true => last(table.name),
+            false => Ok(0),
         };
         Ok(Self {
-            pins: last("SELECT coalesce(max(row), 0) FROM pins")?,
-            bound,
-            tombstones: last("SELECT coalesce(max(row), 0) FROM tombstones")?,
-            progress,
-            states: last("SELECT coalesce(max(row), 0) FROM backend_states")?,
+            pins: last("pins")?,
+            bound: late(BOUND_PINS)?,
+            tombstones: last("tombstones")?,
+            progress: late(PROGRESS)?,
+            spellings: late(SPELLINGS)?,
+            states: last("backend_states")?,
         })
     }
 
@@ -135,12 +134,13 @@ impl Position {
     }
 
     /// Each with the name under which it is noted.
-    fn marks(&mut self) -> [(&'static str, &mut i64); 5] {
+    fn marks(&mut self) -> [(&'static str, &mut i64); 6] {
         [
             ("last of pins", &mut self.pins),
             ("last of bound_pins", &mut self.bound),
             ("last of tombstones", &mut self.tombstones),
             ("last of progress", &mut self.progress),
+            ("last of spellings", &mut self.spellings),
             ("last of backend_states", &mut self.states),
         ]
     }
@@ -158,6 +158,7 @@ impl Position {
             bound: self.bound.max(other.bound),
             tombstones: self.tombstones.max(other.tombstones),
             progress: self.progress.max(other.progress),
+            spellings: self.spellings.max(other.spellings),
             states: self.states.max(other.states),
         }
     }
@@ -170,7 +171,7 @@ fn noted(connection: &Connection, mark: &str) -> rusqlite::Result<Option<i64>> {
 
 /// Reads what came after `after`, as it was at one moment. Bound pins come before the others: of a
 /// session that an older process has pinned for everybody too, the first one counts. Behind the
-/// pins comes how far their sessions are.
+/// pins come the spellings of their targets, and how far their sessions are.
 ///
 /// # Errors
 /// Those of SQLite; the visitor has seen a part then.
@@ -202,15 +203,17 @@ pub fn visit(
     for table in Pins::of(&transaction)? {
         read(table.table(), after.of_pins(*table), order)?;
     }
-    if has_progress(&transaction)? {
-        read(PROGRESS, after.progress, "ASC")?;
+    for (table, after) in [(SPELLINGS, after.spellings), (PROGRESS, after.progress)] {
+        if table.is_in(&transaction)? {
+            read(table.name, after, "ASC")?;
+        }
     }
     Ok(visited)
 }
 
 /// Sessions of which nothing has arrived, as it is now.
 pub fn untouched(connection: &Connection) -> rusqlite::Result<Vec<StoredProgress>> {
-    if !has_progress(connection)? {
+    if !PROGRESS.is_in(connection)? {
         return Ok(Vec::new());
     }
     let mut statement = connection.prepare_cached("SELECT * FROM progress WHERE total = 0")?;
@@ -298,7 +301,12 @@ fn one(
         }
         Some(Record::Progress(progress)) => {
             if !visitor(Record::Progress(progress)) {
-                visited.unwanted.push((PROGRESS, number));
+                visited.unwanted.push((PROGRESS.name, number));
+            }
+        }
+        Some(Record::Spelling(spelling)) => {
+            if !visitor(Record::Spelling(spelling)) {
+                visited.unwanted.push((SPELLINGS.name, number));
             }
         }
         Some(record) => {
@@ -342,6 +350,7 @@ pub fn record<'a>(row: i64, columns: &[Column<'a>]) -> Option<Record<'a>> {
                 target: TargetHash(target as u64),
                 created: Timestamp(created as u64),
                 subject,
+                spelling: None,
             };
             (pin.seal(row) == seal).then_some(Record::Pin(pin))
         }
@@ -369,6 +378,11 @@ pub fn record<'a>(row: i64, columns: &[Column<'a>]) -> Option<Record<'a>> {
             let (created, milestone) = (Timestamp(created as u64), Milestone::from_number(total));
             let progress = StoredProgress { id: id.to_owned(), created, milestone };
             (progress.seal(row) == seal).then_some(Record::Progress(progress))
+        }
+        [_, Text(id), Integer(created), Text(spelling), Integer(seal)] => {
+            let (id, spelling) = (id.to_owned(), spelling.to_owned());
+            let stored = StoredSpelling { id, created: Timestamp(created as u64), spelling };
+            (stored.seal(row) == seal).then_some(Record::Spelling(stored))
         }
         [_, Text(backend), Text(state), Integer(since), Text(by), Integer(seal)] => {
             let state = BackendState {

@@ -55,7 +55,8 @@ pub use error::{OpenError, StoreError, Trouble, TroubleKind};
 pub use load::Position;
 pub use read::{Follower, ReadError, Reader, read_only};
 pub use record::{
-    BackendState, EndKind, Milestone, PinRow, Record, StoredPin, StoredProgress, Tombstone, text_of,
+    BackendState, EndKind, Milestone, PinRow, Record, StoredPin, StoredProgress, StoredSpelling,
+    Tombstone, text_of,
 };
 pub use shared::StoreStatus;
 
@@ -137,8 +138,8 @@ impl Store {
     /// Opens the database in the directory `path`, and makes either if missing. Blocks.
     ///
     /// `visitor` gets admin states and tombstones, then the pins, **the newest first**, and bound
-    /// ones before the others, and last how far sessions have come. It returns false for a pin
-    /// whose session it knows already, and for progress whose session it does not know: such rows
+    /// ones before the others, and last spellings and how far sessions have come. It returns false for
+    /// a pin whose session it knows already, and for the last two of a session that it does not know: such rows
     /// are left over and are deleted. What it returns for anything else does not count.
     ///
     /// With a disk that is full or read-only the store opens, and is down until that is over. With

@@ -285,6 +285,9 @@ fn read_only(
                 for (_, pin) in found.bound.iter().rev().chain(found.pins.iter().rev()) {
                     visitor(Record::Pin(pin.as_row()));
                 }
+                for (_, spelling) in found.spellings {
+                    visitor(Record::Spelling(spelling));
+                }
                 for (_, progress) in found.progress {
                     visitor(Record::Progress(progress));
                 }

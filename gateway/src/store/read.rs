@@ -78,7 +78,7 @@ impl Reader {
         self.damaged += chunk.damaged;
         match (chunk.last, self.table) {
             (Some(last), _) => self.after = last,
-            (None, Pins::Free) if schema::has_bound_pins(connection).map_err(trouble)? => {
+            (None, Pins::Free) if schema::BOUND_PINS.is_in(connection).map_err(trouble)? => {
                 (self.table, self.after) = (Pins::Bound, 0);
             }
             (None, _) => self.connection = None,

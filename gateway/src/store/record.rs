@@ -22,6 +22,9 @@ pub struct StoredPin {
     pub created: Timestamp,
     /// Whose it is, where it is bound to a certificate.
     pub subject: Option<Subject>,
+    /// What `target` is the hash of, where sessions are met in other spellings too. It is a row of
+    /// its own: of pins that are read, this is `None`.
+    pub spelling: Option<String>,
 }
 
 /// A [`StoredPin`] that belongs to somebody else.
@@ -33,6 +36,8 @@ pub struct PinRow<'a> {
     pub target: TargetHash,
     pub created: Timestamp,
     pub subject: Option<[u8; 16]>,
+    /// As in [`StoredPin`].
+    pub spelling: Option<&'a str>,
 }
 
 /// A session that has ended with an Ack that may have been lost on its way.
@@ -74,6 +79,15 @@ pub enum Milestone {
     Complete(u64),
 }
 
+/// The target under which a session was opened, where that is not in normal form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSpelling {
+    pub id: String,
+    /// That of the pin.
+    pub created: Timestamp,
+    pub spelling: String,
+}
+
 /// What people decided about a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendState {
@@ -90,6 +104,7 @@ pub enum Record<'a> {
     Pin(PinRow<'a>),
     Tombstone(Tombstone),
     Progress(StoredProgress),
+    Spelling(StoredSpelling),
     Backend(BackendState),
 }
 
@@ -102,6 +117,7 @@ impl StoredPin {
             target: self.target,
             created: self.created,
             subject: self.subject.as_ref().map(|subject| *subject.bytes()),
+            spelling: self.spelling.as_deref(),
         }
     }
 }
@@ -115,6 +131,7 @@ impl PinRow<'_> {
             target: self.target,
             created: self.created,
             subject: self.subject.map(Subject::new),
+            spelling: self.spelling.map(str::to_owned),
         }
     }
 
@@ -153,6 +170,13 @@ impl StoredProgress {
             .number(self.created.0)
             .number(self.milestone.number() as u64)
             .finish()
+    }
+}
+
+impl StoredSpelling {
+    pub(super) fn seal(&self, row: i64) -> i64 {
+        let seal = Seal::new(b's', row).text(&self.id).number(self.created.0);
+        seal.text(&self.spelling).finish()
     }
 }
 
@@ -273,6 +297,7 @@ mod tests {
             target: TargetHash(0xdead_beef),
             created: Timestamp(1_700_000_000_000),
             subject: None,
+            spelling: None,
         }
     }
 
@@ -345,6 +370,19 @@ mod tests {
         for milestone in [0, 1, i64::MAX, -1].map(Milestone::from_number) {
             assert_eq!(Milestone::from_number(milestone.number()), milestone);
         }
+    }
+
+    #[test]
+    fn every_column_of_a_spelling_is_under_the_seal() {
+        let spelled = |id: &str, created, spelling: &str| {
+            let (id, created) = (id.to_owned(), Timestamp(created));
+            StoredSpelling { id, created, spelling: spelling.to_owned() }
+        };
+        let seal = spelled("a", 5, "/%61").seal(7);
+        for other in [spelled("b", 5, "/%61"), spelled("a", 6, "/%61"), spelled("a", 5, "/%62")] {
+            assert_ne!(other.seal(7), seal, "{other:?}");
+        }
+        assert_ne!(spelled("a", 5, "/%61").seal(8), seal);
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn missing(
             Record::Progress(StoredProgress { id, created, milestone: Milestone::Complete(_) }) => {
                 complete.extend(SessionId::parse(&id).map(|id| (id.key().clone(), created)));
             }
-            Record::Progress(_) => {}
+            Record::Progress(_) | Record::Spelling(_) => {}
             Record::Backend(state) => {
                 known.insert(state.backend, state.since);
             }
@@ -197,7 +197,7 @@ fn missing(
                 missing.push(Change::Complete { key, created, total });
             }
         }
-        Record::Progress(_) | Record::Backend(_) => {}
+        Record::Progress(_) | Record::Spelling(_) | Record::Backend(_) => {}
     });
     Ok(missing)
 }

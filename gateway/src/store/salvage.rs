@@ -7,12 +7,16 @@ use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::Timestamp;
 use rusqlite::Connection;
 
-use super::database::{insert_pin, insert_progress, insert_state, insert_tombstone};
+use super::database::{
+    insert_pin, insert_progress, insert_spelling, insert_state, insert_tombstone,
+};
 use super::error::Trouble;
 use super::folder::Folder;
 use super::load::record;
 use super::pages;
-use super::record::{BackendState, Milestone, Record, StoredPin, StoredProgress, Tombstone};
+use super::record::{
+    BackendState, Milestone, Record, StoredPin, StoredProgress, StoredSpelling, Tombstone,
+};
 use super::schema;
 
 /// What came out of a damaged database.
@@ -63,6 +67,9 @@ pub fn salvage(folder: &Folder, believe: Believe, now: Timestamp) -> Result<Salv
             insert_pin(connection, *row, pin)?;
             salvaged.pins += 1;
         }
+        for (row, spelling) in &found.spellings {
+            insert_spelling(connection, *row, spelling)?;
+        }
         for (row, progress) in &found.progress {
             insert_progress(connection, *row, progress)?;
         }
@@ -80,6 +87,7 @@ pub struct Found {
     pub bound: Vec<(i64, StoredPin)>,
     pub tombstones: Vec<(i64, Tombstone)>,
     pub progress: Vec<(i64, StoredProgress)>,
+    pub spellings: Vec<(i64, StoredSpelling)>,
     pub states: Vec<(i64, BackendState)>,
     pub unreadable_pages: u64,
 }
@@ -99,6 +107,7 @@ pub fn read(folder: &Folder, believe: Believe) -> Result<Found, Trouble> {
         // The row may have been deleted, and then the session has bytes.
         Some(Record::Progress(StoredProgress { milestone: Milestone::Untouched, .. })) => {}
         Some(Record::Progress(progress)) => found.progress.push((row, progress)),
+        Some(Record::Spelling(spelling)) => found.spellings.push((row, spelling)),
         Some(Record::Backend(state)) => found.states.push((row, state)),
         None => {}
     })
@@ -108,6 +117,7 @@ pub fn read(folder: &Folder, believe: Believe) -> Result<Found, Trouble> {
     in_order(&mut found.bound);
     in_order(&mut found.tombstones);
     in_order(&mut found.progress);
+    in_order(&mut found.spellings);
     in_order(&mut found.states);
     // Of a damaged page, cells may be read that were deleted. A pin that outlives its session
     // would send a repeated Close to the backend rather than to its tombstone.
@@ -127,10 +137,11 @@ pub fn read(folder: &Folder, believe: Believe) -> Result<Found, Trouble> {
         found.pins.retain(lives);
         found.bound.retain(lives);
     }
-    if !found.progress.is_empty() {
+    if !found.progress.is_empty() || !found.spellings.is_empty() {
         let pins = found.pins.iter().chain(&found.bound).map(|(_, pin)| pin);
         let known: HashSet<_> = pins.map(|pin| (pin.id.as_str(), pin.created)).collect();
         found.progress.retain(|(_, row)| known.contains(&(row.id.as_str(), row.created)));
+        found.spellings.retain(|(_, row)| known.contains(&(row.id.as_str(), row.created)));
     }
     Ok(found)
 }

@@ -13,10 +13,18 @@ pub const APPLICATION: i64 = 0x6267_7773;
 /// What turns version n into n + 1, from version 1 on.
 pub const MIGRATIONS: &[&str] = &[];
 
+/// A table that comes with the first of its rows and is no part of a version: a process that does
+/// not know it reads and writes the rest of the file.
+pub struct LateTable {
+    pub name: &'static str,
+    sql: &'static str,
+}
+
 /// Pins of sessions that are bound to a client's certificate: a table of their own, for a process
-/// that does not know of that must not take them for free to all. It comes with the first of them
-/// and is no part of a version: who does not know it reads and writes the rest of the file.
-const BOUND_PINS: &str = "
+/// that does not know of that must not take them for free to all.
+pub const BOUND_PINS: LateTable = LateTable {
+    name: "bound_pins",
+    sql: "
 CREATE TABLE bound_pins (
     row INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
@@ -28,12 +36,15 @@ CREATE TABLE bound_pins (
     seal INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX bound_pins_by_created ON bound_pins (created);
-";
+",
+};
 
 /// How far sessions have come: a row while nothing of a session has arrived, and one when all of it
-/// has. It comes with the first of them, as the table of bound pins does. A process that does not
-/// know it leaves rows of sessions that are over, which the next start removes.
-const PROGRESS: &str = "
+/// has. A process that does not know it leaves rows of sessions that are over, which the next start
+/// removes.
+pub const PROGRESS: LateTable = LateTable {
+    name: "progress",
+    sql: "
 CREATE TABLE progress (
     row INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
@@ -42,7 +53,24 @@ CREATE TABLE progress (
     seal INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX progress_by_created ON progress (created);
-";
+",
+};
+
+/// The target of a session's Create-Session, where that is not in normal form. The pin beside it
+/// holds the hash of the spelling, as a process writes and reads it that does not know this table.
+pub const SPELLINGS: LateTable = LateTable {
+    name: "spellings",
+    sql: "
+CREATE TABLE spellings (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    spelling TEXT NOT NULL,
+    seal INTEGER NOT NULL
+) STRICT;
+CREATE INDEX spellings_by_created ON spellings (created);
+",
+};
 
 /// The version that this program writes.
 pub const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
@@ -106,35 +134,20 @@ pub fn create(connection: &Connection) -> rusqlite::Result<()> {
     note(connection, VERSION)
 }
 
-/// Whether there has been a bound pin.
-pub fn has_bound_pins(connection: &Connection) -> rusqlite::Result<bool> {
-    has_table(connection, "bound_pins")
-}
-
-/// Makes the table of bound pins, unless there is one. In the transaction that writes to it.
-pub fn make_bound_pins(connection: &Connection) -> rusqlite::Result<()> {
-    match has_bound_pins(connection)? {
-        true => Ok(()),
-        false => connection.execute_batch(BOUND_PINS),
+impl LateTable {
+    /// Whether there has been a row for it.
+    pub fn is_in(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+        connection.prepare_cached(sql)?.query_row([self.name], |row| row.get(0))
     }
-}
 
-/// Whether there has been a row of progress.
-pub fn has_progress(connection: &Connection) -> rusqlite::Result<bool> {
-    has_table(connection, "progress")
-}
-
-/// Makes the table of progress, unless there is one. In the transaction that writes to it.
-pub fn make_progress(connection: &Connection) -> rusqlite::Result<()> {
-    match has_progress(connection)? {
-        true => Ok(()),
-        false => connection.execute_batch(PROGRESS),
+    /// Makes it, unless it is there. In the transaction that writes to it.
+    pub fn make(&self, connection: &Connection) -> rusqlite::Result<()> {
+        match self.is_in(connection)? {
+            true => Ok(()),
+            false => connection.execute_batch(self.sql),
+        }
     }
-}
-
-fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
-    connection.prepare_cached(sql)?.query_row([name], |row| row.get(0))
 }
 
 /// The version stands in two places, so that one flipped bit does not make a file look newer.

@@ -21,7 +21,7 @@ use bits_gateway::ops::Readiness;
 use bits_gateway::sessions::Sessions;
 use gateway_core::farm::{AdminState, BackendId, Health};
 use gateway_core::protocol::{SessionId, SessionKey};
-use gateway_core::session::{EndReason, Pin, Progress, TargetHash, Timestamp};
+use gateway_core::session::{Binding, EndReason, Pin, Progress, TargetHash, Timestamp};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -123,7 +123,7 @@ impl Admin {
         let pin = Pin {
             backend: BackendId(backend),
             backend_session: None,
-            target: TargetHash(7),
+            binding: Binding::unspelled(TargetHash(7)),
             created: ago(idle + Duration::from_secs(3600)),
             subject: None,
         };

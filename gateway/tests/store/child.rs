@@ -38,6 +38,7 @@ pub fn pin(n: u32) -> StoredPin {
         target: TargetHash(u64::from(n)),
         created: Timestamp(1_700_000_000_000 + u64::from(n / 10)),
         subject: None,
+        spelling: None,
     }
 }
 
@@ -75,7 +76,7 @@ pub fn open(path: &Path, on_error: OnError) -> (Store, Kept) {
                 assert_eq!(stored, tombstone(n));
                 kept.tombstones.push(n);
             }
-            Record::Backend(_) | Record::Progress(_) => {}
+            Record::Backend(_) | Record::Progress(_) | Record::Spelling(_) => {}
         }
         true
     });

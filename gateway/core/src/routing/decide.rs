@@ -3,7 +3,7 @@
 use crate::farm::{AdminState, Backend, BackendId, FarmView};
 use crate::fault::Fault;
 use crate::protocol::{PacketType, RequestPacket};
-use crate::session::{Pin, TargetHash};
+use crate::session::{Pin, Target, TargetHash};
 
 use super::placement::{Loads, Placement};
 
@@ -50,8 +50,8 @@ pub enum UnknownSession {
 #[derive(Debug)]
 pub struct Evidence<'a> {
     pub lookup: &'a Lookup,
-    /// Hash of the request-target, which binds a session to its destination.
-    pub target: TargetHash,
+    /// The request-target, which binds a session to its destination.
+    pub target: Target,
     /// Size of the session's file; 0 where no Fragment has told it yet.
     pub total: u64,
     /// The backend that the Host of the request stands for.
@@ -127,7 +127,7 @@ pub fn decide(
         kind == PacketType::Ping && lost
     };
     match evidence.lookup {
-        Lookup::Pinned(pin) if pin.target == evidence.target && !is_gone(pin.backend) => {
+        Lookup::Pinned(pin) if evidence.target.is(pin.binding.target) && !is_gone(pin.backend) => {
             // The size of a file is constant: two of them are two ideas of where it ends.
             if let RequestPacket::Fragment { range, .. } = packet
                 && evidence.total != 0
@@ -151,7 +151,7 @@ pub fn decide(
             return Decision::Answer(Fault::UnknownSession);
         }
         // The Ack got lost. For anything else the session is as unknown as any.
-        Lookup::Ended(target) if *target == evidence.target && ends(kind) => {
+        Lookup::Ended(target) if evidence.target.is(*target) && ends(kind) => {
             return Decision::Answer(Fault::AlreadyEnded);
         }
         _ => {}

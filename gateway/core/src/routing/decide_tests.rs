@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::farm::{AdminState, Health};
 use crate::protocol::{ContentRange, SessionId};
-use crate::session::Timestamp;
+use crate::session::{Binding, Target, Timestamp};
 
 const UP: (AdminState, Health) = (AdminState::Ready, Health::Up);
 const DOWN: (AdminState, Health) = (AdminState::Ready, Health::Down);
@@ -55,14 +55,15 @@ const WITH_ID: [PacketType; 4] =
 
 fn pinned_to(backend: BackendId) -> Lookup {
     let created = Timestamp::default();
-    Lookup::Pinned(Pin { backend, backend_session: None, target: HERE, created, subject: None })
+    let binding = Binding::unspelled(HERE);
+    Lookup::Pinned(Pin { backend, backend_session: None, binding, created, subject: None })
 }
 
 /// What a case changes about the plainest request.
 #[derive(Clone)]
 struct Case<'a> {
     lookup: Lookup,
-    target: TargetHash,
+    target: Target,
     total: u64,
     alias: Option<u32>,
     connection: Option<u32>,
@@ -76,7 +77,7 @@ struct Case<'a> {
 fn case() -> Case<'static> {
     Case {
         lookup: Lookup::NotAsked,
-        target: HERE,
+        target: HERE.into(),
         total: 0,
         alias: None,
         connection: None,
@@ -145,7 +146,7 @@ fn a_fragment_of_another_size_than_its_session_is_refused() {
         let others = [PacketType::Ping, PacketType::CloseSession, PacketType::CancelSession];
         check(&others, &[UP, UP], &known(total), forward(1, Why::Pin));
         // No word about the session to somebody who does not know its destination.
-        let elsewhere = Case { target: ELSEWHERE, ..known(total) };
+        let elsewhere = Case { target: ELSEWHERE.into(), ..known(total) };
         let unknown = Decision::Answer(Fault::UnknownSession);
         check(&[PacketType::Fragment], &[UP, UP], &elsewhere, unknown);
     }
@@ -175,7 +176,7 @@ fn the_session_of_a_removed_backend_starts_over() {
 /// Its owner is known, so the question would reach its file.
 #[test]
 fn a_session_on_another_path_is_answered_as_unknown_and_nobody_is_asked_for_it() {
-    let known = Case { lookup: pinned_to(BackendId(1)), target: ELSEWHERE, ..case() };
+    let known = Case { lookup: pinned_to(BackendId(1)), target: ELSEWHERE.into(), ..case() };
     for (unknown, fault) in [
         (UnknownSession::Ask, Fault::UnknownSession),
         (UnknownSession::Restart, Fault::UnknownSession),
@@ -187,6 +188,24 @@ fn a_session_on_another_path_is_answered_as_unknown_and_nobody_is_asked_for_it()
             let case = Case { policy, alias, ..known.clone() };
             check(&IN_SESSION, &[UP, state], &case, Decision::Answer(fault));
         }
+    }
+}
+
+#[test]
+fn a_session_is_met_in_every_spelling_of_its_target() {
+    let target = |text: &str| Target::of(text.as_bytes());
+    let (packet, old) = (target("/in/%61"), TargetHash::of(b"/in/%61"));
+    for (bound, same) in [(target("/in/a").hash(), true), (old, true), (HERE, false)] {
+        let created = Timestamp::default();
+        let (backend, binding) = (BackendId(1), Binding::unspelled(bound));
+        let pin = Pin { backend, backend_session: None, binding, created, subject: None };
+        let pinned = Case { lookup: Lookup::Pinned(pin), target: packet, ..case() };
+        let ended = Case { lookup: Lookup::Ended(bound), target: packet, ..case() };
+        let unknown = Decision::Answer(Fault::UnknownSession);
+        let expected = if same { forward(1, Why::Pin) } else { unknown };
+        check(&IN_SESSION, &[UP, UP], &pinned, expected);
+        let expected = if same { Decision::Answer(Fault::AlreadyEnded) } else { unknown };
+        check(&[PacketType::CloseSession], &[UP, UP], &ended, expected);
     }
 }
 
@@ -209,7 +228,7 @@ fn a_session_of_another_client_is_nobodys_and_nobody_is_asked_for_it() {
 
 #[test]
 fn a_ping_on_another_path_is_routed_without_its_session() {
-    let case = Case { lookup: pinned_to(BackendId(1)), target: ELSEWHERE, ..case() };
+    let case = Case { lookup: pinned_to(BackendId(1)), target: ELSEWHERE.into(), ..case() };
     check(&[PacketType::Ping], &[UP, UP], &case, forward(0, Why::Placement));
     let case = Case { alias: Some(0), ..case };
     check(&[PacketType::Ping], &[UP, UP], &case, forward(0, Why::Alias));

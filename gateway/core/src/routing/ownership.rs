@@ -10,15 +10,15 @@ use http::{HeaderValue, StatusCode};
 
 use crate::farm::BackendId;
 use crate::protocol::{Ack, ContentRange, PacketType, RequestPacket};
-use crate::session::{Subject, TargetHash};
+use crate::session::{Subject, Target, TargetHash};
 
 use super::Lookup;
 
 /// Whether a request may take the session's turn, and end the request that has it: only a client
 /// that knows the session's destination, or that its backend will judge, may do so.
-pub fn may_speak(lookup: &Lookup, target: TargetHash, alias: Option<BackendId>) -> bool {
+pub fn may_speak(lookup: &Lookup, target: Target, alias: Option<BackendId>) -> bool {
     match lookup {
-        Lookup::Pinned(pin) => pin.target == target,
+        Lookup::Pinned(pin) => target.is(pin.binding.target),
         Lookup::Foreign => false,
         _ => alias.is_some(),
     }
@@ -46,7 +46,7 @@ impl Identity {
     /// not: it is remembered for all connections of the client.
     pub fn of<'h>(
         packet: &RequestPacket<'_>,
-        target: TargetHash,
+        target: Target,
         subject: Option<&Subject>,
         credentials: impl IntoIterator<Item = &'h HeaderValue>,
         connection: Option<u64>,
@@ -59,7 +59,7 @@ impl Identity {
         Some(Self {
             kind: packet.packet_type(),
             range: packet.range(),
-            target,
+            target: target.hash(),
             subject: subject.cloned(),
             credentials: credentials.into_iter().cloned().collect(),
             connection: connection.filter(|_| !ends),

@@ -2,7 +2,7 @@ use http::response;
 
 use super::*;
 use crate::protocol::{SessionId, read_ack};
-use crate::session::{Pin, Timestamp};
+use crate::session::{Binding, Pin, Timestamp};
 
 const TARGET: TargetHash = TargetHash(7);
 const FINAL: &str = "bytes 6-8/9";
@@ -25,7 +25,7 @@ fn fragment(range: &str) -> RequestPacket<'static> {
 }
 
 fn identity(packet: &RequestPacket<'_>) -> Option<Identity> {
-    Identity::of(packet, TARGET, None, [], None)
+    Identity::of(packet, TARGET.into(), None, [], None)
 }
 
 fn whole(packet: Option<&Identity>) -> UnderWay<'_> {
@@ -45,7 +45,7 @@ fn only_who_knows_the_destination_or_is_judged_by_a_backend_may_speak() {
     let pin = Pin {
         backend: BackendId(0),
         backend_session: None,
-        target: TARGET,
+        binding: Binding::unspelled(TARGET),
         created: Timestamp(0),
         subject: None,
     };
@@ -64,7 +64,11 @@ fn only_who_knows_the_destination_or_is_judged_by_a_backend_may_speak() {
         (&Lookup::Ended(TARGET), TARGET, alias, true),
         (&Lookup::Forgotten, TARGET, None, false),
     ] {
-        assert_eq!(may_speak(lookup, target, alias), allowed, "{lookup:?} {target:?} {alias:?}");
+        assert_eq!(
+            may_speak(lookup, target.into(), alias),
+            allowed,
+            "{lookup:?} {target:?} {alias:?}"
+        );
     }
 }
 
@@ -112,8 +116,8 @@ fn each_difference_makes_another_packet_of_it() {
     let [mine, theirs] = [1, 2].map(|byte| Subject::new([byte; 16]));
     let [basic, other] = ["Basic YTpi", "Basic YTpj"].map(HeaderValue::from_static);
     for packet in [close(), cancel(), fragment(FINAL)] {
-        let of = |target, subject, credentials: &[&HeaderValue]| {
-            Identity::of(&packet, target, subject, credentials.iter().copied(), None)
+        let of = |target: TargetHash, subject, credentials: &[&HeaderValue]| {
+            Identity::of(&packet, target.into(), subject, credentials.iter().copied(), None)
         };
         let older = of(TARGET, Some(&mine), &[&basic]);
         let ordered = |newer| order(whole(older.as_ref()), Option::<Identity>::as_ref(&newer));
@@ -136,7 +140,7 @@ fn a_login_that_is_bound_to_a_connection_parts_final_fragments_but_not_ends() {
     for (packet, expected) in
         [(close(), Order::Join), (cancel(), Order::Join), (fragment(FINAL), Order::Wait)]
     {
-        let on = |connection| Identity::of(&packet, TARGET, None, [], connection);
+        let on = |connection| Identity::of(&packet, TARGET.into(), None, [], connection);
         for newer in [on(Some(2)), on(None)] {
             let older = on(Some(1));
             assert_eq!(order(whole(older.as_ref()), newer.as_ref()), expected, "{newer:?}");

@@ -5,6 +5,8 @@ pub mod limits;
 pub mod lost_close;
 pub mod observe;
 pub mod pin;
+pub mod target;
 
 pub use observe::{Effects, EndReason, Observed, Opened, observe};
-pub use pin::{Pin, Progress, Subject, TargetHash, Timestamp, fnv1a};
+pub use pin::{Pin, Progress, Subject, Timestamp, fnv1a};
+pub use target::{Binding, Target, TargetHash};

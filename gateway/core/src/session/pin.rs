@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::target::{Binding, TargetHash};
 use crate::farm::BackendId;
 
 /// Wall clock, Unix milliseconds: it goes to disk and to other processes.
@@ -13,26 +14,6 @@ impl Timestamp {
     /// Zero if `earlier` is later, as after a step of the clock.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
-}
-
-/// Binds a session to the request-target of its Create-Session.
-///
-/// FNV-1a, 64 bits: the same in every build and process. Whoever could forge a collision knows
-/// the session id already, and with it could use the real target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct TargetHash(pub u64);
-
-impl TargetHash {
-    /// `target`: path and query byte for byte, without scheme and authority.
-    pub fn of(target: &[u8]) -> Self {
-        Self(fnv1a(target))
-    }
-
-    /// What is remembered of the target of a session that is over, so that only its own client
-    /// hears of its end.
-    pub fn known_to(self, subject: Option<&Subject>) -> Self {
-        subject.map_or(self, |subject| Self(fnv1a_on(self.0, subject.bytes())))
     }
 }
 
@@ -56,7 +37,7 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
     fnv1a_on(0xcbf2_9ce4_8422_2325, bytes)
 }
 
-fn fnv1a_on(hash: u64, bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a_on(hash: u64, bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
@@ -68,7 +49,7 @@ pub struct Pin {
     pub backend: BackendId,
     /// The backend's own id, where the client was given another.
     pub backend_session: Option<Box<str>>,
-    pub target: TargetHash,
+    pub binding: Binding,
     pub created: Timestamp,
     /// Whose it is, where sessions are bound to certificates: nobody else hears of it.
     pub subject: Option<Subject>,
@@ -77,7 +58,7 @@ pub struct Pin {
 impl Pin {
     /// What a memory of its end is found by.
     pub fn epitaph(&self) -> TargetHash {
-        self.target.known_to(self.subject.as_ref())
+        self.binding.target.known_to(self.subject.as_ref())
     }
 }
 

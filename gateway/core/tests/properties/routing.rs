@@ -8,7 +8,7 @@ use gateway_core::protocol::{ContentRange, HResult, PacketType, RequestPacket, S
 use gateway_core::routing::{
     Decision, Evidence, Lookup, Placement, Policy, UnknownSession, Why, decide, decide_plain,
 };
-use gateway_core::session::{Pin, TargetHash, Timestamp};
+use gateway_core::session::{Binding, Pin, TargetHash, Timestamp};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -73,7 +73,8 @@ fn lookups() -> impl Strategy<Value = Lookup> {
     let pin = (ids(), any::<bool>()).prop_map(|(backend, here)| {
         let target = if here { HERE } else { TargetHash(2) };
         let created = Timestamp(0);
-        Lookup::Pinned(Pin { backend, backend_session: None, target, created, subject: None })
+        let binding = Binding::unspelled(target);
+        Lookup::Pinned(Pin { backend, backend_session: None, binding, created, subject: None })
     });
     prop_oneof![
         1 => Just(Lookup::NotAsked),
@@ -143,7 +144,7 @@ impl Situation {
     fn evidence(&self) -> Evidence<'_> {
         Evidence {
             lookup: &self.lookup,
-            target: HERE,
+            target: HERE.into(),
             total: self.total,
             alias: self.alias,
             connection: self.connection,
@@ -162,7 +163,7 @@ impl Situation {
 
     fn pin(&self) -> Option<BackendId> {
         match &self.lookup {
-            Lookup::Pinned(pin) if pin.target == HERE => Some(pin.backend),
+            Lookup::Pinned(pin) if pin.binding.target == HERE => Some(pin.backend),
             _ => None,
         }
     }

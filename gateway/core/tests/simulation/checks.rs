@@ -3,7 +3,7 @@
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::UnknownSession;
-use gateway_core::session::TargetHash;
+use gateway_core::session::Target;
 
 use crate::client::{Event, Kind};
 use crate::farm::Storage;
@@ -18,8 +18,9 @@ impl World<'_> {
         let key = SessionId::parse(header(request, "BITS-Session-Id")).map(|id| id.key().clone());
         let pin = key.and_then(|key| self.tables[table].pins.get_key_value(&key));
         // Of another target it is another session's, to whom the id was given later.
-        let target = TargetHash::of(request.head.uri.path().as_bytes());
-        let pin = pin.filter(|(_, (pin, _))| !self.tables[table].down && pin.target == target);
+        let target = Target::of(request.head.uri.path().as_bytes());
+        let pin =
+            pin.filter(|(_, (pin, _))| !self.tables[table].down && target.is(pin.binding.target));
         let pin_backend = pin.map(|(_, (pin, _))| pin.backend);
         Facts {
             owner: owner.as_ref().map(|(backend, _)| *backend),

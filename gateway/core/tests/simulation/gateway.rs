@@ -16,7 +16,7 @@ use gateway_core::routing::{
     Absence, Decision, Evidence, Failure, Lookup, Step, Why, decide, may_retry, reassign,
 };
 use gateway_core::session::{
-    Effects, EndReason, Observed, Opened, Pin, TargetHash, Timestamp, observe,
+    Binding, Effects, EndReason, Observed, Opened, Pin, Target, Timestamp, observe,
 };
 use http::{HeaderValue, response};
 
@@ -197,9 +197,9 @@ impl Gateway {
         network: &mut dyn Network,
     ) -> Result<response::Parts, Stop> {
         let mut lookup = table.find(packet.session());
-        let target = TargetHash::of(request.head.uri.path().as_bytes());
+        let target = Target::of(request.head.uri.path().as_bytes());
         let mut owner = match &lookup {
-            Lookup::Pinned(pin) if pin.target == target => Some(pin.backend),
+            Lookup::Pinned(pin) if target.is(pin.binding.target) => Some(pin.backend),
             _ => self.alias(request),
         };
         owner = owner.filter(|_| packet.packet_type() != PacketType::CreateSession);
@@ -234,7 +234,7 @@ impl Gateway {
                     let key = packet.session().map(SessionId::key).expect("it has an id");
                     table.pin(key, place.new_pin(None), time.steady)?;
                     lookup = table.find(packet.session());
-                    if !matches!(&lookup, Lookup::Pinned(pin) if pin.target == target) {
+                    if !matches!(&lookup, Lookup::Pinned(pin) if target.is(pin.binding.target)) {
                         return Err(Fault::UnknownSession.into());
                     }
                     owner = Some(found);
@@ -243,7 +243,9 @@ impl Gateway {
             };
             let mut sent = request.clone();
             let pin = match &lookup {
-                Lookup::Pinned(pin) if why == Why::Pin || (moved && pin.target == target) => {
+                Lookup::Pinned(pin)
+                    if why == Why::Pin || (moved && target.is(pin.binding.target)) =>
+                {
                     Some(pin)
                 }
                 _ => None,
@@ -321,7 +323,7 @@ impl Gateway {
         alias: Option<BackendId>,
         connection: &Connection,
         table: &Table,
-        (lookup, target, avoid): (&Lookup, TargetHash, &[BackendId]),
+        (lookup, target, avoid): (&Lookup, Target, &[BackendId]),
     ) -> Decision {
         let known = packet.session().and_then(|id| table.pins.get(id.key()));
         let total = known.map_or(0, |(_, progress)| progress.total);
@@ -334,7 +336,7 @@ impl Gateway {
             login: false,
             room: true,
             avoid,
-            hash: target.0,
+            hash: target.hash().0,
             turn: self.turn,
         };
         self.turn += 1;
@@ -346,7 +348,7 @@ impl Gateway {
         &mut self,
         connection: &Connection,
         table: &Table,
-        (target, avoid): (TargetHash, &[BackendId]),
+        (target, avoid): (Target, &[BackendId]),
     ) -> Decision {
         let evidence = Evidence {
             lookup: &Lookup::Unknown,
@@ -357,7 +359,7 @@ impl Gateway {
             login: false,
             room: true,
             avoid,
-            hash: target.0,
+            hash: target.hash().0,
             turn: self.turn,
         };
         self.turn += 1;
@@ -410,7 +412,7 @@ impl Gateway {
                 let acknowledged = matches!(reason, EndReason::Closed | EndReason::Cancelled);
                 match table.pins.contains_key(key) || !acknowledged {
                     true => table.end(key, reason)?,
-                    false => table.bury(key, place.target)?,
+                    false => table.bury(key, place.target.hash())?,
                 }
             }
             _ => {}
@@ -467,7 +469,7 @@ fn loads(table: &Table) -> impl Fn(BackendId) -> u64 {
 /// Where a packet went and what is written down about that.
 struct Place<'a> {
     backend: BackendId,
-    target: TargetHash,
+    target: Target,
     pin: Option<&'a Pin>,
     /// Away from the backend that had the session.
     moved: bool,
@@ -479,7 +481,7 @@ impl Place<'_> {
         Pin {
             backend: self.backend,
             backend_session: backend_session.map(Into::into),
-            target: self.target,
+            binding: Binding::unspelled(self.target.hash()),
             created: self.time.wall,
             subject: None,
         }

@@ -97,7 +97,7 @@ impl Table {
     pub fn end(&mut self, key: &SessionKey, reason: EndReason) -> Result<(), Stop> {
         let Some((pin, _)) = self.pins.remove(key) else { return Ok(()) };
         if matches!(reason, EndReason::Closed | EndReason::Cancelled) {
-            return self.bury(key, pin.target);
+            return self.bury(key, pin.binding.target);
         }
         self.write_or_keep(Row::Gone(key.clone()))
     }

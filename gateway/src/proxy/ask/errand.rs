@@ -78,6 +78,14 @@ impl Errand {
         })
     }
 
+    /// The same for a session that its backend knows in another spelling of the target.
+    pub fn spelled(self, spelling: Option<&str>) -> Self {
+        match spelling {
+            Some(spelling) => Self { target: spelling.into(), ..self },
+            None => self,
+        }
+    }
+
     /// The same under a path that nobody uses.
     pub fn elsewhere(&self) -> Self {
         let name = Uuid::new_v4().simple().to_string();

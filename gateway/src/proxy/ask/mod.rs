@@ -21,7 +21,7 @@ use gateway_core::routing::Lookup;
 use gateway_core::routing::ask::{
     ClientPace, Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge,
 };
-use gateway_core::session::{EndReason, Pin, Progress, TargetHash};
+use gateway_core::session::{EndReason, Pin, Progress, Target};
 use parking_lot::Mutex;
 use pingora::proxy::Session;
 use tokio::sync::OnceCell;
@@ -62,7 +62,7 @@ struct Memory {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Matter {
     key: SessionKey,
-    target: TargetHash,
+    target: Target,
     credentials: u64,
     question: Question,
 }
@@ -175,8 +175,7 @@ impl Gateway {
         next: Option<u64>,
         ctx: &Ctx,
     ) -> Result<(), Fault> {
-        let (target, created, subject) = (ctx.target, ctx.now, ctx.bound());
-        let pin = Pin { backend: owner, backend_session: None, target, created, subject };
+        let pin = ctx.pin(owner, None);
         let progress =
             Progress { next_offset: next.unwrap_or(0), seen: ctx.now, ..Progress::default() };
         // It is there already if another packet of the session was quicker.
@@ -188,8 +187,7 @@ impl Gateway {
     /// The byte of a question may be in the file, so the session must not be completed, by whatever
     /// way its packets come.
     async fn forget_spoilt(&self, key: &SessionKey, backend: BackendId, ctx: &Ctx) {
-        let (target, created) = (ctx.target, ctx.now);
-        let pin = Pin { backend, backend_session: None, target, created, subject: None };
+        let pin = Pin { subject: None, ..ctx.pin(backend, None) };
         self.sessions.bury(key, &pin, EndReason::Admin, clock::steady()).await;
         tracing::warn!(
             backend = self.backend_name(backend),

@@ -5,6 +5,7 @@ mod damage;
 mod log;
 mod progress;
 mod repair;
+mod spellings;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -64,6 +65,17 @@ impl Kept {
                 let wanted = self.pins.iter().any(known);
                 if wanted {
                     self.progress.push(progress);
+                }
+                return wanted;
+            }
+            Record::Spelling(spelling) => {
+                let of = |pin: &&mut StoredPin| {
+                    (&pin.id, pin.created) == (&spelling.id, spelling.created)
+                };
+                let pin = self.pins.iter_mut().find(of);
+                let wanted = pin.is_some();
+                if let Some(pin) = pin {
+                    pin.spelling = Some(spelling.spelling);
                 }
                 return wanted;
             }
@@ -155,6 +167,7 @@ fn pin(n: u32) -> StoredPin {
         // Many pins share a millisecond.
         created: Timestamp(1_700_000_000_000 + u64::from(n / 4)),
         subject: n.is_multiple_of(7).then(|| Subject::new([n as u8; 16])),
+        spelling: None,
     }
 }
 
