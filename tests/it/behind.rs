@@ -2,8 +2,9 @@
 //!
 //! [`document`] reads these lines, [`front`] starts the proxy, [`cases`] are what has to work through each of them:
 //! with nginx and HAProxy in [`light`], with all five and with the clients of [`programs`] in [`field`], which
-//! `tests/field` runs.
+//! `tests/field` runs. What the other three send, and these clients, is replayed by [`captured`].
 
+mod captured;
 mod cases;
 mod document;
 mod field;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use e2e_tests::farm::{Farm, FarmBuilder, ORIGIN};
+use e2e_tests::farm::{FarmBuilder, ORIGIN};
 
 use crate::tidy::tree;
 
@@ -17,15 +17,15 @@ pub fn block(name: &str) -> String {
     format!("{block}\n").replace("uploads.example.com", ORIGIN)
 }
 
-/// The block of a proxy that listens at `own` in front of the farm.
+/// The block of a proxy that listens at `own` in front of a gateway.
 #[track_caller]
-pub fn proxy(name: &str, farm: &Farm, own: SocketAddr) -> String {
-    let (gateway, ops) = (farm.entrance(), farm.gateway().listener("ops"));
+pub fn proxy(name: &str, gateway: SocketAddr, ops: SocketAddr, own: SocketAddr) -> String {
     let places = [
         ("listen 80;", format!("listen {own};")),
         ("bind :80", format!("bind {own}")),
         ("<VirtualHost *:80>", format!("Listen {own}\n<VirtualHost {own}>")),
         ("http_port 80 ", format!("http_port {own} ")),
+        ("varnishd -a :80 ", format!("varnishd -a {own} ")),
         ("check port 9080", format!("check addr {} port {}", ops.ip(), ops.port())),
         ("10.0.0.5:8080", gateway.to_string()),
         ("10.0.0.5", gateway.ip().to_string()),

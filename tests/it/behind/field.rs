@@ -1,6 +1,6 @@
 //! Every proxy and every client, by `tests/field`: it installs what is needed.
 
-use super::{cases, front, programs};
+use super::{captured, cases, front, programs};
 
 /// Whether to run: the programs are many, and few machines have them.
 fn wanted() -> bool {
@@ -24,6 +24,17 @@ fn case(front: &str, case: fn(&str)) {
     if wanted() {
         case(&front.replace('_', "-"));
     }
+}
+
+/// Writes the files of [`captured`](super::captured) anew: what proxies and clients of this machine send.
+#[test]
+fn captures() {
+    if std::env::var_os("E2E_CAPTURE").is_none() {
+        println!("not run: set E2E_CAPTURE, as tests/field --capture does");
+        return;
+    }
+    captured::PROXIES.iter().for_each(|name| captured::capture_proxy(name));
+    captured::CLIENTS.iter().for_each(|name| captured::capture_client(name));
 }
 
 macro_rules! tests {

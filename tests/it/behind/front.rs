@@ -26,7 +26,7 @@ pub struct Front {
 #[track_caller]
 pub fn in_front(name: &str, stubs: usize) -> (Farm, Front) {
     let farm = configured_for(name, Farm::of_stubs(stubs).plain()).start();
-    let front = Front::start(name, &farm);
+    let front = Front::start(name, farm.entrance(), farm.gateway().listener("ops"));
     (farm, front)
 }
 
@@ -60,11 +60,11 @@ fn variant(name: &str) -> (&str, &str, &str) {
 
 impl Front {
     #[track_caller]
-    pub fn start(name: &str, farm: &Farm) -> Self {
+    pub fn start(name: &str, gateway: SocketAddr, ops: SocketAddr) -> Self {
         let directory = TempDir::new(name);
         let port = Port::reserve();
         let (block, from, to) = variant(name);
-        let text = document::proxy(block, farm, port.address());
+        let text = document::proxy(block, gateway, ops, port.address());
         assert!(text.contains(from), "no {from:?} in {text}");
         let text = if from.is_empty() { text } else { text.replace(from, to) };
         let program = name.split('-').next().unwrap_or_default();
@@ -73,7 +73,10 @@ impl Front {
             "haproxy" => haproxy(&text, directory.path()),
             "apache" => apache(&text, directory.path()),
             "squid" => squid(&text, directory.path()),
-            "varnish" => varnish(&text, directory.path(), port.address()),
+            "varnish" => {
+                let started = document::proxy("varnish-start", gateway, ops, port.address());
+                varnish(&text, &started, directory.path())
+            }
             _ => panic!("no proxy {program}"),
         };
         let mut process = Process::start(command, name, directory.path());
@@ -167,9 +170,17 @@ fn squid(text: &str, directory: &Path) -> Command {
     command
 }
 
-fn varnish(text: &str, directory: &Path, own: SocketAddr) -> Command {
+fn varnish(text: &str, started: &str, directory: &Path) -> Command {
     let mut command = Command::new(foreign("varnishd"));
-    command.args(["-F", "-a", &own.to_string(), "-s", "malloc,16m", "-n"]);
-    command.arg(directory.join("varnish")).arg("-f").arg(written(directory, text));
+    command.arg("-F").arg("-n").arg(directory.join("varnish"));
+    // As the document starts it, with the file that the document shows.
+    let file = written(directory, text);
+    let line = started.trim_start_matches("varnishd ").replace('\\', " ");
+    for word in line.split_whitespace() {
+        match word {
+            "/etc/varnish/default.vcl" => command.arg(&file),
+            word => command.arg(word),
+        };
+    }
     command
 }

@@ -1,5 +1,6 @@
 //! HTTP clients of other projects, each in a small program that uploads a file.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -33,22 +34,36 @@ fn command(client: &str) -> (&'static str, &'static str, &'static [&'static str]
 /// Uploads a file through the proxy; it arrives whole.
 #[track_caller]
 pub fn upload(client: &str, front: &Front, farm: &Farm) {
-    let directory = TempDir::new(client);
     let content = Content::seeded(SIZE, SIZE);
+    let path = format!("/in/{client}.bin");
+    let aliases: Vec<_> =
+        farm.stubs().iter().map(|stub| format!("{}.{ORIGIN}", stub.name())).collect();
+    let names: Vec<_> = std::iter::once(ORIGIN).chain(aliases.iter().map(|name| &**name)).collect();
+    run(client, front.address(), &names, &path, &content, PIECE);
+    farm.expect_stored(&path, &content);
+}
+
+/// Uploads a file to an address that has these names.
+#[track_caller]
+pub fn run(
+    client: &str,
+    address: SocketAddr,
+    names: &[&str],
+    path: &str,
+    content: &Content,
+    piece: u64,
+) {
+    let directory = TempDir::new(client);
     let (file, hosts) = (directory.join("file.bin"), directory.join("hosts"));
     std::fs::write(&file, content.to_vec()).expect("a file can be written");
-    let names: String = std::iter::once(ORIGIN.to_owned())
-        .chain(farm.stubs().iter().map(|stub| format!("{}.{ORIGIN}", stub.name())))
-        .map(|name| format!("{} {name}\n", front.address().ip()))
-        .collect();
-    std::fs::write(&hosts, names).expect("a file can be written");
+    let names = names.iter().map(|name| format!("{} {name}\n", address.ip()));
+    std::fs::write(&hosts, names.collect::<String>()).expect("a file can be written");
     let (interpreter, program, more) = command(client);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/behind/programs");
-    let path = format!("/in/{client}.bin");
-    let url = format!("http://{ORIGIN}:{}{path}", front.address().port());
+    let url = format!("http://{ORIGIN}:{}{path}", address.port());
     let output = Command::new(binaries::foreign(interpreter))
         .arg(folder.join(program))
-        .args([url.as_ref(), file.as_os_str(), PIECE.to_string().as_ref()])
+        .args([url.as_ref(), file.as_os_str(), piece.to_string().as_ref()])
         .args(more)
         // The names of the farm, and no proxy of this machine's.
         .env("LD_PRELOAD", binaries::library("libnss_wrapper.so", "libnss-wrapper"))
@@ -60,5 +75,4 @@ pub fn upload(client: &str, front: &Front, farm: &Farm) {
         .expect("the program runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{client}: {}\n{said}", output.status);
-    farm.expect_stored(&path, &content);
 }
