@@ -64,14 +64,10 @@ impl Sessions {
         progress: Progress,
         steady: Duration,
     ) -> Result<Pinned, StoreError> {
-        while self.places.taken() >= self.limit() {
-            if !self.evict() {
-                return Err(StoreError::Full { limit: self.limit() });
-            }
-        }
+        let place = self.take_place()?;
         let created = pin.created;
         let session = Session::new(pin.clone(), progress, steady);
-        if self.tombs.has(&key) || !self.insert(key.clone(), session) {
+        if self.occupy(place, &key, session).is_err() {
             return Ok(Pinned::Taken);
         }
         if let Err(error) = self.store.pin_known(self.stored(&key, &pin)).await {

@@ -13,6 +13,7 @@ mod empty;
 mod eviction;
 mod follow;
 mod load;
+mod pinning;
 mod places;
 mod record;
 mod spelled;
@@ -27,14 +28,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::{Loads, Lookup, Outstanding};
 use gateway_core::session::expiry::is_expired;
-use gateway_core::session::limits::PerClient;
-use gateway_core::session::{Binding, EndReason, Pin, Progress, Subject, Timestamp};
+use gateway_core::session::{EndReason, Pin, Progress, Subject, Timestamp};
 
 use crate::backend_ids::BackendIds;
 use crate::clock;
@@ -175,117 +173,7 @@ impl Sessions {
         }
     }
 
-    /// As [`Self::pin_in`], in a place that is taken for it and is nobody's.
-    pub async fn pin(
-        &self,
-        key: SessionKey,
-        pin: Pin,
-        progress: Progress,
-        steady: Duration,
-    ) -> Result<Pinned, StoreError> {
-        self.pin_in(&mut None, key, pin, progress, steady).await
-    }
-
-    /// Inserts if absent. `Ok(Pinned::New)` means that the pin is as durable as the store makes
-    /// it, so the client may learn the id. The session has the place then, and in any other case,
-    /// a caller that gives up waiting included, the place is what it was.
-    pub async fn pin_in(
-        &self,
-        place: &mut Option<Place>,
-        key: SessionKey,
-        pin: Pin,
-        progress: Progress,
-        steady: Duration,
-    ) -> Result<Pinned, StoreError> {
-        self.pin_session(place, key, Session::new(pin, progress, steady)).await
-    }
-
-    /// As [`Self::pin_in`], for a session that was just opened: its backend holds no byte of it.
-    /// While another process may pass on its packets as well, nobody here would know of them.
-    pub async fn pin_opened(
-        &self,
-        place: &mut Option<Place>,
-        key: SessionKey,
-        pin: Pin,
-        seen: Timestamp,
-        steady: Duration,
-    ) -> Result<Pinned, StoreError> {
-        let progress = Progress { seen, ..Progress::default() };
-        let mut session = Session::new(pin, progress, steady);
-        if !self.follows_others() {
-            session.steady |= UNTOUCHED;
-        }
-        self.pin_session(place, key, session).await
-    }
-
-    async fn pin_session(
-        &self,
-        place: &mut Option<Place>,
-        key: SessionKey,
-        mut session: Session,
-    ) -> Result<Pinned, StoreError> {
-        // The place is taken before the session is there, or two at once would find the last one.
-        let taken = match place.take() {
-            Some(place) => place,
-            None => loop {
-                match self.places.reserve(None, PerClient::Unlimited) {
-                    Ok(place) => break place,
-                    Err(_) if self.evict() => {}
-                    Err(_) => return Err(StoreError::Full { limit: self.limit() }),
-                }
-            },
-        };
-        session.client = taken.client().unwrap_or(ClientKey::UNKNOWN);
-        let (mut pin, untouched) = (session.pin(), session.is_untouched());
-        // An older client may still come with the id of one that ended, and must not meet the new.
-        let put = if self.tombs.has(&key) { None } else { self.put(key.clone(), session) };
-        let Some(binding) = put else {
-            *place = Some(taken);
-            return Ok(Pinned::Taken);
-        };
-        pin.binding = binding;
-        taken.give();
-        self.keep(&key, &pin, untouched, place).await?;
-        if self.evicts() && !self.live.contains_key(&key) {
-            // It had to make room before its row was written.
-            self.store.end_soon(&key, pin.created, None);
-        }
-        Ok(Pinned::New)
-    }
-
-    /// False if the session is there already, which then stays as it is.
-    fn insert(&self, key: SessionKey, session: Session) -> bool {
-        let client = session.counted_client();
-        let new = self.put(key, session).is_some();
-        if new {
-            self.places.add(client);
-        }
-        new
-    }
-
-    /// The same, for a session that has been counted. Returns what the session is bound to now.
-    fn put(&self, key: SessionKey, mut session: Session) -> Option<Binding> {
-        let backend = session.backend;
-        let at_backend = session.backend_session().and_then(SessionId::parse);
-        let at_backend = at_backend.map(|id| id.key().clone());
-        let binding = match self.live.entry(key.clone()) {
-            Entry::Occupied(_) => return None,
-            Entry::Vacant(free) => {
-                self.fit_spelling(&mut session);
-                let binding = session.binding();
-                // Under the entry's lock: whoever finds the session finds it counted.
-                self.tally.add(backend, session.progress);
-                free.insert(session);
-                binding
-            }
-        };
-        if let Some(id) = at_backend {
-            self.translated.insert(id, backend, key);
-        }
-        Some(binding)
-    }
-
-    /// The same, and the session counts as heard of: a long Fragment is not silence. With it comes
+    /// As [`Self::find`], and the session counts as heard of: a long Fragment is not silence. With it comes
     /// the size of the file, 0 where it is not known.
     pub fn find_and_touch(&self, key: Option<&SessionKey>, steady: Duration) -> (Lookup, u64) {
         let Some(key) = key else { return (Lookup::NotAsked, 0) };

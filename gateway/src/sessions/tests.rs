@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use gateway_core::session::TargetHash;
+use gateway_core::session::{Binding, TargetHash};
 
 use super::*;
 
@@ -262,4 +262,27 @@ async fn a_session_that_ends_is_never_unknown_on_the_way() {
         ending.store(n + 1, Ordering::Release);
     }
     watcher.join().expect("no session was unknown");
+}
+
+#[test]
+fn sessions_that_come_back_at_once_take_no_more_places_than_there_are() {
+    const LIMIT: u64 = 8;
+    for round in 0..200 {
+        let sessions = Sessions::new(LIMIT, Duration::from_secs(DAY));
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let sessions = &sessions;
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    for n in 0..LIMIT {
+                        let key = key(&format!("{thread}-{n}"));
+                        let adopted =
+                            sessions.adopt(key, pin(0, None), Progress::default(), Duration::ZERO);
+                        let _ = runtime.block_on(adopted);
+                    }
+                });
+            }
+        });
+        assert_eq!(sessions.len(), LIMIT, "round {round}");
+    }
 }
