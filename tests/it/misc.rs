@@ -3,6 +3,7 @@
 
 mod authentication;
 mod connections;
+mod delivered;
 mod downloads;
 mod forwarded;
 mod loops;

@@ -14,7 +14,7 @@ use gateway_core::protocol::{
 use gateway_core::routing::ownership::may_speak;
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
-    Decision, Evidence, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
+    Decision, Evidence, Holder, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
 };
 use gateway_core::session::{Binding, Subject, Target, fnv1a};
 use http::HeaderValue;
@@ -343,20 +343,23 @@ impl Gateway {
             ReplyOwner::Unknown => None,
             ReplyOwner::Backend(owner) => Some(owner),
         };
-        self.decide_plain(owner, ctx, alias)
+        let holder = self.holder(downstream, ctx);
+        self.decide_plain(owner, holder, ctx, alias)
     }
 
     /// Sessions say nothing about the load of a plain request, so those go round.
     pub(super) fn decide_plain(
         &self,
         owner: Option<BackendId>,
+        holder: Option<Holder>,
         ctx: &mut Ctx,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
         let farm = Arc::clone(&ctx.farm);
         let evidence = self.evidence(ctx, &Lookup::NotAsked, alias);
         let (view, sessions) = (&farm.view, &*self.sessions);
-        let decision = decide_plain(owner, &evidence, view, Placement::RoundRobin, sessions);
+        let decision =
+            decide_plain(owner, holder, &evidence, view, Placement::RoundRobin, sessions);
         obey(decision, ctx)
     }
 

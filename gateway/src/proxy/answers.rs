@@ -115,6 +115,9 @@ impl Gateway {
     /// An end that came without a pin is remembered like any.
     pub(super) async fn end(&self, reason: EndReason, downstream: &Session, ctx: &Ctx) {
         let Some(key) = &ctx.key else { return };
+        if reason == EndReason::Closed {
+            self.note_delivery(downstream, ctx);
+        }
         let steady = clock::steady();
         if let Some(ended) = self.sessions.unpin(key, reason, steady).await {
             self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));

@@ -10,6 +10,7 @@ mod answers;
 mod ask;
 mod bandwidth;
 mod ctx;
+mod deliveries;
 mod early;
 pub mod errors;
 mod failpoint;
@@ -56,6 +57,7 @@ use admit::Admitted;
 use ask::{Asks, Messenger};
 use bandwidth::Bandwidth;
 pub use ctx::Ctx;
+use deliveries::Deliveries;
 use forwarding::Forwarding;
 use lost_close::UnclearCloses;
 pub use orphans::OrphanCanceller;
@@ -81,6 +83,7 @@ pub struct Gateway {
     room: Room,
     asks: Asks,
     unclear_closes: Arc<UnclearCloses>,
+    deliveries: Deliveries,
     orphans: Orphans,
     /// When it began, by the steady clock.
     begun: Duration,
@@ -141,6 +144,7 @@ impl Gateway {
             room: Room::default(),
             asks,
             unclear_closes,
+            deliveries: Deliveries::default(),
             orphans,
             begun: clock::steady(),
             requests,

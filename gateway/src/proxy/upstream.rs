@@ -38,7 +38,7 @@ const MAY_STICK: u64 = 64 * 1024;
 /// Whether only one backend may have the request. A Create is not bound to the alias that its
 /// client still remembers.
 fn is_owned(ctx: &Ctx) -> bool {
-    let named = matches!(ctx.why, Some(Why::Pin | Why::Alias | Why::Asked));
+    let named = matches!(ctx.why, Some(Why::Pin | Why::Alias | Why::Asked | Why::Delivered));
     named && ctx.kind != Some(PacketType::CreateSession)
 }
 
@@ -94,7 +94,7 @@ impl Gateway {
                 self.decide_again(ctx)
             }
             Some(packet) => self.decide(&packet, &Lookup::NotAsked, ctx, alias),
-            None => self.decide_plain(None, ctx, alias),
+            None => self.decide_plain(None, None, ctx, alias),
         };
         decided.map_err(|fault| {
             ctx.fault = Some(match fault {

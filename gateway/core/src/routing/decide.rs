@@ -77,6 +77,8 @@ pub enum Why {
     Alias,
     /// What the backends said when they were asked for a session without a pin.
     Asked,
+    /// It has delivered the file that is asked for.
+    Delivered,
     Connection,
     Placement,
 }
@@ -87,6 +89,7 @@ impl Why {
             Self::Pin => "pin",
             Self::Alias => "alias",
             Self::Asked => "asked",
+            Self::Delivered => "delivered",
             Self::Connection => "connection",
             Self::Placement => "placement",
         }
@@ -212,19 +215,40 @@ fn unknown(policy: UnknownSession) -> Decision {
     }
 }
 
+/// Where a file lies that was uploaded a while ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    pub backend: BackendId,
+    /// Others have it too: backends share one storage.
+    pub shared: bool,
+}
+
 /// The same for a request that is no packet. `owner` is the backend that holds the reply asked
-/// for, if it is one.
+/// for, if it is one, and `holder` the one with the file asked for, if that is known.
 pub fn decide_plain(
     owner: Option<BackendId>,
+    holder: Option<Holder>,
     evidence: &Evidence<'_>,
     farm: &FarmView,
     placement: Placement,
     loads: &impl Loads,
 ) -> Decision {
-    match (owner, evidence.alias) {
-        (Some(owner), _) => to_owner(owner, Why::Pin, farm),
-        (None, Some(alias)) => to_owner(alias, Why::Alias, farm),
-        (None, None) => place_anywhere(evidence, farm, placement, loads),
+    match (owner, evidence.alias, holder.filter(|holder| holder.is_waited_for(farm))) {
+        (Some(owner), ..) => to_owner(owner, Why::Pin, farm),
+        (None, Some(alias), _) => to_owner(alias, Why::Alias, farm),
+        (None, None, Some(holder)) => to_owner(holder.backend, Why::Delivered, farm),
+        (None, None, None) => place_anywhere(evidence, farm, placement, loads),
+    }
+}
+
+impl Holder {
+    /// Whether it is the one right backend. Of one that is gone, another server may have taken the
+    /// files over.
+    fn is_waited_for(&self, farm: &FarmView) -> bool {
+        let backend = farm.backend(self.backend);
+        backend.is_some_and(|backend| {
+            backend.is_reachable() || (!self.shared && backend.admin != AdminState::Lost)
+        })
     }
 }
 

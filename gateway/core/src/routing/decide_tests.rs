@@ -390,7 +390,8 @@ fn a_plain_request_takes_owner_alias_connection_placement_in_this_order() {
     ) {
         let owner = owner.map(BackendId);
         let evidence = case.evidence();
-        let decision = decide_plain(owner, &evidence, &farm(states), Placement::RoundRobin, &|_| 0);
+        let decision =
+            decide_plain(owner, None, &evidence, &farm(states), Placement::RoundRobin, &|_| 0);
         assert_eq!(decision, expected);
     }
     let states = [UP, UP, UP, DRAIN];
@@ -408,8 +409,41 @@ fn a_plain_request_takes_owner_alias_connection_placement_in_this_order() {
 }
 
 #[test]
+fn a_file_is_asked_of_the_backend_that_has_it() {
+    #[track_caller]
+    fn check(states: &[(AdminState, Health)], case: &Case<'_>, shared: bool, expected: Decision) {
+        let holder = Some(Holder { backend: BackendId(1), shared });
+        let (evidence, farm) = (case.evidence(), farm(states));
+        let decision = decide_plain(None, holder, &evidence, &farm, Placement::RoundRobin, &|_| 0);
+        assert_eq!(decision, expected, "{states:?} {shared}");
+    }
+    let connected = Case { connection: Some(0), ..case() };
+    let here = forward(1, Why::Delivered);
+    for shared in [false, true] {
+        check(&[UP, UP], &connected, shared, here);
+        check(&[UP, DRAIN], &connected, shared, here);
+        // The client asks for a server by its name.
+        let case = Case { alias: Some(0), ..case() };
+        check(&[UP, UP], &case, shared, forward(0, Why::Alias));
+        // It is gone.
+        check(
+            &[UP, (AdminState::Lost, Health::Up)],
+            &connected,
+            shared,
+            forward(0, Why::Connection),
+        );
+        check(&[UP], &connected, shared, forward(0, Why::Connection));
+    }
+    for away in [DOWN, MAINT] {
+        check(&[UP, away], &connected, false, Decision::Answer(Fault::BackendDown));
+        check(&[UP, away], &connected, true, forward(0, Why::Connection));
+    }
+}
+
+#[test]
 fn every_reason_has_a_label_of_its_own() {
-    let labels = [Why::Pin, Why::Alias, Why::Asked, Why::Connection, Why::Placement];
+    let labels =
+        [Why::Pin, Why::Alias, Why::Asked, Why::Delivered, Why::Connection, Why::Placement];
     let labels = labels.map(Why::label);
     for (index, label) in labels.iter().enumerate() {
         assert!(!labels[..index].contains(label), "{label}");

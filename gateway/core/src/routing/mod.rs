@@ -8,7 +8,7 @@ pub mod placement;
 pub mod retry;
 
 pub use decide::{
-    Decision, Evidence, Lookup, Policy, UnknownSession, Why, decide, decide_plain, reassign,
+    Decision, Evidence, Holder, Lookup, Policy, UnknownSession, Why, decide, decide_plain, reassign,
 };
 pub use failover::{Absence, Failover, Step, Then};
 pub use placement::{Loads, Outstanding, Placement};

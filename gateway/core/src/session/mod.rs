@@ -1,5 +1,6 @@
 //! Upload sessions: the record of one, and what its packets do to it.
 
+pub mod delivered;
 pub mod expiry;
 pub mod limits;
 pub mod lost_close;

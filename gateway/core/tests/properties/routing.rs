@@ -194,7 +194,7 @@ proptest! {
     fn only_reachable_backends_get_packets(s in situations()) {
         let decision = s.decide();
         prop_assert_eq!(decision, s.decide(), "same arguments, same decision");
-        let plain = decide_plain(s.pin(), &s.evidence(), &s.farm(), s.policy.placement, &|_| 0);
+        let plain = decide_plain(s.pin(), None, &s.evidence(), &s.farm(), s.policy.placement, &|_| 0);
         for decision in [decision, plain] {
             if let Decision::Forward { backend: id, .. } = decision {
                 let backend = s.backends.iter().find(|backend| backend.id == id).unwrap();
