@@ -11,9 +11,9 @@ use e2e_tests::temp::TempDir;
 
 use super::front::Front;
 
-/// Size of a Fragment: three for each file.
-const PIECE: u64 = 400_000;
-const SIZE: u64 = 1_000_000;
+/// Three Fragments, so large that curl waits for a 100 first.
+const PIECE: u64 = 1_200_000;
+const SIZE: u64 = 3_000_000;
 
 /// The interpreter, the program, and what follows behind the file.
 fn command(client: &str) -> (&'static str, &'static str, &'static [&'static str]) {
