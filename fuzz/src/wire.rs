@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use gateway_core::farm::Announce;
 use gateway_core::protocol::answer::{AnswerBody, read_answer};
 use gateway_core::protocol::chunked::ChunkScanner;
-use gateway_core::protocol::client::{Trail, behind};
+use gateway_core::protocol::client::{Trail, walk};
 use gateway_core::protocol::framing::is_framed_once;
 use gateway_core::protocol::head::{
     BodyFraming, HeadLimits, HeadPolicy, check_head, end_of_head, fault_of_line, find_field,
     is_hopeless, opens_packet,
 };
 use gateway_core::protocol::host::{Host, key_of};
-use gateway_core::protocol::login::{Challenge, binds, challenge};
+use gateway_core::protocol::login::{Challenge, Left, binds, challenge, without_bound};
 use gateway_core::protocol::reply::session_of_path;
 use gateway_core::protocol::{
     ContentRange, HResult, PacketType, RequestPacket, SessionId, latin1, packet, read_ack,
@@ -20,6 +20,7 @@ use gateway_core::protocol::{
 };
 use gateway_core::rewrite::{Edit, Identity, ack_body, edits};
 use gateway_core::session::{Observed, Timestamp, observe};
+use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, request, response};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 32 * 1024, line_bytes: 8 * 1024, fields: 100 };
@@ -363,6 +364,17 @@ pub fn login(data: &[u8]) {
     for before in ["Basic realm=\"x, NTLM\", ", "Digest realm=\"\\\"\" ,"] {
         assert_eq!(challenge(&[before.as_bytes(), data].concat()), found, "behind {before:?}");
     }
+    let Ok(value) = HeaderValue::from_bytes(data) else { return };
+    let fields = HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]);
+    match without_bound(&fields) {
+        Left::All => assert_eq!(found, Challenge::Other),
+        Left::Nothing => assert_ne!(found, Challenge::Other),
+        Left::Some(left) => {
+            assert_ne!(found, Challenge::Other);
+            let bound = |value: &HeaderValue| challenge(value.as_bytes()) != Challenge::Other;
+            assert!(!left.iter().any(bound), "{left:?}");
+        }
+    }
 }
 
 /// The client behind proxies is the peer, or an address that a trusted one wrote.
@@ -370,17 +382,21 @@ pub fn trail(data: &[u8]) {
     let peer = IpAddr::from([10, 0, 0, 1]);
     let trusted = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10);
     for trail in [Trail::XForwardedFor, Trail::Forwarded] {
-        let find = |value: &[u8]| behind(peer, [value].into_iter(), trail, trusted);
+        let read = |value: &[u8]| walk(peer, [value].into_iter(), trail, trusted);
+        let find = |value: &[u8]| read(value).client;
         let client = find(data);
         assert_eq!(client, client.to_canonical(), "one client has one address");
-        assert_eq!(behind(peer, [data].into_iter(), trail, |_| false), peer, "nobody is believed");
+        let stranger = walk(peer, [data].into_iter(), trail, |_| false);
+        assert!(stranger.client == peer && !stranger.named, "nobody is believed");
+        assert!(!read(data).named || (client != peer && !trusted(client)), "a proxy is no client");
         // What anybody wrote before it makes no difference once there is somebody nobody vouches for.
         if !trusted(client) {
-            assert_eq!(find(&[b"203.0.113.9, for=203.0.113.9, ", data].concat()), client);
+            let before = read(&[b"203.0.113.9, for=203.0.113.9, ", data].concat());
+            assert!(before.client == client && !before.named);
         }
         // Two fields are one with a comma between.
         let (first, second) = data.split_at(data.len() / 2);
         let joined = [first, b",", second].concat();
-        assert_eq!(behind(peer, [first, second].into_iter(), trail, trusted), find(&joined));
+        assert_eq!(walk(peer, [first, second].into_iter(), trail, trusted), read(&joined));
     }
 }

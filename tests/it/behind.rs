@@ -8,6 +8,6 @@ mod captured;
 mod cases;
 mod document;
 mod field;
-mod front;
+pub mod front;
 mod light;
 mod programs;

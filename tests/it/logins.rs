@@ -7,5 +7,7 @@ mod binding;
 mod chaos;
 mod crowd;
 mod hostile;
+mod nginx;
+mod proxied;
 mod server;
 mod tls;

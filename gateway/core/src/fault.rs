@@ -52,9 +52,13 @@ pub enum Fault {
     UploadTooLarge,
     /// As many connections are logged in as may be.
     LoginsFull,
-    /// The connection to the backend on which this client had logged in is gone. Never written: the
-    /// client's connection ends instead, or a login would go on where it did not begin.
+    /// The connection to the backend on which this client had logged in is gone. Written only where
+    /// a proxy is in front: else the client's connection ends instead, or a login would go on where
+    /// it did not begin.
     LoginLost,
+    /// The server offers no login but those that count for a connection, and the client's carries
+    /// the requests of others too.
+    LoginShared,
     /// The store cannot say, or cannot keep, what it must.
     StoreDown,
     /// A newer request of the same session took this one's place.
@@ -92,7 +96,7 @@ pub struct Row {
 }
 
 impl Fault {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::AlreadyEnded,
         Self::BadRequest,
         Self::MethodNotServed,
@@ -113,6 +117,7 @@ impl Fault {
         Self::UploadTooLarge,
         Self::LoginsFull,
         Self::LoginLost,
+        Self::LoginShared,
         Self::StoreDown,
         Self::Superseded,
         Self::ClientStalled,
@@ -149,6 +154,7 @@ impl Fault {
             Self::UploadTooLarge   => row(StatusCode::INTERNAL_SERVER_ERROR, TOO_LARGE, "upload_too_large",   Info),
             Self::LoginsFull       => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "logins_full",        Error),
             Self::LoginLost        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "login_lost",         Info),
+            Self::LoginShared      => row(StatusCode::BAD_GATEWAY,           None,      "login_shared",       Warn),
             Self::StoreDown        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "store_down",         Error),
             Self::Superseded       => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "superseded",         Info),
             Self::ClientStalled    => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "client_stalled",     Info),
@@ -263,6 +269,7 @@ mod tests {
             (Fault::ClientSessions, 503, None),
             (Fault::LoginsFull, 503, None),
             (Fault::LoginLost, 503, None),
+            (Fault::LoginShared, 502, None),
             (Fault::StoreDown, 503, None),
             (Fault::Superseded, 503, None),
             (Fault::ClientStalled, 503, None),

@@ -40,7 +40,8 @@ pub const HTTP: Section = Section {
             preset: Preset::Is(Value::Texts(Vec::new())),
             about: "Addresses and networks of proxies in front of the gateway. What they say \
                     in the fields of `forwarded` is kept and appended to, and the client is \
-                    the last address there that is not theirs.",
+                    the last address there that is not theirs. Behind a proxy that is not \
+                    listed no client logs in by NTLM or Negotiate.",
         },
         Key {
             name: "method_override",

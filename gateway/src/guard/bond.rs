@@ -1,24 +1,94 @@
-//! Connections to backends that belong to one client connection.
+//! Connections to backends that belong to one client of a client connection.
 //!
 //! Some logins count for a connection, so whoever sends the next request over it is taken for the
-//! one who logged in. Such a connection serves one client connection and ends with it.
+//! one who logged in. Such a connection serves one client of one client connection and ends with
+//! that.
 
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use gateway_core::farm::BackendId;
+use gateway_core::protocol::speaker::Speaker;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::metrics::Gauged;
 
-/// What a client connection owns at the backends.
+/// Pool keys of bound connections; all others are below.
+const FIRST_KEY: u64 = 1 << 63;
+
+static NEXT_KEY: AtomicU64 = AtomicU64::new(FIRST_KEY);
+
+/// More logins than this that ended half-way are not remembered of one client connection.
+const LOST_MOST: usize = 32;
+
+/// What the clients of one client connection own at the backends.
 #[derive(Default)]
+pub struct Bonds(Mutex<Vec<Arc<Bond>>>);
+
+impl Bonds {
+    pub fn of(&self, speaker: Speaker) -> Option<Arc<Bond>> {
+        self.0.lock().iter().find(|bond| bond.speaker == speaker).cloned()
+    }
+
+    pub fn bind(&self, speaker: Speaker) -> Arc<Bond> {
+        let mut all = self.0.lock();
+        if let Some(bond) = all.iter().find(|bond| bond.speaker == speaker) {
+            return Arc::clone(bond);
+        }
+        // Those of clients whose login never got a connection.
+        all.retain(|bond| bond.is_lost() || !bond.owned.lock().is_empty());
+        let bond = Arc::new(Bond::new(speaker));
+        all.push(Arc::clone(&bond));
+        bond
+    }
+
+    /// A connection of this one has ended, and so has what its client was logged in to. False if
+    /// the client connection is to end with it.
+    pub fn lost(&self, lost: &Arc<Bond>) -> bool {
+        let mut all = self.0.lock();
+        let Some(at) = all.iter().position(|bond| Arc::ptr_eq(bond, lost)) else { return true };
+        if !matches!(lost.speaker, Speaker::Named(..)) {
+            return false;
+        }
+        // A proxy goes on with the requests of its other clients.
+        if lost.pending().is_none() {
+            all.swap_remove(at);
+            return true;
+        }
+        // The rest of the login must not begin a new one.
+        lost.lost.store(true, Ordering::Release);
+        lost.end();
+        all.iter().filter(|bond| bond.is_lost()).count() < LOST_MOST
+    }
+
+    /// Closes the connections of all others. To be called when none of them has a request.
+    pub fn keep(&self, these: impl Fn(Speaker) -> bool) {
+        let ended: Vec<_> = self.0.lock().extract_if(.., |bond| !these(bond.speaker)).collect();
+        // Out of the list by now, so that none of them is taken for lost.
+        ended.iter().for_each(|bond| bond.end());
+    }
+
+    /// Closes them all. To be called when no request can follow.
+    pub fn end(&self) {
+        self.keep(|_| false);
+    }
+}
+
+/// What one client owns at the backends.
 pub struct Bond {
+    pub speaker: Speaker,
+    /// Unique for the life of the process; it keeps its connections apart from all others.
+    pub key: u64,
     owned: Mutex<Vec<Owned>>,
     /// Backend of a login that has begun and has not ended, plus one; 0 for none.
     pending: AtomicU32,
+    /// Backend last used, plus one; 0 for none.
+    backend: AtomicU32,
+    /// Its login ended half-way.
+    lost: AtomicBool,
 }
 
 struct Owned {
@@ -31,6 +101,17 @@ struct Owned {
 }
 
 impl Bond {
+    fn new(speaker: Speaker) -> Self {
+        Self {
+            speaker,
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            owned: Mutex::default(),
+            pending: AtomicU32::new(0),
+            backend: AtomicU32::new(0),
+            lost: AtomicBool::new(false),
+        }
+    }
+
     /// Whether there is, or was, a connection to that backend. There is never a second one: whom
     /// the backend took the client for on the first would be forgotten in silence.
     pub fn has(&self, backend: BackendId) -> bool {
@@ -54,19 +135,35 @@ impl Bond {
         true
     }
 
-    /// Closes them all. To be called when no request can follow.
-    pub fn end(&self) {
+    fn end(&self) {
         self.owned.lock().clear();
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
     }
 
     /// The backend at which a login is under way.
     pub fn pending(&self) -> Option<BackendId> {
-        self.pending.load(Ordering::Relaxed).checked_sub(1).map(BackendId)
+        backend_of(&self.pending)
     }
 
     pub fn set_pending(&self, backend: Option<BackendId>) {
         self.pending.store(backend.map_or(0, |backend| backend.0 + 1), Ordering::Relaxed);
     }
+
+    /// The backend that this client used last.
+    pub fn backend(&self) -> Option<BackendId> {
+        backend_of(&self.backend)
+    }
+
+    pub fn used_backend(&self, backend: BackendId) {
+        self.backend.store(backend.0 + 1, Ordering::Relaxed);
+    }
+}
+
+fn backend_of(number: &AtomicU32) -> Option<BackendId> {
+    number.load(Ordering::Relaxed).checked_sub(1).map(BackendId)
 }
 
 impl Drop for Owned {

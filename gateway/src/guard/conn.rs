@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
+use gateway_core::protocol::speaker::Speaker;
 use http::HeaderValue;
 use pingora::protocols::Stream;
 
@@ -14,7 +15,7 @@ use crate::supervisor::InFlightGuard;
 
 use super::ConnectionEvents;
 use super::addresses::Counted;
-use super::bond::Bond;
+use super::bond::{Bond, Bonds};
 use super::door::Entered;
 use super::room::Permit;
 use super::tls::TlsInfo;
@@ -89,8 +90,10 @@ pub struct Conn {
     _counted: Option<Counted>,
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
-    /// There once the connection has connections of its own at the backends.
-    bond: OnceLock<Box<Bond>>,
+    /// There once a client on the connection has connections of its own at the backends.
+    bonds: OnceLock<Box<Bonds>>,
+    /// A request on it has come from a proxy, so there may be many clients.
+    shared: AtomicBool,
     /// No further request is read.
     ending: AtomicBool,
     _slot: Slot,
@@ -124,7 +127,8 @@ impl Conn {
             port,
             _counted: counted,
             backend: AtomicU32::new(0),
-            bond: OnceLock::new(),
+            bonds: OnceLock::new(),
+            shared: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             _slot: slot,
         };
@@ -266,14 +270,46 @@ impl Conn {
         self.half_closed.load(Ordering::Relaxed)
     }
 
-    /// From now on and for its whole life this connection has connections of its own at the
-    /// backends.
-    pub fn bind(&self) -> &Bond {
-        self.bond.get_or_init(Box::default)
+    /// Whether any request on the connection has come from a proxy.
+    pub fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
     }
 
-    pub fn bond(&self) -> Option<&Bond> {
-        self.bond.get().map(|bond| &**bond)
+    /// The next request is one of several clients'. Who was taken for the only one has nothing to
+    /// say here any more, and of those that were named nobody has unless the other end is `trusted`.
+    pub fn share(&self, trusted: bool) {
+        self.shared.store(true, Ordering::Relaxed);
+        if let Some(bonds) = self.bonds.get() {
+            bonds.keep(|speaker| match speaker {
+                Speaker::Peer => false,
+                Speaker::Named(..) => trusted,
+                // No login is on it.
+                Speaker::Unnamed => true,
+            });
+        }
+    }
+
+    /// From now on this client has connections of its own at the backends.
+    pub fn bind(&self, speaker: Speaker) -> Arc<Bond> {
+        self.bonds.get_or_init(Box::default).bind(speaker)
+    }
+
+    pub fn bond(&self, speaker: Speaker) -> Option<Arc<Bond>> {
+        self.bonds.get()?.of(speaker)
+    }
+
+    /// A connection to a backend has ended that belongs to a client of this one.
+    pub fn lost(&self, bond: &Arc<Bond>) {
+        if self.bonds.get().is_some_and(|bonds| !bonds.lost(bond)) {
+            self.end();
+        }
+    }
+
+    /// No request follows.
+    pub(super) fn end_bonds(&self) {
+        if let Some(bonds) = self.bonds.get() {
+            bonds.end();
+        }
     }
 
     /// Ends the connection as soon as it serves no request.

@@ -432,9 +432,7 @@ impl Drop for GuardStream {
     fn drop(&mut self) {
         let Some(io) = self.io.take() else { return };
         // However long the client takes to read what it was told, it sends no request any more.
-        if let Some(bond) = self.conn.bond() {
-            bond.end();
-        }
+        self.conn.end_bonds();
         let unread = match self.phase {
             Phase::Head => {
                 !self.buffer.is_empty() || self.conn.body_follows.load(Ordering::Acquire)

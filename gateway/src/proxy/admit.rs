@@ -23,6 +23,7 @@ use pingora::proxy::Session;
 use crate::clock;
 use crate::config::{ChunkedMode, HashKey, Http};
 use crate::farm::Farm;
+use crate::guard::Bond;
 use crate::instance;
 use crate::sessions::ReplyOwner;
 
@@ -376,8 +377,9 @@ impl Gateway {
                 std::net::IpAddr::V6(ip) => fnv1a(&ip.octets()),
             }),
         };
-        let connection = ctx.conn.as_ref().and_then(|conn| conn.backend());
-        let bond = ctx.conn.as_ref().and_then(|conn| conn.bond());
+        let bond = ctx.login.bond.as_deref();
+        let last = ctx.conn.as_ref().and_then(|conn| conn.backend());
+        let connection = bond.and_then(Bond::backend).or(last);
         let login =
             |backend| bond.is_some_and(|bond| bond.has(backend) || bond.pending() == Some(backend));
         Evidence {

@@ -6,9 +6,10 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use gateway_core::protocol::client::{Trail, behind};
+use gateway_core::protocol::client::{Trail, Walk, walk};
 use gateway_core::protocol::host::{Host, is_port};
 use gateway_core::protocol::network::Network;
+use gateway_core::protocol::speaker::{Peer, Speaker, speaker};
 use gateway_core::protocol::spoken;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::Result;
@@ -36,18 +37,29 @@ impl<'a> Forwarding<'a> {
         self.trusted.iter().any(|network| network.contains(address))
     }
 
-    /// The client of a request: the other end of its connection, unless that is a trusted proxy.
-    pub fn client(&self, conn: &Conn, head: &HeaderMap) -> Option<IpAddr> {
-        let peer = conn.client?.ip();
-        if self.trusted.is_empty() || !self.trusts(peer) {
-            return Some(peer);
+    /// The client of a request, and who speaks on its connection.
+    ///
+    /// The client is the other end of the connection, unless that is a trusted proxy.
+    pub fn client(&self, conn: &Conn, head: &HeaderMap) -> (Option<IpAddr>, Speaker) {
+        let peer = conn.client.map(|client| client.ip());
+        let trusted = peer.filter(|peer| !self.trusted.is_empty() && self.trusts(*peer));
+        let walk = trusted.map(|peer| self.walk(peer, head));
+        let shared = conn.is_shared();
+        let by = walk.as_ref().map_or(Peer::Stranger { shared }, Peer::Trusted);
+        let speaker = speaker(by, head);
+        if speaker != Speaker::Peer {
+            conn.share(trusted.is_some());
         }
+        (walk.map(|walk| walk.client).or(peer), speaker)
+    }
+
+    fn walk(&self, peer: IpAddr, head: &HeaderMap) -> Walk {
         let (name, trail) = match self.mode {
             ForwardedMode::Forwarded => (header::FORWARDED, Trail::Forwarded),
             _ => (FOR, Trail::XForwardedFor),
         };
         let values = head.get_all(name).iter().map(HeaderValue::as_bytes);
-        Some(behind(peer, values, trail, |address| self.trusts(address)))
+        walk(peer, values, trail, |address| self.trusts(address))
     }
 
     /// Replaces what the client said by what is true. To be called before Host is changed.

@@ -1,10 +1,14 @@
 //! Requests that go over a connection of their client's own.
 //!
 //! With NTLM and Negotiate a server believes the TCP connection. So from the first such challenge
-//! or credentials on, a client connection has connections of its own at the backends: made for it,
-//! used by nobody else, and closed with it. It is closed with them as well, and never goes on over
-//! a second one, or half a login would be continued where it did not begin, and a request that was
-//! meant to come from somebody would come from nobody.
+//! or credentials on, a client has connections of its own at the backends: made for it, used by
+//! nobody else, and closed with its own. That one is closed with them as well, and never goes on
+//! over a second one, or half a login would be continued where it did not begin, and a request that
+//! was meant to come from somebody would come from nobody.
+//!
+//! A connection from a proxy carries many clients. Each that a trusted proxy names has connections
+//! of its own, from its first such credentials on. A client that is not named has none: its
+//! credentials go over a connection that is used once, and it is offered no such login.
 //!
 //! What is absent: any look into the tokens.
 
@@ -13,7 +17,8 @@ use std::sync::{Arc, Weak};
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::login::{self, Challenge};
+use gateway_core::protocol::login::{self, Challenge, Left};
+use gateway_core::protocol::speaker::Speaker;
 use http::{StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::prelude::HttpPeer;
@@ -22,36 +27,65 @@ use pingora::upstreams::peer::{Tracer, Tracing};
 use pingora::{Error, ErrorType, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::errors::REFUSED_ANSWER;
+use super::forwarding::Forwarding;
+use super::upstream::use_once;
 use super::{Ctx, Gateway};
-use crate::guard::Conn;
+use crate::guard::{Bond, Conn};
 
 /// The client's connection ends without an answer: what it had logged in to is gone.
 pub const LOGIN_LOST: ErrorType = ErrorType::Custom("the connection of a login is gone");
 
-/// Pool keys of bound connections; all others are below.
-const BOUND_KEYS: u64 = 1 << 63;
-
 /// What is known of one request in this respect.
-#[derive(Default)]
 pub struct Login {
+    /// Who sends it.
+    speaker: Speaker,
+    /// What its client has at the backends.
+    pub bond: Option<Arc<Bond>>,
     /// It goes over a connection of its client's own.
     pub bound: bool,
+    /// It logs in over a connection that serves no other request.
+    pub once: bool,
     /// The backend's connection ends with the answer, so the client's has to.
     pub ends: bool,
     /// The right to one more such connection, until there is one.
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Tells a client connection of the end of a connection it owns.
-#[derive(Debug, Clone)]
-struct Tie(Weak<Conn>);
+impl Default for Login {
+    fn default() -> Self {
+        let speaker = Speaker::Unnamed;
+        Self { speaker, bond: None, bound: false, once: false, ends: false, permit: None }
+    }
+}
+
+impl Login {
+    pub fn of(conn: &Conn, speaker: Speaker) -> Self {
+        Self { speaker, bond: conn.bond(speaker), ..Self::default() }
+    }
+
+    /// Whether a proxy would hear what is meant for its client alone: the end of the connection.
+    pub fn is_behind_proxy(&self) -> bool {
+        self.speaker != Speaker::Peer
+    }
+}
+
+/// Tells a client connection of the end of a connection that one of its clients owns.
+#[derive(Clone)]
+struct Tie(Weak<Conn>, Weak<Bond>);
+
+impl std::fmt::Debug for Tie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tie").finish_non_exhaustive()
+    }
+}
 
 impl Tracing for Tie {
     fn on_connected(&self) {}
 
     fn on_disconnected(&self) {
-        if let Some(conn) = self.0.upgrade() {
-            conn.end();
+        if let (Some(conn), Some(bond)) = (self.0.upgrade(), self.1.upgrade()) {
+            conn.lost(&bond);
         }
     }
 
@@ -71,12 +105,18 @@ impl Gateway {
         let (Some(conn), Some(backend)) = (&ctx.conn, ctx.backend) else { return Ok(()) };
         let credentials = downstream.req_header().headers.get(header::AUTHORIZATION);
         let logs_in = credentials.is_some_and(|value| login::binds(value.as_bytes()));
-        if !logs_in && conn.bond().is_none() && !ctx.farm.is_per_client(backend) {
+        if logs_in && ctx.login.speaker == Speaker::Unnamed {
+            ctx.login.once = true;
+            use_once(peer, ctx);
             return Ok(());
         }
-        let bond = conn.bind();
+        let needed = logs_in || ctx.farm.is_per_client(backend);
+        if ctx.login.bond.is_none() && needed {
+            ctx.login.bond = Some(conn.bind(ctx.login.speaker));
+        }
+        let Some(bond) = &ctx.login.bond else { return Ok(()) };
         let elsewhere = bond.pending().is_some_and(|pending| pending != backend);
-        if conn.is_ending() || (logs_in && elsewhere) {
+        if conn.is_ending() || bond.is_lost() || (logs_in && elsewhere) {
             return Err(lost(ctx));
         }
         if bond.has(backend) {
@@ -89,9 +129,10 @@ impl Gateway {
             ctx.login.permit = Some(permit);
         }
         ctx.login.bound = true;
-        peer.group_key = BOUND_KEYS | conn.id;
+        peer.group_key = bond.key;
         peer.options.idle_timeout = Some(ctx.farm.config.timeouts.backend_idle);
-        peer.options.tracer = Some(Tracer(Box::new(Tie(Arc::downgrade(conn)))));
+        let tie = Tie(Arc::downgrade(conn), Arc::downgrade(bond));
+        peer.options.tracer = Some(Tracer(Box::new(tie)));
         Ok(())
     }
 
@@ -106,8 +147,8 @@ impl Gateway {
         if !ctx.login.bound || reused {
             return Ok(());
         }
-        let bond = ctx.conn.as_ref().and_then(|conn| conn.bond());
-        let taken = bond.zip(ctx.login.permit.take()).is_some_and(|(bond, permit)| {
+        let Login { bond, permit, .. } = &mut ctx.login;
+        let taken = bond.as_ref().zip(permit.take()).is_some_and(|(bond, permit)| {
             let counted = self.reporter.metrics.bound_connection();
             // SAFETY: Pingora owns the connection and keeps it open for the length of this call;
             // the descriptor is duplicated before the call returns.
@@ -122,18 +163,43 @@ impl Gateway {
         let Some(conn) = &ctx.conn else { return };
         let challenges = response.headers.get_all(header::WWW_AUTHENTICATE).iter();
         let challenge = challenges.map(|value| login::challenge(value.as_bytes())).max();
-        if challenge.is_some_and(|challenge| challenge != Challenge::Other) {
-            conn.bind();
+        let binds = challenge.is_some_and(|challenge| challenge != Challenge::Other);
+        // Of the clients of a proxy, only those that do log in are told apart.
+        if binds && ctx.login.speaker == Speaker::Peer {
+            conn.bind(Speaker::Peer);
         }
-        if !ctx.login.bound {
-            return;
-        }
+        let Some(bond) = ctx.login.bond.as_ref().filter(|_| ctx.login.bound) else { return };
         let goes_on =
             challenge == Some(Challenge::Token) && response.status == StatusCode::UNAUTHORIZED;
-        if let Some(bond) = conn.bond() {
-            bond.set_pending(ctx.backend.filter(|_| goes_on));
+        bond.set_pending(ctx.backend.filter(|_| goes_on));
+        // A proxy goes on with the requests of its other clients.
+        let alone = !matches!(ctx.login.speaker, Speaker::Named(..));
+        ctx.login.ends = alone && closes(response);
+    }
+
+    /// Offers a client that is not known no login that would count for others too.
+    pub(super) fn refuse_login(&self, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        let unnamed = ctx.login.speaker == Speaker::Unnamed;
+        let Some(conn) = ctx.conn.as_ref().filter(|_| unnamed) else { return Ok(()) };
+        if response.status != StatusCode::UNAUTHORIZED {
+            return Ok(());
         }
-        ctx.login.ends = closes(response);
+        let left = login::without_bound(&response.headers);
+        let challenges = match left {
+            Left::All => return Ok(()),
+            Left::Some(challenges) => challenges,
+            Left::Nothing => Vec::new(),
+        };
+        self.reporter.note_shared_login(conn, &Forwarding::of(&ctx.farm.config.http));
+        if challenges.is_empty() {
+            ctx.fault = Some(Fault::LoginShared);
+            return Err(Error::new(REFUSED_ANSWER));
+        }
+        response.remove_header(&header::WWW_AUTHENTICATE);
+        for challenge in challenges {
+            response.append_header(header::WWW_AUTHENTICATE, challenge)?;
+        }
+        Ok(())
     }
 }
 

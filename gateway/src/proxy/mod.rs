@@ -59,6 +59,7 @@ use bandwidth::Bandwidth;
 pub use ctx::Ctx;
 use deliveries::Deliveries;
 use forwarding::Forwarding;
+use logins::Login;
 use lost_close::UnclearCloses;
 pub use orphans::OrphanCanceller;
 use orphans::Orphans;
@@ -205,8 +206,11 @@ impl ProxyHttp for Gateway {
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
         let headers = &downstream.req_header().headers;
-        let forwarding = Forwarding::of(&ctx.farm.config.http);
-        ctx.client = ctx.conn.as_ref().and_then(|conn| forwarding.client(conn, headers));
+        if let Some(conn) = &ctx.conn {
+            let speaker;
+            (ctx.client, speaker) = Forwarding::of(&ctx.farm.config.http).client(conn, headers);
+            ctx.login = Login::of(conn, speaker);
+        }
         let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
         ctx.request = Some(self.reporter.metrics.request(listener));
         // The guard keeps this time and that of the answer, see `patience`.
@@ -346,6 +350,7 @@ impl ProxyHttp for Gateway {
         early::note(downstream, response, ctx);
         ctx.backend_status = Some(response.status.as_u16());
         self.unwatch(ctx);
+        self.refuse_login(response, ctx)?;
         self.note_challenge(response, ctx);
         self.learn(downstream, response, ctx).await
     }
@@ -431,7 +436,7 @@ impl ProxyHttp for Gateway {
         if ctx.answered || final_status(downstream).is_some() {
             return silent;
         }
-        if *error.etype() == logins::LOGIN_LOST {
+        if *error.etype() == logins::LOGIN_LOST && !ctx.login.is_behind_proxy() {
             return silent;
         }
         let malformed = ctx.conn.as_ref().is_some_and(|conn| conn.has_malformed_body());

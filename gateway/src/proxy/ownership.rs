@@ -104,7 +104,7 @@ impl Gateway {
     pub(super) fn shares(&self, ack: &Ack<'_>, ctx: &Ctx) -> ownership::Shared {
         let packet = ctx.turn.as_ref().and_then(|turn| turn.identity());
         packet.map_or(ownership::Shared::Nothing, |packet| {
-            ownership::shared(packet, ack, ctx.login.bound)
+            ownership::shared(packet, ack, ctx.login.bound || ctx.login.once)
         })
     }
 
@@ -165,8 +165,9 @@ impl Gateway {
 fn identity(downstream: &Session, packet: &RequestPacket<'_>, ctx: &Ctx) -> Option<Identity> {
     let credentials = downstream.req_header().headers.get_all(header::AUTHORIZATION);
     let logs_in = || credentials.iter().any(|value| login::binds(value.as_bytes()));
-    let bound = ctx.conn.as_ref().filter(|conn| conn.bond().is_some() || logs_in());
-    let connection = bound.map(|conn| conn.id);
+    // Without a bond yet, or ever, no other packet has its login.
+    let bond = ctx.login.bond.as_ref().map(|bond| bond.key);
+    let connection = bond.or_else(|| logs_in().then_some(ctx.id));
     Identity::of(packet, ctx.target, ctx.subject(), credentials, connection)
 }
 

@@ -22,8 +22,10 @@ use crate::metrics::{
 };
 use crate::sessions::Ended;
 use crate::telemetry::{NowAndThen, Untrusted};
+use crate::warned::Hourly;
 
 use super::errors::connect_error;
+use super::forwarding::Forwarding;
 use super::{Ctx, Gateway, final_status};
 
 /// Where the gateway says what it did.
@@ -38,6 +40,7 @@ pub struct Reporter {
     refusals: Arc<NowAndThen>,
     unknown_hosts: Arc<NowAndThen>,
     loops: Arc<NowAndThen>,
+    shared_logins: Arc<Hourly>,
 }
 
 impl Reporter {
@@ -52,6 +55,7 @@ impl Reporter {
             refusals: Arc::default(),
             unknown_hosts: Arc::default(),
             loops: Arc::default(),
+            shared_logins: Arc::default(),
         }
     }
 
@@ -99,6 +103,29 @@ impl Reporter {
                  its own listeners, perhaps through another proxy"
             );
         }
+    }
+
+    /// A login by NTLM or Negotiate was taken out of an answer over this connection.
+    pub(super) fn note_shared_login(&self, conn: &Conn, forwarding: &Forwarding<'_>) {
+        let Some(peer) = conn.client.map(|client| client.ip()) else { return };
+        self.shared_logins.warn(|| {
+            if forwarding.trusts(peer) {
+                tracing::warn!(
+                    %peer,
+                    "NTLM and Negotiate were taken out of a server's 401: a proxy of \
+                     http.trusted_proxies sent a request without the address of one client of its \
+                     own; it has to name each client, and what is in front of it has to stand in \
+                     http.trusted_proxies too"
+                );
+            } else {
+                tracing::warn!(
+                    %peer,
+                    "NTLM and Negotiate were taken out of a server's 401: this address is a proxy \
+                     with many clients and does not stand in http.trusted_proxies, so a login \
+                     could serve another client"
+                );
+            }
+        });
     }
 
     /// What became of a session that nobody can know of.

@@ -42,6 +42,13 @@ fn is_owned(ctx: &Ctx) -> bool {
     named && ctx.kind != Some(PacketType::CreateSession)
 }
 
+/// Has a request go over a new connection that serves no other.
+pub(super) fn use_once(peer: &mut HttpPeer, ctx: &Ctx) {
+    // A key of its own finds nothing pooled, and nobody finds what it leaves.
+    peer.group_key = ctx.id.wrapping_add(OWN_KEYS);
+    peer.options.idle_timeout = Some(Duration::ZERO);
+}
+
 impl Gateway {
     pub(super) async fn peer(&self, downstream: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         if ctx.attempts > 0 {
@@ -66,9 +73,7 @@ impl Gateway {
         }
         pool::spare(&mut peer);
         if ctx.avoid_pool {
-            // A key of its own finds nothing pooled, and nobody finds what it leaves.
-            peer.group_key = ctx.id.wrapping_add(OWN_KEYS);
-            peer.options.idle_timeout = Some(Duration::ZERO);
+            use_once(&mut peer, ctx);
         }
         self.keep_apart(downstream, ctx, &mut peer)?;
         Ok(Box::new(peer))
@@ -201,6 +206,9 @@ impl Gateway {
             self.bind_connected(backend, reused, fd, ctx)?;
             if let Some(conn) = &ctx.conn {
                 conn.used_backend(backend);
+            }
+            if let Some(bond) = ctx.login.bond.as_ref().filter(|_| ctx.login.bound) {
+                bond.used_backend(backend);
             }
             self.outages.over(backend);
             if !reused {

@@ -61,9 +61,21 @@ fn variant(name: &str) -> (&str, &str, &str) {
 impl Front {
     #[track_caller]
     pub fn start(name: &str, gateway: SocketAddr, ops: SocketAddr) -> Self {
+        let (block, from, to) = variant(name);
+        Self::changed(name, block, (from, to), gateway, ops)
+    }
+
+    /// A block of the document with other lines.
+    #[track_caller]
+    pub fn changed(
+        name: &str,
+        block: &str,
+        (from, to): (&str, &str),
+        gateway: SocketAddr,
+        ops: SocketAddr,
+    ) -> Self {
         let directory = TempDir::new(name);
         let port = Port::reserve();
-        let (block, from, to) = variant(name);
         let text = document::proxy(block, gateway, ops, port.address());
         assert!(text.contains(from), "no {from:?} in {text}");
         let text = if from.is_empty() { text } else { text.replace(from, to) };

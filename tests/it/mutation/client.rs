@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use e2e_tests::client::wire;
 
 use super::answers::{self, Answer, Wrong};
 use super::conversation::{Conversation, End};
@@ -16,12 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A connection from an address of one's own.
 pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let socket =
-        socket(AddressFamily::INET, SocketType::STREAM, None).expect("descriptors are left");
-    bind(&socket, &SocketAddr::from((source, 0))).expect("all of 127/8 is ours");
-    connect(&socket, &to).expect("the gateway accepts connections");
-    let stream = TcpStream::from(socket);
-    stream.set_nodelay(true).expect("a socket takes options");
+    let stream = wire::connect_from(source, to).expect("the gateway accepts connections");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes options");
     stream
 }

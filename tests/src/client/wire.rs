@@ -3,6 +3,8 @@
 //! Strict because this client stands for all clients: an answer that only a lenient reader understands is a fault of
 //! whoever sent it, and must fail the test.
 
+mod source;
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ pub use super::answer::{Answer, Framing};
 use super::answer::{as_latin1, content_length, excerpt, framing, malformed, parse_head};
 use super::secure::{self, Secure, Session};
 use crate::clock;
+pub use source::connect_from;
 
 /// Larger than any head that a test provokes.
 const HEAD_LIMIT: usize = 256 * 1024;

@@ -32,52 +32,47 @@ pub enum Trail {
     Forwarded,
 }
 
+/// What trusted proxies say of the client behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walk {
+    /// The last address on the trail that is not a trusted proxy's.
+    pub client: IpAddr,
+    /// The port that stands beside it.
+    pub port: Option<u16>,
+    /// How many addresses were read on the way to it.
+    pub hops: usize,
+    /// Whether a trusted proxy names that client, and the client speaks for itself: before its
+    /// address there is no other.
+    pub named: bool,
+}
+
 /// The client behind `peer`: the last address on the trail that is not a trusted proxy's.
 ///
 /// Every address was written by the one after it, so the walk goes from the end to the first that
 /// is not trusted. What is no address ends it as well: then nobody can tell more than that proxy.
 ///
 /// `values` are those of the field, in the order in which they stand in the head.
-pub fn behind<'v>(
+pub fn walk<'v>(
     peer: IpAddr,
     values: impl DoubleEndedIterator<Item = &'v [u8]>,
     trail: Trail,
     trusted: impl Fn(IpAddr) -> bool,
-) -> IpAddr {
-    let mut client = peer.to_canonical();
-    for value in values.rev() {
-        let mut rest = value;
-        loop {
-            if !trusted(client) {
-                return client;
-            }
-            let (before, last) = split_last(rest);
-            let address = match trail {
-                Trail::XForwardedFor => address(last),
-                Trail::Forwarded => forwarded_for(last).and_then(address),
-            };
-            match address {
-                Some(address) => client = address.to_canonical(),
-                // A list may have empty elements.
-                None if last.trim_ascii().is_empty() => {}
-                None => return client,
-            }
-            match before {
-                Some(before) => rest = before,
-                None => break,
-            }
-        }
+) -> Walk {
+    // A comma in quotes is taken for one between elements: no address has one, so the walk ends
+    // there. A list may have empty elements.
+    let elements = values.rev().flat_map(|value| value.rsplit(|&byte| byte == b','));
+    let mut elements = elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty());
+    let mut walk = Walk { client: peer.to_canonical(), port: None, hops: 0, named: false };
+    while trusted(walk.client) {
+        let Some(element) = elements.next() else { return walk };
+        let address = match trail {
+            Trail::XForwardedFor => address(element),
+            Trail::Forwarded => forwarded_for(element).and_then(address),
+        };
+        let Some((client, port)) = address else { return walk };
+        walk = Walk { client: client.to_canonical(), port, hops: walk.hops + 1, ..walk };
     }
-    client
-}
-
-/// The element after the last comma, and what stands before that comma. A comma in quotes is taken
-/// for one between elements: no address has one, so the walk ends there.
-fn split_last(value: &[u8]) -> (Option<&[u8]>, &[u8]) {
-    match value.iter().rposition(|&byte| byte == b',') {
-        Some(comma) => (Some(&value[..comma]), &value[comma + 1..]),
-        None => (None, value),
-    }
+    Walk { named: walk.hops > 0 && elements.next().is_none(), ..walk }
 }
 
 /// The value of `for` in one element of `Forwarded`, without its quotes.
@@ -91,10 +86,12 @@ fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
 }
 
 /// An address with or without brackets and port.
-fn address(text: &[u8]) -> Option<IpAddr> {
+fn address(text: &[u8]) -> Option<(IpAddr, Option<u16>)> {
     let text = std::str::from_utf8(text.trim_ascii()).ok()?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse().ok().or_else(|| text.parse().ok().map(|socket: SocketAddr| socket.ip()))
+    let with_port =
+        || text.parse().ok().map(|socket: SocketAddr| (socket.ip(), Some(socket.port())));
+    bare.parse().ok().map(|address| (address, None)).or_else(with_port)
 }
 
 #[cfg(test)]
@@ -119,7 +116,7 @@ mod tests {
     fn check(trail: Trail, peer: &str, values: &[&str], expected: &str) {
         let trusted = |address: IpAddr| address.to_string().starts_with("10.");
         let values = values.iter().map(|value| value.as_bytes());
-        assert_eq!(behind(ip(peer), values, trail, trusted), ip(expected));
+        assert_eq!(walk(ip(peer), values, trail, trusted).client, ip(expected));
     }
 
     #[test]
@@ -137,6 +134,36 @@ mod tests {
         check(x, "10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1");
         check(x, "10.0.0.1", &["2001:db8::1"], "2001:db8::1");
         check(x, "10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3");
+    }
+
+    #[test]
+    fn only_a_client_that_speaks_for_itself_is_named() {
+        let x = Trail::XForwardedFor;
+        for (peer, values, named) in [
+            ("10.0.0.1", &["203.0.113.5"][..], Some((None, 1))),
+            ("10.0.0.1", &["203.0.113.5:4711"], Some((Some(4711), 1))),
+            ("10.0.0.1", &["203.0.113.5, 10.0.0.2"], Some((None, 2))),
+            ("10.0.0.1", &["203.0.113.5", " , 10.0.0.2:80 ,"], Some((None, 2))),
+            ("10.0.0.1", &[" ,203.0.113.5"], Some((None, 1))),
+            // Not trusted, so it names no client.
+            ("192.0.2.9", &["203.0.113.5"], None),
+            // The client is a proxy itself, or pretends to be one.
+            ("10.0.0.1", &["1.1.1.1, 203.0.113.5"], None),
+            ("10.0.0.1", &["unknown, 203.0.113.5"], None),
+            ("10.0.0.1", &["1.1.1.1", "203.0.113.5"], None),
+            // No client at all.
+            ("10.0.0.1", &[], None),
+            ("10.0.0.1", &[""], None),
+            ("10.0.0.1", &["10.0.0.2"], None),
+            ("10.0.0.1", &["unknown"], None),
+            ("10.0.0.1", &["203.0.113.5, unknown"], None),
+            ("10.0.0.1", &["203.0.113.5, _hidden, 10.0.0.2"], None),
+        ] {
+            let bytes = values.iter().map(|value| value.as_bytes());
+            let walk = walk(ip(peer), bytes, x, |ip| ip.to_string().starts_with("10."));
+            let found = walk.named.then_some((walk.port, walk.hops));
+            assert_eq!(found, named, "{peer} {values:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod network;
 pub mod packet;
 pub mod range;
 pub mod reply;
+pub mod speaker;
 pub mod spoken;
 
 pub use ack::{Ack, read_ack};

@@ -33,7 +33,7 @@ pub struct Identity {
     subject: Option<Subject>,
     /// Every `Authorization`, in order.
     credentials: Vec<HeaderValue>,
-    /// The client connection, where the server takes that for the client.
+    /// The connection to the server, where the server takes that for the client.
     connection: Option<u64>,
 }
 
@@ -41,9 +41,9 @@ impl Identity {
     /// Of a packet that must not reach a server twice: Close-Session, Cancel-Session and the final
     /// Fragment. `None` for all others, which are never joined.
     ///
-    /// `connection` is the number of the client connection if a login is bound to it (NTLM,
-    /// Negotiate). The answer to a final Fragment then speaks to that connection alone. An end does
-    /// not: it is remembered for all connections of the client.
+    /// `connection` is a number that the packet has in common only with those that share its login
+    /// to a connection (NTLM, Negotiate). The answer to a final Fragment then speaks to these alone.
+    /// An end does not: it is remembered for all connections of the client.
     pub fn of<'h>(
         packet: &RequestPacket<'_>,
         target: Target,
