@@ -16,6 +16,7 @@ pub mod farm;
 pub mod fault;
 pub mod pace;
 pub mod protocol;
+pub mod reply_url;
 pub mod rewrite;
 pub mod routing;
 pub mod session;

@@ -6,7 +6,7 @@ use super::draft::{Broken, Table};
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::sections::word;
-use super::{ForwardedMode, Http, RawPath, UpstreamHost};
+use super::{ForwardedMode, Http, RawPath, ReplyUrl, UpstreamHost};
 
 pub const HTTP: Section = Section {
     name: "http",
@@ -64,6 +64,13 @@ pub const HTTP: Section = Section {
             about: "What happens to a request whose path has bytes beyond ASCII. A URL may not \
                     have them, and some clients send them all the same.",
         },
+        Key {
+            name: "reply_url",
+            kind: word::<ReplyUrl>(),
+            preset: Preset::Is(Value::Word("pass")),
+            about: "What happens to an absolute `BITS-Reply-URL`. A backend that does not know the \
+                    gateway names itself in it, and clients cannot reach it there.",
+        },
     ],
     later: &[],
 };
@@ -85,6 +92,7 @@ pub fn build(table: &Table) -> Result<Http, Broken> {
         method_override: table.get("method_override")?,
         methods: methods.iter().filter_map(|method| method.parse().ok()).collect(),
         raw_path: table.get("raw_path")?,
+        reply_url: table.get("reply_url")?,
         forwarded: table.get("forwarded")?,
         trusted_proxies: trusted.iter().filter_map(|network| network.parse().ok()).collect(),
     })

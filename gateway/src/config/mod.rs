@@ -235,6 +235,7 @@ pub struct Http {
     /// Of requests that are no packets; empty lets any pass.
     pub methods: Vec<::http::Method>,
     pub raw_path: RawPath,
+    pub reply_url: ReplyUrl,
     pub forwarded: ForwardedMode,
     pub trusted_proxies: Vec<Network>,
 }
@@ -256,6 +257,13 @@ pub enum ForwardedMode {
 pub enum RawPath {
     Refuse,
     Escape,
+}
+
+/// What becomes of the URL of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyUrl {
+    Pass,
+    Rewrite,
 }
 
 /// The `Host` that backends see.

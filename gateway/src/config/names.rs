@@ -5,8 +5,8 @@ use gateway_core::session::lost_close::LostClose;
 
 use super::{
     BackendConnections, Bind, ChunkedMode, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level,
-    LogFormat, ProbeKind, RawPath, SessionIdMode, SocketMode, StoreKind, Then, UpstreamHost,
-    Verify,
+    LogFormat, ProbeKind, RawPath, ReplyUrl, SessionIdMode, SocketMode, StoreKind, Then,
+    UpstreamHost, Verify,
 };
 use crate::store::{OnError, SyncMode};
 
@@ -121,6 +121,11 @@ named!(UpstreamHost {
 named!(RawPath {
     Refuse = "refuse": "the request is answered 400",
     Escape = "escape": "each byte is percent-encoded, where the path is UTF-8",
+});
+
+named!(ReplyUrl {
+    Pass = "pass": "it passes as the backend wrote it",
+    Rewrite = "rewrite": "one at the backend itself gets the scheme and the name of the client's URL",
 });
 
 named!(BackendConnections {

@@ -88,6 +88,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             method_override: false,
             methods: vec![],
             raw_path: RawPath::Refuse,
+            reply_url: ReplyUrl::Pass,
             forwarded: ForwardedMode::XForwardedFor,
             trusted_proxies: vec![],
         },

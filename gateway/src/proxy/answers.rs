@@ -20,7 +20,7 @@ use crate::metrics::ProtocolError;
 use crate::sessions::{Birth, Pinned, Place, StoreError};
 
 use super::errors::REFUSED_ANSWER;
-use super::{Ctx, Gateway};
+use super::{Ctx, Gateway, reply_url};
 
 /// A minted id is random: a second one that is taken too is no accident any more.
 const MINT_TRIES: usize = 3;
@@ -104,7 +104,8 @@ impl Gateway {
             public_id: ctx.public_session.as_ref(),
             announce: announce.and_then(|backend| backend.announce.as_ref()),
         };
-        let edits = edits(&packet, &ack, response, identity);
+        let mut edits = edits(&packet, &ack, response, identity);
+        edits.extend(reply_url::edit(downstream, response, ctx));
         let body = ack_body(&packet, &ack, response);
         let shared = self.shares(&ack, ctx);
         apply(edits, response)?;

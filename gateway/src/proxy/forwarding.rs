@@ -62,6 +62,16 @@ impl<'a> Forwarding<'a> {
         walk(peer, values, trail, |address| self.trusts(address))
     }
 
+    /// The scheme of the client's URL: what a trusted proxy says of it counts.
+    pub fn scheme(&self, conn: &Conn, head: &HeaderMap) -> &'static str {
+        let said = conn.client.filter(|peer| self.trusts(peer.ip())).and_then(|_| {
+            let proto = head.get_all(PROTO).iter().next_back()?.to_str().ok()?;
+            let last = proto.rsplit(',').next()?.trim();
+            ["http", "https"].into_iter().find(|scheme| last.eq_ignore_ascii_case(scheme))
+        });
+        said.unwrap_or(conn.scheme())
+    }
+
     /// Replaces what the client said by what is true. To be called before Host is changed.
     pub fn write(&self, request: &mut RequestHeader, conn: Option<&Conn>) -> Result<()> {
         let peer = conn.and_then(|conn| conn.client);

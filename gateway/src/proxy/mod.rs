@@ -22,6 +22,7 @@ mod missing;
 mod orphans;
 mod outages;
 mod ownership;
+mod reply_url;
 mod report;
 mod room;
 mod turns;

@@ -210,3 +210,75 @@ fn a_reply_url_passes_unchanged() {
         }
     }
 }
+
+/// Item 94.
+#[test]
+fn a_reply_url_at_the_server_itself_is_put_on_the_gateway_where_that_is_configured() {
+    let agree = agree();
+    let backend = RawBackend::answering(move |request| match &*request.packet_type() {
+        "fragment" => {
+            let own = request.field("Host").expect("a Host");
+            let url = request.field("X-Reply").expect("one is asked for").replace("OWN", own);
+            let fields = [("BITS-Received-Content-Range", "3"), ("BITS-Reply-URL", &*url)];
+            Reply::ack("200 OK", &fields)
+        }
+        _ => agree(request),
+    });
+    let port = backend.address().port();
+    let farm = Farm::of_stubs(0)
+        .backend("up01", backend.address())
+        .plain()
+        .set("http.upstream_host", "\"backend\"")
+        .set("http.reply_url", "\"rewrite\"")
+        .set("http.trusted_proxies", "[\"127.0.0.1\"]")
+        .start();
+    let ask = |host: &str, proto: &str, url: &str| {
+        let answer = exchange(farm.entrance(), &create(TARGET).bytes()).expect("an answer");
+        let packet = fragment(TARGET, &session_of(&answer), "bytes 0-2/3", b"abc");
+        let packet = packet.at(host).with("X-Reply", url).with("X-Forwarded-Proto", proto);
+        let answer = exchange(farm.entrance(), &packet.bytes()).expect("an answer");
+        answer.field("BITS-Reply-URL").expect("a reply is announced").to_owned()
+    };
+    for (host, proto, url, expected) in [
+        ("up.test", "http", "http://OWN/in/r?x", "http://up.test/in/r?x"),
+        ("up.test:8443", "https", "http://OWN/in/r", "https://up.test:8443/in/r"),
+        ("up.test", "http,HTTPS", "http://OWN/%7B1%7D", "https://up.test/%7B1%7D"),
+        ("up.test", "ftp", "http://OWN/r", "http://up.test/r"),
+        ("up.test", "https", "http://static.test/r", "http://static.test/r"),
+        ("up.test", "https", "r\\{1}\\x.bin", "r\\{1}\\x.bin"),
+        ("up.test", "https", "/r", "/r"),
+    ] {
+        assert_eq!(ask(host, proto, url), expected, "{url}");
+    }
+    // The port belongs to it.
+    let other = format!("http://127.0.0.1:{}/r", port.wrapping_add(1).max(1));
+    assert_eq!(ask("up.test", "https", &other), other);
+}
+
+/// Item 94.
+#[test]
+fn a_client_fetches_a_reply_whose_server_names_itself() {
+    let application =
+        RawBackend::answering(|_| Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nreply"));
+    let url = format!("http://{}/app", application.address());
+    let farm = Farm::of_stubs(2)
+        .each_stub(&["--flavour", "usis", "--notify-url", &url, "--notify", "by-value"])
+        .plain()
+        .set("http.upstream_host", "\"backend\"")
+        .set("http.reply_url", "\"rewrite\"")
+        .start();
+    for number in 0..4 {
+        let content = Content::seeded(number, 2_000);
+        let mut upload = farm.client().begin(&farm.url(&format!("/in/{number}.bin")), &content);
+        assert!(upload.run_until(|upload| upload.position() == content.len()));
+        let url = upload.report().reply_url.clone().expect("a reply is announced");
+        let rest = url.strip_prefix("http://").expect("an absolute URL");
+        let (host, path) = rest.split_at(rest.find('/').expect("a path"));
+        // By the name by which the client reaches the gateway now, which is its host id.
+        assert!(host.ends_with(ORIGIN), "{url} is not at the gateway");
+        let head = Head::new("GET", path).field("Host", host);
+        let answer = download(farm.entrance(), &head, "GET");
+        assert_eq!((answer.status, answer.body_text()), (200, "reply".to_owned()), "{url}");
+        upload.run().expect_complete();
+    }
+}

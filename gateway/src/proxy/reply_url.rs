@@ -1,0 +1,33 @@
+//! The URL of a reply, where its server has named itself in it.
+
+use gateway_core::protocol::headers;
+use gateway_core::reply_url::{Entrance, at_gateway};
+use gateway_core::rewrite::Edit;
+use http::{HeaderValue, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::Ctx;
+use super::forwarding::Forwarding;
+use super::head::host_of;
+use crate::config::ReplyUrl;
+
+pub(super) fn edit(downstream: &Session, response: &ResponseHeader, ctx: &Ctx) -> Option<Edit> {
+    let http = &ctx.farm.config.http;
+    let url = response.headers.get(&headers::REPLY_URL.name)?.to_str().ok()?;
+    if http.reply_url == ReplyUrl::Pass {
+        return None;
+    }
+    let (backend, conn) = (ctx.backend?, ctx.conn.as_ref()?);
+    let head = downstream.req_header();
+    let host = host_of(head)?;
+    let text = |value: Option<&HeaderValue>| value?.to_str().ok().map(str::to_owned);
+    let client = text(head.headers.get(header::HOST))?;
+    let said = text(ctx.farm.upstream_host(backend, &host)).unwrap_or_else(|| client.clone());
+    let configured = ctx.farm.named(backend)?.to_string();
+    let found = ctx.farm.address(backend)?.to_string();
+    let own = [&*configured, &*found, &*said];
+    let scheme = Forwarding::of(http).scheme(conn, &head.headers);
+    let url = at_gateway(url, &own, Entrance { scheme, authority: &client })?;
+    Some(Edit::Set(&headers::REPLY_URL, HeaderValue::from_str(&url).ok()?))
+}
