@@ -6,18 +6,17 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// One of each way to carry the load, and those that ratios are made of.
-const PEERS: [&str; 8] = [
+const PEERS: [&str; 7] = [
     "direct",
     "floor-copy",
     "floor-splice",
     "haproxy-1",
-    "haproxy-2",
     "nginx-1",
-    "gateway-2-log",
+    "gateway-1-log",
     "gateway-1-sqlite",
 ];
 
-const CASES: [&str; 4] = ["1k", "1m", "session", "tls-session"];
+const CASES: [&str; 4] = ["1k", "1m", "tls-session", "open"];
 
 /// A directory of this test's own, below that of the build.
 fn directory(name: &str) -> PathBuf {
@@ -58,18 +57,19 @@ fn every_peer_carries_every_packet() {
             assert_eq!(row["void"], Value::Null, "{peer}");
             assert_eq!(row["rounds"].as_array().map(Vec::len), Some(1), "{peer}");
             assert!(row["figures"]["p50_us"]["median"].as_f64() > Some(0.0), "{peer}");
-            let first = case["ratios_of"].as_str().expect("a figure");
+            let ratios = &row["ratios"][0];
+            let first = ratios["of"].as_str().expect("a figure");
             let cost = row["figures"][first]["median"].as_f64();
             assert_eq!(cost.is_some(), peer != "direct", "{peer}: {cost:?}");
-            assert_eq!(row["to_haproxy"].is_null(), peer == "direct", "{peer}");
-            assert_eq!(row["to_floor"].is_null(), peer == "direct", "{peer}");
+            // What a proxy adds to a few packets may be less than nothing.
+            if case["case"] != "open" {
+                assert_eq!(ratios["to_haproxy"].is_null(), peer == "direct", "{peer}");
+                assert_eq!(ratios["to_floor"].is_null(), peer == "direct", "{peer}");
+            }
+            if peer.starts_with("haproxy") && case["case"] != "open" {
+                assert_eq!(ratios["to_haproxy"]["median"], 1.0, "{peer}");
+            }
         }
-        let is_one = |peer: &str| {
-            let row = rows.iter().find(|row| row["peer"] == peer).expect("a row");
-            assert_eq!(row["to_haproxy"]["median"], 1.0, "{peer}");
-        };
-        is_one("haproxy-1");
-        is_one("haproxy-2");
         let plot = format!("out/{}.svg", case["case"].as_str().expect("a name"));
         let plot = std::fs::read_to_string(directory.join(plot)).expect("a plot");
         assert!(plot.starts_with("<svg") && plot.ends_with("</svg>\n"), "{plot}");

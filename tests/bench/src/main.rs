@@ -4,6 +4,7 @@
 //! processor time and memory the kernel tells ([`meter`]). A round ([`run`]) gives every peer the same load in turn.
 
 mod cases;
+mod figure;
 mod load;
 mod machine;
 mod meter;
@@ -124,7 +125,7 @@ fn run(options: &Options) -> Result<bool, String> {
             servers: farm.addresses().to_vec(),
             issued: authority.issue(&[load::NAME]),
             programs,
-            sessions: 1_000_000,
+            sessions: 1_100_000,
         },
         farm,
         runtime: tokio::runtime::Builder::new_multi_thread()

@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 
 use crate::wire::{self, ID_LENGTH, Kind, Request};
@@ -23,7 +23,8 @@ const KEPT_ERRORS: usize = 5;
 const BUFFER: usize = 256 * 1024;
 
 pub struct Farm {
-    sinks: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
+    sinks: Vec<Arc<Sink>>,
     shared: Arc<Shared>,
     _runtime: Runtime,
 }
@@ -58,25 +59,27 @@ struct Sink {
 }
 
 impl Farm {
-    pub fn start(sinks: usize, threads: usize) -> io::Result<Self> {
+    pub fn start(count: usize, threads: usize) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("sink")
             .enable_all()
             .build()?;
         let shared = Arc::<Shared>::default();
-        let mut addresses = Vec::new();
-        for number in 0..sinks {
-            let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let (mut addresses, mut sinks) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            let listener = runtime.block_on(async { listen() })?;
             addresses.push(listener.local_addr()?);
             let sink = Sink { number, shared: Arc::clone(&shared), ..Sink::default() };
-            runtime.spawn(accept(Arc::new(sink), listener));
+            let sink = Arc::new(sink);
+            runtime.spawn(accept(Arc::clone(&sink), listener));
+            sinks.push(sink);
         }
-        Ok(Self { sinks: addresses, shared, _runtime: runtime })
+        Ok(Self { addresses, sinks, shared, _runtime: runtime })
     }
 
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.sinks
+        &self.addresses
     }
 
     pub fn arrived(&self) -> Packets {
@@ -87,6 +90,13 @@ impl Farm {
             fragments: count(&self.shared.fragments),
             closes: count(&self.shared.closes),
             body_bytes: count(&self.shared.body_bytes),
+        }
+    }
+
+    /// As if the servers had been started anew.
+    pub fn forget_sessions(&self) {
+        for sink in &self.sinks {
+            *sink.sessions.lock().unwrap_or_else(PoisonError::into_inner) = HashMap::new();
         }
     }
 
@@ -125,6 +135,15 @@ impl Shared {
             errors.push(what);
         }
     }
+}
+
+/// Room for all connections of a crowd that come at once: a full queue delays them, and may reset them.
+const BACKLOG: u32 = 4096;
+
+fn listen() -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(sink: Arc<Sink>, listener: TcpListener) {

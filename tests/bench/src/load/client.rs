@@ -28,12 +28,17 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-pub struct Client {
-    stream: Box<dyn Stream>,
+/// Where a file is to go, and how much of it is there.
+#[derive(Debug, Default)]
+pub struct Session {
     path: String,
-    /// Empty without a session.
     id: String,
     next: u64,
+}
+
+pub struct Client {
+    stream: Box<dyn Stream>,
+    session: Session,
     head: Vec<u8>,
     answer: Vec<u8>,
     /// What has got its Ack since the last [`Client::take_sent`].
@@ -43,13 +48,9 @@ pub struct Client {
 impl Client {
     pub async fn connect(target: &Target) -> Result<Self, String> {
         let stream = open(target).await.map_err(|error| format!("cannot connect: {error}"))?;
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             stream,
-            path: format!("/in/pc-{number:08}/report.cab"),
-            id: String::new(),
-            next: 0,
+            session: Session::default(),
             head: Vec::with_capacity(512),
             answer: Vec::with_capacity(512),
             sent: Packets::default(),
@@ -60,22 +61,35 @@ impl Client {
         std::mem::take(&mut self.sent)
     }
 
+    /// Leaves this client without one.
+    pub fn take_session(&mut self) -> Session {
+        std::mem::take(&mut self.session)
+    }
+
+    pub fn put_session(&mut self, session: Session) {
+        self.session = session;
+    }
+
+    /// A new session for a file of its own.
     pub async fn create(&mut self) -> Result<(), String> {
-        wire::create(&mut self.head, &self.path);
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        self.session.path = format!("/in/pc-{number:08}/report.cab");
+        wire::create(&mut self.head, &self.session.path);
         self.send(&[]).await?;
         self.receive().await?;
         let ack = wire::read_ack(&self.answer)?.expect("it is complete");
-        self.id = String::from_utf8_lossy(ack.session).into_owned();
-        if self.id.len() != wire::ID_LENGTH {
-            return Err(format!("a Create-Session was answered with the id {:?}", self.id));
+        let id = String::from_utf8_lossy(ack.session).into_owned();
+        if id.len() != wire::ID_LENGTH {
+            return Err(format!("a Create-Session was answered with the id {id:?}"));
         }
-        self.next = 0;
+        (self.session.id, self.session.next) = (id, 0);
         self.sent.creates += 1;
         Ok(())
     }
 
     pub async fn ping(&mut self) -> Result<(), String> {
-        wire::ping(&mut self.head, &self.path);
+        wire::ping(&mut self.head, &self.session.path);
         self.send(&[]).await?;
         self.receive().await?;
         self.sent.pings += 1;
@@ -98,13 +112,19 @@ impl Client {
 
     /// Writes the head of the next Fragment, which [`Self::send`] sends, and returns its body.
     pub fn begin_fragment(&mut self, length: usize) -> &'static [u8] {
-        wire::fragment(&mut self.head, &self.path, &self.id, self.next, length);
-        wire::content(self.next, length)
+        wire::fragment(
+            &mut self.head,
+            &self.session.path,
+            &self.session.id,
+            self.session.next,
+            length,
+        );
+        wire::content(self.session.next, length)
     }
 
     pub async fn end_fragment(&mut self, length: usize) -> Result<(), String> {
         self.receive().await?;
-        let next = self.next + length as u64;
+        let next = self.session.next + length as u64;
         let ack = wire::read_ack(&self.answer)?.expect("it is complete");
         if ack.received != Some(next) {
             return Err(format!(
@@ -112,14 +132,14 @@ impl Client {
                 ack.received
             ));
         }
-        self.next = next;
+        self.session.next = next;
         self.sent.fragments += 1;
         self.sent.body_bytes += length as u64;
         Ok(())
     }
 
     pub async fn close(&mut self) -> Result<(), String> {
-        wire::close(&mut self.head, &self.path, &self.id);
+        wire::close(&mut self.head, &self.session.path, &self.session.id);
         self.send(&[]).await?;
         self.receive().await?;
         self.sent.closes += 1;

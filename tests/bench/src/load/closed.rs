@@ -63,6 +63,13 @@ pub async fn closed(load: Closed, clients: Vec<Client>) -> Result<(Vec<Client>, 
             Ok((client, Sent { packets, latencies }))
         });
     }
+    gather(tasks).await
+}
+
+/// The clients of all tasks, and what they have sent.
+pub async fn gather(
+    tasks: JoinSet<Result<(Client, Sent), String>>,
+) -> Result<(Vec<Client>, Sent), String> {
     let mut sum = Sent::default();
     let mut clients = Vec::new();
     for (client, sent) in all(tasks).await? {

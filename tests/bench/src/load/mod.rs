@@ -2,11 +2,17 @@
 
 mod client;
 mod closed;
+mod open;
+pub mod pins;
 mod sessions;
+mod throttled;
 
-pub use client::{Client, NAME, Target};
+pub use client::{Client, NAME, Session, Target};
 pub use closed::{Closed, Packet, close, closed};
+pub use open::{Due, Open, connect, open};
+pub use pins::Pins;
 pub use sessions::{Sessions, sessions};
+pub use throttled::{Throttled, throttled};
 
 use closed::all;
 

@@ -140,6 +140,16 @@ impl Peer {
         Ok(running)
     }
 
+    /// What an earlier run of it has left.
+    pub fn forget(&self, setup: &Setup) -> Result<(), String> {
+        match std::fs::remove_dir_all(setup.directory.join(self.name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(format!("{}: {error}", self.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub fn is_floor(&self) -> bool {
         matches!(self.program, Program::Floor { .. })
     }
@@ -150,10 +160,20 @@ impl Running {
         Self { plain: server, tls: server, idle_bytes: 0, process: None, _ports: None }
     }
 
+    /// Ends it and waits for the end.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
     /// The processes that carry traffic. None without a proxy.
     pub fn pids(&self) -> Result<Vec<u32>, String> {
         let Some(process) = &self.process else { return Ok(Vec::new()) };
         meter::tree(process.pid()).map_err(|error| format!("it has ended: {error}"))
+    }
+
+    /// The end of its log, for the reason of a row that is void.
+    pub fn last_words(&self) -> String {
+        self.process.as_ref().map(Process::last_words).unwrap_or_default()
     }
 
     fn accepts(&self) -> Result<(), String> {

@@ -58,6 +58,8 @@ pub fn run(options: &Options) -> Result<(), String> {
     let bind = |address| {
         let listener = StdListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
         listener.set_nonblocking(true).map_err(|error| error.to_string())?;
+        // The standard library lets 128 wait.
+        rustix::net::listen(&listener, 4096).map_err(|error| error.to_string())?;
         Ok::<_, String>(listener)
     };
     let (plain, secure) = (bind(options.listen)?, bind(options.listen_tls)?);

@@ -12,8 +12,8 @@ pub fn opening(machine: &Machine) -> String {
         let _ = writeln!(text, "- `{}`: {}", peer.name, peer.about);
     }
     text += "\nEach figure is the median of the rounds, with the lowest and the highest. \
-             A ratio is taken in each round, to HAProxy with as many threads and to the cheaper \
-             floor (one thread).\n";
+             A ratio is taken in each round, to HAProxy with as many threads to the cheaper \
+             floor (one thread), and to the same peer with one thread.\n";
     text
 }
 
@@ -32,8 +32,14 @@ pub fn table(machine: &Machine, table: &Table<'_>) -> String {
     for figure in columns {
         let _ = write!(text, " {} |", figure.title());
     }
-    text += " HAProxy = 1.00 | floor = 1.00 |\n|---|";
-    text += &"---:|".repeat(columns.len() + 2);
+    let compared = table.case.load.compared();
+    for figure in compared {
+        // Which of several is meant.
+        let of = if compared.len() == 1 { String::new() } else { format!("{}: ", figure.title()) };
+        let _ = write!(text, " {of}HAProxy = 1.00 | floor = 1.00 | one thread = 1.00 |");
+    }
+    text += "\n|---|";
+    text += &"---:|".repeat(columns.len() + 3 * compared.len());
     text += "\n";
     for line in table.lines() {
         text += &row(&line);
@@ -44,14 +50,17 @@ pub fn table(machine: &Machine, table: &Table<'_>) -> String {
 fn row(line: &Line<'_>) -> String {
     let name = line.row.peer.name;
     if let Some(why) = &line.row.void {
-        let blank = " |".repeat(line.spreads.len() + 1);
+        let blank = " |".repeat(line.spreads.len() - 1 + 3 * line.ratios.len());
         return format!("| {name} | **void**: {} |{blank}\n", why.replace(['|', '\n'], "; "));
     }
     let mut text = format!("| {name} |");
     for spread in &line.spreads {
         let _ = write!(text, " {} |", spread.map_or("-".to_owned(), |spread| show(spread, digits)));
     }
-    for ratio in [line.to_haproxy, line.to_floor] {
+    let ratios = line.ratios.iter();
+    for ratio in
+        ratios.flat_map(|ratios| [ratios.to_haproxy, ratios.to_floor, ratios.to_one_thread])
+    {
         let _ =
             write!(text, " {} |", ratio.map_or("-".to_owned(), |ratio| show(ratio, two_places)));
     }

@@ -9,8 +9,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cases::Case;
+use crate::figure::Figure;
 use crate::machine::Machine;
-use crate::run::{Figure, Row};
+use crate::peers::Peer;
+use crate::run::Row;
 use crate::stats::Spread;
 
 pub use markdown::table;
@@ -26,30 +28,46 @@ pub struct Line<'a> {
     pub row: &'a Row,
     /// In the order of the columns.
     pub spreads: Vec<Option<Spread>>,
-    /// Of the first column, to HAProxy with as many threads and to the cheaper floor.
+    /// Of each figure that is compared.
+    pub ratios: Vec<Ratios>,
+}
+
+#[derive(serde::Serialize)]
+pub struct Ratios {
+    pub of: Figure,
+    /// To HAProxy with as many threads.
     pub to_haproxy: Option<Spread>,
+    /// To the cheaper floor.
     pub to_floor: Option<Spread>,
+    /// To the same peer with one thread.
+    pub to_one_thread: Option<Spread>,
 }
 
 impl Table<'_> {
     pub fn lines(&self) -> Vec<Line<'_>> {
+        self.rows.iter().map(|row| self.line(row)).collect()
+    }
+
+    fn line<'a>(&'a self, row: &'a Row) -> Line<'a> {
         let columns = self.case.load.figures();
-        let floor = self.floor();
-        let line = |row| {
-            let figures = self.series(row, columns[0]);
-            let ratio =
-                |base: Option<&Row>| Spread::of_ratios(&figures, &self.series(base?, columns[0]));
-            Line {
-                row,
-                spreads: columns
-                    .iter()
-                    .map(|figure| Spread::of(self.series(row, *figure).into_iter().flatten()))
-                    .collect(),
-                to_haproxy: ratio(self.named(&format!("haproxy-{}", row.peer.threads))),
-                to_floor: ratio(floor),
-            }
-        };
-        self.rows.iter().map(line).collect()
+        let compared = self.case.load.compared();
+        Line {
+            row,
+            spreads: columns.iter().map(|figure| spread(row, *figure)).collect(),
+            ratios: compared.iter().map(|figure| self.ratios(row, *figure)).collect(),
+        }
+    }
+
+    fn ratios(&self, row: &Row, of: Figure) -> Ratios {
+        let ratio = |base: Option<&Row>| Spread::of_ratios(&series(row, of), &series(base?, of));
+        let Peer { name, threads, .. } = row.peer;
+        let single = name.replace("-2", "-1");
+        Ratios {
+            of,
+            to_haproxy: ratio(self.named(&format!("haproxy-{threads}"))),
+            to_floor: ratio(self.floor(of)),
+            to_one_thread: ratio(self.named(&single).filter(|_| threads == 2)),
+        }
     }
 
     fn named(&self, name: &str) -> Option<&Row> {
@@ -57,23 +75,12 @@ impl Table<'_> {
     }
 
     /// The one with the lower median.
-    fn floor(&self) -> Option<&Row> {
-        let first = self.case.load.figures()[0];
-        let median =
-            |row: &Row| Some(Spread::of(self.series(row, first).into_iter().flatten())?.median);
+    fn floor(&self, of: Figure) -> Option<&Row> {
         let floors = self.rows.iter().filter(|row| row.peer.is_floor());
         floors
-            .filter_map(|row| Some((median(row)?, row)))
+            .filter_map(|row| Some((spread(row, of)?.median, row)))
             .min_by(|(a, _), (b, _)| a.total_cmp(b))
             .map(|(_, row)| row)
-    }
-
-    /// By rounds; nothing of a row that is void.
-    fn series(&self, row: &Row, figure: Figure) -> Vec<Option<f64>> {
-        if row.void.is_some() {
-            return Vec::new();
-        }
-        row.rounds.iter().map(|round| round.get(&figure).copied()).collect()
     }
 
     fn json(&self) -> Value {
@@ -89,18 +96,28 @@ impl Table<'_> {
                 "threads": line.row.peer.threads,
                 "void": line.row.void,
                 "figures": figures,
-                "to_haproxy": line.to_haproxy,
-                "to_floor": line.to_floor,
+                "ratios": line.ratios,
                 "rounds": line.row.rounds,
             })
         });
         json!({
             "case": self.case.name,
             "title": self.case.title,
-            "ratios_of": columns[0].key(),
             "rows": rows.collect::<Vec<_>>(),
         })
     }
+}
+
+fn spread(row: &Row, figure: Figure) -> Option<Spread> {
+    Spread::of(series(row, figure).into_iter().flatten())
+}
+
+/// By rounds; nothing of a row that is void.
+fn series(row: &Row, figure: Figure) -> Vec<Option<f64>> {
+    if row.void.is_some() {
+        return Vec::new();
+    }
+    row.rounds.iter().map(|round| round.get(&figure).copied()).collect()
 }
 
 /// `results.json`, `results.md` and a plot of each case.

@@ -14,10 +14,12 @@ const STEP: f64 = 26.0;
 
 pub fn svg(machine: &Machine, table: &Table<'_>) -> String {
     let lines = table.lines();
-    let most = lines.iter().filter_map(|line| Some(line.spreads[0]?.high)).fold(0.0, f64::max);
+    let figure = table.case.load.compared()[0];
+    let column = table.case.load.figures().iter().position(|column| *column == figure);
+    let column = column.expect("what is compared is in the table");
+    let most = lines.iter().filter_map(|line| Some(line.spreads[column]?.high)).fold(0.0, f64::max);
     let scale = (WIDTH - LEFT - RIGHT) / most.max(f64::MIN_POSITIVE);
     let height = TOP + STEP * lines.len() as f64 + 12.0;
-    let figure = table.case.load.figures()[0].title();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n\
@@ -25,7 +27,7 @@ pub fn svg(machine: &Machine, table: &Table<'_>) -> String {
          <text x=\"12\" y=\"24\" font-size=\"16\">{}: {}</text>\n\
          <text x=\"12\" y=\"44\" fill=\"#555\">{}</text>\n",
         escaped(table.case.title),
-        escaped(figure),
+        escaped(figure.title()),
         escaped(&machine.processor)
     );
     for (number, line) in lines.iter().enumerate() {
@@ -37,7 +39,7 @@ pub fn svg(machine: &Machine, table: &Table<'_>) -> String {
             "<text x=\"{}\" y=\"{base}\" text-anchor=\"end\">{name}</text>",
             LEFT - 8.0
         );
-        let Some(spread) = line.spreads[0] else {
+        let Some(spread) = line.spreads[column] else {
             let what = if line.row.void.is_some() { "void" } else { "-" };
             let _ = writeln!(svg, "<text x=\"{LEFT}\" y=\"{base}\" fill=\"#555\">{what}</text>");
             continue;
@@ -52,7 +54,7 @@ pub fn svg(machine: &Machine, table: &Table<'_>) -> String {
             at(spread.low),
             at(spread.high)
         );
-        let ratio = line.to_haproxy.map_or(String::new(), |ratio| {
+        let ratio = line.ratios[0].to_haproxy.map_or(String::new(), |ratio| {
             format!(", HAProxy x {}", markdown::two_places(ratio.median))
         });
         let _ = writeln!(
