@@ -6,6 +6,7 @@ mod connections;
 mod delivered;
 mod downloads;
 mod forwarded;
+mod forwarded_host;
 mod loops;
 mod overriding;
 mod privacy;

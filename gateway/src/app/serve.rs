@@ -110,6 +110,7 @@ pub(super) fn serve(
     );
     let (threads, ops_address) = (config.process.threads, config.ops.address);
     let watches = config.process.watch_config;
+    let names_host = config.http.forwarded_host;
     let following = follow(Arc::clone(&sessions), operator, bound.old_gone());
     let shared = Arc::clone(&sessions);
     let locked = store.clone();
@@ -156,6 +157,11 @@ pub(super) fn serve(
             }
             if watches && let Err(error) = watch_config(reloader.clone()) {
                 tracing::error!(%error, "the configuration is not watched");
+            }
+            if names_host {
+                tracing::info!(
+                    "http.forwarded_host: the host that a trusted proxy names counts in place of Host"
+                );
             }
             for listener in listening {
                 let (name, address) = (&listener.name, listener.address);

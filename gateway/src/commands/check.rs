@@ -117,6 +117,10 @@ fn summary(config: &Config) -> String {
         hosts => hosts.join(", "),
     };
     lines.push(("hosts", hosts));
+    if config.http.forwarded_host {
+        let counts = "as a trusted proxy says in X-Forwarded-Host or Forwarded, else Host";
+        lines.push(("host", counts.into()));
+    }
     if let Some(limit) = config.limits.fragment {
         lines.push(("fragments", format!("at most {}", show_size(limit))));
     }

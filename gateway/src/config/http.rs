@@ -44,6 +44,15 @@ pub const HTTP: Section = Section {
                     listed no client logs in by NTLM or Negotiate.",
         },
         Key {
+            name: "forwarded_host",
+            kind: Kind::Bool,
+            preset: Preset::Is(Value::Bool(false)),
+            about: "Whether the host that a trusted proxy names counts for `hosts` and for host ids, \
+                    in place of `Host`: the last element of `X-Forwarded-Host`, or the `host` in \
+                    the last one of `Forwarded`. If the two differ, the answer is 400. For proxies \
+                    that replace `Host` by a name of their own. Backends never get it as `Host`.",
+        },
+        Key {
             name: "method_override",
             kind: Kind::Bool,
             preset: Preset::Is(Value::Bool(false)),
@@ -94,6 +103,7 @@ pub fn build(table: &Table) -> Result<Http, Broken> {
         raw_path: table.get("raw_path")?,
         reply_url: table.get("reply_url")?,
         forwarded: table.get("forwarded")?,
+        forwarded_host: table.get("forwarded_host")?,
         trusted_proxies: trusted.iter().filter_map(|network| network.parse().ok()).collect(),
     })
 }

@@ -238,6 +238,7 @@ pub struct Http {
     pub reply_url: ReplyUrl,
     pub forwarded: ForwardedMode,
     pub trusted_proxies: Vec<Network>,
+    pub forwarded_host: bool,
 }
 
 /// The fields that tell backends of the client.

@@ -91,6 +91,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             reply_url: ReplyUrl::Pass,
             forwarded: ForwardedMode::XForwardedFor,
             trusted_proxies: vec![],
+            forwarded_host: false,
         },
         limits: Limits {
             head: HeadLimits { head_bytes: 80 * 1024, line_bytes: 8 * 1024, fields: 100 },

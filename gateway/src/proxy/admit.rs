@@ -7,9 +7,8 @@ use std::time::Duration;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::cdn_loop;
-use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{
-    PacketError, PacketType, RequestPacket, SessionId, headers, packet, read_request, reply,
+    PacketError, PacketType, RequestPacket, headers, packet, read_request, reply,
 };
 use gateway_core::routing::ownership::may_speak;
 use gateway_core::routing::retry::is_repeatable;
@@ -27,7 +26,7 @@ use crate::guard::Bond;
 use crate::instance;
 use crate::sessions::ReplyOwner;
 
-use super::head::{body_length, expects_continue, host_of, is_chunked};
+use super::head::{body_length, expects_continue, is_chunked};
 use super::turns::{Answer, Turn};
 use super::{Ctx, Gateway, answer};
 
@@ -63,18 +62,7 @@ impl Gateway {
             self.reporter.note_loop(BackendId(backend));
             return Err(Fault::Loop);
         }
-        let alias = match host_of(head) {
-            Some(host) if farm.accepts(&host) || self.goes_on(head, &host, ctx) => {
-                farm.view.alias(&host)
-            }
-            // The check of an old balancer names no host.
-            None if farm.accepts_any() && !ctx.is_packet => None,
-            Some(host) => {
-                self.reporter.note_unknown_host(host.as_str());
-                return Err(Fault::UnknownHost);
-            }
-            None => return Err(Fault::BadRequest),
-        };
+        let alias = self.alias_of(head, ctx)?;
         if ctx.is_packet {
             let admitted = self.admit_packet(downstream, ctx, alias).await?;
             if matches!(admitted, Admitted::Joined(_)) {
@@ -406,18 +394,6 @@ impl Gateway {
         ctx: &Ctx,
     ) -> Option<RequestPacket<'s>> {
         read_packet(downstream, &ctx.farm).ok()
-    }
-
-    /// Whether the request is of a session that is under way, under a name that was ours when it
-    /// began: any that was configured since, or that of a backend of which nothing is known any
-    /// more.
-    fn goes_on(&self, head: &http::request::Parts, host: &Host<'_>, ctx: &Ctx) -> bool {
-        let farm = &ctx.farm;
-        let id = head.headers.get(&headers::SESSION_ID.name).and_then(|id| id.to_str().ok());
-        let id = id.and_then(SessionId::parse);
-        let found = id.map(|id| theirs(self.sessions.find(Some(id.key())), ctx));
-        let Some(Lookup::Pinned(pin)) = found else { return false };
-        farm.accepted_before(host) || farm.view.backend(pin.backend).is_none()
     }
 
     /// Writes an answer of our own. Whatever the client still sends of its body is drained after

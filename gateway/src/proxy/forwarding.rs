@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use gateway_core::protocol::client::{Trail, Walk, walk};
+use gateway_core::protocol::forwarded_host::{self, Unclear};
 use gateway_core::protocol::host::{Host, is_port};
 use gateway_core::protocol::network::Network;
 use gateway_core::protocol::speaker::{Peer, Speaker, speaker};
@@ -26,11 +27,14 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub struct Forwarding<'a> {
     mode: ForwardedMode,
     trusted: &'a [Network],
+    /// Whether the host that a trusted proxy names counts.
+    host_counts: bool,
 }
 
 impl<'a> Forwarding<'a> {
     pub fn of(http: &'a Http) -> Self {
-        Self { mode: http.forwarded, trusted: &http.trusted_proxies }
+        let host_counts = http.forwarded_host;
+        Self { mode: http.forwarded, trusted: &http.trusted_proxies, host_counts }
     }
 
     pub fn trusts(&self, address: IpAddr) -> bool {
@@ -60,6 +64,26 @@ impl<'a> Forwarding<'a> {
         };
         let values = head.get_all(name).iter().map(HeaderValue::as_bytes);
         walk(peer, values, trail, |address| self.trusts(address))
+    }
+
+    /// The host that counts for host ids and for `http.hosts`, with its port: that of `Host`, or
+    /// the one that a trusted proxy names where that is configured.
+    ///
+    /// # Errors
+    /// The proxy does not name one host.
+    pub fn host<'h>(
+        &self,
+        conn: Option<&Conn>,
+        head: &'h HeaderMap,
+    ) -> std::result::Result<Option<&'h str>, Unclear> {
+        let said = || head.get(header::HOST)?.to_str().ok();
+        let peer = conn.and_then(|conn| conn.client).filter(|_| self.host_counts);
+        if peer.is_none_or(|peer| !self.trusts(peer.ip())) {
+            return Ok(said());
+        }
+        let values = |name| head.get_all(name).iter().map(HeaderValue::as_bytes);
+        let named = forwarded_host::named(values(HOST), values(header::FORWARDED))?;
+        Ok(named.or_else(said))
     }
 
     /// The scheme of the client's URL: what a trusted proxy says of it counts.

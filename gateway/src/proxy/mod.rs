@@ -16,6 +16,7 @@ pub mod errors;
 mod failpoint;
 mod forwarding;
 mod head;
+mod hosts;
 mod logins;
 mod lost_close;
 mod missing;

@@ -22,12 +22,14 @@ pub(super) fn edit(downstream: &Session, response: &ResponseHeader, ctx: &Ctx) -
     let head = downstream.req_header();
     let host = host_of(head)?;
     let text = |value: Option<&HeaderValue>| value?.to_str().ok().map(str::to_owned);
-    let client = text(head.headers.get(header::HOST))?;
-    let said = text(ctx.farm.upstream_host(backend, &host)).unwrap_or_else(|| client.clone());
+    let sent = ctx.farm.upstream_host(backend, &host).or(head.headers.get(header::HOST));
+    let said = text(sent)?;
     let configured = ctx.farm.named(backend)?.to_string();
     let found = ctx.farm.address(backend)?.to_string();
     let own = [&*configured, &*found, &*said];
-    let scheme = Forwarding::of(http).scheme(conn, &head.headers);
-    let url = at_gateway(url, &own, Entrance { scheme, authority: &client })?;
+    let forwarding = Forwarding::of(http);
+    let scheme = forwarding.scheme(conn, &head.headers);
+    let authority = forwarding.host(Some(conn), &head.headers).ok()??;
+    let url = at_gateway(url, &own, Entrance { scheme, authority })?;
     Some(Edit::Set(&headers::REPLY_URL, HeaderValue::from_str(&url).ok()?))
 }

@@ -92,7 +92,7 @@ impl Gateway {
             ctx.farm = self.farm.load_full();
             return Ok(());
         }
-        let alias = host_of(downstream.req_header()).and_then(|h| ctx.farm.view.alias(&h));
+        let alias = self.alias_of(downstream.req_header(), ctx).unwrap_or_default();
         let decided = match self.packet(downstream, ctx).filter(|_| ctx.is_packet) {
             // It had an owner that was given up; the one chosen in its place refuses too.
             Some(packet) if ctx.key.is_some() && packet.packet_type() != PacketType::Ping => {

@@ -6,6 +6,7 @@ pub mod cdn_loop;
 pub mod chunked;
 pub mod client;
 pub mod field;
+pub mod forwarded_host;
 pub mod framing;
 pub mod head;
 pub mod headers;

@@ -195,6 +195,17 @@ pub fn hosts(draft: &Draft, report: &mut Report) -> Checked {
     Ok(())
 }
 
+pub fn forwarded_host(draft: &Draft, report: &mut Report) -> Checked {
+    let http = draft.once("http");
+    if http.get("forwarded_host")? && http.get::<Vec<String>>("trusted_proxies")?.is_empty() {
+        let finding = Finding::warning("`http.forwarded_host` has no effect");
+        let finding = finding.at(http.place_of("forwarded_host"), "no proxy is trusted");
+        let help = "list the proxies that name the host: trusted_proxies = [\"10.0.0.5\"]";
+        report.add(finding.help(help.to_owned()));
+    }
+    Ok(())
+}
+
 pub fn backends_see_the_alias(draft: &Draft, report: &mut Report) -> Checked {
     let http = draft.once("http");
     let affinity = draft.once("affinity");

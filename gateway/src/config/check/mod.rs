@@ -35,6 +35,7 @@ pub fn check(draft: &Draft, report: &mut Report) {
         affinity::host_id_leads_somewhere,
         affinity::unused_names,
         affinity::hosts,
+        affinity::forwarded_host,
         affinity::backends_see_the_alias,
         farm::hash_key,
         health::probes_end_before_the_next,

@@ -1,0 +1,56 @@
+//! For which host a request is, and whether that is ours.
+
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::host::Host;
+use gateway_core::protocol::{SessionId, headers};
+use gateway_core::routing::Lookup;
+
+use super::admit::theirs;
+use super::forwarding::Forwarding;
+use super::{Ctx, Gateway};
+
+/// The host that counts for host ids and for `http.hosts`. It is never what a backend is told.
+fn host<'h>(head: &'h http::request::Parts, ctx: &Ctx) -> Result<Option<Host<'h>>, Fault> {
+    let forwarding = Forwarding::of(&ctx.farm.config.http);
+    let named = forwarding.host(ctx.conn.as_deref(), &head.headers).map_err(|unclear| {
+        tracing::debug!(error = %unclear, "a request of a trusted proxy is refused");
+        Fault::BadRequest
+    })?;
+    Ok(named.and_then(Host::parse))
+}
+
+impl Gateway {
+    /// The backend that the host of a request stands for, if the request is for us.
+    pub(super) fn alias_of(
+        &self,
+        head: &http::request::Parts,
+        ctx: &Ctx,
+    ) -> Result<Option<BackendId>, Fault> {
+        let farm = &ctx.farm;
+        match host(head, ctx)? {
+            Some(host) if farm.accepts(&host) || self.goes_on(head, &host, ctx) => {
+                Ok(farm.view.alias(&host))
+            }
+            // The check of an old balancer names no host.
+            None if farm.accepts_any() && !ctx.is_packet => Ok(None),
+            Some(host) => {
+                self.reporter.note_unknown_host(host.as_str());
+                Err(Fault::UnknownHost)
+            }
+            None => Err(Fault::BadRequest),
+        }
+    }
+
+    /// Whether the request is of a session that is under way, under a name that was ours when it
+    /// began: any that was configured since, or that of a backend of which nothing is known any
+    /// more.
+    fn goes_on(&self, head: &http::request::Parts, host: &Host<'_>, ctx: &Ctx) -> bool {
+        let farm = &ctx.farm;
+        let id = head.headers.get(&headers::SESSION_ID.name).and_then(|id| id.to_str().ok());
+        let id = id.and_then(SessionId::parse);
+        let found = id.map(|id| theirs(self.sessions.find(Some(id.key())), ctx));
+        let Some(Lookup::Pinned(pin)) = found else { return false };
+        farm.accepted_before(host) || farm.view.backend(pin.backend).is_none()
+    }
+}
