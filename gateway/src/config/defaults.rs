@@ -158,6 +158,10 @@ pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
 /// Loopback, because metrics tell about a farm what strangers need not know.
 pub const OPS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080);
 
+/// How long proxies in front keep a connection that they do not use: nginx, Squid and Varnish by
+/// default, Apache as our documentation has it.
+pub const PROXY_KEEP_ALIVE: Duration = Duration::from_secs(MINUTE);
+
 /// Days without progress after which a Windows job gives up; no timeout of ours needs to be
 /// longer, and a shorter memory of sessions than that costs uploads.
 pub const JOB_LIFETIME: Duration = Duration::from_secs(14 * DAY);

@@ -200,3 +200,65 @@ fn a_shared_farm_that_cannot_find_or_count_its_sessions_is_pointed_out() {
         &["--> gw.toml:8:20", "`sessions.limit_per_client` counts sessions that have ended"],
     );
 }
+
+#[test]
+fn trust_in_everybody_is_pointed_out() {
+    let trusting = |networks: &str| format!("[http]\ntrusted_proxies = [{networks}]\n");
+    silent(&trusting("\"10.0.0.4\", \"10.1.0.0/16\""));
+    for everybody in ["0.0.0.0/0", "::/0"] {
+        let said = ["`http.trusted_proxies` trusts every address", "--> gw.toml:7:19"];
+        warned(&trusting(&format!("\"10.0.0.4\", \"{everybody}\"")), &said);
+    }
+    let listener = "[listeners.inside]\naddress = \"[::]:8081\"\n";
+    let protocol = format!("{listener}proxy_protocol = {{ trusted = [\"::/0\"] }}\n");
+    warned(&protocol, &["`listeners.inside.proxy_protocol.trusted` trusts every address"]);
+}
+
+#[test]
+fn a_proxy_that_is_believed_in_vain_is_pointed_out() {
+    let file = |protocol: &str, proxies: &str| {
+        let listener = "[listeners.public]\n";
+        let spoken = format!("{listener}proxy_protocol = {{ {protocol} }}\n");
+        let text = SMALLEST.replace(listener, &spoken);
+        let output = Place::with(format!("{text}[http]\ntrusted_proxies = [{proxies}]\n")).check();
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output.stderr
+    };
+    let balancer = "trusted = [\"10.0.0.0/24\"]";
+    let said = file(balancer, "\"10.0.0.4\"");
+    for part in ["10.0.0.4/32 in `http.trusted_proxies` has no effect", "names the client already"]
+    {
+        assert!(said.contains(part), "no {part:?} in\n{said}");
+    }
+    // A proxy before the balancer, and a balancer that may leave the header out.
+    assert_eq!(file(balancer, "\"192.0.2.0/24\""), "");
+    assert_eq!(file(&format!("{balancer}, required = false"), "\"10.0.0.4\""), "");
+    // Another listener takes it without a header.
+    let other = format!(
+        "[listeners.inside]\naddress = \"[::]:8081\"\nproxy_protocol = {{ {balancer} }}\n\
+        [http]\ntrusted_proxies = [\"10.0.0.4\"]\n"
+    );
+    silent(&other);
+}
+
+#[test]
+fn a_connection_that_is_closed_before_a_proxy_does_it_is_pointed_out() {
+    let idle = |idle: &str| format!("[timeouts]\nclient_idle = \"{idle}\"\n");
+    silent(&idle("60s"));
+    let proxies = "[http]\ntrusted_proxies = [\"10.0.0.4\"]\n";
+    silent(&format!("{proxies}{}", idle("61s")));
+    warned(&format!("{proxies}{}", idle("60s")), &["being closed", "--> gw.toml:9:15"]);
+}
+
+#[test]
+fn a_readiness_that_no_balancer_can_see_is_pointed_out() {
+    let file = |proxy: &str, more: &str| {
+        format!("[timeouts]\nshutdown_delay = \"15s\"\n[http]\ntrusted_proxies = [{proxy}]\n{more}")
+    };
+    let said = ["balancers cannot ask `/readyz`", "--> gw.toml:7:18"];
+    warned(&file("\"10.0.0.4\"", ""), &said);
+    warned(&file("\"10.0.0.4\"", "[ops]\naddress = \"[::1]:9080\"\n"), &said);
+    silent(&file("\"10.0.0.4\"", "[ops]\naddress = \"10.0.0.5:9080\"\n"));
+    silent(&file("\"127.0.0.1\"", ""));
+    silent("[timeouts]\nshutdown_delay = \"15s\"\n");
+}

@@ -37,6 +37,24 @@ impl Network {
             _ => false,
         }
     }
+
+    /// Whether every address of the other one belongs to it.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.prefix <= other.prefix && self.contains(other.address)
+    }
+
+    /// Whether it is every address of its family.
+    pub fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
+    /// Whether its addresses are this machine's own.
+    pub fn is_loopback(&self) -> bool {
+        match self.address {
+            IpAddr::V4(address) => address.is_loopback() && self.prefix >= 8,
+            IpAddr::V6(address) => address.is_loopback() && self.prefix == 128,
+        }
+    }
 }
 
 /// The low `bits` of the result hold a mask for a prefix of that length.
@@ -108,6 +126,21 @@ mod tests {
         holds("2001:db8::/32", &["2001:db8:1::1"], &["2001:db9::", "32.1.13.184"]);
         holds("::1", &["::1"], &["::2", "127.0.0.1"]);
         holds("::/0", &["::", "ffff::"], &["1.2.3.4"]);
+    }
+
+    #[test]
+    fn networks_compare_with_each_other() {
+        let network = |text: &str| text.parse::<Network>().unwrap();
+        let covers = |one: &str, other: &str| network(one).covers(&network(other));
+        assert!(covers("10.0.0.0/8", "10.1.0.0/16") && covers("10.0.0.0/8", "10.0.0.0/8"));
+        assert!(covers("10.0.0.0/8", "10.0.0.4") && covers("::/0", "2001:db8::/32"));
+        assert!(!covers("10.1.0.0/16", "10.0.0.0/8") && !covers("10.0.0.0/8", "11.0.0.0/16"));
+        assert!(!covers("0.0.0.0/0", "::/0") && !covers("::/0", "10.0.0.4"));
+        let all = ["0.0.0.0/0", "::/0", "0.0.0.0/1"].map(|text| network(text).is_everything());
+        assert_eq!(all, [true, true, false]);
+        let texts = ["127.0.0.1", "127.0.0.0/8", "::1", "126.0.0.0/7", "::/0", "10.0.0.4"];
+        let own = texts.map(|text| network(text).is_loopback());
+        assert_eq!(own, [true, true, true, false, false, false]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod admin;
 mod affinity;
 mod bounds;
 mod farm;
+mod front;
 mod health;
 mod sessions;
 pub mod store;
@@ -47,6 +48,10 @@ pub fn check(draft: &Draft, report: &mut Report) {
         tls::bound_sessions,
         tls::proxies,
         tls::unverified,
+        front::trust_in_everybody,
+        front::trust_without_effect,
+        front::kept_connections,
+        front::readiness,
         sessions::shared_farm,
         store::memory_keeps_nothing,
         admin::address,
