@@ -10,4 +10,5 @@ mod document;
 mod field;
 pub mod front;
 mod light;
+mod logins;
 mod programs;

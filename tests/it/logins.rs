@@ -9,5 +9,5 @@ mod crowd;
 mod hostile;
 mod nginx;
 mod proxied;
-mod server;
+pub mod server;
 mod tls;

@@ -1,6 +1,6 @@
 //! Every proxy and every client, by `tests/field`: it installs what is needed.
 
-use super::{captured, cases, front, programs};
+use super::{captured, cases, front, logins, programs};
 
 /// Whether to run: the programs are many, and few machines have them.
 fn wanted() -> bool {
@@ -74,4 +74,17 @@ fronts! {
 fronts! {
     [nginx_least]
     [uploads_arrive uploads_outlive_a_crash_of_the_gateway]
+}
+
+/// They keep a connection for each client that logs in.
+#[test]
+fn logins_through_proxies_that_keep_connections_apart() {
+    let kept = ["haproxy_http", "haproxy_tcp", "squid"];
+    kept.iter().for_each(|front| case(front, logins::every_login_works));
+}
+
+#[test]
+fn logins_through_proxies_that_mix_their_clients() {
+    let mixed = ["nginx_pool", "nginx_websocket", "apache", "apache_1_0", "varnish"];
+    mixed.iter().for_each(|front| case(front, logins::no_login_is_lent));
 }

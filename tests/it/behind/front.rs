@@ -97,7 +97,7 @@ impl Front {
             // Varnish takes the gateway for ill until its first probe has come back.
             match program {
                 "varnish" => exchange(port.address(), &ping("/").bytes())
-                    .is_ok_and(|answer| answer.status == 200),
+                    .is_ok_and(|answer| answer.status != 503),
                 _ => TcpStream::connect(port.address()).is_ok(),
             }
         });

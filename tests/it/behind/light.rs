@@ -4,8 +4,8 @@ use e2e_tests::client::exchange;
 use e2e_tests::farm::{Farm, Signal};
 use e2e_tests::wait;
 
-use super::cases;
 use super::front::{Front, configured_for};
+use super::{cases, logins};
 use crate::packets::{TARGET, ping};
 
 const CONFIGURED: [&str; 4] = ["nginx-websocket", "nginx-pool", "haproxy-http", "haproxy-tcp"];
@@ -51,6 +51,13 @@ fn the_largest_ticket_passes() {
 #[test]
 fn clients_are_told_apart() {
     CONFIGURED.iter().for_each(|name| cases::clients_are_told_apart(name));
+}
+
+#[test]
+fn logins_belong_to_their_clients() {
+    logins::no_login_is_lent("nginx-pool");
+    logins::every_login_works("haproxy-http");
+    logins::every_login_works("haproxy-tcp");
 }
 
 /// The gateway serves until it ends, and HAProxy sends no more to it once it says that it will.
