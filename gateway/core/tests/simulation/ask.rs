@@ -5,7 +5,7 @@ use std::time::Duration;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{RequestPacket, read_ack};
-use gateway_core::routing::ask::{Question, Said, Verdict, confirm, elsewhere, judge};
+use gateway_core::routing::ask::{Question, Said, Verdict, confirm, elsewhere, judge, settle};
 use http::HeaderValue;
 
 use crate::farm::ASKED;
@@ -47,17 +47,14 @@ impl Gateway {
             })
             .collect();
         let now = Duration::from_secs(now);
-        let mut verdict = judge(&answers, &mut self.doubts, now, Duration::MAX);
+        let verdict = judge(&answers, &mut self.doubts, now, Duration::MAX);
+        let mut verdict = settle(verdict, question);
         if let Verdict::Newborn(owner) = verdict {
-            verdict = Verdict::Nobody;
-            if question.lets_newborns_go_on() {
-                let mut other = asked.clone();
-                let target = elsewhere(request.head.uri.path().as_bytes(), "made-up");
-                let target = String::from_utf8(target).expect("text");
-                other.head.uri = target.parse().expect("a path");
-                let said = said(owner, &other, question, rng, network);
-                verdict = confirm(Verdict::Newborn(owner), said);
-            }
+            let mut other = asked.clone();
+            let target = elsewhere(request.head.uri.path().as_bytes(), "made-up");
+            let target = String::from_utf8(target).expect("text");
+            other.head.uri = target.parse().expect("a path");
+            verdict = confirm(verdict, said(owner, &other, question, rng, network));
         }
         match verdict {
             Verdict::Owner(owner, _) => Ok(Found::Owner(owner)),

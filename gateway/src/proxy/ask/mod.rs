@@ -19,7 +19,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::{RequestPacket, SessionKey, headers, read_ack};
 use gateway_core::routing::Lookup;
 use gateway_core::routing::ask::{
-    ClientPace, Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge,
+    ClientPace, Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge, settle,
 };
 use gateway_core::session::{EndReason, Pin, Progress, Target};
 use parking_lot::Mutex;
@@ -244,16 +244,12 @@ impl Gateway {
         let answers = asked.iter().map(|&backend| self.ask_one(errand, question, &farm, backend));
         said.extend(asked.iter().copied().zip(join_all(answers).await));
         let verdict = self.asks.judge(question, &said, farm.config.sessions.ask_patience);
-        match verdict {
-            Verdict::Newborn(owner) if question.lets_newborns_go_on() => {
+        match settle(verdict, question) {
+            Verdict::Newborn(owner) => {
                 self.wait_for_turn(&[owner], ctx).await?;
                 let said = self.ask_one(&errand.elsewhere(), question, &farm, owner).await;
                 Some(confirm(verdict, said))
             }
-            Verdict::Newborn(_) => Some(Verdict::Nobody),
-            // Servers that wait for the byte will wait for the next one too, and the packet is the
-            // first of its session: that is all that a new start costs.
-            Verdict::Unclear if !question.sends_its_byte() => Some(Verdict::Nobody),
             verdict => Some(verdict),
         }
     }

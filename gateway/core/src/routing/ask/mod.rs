@@ -82,6 +82,19 @@ pub enum Verdict {
     Unclear,
 }
 
+/// What a verdict comes to after this question.
+///
+/// A session without a byte goes on only where the question said nothing that its packet contradicts.
+/// Servers that wait for an announced byte wait for the next one too, so what is unclear then stays
+/// unclear; the packet is the first of its session, and a new start costs nothing more.
+pub fn settle(verdict: Verdict, question: Question) -> Verdict {
+    match verdict {
+        Verdict::Newborn(_) if !question.lets_newborns_go_on() => Verdict::Nobody,
+        Verdict::Unclear if !question.sends_its_byte() => Verdict::Nobody,
+        verdict => verdict,
+    }
+}
+
 /// What counts of a verdict once the backend of a [`Verdict::Newborn`] was asked for the same id
 /// [`elsewhere`].
 ///

@@ -175,6 +175,25 @@ fn a_newborn_session_counts_only_where_the_server_minds_its_path() {
     }
 }
 
+#[test]
+fn a_verdict_is_settled_by_what_its_question_can_tell() {
+    let owned = Verdict::Owner(A, None);
+    let verdicts =
+        [owned, Verdict::Newborn(A), Verdict::Spoilt(A), Verdict::Nobody, Verdict::Unclear];
+    for (range, shared, newborn, unclear) in [
+        // The last byte is sent; it is announced; one behind the end is sent.
+        ("0-2/9", true, Verdict::Newborn(A), Verdict::Unclear),
+        ("0-8/9", true, Verdict::Newborn(A), Verdict::Nobody),
+        ("3-5/9", true, Verdict::Nobody, Verdict::Unclear),
+        ("0-8/9", false, Verdict::Nobody, Verdict::Unclear),
+    ] {
+        let question = Question::of(&of(range), shared).unwrap();
+        let settled = verdicts.map(|verdict| settle(verdict, question));
+        let expected = [owned, newborn, Verdict::Spoilt(A), Verdict::Nobody, unclear];
+        assert_eq!(settled, expected, "{range} {shared}");
+    }
+}
+
 #[track_caller]
 fn check(said: &[(BackendId, Said)], expected: Verdict) {
     assert_eq!(judge(said, &mut Doubts::default(), HOUR, HOUR), expected, "{said:?}");
