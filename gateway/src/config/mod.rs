@@ -47,6 +47,7 @@ pub use gateway_core::routing::{Failover, Then};
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 use gateway_core::session::limits::PerClient;
 use gateway_core::session::lost_close::LostClose;
+use gateway_core::session::opening::IdPolicy;
 
 use crate::store::{OnError, SyncMode};
 
@@ -106,7 +107,7 @@ pub enum HostIdMode {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sessions {
-    pub id: SessionIdMode,
+    pub id: IdPolicy,
     pub idle_timeout: Duration,
     /// How long an ended session is remembered.
     pub tombstone: Duration,
@@ -130,13 +131,6 @@ pub struct Sessions {
 pub enum Bind {
     None,
     Certificate,
-}
-
-/// Whose session id the client sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SessionIdMode {
-    Backend,
-    Minted,
 }
 
 /// What keeps sessions beyond the process.

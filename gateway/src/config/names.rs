@@ -2,11 +2,11 @@
 
 use gateway_core::routing::{Placement, UnknownSession};
 use gateway_core::session::lost_close::LostClose;
+use gateway_core::session::opening::IdPolicy;
 
 use super::{
     BackendConnections, Bind, ChunkedMode, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level,
-    LogFormat, ProbeKind, RawPath, ReplyUrl, SessionIdMode, SocketMode, StoreKind, Then,
-    UpstreamHost, Verify,
+    LogFormat, ProbeKind, RawPath, ReplyUrl, SocketMode, StoreKind, Then, UpstreamHost, Verify,
 };
 use crate::store::{OnError, SyncMode};
 
@@ -51,7 +51,7 @@ named!(HostIdMode {
     None = "none": "nothing: no `BITS-Host-Id` is sent",
 });
 
-named!(SessionIdMode {
+named!(IdPolicy {
     Backend = "backend": "the backend's own id; a fresh one only where that is taken or unusable",
     Minted = "minted": "always a fresh id of the gateway, translated both ways",
 });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gateway_core::routing::{Placement, UnknownSession};
 use gateway_core::session::lost_close::LostClose;
+use gateway_core::session::opening::IdPolicy;
 
 use super::defaults;
 use super::health;
@@ -17,7 +18,7 @@ use super::names::{Choice, Named};
 use super::process;
 use super::store;
 use super::tls;
-use super::{BackendConnections, Bind, HashKey, Level, LogFormat, SessionIdMode, SocketMode, Then};
+use super::{BackendConnections, Bind, HashKey, Level, LogFormat, SocketMode, Then};
 
 /// Sections of later versions.
 pub const LATER: &[&str] = &[];
@@ -58,7 +59,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             Key {
                 name: "id",
-                kind: word::<SessionIdMode>(),
+                kind: word::<IdPolicy>(),
                 preset: Preset::Is(Value::Word("backend")),
                 about: "Whose session id the client sees.",
             },

@@ -29,7 +29,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             fallback_timeout: seconds(900),
         },
         sessions: Sessions {
-            id: SessionIdMode::Backend,
+            id: IdPolicy::Backend,
             idle_timeout: seconds(14 * 86_400),
             tombstone: seconds(86_400),
             limit: 1_000_000,
@@ -237,7 +237,7 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.affinity.host_id, HostIdMode::Direct);
     assert_eq!(config.affinity.gateway_name.as_deref(), Some("gw.test"));
     assert_eq!(config.affinity.fallback_timeout, Duration::from_secs(3600));
-    assert_eq!(config.sessions.id, SessionIdMode::Minted);
+    assert_eq!(config.sessions.id, IdPolicy::Minted);
     assert_eq!(config.sessions.limit, 7);
     assert_eq!(config.sessions.tombstone, Duration::from_secs(2 * 3600));
     assert_eq!(config.sessions.lost_close, LostClose::Ack);

@@ -7,6 +7,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::{PacketType, SessionId, SessionKey, headers, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
 use gateway_core::routing::Why;
+use gateway_core::session::opening::{self, Candidate};
 use gateway_core::session::{Effects, EndReason, Observed, Opened, Pin, Progress, observe};
 use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
@@ -15,22 +16,15 @@ use pingora::{Error, Result};
 use uuid::Uuid;
 
 use crate::clock;
-use crate::config::SessionIdMode;
 use crate::metrics::ProtocolError;
 use crate::sessions::{Birth, Pinned, Place, StoreError};
 
 use super::errors::REFUSED_ANSWER;
 use super::{Ctx, Gateway, reply_url};
 
-/// A minted id is random: a second one that is taken too is no accident any more.
-const MINT_TRIES: usize = 3;
-
 /// So long may the rest of a body that is dropped take, for the sake of the connection. The client
 /// has its Ack; its next packet on the same connection waits for this.
 const REST: Duration = Duration::from_millis(250);
-
-/// An upload that made progress so recently is running.
-const BUSY: Duration = Duration::from_secs(60);
 
 impl Gateway {
     /// Applies what the answer teaches, then edits it. When this returns, the pin of a new
@@ -128,8 +122,7 @@ impl Gateway {
         }
     }
 
-    /// Pins a new session and settles its public id: the backend's, unless another live session
-    /// has it or the protocol forbids it.
+    /// Pins a new session under the id that its client will know.
     async fn open(
         &self,
         opened: &Opened<'_>,
@@ -137,58 +130,36 @@ impl Gateway {
         ctx: &mut Ctx,
     ) -> std::result::Result<(), Fault> {
         let backend = ctx.backend.ok_or(Fault::Internal)?;
-        let reissued = self.release_reissued(opened, ctx).await?;
-        let id = opened.backend_session.to_owned();
-        let birth = Birth { target: target.to_vec(), id };
-        if ctx.farm.config.sessions.id == SessionIdMode::Backend
-            && !reissued
-            && let Some(id) = &opened.id
-            && self.pin(id.key(), ctx.pin(backend, None), &birth, ctx).await? == Pinned::New
+        let holder = opened.id.as_ref().and_then(|id| self.sessions.holder(backend, id.key()));
+        let older = holder.as_ref().map(|key| self.sessions.progress_of(key).unwrap_or_default());
+        let mut naming = opening::name(opened, ctx.farm.config.sessions.id, older, ctx.now)?;
+        if let Some(holder) = holder.filter(|_| naming.ends_older)
+            && let Some(ended) =
+                self.sessions.unpin(&holder, EndReason::Lost, clock::steady()).await
         {
-            self.note_created(backend);
-            return Ok(());
-        }
-        if ctx.farm.config.sessions.id == SessionIdMode::Backend && opened.id.is_some() {
-            self.reporter.metrics.session_id_conflict();
-        }
-        for _ in 0..MINT_TRIES {
-            let public = ids::mint(Uuid::new_v4());
-            let id = SessionId::parse(&public).ok_or(Fault::Internal)?;
-            let pin = ctx.pin(backend, Some(opened.backend_session.into()));
-            if self.pin(id.key(), pin, &birth, ctx).await? == Pinned::New {
-                ctx.public_session = HeaderValue::from_str(&public).ok();
-                self.note_created(backend);
-                return Ok(());
-            }
-        }
-        Err(Fault::Internal)
-    }
-
-    /// A backend that gives out an id which it still had for an older session has forgotten that
-    /// one: its client must start over rather than write into the new one's file. SimpleBITSServer
-    /// derives ids from path and address, and here every client has the gateway's address.
-    ///
-    /// True if so; the new session then gets an id that no older client holds. While the older
-    /// one is making progress, the newer client has to come back later instead.
-    async fn release_reissued(
-        &self,
-        opened: &Opened<'_>,
-        ctx: &Ctx,
-    ) -> std::result::Result<bool, Fault> {
-        let older = ctx
-            .backend
-            .zip(opened.id.as_ref())
-            .and_then(|(backend, id)| self.sessions.holder(backend, id.key()));
-        let Some(older) = older else { return Ok(false) };
-        let progress = self.sessions.progress_of(&older).unwrap_or_default();
-        if progress.next_offset > 0 && ctx.now.since(progress.seen) < BUSY {
-            // Ending it would have its client end this one in turn, and so on.
-            return Err(Fault::BackendAnswer);
-        }
-        if let Some(ended) = self.sessions.unpin(&older, EndReason::Lost, clock::steady()).await {
             self.reporter.ended(&ended, None);
         }
-        Ok(true)
+        let id = opened.backend_session.to_owned();
+        let birth = Birth { target: target.to_vec(), id };
+        loop {
+            let (id, hidden, public) = match (naming.next_candidate()?, &opened.id) {
+                (Candidate::Backends, Some(id)) => (id.key().clone(), None, None),
+                _ => {
+                    let public = ids::mint(Uuid::new_v4());
+                    let id = SessionId::parse(&public).ok_or(Fault::Internal)?.key().clone();
+                    (id, Some(opened.backend_session.into()), HeaderValue::from_str(&public).ok())
+                }
+            };
+            if self.pin(&id, ctx.pin(backend, hidden), &birth, ctx).await? == Pinned::New {
+                ctx.public_session = public;
+                break;
+            }
+        }
+        if naming.is_conflict() {
+            self.reporter.metrics.session_id_conflict();
+        }
+        self.note_created(backend);
+        Ok(())
     }
 
     async fn pin(

@@ -5,6 +5,7 @@ pub mod expiry;
 pub mod limits;
 pub mod lost_close;
 pub mod observe;
+pub mod opening;
 pub mod pin;
 pub mod target;
 

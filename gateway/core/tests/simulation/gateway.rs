@@ -15,6 +15,7 @@ use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Absence, Decision, Evidence, Failure, Lookup, Step, Why, decide, may_retry, reassign,
 };
+use gateway_core::session::opening::{self, Candidate, IdPolicy};
 use gateway_core::session::{
     Binding, Effects, EndReason, Observed, Opened, Pin, Target, Timestamp, observe,
 };
@@ -445,17 +446,26 @@ impl Gateway {
         table: &mut Table,
         rng: &mut Rng,
     ) -> Result<Option<String>, Stop> {
-        let steady = place.time.steady;
-        if let Some(id) = opened.id.as_ref().filter(|_| !self.scenario.minted)
-            && table.pin(id.key(), place.new_pin(None), steady)?
-        {
-            return Ok(None);
+        let policy = if self.scenario.minted { IdPolicy::Minted } else { IdPolicy::Backend };
+        let older = opened.id.as_ref().and_then(|id| table.holder(place.backend, id));
+        let progress = older.as_ref().map(|(_, progress)| *progress);
+        let mut naming = opening::name(opened, policy, progress, place.time.wall)?;
+        if let Some((key, _)) = older.filter(|_| naming.ends_older) {
+            table.end(&key, EndReason::Lost)?;
         }
-        let minted = ids::mint(rng.guid());
-        let key = SessionId::parse(&minted).expect("a minted id is legal").key().clone();
-        let absent = table.pin(&key, place.new_pin(Some(opened.backend_session)), steady)?;
-        assert!(absent, "a minted id is new");
-        Ok(Some(minted))
+        loop {
+            let (id, hidden, public) = match (naming.next_candidate()?, &opened.id) {
+                (Candidate::Backends, Some(id)) => (id.key().clone(), None, None),
+                _ => {
+                    let minted = ids::mint(rng.guid());
+                    let id = SessionId::parse(&minted).expect("a minted id is legal").key().clone();
+                    (id, Some(opened.backend_session), Some(minted))
+                }
+            };
+            if table.pin(&id, place.new_pin(hidden), place.time.steady)? {
+                return Ok(public);
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::Lookup;
@@ -75,6 +76,17 @@ impl Table {
         }
         self.put(key, pin, steady)?;
         Ok(true)
+    }
+
+    /// The session that this backend knows by that id.
+    pub fn holder(&self, backend: BackendId, id: &SessionId<'_>) -> Option<(SessionKey, Progress)> {
+        let known = |key: &SessionKey, pin: &Pin| match &pin.backend_session {
+            Some(hidden) => SessionId::parse(hidden).is_some_and(|hidden| hidden.key() == id.key()),
+            None => key == id.key(),
+        };
+        let mut held = self.pins.iter().filter(|(_, (pin, _))| pin.backend == backend);
+        held.find(|(key, (pin, _))| known(key, pin))
+            .map(|(key, (_, progress))| (key.clone(), *progress))
     }
 
     /// Another backend has the session now.

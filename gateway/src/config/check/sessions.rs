@@ -1,9 +1,10 @@
 //! Sessions that several gateways serve.
 
 use gateway_core::routing::UnknownSession;
+use gateway_core::session::opening::IdPolicy;
 
 use super::Checked;
-use crate::config::SessionIdMode;
+
 use crate::config::draft::Draft;
 use crate::config::report::{Finding, Report};
 
@@ -14,7 +15,7 @@ pub fn shared_farm(draft: &Draft, report: &mut Report) -> Checked {
         return Ok(());
     }
     let shared = sessions.place_of("shared_farm");
-    if sessions.get::<SessionIdMode>("id")? == SessionIdMode::Minted {
+    if sessions.get::<IdPolicy>("id")? == IdPolicy::Minted {
         let message = "`sessions.id = \"minted\"` cannot be shared by several gateways";
         let label = "no backend and no other gateway knows such an id";
         let finding = Finding::error(message).at(sessions.place_of("id"), label);
