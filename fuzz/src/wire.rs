@@ -237,6 +237,7 @@ pub fn ack(data: &[u8]) {
             ack: &read,
             pinned: true,
             doubtful: false,
+            moved: false,
             now: Timestamp(1),
         });
         let opened = matches!(seen, gateway_core::session::Effects::Opened(_));

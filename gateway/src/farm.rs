@@ -1,7 +1,7 @@
 //! The farm as the shell needs it: the core's picture of it, and how to reach each backend.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 
 use std::time::Duration;
@@ -27,6 +27,12 @@ use crate::tls::{self, BackendTls, Contents, Renewable, TlsError};
 /// A connection that was used so recently is very unlikely to have been closed by its server
 /// meanwhile. For packets that cannot be sent twice.
 const FRESH: Duration = Duration::from_secs(5);
+
+/// Of a name with several addresses, the first that takes a connection within this time is used.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// So many are looked at.
+const ADDRESSES: usize = 4;
 
 /// A dead backend host must not hold a request for the kernel's two hours.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -57,18 +63,27 @@ pub struct Farm {
 /// How to reach one backend.
 #[derive(Clone)]
 struct Link {
-    address: SocketAddr,
+    /// Nothing while its name has no address.
+    peers: Option<Peers>,
+    /// What its name stood for when the farm was built.
+    found: Vec<SocketAddr>,
     named: BackendAddress,
     timeouts: Arc<Timeouts>,
-    /// For packets that may be sent again when a pooled connection turns out to be dead.
-    pooled: HttpPeer,
     tls: Option<Secured>,
-    /// For packets that may not: its connections are dropped after a few idle seconds.
-    fresh: HttpPeer,
     authority: HeaderValue,
     /// What a request says when it goes there, see [`cdn_loop`].
     loop_entry: HeaderValue,
     per_client: bool,
+}
+
+/// One address of a backend.
+#[derive(Clone)]
+struct Peers {
+    address: SocketAddr,
+    /// For packets that may be sent again when a pooled connection turns out to be dead.
+    pooled: HttpPeer,
+    /// For packets that may not: its connections are dropped after a few idle seconds.
+    fresh: HttpPeer,
 }
 
 /// TLS to a backend, and the certificate that is shown to it.
@@ -91,10 +106,6 @@ struct Hosts {
 /// The farm cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum FarmError {
-    #[error("backend {name}: the address {address} cannot be resolved: {source}")]
-    Resolve { name: String, address: String, source: std::io::Error },
-    #[error("backend {name}: the address {address} has no addresses")]
-    NoAddress { name: String, address: String },
     #[error("backend {name}: {source}")]
     Tls { name: String, source: TlsError },
 }
@@ -108,8 +119,8 @@ pub struct Leaving {
 }
 
 impl Farm {
-    /// Prepares what each request needs of every backend. Blocks: an address that `before` does not
-    /// know is looked up.
+    /// Prepares what each request needs of every backend. Blocks: a name that `before` does not
+    /// know is looked up. One that has no address is a backend that is down.
     pub fn build(
         config: Arc<Config>,
         ids: &BackendIds,
@@ -125,10 +136,16 @@ impl Farm {
         let configured = config.backends.len();
         for (at, (id, backend)) in named.chain(leave).enumerate() {
             let before = before.and_then(|before| before.link(id));
-            let known = before.filter(|link| link.named == backend.address).map(|l| l.address);
-            let address = known.map_or_else(|| resolve(&backend.name, &backend.address), Ok)?;
+            let known = before.filter(|link| link.named == backend.address);
+            let known = known.map(|link| (link.found.clone(), link.address()));
+            let (found, address) = known.unwrap_or_else(|| {
+                let found = resolve(&backend.address, config.timeouts.connect);
+                let first = found.first().copied();
+                (found, first)
+            });
             let tls = secured(backend, before.and_then(|link| link.tls.as_ref()))?;
             let mut link = Link::new(id, address, &backend.address, &timeouts, tls);
+            link.found = found;
             link.per_client = backend.connections == BackendConnections::PerClient;
             let slot = id.0 as usize;
             if slot >= links.len() {
@@ -180,18 +197,24 @@ impl Farm {
         farm.view = self.view.revised(|id| health.standing(id));
         for (id, link) in (0u32..).map(BackendId).zip(&mut farm.links) {
             let Some(link) = link else { continue };
-            if let Some(address) = health.current_address(id).filter(|now| *now != link.address) {
+            let now = health.current_address(id);
+            if now.is_some() && now != link.address() {
                 let (per_client, tls) = (link.per_client, link.tls.clone());
-                *link =
-                    Link { per_client, ..Link::new(id, address, &link.named, &link.timeouts, tls) };
+                let new = Link::new(id, now, &link.named, &link.timeouts, tls);
+                *link = Link { per_client, found: std::mem::take(&mut link.found), ..new };
             }
         }
         farm
     }
 
-    /// Where each backend was found when the farm was built, by its id.
+    /// Where a backend is; `None` while its name has no address.
     pub fn address(&self, id: BackendId) -> Option<SocketAddr> {
-        self.link(id).map(|link| link.address)
+        self.link(id)?.address()
+    }
+
+    /// What the name of a backend stood for when the farm was built.
+    pub fn found(&self, id: BackendId) -> &[SocketAddr] {
+        self.link(id).map_or(&[], |link| &link.found)
     }
 
     /// How the configuration writes the address of a backend.
@@ -242,10 +265,11 @@ impl Farm {
         self.hosts.any_before || host.with_key(|key| self.hosts.before.contains(key))
     }
 
-    /// A peer for one request. `repeatable` says that a stale connection costs nothing.
+    /// A peer for one request; `None` while the backend's name has no address. `repeatable` says
+    /// that a stale connection costs nothing.
     pub fn peer(&self, id: BackendId, repeatable: bool) -> Option<&HttpPeer> {
-        let link = self.link(id)?;
-        Some(if repeatable { &link.pooled } else { &link.fresh })
+        let peers = self.link(id)?.peers.as_ref()?;
+        Some(if repeatable { &peers.pooled } else { &peers.fresh })
     }
 
     /// Whether each client connection has a connection of its own to the backend.
@@ -316,14 +340,8 @@ impl Hosts {
     }
 }
 
-impl Link {
-    fn new(
-        id: BackendId,
-        address: SocketAddr,
-        named: &BackendAddress,
-        timeouts: &Arc<Timeouts>,
-        tls: Option<Secured>,
-    ) -> Self {
+impl Peers {
+    fn new(address: SocketAddr, timeouts: &Timeouts, tls: Option<&Secured>) -> Self {
         let mut pooled = HttpPeer::new(address, tls.is_some(), String::new());
         let options = &mut pooled.options;
         options.connection_timeout = Some(timeouts.connect);
@@ -334,7 +352,7 @@ impl Link {
         options.tcp_keepalive = Some(KEEPALIVE);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         pool::share(&mut pooled);
-        match &tls {
+        match tls {
             Some((tls, _)) => tls::secure(&mut pooled, tls),
             None => tls::own(&mut pooled),
         }
@@ -342,6 +360,19 @@ impl Link {
         // A pool of its own: a connection goes back to the pool of the key it came from.
         fresh.group_key = 1;
         fresh.options.idle_timeout = Some(timeouts.backend_idle.min(FRESH));
+        Self { address, pooled, fresh }
+    }
+}
+
+impl Link {
+    fn new(
+        id: BackendId,
+        address: Option<SocketAddr>,
+        named: &BackendAddress,
+        timeouts: &Arc<Timeouts>,
+        tls: Option<Secured>,
+    ) -> Self {
+        let peers = address.map(|address| Peers::new(address, timeouts, tls.as_ref()));
         let authority = HeaderValue::from_str(&named.authority(tls.is_some()))
             .unwrap_or_else(|_| HeaderValue::from_static("backend"));
         let (named, timeouts) = (named.clone(), Arc::clone(timeouts));
@@ -349,7 +380,12 @@ impl Link {
         let loop_entry = HeaderValue::from_str(&entry)
             .unwrap_or_else(|_| HeaderValue::from_static("bits-gateway"));
         let per_client = false;
-        Self { address, named, timeouts, pooled, tls, fresh, authority, loop_entry, per_client }
+        let found = Vec::new();
+        Self { peers, found, named, timeouts, tls, authority, loop_entry, per_client }
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.peers.as_ref().map(|peers| peers.address)
     }
 }
 
@@ -367,17 +403,23 @@ fn secured(
     loaded.map(Some).map_err(|source| FarmError::Tls { name: backend.name.clone(), source })
 }
 
-fn resolve(name: &str, address: &BackendAddress) -> Result<SocketAddr, FarmError> {
-    let text = address.to_string();
-    let named = || (name.to_owned(), text.clone());
-    let mut found = text.to_socket_addrs().map_err(|source| {
-        let (name, address) = named();
-        FarmError::Resolve { name, address, source }
-    })?;
-    found.next().ok_or_else(|| {
-        let (name, address) = named();
-        FarmError::NoAddress { name, address }
-    })
+/// What a name stands for now, first an address that can be reached. Who follows the name says it if
+/// there is none.
+fn resolve(address: &BackendAddress, timeout: Duration) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for address in address.to_string().to_socket_addrs().into_iter().flatten() {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    if found.len() > 1 {
+        let timeout = timeout.min(FIRST_LOOK);
+        let reached = |address: &SocketAddr| TcpStream::connect_timeout(address, timeout).is_ok();
+        if let Some(at) = found.iter().take(ADDRESSES).position(reached) {
+            found[..=at].rotate_right(1);
+        }
+    }
+    found
 }
 
 fn announce(name: &str, fallback_timeout: Duration) -> Option<Announce> {

@@ -46,7 +46,8 @@ impl Roster {
     ) -> Self {
         let health = FarmHealth::new(Arc::clone(&metrics));
         health.apply(&specs(&farm, &ids, &[]));
-        let farm = Arc::new(ArcSwap::from_pointee(farm));
+        // A backend whose name has no address is down from the start.
+        let farm = Arc::new(ArcSwap::from_pointee(farm.revised(&health)));
         let (swapped, revised) = (Arc::clone(&farm), health.clone());
         // Every change of a backend swaps the picture that later requests see.
         health.on_change(move |_| {
@@ -55,11 +56,11 @@ impl Roster {
         Self { ids, farm, health, sessions, metrics, certificates, left: Arc::default() }
     }
 
-    /// Puts a configuration in force, for every request that begins after it. Blocks: new addresses
-    /// are looked up.
+    /// Puts a configuration in force, for every request that begins after it. Blocks: new names are
+    /// looked up.
     ///
     /// # Errors
-    /// An address could not be found, or a certificate not be used; nothing has changed.
+    /// A certificate could not be used; nothing has changed.
     pub fn apply(&self, config: &Config) -> Result<(), FarmError> {
         let mut left = self.left.lock();
         let before = self.farm.load_full();
@@ -144,7 +145,7 @@ fn specs(farm: &Farm, ids: &BackendIds, leaving: &[Leaving]) -> Vec<BackendSpec>
     let leave = leaving.iter().map(|gone| (gone.id, &gone.backend, true));
     let spec = |(id, backend, leaving)| BackendSpec {
         leaving,
-        ..BackendSpec::new(id, backend, farm.address(id), config).secured(farm.tls(id))
+        ..BackendSpec::new(id, backend, farm.found(id), config).secured(farm.tls(id))
     };
     named.chain(leave).map(spec).collect()
 }

@@ -142,15 +142,28 @@ async fn a_name_that_clients_were_told_goes_on_to_lead_to_its_backend() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_found_changes_nothing() {
-    let roster = roster(&config(&[("a", 1001, "")], ""));
-    let before = roster.farm.load_full();
-    let mut broken = config(&[("a", 1001, "weight = 7"), ("b", 1002, "")], "");
-    broken.backends[1].address.host = "no such name".to_owned();
-    let error = roster.apply(&broken).unwrap_err();
-    assert!(error.to_string().contains("backend b"), "{error}");
-    assert!(Arc::ptr_eq(&before, &roster.farm.load_full()));
-    assert!(!roster.metrics.encode().contains("backend=\"b\""));
+async fn a_backend_whose_name_has_no_address_is_down_and_the_others_are_not() {
+    let nowhere = |port| {
+        let mut config = config(&[("a", 1001, "weight = 7"), ("b", port, "")], "");
+        config.backends[1].address.host = "no such name".to_owned();
+        config
+    };
+    let check = |roster: &Roster| {
+        let farm = roster.farm.load();
+        let b = roster.ids.find("b").unwrap();
+        let health: Vec<_> = farm.view.backends().iter().map(|backend| backend.health).collect();
+        assert_eq!(health, [Health::Up, Health::Down]);
+        assert!(farm.address(b).is_none() && farm.peer(b, true).is_none());
+    };
+    let started = roster(&nowhere(1002));
+    check(&started);
+    let reloaded = roster(&config(&[("a", 1001, ""), ("b", 1002, "")], ""));
+    let b = reloaded.ids.find("b").unwrap();
+    assert!(reloaded.farm.load().peer(b, true).is_some());
+    reloaded.apply(&nowhere(1003)).unwrap();
+    check(&reloaded);
+    reloaded.apply(&config(&[("a", 1001, ""), ("b", 1002, "")], "")).unwrap();
+    assert!(reloaded.farm.load().peer(b, true).is_some());
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod lost_close;
 mod metrics;
 mod misc;
 mod mutation;
+mod names;
 mod operator;
 mod orphans;
 mod packets;

@@ -35,6 +35,7 @@ pub mod data;
 pub mod farm;
 pub mod fault_link;
 pub mod fleet;
+pub mod hosts;
 pub mod mount;
 pub mod open_files;
 pub mod pki;

@@ -42,6 +42,8 @@ pub enum Fault {
     BackendAnswer,
     /// The session's backend cannot be reached now.
     BackendDown,
+    /// The session is not at the address to which its backend came a moment ago.
+    BackendMoved,
     /// No backend takes a new session now.
     NoBackend,
     /// The session table is full.
@@ -96,7 +98,7 @@ pub struct Row {
 }
 
 impl Fault {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::AlreadyEnded,
         Self::BadRequest,
         Self::MethodNotServed,
@@ -111,6 +113,7 @@ impl Fault {
         Self::BackendFailed,
         Self::BackendAnswer,
         Self::BackendDown,
+        Self::BackendMoved,
         Self::NoBackend,
         Self::TableFull,
         Self::ClientSessions,
@@ -148,6 +151,7 @@ impl Fault {
             Self::BackendFailed    => row(StatusCode::BAD_GATEWAY,           None,      "backend_failed",     Warn),
             Self::BackendAnswer    => row(StatusCode::BAD_GATEWAY,           None,      "backend_answer",     Warn),
             Self::BackendDown      => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "backend_down",       Warn),
+            Self::BackendMoved     => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "backend_moved",      Warn),
             Self::NoBackend        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "no_backend",         Error),
             Self::TableFull        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "table_full",         Error),
             Self::ClientSessions   => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "client_sessions",    Warn),
@@ -177,7 +181,7 @@ impl Fault {
             // Too many ask, or somebody may bring the session back.
             Self::SessionNotHere => Some("60"),
             // A server that restarts is probed and back within that time.
-            Self::NoBackend | Self::BackendDown => Some("30"),
+            Self::NoBackend | Self::BackendDown | Self::BackendMoved => Some("30"),
             // Its server may answer for the file then.
             Self::CloseUnverified => Some("60"),
             _ => None,
@@ -264,6 +268,7 @@ mod tests {
             (Fault::BackendFailed, 502, None),
             (Fault::BackendAnswer, 502, None),
             (Fault::BackendDown, 503, None),
+            (Fault::BackendMoved, 503, None),
             (Fault::NoBackend, 503, None),
             (Fault::TableFull, 503, None),
             (Fault::ClientSessions, 503, None),
@@ -309,7 +314,7 @@ mod tests {
             lines.collect::<Vec<_>>()
         };
         assert_eq!(lines(Fault::BackendFailed), ["BITS-Packet-Type: Ack", "Content-Length: 0"]);
-        for fault in [Fault::NoBackend, Fault::BackendDown] {
+        for fault in [Fault::NoBackend, Fault::BackendDown, Fault::BackendMoved] {
             let ack = ["BITS-Packet-Type: Ack", "Retry-After: 30", "Content-Length: 0"];
             assert_eq!(lines(fault), ack, "{fault:?}");
         }

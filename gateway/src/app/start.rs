@@ -36,7 +36,6 @@ impl StartError {
             Self::Tls(EntranceError { source, .. }) | Self::Farm(FarmError::Tls { source, .. }) => {
                 source.unread().map_or(Exit::Config, Exit::unread)
             }
-            Self::Farm(_) => Exit::Unavailable,
             Self::AccessLog(_) => Exit::Io,
         }
     }

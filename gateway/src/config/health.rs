@@ -152,9 +152,10 @@ pub const SECTION: Section = Section {
             name: "resolve",
             kind: Kind::Duration { min: SECOND, max: DAY, whole_seconds: false },
             preset: span(defaults::RESOLVE),
-            about: "How often the names of backends are looked up. A backend moves to another \
-                    address only when the one it has fails, or is no longer in the answer, and a \
-                    probe of the new one passes.",
+            about: "How often the names of backends are looked up. An address that has \
+                    acknowledged a packet is left for another one only when probes fail there and \
+                    a probe of the other passes. For this time after a move, a session that is \
+                    not found keeps its place (503).",
         },
     ],
     later: &[],

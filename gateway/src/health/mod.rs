@@ -201,6 +201,22 @@ impl FarmHealth {
         self.look(id, BackendHealth::connected);
     }
 
+    /// A Create could not connect to the backend at `failed`. Whether it may try again, at another
+    /// address of the backend's name.
+    pub fn try_next(&self, id: BackendId, failed: SocketAddr) -> bool {
+        self.look(id, |backend| backend.try_next(failed)).unwrap_or(false)
+    }
+
+    /// The backend acknowledged a packet at this address.
+    pub fn acknowledged(&self, id: BackendId, address: SocketAddr) {
+        self.look(id, |backend| backend.acknowledged(address));
+    }
+
+    /// Whether the backend came to its address no longer than `span` ago.
+    pub fn has_moved_within(&self, id: BackendId, span: Duration) -> bool {
+        self.look(id, |backend| backend.has_moved_within(span)).unwrap_or(false)
+    }
+
     /// The backend answered a packet.
     pub fn answered(&self, id: BackendId, answer: Answer) {
         self.look(id, |backend| backend.answered(answer));

@@ -3,7 +3,6 @@
 //! Lookups can hang for as long as a resolver likes, so they have a task of their own: the probes
 //! go on meanwhile, and there is never more than one lookup per backend.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +23,8 @@ pub(super) async fn follow(backend: Arc<BackendHealth>, spec: BackendSpec, ways:
     loop {
         match (ways.lookup)(name.clone()).await {
             Ok(found) if !found.is_empty() => {
-                let mut addresses: Vec<SocketAddr> = Vec::new();
-                for address in found {
-                    if !addresses.contains(&address) {
-                        addresses.push(address);
-                    }
-                }
                 lost = false;
-                backend.found(addresses);
+                backend.found(&found);
             }
             // No answer is no reason to leave an address that works.
             answer => {

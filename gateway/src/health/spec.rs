@@ -16,8 +16,8 @@ pub struct BackendSpec {
     pub id: BackendId,
     pub name: Arc<str>,
     pub address: BackendAddress,
-    /// Where the name was found, if somebody has looked already.
-    pub resolved: Option<SocketAddr>,
+    /// Where the name was found, if it was: first the address to be used.
+    pub found: Vec<SocketAddr>,
     pub ask: Ask,
     /// Probes are made over TLS.
     pub tls: Option<Arc<BackendTls>>,
@@ -47,7 +47,7 @@ impl BackendSpec {
     pub fn new(
         id: BackendId,
         backend: &BackendConfig,
-        resolved: Option<SocketAddr>,
+        found: &[SocketAddr],
         config: &Config,
     ) -> Self {
         let ProbeConfig { kind, interval, timeout, rise, fall, .. } = backend.health;
@@ -56,7 +56,7 @@ impl BackendSpec {
             id,
             name: backend.name.as_str().into(),
             address: backend.address.clone(),
-            resolved,
+            found: found.to_vec(),
             ask: ask(backend, config),
             tls: None,
             interval,
@@ -74,7 +74,9 @@ impl BackendSpec {
             },
             leaving: false,
         };
-        spec.resolved = spec.literal().or(resolved);
+        if let Some(literal) = spec.literal() {
+            spec.found = vec![literal];
+        }
         spec
     }
 
@@ -92,7 +94,7 @@ impl BackendSpec {
 
     /// Where the name was found is the business of whoever watches it since.
     pub(super) fn is_watched_like(&self, other: &Self) -> bool {
-        *self == Self { resolved: self.resolved, leaving: self.leaving, ..other.clone() }
+        *self == Self { found: self.found.clone(), leaving: self.leaving, ..other.clone() }
     }
 }
 
@@ -132,7 +134,7 @@ mod tests {
              address = \"up01.test:81\"\nhealth = {{ {health} }}\n{more}"
         );
         let config = Config::from_toml(&text).unwrap_or_else(|picture| panic!("{picture}"));
-        BackendSpec::new(BackendId(0), &config.backends[0], None, &config)
+        BackendSpec::new(BackendId(0), &config.backends[0], &[], &config)
     }
 
     #[track_caller]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use gateway_core::farm::{
-    AdminState, Answer, BackendId, Condition, ProbeFailure, Reason, Rules, Standing, Tracker,
+    Addresses, AdminState, Answer, BackendId, Condition, ProbeFailure, Reason, Rules, Standing,
+    Tracker,
 };
 use gateway_core::session::Timestamp;
 use parking_lot::Mutex;
@@ -38,7 +39,10 @@ pub struct BackendHealth {
     pub id: BackendId,
     pub name: Arc<str>,
     state: ArcSwap<HealthState>,
+    /// That of `inner.addresses`.
     address: ArcSwapOption<SocketAddr>,
+    /// The same: whether a packet was acknowledged there.
+    acknowledged: AtomicBool,
     /// Whether good news would change nothing, which is so nearly always.
     quiet: AtomicBool,
     inner: Mutex<Inner>,
@@ -62,14 +66,14 @@ struct Inner {
     full_until: Option<(Duration, Timestamp)>,
     /// The next probe is due soon.
     hurry: bool,
-    /// What the name stands for, until the watcher has taken it.
-    answer: Option<Vec<SocketAddr>>,
+    addresses: Addresses,
+    /// The name was looked up, and the watcher has not seen what came of it.
+    looked_up: bool,
 }
 
 /// What a watcher has to do next.
 pub(super) struct Agenda {
     pub maintained: bool,
-    pub up: bool,
     /// Probes are to follow each other faster.
     pub fast: bool,
     pub deadline: Option<Duration>,
@@ -101,14 +105,16 @@ impl BackendHealth {
             since: clock::now(),
             full_until: None,
             hurry: false,
-            answer: None,
+            addresses: Addresses::new(&spec.found, shared.now()),
+            looked_up: false,
         };
         let state = inner.state(shared.now());
         let backend = Self {
             id: spec.id,
             name: Arc::clone(&spec.name),
             state: ArcSwap::from_pointee(state),
-            address: ArcSwapOption::from_pointee(spec.resolved),
+            address: ArcSwapOption::from_pointee(inner.addresses.current()),
+            acknowledged: AtomicBool::new(false),
             quiet: AtomicBool::new(inner.tracker.is_quiet()),
             inner: Mutex::new(inner),
             changes: watch::Sender::new(()),
@@ -122,16 +128,15 @@ impl BackendHealth {
 
     /// The same backend with other rules, or in another place.
     pub(super) fn configure(&self, spec: &BackendSpec, moved: bool) {
-        if moved {
-            self.address.store(spec.resolved.map(Arc::new));
-        }
         self.update(|inner, now| {
             inner.rules = spec.rules.clone();
             inner.leaving = spec.leaving;
             if moved {
+                inner.addresses.replace(&spec.found, now);
+                self.publish(&inner.addresses);
                 inner.tracker = tracker(spec, true, now);
                 inner.since = clock::now();
-                inner.answer = None;
+                inner.looked_up = false;
             }
         });
         if moved {
@@ -206,6 +211,9 @@ impl BackendHealth {
     pub(super) fn probed(&self, outcome: Result<(), ProbeFailure>) {
         self.update(|inner, now| {
             inner.hurry = false;
+            if outcome.is_ok() {
+                inner.addresses.reached();
+            }
             // It may have gone into maintenance meanwhile, where nothing is held against it.
             if !inner.is_maintained() {
                 inner.tracker.probed(outcome, &inner.rules, now);
@@ -213,38 +221,108 @@ impl BackendHealth {
         });
     }
 
-    /// A probe of another address that the name stands for has passed.
-    pub(super) fn move_to(&self, address: SocketAddr) {
-        let (backend, before) = (&*self.name, self.address.swap(Some(Arc::new(address))));
-        match before {
-            Some(from) => {
-                tracing::info!(backend, %from, to = %address, "a backend has moved");
-            }
-            None => tracing::info!(backend, %address, "the name of a backend has an address"),
-        }
+    /// The addresses to look at in place of the one it has. `failed` says that the last probe of
+    /// that one did.
+    pub(super) fn others(&self, failed: bool) -> Vec<SocketAddr> {
+        self.inner.lock().others(failed)
+    }
+
+    /// A probe of another address that the name stands for has passed. False if there is no reason
+    /// to go there any more.
+    pub(super) fn move_to(&self, address: SocketAddr, failed: bool) -> bool {
+        let mut moved = false;
         self.update(|inner, now| {
+            // A packet may have been acknowledged meanwhile.
+            if !inner.others(failed).contains(&address) {
+                return;
+            }
+            moved = true;
+            self.settle_at(address, inner, now);
             let Inner { tracker, rules, .. } = inner;
             tracker.probed(Ok(()), rules, now);
             // Without probes, nobody else would say so.
             tracker.connected(rules, now);
         });
-        self.tell();
+        if moved {
+            self.tell();
+        }
+        moved
     }
 
     /// Better than no address at all.
     pub(super) fn assume(&self, address: SocketAddr) {
-        self.address.store(Some(Arc::new(address)));
+        self.update(|inner, now| self.settle_at(address, inner, now));
         self.tell();
     }
 
+    /// A Create could not connect to `failed`. Whether it may try again, because the backend is at
+    /// another address now.
+    pub(super) fn try_next(&self, failed: SocketAddr) -> bool {
+        let mut next = None;
+        self.update(|inner, now| {
+            next = inner.addresses.next(failed, now);
+            if let Some(next) = next.filter(|next| self.address() != Some(*next)) {
+                self.say_moved(next);
+                self.publish(&inner.addresses);
+            }
+        });
+        if next.is_some() {
+            self.tell();
+        }
+        next.is_some()
+    }
+
+    /// A packet was acknowledged there.
+    pub(super) fn acknowledged(&self, address: SocketAddr) {
+        if !self.acknowledged.load(Ordering::Relaxed) {
+            let mut inner = self.inner.lock();
+            inner.addresses.acknowledge(address);
+            self.publish(&inner.addresses);
+        }
+    }
+
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Whether it came to its address no longer than `span` ago.
+    pub(super) fn has_moved_within(&self, span: Duration) -> bool {
+        self.inner.lock().addresses.has_changed_within(span, self.shared.now())
+    }
+
+    fn settle_at(&self, address: SocketAddr, inner: &mut Inner, now: Duration) {
+        self.say_moved(address);
+        inner.addresses.move_to(address, now);
+        inner.tracker.found();
+        self.publish(&inner.addresses);
+    }
+
+    fn say_moved(&self, address: SocketAddr) {
+        let backend = &*self.name;
+        match self.address() {
+            Some(from) => tracing::info!(backend, %from, to = %address, "a backend has moved"),
+            None => tracing::info!(backend, %address, "the name of a backend has an address"),
+        }
+    }
+
+    /// To be called under the lock.
+    fn publish(&self, addresses: &Addresses) {
+        self.address.store(addresses.current().map(Arc::new));
+        self.acknowledged.store(addresses.is_acknowledged(), Ordering::Relaxed);
+    }
+
     /// What the name stands for now.
-    pub(super) fn found(&self, addresses: Vec<SocketAddr>) {
-        self.inner.lock().answer = Some(addresses);
+    pub(super) fn found(&self, addresses: &[SocketAddr]) {
+        let mut inner = self.inner.lock();
+        inner.addresses.found(addresses);
+        inner.looked_up = true;
+        drop(inner);
         self.poke.notify_one();
     }
 
-    pub(super) fn take_answer(&self) -> Option<Vec<SocketAddr>> {
-        self.inner.lock().answer.take()
+    /// Whether the name was looked up since this was asked.
+    pub(super) fn take_answer(&self) -> bool {
+        std::mem::take(&mut self.inner.lock().looked_up)
     }
 
     /// Lets timers run out, and tells what comes next.
@@ -252,11 +330,9 @@ impl BackendHealth {
         let mut agenda = None;
         self.update(|inner, now| {
             inner.tracker.settle(&inner.rules, now);
-            let up = inner.tracker.is_up();
-            let awaited = !up && self.changes.receiver_count() > 0;
+            let awaited = !inner.tracker.is_up() && self.changes.receiver_count() > 0;
             agenda = Some(Agenda {
                 maintained: inner.is_maintained(),
-                up,
                 fast: awaited || inner.hurry || inner.tracker.is_in_doubt(),
                 deadline: inner.tracker.next_deadline(&inner.rules, now),
             });
@@ -340,6 +416,14 @@ impl BackendHealth {
 }
 
 impl Inner {
+    fn others(&self, failed: bool) -> Vec<SocketAddr> {
+        // Without probes, the connections of requests are all that tells.
+        let down = !self.tracker.is_up();
+        let failed = failed || (down && !self.rules.probed);
+        let down = down && failed;
+        self.addresses.others(failed, down)
+    }
+
     fn is_maintained(&self) -> bool {
         match self.admin {
             AdminState::Lost => true,
@@ -373,8 +457,8 @@ fn later(until: Duration, now: Duration) -> Timestamp {
 }
 
 fn tracker(spec: &BackendSpec, fresh: bool, now: Duration) -> Tracker {
-    match spec.resolved {
-        Some(_) => Tracker::new(fresh, now),
-        None => Tracker::without_address(now),
+    match spec.found.is_empty() {
+        false => Tracker::new(fresh, now),
+        true => Tracker::without_address(now),
     }
 }

@@ -32,7 +32,7 @@ fn spec(id: BackendId) -> BackendSpec {
         id,
         name: format!("up{:02}", id.0 + 1).into(),
         address: BackendAddress { host, port: 80 },
-        resolved: Some(address(id.0 as u8)),
+        found: vec![address(id.0 as u8)],
         ask: Ask::Connection,
         interval: seconds(10),
         timeout: seconds(2),
@@ -58,9 +58,9 @@ fn unprobed(id: BackendId) -> BackendSpec {
 }
 
 /// A backend with a name.
-fn named(resolved: Option<SocketAddr>) -> BackendSpec {
+fn named(found: &[SocketAddr]) -> BackendSpec {
     let address = BackendAddress { host: "up01.test".into(), port: 80 };
-    BackendSpec { address, resolved, ..spec(UP01) }
+    BackendSpec { address, found: found.to_vec(), ..spec(UP01) }
 }
 
 /// The network as the watchers find it.
@@ -411,7 +411,7 @@ async fn a_reload_keeps_the_state_of_what_has_not_moved() {
     // Elsewhere it is another server.
     let elsewhere = BackendAddress { host: "10.0.0.9".into(), port: 80 };
     world.health.apply(&[
-        BackendSpec { address: elsewhere, resolved: Some(address(9)), ..faster },
+        BackendSpec { address: elsewhere, found: vec![address(9)], ..faster },
         spec(UP02),
     ]);
     assert_eq!(world.condition(UP01), Condition::Up);
@@ -459,7 +459,7 @@ async fn a_mistake_of_ours_does_not_leave_a_backend_unwatched() {
 
 #[tokio::test(start_paused = true)]
 async fn the_task_ends_when_it_is_told_to() {
-    let mut world = World::new(&[spec(UP01), BackendSpec { id: UP02, ..named(None) }]);
+    let mut world = World::new(&[spec(UP01), BackendSpec { id: UP02, ..named(&[]) }]);
     sleep(seconds(5)).await;
     world.stop.send(true).unwrap();
     (&mut world.running).await.unwrap().unwrap();

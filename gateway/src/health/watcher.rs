@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::farm::ProbeFailure;
+use gateway_core::farm::{ProbeFailure, Reason};
 use tokio::net::lookup_host;
 
 use super::probe::{self, ProbeError};
@@ -20,9 +20,6 @@ const FAST: u32 = 5;
 
 /// The first probe comes within this time, or sooner.
 const SOON: Duration = Duration::from_secs(1);
-
-/// A name that stands for more is looked at this far.
-const ADDRESSES: usize = 4;
 
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Probe = dyn Fn(&BackendSpec, SocketAddr) -> Later<Result<(), ProbeError>> + Send + Sync;
@@ -50,7 +47,7 @@ impl Default for Ways {
 }
 
 pub(super) async fn watch(backend: Arc<BackendHealth>, spec: BackendSpec, ways: Ways) {
-    let mut watcher = Watcher { backend, spec, ways, names: Vec::new(), starved: false };
+    let mut watcher = Watcher { backend, spec, ways, starved: false };
     let mut last = watcher.backend.now();
     // Not all at once.
     let mut wait = SOON.min(watcher.spec.interval).mul_f64(chance());
@@ -78,8 +75,6 @@ struct Watcher {
     backend: Arc<BackendHealth>,
     spec: BackendSpec,
     ways: Ways,
-    /// What the name stood for when it was last looked up; empty for an address.
-    names: Vec<SocketAddr>,
     /// The last probe could not be made, and that has been said.
     starved: bool,
 }
@@ -89,14 +84,11 @@ impl Watcher {
         !agenda.maintained && self.spec.ask != Ask::Nothing
     }
 
-    /// Takes what the name stands for now, if somebody has looked.
+    /// Looks at what the name stands for now, if somebody has looked it up.
     async fn follow_name(&mut self, agenda: &Agenda) {
-        let Some(names) = self.backend.take_answer() else { return };
-        self.names = names;
-        let named = self.backend.address().is_some_and(|address| self.names.contains(&address));
-        let content = named && agenda.up;
-        if !content && !agenda.maintained {
-            self.look_elsewhere().await;
+        if self.backend.take_answer() && !agenda.maintained {
+            let failed = matches!(self.backend.state().reason, Reason::ProbesFail(_));
+            self.look_elsewhere(failed).await;
         }
     }
 
@@ -106,32 +98,29 @@ impl Watcher {
             None => Some(Err(ProbeFailure::NoAddress)),
         };
         let Some(outcome) = outcome else { return };
+        // An address that nothing is known of is left at once.
+        if outcome.is_err() && !self.backend.is_acknowledged() && self.look_elsewhere(true).await {
+            return;
+        }
         self.backend.probed(outcome);
-        if !self.backend.state().up && outcome.is_err() {
-            self.look_elsewhere().await;
+        if outcome.is_err() && self.backend.is_acknowledged() {
+            self.look_elsewhere(true).await;
         }
     }
 
-    /// Moves to the first other address of the name that passes a probe. The one it has is good
-    /// for as long as it answers and the name still stands for it: an upload is where its
-    /// server is.
-    async fn look_elsewhere(&mut self) {
-        let current = self.backend.address();
-        let others: Vec<_> = self
-            .names
-            .iter()
-            .copied()
-            .filter(|name| Some(*name) != current)
-            .take(ADDRESSES)
-            .collect();
-        for other in others {
+    /// Moves to the first other address of the name that passes a probe, if the one it has may be
+    /// left: see [`gateway_core::farm::Addresses`]. True if it has moved.
+    async fn look_elsewhere(&mut self, failed: bool) -> bool {
+        let others = self.backend.others(failed);
+        for &other in &others {
             if self.ask(other).await == Some(Ok(())) {
-                return self.backend.move_to(other);
+                return self.backend.move_to(other, failed);
             }
         }
-        if let (None, Some(first)) = (current, self.names.first()) {
+        if let (None, Some(first)) = (self.backend.address(), others.first()) {
             self.backend.assume(*first);
         }
+        false
     }
 
     /// `None` if the probe could not be made.

@@ -43,10 +43,15 @@ impl Gateway {
         ctx.protocol_error = ProtocolError::of(&ack);
         if let Some(backend) = ctx.backend {
             self.health.answered(backend, Answer::of(&ack));
+            if let Some(address) = ctx.farm.address(backend).filter(|_| ack.is_success()) {
+                self.health.acknowledged(backend, address);
+            }
         }
         let pinned = ctx.why == Some(Why::Pin);
         let doubtful = ctx.doubtful;
-        let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, now: ctx.now };
+        let moved = ack.is_session_not_found() && self.has_moved(ctx);
+        let observed =
+            Observed { packet: &packet, ack: &ack, pinned, doubtful, moved, now: ctx.now };
         let close = ctx.kind == Some(PacketType::CloseSession);
         let outcome = match observe(&observed) {
             // Where one storage is shared, the backend before may have delivered the file.
@@ -105,6 +110,13 @@ impl Gateway {
         apply(edits, response)?;
         self.share(shared, response, ctx);
         self.fit_body(downstream, response, ctx, body).await
+    }
+
+    /// Whether the backend came to its address so lately that its name may lead elsewhere again with
+    /// the next look.
+    fn has_moved(&self, ctx: &Ctx) -> bool {
+        let span = ctx.farm.config.health.resolve;
+        ctx.backend.is_some_and(|backend| self.health.has_moved_within(backend, span))
     }
 
     /// An end that came without a pin is remembered like any.

@@ -59,7 +59,11 @@ impl Gateway {
         ctx.bytes_in = 0;
         ctx.body_done = None;
         let peer = ctx.backend.and_then(|backend| ctx.farm.peer(backend, ctx.repeatable));
-        let mut peer = peer.cloned().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let Some(mut peer) = peer.cloned() else {
+            // Its name has no address any more.
+            ctx.fault = Some(if is_owned(ctx) { Fault::BackendDown } else { Fault::NoBackend });
+            return Err(Error::new(ErrorType::ConnectNoRoute));
+        };
         // A Fragment and a Close may be answered by an application behind the server.
         let by_application =
             matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession));
@@ -112,6 +116,10 @@ impl Gateway {
 
     pub(super) fn connect_failed(&self, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         let owned = is_owned(ctx);
+        if self.try_next_address(ctx, &error) {
+            error.set_retry(true);
+            return error;
+        }
         if let Some(backend) = ctx.backend.filter(|_| errors::is_backends_fault(&error)) {
             self.health.connect_failed(backend);
         }
@@ -131,6 +139,22 @@ impl Gateway {
         ctx.wait_before_retry = true;
         error.set_retry(again);
         error
+    }
+
+    /// Has a Create go on at the next address of its backend's name, where no upload can lie at the
+    /// one that cannot be reached.
+    fn try_next_address(&self, ctx: &mut Ctx, error: &Error) -> bool {
+        let tries = ctx.kind == Some(PacketType::CreateSession) && ctx.attempts < MAX_ATTEMPTS;
+        let Some(backend) = ctx.backend.filter(|_| tries && errors::is_backends_fault(error))
+        else {
+            return false;
+        };
+        let next = ctx.farm.address(backend).is_some_and(|at| self.health.try_next(backend, at));
+        if next {
+            self.note_connect_error(backend, error, false);
+            ctx.farm = self.farm.load_full();
+        }
+        next
     }
 
     /// Whether a request whose owner refuses connections tries again: for as long as requests are

@@ -1,13 +1,11 @@
 //! The network delays, stands still, forgets connections, and calls a server by another address.
 
-use std::fs;
-use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use e2e_tests::binaries;
 use e2e_tests::client::{Connection, FragmentSizes};
 use e2e_tests::farm::{Farm, Stub};
 use e2e_tests::fault_link::{Cut, FaultLink};
+use e2e_tests::hosts::Hosts;
 use e2e_tests::temp::TempDir;
 use e2e_tests::wait;
 
@@ -91,38 +89,27 @@ fn a_connection_that_somebody_between_forgot_ends_and_its_client_comes_back_by_a
 #[test]
 fn the_uploads_of_a_server_go_on_when_its_name_leads_to_another_address() {
     const NAME: &str = "up01.farm.test";
-    let folder = TempDir::new("hosts");
-    let hosts = folder.join("hosts");
-    let mut written = SystemTime::UNIX_EPOCH;
-    let mut lead_to = |addresses: &[&str]| {
-        let lines = addresses.iter().map(|address| format!("{address} {NAME}\n"));
-        let new = folder.join("hosts.new");
-        fs::write(&new, lines.collect::<String>()).expect("a file can be written");
-        // Its reader looks at whole seconds, and must not find half a file.
-        written += Duration::from_secs(2);
-        let file = fs::File::options().write(true).open(&new).expect("it is there");
-        file.set_modified(written).expect("it is ours");
-        fs::rename(&new, &hosts).expect("it can be replaced");
+    let (hosts, folder) = (Hosts::default(), TempDir::new("server"));
+    let lead_to = |last: &[u8]| {
+        let addresses: Vec<_> = last.iter().map(|last| Ipv4Addr::new(127, 0, 0, *last)).collect();
+        hosts.set(&[(NAME, &addresses)]);
     };
     let stub = Stub::start_new("up01", &[], folder.path());
     let old = FaultLink::to(stub.address());
     let port = old.address().port();
     let new = FaultLink::at(SocketAddr::from(([127, 0, 0, 2], port)), stub.address());
-    lead_to(&["127.0.0.1"]);
+    lead_to(&[1]);
     let farm = probed(0)
         .backend("up01", stub.address())
         .set_backend("up01", "address", &format!("\"{NAME}:{port}\""))
         .set("health.resolve", "\"1s\"")
         // A busy machine is no dead server.
         .set("health.timeout", "\"10s\"")
-        .set("failover.hold", "\"100s\"")
-        // A file of hosts of its own.
-        .env("LD_PRELOAD", &binaries::library("libnss_wrapper.so", "libnss-wrapper"))
-        .env("NSS_WRAPPER_HOSTS", hosts.to_str().expect("a plain path"))
-        .start();
+        .set("failover.hold", "\"100s\"");
+    let farm = hosts.obeyed_by(farm).start();
     let midway = Midway::start(&farm, 3);
     assert!(old.accepted() > 0 && new.accepted() == 0);
-    lead_to(&["127.0.0.2", "127.0.0.1"]);
+    lead_to(&[2, 1]);
     // The old address lives and is still one of them, so nobody moves.
     let mut begun = midway.begun;
     for begun in &mut begun {

@@ -76,23 +76,24 @@ fn a_bad_file_changes_nothing_and_its_mistakes_are_shown_with_their_place() {
     finish(farm, upload, "/in/a.bin", &content);
 }
 
-/// Fault: configuration to be loaded is bad.
 #[test]
-fn an_address_that_cannot_be_found_leaves_everything_as_it_was() {
+fn a_backend_whose_name_has_no_address_is_taken_over_as_one_that_is_down() {
     let operated = Operated::start(Farm::of_stubs(2));
     let (farm, gateway) = (&operated.farm, operated.farm.gateway());
     let content = Content::seeded(3, 50_000);
     let upload = begun(farm, "/in/a.bin", &content);
     let good = std::fs::read_to_string(gateway.config_file()).expect("a file");
-    let bad = good.replace("name = \"up02\"", "name = \"up02\"\nweight = 5")
+    let new = good.replace("name = \"up02\"", "name = \"up02\"\nweight = 5")
         + "[[backends]]\nname = \"up03\"\naddress = \"no-such-name.invalid:80\"\n";
-    std::fs::write(gateway.config_file(), bad).expect("written");
+    std::fs::write(gateway.config_file(), new).expect("written");
     let output = operated.type_in(&["reload"]);
-    assert!(!output.status.success());
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("up03") && text.contains("no-such-name.invalid"), "{text}");
-    assert_eq!(farm.metric("bitsgw_backend_weight", &[("backend", "up02")]), 1.0);
-    assert!(operated.backend("up03").is_none());
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("the name no-such-name.invalid has no address now"), "{text}");
+    assert_eq!(farm.metric("bitsgw_backend_weight", &[("backend", "up02")]), 5.0);
+    assert_eq!(farm.metric("bitsgw_backend_up", &[("backend", "up03")]), 0.0);
+    let shown = operated.backend("up03").expect("it is shown").to_string();
+    assert!(shown.contains("the name has no address"), "{shown}");
     finish(farm, upload, "/in/a.bin", &content);
 }
 

@@ -118,6 +118,8 @@ pub struct Tracker {
     failing_until: Option<Duration>,
     full_until: Option<Duration>,
     ramp_from: Option<Duration>,
+    /// Its name has no address, so there is nothing to try again.
+    nowhere: bool,
 }
 
 /// The first and smallest step of a slow start, in percent.
@@ -152,13 +154,19 @@ impl Tracker {
             failing_until: None,
             full_until: None,
             ramp_from: fresh.then_some(now),
+            nowhere: false,
         }
     }
 
     /// One of a name without an address.
     pub fn without_address(now: Duration) -> Self {
         let reason = Reason::ProbesFail(ProbeFailure::NoAddress);
-        Self { up: false, reason, ..Self::new(false, now) }
+        Self { up: false, reason, nowhere: true, ..Self::new(false, now) }
+    }
+
+    /// Its name has an address now.
+    pub fn found(&mut self) {
+        self.nowhere = false;
     }
 
     /// A probe has passed or failed.
@@ -230,7 +238,7 @@ impl Tracker {
 
     /// Lets go what time has healed. To be called at [`Self::next_deadline`].
     pub fn settle(&mut self, rules: &Rules, now: Duration) {
-        if !self.up && rules.probed {
+        if !self.up && (rules.probed || self.nowhere) {
             self.retry_at = None;
         } else if !self.up {
             // Probes may have been switched off while it was down.
@@ -307,6 +315,7 @@ impl Tracker {
 
     fn rise(&mut self, reason: Reason, now: Duration) {
         self.turn(true, reason, now);
+        self.nowhere = false;
         self.retry_at = None;
         self.not_connected = 0;
         self.errors = 0;

@@ -1,9 +1,11 @@
 //! The backends behind one destination: who they are and what may be asked of them.
 
+pub mod addresses;
 pub mod backend;
 pub mod health;
 pub mod view;
 
+pub use addresses::Addresses;
 pub use backend::{AdminState, Announce, Backend, BackendId, Health};
 pub use health::{Answer, Condition, ProbeFailure, Reason, Rules, Standing, Tracker};
 pub use view::FarmView;

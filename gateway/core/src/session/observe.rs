@@ -14,6 +14,8 @@ pub struct Observed<'a> {
     pub pinned: bool,
     /// The table could not be asked, so another backend may have the session.
     pub doubtful: bool,
+    /// The backend came to the address that answered a moment ago. That may be another machine.
+    pub moved: bool,
     pub now: Timestamp,
 }
 
@@ -88,13 +90,14 @@ impl EndReason {
 /// # Source
 /// MC-BUP 3.2.5.1 for what each success means, 3.1.5.2.1 for "session not found".
 pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
-    let Observed { packet, ack, pinned, doubtful, now } = *observed;
+    let Observed { packet, ack, pinned, doubtful, moved, now } = *observed;
     if ack.status.is_redirection() || is_misplaced(packet, ack) {
         return Effects::Refuse(Fault::BackendAnswer);
     }
     if ack.is_session_not_found() {
         return match packet {
             RequestPacket::CreateSession => Effects::Nothing,
+            _ if moved => Effects::Refuse(Fault::BackendMoved),
             RequestPacket::CloseSession { .. } if pinned => Effects::CloseNotFound,
             _ if pinned => Effects::Ended(EndReason::Lost),
             // The word of a backend that an alias chose, while the pin may say another.

@@ -40,8 +40,8 @@ fn packet(kind: PacketType) -> RequestPacket<'static> {
 fn check(kind: PacketType, pinned: bool, answer: Answer<'_>, expected: &Effects<'_>) {
     let (packet, head) = (packet(kind), head(answer));
     let ack = read_ack(&head);
-    let doubtful = false;
-    let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, now: NOW };
+    let (doubtful, moved) = (false, false);
+    let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, moved, now: NOW };
     assert_eq!(observe(&observed), *expected, "{kind:?}, pinned {pinned}, {answer:?}");
 }
 
@@ -268,8 +268,9 @@ fn while_the_table_cannot_be_asked_nobody_starts_over_by_the_word_of_an_alias() 
     let ack = read_ack(&head);
     for kind in [PacketType::Ping].into_iter().chain(IN_SESSION) {
         let packet = packet(kind);
+        let moved = false;
         let effects = |pinned, doubtful| {
-            observe(&Observed { packet: &packet, ack: &ack, pinned, doubtful, now: NOW })
+            observe(&Observed { packet: &packet, ack: &ack, pinned, doubtful, moved, now: NOW })
         };
         assert_eq!(effects(false, true), Effects::Refuse(Fault::StoreDown), "{kind:?}");
         assert_eq!(effects(false, false), Effects::Nothing);
@@ -277,6 +278,25 @@ fn while_the_table_cannot_be_asked_nobody_starts_over_by_the_word_of_an_alias() 
         let close = kind == PacketType::CloseSession;
         assert_eq!(effects(true, true), if close { Effects::CloseNotFound } else { LOST });
     }
+}
+
+#[test]
+fn nobody_starts_over_by_the_word_of_a_backend_that_has_just_moved() {
+    let not_found = head((500, &[ACK, ("BITS-Error", "0x8020001F")]));
+    let effects = |head, kind, moved| {
+        let (packet, ack) = (packet(kind), read_ack(head));
+        let observed =
+            Observed { packet: &packet, ack: &ack, pinned: true, doubtful: false, moved, now: NOW };
+        format!("{:?}", observe(&observed))
+    };
+    for kind in [PacketType::Ping].into_iter().chain(IN_SESSION) {
+        assert_eq!(effects(&not_found, kind, true), "Refuse(BackendMoved)", "{kind:?}");
+        assert_ne!(effects(&not_found, kind, false), "Refuse(BackendMoved)", "{kind:?}");
+    }
+    // Other answers mean what they mean.
+    assert_eq!(effects(&not_found, PacketType::CreateSession, true), "Nothing");
+    let gone = head((200, &[ACK]));
+    assert_eq!(effects(&gone, PacketType::CancelSession, true), "Ended(Cancelled)");
 }
 
 const REFUSED: Effects<'static> = Effects::Refuse(Fault::BackendAnswer);
@@ -324,8 +344,9 @@ fn an_offset_that_cannot_be_is_refused() {
     let packet = RequestPacket::Fragment { session, range };
     for (next, expected) in [("0", true), ("1", true), ("2", false)] {
         let head = head((200, &[ACK, (OFFSET, next)]));
-        let (ack, doubtful) = (read_ack(&head), false);
-        let observed = Observed { packet: &packet, ack: &ack, pinned: true, doubtful, now: NOW };
+        let (ack, doubtful, moved) = (read_ack(&head), false, false);
+        let observed =
+            Observed { packet: &packet, ack: &ack, pinned: true, doubtful, moved, now: NOW };
         assert_eq!(observe(&observed) != REFUSED, expected, "{next}");
     }
     // No other packet asks for a position, and an error tells none.

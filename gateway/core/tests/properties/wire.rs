@@ -288,11 +288,12 @@ proptest! {
         fields in fields(),
         pinned: bool,
         doubtful: bool,
+        moved: bool,
     ) {
         let head = response(status, &fields);
         let ack = read_ack(&head);
         let now = Timestamp(1);
-        let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, now };
+        let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, moved, now };
         let effects = observe(&observed);
         let success = ack.status.is_success();
         let kind = packet.packet_type();
@@ -309,8 +310,11 @@ proptest! {
                 prop_assert!(success && kind == PacketType::CreateSession);
                 prop_assert_eq!(Some(opened.backend_session), ack.session_id.as_deref());
             }
+            Effects::Refuse(Fault::BackendMoved) => {
+                prop_assert!(moved && ack.is_session_not_found());
+            }
             Effects::Refuse(Fault::StoreDown) => {
-                prop_assert!(doubtful && !pinned && ack.is_session_not_found());
+                prop_assert!(!moved && doubtful && !pinned && ack.is_session_not_found());
             }
             Effects::Refuse(fault) => {
                 let beyond = packet.range().zip(ack.next_offset);

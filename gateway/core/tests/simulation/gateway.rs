@@ -380,7 +380,7 @@ impl Gateway {
         let pinned = place.pin.is_some() && !place.moved;
         let Time { wall, steady } = place.time;
         let doubtful = table.down;
-        let observed = Observed { packet, ack: &ack, pinned, doubtful, now: wall };
+        let observed = Observed { packet, ack: &ack, pinned, doubtful, moved: false, now: wall };
         let key = packet.session().map(SessionId::key);
         let mut public_id = None;
         match (observe(&observed), key) {

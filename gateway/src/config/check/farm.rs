@@ -1,6 +1,6 @@
 //! Listeners and backends, and who gets new uploads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use gateway_core::routing::Placement;
@@ -93,31 +93,53 @@ pub fn backend_addresses(draft: &Draft, report: &mut Report) -> Checked {
     Ok(())
 }
 
-/// A backend whose address is one of the gateway's own would get its requests back for ever.
+/// Looks at where the addresses of backends lead.
 ///
-/// Where a name leads may change while the gateway runs, so that is a warning. A request that comes
-/// back is ended in any case.
-pub fn backends_lead_elsewhere(config: &Config, draft: &Draft, report: &mut Report) {
+/// Where a name leads may change while the gateway runs, so that is a warning.
+pub fn where_backends_lead(config: &Config, draft: &Draft, report: &mut Report) {
     let listeners = own_listeners(draft);
     for (backend, table) in config.backends.iter().zip(draft.all("backends")) {
-        let address = &backend.address;
+        let (address, place) = (&backend.address, table.place_of("address"));
         let by_number = address.host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        // A name that does not resolve has messages of its own.
-        let found = address.to_string().to_socket_addrs().into_iter().flatten();
-        let Some((own, place)) = found
-            .into_iter()
-            .find_map(|found| listeners.iter().find(|(own, _)| is_own(found, *own)).cloned())
-        else {
-            continue;
-        };
-        let message =
-            format!("the backend at {address} is this gateway itself, which listens on {own}");
-        let finding = if by_number { Finding::error(message) } else { Finding::warning(message) };
-        let finding = finding
-            .at(table.place_of("address"), "leads back here")
-            .at(place, "the gateway listens here");
-        report.add(finding.help("name the address of the upload server".to_owned()));
+        let found: Vec<_> = address.to_string().to_socket_addrs().into_iter().flatten().collect();
+        if !by_number {
+            names_one_server(&address.host, &found, place.clone(), report);
+        }
+        // A backend whose address is one of the gateway's own would get its requests back for ever.
+        // A request that comes back is ended in any case.
+        let own = |found: &SocketAddr| listeners.iter().find(|(own, _)| is_own(*found, *own));
+        if let Some((own, here)) = found.iter().find_map(own) {
+            let message =
+                format!("the backend at {address} is this gateway itself, which listens on {own}");
+            let finding =
+                if by_number { Finding::error(message) } else { Finding::warning(message) };
+            let finding =
+                finding.at(place, "leads back here").at(here.clone(), "the gateway listens here");
+            report.add(finding.help("name the address of the upload server".to_owned()));
+        }
     }
+}
+
+/// Several addresses of one family may be several machines, and an upload lies on one of them.
+fn names_one_server(name: &str, found: &[SocketAddr], place: Option<Place>, report: &mut Report) {
+    let family = |v4: bool| {
+        let addresses: HashSet<IpAddr> =
+            found.iter().map(SocketAddr::ip).filter(|ip| ip.is_ipv4() == v4).collect();
+        addresses
+    };
+    let finding = if found.is_empty() {
+        Finding::warning(format!("the name {name} has no address now"))
+            .at(place, "not found")
+            .help("the backend counts as down until it has one".to_owned())
+    } else if let Some(several) = [family(true), family(false)].iter().find(|ips| ips.len() > 1) {
+        let count = several.len();
+        Finding::warning(format!("the name {name} has {count} addresses of one family"))
+            .at(place, "several addresses")
+            .help("if these are several machines, give each a backend of its own, or uploads start over when the gateway goes from one to another".to_owned())
+    } else {
+        return;
+    };
+    report.add(finding);
 }
 
 fn own_listeners(draft: &Draft) -> Vec<(SocketAddr, Place)> {

@@ -73,7 +73,7 @@ pub fn check(draft: &Draft, report: &mut Report) {
 /// Looks at the files that a configuration without mistakes names.
 pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
     admin::files(draft, report);
-    farm::backends_lead_elsewhere(config, draft, report);
+    farm::where_backends_lead(config, draft, report);
     let _ = store::place(draft, report);
     tls::files(config, draft, report);
 }
