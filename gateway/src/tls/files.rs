@@ -24,6 +24,14 @@ pub enum TlsError {
     Large { path: PathBuf },
     #[error("the private key {} can be {what} by others (mode {mode:04o})", path.display())]
     Open { path: PathBuf, what: &'static str, mode: u32 },
+    #[error("the folder of the private key {} can be written by others", path.display())]
+    OpenFolder { path: PathBuf },
+    #[error("{} begins with a byte-order mark", path.display())]
+    ByteOrderMark { path: PathBuf },
+    #[error("{} is written in UTF-16", path.display())]
+    Utf16 { path: PathBuf },
+    #[error("{} begins with the certificate of an authority", path.display())]
+    AuthorityFirst { path: PathBuf },
     #[error("there is no certificate in {}", path.display())]
     NoCertificate { path: PathBuf },
     #[error("there is no private key in {}", path.display())]
@@ -73,6 +81,19 @@ impl TlsError {
             Self::Open { path, .. } => {
                 format!("chmod 600 {}, or 640 with a group of its own", path.display())
             }
+            Self::OpenFolder { path } => {
+                let folder = path.parent().unwrap_or(path);
+                format!("they could put another key there: chmod go-w {}", folder.display())
+            }
+            Self::ByteOrderMark { path } => {
+                format!("write it without one: sed -i '1s/^\\xEF\\xBB\\xBF//' {}", path.display())
+            }
+            Self::Utf16 { path } => {
+                format!("write it as ASCII: iconv -f UTF-16 -t ASCII {} > new.pem", path.display())
+            }
+            Self::AuthorityFirst { .. } => {
+                "put the server's own certificate first, then those up to its authority".into()
+            }
             Self::NoCertificate { .. } | Self::Large { .. } | Self::Certificate { .. } => {
                 "PEM, the server's own certificate first, then those up to its authority".into()
             }
@@ -119,6 +140,9 @@ pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             None => Ok(()),
         }
     })?;
+    if is_open_folder(path) {
+        return Err(TlsError::OpenFolder { path: path.into() });
+    }
     let mut keys = PrivateKeyDer::pem_slice_iter(&bytes);
     match keys.next() {
         Some(Ok(key)) => Ok(key),
@@ -157,7 +181,23 @@ fn read(path: &Path, check: impl FnOnce(u32) -> Result<(), TlsError>) -> Result<
     if bytes.len() as u64 > LARGEST {
         return Err(TlsError::Large { path: path.into() });
     }
+    // Editors on Windows write both, and what reads PEM finds nothing in either.
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(TlsError::ByteOrderMark { path: path.into() });
+    }
+    let utf16 = [&b"\xff\xfe"[..], b"\xfe\xff", b"-\0", b"\0-"];
+    if utf16.iter().any(|start| bytes.starts_with(start)) {
+        return Err(TlsError::Utf16 { path: path.into() });
+    }
     Ok(bytes)
+}
+
+/// Whether others may put another file in the place of this one. Not in a folder such as `/tmp`,
+/// whose files belong to their owners.
+fn is_open_folder(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mode = std::fs::metadata(folder.unwrap_or(Path::new("."))).map(|found| found.mode());
+    mode.is_ok_and(|mode| mode & 0o002 != 0 && mode & 0o1000 == 0)
 }
 
 fn pem_error(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
@@ -166,9 +206,53 @@ fn pem_error(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
+
+    #[test]
+    fn what_editors_of_windows_write_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key.pem");
+        let pem = "-----BEGIN PRIVATE KEY-----\n";
+        let little: Vec<u8> = pem.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = pem.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for (mark, text, utf16) in [
+            (&b"\xef\xbb\xbf"[..], pem.as_bytes(), false),
+            (b"\xff\xfe", &little, true),
+            (b"\xfe\xff", &big, true),
+            (b"", &little, true),
+            (b"", &big, true),
+        ] {
+            std::fs::write(&file, [mark, text].concat()).unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            for error in [key(&file).unwrap_err(), certificates(&file).unwrap_err()] {
+                let named = match &error {
+                    TlsError::Utf16 { path } => utf16 && *path == file,
+                    TlsError::ByteOrderMark { path } => !utf16 && *path == file,
+                    _ => false,
+                };
+                assert!(named, "{error}");
+                assert!(error.help().contains("key.pem"), "{}", error.help());
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_in_a_folder_that_others_may_write_to_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key.pem");
+        std::fs::write(&file, "").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        for (mode, open) in [(0o700, false), (0o755, false), (0o1777, false), (0o777, true)] {
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+            let error = key(&file).unwrap_err();
+            assert_eq!(matches!(error, TlsError::OpenFolder { .. }), open, "{mode:o}: {error}");
+        }
+    }
 
     #[test]
     fn a_named_pipe_is_no_key_and_holds_nobody_up() {

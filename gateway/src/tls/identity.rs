@@ -41,6 +41,7 @@ impl Identity {
         let (_, parsed) =
             X509Certificate::from_der(&chain[0]).map_err(|error| unusable(error.to_string()))?;
         let validity = parsed.validity().clone();
+        let authority_first = parsed.is_ca() && chain.len() > 1;
         let names = dns_names(&parsed);
         let behind = chain[1..].iter().filter_map(|der| {
             let (_, parsed) = X509Certificate::from_der(der).ok()?;
@@ -50,6 +51,9 @@ impl Identity {
         let secret = files::key(key)?;
         let certified = CertifiedKey::from_der(chain, secret, &provider());
         let certified = certified.map_err(|error| match error {
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) if authority_first => {
+                TlsError::AuthorityFirst { path: certificate.clone() }
+            }
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 TlsError::Mismatch { certificate: certificate.clone(), key: key.clone() }
             }

@@ -112,6 +112,40 @@ fn files_that_cannot_be_used_are_mistakes() {
         78,
         &["there is no certificate in"],
     );
+    let turned = format!("{}{}", pki::servers().pem(), ok.certificate);
+    says(
+        ok,
+        |at| pki::write(&at.join("server.pem"), &turned, 0o644),
+        "",
+        78,
+        &["server.pem begins with the certificate of an authority", "own certificate first"],
+    );
+    says(
+        ok,
+        |at| pki::write(&at.join("server.pem"), &format!("\u{feff}{}", ok.certificate), 0o644),
+        "",
+        78,
+        &["server.pem begins with a byte-order mark", "tls = ", "write it without one"],
+    );
+    says(
+        ok,
+        |at| {
+            let bytes: Vec<u8> = ok.key.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            std::fs::write(at.join("server-key.pem"), [b"\xff\xfe", &*bytes].concat()).unwrap();
+        },
+        "",
+        78,
+        &["server-key.pem is written in UTF-16", "tls = ", "iconv"],
+    );
+    says(
+        ok,
+        |at| {
+            std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o777)).unwrap();
+        },
+        "",
+        78,
+        &["the folder of the private key", "can be written by others", "chmod go-w"],
+    );
 }
 
 /// It may be there the next time, and 78 would keep a service manager from trying.
