@@ -1,5 +1,6 @@
 //! More sessions than connections: each connection opens many, and visits those of all.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
@@ -41,37 +42,45 @@ pub async fn create(load: Pins, target: &Target) -> Result<(Vec<Session>, Packet
     Ok((sessions, packets))
 }
 
-/// One Fragment of 1 KiB in each session, in an order that has nothing to do with that of their creation.
-pub async fn visit(
-    load: Pins,
-    sessions: Vec<Session>,
-    target: &Target,
-) -> Result<(Vec<Session>, Packets), String> {
-    let all_of_them = sessions.len();
-    let mixed = mixed(sessions);
-    let left = Arc::new(Mutex::new(mixed));
+pub async fn connect(load: Pins, target: &Target) -> Result<Vec<Client>, String> {
     let mut tasks = JoinSet::new();
     for _ in 0..load.connections {
-        let (target, left) = (target.clone(), Arc::clone(&left));
+        let target = target.clone();
+        tasks.spawn(async move { Client::connect(&target).await });
+    }
+    all(tasks).await
+}
+
+/// So many Fragments of 1 KiB, all sessions in turn, in an order that has nothing to do with that of their creation.
+pub async fn visit(
+    clients: Vec<Client>,
+    sessions: Vec<Session>,
+    visits: usize,
+) -> Result<(Vec<Session>, Packets), String> {
+    let waiting = Arc::new(Mutex::new((VecDeque::from(mixed(sessions)), visits)));
+    let mut tasks = JoinSet::new();
+    for mut client in clients {
+        let waiting = Arc::clone(&waiting);
         tasks.spawn(async move {
-            let mut client = Client::connect(&target).await?;
-            let mut visited = Vec::new();
-            let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let next = || {
+                let (sessions, left) = &mut *waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                *left = left.checked_sub(1)?;
+                sessions.pop_front()
+            };
             while let Some(session) = next() {
                 client.put_session(session);
                 client.fragment(1024, false).await?;
-                visited.push(client.take_session());
+                let session = client.take_session();
+                waiting.lock().unwrap_or_else(PoisonError::into_inner).0.push_back(session);
             }
             let packets = client.take_sent();
-            client.disconnect().await.map(|()| (visited, packets))
+            client.disconnect().await.map(|()| packets)
         });
     }
-    let (mut sessions, mut packets) = (Vec::with_capacity(all_of_them), Packets::default());
-    for (visited, sent) in all(tasks).await? {
-        sessions.extend(visited);
-        packets += sent;
-    }
-    Ok((sessions, packets))
+    let mut packets = Packets::default();
+    all(tasks).await?.into_iter().for_each(|sent| packets += sent);
+    let (sessions, _) = &mut *waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok((std::mem::take(sessions).into(), packets))
 }
 
 fn mixed(mut sessions: Vec<Session>) -> Vec<Session> {

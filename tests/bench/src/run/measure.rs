@@ -15,6 +15,9 @@ use crate::peers::{Peer, Program, Running};
 use crate::sink::Packets;
 use crate::stats::quantile;
 
+/// Of each of a few sessions, for enough packets in all.
+const FEW_VISITS: usize = 20;
+
 /// With what was sent in all, for the servers' account of it.
 type Measured = Result<(Figures, Packets), String>;
 
@@ -164,29 +167,26 @@ impl Bench {
     fn pins(&self, load: Pins, row: &Peer, peer: &mut Running) -> Measured {
         let target = self.target(peer, false);
         let count = load.sessions as f64;
-        let few = Pins { sessions: (load.sessions / 1000).max(1), ..load };
-        let (sessions, mut sent) = self.wait(pins::create(few, &target))?;
-        // As often as all of them will be visited.
-        let visits = 20_000.min(load.sessions);
-        let (mut some, mut cpu, mut packets) = (sessions, Duration::ZERO, 0);
-        while packets < visits {
-            let visited = some.len();
-            let (again, usage, more) = self.visit(few, some, peer)?;
-            (some, cpu, packets) = (again, cpu + usage.cpu, packets + visited);
-            sent += more;
-        }
-        let few_us = micros(cpu) / packets as f64;
+        let sessions = (load.sessions / 1000).max(1);
+        let few = Pins { sessions, connections: load.connections.min(sessions) };
+        let (some, mut sent) = self.wait(pins::create(few, &target))?;
+        let packets = FEW_VISITS * few.sessions;
+        let (_, visited, more) = self.visit(few, some, packets, peer)?;
+        sent += more;
+        let few_us = micros(visited.cpu) / packets as f64;
 
+        // With what as many connections have left behind, which is not the table's.
+        let before = meter::resident_of(&peer.pids()?).map_err(said)?;
         let meter = begin(peer)?;
         let (sessions, more) = self.wait(pins::create(load, &target))?;
         let created = meter.end().map_err(said)?;
         sent += more;
-        let (sessions, visited, more) = self.visit(load, sessions, peer)?;
+        let (sessions, visited, more) = self.visit(load, sessions, load.sessions, peer)?;
         sent += more;
         let held = meter::resident_of(&peer.pids()?).map_err(said)?;
         let visit_us = micros(visited.cpu) / count;
         let mut figures = Figures::from([
-            (Figure::BytesPerPin, held.saturating_sub(peer.idle_bytes) as f64 / count),
+            (Figure::BytesPerPin, held.saturating_sub(before) as f64 / count),
             (Figure::CreatesPerSecond, count / created.wall.as_secs_f64()),
             (Figure::CpuPerCreateUs, micros(created.cpu) / count),
             (Figure::VisitUs, visit_us),
@@ -199,20 +199,23 @@ impl Bench {
             *peer = row.start(&self.setup)?;
             figures.insert(Figure::LoadSeconds, began.elapsed().as_secs_f64());
             // The sessions are there, at their servers and at their offsets.
-            let (_, _, more) = self.visit(load, sessions, peer)?;
+            let (_, _, more) = self.visit(load, sessions, load.sessions, peer)?;
             sent += more;
         }
         Ok((figures, sent))
     }
 
+    /// The connections are there before it is measured.
     fn visit(
         &self,
         load: Pins,
         sessions: Vec<load::Session>,
+        visits: usize,
         peer: &Running,
     ) -> Result<(Vec<load::Session>, Usage, Packets), String> {
+        let clients = self.wait(pins::connect(load, &self.target(peer, false)))?;
         let meter = begin(peer)?;
-        let (sessions, sent) = self.wait(pins::visit(load, sessions, &self.target(peer, false)))?;
+        let (sessions, sent) = self.wait(pins::visit(clients, sessions, visits))?;
         Ok((sessions, meter.end().map_err(said)?, sent))
     }
 }
