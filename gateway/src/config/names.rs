@@ -150,7 +150,7 @@ named!(Level {
     Error = "error": "what lost or refused an upload for a reason of ours",
     Warn = "warn": "what somebody should look at",
     Info = "info": "starts, stops and changes",
-    Debug = "debug": "every decision",
+    Debug = "debug": "where each request goes, and why",
     Trace = "trace": "every step, for development",
 });
 

@@ -446,6 +446,7 @@ pub(super) fn theirs(found: Lookup, ctx: &Ctx) -> Lookup {
 }
 
 fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
+    log_decision(decision, ctx);
     match decision {
         Decision::Forward { backend, why } => {
             ctx.backend = Some(backend);
@@ -458,6 +459,22 @@ fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
             Err(Fault::UnknownSession)
         }
     }
+}
+
+/// So that an operator can follow a packet.
+fn log_decision(decision: Decision, ctx: &Ctx) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let name = |id| ctx.farm.view.backend(id).map(|backend| &*backend.name);
+    let (decided, backend, why) = match decision {
+        Decision::Forward { backend, why } => ("forward", name(backend), Some(why.label())),
+        Decision::Answer(fault) => ("answer", None, Some(fault.label())),
+        Decision::Ask => ("ask the backends", None, None),
+    };
+    let session = ctx.key.as_ref().map(|key| tracing::field::display(key.short()));
+    let packet = ctx.kind.map(PacketType::label);
+    tracing::debug!(packet, session, backend, why, "decided: {decided}");
 }
 
 fn read_packet<'s>(downstream: &'s Session, farm: &Farm) -> Result<RequestPacket<'s>, PacketError> {

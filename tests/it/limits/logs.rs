@@ -5,7 +5,7 @@ use e2e_tests::farm::{ORIGIN, Signal};
 use e2e_tests::raw_backend::{RawBackend, Reply};
 use e2e_tests::wait;
 
-use crate::packets::{Servers, TARGET, server};
+use crate::packets::{Servers, TARGET, close, ping, server};
 
 /// Stands in every place of a request where a secret may stand.
 const SECRET: &str = "s3cret-Token-4711";
@@ -83,5 +83,23 @@ fn no_log_line_holds_an_id_a_query_a_credential_or_a_line_break_of_a_client() {
     for line in gateway.log().lines() {
         let parsed: Result<serde_json::Value, _> = serde_json::from_str(line);
         assert!(parsed.is_ok_and(|line| line.is_object()), "{line}");
+    }
+}
+
+#[test]
+fn the_log_tells_where_each_request_goes_and_why_at_debug() {
+    let servers = Servers::with(1, |farm| farm.set("log.level", "\"debug\""));
+    let (id, _) = servers.open(TARGET);
+    servers.passes(&close(TARGET, &id));
+    servers.stays(&close("/in/other.bin", &id));
+    servers.passes(&ping(TARGET));
+    let gateway = servers.farm.gateway();
+    for line in [
+        r#""packet":"create_session","backend":"up01","why":"placement""#,
+        r#""packet":"close_session","session":"#,
+        r#""backend":"up01","why":"pin""#,
+        "decided: answer",
+    ] {
+        gateway.expect_logged(line);
     }
 }
