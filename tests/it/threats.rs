@@ -6,5 +6,6 @@ mod logs;
 mod memory;
 mod panics;
 mod paths;
+mod placement;
 mod separation;
 mod series;

@@ -18,6 +18,8 @@ mod disk;
 mod farm;
 #[path = "simulation/gateway.rs"]
 mod gateway;
+#[path = "simulation/network.rs"]
+mod network;
 #[path = "simulation/rng.rs"]
 mod rng;
 #[path = "simulation/scenario.rs"]

@@ -88,6 +88,9 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Somebody has to make room, which does not happen within seconds; the next refusal renews it.
 pub const DISK_FULL_FOR: Duration = Duration::from_secs(60);
 
+/// A server opens a session within milliseconds. One that is busy for so long has enough to do.
+pub const CREATE_WAIT: Duration = Duration::from_secs(3);
+
 /// The time to live that a record has when somebody expects to move it.
 pub const RESOLVE: Duration = Duration::from_secs(30);
 

@@ -20,6 +20,7 @@ pub struct HealthConfig {
     pub retry_after: Duration,
     pub slow_start: Duration,
     pub disk_full_for: Duration,
+    pub create_wait: Duration,
     pub resolve: Duration,
 }
 
@@ -132,7 +133,9 @@ pub const SECTION: Section = Section {
             kind: Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false },
             preset: span(defaults::RETRY_AFTER),
             about: "How long `passive_errors` lasts, and `passive_failures` where there are no \
-                    probes.",
+                    probes. Also how long a backend gets no new uploads of a folder after it has \
+                    refused, or not answered, Create-Sessions there that others accepted; then it \
+                    gets one at a time, until it accepts one.",
         },
         Key {
             name: "slow_start",
@@ -145,8 +148,16 @@ pub const SECTION: Section = Section {
             name: "disk_full_for",
             kind: PERIOD,
             preset: span(defaults::DISK_FULL_FOR),
-            about: "How long a backend that said its disk is full gets no new uploads. \
-                    It keeps the uploads it has.",
+            about: "How long a backend that said its disk is full gets no new uploads of that \
+                    folder, if another can have them. It keeps the uploads it has.",
+        },
+        Key {
+            name: "create_wait",
+            kind: Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false },
+            preset: span(defaults::CREATE_WAIT),
+            about: "A Create-Session that has waited for so long, while other backends have \
+                    answered later ones of its folder, speaks against its backend: after two of \
+                    them, it gets one at a time. The Create-Session goes on waiting.",
         },
         Key {
             name: "resolve",
@@ -205,6 +216,7 @@ pub fn build(table: &Table) -> Result<HealthConfig, Broken> {
         retry_after: table.get("retry_after")?,
         slow_start: table.get("slow_start")?,
         disk_full_for: table.get("disk_full_for")?,
+        create_wait: table.get("create_wait")?,
         resolve: table.get("resolve")?,
     })
 }

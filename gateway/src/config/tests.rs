@@ -79,6 +79,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             retry_after: seconds(30),
             slow_start: seconds(0),
             disk_full_for: seconds(60),
+            create_wait: seconds(3),
             resolve: seconds(30),
         },
         http: Http {
@@ -188,6 +189,7 @@ fn every_key_reaches_its_field() {
         retry_after = "13s"
         slow_start = "14s"
         disk_full_for = "15s"
+        create_wait = "17s"
         resolve = "16s"
         [http]
         hosts = ["Uploads.Example.com.", "other.test"]
@@ -280,8 +282,9 @@ fn every_key_reaches_its_field() {
     assert_eq!(two.health, own);
     let health = &config.health;
     assert_eq!((health.passive_failures, health.passive_errors), (0, 8));
-    let seconds = [health.retry_after, health.slow_start, health.disk_full_for, health.resolve];
-    assert_eq!(seconds.map(|time| time.as_secs()), [13, 14, 15, 16]);
+    let HealthConfig { retry_after, slow_start, disk_full_for, create_wait, resolve, .. } = *health;
+    let seconds = [retry_after, slow_start, disk_full_for, create_wait, resolve];
+    assert_eq!(seconds.map(|time| time.as_secs()), [13, 14, 15, 17, 16]);
     assert_eq!(config.http.hosts, ["uploads.example.com", "other.test"], "as keys");
     assert_eq!(config.http.origin.as_deref(), Some("Uploads.Example.com."), "as written");
     assert_eq!(config.http.upstream_host, UpstreamHost::Backend);

@@ -11,6 +11,7 @@
 //! by the time a held request looks again.
 
 mod names;
+mod new_sessions;
 mod probe;
 mod spec;
 mod state;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gateway_core::farm::{AdminState, Answer, BackendId, Condition, Standing};
+use gateway_core::protocol::client::ClientKey;
 use gateway_core::routing::Absence;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -33,6 +35,8 @@ use crate::clock;
 use crate::metrics::Metrics;
 use crate::supervisor::{TaskResult, told_to_stop};
 
+pub use new_sessions::Asking;
+use new_sessions::NewSessions;
 pub use spec::{Ask, BackendSpec};
 pub use state::{BackendHealth, HealthState};
 use watcher::Ways;
@@ -66,6 +70,7 @@ type Hook = Box<dyn Fn(BackendId) + Send + Sync>;
 struct Shared {
     metrics: Arc<Metrics>,
     hook: OnceLock<Hook>,
+    new_sessions: NewSessions,
     /// The origin of the time that the rule sees.
     epoch: Instant,
 }
@@ -83,7 +88,12 @@ impl FarmHealth {
     }
 
     fn with(metrics: Arc<Metrics>, ways: Ways) -> Self {
-        let shared = Shared { metrics, hook: OnceLock::new(), epoch: clock::stopwatch() };
+        let shared = Shared {
+            metrics,
+            hook: OnceLock::new(),
+            new_sessions: NewSessions::default(),
+            epoch: clock::stopwatch(),
+        };
         Self(Arc::new(Hub {
             backends: ArcSwap::default(),
             lost: ArcSwap::default(),
@@ -217,9 +227,14 @@ impl FarmHealth {
         self.look(id, |backend| backend.has_moved_within(span)).unwrap_or(false)
     }
 
-    /// The backend answered a packet.
-    pub fn answered(&self, id: BackendId, answer: Answer) {
-        self.look(id, |backend| backend.answered(answer));
+    /// The backend answered a packet. `client` tells whose it was, if that matters.
+    pub fn answered(
+        &self,
+        id: BackendId,
+        answer: Answer,
+        client: impl FnOnce() -> Option<ClientKey>,
+    ) {
+        self.look(id, |backend| backend.answered(answer, || self.witness(client())));
     }
 
     /// Why a backend serves nothing, if it is one of those that [`Self::apply`] has named.

@@ -70,7 +70,6 @@ impl BackendSpec {
                 passive_errors: health.passive_errors,
                 retry_after: health.retry_after,
                 slow_start: health.slow_start,
-                disk_full_for: health.disk_full_for,
             },
             leaving: false,
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use gateway_core::farm::{
     Addresses, AdminState, Answer, BackendId, Condition, ProbeFailure, Reason, Rules, Standing,
-    Tracker,
+    Tracker, Witness,
 };
 use gateway_core::session::Timestamp;
 use parking_lot::Mutex;
@@ -30,8 +30,6 @@ pub struct HealthState {
     /// When it became what it is, up or down.
     pub since: Timestamp,
     pub reason: Reason,
-    /// When it gets new sessions again, if its disk is full.
-    pub disk_full_until: Option<Timestamp>,
 }
 
 /// One backend. Reading takes no lock.
@@ -62,8 +60,6 @@ struct Inner {
     leaving: bool,
     /// By the wall clock, of `tracker.since()`.
     since: Timestamp,
-    /// The same of `tracker.full_until()`, beside what it is the same of.
-    full_until: Option<(Duration, Timestamp)>,
     /// The next probe is due soon.
     hurry: bool,
     addresses: Addresses,
@@ -103,7 +99,6 @@ impl BackendHealth {
             admin: AdminState::Ready,
             leaving: spec.leaving,
             since: clock::now(),
-            full_until: None,
             hurry: false,
             addresses: Addresses::new(&spec.found, shared.now()),
             looked_up: false,
@@ -140,6 +135,7 @@ impl BackendHealth {
             }
         });
         if moved {
+            self.shared.forget_folders(self.id, &self.name);
             self.tell();
         }
     }
@@ -186,12 +182,14 @@ impl BackendHealth {
         }
     }
 
-    pub(super) fn answered(&self, answer: Answer) {
-        if answer == Answer::Good && self.quiet.load(Ordering::Relaxed) {
+    pub(super) fn answered(&self, answer: Answer, by: impl FnOnce() -> Witness) {
+        let good = matches!(answer, Answer::Good | Answer::Prompt);
+        if good && self.quiet.load(Ordering::Relaxed) {
             return;
         }
-        self.update(|inner, now| inner.tracker.answered(answer, &inner.rules, now));
-        if answer != Answer::Good {
+        let by = by();
+        self.update(|inner, now| inner.tracker.answered(answer, by, &inner.rules, now));
+        if !good {
             // There may be a timer now.
             self.poke.notify_one();
         }
@@ -358,10 +356,6 @@ impl BackendHealth {
             if inner.tracker.since() != since {
                 inner.since = clock::now();
             }
-            let full_until = inner.tracker.full_until();
-            if full_until != inner.full_until.map(|(until, _)| until) {
-                inner.full_until = full_until.map(|until| (until, later(until, now)));
-            }
             let before = self.state();
             let after = inner.state(now);
             self.quiet.store(inner.tracker.is_quiet(), Ordering::Relaxed);
@@ -376,6 +370,11 @@ impl BackendHealth {
         self.log(&before, &after);
         if before.up && !after.up {
             self.look_up.notify_one();
+        }
+        let back = before.admin.is_out() && !after.admin.is_out();
+        if back || (!before.up && after.up) {
+            // It may have been repaired.
+            self.shared.forget_folders(self.id, &self.name);
         }
         let seen = |state: &HealthState| (state.admin, state.standing());
         if seen(&before) != seen(&after) {
@@ -403,9 +402,6 @@ impl BackendHealth {
             (Condition::Down, _) => {
                 let down_ms = after.since.since(before.since).as_millis() as u64;
                 tracing::info!(backend, %reason, down_ms, "a backend is up");
-            }
-            (_, Condition::DiskFull) => {
-                tracing::warn!(backend, "the disk of a backend is full, it gets no new sessions");
             }
             (_, Condition::Failing) => {
                 tracing::warn!(backend, "a backend answers with errors, others get new sessions");
@@ -445,15 +441,8 @@ impl Inner {
             weight_percent,
             since: self.since,
             reason: self.tracker.reason(),
-            disk_full_until: self.full_until.map(|(_, until)| until),
         }
     }
-}
-
-/// What the wall clock will show at `until`.
-fn later(until: Duration, now: Duration) -> Timestamp {
-    let left = u64::try_from(until.saturating_sub(now).as_millis()).unwrap_or(u64::MAX);
-    Timestamp(clock::now().0.saturating_add(left))
 }
 
 fn tracker(spec: &BackendSpec, fresh: bool, now: Duration) -> Tracker {

@@ -45,9 +45,15 @@ fn spec(id: BackendId) -> BackendSpec {
             passive_errors: 5,
             retry_after: seconds(30),
             slow_start: Duration::ZERO,
-            disk_full_for: seconds(60),
         },
         leaving: false,
+    }
+}
+
+/// As many errors as it takes.
+fn fail(health: &FarmHealth) {
+    for _ in 0..5 {
+        health.answered(UP01, Answer::Failing, || None);
     }
 }
 
@@ -291,7 +297,7 @@ async fn maintenance_stops_the_probes_and_holds_nothing_against_a_backend() {
     slow.rules.slow_start = seconds(100);
     let world = World::new(&[slow]);
     sleep(seconds(30)).await;
-    world.health.answered(UP01, Answer::DiskFull);
+    fail(&world.health);
     world.health.set_admin(UP01, AdminState::Maint);
     world.measured("bitsgw_backend_state{backend=\"up01\",state=\"maintenance\"}", "1");
     world.kill(address(0));
@@ -362,22 +368,17 @@ async fn timers_run_out_without_anybody_asking() {
     world.health.on_change(move |_| {
         count.fetch_add(1, Ordering::Relaxed);
     });
-    world.health.answered(UP01, Answer::DiskFull);
-    assert_eq!(world.condition(UP01), Condition::DiskFull);
-    let until = world.health.state(UP01).unwrap().disk_full_until.unwrap();
-    assert!(until.0 > clock::now().0 + 50_000);
-    assert_eq!(told.load(Ordering::Relaxed), 1);
-    timeout(seconds(61), world.health.changed(UP01)).await.unwrap();
-    assert_eq!(world.condition(UP01), Condition::Up);
-    assert_eq!(world.health.state(UP01).unwrap().disk_full_until, None);
-    for _ in 0..5 {
-        world.health.answered(UP01, Answer::Failing);
-    }
+    fail(&world.health);
     assert_eq!(world.condition(UP01), Condition::Failing);
-    world.health.answered(UP01, Answer::Good);
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    timeout(seconds(31), world.health.changed(UP01)).await.unwrap();
+    assert_eq!(world.condition(UP01), Condition::Up);
+    fail(&world.health);
+    assert_eq!(world.condition(UP01), Condition::Failing);
+    world.health.answered(UP01, Answer::Good, || None);
     assert_eq!(world.condition(UP01), Condition::Up);
     assert_eq!(told.load(Ordering::Relaxed), 4);
-    world.health.answered(UP01, Answer::Good);
+    world.health.answered(UP01, Answer::Good, || None);
     assert_eq!(told.load(Ordering::Relaxed), 4, "good news is no news");
 }
 
@@ -477,7 +478,7 @@ async fn what_nobody_watches_counts_as_up_and_never_changes() {
     assert_eq!(world.health.current_address(stranger), None);
     for _ in 0..9 {
         world.health.connect_failed(stranger);
-        world.health.answered(stranger, Answer::DiskFull);
+        world.health.answered(stranger, Answer::Failing, || None);
     }
     assert_eq!(world.condition(stranger), Condition::Up);
     assert!(timeout(seconds(100), world.health.changed(stranger)).await.is_err());

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use gateway_core::farm::Sign;
 use gateway_core::session::EndReason;
 
 use super::labels::{self, Label};
@@ -83,6 +84,8 @@ fn closed_sets() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         (name::SESSION_DURATION.name, "reason", values::<EndReason>()),
         (name::SESSION_SIZE.name, "reason", values::<EndReason>()),
         (name::FAILOVERS.name, "reason", values::<labels::FailoverReason>()),
+        (name::REFUSED_CREATES.name, "result", values::<labels::RefusedCreate>()),
+        (name::BARRED_FOLDERS.name, "reason", values::<Sign>()),
         (name::AFFINITY_LOOKUPS.name, "source", values::<labels::LookupSource>()),
         (name::AFFINITY_LOOKUPS.name, "result", values::<labels::LookupResult>()),
         (name::PROTOCOL_ERRORS.name, "error", values::<labels::ProtocolError>()),

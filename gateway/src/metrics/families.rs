@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use gateway_core::farm::Sign;
 use gateway_core::session::EndReason;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -11,8 +12,8 @@ use prometheus::{
 use super::labels::{
     AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
     HandshakeFailure, Label, LogLevel, LogName, LookupResult, LookupSource, LostCloseResult,
-    OrphanResult, PacketLabel, ProtocolError, Rejection, ReloadResult, SessionState, StatusClass,
-    StatusLabel, StoreKind, StoreOperation, StoreResult,
+    OrphanResult, PacketLabel, ProtocolError, RefusedCreate, Rejection, ReloadResult, SessionState,
+    StatusClass, StatusLabel, StoreKind, StoreOperation, StoreResult,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -76,6 +77,8 @@ pub(super) struct GatewayMetrics {
     pub lookups: ByLabel<LookupSource, ByLabel<LookupResult, IntCounter>>,
     pub asks: ByLabel<AskResult, IntCounter>,
     pub lost_closes: ByLabel<LostCloseResult, IntCounter>,
+    pub refused_creates: ByLabel<RefusedCreate, IntCounter>,
+    pub barred_folders: ByLabel<Sign, IntGauge>,
     pub orphans: ByLabel<OrphanResult, IntCounter>,
     pub session_seconds: ByLabel<EndReason, Histogram>,
     pub session_bytes: ByLabel<EndReason, Histogram>,
@@ -133,6 +136,8 @@ pub(super) struct Families {
     lookups: IntCounterVec,
     asks: IntCounterVec,
     lost_closes: IntCounterVec,
+    refused_creates: IntCounterVec,
+    barred_folders: IntGaugeVec,
     orphans: IntCounterVec,
     protocol_errors: IntCounterVec,
     backend_requests: IntCounterVec,
@@ -194,6 +199,8 @@ impl Families {
             lookups: table::AFFINITY_LOOKUPS.counter(registry),
             asks: table::ASKS.counter(registry),
             lost_closes: table::LOST_CLOSES.counter(registry),
+            refused_creates: table::REFUSED_CREATES.counter(registry),
+            barred_folders: table::BARRED_FOLDERS.gauge(registry),
             orphans: table::ORPHAN_SESSIONS.counter(registry),
             protocol_errors: table::PROTOCOL_ERRORS.counter(registry),
             backend_requests: table::BACKEND_REQUESTS.counter(registry),
@@ -317,6 +324,10 @@ impl Families {
             }),
             asks: ByLabel::new(|result| self.asks.with_label_values(&[result])),
             lost_closes: ByLabel::new(|result| self.lost_closes.with_label_values(&[result])),
+            refused_creates: ByLabel::new(|result| {
+                self.refused_creates.with_label_values(&[result])
+            }),
+            barred_folders: ByLabel::new(|why| self.barred_folders.with_label_values(&[why])),
             orphans: ByLabel::new(|result| self.orphans.with_label_values(&[result])),
             session_seconds: ByLabel::new(|why| self.session_duration.with_label_values(&[why])),
             session_bytes: ByLabel::new(|why| self.session_size.with_label_values(&[why])),

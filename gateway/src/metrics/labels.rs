@@ -3,7 +3,7 @@
 //! A label value comes from the configuration or from an enum in here, never from a request: the
 //! number of series is fixed once the configuration is read.
 
-use gateway_core::farm::AdminState;
+use gateway_core::farm::{AdminState, Sign};
 use gateway_core::protocol::{Ack, HResult, PacketType};
 use gateway_core::session::EndReason;
 
@@ -298,6 +298,16 @@ labels! {
 }
 
 labels! {
+    /// What became of a Create-Session that its backend refused.
+    RefusedCreate {
+        /// Another backend was asked.
+        Moved = "moved",
+        /// Its client got the refusal, or hears of it from the gateway.
+        Final = "final",
+    }
+}
+
+labels! {
     /// What became of a session that a backend opened for nobody.
     OrphanResult {
         Cancelled = "cancelled",
@@ -403,6 +413,18 @@ impl Label for EndReason {
 
     fn label(self) -> &'static str {
         EndReason::label(self)
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Label for Sign {
+    const ALL: &'static [Self] = &Sign::ALL;
+
+    fn label(self) -> &'static str {
+        Sign::label(self)
     }
 
     fn index(self) -> usize {

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
-use gateway_core::farm::BackendId;
+use gateway_core::farm::{BackendId, Sign};
 use gateway_core::session::{EndReason, Timestamp};
 use prometheus::core::Collector;
 use prometheus::{IntGauge, Registry, TextEncoder};
@@ -27,7 +27,7 @@ use families::{BackendMetrics, Families, GatewayMetrics, ListenerMetrics};
 pub use labels::{
     AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
     HandshakeFailure, LogLevel, LogName, LostCloseResult, OrphanResult, PacketLabel, ProtocolError,
-    Rejection, ReloadResult, SessionState, StoreKind, StoreOperation, StoreResult,
+    RefusedCreate, Rejection, ReloadResult, SessionState, StoreKind, StoreOperation, StoreResult,
 };
 pub use outcome::Outcome;
 
@@ -170,6 +170,15 @@ impl Metrics {
 
     pub fn lost_close(&self, result: LostCloseResult) {
         self.gateway.lost_closes.of(result).inc();
+    }
+
+    pub fn refused_create(&self, result: RefusedCreate) {
+        self.gateway.refused_creates.of(result).inc();
+    }
+
+    /// So many folders of backends get no new sessions for that reason.
+    pub fn set_barred_folders(&self, why: Sign, folders: usize) {
+        self.gateway.barred_folders.of(why).set(i64::try_from(folders).unwrap_or(i64::MAX));
     }
 
     pub fn orphan(&self, result: OrphanResult) {

@@ -1,7 +1,6 @@
 //! From a request head to a decision.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
@@ -13,19 +12,19 @@ use gateway_core::protocol::{
 use gateway_core::routing::ownership::may_speak;
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
-    Decision, Evidence, Holder, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
+    Decision, Holder, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
 };
-use gateway_core::session::{Binding, Subject, Target, fnv1a};
+use gateway_core::session::{Binding, Subject, Target};
 use http::HeaderValue;
 use pingora::proxy::Session;
 
 use crate::clock;
-use crate::config::{ChunkedMode, HashKey, Http};
+use crate::config::{ChunkedMode, Http};
 use crate::farm::Farm;
-use crate::guard::Bond;
 use crate::instance;
 use crate::sessions::ReplyOwner;
 
+use super::creates::rules;
 use super::head::{body_length, expects_continue, is_chunked};
 use super::turns::{Answer, Turn};
 use super::{Ctx, Gateway, answer};
@@ -107,6 +106,9 @@ impl Gateway {
         if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
             // Before a backend opens a session that nobody could be told of.
             lookup = Lookup::StoreDown;
+        }
+        if matches!(packet, RequestPacket::CreateSession) {
+            ctx.creating.create = Some(self.create_of(downstream, ctx));
         }
         if matches!(packet, RequestPacket::CreateSession) && lookup != Lookup::StoreDown {
             ctx.place = self.find_place(ctx).await?;
@@ -282,11 +284,13 @@ impl Gateway {
         let create = matches!(packet, RequestPacket::CreateSession);
         // Of two Creates at once, the second is to see where the first one goes.
         let one_by_one = create.then(|| self.placing.lock());
-        let evidence = self.evidence(ctx, lookup, alias);
-        let sessions = &*self.sessions;
-        let decision = decide(packet, &evidence, &farm.view, farm.policy, sessions);
+        let folder = ctx.creating.create.as_ref().map(|create| &create.folder);
+        let barred = folder.map(|folder| self.health.barred(folder, &rules(&farm)));
+        let barred = barred.unwrap_or_default();
+        let evidence = self.evidence(ctx, lookup, alias, &barred);
+        let decision = decide(packet, &evidence, &farm.view, farm.policy, &*self.sessions);
         if let (true, Decision::Forward { backend, .. }) = (create, decision) {
-            ctx.opening = Some(sessions.opening(backend));
+            self.asks(backend, ctx);
         }
         drop(one_by_one);
         // A Ping asks for no session, and fails for other reasons.
@@ -297,7 +301,7 @@ impl Gateway {
     /// Finds a session whose owner was given up a new one.
     pub(super) fn decide_again(&self, ctx: &mut Ctx) -> Result<(), Fault> {
         let farm = Arc::clone(&ctx.farm);
-        let evidence = self.evidence(ctx, &Lookup::Unknown, None);
+        let evidence = self.evidence(ctx, &Lookup::Unknown, None, &[]);
         let placement = farm.policy.placement;
         let decision = reassign(&evidence, &farm.view, placement, &*self.sessions);
         obey(decision, ctx)
@@ -345,46 +349,11 @@ impl Gateway {
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
         let farm = Arc::clone(&ctx.farm);
-        let evidence = self.evidence(ctx, &Lookup::NotAsked, alias);
+        let evidence = self.evidence(ctx, &Lookup::NotAsked, alias, &[]);
         let (view, sessions) = (&farm.view, &*self.sessions);
         let decision =
             decide_plain(owner, holder, &evidence, view, Placement::RoundRobin, sessions);
         obey(decision, ctx)
-    }
-
-    fn evidence<'a>(
-        &self,
-        ctx: &'a Ctx,
-        lookup: &'a Lookup,
-        alias: Option<BackendId>,
-    ) -> Evidence<'a> {
-        let hash = match ctx.farm.hash_key {
-            HashKey::Target => ctx.target.hash().0,
-            HashKey::Client => ctx.client.map_or(0, |ip| match ip {
-                std::net::IpAddr::V4(ip) => fnv1a(&ip.octets()),
-                std::net::IpAddr::V6(ip) => fnv1a(&ip.octets()),
-            }),
-        };
-        let bond = ctx.login.bond.as_deref();
-        let last = ctx.conn.as_ref().and_then(|conn| conn.backend());
-        let connection = bond.and_then(Bond::backend).or(last);
-        let login =
-            |backend| bond.is_some_and(|bond| bond.has(backend) || bond.pending() == Some(backend));
-        Evidence {
-            lookup,
-            target: ctx.target,
-            total: ctx.total,
-            alias,
-            connection,
-            login: connection.is_some_and(login),
-            room: ctx.place.is_some(),
-            avoid: &ctx.avoid,
-            hash,
-            turn: match ctx.kind {
-                Some(PacketType::CreateSession) => self.creates.fetch_add(1, Ordering::Relaxed),
-                _ => ctx.id,
-            },
-        }
     }
 
     /// The packet in a request that was admitted as one.

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::metrics::ProtocolError;
 use crate::sessions::{Birth, Pinned, Place, StoreError};
 
+use super::creates::GOES_ELSEWHERE;
 use super::errors::REFUSED_ANSWER;
 use super::{Ctx, Gateway, reply_url};
 
@@ -42,10 +43,15 @@ impl Gateway {
         ctx.backend_error = ack.error;
         ctx.protocol_error = ProtocolError::of(&ack);
         if let Some(backend) = ctx.backend {
-            self.health.answered(backend, Answer::of(&ack));
+            let answer = Answer::of(&ack, packet.packet_type());
+            self.health.answered(backend, answer, || ctx.counted_client());
             if let Some(address) = ctx.farm.address(backend).filter(|_| ack.is_success()) {
                 self.health.acknowledged(backend, address);
             }
+            self.judge_disk(downstream, &ack, backend, ctx);
+        }
+        if self.judge_create(downstream, response, &ack, ctx) {
+            return Err(Error::new(GOES_ELSEWHERE));
         }
         let pinned = ctx.why == Some(Why::Pin);
         let doubtful = ctx.doubtful;

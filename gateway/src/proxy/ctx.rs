@@ -20,6 +20,7 @@ use crate::sessions::{Opening, Place};
 use crate::supervisor::InFlightGuard;
 
 use super::bandwidth::Share;
+use super::creates::Creating;
 use super::early::Early;
 use super::logins::Login;
 use super::turns::Turn;
@@ -39,6 +40,7 @@ pub struct Ctx {
     pub place: Option<Place>,
     /// A Create counts at its backend until its session does.
     pub opening: Option<Opening>,
+    pub creating: Creating,
     /// The rate at which its client may send.
     pub pace: Option<Arc<Share>>,
     /// Bytes of its body that have gone and have had no turn yet.
@@ -135,6 +137,7 @@ impl Ctx {
             client: Default::default(),
             place: Default::default(),
             opening: Default::default(),
+            creating: Default::default(),
             pace: Default::default(),
             unpaid: Default::default(),
             is_packet: Default::default(),
@@ -186,6 +189,19 @@ impl Ctx {
             request: Default::default(),
             backend_request: Default::default(),
         }
+    }
+
+    /// The answer that was seen goes to nobody, and there will be another.
+    pub fn begin_anew(&mut self) {
+        self.fault = None;
+        self.answer_began = false;
+        self.interim = 0;
+        self.first_byte = None;
+        self.backend_status = None;
+        self.backend_error = None;
+        self.protocol_error = None;
+        self.avoid_pool = false;
+        self.wait_before_retry = false;
     }
 
     /// Who the client is by its certificate.

@@ -9,10 +9,12 @@ mod answer;
 mod answers;
 mod ask;
 mod bandwidth;
+mod creates;
 mod ctx;
 mod deliveries;
 mod early;
 pub mod errors;
+mod evidence;
 mod failpoint;
 mod forwarding;
 mod head;
@@ -38,7 +40,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::framing::{fits, is_framed_once};
-use gateway_core::routing::{Failure, may_retry};
 use http::{StatusCode, header};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -409,23 +410,11 @@ impl ProxyHttp for Gateway {
         &self,
         _peer: &HttpPeer,
         downstream: &mut Session,
-        mut error: Box<Error>,
+        error: Box<Error>,
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
-        let failure = Failure {
-            reused,
-            answered: ctx.answer_began || !errors::died_silently(&error),
-            body_whole: !downstream.as_ref().retry_buffer_truncated(),
-        };
-        let retry =
-            may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS && !ctx.login.bound;
-        // The connection was dead, not the backend: the next try need not wait, but it must not
-        // find the next dead connection in the pool.
-        ctx.wait_before_retry = false;
-        ctx.avoid_pool = retry;
-        error.set_retry(retry);
-        error
+        self.exchange_failed(downstream, error, ctx, reused)
     }
 
     async fn fail_to_proxy(

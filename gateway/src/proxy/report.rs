@@ -244,10 +244,11 @@ impl Gateway {
 
     /// A backend that takes connections and answers nothing gets no new sessions for a while. Only
     /// packets tell that no application has a part in: a slow one must not look like a dead server.
+    /// Of Creates [`gateway_core::farm::folders`] knows more.
     pub(super) fn note_silence(&self, ctx: &Ctx, fault: Fault) {
         let simple = matches!(ctx.kind, Some(PacketType::Ping | PacketType::CreateSession));
         if let Some(backend) = ctx.backend.filter(|_| simple && fault == Fault::BackendTimeout) {
-            self.health.answered(backend, Answer::Silent);
+            self.health.answered(backend, Answer::Silent, || ctx.counted_client());
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gateway_core::farm::Reason;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{PacketType, cdn_loop, headers, latin1, spoken};
-use gateway_core::routing::{Absence, Lookup, Step, Why};
+use gateway_core::routing::{Absence, Failure, Lookup, Step, Why, may_retry};
 use gateway_core::session::EndReason;
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
@@ -19,7 +19,7 @@ use super::admit::names_session;
 use super::forwarding::{self, Forwarding};
 use super::head::host_of;
 use super::turns::Turn;
-use super::{Ctx, Gateway, MAX_ATTEMPTS, errors};
+use super::{Ctx, Gateway, MAX_ATTEMPTS, MAX_REPEATS, errors};
 use crate::clock;
 use crate::pool;
 
@@ -51,7 +51,7 @@ pub(super) fn use_once(peer: &mut HttpPeer, ctx: &Ctx) {
 
 impl Gateway {
     pub(super) async fn peer(&self, downstream: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        if ctx.attempts > 0 {
+        if ctx.attempts > 0 && !ctx.creating.is_chosen() {
             self.choose_again(downstream, ctx).await?;
         }
         ctx.attempts += 1;
@@ -155,6 +155,33 @@ impl Gateway {
             ctx.farm = self.farm.load_full();
         }
         next
+    }
+
+    /// An exchange with a backend has failed. Says by the error whether there is another one.
+    pub(super) fn exchange_failed(
+        &self,
+        downstream: &Session,
+        mut error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        let failure = Failure {
+            reused,
+            answered: ctx.answer_began || !errors::died_silently(&error),
+            body_whole: !downstream.as_ref().retry_buffer_truncated(),
+        };
+        let retry =
+            may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS && !ctx.login.bound;
+        if self.outlives(downstream, &error, ctx) {
+            error.set_retry(true);
+            return error;
+        }
+        // The connection was dead, not the backend: the next try need not wait, but it must not
+        // find the next dead connection in the pool.
+        ctx.wait_before_retry = false;
+        ctx.avoid_pool = retry;
+        error.set_retry(retry);
+        error
     }
 
     /// Whether a request whose owner refuses connections tries again: for as long as requests are

@@ -9,7 +9,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::protocol::Ack;
+use crate::protocol::client::ClientKey;
+use crate::protocol::{Ack, PacketType};
 
 /// The numbers behind the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +30,6 @@ pub struct Rules {
     pub retry_after: Duration,
     /// How long a backend that comes up gets less than its share of new sessions.
     pub slow_start: Duration,
-    /// How long a backend that said its disk is full gets no new sessions.
-    pub disk_full_for: Duration,
 }
 
 /// Why a probe did not pass.
@@ -74,13 +73,23 @@ pub enum Reason {
 /// What an answer to a packet says about the server that gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {
+    /// To a packet that an application behind the server may have a part in.
     Good,
+    /// A good one to a packet that no application has a part in: it also speaks against silence.
+    Prompt,
     /// A server error that is not of the upload protocol: an application pool that is stopped, a
     /// proxy with nothing behind it.
     Failing,
     /// None came in time.
     Silent,
-    DiskFull,
+}
+
+/// Whose packet an answer was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Witness {
+    pub client: Option<ClientKey>,
+    /// There are other clients, so its word alone is not enough.
+    pub among_others: bool,
 }
 
 /// What routing needs to know.
@@ -96,8 +105,6 @@ pub enum Condition {
     Up,
     /// Keeps its sessions; gets new ones only where nobody else could have them.
     Failing,
-    /// Keeps its sessions, gets no new ones.
-    DiskFull,
     Down,
 }
 
@@ -112,14 +119,31 @@ pub struct Tracker {
     failed: u32,
     /// The same of connections and answers.
     not_connected: u32,
-    errors: u32,
+    errors: Complaints,
+    /// Answers that did not come, to packets that no application has a part in.
+    silences: Complaints,
     /// When a backend without probes is tried again.
     retry_at: Option<Duration>,
     failing_until: Option<Duration>,
-    full_until: Option<Duration>,
     ramp_from: Option<Duration>,
     /// Its name has no address, so there is nothing to try again.
     nowhere: bool,
+}
+
+/// What is held against a backend, in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Complaints {
+    count: u32,
+    by: Accusers,
+}
+
+/// Whose packets they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Accusers {
+    #[default]
+    Nobody,
+    One(Option<ClientKey>),
+    Several,
 }
 
 /// The first and smallest step of a slow start, in percent.
@@ -127,12 +151,10 @@ const STEP: u32 = 10;
 
 impl Answer {
     /// 501 and 505 are about the request, and so are refusals in the words of the protocol.
-    pub fn of(ack: &Ack<'_>) -> Self {
-        if ack.error.is_some_and(|error| error.is_disk_full()) && !ack.status.is_success() {
-            return Self::DiskFull;
-        }
+    pub fn of(ack: &Ack<'_>, kind: PacketType) -> Self {
         match ack.status.as_u16() {
             500 | 502..=504 if !ack.is_protocol() => Self::Failing,
+            _ if matches!(kind, PacketType::CreateSession | PacketType::Ping) => Self::Prompt,
             _ => Self::Good,
         }
     }
@@ -149,10 +171,10 @@ impl Tracker {
             passed: 0,
             failed: 0,
             not_connected: 0,
-            errors: 0,
+            errors: Complaints::default(),
+            silences: Complaints::default(),
             retry_at: None,
             failing_until: None,
-            full_until: None,
             ramp_from: fresh.then_some(now),
             nowhere: false,
         }
@@ -209,28 +231,34 @@ impl Tracker {
         }
     }
 
-    /// The backend answered a packet.
-    pub fn answered(&mut self, answer: Answer, rules: &Rules, now: Duration) {
-        match answer {
-            Answer::Good => {
-                self.errors = 0;
-                self.failing_until = None;
-            }
-            Answer::Failing | Answer::Silent => {
-                self.errors = self.errors.saturating_add(1);
-                if rules.passive_errors != 0 && self.errors >= rules.passive_errors {
-                    self.failing_until = Some(now + rules.retry_after);
+    /// The backend answered a packet, or did not. What one client can provoke takes nothing from
+    /// others: errors count as soon as two have met them.
+    pub fn answered(&mut self, answer: Answer, by: Witness, rules: &Rules, now: Duration) {
+        let complaints = match answer {
+            Answer::Failing => &mut self.errors,
+            Answer::Silent => &mut self.silences,
+            Answer::Good | Answer::Prompt => {
+                self.errors = Complaints::default();
+                if answer == Answer::Prompt {
+                    self.silences = Complaints::default();
                 }
+                if !self.silences.suffice(by, rules) {
+                    self.failing_until = None;
+                }
+                return;
             }
-            Answer::DiskFull => self.full_until = Some(now + rules.disk_full_for),
+        };
+        complaints.add(by);
+        if complaints.suffice(by, rules) {
+            self.failing_until = Some(now + rules.retry_after);
         }
     }
 
     /// It was out of service on purpose, and is back.
     pub fn returned(&mut self, now: Duration) {
-        self.errors = 0;
+        self.errors = Complaints::default();
+        self.silences = Complaints::default();
         self.failing_until = None;
-        self.full_until = None;
         if self.up {
             self.ramp_from = Some(now);
         }
@@ -251,7 +279,6 @@ impl Tracker {
         }
         // The count of errors stays: one more, and it is failing again.
         self.failing_until = self.failing_until.filter(|until| now < *until);
-        self.full_until = self.full_until.filter(|until| now < *until);
         self.ramp_from = self.ramp_from.filter(|from| now < from.saturating_add(rules.slow_start));
     }
 
@@ -262,14 +289,13 @@ impl Tracker {
             let steps = now.saturating_sub(from).as_nanos() / step.as_nanos().max(1) + 1;
             from + step * u32::try_from(steps).unwrap_or(100 / STEP).min(100 / STEP)
         });
-        [self.retry_at, self.failing_until, self.full_until, ramp].into_iter().flatten().min()
+        [self.retry_at, self.failing_until, ramp].into_iter().flatten().min()
     }
 
     pub fn standing(&self, rules: &Rules, now: Duration) -> Standing {
         let running = |until: Option<Duration>| until.is_some_and(|until| now < until);
         let condition = match () {
             () if !self.up => Condition::Down,
-            () if running(self.full_until) => Condition::DiskFull,
             () if running(self.failing_until) => Condition::Failing,
             () => Condition::Up,
         };
@@ -294,14 +320,10 @@ impl Tracker {
         self.reason
     }
 
-    /// When it gets new sessions again, if its disk is full.
-    pub fn full_until(&self) -> Option<Duration> {
-        self.full_until
-    }
-
     /// Whether a good answer on a new connection would change nothing.
     pub fn is_quiet(&self) -> bool {
-        self.up && self.not_connected == 0 && self.errors == 0 && self.failing_until.is_none()
+        let complaints = self.errors.count != 0 || self.silences.count != 0;
+        self.up && self.not_connected == 0 && !complaints && self.failing_until.is_none()
     }
 
     /// Whether the last probes speak against the state, so that the next ones decide.
@@ -318,7 +340,8 @@ impl Tracker {
         self.nowhere = false;
         self.retry_at = None;
         self.not_connected = 0;
-        self.errors = 0;
+        self.errors = Complaints::default();
+        self.silences = Complaints::default();
         self.failing_until = None;
         self.ramp_from = Some(now);
     }
@@ -334,6 +357,29 @@ impl Tracker {
         self.up = up;
         self.reason = reason;
         self.since = now;
+    }
+}
+
+impl Complaints {
+    fn add(&mut self, by: Witness) {
+        self.count = self.count.saturating_add(1);
+        self.by = self.by.and(by.client);
+    }
+
+    /// Whether they are enough, and not of one client among others.
+    fn suffice(&self, by: Witness, rules: &Rules) -> bool {
+        let believed = !by.among_others || self.by == Accusers::Several;
+        believed && rules.passive_errors != 0 && self.count >= rules.passive_errors
+    }
+}
+
+impl Accusers {
+    fn and(self, client: Option<ClientKey>) -> Self {
+        match self {
+            Self::Nobody => Self::One(client),
+            Self::One(first) if first == client => self,
+            Self::One(_) | Self::Several => Self::Several,
+        }
     }
 }
 

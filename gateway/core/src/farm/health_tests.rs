@@ -1,5 +1,6 @@
 use super::*;
 use crate::protocol::read_ack;
+use std::net::IpAddr;
 
 const RULES: Rules = Rules {
     probed: true,
@@ -9,7 +10,6 @@ const RULES: Rules = Rules {
     passive_errors: 4,
     retry_after: Duration::from_secs(30),
     slow_start: Duration::ZERO,
-    disk_full_for: Duration::from_secs(60),
 };
 
 const UNPROBED: Rules = Rules { probed: false, ..RULES };
@@ -18,8 +18,12 @@ fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// The only client there is.
+const ALONE: Witness = Witness { client: None, among_others: false };
+
 /// Plays events, one a second, and returns the conditions after each. `+` and `-` are probes, `x`
-/// is a failed connection, `c` a made one, `g`, `e` and `f` are answers (good, error, disk full),
+/// is a failed connection, `c` a made one, `g`, `e` and `f` are answers (good, error; `p` is
+/// a prompt one, `s` one that did not come),
 /// `.` is nothing.
 fn play(rules: &Rules, events: &str) -> String {
     let mut tracker = Tracker::new(false, at(0));
@@ -31,16 +35,16 @@ fn play(rules: &Rules, events: &str) -> String {
             '-' => tracker.probed(Err(ProbeFailure::Refused), rules, now),
             'x' => tracker.connect_failed(rules, now),
             'c' => tracker.connected(rules, now),
-            'g' => tracker.answered(Answer::Good, rules, now),
-            'e' => tracker.answered(Answer::Failing, rules, now),
-            'f' => tracker.answered(Answer::DiskFull, rules, now),
+            'g' => tracker.answered(Answer::Good, ALONE, rules, now),
+            'p' => tracker.answered(Answer::Prompt, ALONE, rules, now),
+            's' => tracker.answered(Answer::Silent, ALONE, rules, now),
+            'e' => tracker.answered(Answer::Failing, ALONE, rules, now),
             _ => {}
         }
         tracker.settle(rules, now);
         conditions.push(match tracker.standing(rules, now).condition {
             Condition::Up => 'u',
             Condition::Failing => 'e',
-            Condition::DiskFull => 'f',
             Condition::Down => 'd',
         });
     }
@@ -119,34 +123,57 @@ fn errors_in_a_row_spare_a_backend_until_it_does_better() {
 }
 
 #[test]
-fn errors_never_take_a_backend_down() {
-    assert!(!play(&RULES, &"e".repeat(100)).contains('d'));
-    assert!(!play(&UNPROBED, &"ef".repeat(100)).contains('d'));
+fn good_answers_to_fragments_do_not_speak_against_silence() {
+    check(&RULES, "ssssp", "uuueu");
+    check(&RULES, "sgsgsgsgs", "uuuuuueee");
+    check(&RULES, "sssss.ggg", "uuueeeeee");
+    check(&RULES, "spspspspsp", "uuuuuuuuuu");
 }
 
 #[test]
-fn a_full_disk_is_remembered_until_the_timer_clears_it() {
-    let rules = Rules { disk_full_for: at(3), ..RULES };
-    check(&rules, "f...", "fffu");
-    check(&rules, "fggg", "fffu");
-    check(&rules, "ff...", "ffffu");
-    check(&rules, "f---++", "fffddu");
+fn errors_never_take_a_backend_down() {
+    assert!(!play(&RULES, &"e".repeat(100)).contains('d'));
+    assert!(!play(&UNPROBED, &"eg".repeat(100)).contains('d'));
+}
+
+/// Threat: T22.
+#[test]
+fn t22_the_errors_of_one_client_take_nothing_from_others() {
+    let client = |number| Some(ClientKey::of(IpAddr::from([192, 0, 2, number])));
+    let of = |number| Witness { client: client(number), among_others: true };
+    let condition = |tracker: &Tracker| tracker.standing(&RULES, at(1)).condition;
+    let mut tracker = Tracker::new(false, at(0));
+    for _ in 0..100 {
+        tracker.answered(Answer::Failing, of(1), &RULES, at(1));
+        tracker.answered(Answer::Silent, of(1), &RULES, at(1));
+        assert_eq!(condition(&tracker), Condition::Up);
+    }
+    tracker.answered(Answer::Good, of(2), &RULES, at(1));
+    for _ in 0..100 {
+        tracker.answered(Answer::Failing, of(1), &RULES, at(1));
+    }
+    assert_eq!(condition(&tracker), Condition::Up);
+    tracker.answered(Answer::Failing, of(2), &RULES, at(1));
+    assert_eq!(condition(&tracker), Condition::Failing);
+    // Where it is the only one, it takes nothing from anybody.
+    let mut tracker = Tracker::new(false, at(0));
+    let alone = Witness { among_others: false, ..of(1) };
+    for _ in 0..RULES.passive_errors {
+        tracker.answered(Answer::Failing, alone, &RULES, at(1));
+    }
+    assert_eq!(condition(&tracker), Condition::Failing);
 }
 
 #[test]
 fn time_says_when_to_look_again() {
     let mut tracker = Tracker::new(false, at(0));
     assert_eq!(tracker.next_deadline(&RULES, at(0)), None);
-    tracker.answered(Answer::DiskFull, &RULES, at(5));
-    assert_eq!(tracker.next_deadline(&RULES, at(5)), Some(at(65)));
     for _ in 0..4 {
-        tracker.answered(Answer::Failing, &RULES, at(6));
+        tracker.answered(Answer::Failing, ALONE, &RULES, at(6));
     }
     assert_eq!(tracker.next_deadline(&RULES, at(6)), Some(at(36)));
     tracker.settle(&RULES, at(36));
-    assert_eq!(tracker.next_deadline(&RULES, at(36)), Some(at(65)));
-    tracker.settle(&RULES, at(65));
-    assert_eq!(tracker.next_deadline(&RULES, at(65)), None);
+    assert_eq!(tracker.next_deadline(&RULES, at(36)), None);
 }
 
 #[test]
@@ -177,7 +204,9 @@ fn who_joins_a_farm_at_work_starts_slowly_too() {
     let rules = Rules { slow_start: at(100), ..RULES };
     assert_eq!(Tracker::new(true, at(7)).standing(&rules, at(7)).weight_percent, 10);
     let mut back = Tracker::new(false, at(0));
-    back.answered(Answer::DiskFull, &rules, at(1));
+    for _ in 0..9 {
+        back.answered(Answer::Failing, ALONE, &rules, at(1));
+    }
     back.returned(at(2));
     assert_eq!(
         back.standing(&rules, at(2)),
@@ -215,7 +244,7 @@ fn doubt_is_a_probe_against_the_state() {
 
 #[test]
 fn a_quiet_backend_is_not_changed_by_good_news() {
-    for events in ["", "+", "x", "e", "eeee", "f", "---", "xxxc", "xc", "eg"] {
+    for events in ["", "+", "x", "e", "eeee", "---", "xxxc", "xc", "eg", "s", "ssss"] {
         for rules in [&RULES, &UNPROBED] {
             let mut tracker = Tracker::new(false, at(0));
             for event in events.chars() {
@@ -224,14 +253,16 @@ fn a_quiet_backend_is_not_changed_by_good_news() {
                     '-' => tracker.probed(Err(ProbeFailure::Closed), rules, at(1)),
                     'x' => tracker.connect_failed(rules, at(1)),
                     'c' => tracker.connected(rules, at(1)),
-                    'e' => tracker.answered(Answer::Failing, rules, at(1)),
-                    'g' => tracker.answered(Answer::Good, rules, at(1)),
-                    _ => tracker.answered(Answer::DiskFull, rules, at(1)),
+                    'e' => tracker.answered(Answer::Failing, ALONE, rules, at(1)),
+                    'g' => tracker.answered(Answer::Good, ALONE, rules, at(1)),
+                    's' => tracker.answered(Answer::Silent, ALONE, rules, at(1)),
+                    _ => unreachable!("{event}"),
                 }
             }
             let before = tracker.clone();
             tracker.connected(rules, at(2));
-            tracker.answered(Answer::Good, rules, at(2));
+            tracker.answered(Answer::Good, ALONE, rules, at(2));
+            tracker.answered(Answer::Prompt, ALONE, rules, at(2));
             if before.is_quiet() {
                 assert_eq!(tracker, before, "{events}");
             }
@@ -246,7 +277,12 @@ fn check_answer(status: u16, fields: &[(&str, &str)], expected: Answer) {
         answer = answer.header(*name, *value);
     }
     let head = answer.body(()).expect("legal head").into_parts().0;
-    assert_eq!(Answer::of(&read_ack(&head)), expected, "{status} {fields:?}");
+    let ack = read_ack(&head);
+    assert_eq!(Answer::of(&ack, PacketType::Fragment), expected, "{status} {fields:?}");
+    let prompt = if expected == Answer::Good { Answer::Prompt } else { expected };
+    for kind in [PacketType::CreateSession, PacketType::Ping] {
+        assert_eq!(Answer::of(&ack, kind), prompt, "{status} {fields:?}");
+    }
 }
 
 #[test]
@@ -267,6 +303,6 @@ fn answers_of_the_protocol_are_no_failures_of_the_server() {
     check_answer(503, &[], Answer::Failing);
     check_answer(504, &[], Answer::Failing);
     check_answer(503, &[ack], Answer::Good);
-    check_answer(500, &[ack, ("BITS-Error", "0x80070070")], Answer::DiskFull);
-    check_answer(500, &[("BITS-Error-Code", "0x80070112")], Answer::DiskFull);
+    check_answer(500, &[ack, ("BITS-Error", "0x80070070")], Answer::Good);
+    check_answer(500, &[("BITS-Error-Code", "0x80070112")], Answer::Good);
 }

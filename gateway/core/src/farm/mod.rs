@@ -2,10 +2,12 @@
 
 pub mod addresses;
 pub mod backend;
+pub mod folders;
 pub mod health;
 pub mod view;
 
 pub use addresses::Addresses;
 pub use backend::{AdminState, Announce, Backend, BackendId, Health};
-pub use health::{Answer, Condition, ProbeFailure, Reason, Rules, Standing, Tracker};
+pub use folders::{Asked, Barred, Change, Create, Folder, FolderRules, Folders, Sign, Verdict};
+pub use health::{Answer, Condition, ProbeFailure, Reason, Rules, Standing, Tracker, Witness};
 pub use view::FarmView;

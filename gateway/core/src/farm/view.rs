@@ -58,7 +58,6 @@ impl FarmView {
                 Condition::Up => Health::Up,
                 Condition::Failing if others => Health::Spared,
                 Condition::Failing => Health::Up,
-                Condition::DiskFull => Health::Spared,
                 Condition::Down => Health::Down,
             };
         }
@@ -132,14 +131,6 @@ mod tests {
         );
         check(&[(Drain, Condition::Up), (Ready, Condition::Failing)], &[Health::Up, Health::Up]);
         check(&[(Ready, Condition::Failing); 2], &[Health::Up; 2]);
-    }
-
-    #[test]
-    fn a_full_disk_gets_no_new_session_even_where_nobody_else_is() {
-        check(&[(AdminState::Ready, Condition::DiskFull)], &[Health::Spared]);
-        let farm = farm(&[1]).revised(|_| (AdminState::Ready, standing(Condition::DiskFull)));
-        assert!(!farm.backends()[0].is_eligible());
-        assert!(farm.backends()[0].is_reachable());
     }
 
     #[test]

@@ -17,6 +17,14 @@ impl HResult {
     pub const ACCESS_DENIED: Self = Self(0x8007_0005);
     /// BG_E_TOO_LARGE: larger than the server takes; fatal for the job.
     pub const TOO_LARGE: Self = Self(0x8020_0020);
+    /// ERROR_SHARING_VIOLATION: another program has the file open.
+    pub const SHARING_VIOLATION: Self = Self(0x8007_0020);
+    /// ERROR_LOCK_VIOLATION.
+    pub const LOCK_VIOLATION: Self = Self(0x8007_0021);
+    /// ERROR_FILE_EXISTS.
+    pub const FILE_EXISTS: Self = Self(0x8007_0050);
+    /// ERROR_ALREADY_EXISTS.
+    pub const ALREADY_EXISTS: Self = Self(0x8007_00B7);
     /// ERROR_DISK_FULL.
     pub const DISK_FULL: Self = Self(0x8007_0070);
     /// The same as MC-BUP prints it: the decimal 112 inside a hexadecimal constant.

@@ -1,6 +1,6 @@
 //! The decision table.
 
-use crate::farm::{AdminState, Backend, BackendId, FarmView};
+use crate::farm::{AdminState, Backend, BackendId, Barred, FarmView, Sign};
 use crate::fault::Fault;
 use crate::protocol::{PacketType, RequestPacket};
 use crate::session::{Pin, Target, TargetHash};
@@ -62,8 +62,12 @@ pub struct Evidence<'a> {
     pub login: bool,
     /// Whether the session table takes one more session.
     pub room: bool,
-    /// Backends that this request has already failed to reach.
+    /// Backends that this request has already failed to reach, or that refused it.
     pub avoid: &'a [BackendId],
+    /// Backends that are to get no new session of its folder, see [`crate::farm::folders`].
+    pub barred: &'a [Barred],
+    /// A backend has refused this Create: the next one is asked for a second opinion.
+    pub refused: bool,
     /// What the `hash` policy hashes.
     pub hash: u64,
     /// A number that grows by one from request to request; breaks ties and drives round-robin.
@@ -196,6 +200,9 @@ pub fn reassign(
 
 /// Places a new session. A connection says nothing about it by itself: a proxy in front may send
 /// the sessions of all its clients over one. Only who has logged in over it must not leave it.
+///
+/// A backend that is barred is for the case that no other is left: then the one that has been quiet
+/// for the longest time. One that does not answer is not asked for a second opinion.
 fn place_new(
     evidence: &Evidence<'_>,
     farm: &FarmView,
@@ -204,7 +211,24 @@ fn place_new(
 ) -> Decision {
     let connection = evidence.connection.filter(|_| evidence.login);
     let evidence = Evidence { connection, ..*evidence };
-    place(Backend::is_eligible, &evidence, farm, placement, loads)
+    let barred = |id| evidence.barred.iter().any(|barred| barred.backend == id);
+    let open = |backend: &Backend| {
+        backend.is_eligible() && (!barred(backend.id) || Some(backend.id) == connection)
+    };
+    match place(open, &evidence, farm, placement, loads) {
+        Decision::Answer(fault) => last_resort(&evidence, farm).unwrap_or(Decision::Answer(fault)),
+        placed => placed,
+    }
+}
+
+fn last_resort(evidence: &Evidence<'_>, farm: &FarmView) -> Option<Decision> {
+    let may_have = |barred: &&Barred| {
+        let backend = farm.backend(barred.backend).is_some_and(Backend::is_eligible);
+        let hangs = evidence.refused && barred.why == Sign::Silent;
+        backend && !hangs && !evidence.avoid.contains(&barred.backend)
+    };
+    let quiet = evidence.barred.iter().filter(may_have).min_by_key(|barred| barred.since)?;
+    Some(Decision::Forward { backend: quiet.backend, why: Why::Placement })
 }
 
 fn unknown(policy: UnknownSession) -> Decision {
@@ -280,13 +304,13 @@ fn place_anywhere(
 
 /// Any backend that may have it will do; the ones that this client already talks to come first.
 fn place(
-    may_have: fn(&Backend) -> bool,
+    may_have: impl Fn(&Backend) -> bool,
     evidence: &Evidence<'_>,
     farm: &FarmView,
     placement: Placement,
     loads: &impl Loads,
 ) -> Decision {
-    if let Some(decision) = prefer(may_have, evidence, farm) {
+    if let Some(decision) = prefer(&may_have, evidence, farm) {
         return decision;
     }
     let free = |backend: &Backend| may_have(backend) && !evidence.avoid.contains(&backend.id);
@@ -298,7 +322,7 @@ fn place(
 }
 
 fn prefer(
-    may_have: fn(&Backend) -> bool,
+    may_have: impl Fn(&Backend) -> bool,
     evidence: &Evidence<'_>,
     farm: &FarmView,
 ) -> Option<Decision> {

@@ -70,6 +70,8 @@ struct Case<'a> {
     login: bool,
     room: bool,
     avoid: &'a [BackendId],
+    barred: &'a [Barred],
+    refused: bool,
     turn: u64,
     policy: Policy,
 }
@@ -84,6 +86,8 @@ fn case() -> Case<'static> {
         login: false,
         room: true,
         avoid: &[],
+        barred: &[],
+        refused: false,
         turn: 0,
         policy: POLICY,
     }
@@ -100,6 +104,8 @@ impl Case<'_> {
             login: self.login,
             room: self.room,
             avoid: self.avoid,
+            barred: self.barred,
+            refused: self.refused,
             hash: 0,
             turn: self.turn,
         }
@@ -465,3 +471,6 @@ fn nothing_goes_to_a_lost_backend_and_a_ping_goes_elsewhere() {
     // One in maintenance comes back, and its clients wait for it.
     check(&[PacketType::Ping], &[MAINT, UP], &alias, down);
 }
+
+#[path = "decide_barred_tests.rs"]
+mod barred;

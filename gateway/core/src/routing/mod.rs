@@ -5,6 +5,7 @@ pub mod decide;
 pub mod failover;
 pub mod ownership;
 pub mod placement;
+pub mod refusal;
 pub mod retry;
 
 pub use decide::{
@@ -12,4 +13,5 @@ pub use decide::{
 };
 pub use failover::{Absence, Failover, Step, Then};
 pub use placement::{Loads, Outstanding, Placement};
+pub use refusal::{Refusal, may_go_elsewhere};
 pub use retry::{Failure, may_retry};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_core::farm::{Answer, Condition, ProbeFailure, Rules, Tracker};
+use gateway_core::farm::{Answer, Condition, ProbeFailure, Rules, Tracker, Witness};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -29,9 +29,10 @@ fn event() -> impl Strategy<Value = Event> {
             ConnectFailed,
             Connected,
             Answered(Answer::Good),
+            Answered(Answer::Prompt),
+            Answered(Answer::Silent),
             Answered(Answer::Failing),
             Answered(Answer::Failing),
-            Answered(Answer::DiskFull),
             Nothing,
         ][..],
     )
@@ -48,7 +49,7 @@ fn seconds(most: u64) -> impl Strategy<Value = Duration> {
 
 fn rules() -> impl Strategy<Value = Rules> {
     let counts = (1..5u32, 1..5u32, 0..5u32, 0..5u32);
-    let times = (seconds(20), seconds(20), seconds(20));
+    let times = (seconds(20), seconds(20));
     (any::<bool>(), counts, times).prop_map(|(probed, counts, times)| Rules {
         probed,
         rise: counts.0,
@@ -57,7 +58,6 @@ fn rules() -> impl Strategy<Value = Rules> {
         passive_errors: counts.3,
         retry_after: times.0,
         slow_start: times.1,
-        disk_full_for: times.2,
     })
 }
 
@@ -67,7 +67,7 @@ fn play(tracker: &mut Tracker, event: Event, rules: &Rules, now: Duration) {
         Probe(false) => tracker.probed(Err(ProbeFailure::Timeout), rules, now),
         ConnectFailed => tracker.connect_failed(rules, now),
         Connected => tracker.connected(rules, now),
-        Answered(answer) => tracker.answered(answer, rules, now),
+        Answered(answer) => tracker.answered(answer, Witness::default(), rules, now),
         Nothing => {}
     }
 }
@@ -117,7 +117,6 @@ fn a_share_begins_anew_after_a_fall_and_a_rise_in_one_moment() {
         passive_errors: 0,
         retry_after: Duration::ZERO,
         slow_start: Duration::from_secs(1),
-        disk_full_for: Duration::ZERO,
     };
     share_is_sound(&rules, &[(0, Probe(false)), (0, Probe(true))]).unwrap();
     let mut tracker = Tracker::new(false, Duration::ZERO);
@@ -220,11 +219,11 @@ proptest! {
     #[test]
     fn answers_alone_never_take_a_backend_down(
         rules in rules(),
-        answers in vec(select(&[Answer::Good, Answer::Failing, Answer::DiskFull][..]), 0..200),
+        answers in vec(select(&[Answer::Good, Answer::Prompt, Answer::Failing, Answer::Silent][..]), 0..200),
     ) {
         let mut tracker = Tracker::new(false, Duration::ZERO);
         for answer in answers {
-            tracker.answered(answer, &rules, Duration::from_secs(1));
+            tracker.answered(answer, Witness::default(), &rules, Duration::from_secs(1));
             prop_assert!(tracker.standing(&rules, Duration::from_secs(1)).condition != Condition::Down);
         }
     }

@@ -1,8 +1,9 @@
 //! Decisions and placement on arbitrary farms.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use gateway_core::farm::{AdminState, Backend, BackendId, FarmView, Health};
+use gateway_core::farm::{AdminState, Backend, BackendId, Barred, FarmView, Health, Sign};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, RequestPacket, SessionId};
 use gateway_core::routing::{
@@ -96,14 +97,23 @@ struct Situation {
     room: bool,
     total: u64,
     avoid: Vec<BackendId>,
+    barred: Vec<Barred>,
+    refused: bool,
     hash: u64,
     turn: u64,
     policy: Policy,
     loads: Vec<u64>,
 }
 
+fn barred() -> impl Strategy<Value = Barred> {
+    let why = select(&Sign::ALL[..]);
+    let since = (0..100u64).prop_map(Duration::from_secs);
+    (ids(), why, since).prop_map(|(backend, why, since)| Barred { backend, why, since })
+}
+
 fn situations() -> impl Strategy<Value = Situation> {
     let where_to = (option::of(ids()), option::of(ids()), any::<bool>(), vec(ids(), 0..3));
+    let where_to = (where_to, vec(barred(), 0..4), any::<bool>());
     let chance = (any::<u64>(), any::<u64>(), vec(0..50u64, IDS as usize));
     // Fragments say 10.
     let chance = (chance, any::<bool>(), select(&[0, 0, 10, 10, 9, 11, u64::MAX][..]))
@@ -113,7 +123,7 @@ fn situations() -> impl Strategy<Value = Situation> {
             backends,
             packet,
             lookup,
-            (alias, connection, login, avoid),
+            ((alias, connection, login, avoid), barred, refused),
             (hash, turn, loads, room, total),
             policy,
         )| {
@@ -127,6 +137,8 @@ fn situations() -> impl Strategy<Value = Situation> {
                 room,
                 total,
                 avoid,
+                barred,
+                refused,
                 hash,
                 turn,
                 policy,
@@ -151,6 +163,8 @@ impl Situation {
             login: self.login,
             room: self.room,
             avoid: &self.avoid,
+            barred: &self.barred,
+            refused: self.refused,
             hash: self.hash,
             turn: self.turn,
         }
@@ -228,9 +242,23 @@ proptest! {
             Decision::Answer(Fault::TableFull) => prop_assert!(!create.room),
             Decision::Answer(fault) => {
                 prop_assert_eq!(fault, Fault::NoBackend);
-                prop_assert!(create.room && free.is_empty());
+                let hangs = |id: &BackendId| {
+                    create.barred.iter().any(|b| b.backend == *id && b.why == Sign::Silent)
+                };
+                let only_hanging = create.refused && free.iter().all(hangs);
+                prop_assert!(create.room && (free.is_empty() || only_hanging));
             }
             Decision::Ask => prop_assert!(false, "nobody has a session that is yet to be opened"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_placed_on_a_barred_backend_while_others_are_free(s in situations()) {
+        let create = Situation { packet: RequestPacket::CreateSession, ..s };
+        if let Decision::Forward { backend, why: Why::Placement | Why::Alias } = create.decide() {
+            let barred = |id: &BackendId| create.barred.iter().any(|b| b.backend == *id);
+            let free = create.may_place();
+            prop_assert!(!barred(&backend) || free.iter().all(barred));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gateway_core::farm::{AdminState, Announce, Backend, BackendId, FarmView, Health};
+use gateway_core::farm::{Announce, Backend, BackendId, FarmView, Health};
 use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::{
@@ -16,56 +16,15 @@ use gateway_core::routing::{
     Absence, Decision, Evidence, Failure, Lookup, Step, Why, decide, may_retry, reassign,
 };
 use gateway_core::session::opening::{self, Candidate, IdPolicy};
-use gateway_core::session::{
-    Binding, Effects, EndReason, Observed, Opened, Pin, Target, Timestamp, observe,
-};
+use gateway_core::session::{Binding, Effects, EndReason, Observed, Opened, Pin, Target, observe};
 use http::{HeaderValue, response};
 
 use crate::ask::Found;
+pub use crate::network::{Connection, Fate, Network, Slot, Time};
 use crate::rng::Rng;
 use crate::scenario::{HostIds, Scenario};
 use crate::server::Request;
 use crate::table::{Stop, Table};
-
-/// What the operator has configured and switched.
-#[derive(Debug, Clone, Copy)]
-pub struct Slot {
-    pub configured: bool,
-    pub admin: AdminState,
-    pub weight: u32,
-}
-
-/// What the network made of a try to reach a server.
-pub enum Fate {
-    Unreachable,
-    /// The connection broke; whether it came from the pool is the server's to abuse.
-    Broken {
-        reused: bool,
-    },
-    Answered(response::Parts),
-}
-
-/// What is behind the gateway.
-pub trait Network {
-    fn send(&mut self, backend: BackendId, request: &Request, rng: &mut Rng) -> Fate;
-
-    /// Whether a backend that is away comes back while a request is held.
-    fn comes_back(&mut self, backend: BackendId, rng: &mut Rng) -> bool;
-}
-
-/// The time by the clock on the wall, and by one that never jumps.
-#[derive(Debug, Clone, Copy)]
-pub struct Time {
-    pub wall: Timestamp,
-    pub steady: u64,
-}
-
-/// A client's connection, as the gateway remembers it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Connection {
-    pub gateway: usize,
-    pub backend: Option<BackendId>,
-}
 
 pub struct Gateway {
     pub view: FarmView,
@@ -337,6 +296,8 @@ impl Gateway {
             login: false,
             room: true,
             avoid,
+            barred: &[],
+            refused: false,
             hash: target.hash().0,
             turn: self.turn,
         };
@@ -360,6 +321,8 @@ impl Gateway {
             login: false,
             room: true,
             avoid,
+            barred: &[],
+            refused: false,
             hash: target.hash().0,
             turn: self.turn,
         };

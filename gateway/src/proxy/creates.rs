@@ -1,0 +1,164 @@
+//! A Create-Session that its backend refuses goes to another one, before its client hears of it.
+//!
+//! What is refused by a broken server is accepted by the next; what all refuse, the client hears
+//! from the last one, in its own words. No Create is sent again once a session id has come.
+
+use gateway_core::farm::{BackendId, Create, Folder, FolderRules, Sign};
+use gateway_core::fault::Fault;
+use gateway_core::protocol::{Ack, HResult, PacketType};
+use gateway_core::routing::{Lookup, Refusal, may_go_elsewhere};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
+
+use super::{Ctx, Gateway, errors};
+use crate::farm::Farm;
+use crate::health::Asking;
+use crate::metrics::RefusedCreate;
+
+/// Ends the exchange with a backend that refused: the next one has been chosen.
+pub const GOES_ELSEWHERE: ErrorType = ErrorType::Custom("a Create goes to another backend");
+
+/// What is known of a Create in this respect.
+#[derive(Default)]
+pub struct Creating {
+    /// What it is; `None` for all other requests.
+    pub create: Option<Create>,
+    /// How it ends at its backend is to be told.
+    asking: Option<Asking>,
+    /// Backends that have refused it.
+    refusers: Vec<(BackendId, Option<Sign>)>,
+    /// A session id has come: no other backend may have it any more.
+    id_came: bool,
+    /// The backend of the next try has been chosen.
+    chosen: bool,
+}
+
+impl Creating {
+    pub fn has_been_refused(&self) -> bool {
+        !self.refusers.is_empty()
+    }
+
+    pub fn is_chosen(&mut self) -> bool {
+        std::mem::take(&mut self.chosen)
+    }
+}
+
+/// The numbers of the rule.
+pub fn rules(farm: &Farm) -> FolderRules {
+    let health = &farm.config.health;
+    FolderRules {
+        retry_after: health.retry_after,
+        full_for: health.disk_full_for,
+        create_wait: health.create_wait,
+    }
+}
+
+impl Gateway {
+    /// What counts of a packet as a Create.
+    pub(super) fn create_of(&self, downstream: &Session, ctx: &Ctx) -> Create {
+        Create {
+            folder: Folder::of(downstream.req_header().raw_path()),
+            target: ctx.target.hash().0,
+            client: ctx.counted_client(),
+            without_body: !ctx.has_body,
+        }
+    }
+
+    /// A Create goes to `backend`.
+    pub(super) fn asks(&self, backend: BackendId, ctx: &mut Ctx) {
+        ctx.opening = Some(self.sessions.opening(backend));
+        if let Some(create) = &ctx.creating.create {
+            ctx.creating.asking = Some(self.health.asks(backend, create, &rules(&ctx.farm)));
+        }
+    }
+
+    /// Learns what the answer to a Create says of its backend. True if the Create goes to another
+    /// one, and the answer to nobody.
+    pub(super) fn judge_create(
+        &self,
+        downstream: &Session,
+        response: &ResponseHeader,
+        ack: &Ack<'_>,
+        ctx: &mut Ctx,
+    ) -> bool {
+        if ctx.kind != Some(PacketType::CreateSession) {
+            return false;
+        }
+        if let Some(refusal) = Refusal::of(response, ack) {
+            return self.goes_elsewhere(downstream, refusal, ctx);
+        }
+        ctx.creating.id_came = true;
+        if let Some(asking) = ctx.creating.asking.take().filter(|_| ack.is_success()) {
+            let signs = ctx.creating.refusers.iter();
+            let signs: Vec<_> = signs.filter_map(|(id, sign)| Some((*id, (*sign)?))).collect();
+            asking.accepted(&signs);
+        }
+        false
+    }
+
+    /// A server that has no room for a Fragment has none for the next upload either.
+    pub(super) fn judge_disk(
+        &self,
+        downstream: &Session,
+        ack: &Ack<'_>,
+        backend: BackendId,
+        ctx: &Ctx,
+    ) {
+        let full = ack.error.is_some_and(HResult::is_disk_full) && !ack.status.is_success();
+        if full && ctx.kind != Some(PacketType::CreateSession) {
+            self.health.full(backend, &self.create_of(downstream, ctx), &rules(&ctx.farm));
+        }
+    }
+
+    /// Whether a Create whose exchange failed goes to another backend.
+    pub(super) fn outlives(&self, downstream: &Session, error: &Error, ctx: &mut Ctx) -> bool {
+        if *error.etype() == GOES_ELSEWHERE {
+            return true;
+        }
+        let conn = ctx.conn.as_ref();
+        let ours = conn.is_some_and(|conn| {
+            conn.is_answer_overdue() || conn.has_stalled() || conn.has_malformed_body()
+        });
+        let fault = ctx.fault.or_else(|| errors::fault(error));
+        // What was refused here, or has not come.
+        if ours || !matches!(fault, Some(Fault::BackendFailed | Fault::BackendAnswer)) {
+            return false;
+        }
+        let stale = ctx.reused && errors::died_silently(error);
+        self.goes_elsewhere(downstream, Refusal::without_answer(stale), ctx)
+    }
+
+    fn goes_elsewhere(&self, downstream: &Session, refusal: Refusal, ctx: &mut Ctx) -> bool {
+        let Some(backend) = ctx.backend.filter(|_| !ctx.creating.id_came) else { return false };
+        if let Some(asking) = ctx.creating.asking.take() {
+            asking.refused(refusal.sign.is_some());
+        } else {
+            // It was judged by its answer.
+            return false;
+        }
+        ctx.creating.refusers.push((backend, refusal.sign));
+        let whole = !ctx.has_body
+            || (ctx.body_done.is_some() && !downstream.as_ref().retry_buffer_truncated());
+        let refused = ctx.creating.refusers.len();
+        let may = ctx.kind.is_some_and(|kind| {
+            may_go_elsewhere(kind, refused, ctx.login.bound, whole) && refusal.elsewhere
+        });
+        let moves = may && self.choose_another(downstream, backend, ctx);
+        let result = if moves { RefusedCreate::Moved } else { RefusedCreate::Final };
+        self.reporter.metrics.refused_create(result);
+        if moves {
+            ctx.creating.chosen = true;
+            ctx.begin_anew();
+        }
+        moves
+    }
+
+    /// Chooses the backend of the next try, if there is one.
+    fn choose_another(&self, downstream: &Session, refuser: BackendId, ctx: &mut Ctx) -> bool {
+        let Some(packet) = self.packet(downstream, ctx) else { return false };
+        ctx.avoid.push(refuser);
+        let alias = self.alias_of(downstream.req_header(), ctx).unwrap_or_default();
+        self.decide(&packet, &Lookup::NotAsked, ctx, alias).is_ok()
+    }
+}
