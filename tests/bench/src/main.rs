@@ -1,7 +1,7 @@
 //! What a packet costs in the gateway, in other proxies and in a bare relay. `docs/performance.md` says how to read it.
 //!
 //! Clients ([`load`]) and servers ([`sink`]) are in this process; each peer ([`peers`]) is a process of its own, whose
-//! processor time and memory the kernel tells ([`meter`]). A round ([`run`]) gives every peer the same load in turn.
+//! processor time and memory the kernel tells ([`meter`]). A round ([`mod@run`]) gives every peer the same load in turn.
 
 mod cases;
 mod figure;
