@@ -12,6 +12,8 @@ mod ask;
 mod checks;
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/creates.rs"]
+mod creates;
 #[path = "simulation/disk.rs"]
 mod disk;
 #[path = "simulation/farm.rs"]
@@ -83,9 +85,13 @@ fn uploads_survive_whatever_happens_to_their_farm() {
             "ack lost",
             "cancelled",
             "clock jumped",
+            "create hung",
+            "create moved",
+            "create refused",
             "died over a row",
             "ended by alias alone",
             "finished",
+            "folder barred",
             "gateway killed",
             "given up",
             "held until it came back",

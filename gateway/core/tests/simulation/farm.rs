@@ -6,7 +6,7 @@ use gateway_core::farm::{AdminState, BackendId};
 
 use crate::gateway::{Fate, Network, Slot};
 use crate::rng::Rng;
-use crate::server::{Deed, Request, Server, Tag, header};
+use crate::server::{Deed, Mood, Request, Server, Tag, header};
 use crate::world::Counts;
 
 /// Marks the question of a gateway that looks for the owner of a session.
@@ -137,6 +137,17 @@ impl Farm {
         }
         self.check_owner(backend, request);
         let server = &mut self.servers[number];
+        match server.mood {
+            Mood::Refuses if create => {
+                counts.add("create refused");
+                return Fate::Answered(server.hiccup(rng));
+            }
+            Mood::Hangs if create => {
+                counts.add("create hung");
+                return Fate::Silent;
+            }
+            _ => {}
+        }
         if rng.chance(self.loss) {
             server.take_part(request, rng);
             server.alive = !rng.chance(10);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gateway_core::farm::{Announce, Backend, BackendId, FarmView, Health};
+use gateway_core::farm::{Announce, Backend, BackendId, Barred, FarmView, Health};
 use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::{
@@ -20,6 +20,7 @@ use gateway_core::session::{Binding, Effects, EndReason, Observed, Opened, Pin, 
 use http::{HeaderValue, response};
 
 use crate::ask::Found;
+use crate::creates::Creates;
 pub use crate::network::{Connection, Fate, Network, Slot, Time};
 use crate::rng::Rng;
 use crate::scenario::{HostIds, Scenario};
@@ -37,6 +38,7 @@ pub struct Gateway {
     pub given_up: Vec<(SessionKey, BackendId)>,
     turn: u64,
     pub doubts: Doubts,
+    pub creates: Creates,
     scenario: Scenario,
 }
 
@@ -52,6 +54,7 @@ impl Gateway {
             given_up: Vec::new(),
             turn: 0,
             doubts: Doubts::default(),
+            creates: Creates::default(),
             scenario: scenario.clone(),
         };
         gateway.reload(slots);
@@ -165,12 +168,18 @@ impl Gateway {
         owner = owner.filter(|_| packet.packet_type() != PacketType::CreateSession);
         let mut avoid = Vec::new();
         let mut moved = false;
+        let create = (packet.packet_type() == PacketType::CreateSession).then(|| request.create());
+        let mut refusers = Vec::new();
+        self.creates.settle(time.steady);
         let mut newborn_at = None;
         for attempt in 1.. {
             let decision = match moved {
                 false => {
                     let alias = newborn_at.or_else(|| self.alias(request));
-                    self.decide(packet, alias, connection, table, (&lookup, target, &avoid))
+                    let barred = self.creates.barred(create.as_ref(), time.steady);
+                    let about = (&lookup, target, &*avoid);
+                    let bars = (&*barred, !refusers.is_empty());
+                    self.decide(packet, alias, connection, table, about, bars)
                 }
                 true => self.decide_again(connection, table, (target, &avoid)),
             };
@@ -214,10 +223,30 @@ impl Gateway {
                 let id = HeaderValue::from_str(id).expect("it came in a header");
                 sent.head.headers.insert("BITS-Session-Id", id);
             }
-            let again = match network.send(backend, &sent, rng) {
+            let asked = create.as_ref().map(|c| self.creates.asked(backend, c, time.steady));
+            let fate = network.send(backend, &sent, rng);
+            let lost = matches!(fate, Fate::Unreachable | Fate::Broken { .. });
+            if let Some(asked) = asked.as_ref().filter(|_| lost) {
+                self.creates.gone(asked, time.steady);
+            }
+            let again = match fate {
                 Fate::Answered(answer) => {
                     self.probed(backend.0 as usize, true, time.steady);
                     connection.backend = Some(backend);
+                    if let Some(asked) = asked
+                        && self.creates.judge(&asked, &answer, &mut refusers, time.steady)
+                    {
+                        avoid.push(backend);
+                        let barred = self.creates.barred(create.as_ref(), time.steady);
+                        let alias = self.alias(request);
+                        let about = (&lookup, target, &*avoid);
+                        let next =
+                            self.decide(packet, alias, connection, table, about, (&barred, true));
+                        if matches!(next, Decision::Forward { .. }) {
+                            self.creates.moved += 1;
+                            continue;
+                        }
+                    }
                     let place = Place { backend, target, pin, moved, time };
                     return self.learn(packet, answer, place, table, rng);
                 }
@@ -230,6 +259,11 @@ impl Gateway {
                 Fate::Unreachable => {
                     avoid.push(backend);
                     true
+                }
+                Fate::Silent => {
+                    // It still waits while others come and go.
+                    self.creates.waits(asked.expect("only Creates hang"), time.steady);
+                    return Err(Fault::BackendTimeout.into());
                 }
                 Fate::Broken { reused } => may_retry(
                     is_repeatable(packet),
@@ -284,6 +318,7 @@ impl Gateway {
         connection: &Connection,
         table: &Table,
         (lookup, target, avoid): (&Lookup, Target, &[BackendId]),
+        (barred, refused): (&[Barred], bool),
     ) -> Decision {
         let known = packet.session().and_then(|id| table.pins.get(id.key()));
         let total = known.map_or(0, |(_, progress)| progress.total);
@@ -296,8 +331,8 @@ impl Gateway {
             login: false,
             room: true,
             avoid,
-            barred: &[],
-            refused: false,
+            barred,
+            refused,
             hash: target.hash().0,
             turn: self.turn,
         };

@@ -23,6 +23,8 @@ pub enum Fate {
         reused: bool,
     },
     Answered(response::Parts),
+    /// Nothing came in time.
+    Silent,
 }
 
 /// What is behind the gateway.

@@ -69,9 +69,18 @@ struct Habits {
     looks_first: bool,
 }
 
+/// What a server does with a Create-Session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Opens,
+    Refuses,
+    Hangs,
+}
+
 pub struct Server {
     number: usize,
     pub alive: bool,
+    pub mood: Mood,
     pub uploads: BTreeMap<String, Upload>,
     ids: Ids,
     issued: u128,
@@ -95,7 +104,8 @@ impl Server {
             minds_paths: rng.chance(80),
             looks_first: rng.chance(70),
         };
-        Self { number, alive: true, uploads: BTreeMap::new(), ids, issued: 0, habits }
+        let mood = Mood::Opens;
+        Self { number, alive: true, mood, uploads: BTreeMap::new(), ids, issued: 0, habits }
     }
 
     pub fn find(&self, tag: Tag) -> Option<(&str, &Upload)> {

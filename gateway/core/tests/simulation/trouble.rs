@@ -11,7 +11,7 @@ use crate::farm::ASKED;
 use crate::gateway::{Connection, Fate, Gateway, Network, Time};
 use crate::rng::Rng;
 use crate::scenario::Tables;
-use crate::server::{Request, Tag};
+use crate::server::{Mood, Request, Tag};
 use crate::table::Table;
 use crate::world::World;
 
@@ -57,8 +57,10 @@ impl World<'_> {
                     uploads.pop_first();
                 }
             }
-            2 | 3 => {
-                self.probe(gateway, server);
+            2 => self.probe(gateway, server),
+            3 => {
+                let moods = [Mood::Opens, Mood::Opens, Mood::Refuses, Mood::Hangs];
+                self.farm.servers[server].mood = rng.pick(&moods);
             }
             4 => {
                 let states =

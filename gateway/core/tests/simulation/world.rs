@@ -14,7 +14,7 @@ use crate::farm::{Farm, Link, Storage, Truth};
 use crate::gateway::{Gateway, Slot, Time};
 use crate::rng::Rng;
 use crate::scenario::{Scenario, Tables, Then};
-use crate::server::{Request, Server, Tag, header};
+use crate::server::{Mood, Request, Server, Tag, header};
 use crate::table::Table;
 
 /// What the clock on the wall says at the begin: enough for it to jump back.
@@ -160,7 +160,9 @@ impl<'t> World<'t> {
     fn calm(&mut self) {
         self.trace.note("calm".to_owned());
         self.farm.loss = 0;
-        self.farm.servers.iter_mut().for_each(|server| server.alive = true);
+        for server in &mut self.farm.servers {
+            (server.alive, server.mood) = (true, Mood::Opens);
+        }
         self.tables.iter_mut().for_each(|table| table.down = false);
         for disk in self.tables.iter_mut().filter_map(|table| table.disk.as_mut()) {
             (disk.refuses, disk.dies) = (false, None);
@@ -220,6 +222,11 @@ impl<'t> World<'t> {
                 &mut link,
             );
             came_back = link.came_back;
+            let creates = &mut self.gateways[connection.gateway].creates;
+            let seen = [std::mem::take(&mut creates.moved), std::mem::take(&mut creates.verdicts)];
+            for (what, times) in ["create moved", "folder barred"].into_iter().zip(seen) {
+                (0..times).for_each(|_| self.counts.add(what));
+            }
             died = made.is_none();
             self.seal(kind, &request, &facts, made.as_ref());
             self.excuse_given_up(connection.gateway);

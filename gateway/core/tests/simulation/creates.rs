@@ -1,0 +1,91 @@
+//! What the Creates of a gateway say of its servers: the rule of the core, driven by what happens.
+
+use std::time::Duration;
+
+use gateway_core::farm::{Asked, BackendId, Barred, Create, Folder, FolderRules, Folders, Sign};
+use gateway_core::protocol::client::ClientKey;
+use gateway_core::protocol::{PacketType, read_ack};
+use gateway_core::routing::{Refusal, may_go_elsewhere};
+use http::response;
+
+use crate::server::Request;
+
+/// With a second for each step.
+const RULES: FolderRules = FolderRules {
+    retry_after: Duration::from_secs(40),
+    full_for: Duration::from_secs(60),
+    create_wait: Duration::from_secs(3),
+};
+
+/// `timeouts.answer`, in steps.
+const ANSWER: u64 = 60;
+
+#[derive(Default)]
+pub struct Creates {
+    folders: Folders,
+    /// Creates at servers that hang, and when their time is up.
+    waiting: Vec<(Asked, u64)>,
+    /// How often a Create went to another server.
+    pub moved: u64,
+    pub verdicts: u64,
+}
+
+impl Request {
+    /// As what it counts. There are as many clients as there are addresses.
+    pub fn create(&self) -> Create {
+        let path = self.head.uri.path();
+        let target = path.bytes().fold(7, |hash: u64, b| hash.wrapping_mul(31) + u64::from(b));
+        let client = u32::try_from(self.tag.client).unwrap_or(u32::MAX);
+        let client = Some(ClientKey::of(std::net::IpAddr::from(client.to_be_bytes())));
+        Create { folder: Folder::of(path.as_bytes()), target, client, without_body: true }
+    }
+}
+
+impl Creates {
+    /// Ends what has waited for too long.
+    pub fn settle(&mut self, steady: u64) {
+        let now = Duration::from_secs(steady);
+        for (asked, _) in self.waiting.extract_if(.., |(_, until)| *until <= steady) {
+            self.folders.gone(&asked, &RULES, now);
+        }
+        self.folders.settle(&RULES, now);
+        let changes = self.folders.take_changes();
+        self.verdicts += changes.iter().filter(|change| change.why.is_some()).count() as u64;
+    }
+
+    pub fn barred(&mut self, create: Option<&Create>, steady: u64) -> Vec<Barred> {
+        let now = Duration::from_secs(steady);
+        create.map(|create| self.folders.barred(&create.folder, &RULES, now)).unwrap_or_default()
+    }
+
+    pub fn asked(&mut self, backend: BackendId, create: &Create, steady: u64) -> Asked {
+        self.folders.asked(backend, create.clone(), Duration::from_secs(steady))
+    }
+
+    pub fn gone(&mut self, asked: &Asked, steady: u64) {
+        self.folders.gone(asked, &RULES, Duration::from_secs(steady));
+    }
+
+    pub fn waits(&mut self, asked: Asked, steady: u64) {
+        self.waiting.push((asked, steady + ANSWER));
+    }
+
+    /// Learns from an answer. True if another server may have the Create.
+    pub fn judge(
+        &mut self,
+        asked: &Asked,
+        answer: &response::Parts,
+        refusers: &mut Vec<(BackendId, Sign)>,
+        steady: u64,
+    ) -> bool {
+        let now = Duration::from_secs(steady);
+        let Some(refusal) = Refusal::of(answer, &read_ack(answer)) else {
+            self.folders.accepted(asked, refusers, &RULES, now);
+            return false;
+        };
+        self.folders.refused(asked, refusal.sign.is_some(), &RULES, now);
+        refusers.extend(refusal.sign.map(|sign| (asked.backend, sign)));
+        let kind = PacketType::CreateSession;
+        refusal.elsewhere && may_go_elsewhere(kind, refusers.len(), false, true)
+    }
+}
