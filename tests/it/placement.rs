@@ -2,6 +2,7 @@
 //! Items 85 and 86 of the conformance checklist, as far as there are no health checks yet.
 
 mod full;
+mod hanging;
 mod load;
 mod refusals;
 
