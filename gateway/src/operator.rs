@@ -9,7 +9,7 @@ use gateway_core::routing::Loads;
 use gateway_core::session::{EndReason, Timestamp};
 use parking_lot::Mutex;
 
-use crate::admin::{ActionError, BackendInfo, Control, Reloaded};
+use crate::admin::{ActionError, BackendInfo, BarredFolder, Control, Reloaded};
 use crate::clock;
 use crate::durable;
 use crate::farm::Farm;
@@ -74,6 +74,15 @@ impl Operator {
     fn backends(&self) -> Vec<BackendInfo> {
         let farm = self.farm.load();
         let since = self.since.lock();
+        let verdicts = self.health.verdicts(&farm.config.health.folder_rules());
+        let barred = |id| {
+            let of = verdicts.iter().filter(|verdict| verdict.backend == id);
+            of.map(|verdict| BarredFolder {
+                folder: verdict.folder.path(),
+                reason: verdict.why.label(),
+            })
+            .collect()
+        };
         let one = |backend: &gateway_core::farm::Backend| BackendInfo {
             id: backend.id,
             name: Arc::clone(&backend.name),
@@ -84,6 +93,7 @@ impl Operator {
             health: backend.health,
             health_since: self.health.state(backend.id).map(|state| state.since),
             health_reason: self.health.state(backend.id).map(|state| state.reason.to_string()),
+            barred: barred(backend.id),
             configured: !farm.is_leaving(backend.id),
         };
         let known = farm.view.backends().iter().map(one);
@@ -102,6 +112,7 @@ impl Operator {
             health: Health::Down,
             health_since: None,
             health_reason: Some("it is not in the configuration".to_owned()),
+            barred: Vec::new(),
             configured: false,
         });
         known.chain(unknown).collect()

@@ -47,8 +47,18 @@ pub struct BackendInfo {
     pub health_since: Option<Timestamp>,
     /// Why it is down, in words that may be shown.
     pub health_reason: Option<String>,
+    /// Folders of which it gets no new sessions.
+    pub barred: Vec<BarredFolder>,
     /// Whether the configuration still names it.
     pub configured: bool,
+}
+
+/// A folder of which a backend gets no new sessions but a trial now and then.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BarredFolder {
+    pub folder: String,
+    /// `refuses`, `silent`, `full`.
+    pub reason: &'static str,
 }
 
 impl BackendInfo {

@@ -22,7 +22,7 @@ pub mod unix;
 pub mod view;
 
 pub use api::Api;
-pub use control::{Action, ActionError, BackendInfo, Control, Reloaded, StoreInfo};
+pub use control::{Action, ActionError, BackendInfo, BarredFolder, Control, Reloaded, StoreInfo};
 pub use server::{attach, serve_tcp, serve_unix};
 pub use token::{Token, TokenError};
 pub use unix::{Entry, UnixSocket};

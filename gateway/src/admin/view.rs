@@ -4,7 +4,7 @@ use gateway_core::farm::{AdminState, Health};
 use gateway_core::session::Timestamp;
 use serde::Serialize;
 
-use super::control::{BackendInfo, Reloaded, StoreInfo};
+use super::control::{BackendInfo, BarredFolder, Reloaded, StoreInfo};
 use super::estimate::Pace;
 use crate::build_info::{REVISION, VERSION};
 use crate::ops::Phase;
@@ -63,6 +63,7 @@ pub struct Backend {
     health_reason: Option<String>,
     /// Since the last change of either state.
     seconds_in_state: Option<u64>,
+    barred_folders: Vec<BarredFolder>,
     eligible: bool,
     weight: u32,
     sessions: u64,
@@ -225,6 +226,7 @@ impl Backend {
                 .admin_since
                 .max(info.health_since)
                 .map(|since| now.since(since).as_secs()),
+            barred_folders: info.barred.clone(),
             eligible: info.is_eligible(),
             weight: info.weight,
             sessions: left.sessions,

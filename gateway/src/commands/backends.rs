@@ -154,6 +154,19 @@ fn show_all(answer: &Json) -> String {
             shown.push_str(&format!("{}: {}\n", printable(&name), printable(reason)));
         }
     }
+    for backend in backends.into_iter().flatten() {
+        for barred in backend["barred_folders"].as_array().into_iter().flatten() {
+            let why = match barred["reason"].as_str() {
+                Some("refuses") => "it refuses what others accept",
+                Some("silent") => "it does not answer while others do",
+                Some("full") => "its disk is full",
+                _ => "it is left out",
+            };
+            let (name, folder) = (text(&backend["name"]), text(&barred["folder"]));
+            let (name, folder) = (printable(&name), printable(&folder));
+            shown.push_str(&format!("{name}: no new uploads of {folder}: {why}\n"));
+        }
+    }
     shown
 }
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use gateway_core::farm::FolderRules;
+
 use super::defaults;
 use super::draft::{Broken, Draft, Table};
 use super::keys::{Key, Preset, Section, Shape};
@@ -219,6 +221,17 @@ pub fn build(table: &Table) -> Result<HealthConfig, Broken> {
         create_wait: table.get("create_wait")?,
         resolve: table.get("resolve")?,
     })
+}
+
+impl HealthConfig {
+    /// The numbers of the rule about new sessions of a folder.
+    pub fn folder_rules(&self) -> FolderRules {
+        FolderRules {
+            retry_after: self.retry_after,
+            full_for: self.disk_full_for,
+            create_wait: self.create_wait,
+        }
+    }
 }
 
 pub fn build_own(backend: &Table) -> Result<ProbeConfig, Broken> {

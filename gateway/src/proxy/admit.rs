@@ -24,7 +24,6 @@ use crate::farm::Farm;
 use crate::instance;
 use crate::sessions::ReplyOwner;
 
-use super::creates::rules;
 use super::head::{body_length, expects_continue, is_chunked};
 use super::turns::{Answer, Turn};
 use super::{Ctx, Gateway, answer};
@@ -285,7 +284,8 @@ impl Gateway {
         // Of two Creates at once, the second is to see where the first one goes.
         let one_by_one = create.then(|| self.placing.lock());
         let folder = ctx.creating.create.as_ref().map(|create| &create.folder);
-        let barred = folder.map(|folder| self.health.barred(folder, &rules(&farm)));
+        let barred =
+            folder.map(|folder| self.health.barred(folder, &farm.config.health.folder_rules()));
         let barred = barred.unwrap_or_default();
         let evidence = self.evidence(ctx, lookup, alias, &barred);
         let decision = decide(packet, &evidence, &farm.view, farm.policy, &*self.sessions);

@@ -3,7 +3,7 @@
 //! What is refused by a broken server is accepted by the next; what all refuse, the client hears
 //! from the last one, in its own words. No Create is sent again once a session id has come.
 
-use gateway_core::farm::{BackendId, Create, Folder, FolderRules, Sign};
+use gateway_core::farm::{BackendId, Create, Folder, Sign};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{Ack, HResult, PacketType};
 use gateway_core::routing::{Lookup, Refusal, may_go_elsewhere};
@@ -12,7 +12,6 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
 use super::{Ctx, Gateway, errors};
-use crate::farm::Farm;
 use crate::health::Asking;
 use crate::metrics::RefusedCreate;
 
@@ -44,16 +43,6 @@ impl Creating {
     }
 }
 
-/// The numbers of the rule.
-pub fn rules(farm: &Farm) -> FolderRules {
-    let health = &farm.config.health;
-    FolderRules {
-        retry_after: health.retry_after,
-        full_for: health.disk_full_for,
-        create_wait: health.create_wait,
-    }
-}
-
 impl Gateway {
     /// What counts of a packet as a Create.
     pub(super) fn create_of(&self, downstream: &Session, ctx: &Ctx) -> Create {
@@ -69,7 +58,8 @@ impl Gateway {
     pub(super) fn asks(&self, backend: BackendId, ctx: &mut Ctx) {
         ctx.opening = Some(self.sessions.opening(backend));
         if let Some(create) = &ctx.creating.create {
-            ctx.creating.asking = Some(self.health.asks(backend, create, &rules(&ctx.farm)));
+            ctx.creating.asking =
+                Some(self.health.asks(backend, create, &ctx.farm.config.health.folder_rules()));
         }
     }
 
@@ -107,7 +97,11 @@ impl Gateway {
     ) {
         let full = ack.error.is_some_and(HResult::is_disk_full) && !ack.status.is_success();
         if full && ctx.kind != Some(PacketType::CreateSession) {
-            self.health.full(backend, &self.create_of(downstream, ctx), &rules(&ctx.farm));
+            self.health.full(
+                backend,
+                &self.create_of(downstream, ctx),
+                &ctx.farm.config.health.folder_rules(),
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use bits_gateway::admin::{ActionError, Reloaded};
+use bits_gateway::admin::{ActionError, BarredFolder, Reloaded};
 use gateway_core::farm::{AdminState, Health};
 use serde_json::{Value as Json, json};
 
@@ -61,7 +61,10 @@ fn backends_are_a_table() {
         backend.health = Health::Down;
         backend.health_reason = Some("connection refused".to_owned());
     });
-    admin.set(2, |backend| backend.configured = false);
+    admin.set(2, |backend| {
+        backend.configured = false;
+        backend.barred = vec![BarredFolder { folder: "/in/".to_owned(), reason: "refuses" }];
+    });
     let output = admin.run(&["backends", "list"]);
     assert_eq!(output.code, 0, "{}", output.stderr);
     let lines: Vec<&str> = output.stdout.lines().collect();
@@ -73,8 +76,10 @@ fn backends_are_a_table() {
     assert!(lines[2].contains("down") && lines[2].contains('\u{2026}'), "{}", lines[2]);
     assert!(lines[3].contains("gone"), "{}", lines[3]);
     assert!(lines[4].ends_with(": connection refused"), "{}", lines[4]);
+    assert_eq!(lines[5], "up03: no new uploads of /in/: it refuses what others accept");
     let all = json(&admin.run(&["backends", "list", "--json"]));
     assert_eq!(all["backends"].as_array().unwrap().len(), 3);
+    assert_eq!(all["backends"][2]["barred_folders"][0]["reason"], "refuses");
 }
 
 #[test]

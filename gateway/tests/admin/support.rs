@@ -272,6 +272,7 @@ fn info(id: BackendId, name: &str) -> BackendInfo {
         health: Health::Up,
         health_since: None,
         health_reason: None,
+        barred: Vec::new(),
         configured: true,
     }
 }
