@@ -116,7 +116,7 @@ table! {
     LOST_CLOSES = "bitsgw_lost_closes_total", Counter, ["result"], "packets",
         "Close-Sessions of sessions that their backend did not know: whether it had delivered the file, and what the client was told.";
     REFUSED_CREATES = "bitsgw_refused_creates_total", Counter, ["result"], "requests",
-        "Create-Sessions that a backend refused: another one was asked (moved), or the client hears of it (final).";
+        "Create-Sessions that a backend refused: another one was asked (moved), or the client received the refusal (final).";
     BARRED_FOLDERS = "bitsgw_barred_folders", Gauge, ["reason"], "folders",
         "Folders of backends that get no new sessions but a trial now and then: Create-Sessions are refused there (refuses) or not answered (silent), or the disk is full (full). `bits-gateway backends list` and the log name them.";
     ORPHAN_SESSIONS = "bitsgw_orphan_sessions_total", Counter, ["result"], "sessions",
