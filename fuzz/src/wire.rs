@@ -388,7 +388,7 @@ pub fn trail(data: &[u8]) {
         let client = find(data);
         assert_eq!(client, client.to_canonical(), "one client has one address");
         let stranger = walk(peer, [data].into_iter(), trail, |_| false);
-        assert!(stranger.client == peer && !stranger.named, "nobody is believed");
+        assert!(stranger.client == peer && !stranger.named, "a stranger names no client");
         assert!(!read(data).named || (client != peer && !trusted(client)), "a proxy is no client");
         // What anybody wrote before it makes no difference once there is somebody nobody vouches for.
         if !trusted(client) {

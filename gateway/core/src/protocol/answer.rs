@@ -1,6 +1,6 @@
 //! The head of a backend's answer, read from its bytes.
 //!
-//! Servers differ, and a gateway that refuses their habits serves nobody. So what RFC 9112 lets a
+//! Servers differ, and a gateway that refused their habits would break uploads. So what RFC 9112 lets a
 //! recipient read is read: a line feed alone at the end of a line, white space before a colon, a
 //! folded line, a status line without a reason, one length said twice. What is read is written
 //! anew for the client, so no habit travels on.

@@ -28,7 +28,7 @@ impl TargetHash {
     }
 
     /// What is remembered of the target of a session that is over, so that only its own client
-    /// hears of its end.
+    /// is told of its end.
     pub fn known_to(self, subject: Option<&Subject>) -> Self {
         subject.map_or(self, |subject| Self(fnv1a_on(self.0, subject.bytes())))
     }
@@ -68,8 +68,8 @@ impl Target {
     }
 
     /// The same, for a session that is over and was of `subject`.
-    pub fn was(self, epitaph: TargetHash, subject: Option<&Subject>) -> bool {
-        self.normal.known_to(subject) == epitaph || self.sent.known_to(subject) == epitaph
+    pub fn was(self, ended: TargetHash, subject: Option<&Subject>) -> bool {
+        self.normal.known_to(subject) == ended || self.sent.known_to(subject) == ended
     }
 }
 

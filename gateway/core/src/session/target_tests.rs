@@ -104,12 +104,12 @@ fn a_session_of_an_older_version_is_met_in_the_spelling_of_its_create() {
     assert!(!Target::of(b"/in/a.bin").is(old));
     let subject = Subject::new([7; 16]);
     for subject in [None, Some(&subject)] {
-        let epitaph = old.known_to(subject);
-        assert!(Target::of(b"/in/%61.bin").was(epitaph, subject));
-        assert!(!Target::of(b"/in/a.bin").was(epitaph, subject));
-        let epitaph = TargetHash::of(b"/in/a.bin").known_to(subject);
-        assert!(Target::of(b"/in/%61.bin").was(epitaph, subject));
-        assert!(!Target::of(b"/in/b.bin").was(epitaph, subject));
+        let ended = old.known_to(subject);
+        assert!(Target::of(b"/in/%61.bin").was(ended, subject));
+        assert!(!Target::of(b"/in/a.bin").was(ended, subject));
+        let ended = TargetHash::of(b"/in/a.bin").known_to(subject);
+        assert!(Target::of(b"/in/%61.bin").was(ended, subject));
+        assert!(!Target::of(b"/in/b.bin").was(ended, subject));
     }
     assert_eq!(on(&Binding::unspelled(old), "/in/%61.bin"), None);
 }
