@@ -241,6 +241,42 @@ fn what_another_machine_does_not_have_is_waited_for_after_a_move() {
     assert_eq!(std::fs::read(stubs[used].file(TARGET)).expect("it is there"), b"abcdef");
 }
 
+/// The table is lost, too, so the machine is asked for the session.
+#[test]
+fn a_session_that_another_machine_is_asked_for_is_waited_for_after_a_move() {
+    let folder = TempDir::new("servers");
+    let stubs = ["one", "two"].map(|name| Stub::start_new(name, &[], folder.path()));
+    let targets = [stubs[0].address(), stubs[1].address()];
+    let (farm, mut two, order) = Two::new(targets, |hosts, port| {
+        let farm = probed(called(Farm::of_stubs(0), "up01", port));
+        let farm =
+            farm.set("health.resolve", "\"1h\"").set("sessions.unknown", "\"ask\"").forgetful();
+        hosts.obeyed_by(farm).start()
+    });
+    let (used, other) = (order[0], order[1]);
+    let id = session_of(&ask(&farm, &create(TARGET)));
+    let first = fragment(TARGET, &id, "bytes 0-2/6", b"abc");
+    assert_eq!(ask(&farm, &first).status, 200);
+    two.end(0);
+    farm.gateway().expect_logged("a backend has moved");
+    farm.gateway().restart();
+    wait::until("it is up", || is_up(&farm, "up01"));
+    let second = fragment(TARGET, &id, "bytes 3-5/6", b"def");
+    wait::until("the other machine is asked", || {
+        expect_not_now(&[502, 503], PacketType::Fragment, &ask(&farm, &second));
+        stubs[other].stats().fragment > 0
+    });
+    for packet in [&second, &close(TARGET, &id)] {
+        expect_not_now(&[503], packet.kind, &ask(&farm, packet));
+    }
+    // Nothing was acknowledged there, so the first probe that fails leads back.
+    two.begin(0, targets[used]);
+    two.end(1);
+    wait::until("the upload goes on", || ask(&farm, &second).status == 200);
+    assert_eq!(ask(&farm, &close(TARGET, &id)).status, 200);
+    assert_eq!(std::fs::read(stubs[used].file(TARGET)).expect("it is there"), b"abcdef");
+}
+
 #[test]
 fn what_another_machine_does_not_have_is_lost_some_time_after_a_move() {
     let folder = TempDir::new("servers");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway_core::farm::BackendId;
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{PacketType, SessionId, SessionKey, headers, ids, read_ack};
@@ -16,6 +17,7 @@ use pingora::{Error, Result};
 use uuid::Uuid;
 
 use crate::clock;
+use crate::farm::Farm;
 use crate::metrics::ProtocolError;
 use crate::sessions::{Birth, Pinned, Place, StoreError};
 
@@ -55,7 +57,8 @@ impl Gateway {
         }
         let pinned = ctx.why == Some(Why::Pin);
         let doubtful = ctx.doubtful;
-        let moved = ack.is_session_not_found() && self.has_moved(ctx);
+        let moved = ack.is_session_not_found()
+            && ctx.backend.is_some_and(|backend| self.has_moved(backend, &ctx.farm));
         let observed =
             Observed { packet: &packet, ack: &ack, pinned, doubtful, moved, now: ctx.now };
         let close = ctx.kind == Some(PacketType::CloseSession);
@@ -120,9 +123,8 @@ impl Gateway {
 
     /// Whether the backend came to its address so lately that its name may lead elsewhere again with
     /// the next look.
-    fn has_moved(&self, ctx: &Ctx) -> bool {
-        let span = ctx.farm.config.health.resolve;
-        ctx.backend.is_some_and(|backend| self.health.has_moved_within(backend, span))
+    pub(super) fn has_moved(&self, backend: BackendId, farm: &Farm) -> bool {
+        self.health.has_moved_within(backend, farm.config.health.resolve)
     }
 
     /// An end that came without a pin is remembered like any.

@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 fn said() -> impl Strategy<Value = Said> {
     prop_oneof![
         4 => Just(Said::NotFound),
+        1 => Just(Said::Moved),
         2 => option::of(1..1000u64).prop_map(Said::Has),
         1 => Just(Said::Newborn),
         1 => Just(Said::Took),
@@ -99,7 +100,7 @@ proptest! {
         let given_up = |said| matches!(said, Said::Unclear(since) if since >= PATIENCE);
         let claimed = said.iter().filter(|(_, said)| claims(*said)).count();
         let unclear = said.iter().any(|&(_, said)| {
-            matches!(said, Said::Unclear(_) | Said::Took) && !given_up(said)
+            matches!(said, Said::Unclear(_) | Said::Took | Said::Moved) && !given_up(said)
         });
         match verdict {
             Verdict::Owner(owner, next) => {
@@ -139,6 +140,7 @@ proptest! {
             }
             let verdict = judge(&said, &mut doubts, now, PATIENCE);
             if verdict == Verdict::Nobody {
+                prop_assert!(said.iter().all(|(_, said)| *said != Said::Moved));
                 for &(backend, said) in &said {
                     let measured = match said {
                         Said::Unclear(measured) => measured,

@@ -242,7 +242,11 @@ impl Gateway {
         said.extend(taken.into_iter().map(|backend| (backend, Said::NotFound)));
         self.wait_for_turn(&asked, ctx).await?;
         let answers = asked.iter().map(|&backend| self.ask_one(errand, question, &farm, backend));
-        said.extend(asked.iter().copied().zip(join_all(answers).await));
+        let answers = asked.iter().copied().zip(join_all(answers).await);
+        said.extend(answers.map(|(backend, said)| match self.has_moved(backend, &farm) {
+            true => (backend, said.after_a_move()),
+            false => (backend, said),
+        }));
         let verdict = self.asks.judge(question, &said, farm.config.sessions.ask_patience);
         match settle(verdict, question) {
             Verdict::Newborn(owner) => {

@@ -31,6 +31,9 @@ const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 pub enum Said {
     /// It does not know the session.
     NotFound,
+    /// It does not know the session, and came to its address a moment ago. Another machine of its
+    /// name may know it.
+    Moved,
     /// It has the session, and bytes of it: how many, if it told.
     Has(Option<u64>),
     /// It has the session and not a byte of it, as far as it told: what is known of its client is
@@ -59,6 +62,15 @@ impl Said {
             (400, _) if ack.is_protocol() && invalid => Self::Has(None),
             (200..=299, _) if ack.is_success() && question.sends_its_byte() => Self::Took,
             _ => Self::Unclear(Duration::ZERO),
+        }
+    }
+
+    /// The same of a backend that came to its address a moment ago.
+    #[must_use]
+    pub fn after_a_move(self) -> Self {
+        match self {
+            Self::NotFound => Self::Moved,
+            said => said,
         }
     }
 
@@ -161,6 +173,13 @@ pub fn judge(
     for &(backend, said) in said {
         let measured = match said {
             Said::Unclear(measured) => measured,
+            // A clear word of this machine. Its address is new for a while only, so no patience is
+            // needed.
+            Said::Moved => {
+                doubts.over(backend);
+                verdict = Verdict::Unclear;
+                continue;
+            }
             Said::Took => Duration::ZERO,
             // Of two that claim one session at least one is wrong, and nobody knows which.
             claim if claims > 1 && claim.claims() => Duration::ZERO,

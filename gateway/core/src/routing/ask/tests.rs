@@ -223,6 +223,25 @@ fn whatever_is_not_clear_from_all_is_not_clear() {
 }
 
 #[test]
+fn a_session_that_is_not_found_after_a_move_may_be_at_the_address_before() {
+    use Said::{Has, Moved, Newborn, NotFound, Took};
+    check(&[(A, Moved)], Verdict::Unclear);
+    check(&[(A, NotFound), (B, Moved)], Verdict::Unclear);
+    check(&[(A, Moved), (B, Has(Some(5)))], Verdict::Unclear);
+    check(&[(A, Has(Some(5))), (B, Moved)], Verdict::Unclear);
+    check(&[(A, Moved), (B, Took)], Verdict::Spoilt(B));
+    // No patience ends it, and it is no doubt of the backend.
+    let mut doubts = Doubts::default();
+    assert_eq!(judge(&[(A, Moved)], &mut doubts, HOUR, Duration::ZERO), Verdict::Unclear);
+    assert_eq!(judge(&[(A, UNCLEAR)], &mut doubts, HOUR * 2, HOUR), Verdict::Unclear);
+    // What was found is there.
+    assert_eq!(NotFound.after_a_move(), Moved);
+    for said in [Moved, Has(None), Has(Some(1)), Newborn, Took, UNCLEAR] {
+        assert_eq!(said.after_a_move(), said);
+    }
+}
+
+#[test]
 fn a_backend_that_stays_unclear_is_given_up_like_one_that_is_away() {
     let mut doubts = Doubts::default();
     let said = [(A, Said::NotFound), (B, UNCLEAR)];
