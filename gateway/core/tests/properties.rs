@@ -8,6 +8,8 @@ mod grammar;
 mod heads;
 #[path = "properties/health.rs"]
 mod health;
+#[path = "properties/ownership.rs"]
+mod ownership;
 #[path = "properties/routing.rs"]
 mod routing;
 #[path = "properties/targets.rs"]

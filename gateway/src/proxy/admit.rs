@@ -9,7 +9,7 @@ use gateway_core::protocol::cdn_loop;
 use gateway_core::protocol::{
     PacketError, PacketType, RequestPacket, headers, packet, read_request, reply,
 };
-use gateway_core::routing::ownership::may_speak;
+use gateway_core::routing::ownership::{may_speak, must_not_be_hidden, visible_to};
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Decision, Holder, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
@@ -168,7 +168,7 @@ impl Gateway {
         ctx: &mut Ctx,
     ) -> Result<Option<Arc<Answer>>, Fault> {
         let Some(key) = ctx.key.clone() else { return Ok(None) };
-        if ctx.kind == Some(PacketType::Ping) || !may_speak(lookup, ctx.target, alias) {
+        if !may_speak(packet.packet_type(), lookup, ctx.target, alias) {
             return Ok(None);
         }
         if ctx.turn.is_none()
@@ -177,20 +177,15 @@ impl Gateway {
             return Ok(Some(answer));
         }
         let (found, total) = self.sessions.find_and_touch(Some(&key), clock::steady());
-        (*lookup, ctx.total) = (theirs(found, ctx), total);
+        (*lookup, ctx.total) = (visible_to(&ctx.asker(), found), total);
         Ok(None)
     }
 
-    /// Whether a packet that would reach `backend` by its alias names a session by the id that only
-    /// that backend and we know: its client was given another, and no other opens it.
+    /// Whether a packet for `backend` has an id by which only that backend and the gateway know the
+    /// session.
     fn is_hidden(&self, backend: BackendId, lookup: &Lookup, ctx: &Ctx) -> bool {
-        let answered = match lookup {
-            Lookup::Ended(target) => ctx.target.is(*target),
-            Lookup::Unknown | Lookup::StoreDown => false,
-            Lookup::NotAsked | Lookup::Pinned(_) | Lookup::Foreign | Lookup::Forgotten => true,
-        };
-        let key = ctx.key.as_ref().filter(|_| !answered && ctx.kind != Some(PacketType::Ping));
-        key.is_some_and(|key| self.sessions.is_hidden(backend, key))
+        let (Some(kind), Some(key)) = (ctx.kind, &ctx.key) else { return false };
+        must_not_be_hidden(kind, lookup, ctx.target) && self.sessions.is_hidden(backend, key)
     }
 
     /// Whether an upload is under way: a limit that was lowered since is for those that come after
@@ -214,7 +209,7 @@ impl Gateway {
             }
             _ => found,
         };
-        theirs(found, ctx)
+        visible_to(&ctx.asker(), found)
     }
 
     /// Asks the core, and while the answer is that the one right backend is down, waits for it to
@@ -326,7 +321,7 @@ impl Gateway {
         let path = downstream.req_header().uri.path();
         let last = ctx.conn.as_ref().and_then(|conn| conn.backend());
         let reply = reply::session_of_path(path);
-        let may_have = |subject: Option<&Subject>| !ctx.is_foreign(subject);
+        let may_have = |subject: Option<&Subject>| !ctx.asker().is_foreign(subject);
         let owner = reply.map(|id| self.sessions.reply_owner(&id, alias.or(last), may_have));
         let owner = match owner.unwrap_or(ReplyOwner::Unknown) {
             ReplyOwner::Foreign => {
@@ -398,20 +393,6 @@ impl Gateway {
 /// Whether the packet is of an upload that can end or move by it.
 pub(super) fn names_session(ctx: &Ctx) -> bool {
     ctx.key.is_some() && ctx.kind != Some(PacketType::Ping)
-}
-
-/// What was found of a session, as far as it is the business of whoever asks.
-pub(super) fn theirs(found: Lookup, ctx: &Ctx) -> Lookup {
-    match found {
-        Lookup::Pinned(pin) if ctx.is_foreign(pin.subject.as_ref()) => Lookup::Foreign,
-        // Its epitaph tells no more than whether this is its client.
-        Lookup::Ended(epitaph) if ctx.target.was(epitaph, ctx.subject()) => {
-            Lookup::Ended(ctx.target.hash())
-        }
-        // Somebody else's, or of another target: nothing can be told apart in it.
-        Lookup::Ended(epitaph) if ctx.binds() && !ctx.target.is(epitaph) => Lookup::Foreign,
-        found => found,
-    }
 }
 
 fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {

@@ -9,6 +9,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionKey};
 use gateway_core::routing::Why;
+use gateway_core::routing::ownership::Asker;
 use gateway_core::session::{Binding, Pin, Subject, Target, Timestamp};
 use http::HeaderValue;
 
@@ -218,14 +219,10 @@ impl Ctx {
         (!proxy).then(|| ClientKey::of(client))
     }
 
-    /// Whether sessions are bound to clients.
-    pub fn binds(&self) -> bool {
-        self.farm.config.sessions.bind == Bind::Certificate
-    }
-
-    /// To whom a session of this client is bound.
-    pub fn bound(&self) -> Option<Subject> {
-        self.subject().filter(|_| self.binds()).cloned()
+    /// The client, as sessions are shown to it.
+    pub fn asker(&self) -> Asker<'_> {
+        let binds = self.farm.config.sessions.bind == Bind::Certificate;
+        Asker { target: self.target, subject: self.subject(), binds }
     }
 
     /// The pin of a session that this packet opens, or that it has shown to be there.
@@ -235,12 +232,7 @@ impl Ctx {
             backend_session,
             binding: self.binding.clone(),
             created: self.now,
-            subject: self.bound(),
+            subject: self.asker().bound_to(),
         }
-    }
-
-    /// Whether a session that is bound to `subject` is somebody else's.
-    pub fn is_foreign(&self, subject: Option<&Subject>) -> bool {
-        self.binds() && subject.is_some() && subject != self.subject()
     }
 }

@@ -5,8 +5,8 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{SessionId, headers};
 use gateway_core::routing::Lookup;
+use gateway_core::routing::ownership::visible_to;
 
-use super::admit::theirs;
 use super::forwarding::Forwarding;
 use super::{Ctx, Gateway};
 
@@ -49,7 +49,7 @@ impl Gateway {
         let farm = &ctx.farm;
         let id = head.headers.get(&headers::SESSION_ID.name).and_then(|id| id.to_str().ok());
         let id = id.and_then(SessionId::parse);
-        let found = id.map(|id| theirs(self.sessions.find(Some(id.key())), ctx));
+        let found = id.map(|id| visible_to(&ctx.asker(), self.sessions.find(Some(id.key()))));
         let Some(Lookup::Pinned(pin)) = found else { return false };
         farm.accepted_before(host) || farm.view.backend(pin.backend).is_none()
     }

@@ -22,8 +22,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey, headers, latin1};
-use gateway_core::routing::Lookup;
-use gateway_core::routing::ownership::may_speak;
+use gateway_core::routing::ownership::{ended_by_refusal, visible_to};
 use gateway_core::session::EndReason;
 use http::HeaderValue;
 use pingora::proxy::Session;
@@ -36,7 +35,6 @@ use crate::metrics::OrphanResult;
 use crate::sessions::{Place, Sessions};
 use crate::supervisor::{TaskResult, told_to_stop};
 
-use super::admit::theirs;
 use super::ask::{Errand, Messenger};
 use super::{Ctx, Gateway, Reporter, final_status};
 
@@ -211,24 +209,20 @@ impl Gateway {
     /// Where the backend cannot be told, the pin stays, and leads the client's own Cancel there.
     pub(super) async fn end_refused(&self, downstream: &Session, ctx: &mut Ctx) {
         let Some(key) = ctx.key.clone() else { return };
-        if ctx.range.is_none_or(|range| range.first() > 0) {
+        let Some(range) = ctx.range else { return };
+        // Whether it is untouched is known only behind the request under way.
+        if ended_by_refusal(&range, &self.look_up(ctx).await, ctx.target, true).is_none() {
             return;
         }
-        let lookup = self.look_up(ctx).await;
-        if !matches!(lookup, Lookup::Pinned(_)) || !may_speak(&lookup, ctx.target, None) {
-            return;
-        }
-        // Whatever is under way may bring bytes, or the end.
+        // The request under way may bring bytes, or the end.
         let packet = self.packet(downstream, ctx);
         let Some(packet) = packet else { return };
         if !matches!(self.take_turn(downstream, &packet, &key, ctx).await, Ok(None)) {
             return;
         }
-        let found = theirs(self.sessions.find(Some(&key)), ctx);
-        let Lookup::Pinned(pin) = found else { return };
-        if !self.sessions.is_untouched(&key) {
-            return;
-        }
+        let found = visible_to(&ctx.asker(), self.sessions.find(Some(&key)));
+        let untouched = self.sessions.is_untouched(&key);
+        let Some(pin) = ended_by_refusal(&range, &found, ctx.target, untouched) else { return };
         let farm = Arc::clone(&ctx.farm);
         if farm.view.backend(pin.backend).is_none_or(|backend| !backend.is_reachable()) {
             return;

@@ -10,17 +10,91 @@ use http::{HeaderValue, StatusCode};
 
 use crate::farm::BackendId;
 use crate::protocol::{Ack, ContentRange, PacketType, RequestPacket};
-use crate::session::{Subject, Target, TargetHash};
+use crate::session::{Pin, Subject, Target, TargetHash};
 
 use super::Lookup;
 
-/// Whether a request may take the session's turn, and end the request that has it: only a client
-/// that knows the session's destination, or that its backend will judge, may do so.
-pub fn may_speak(lookup: &Lookup, target: Target, alias: Option<BackendId>) -> bool {
+/// The client of a request, and what it asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    pub target: Target,
+    /// Who the client is by its certificate.
+    pub subject: Option<&'a Subject>,
+    /// Sessions are bound to the certificates of their clients.
+    pub binds: bool,
+}
+
+impl Asker<'_> {
+    /// Whether a session that is bound to `subject` belongs to another client.
+    pub fn is_foreign(&self, subject: Option<&Subject>) -> bool {
+        self.binds && subject.is_some() && subject != self.subject
+    }
+
+    /// The certificate to which a session of this client is bound.
+    pub fn bound_to(&self) -> Option<Subject> {
+        self.subject.filter(|_| self.binds).cloned()
+    }
+}
+
+/// What the asker may know of what was found in the session table. Another client's session is
+/// [`Lookup::Foreign`], whether it lives or has ended.
+pub fn visible_to(asker: &Asker<'_>, found: Lookup) -> Lookup {
+    match found {
+        Lookup::Pinned(pin) if asker.is_foreign(pin.subject.as_ref()) => Lookup::Foreign,
+        // A tombstone tells only whether this is the client of the session.
+        Lookup::Ended(tombstone) if asker.target.was(tombstone, asker.subject) => {
+            Lookup::Ended(asker.target.hash())
+        }
+        // Another client, or another target: the tombstone does not tell which.
+        Lookup::Ended(tombstone) if asker.binds && !asker.target.is(tombstone) => Lookup::Foreign,
+        found => found,
+    }
+}
+
+/// Whether a packet may take the session's turn, and end the request that has it: only a client
+/// that knows the session's destination, or that its backend will judge, may do so. A Ping takes no
+/// turn.
+pub fn may_speak(
+    kind: PacketType,
+    lookup: &Lookup,
+    target: Target,
+    alias: Option<BackendId>,
+) -> bool {
+    kind != PacketType::Ping
+        && match lookup {
+            Lookup::Pinned(pin) => target.is(pin.binding.target),
+            Lookup::Foreign => false,
+            _ => alias.is_some(),
+        }
+}
+
+/// Whether the id of a packet for the backend of its alias must not be the hidden id of a session:
+/// the one that only that backend and the gateway know, because the client was given another. Such a
+/// packet is answered as one of an unknown session.
+///
+/// Where the table itself tells what becomes of the packet, the backend does not get it.
+pub fn must_not_be_hidden(kind: PacketType, lookup: &Lookup, target: Target) -> bool {
+    kind != PacketType::Ping
+        && match lookup {
+            Lookup::Ended(ended) => !target.is(*ended),
+            Lookup::Unknown | Lookup::StoreDown => true,
+            Lookup::NotAsked | Lookup::Pinned(_) | Lookup::Foreign | Lookup::Forgotten => false,
+        }
+}
+
+/// The session that ends because the file of its first Fragment is too large for the gateway. A
+/// session that may have a byte is not ended: a limit that was lowered must not cost what is there.
+pub fn ended_by_refusal<'l>(
+    range: &ContentRange,
+    lookup: &'l Lookup,
+    target: Target,
+    untouched: bool,
+) -> Option<&'l Pin> {
     match lookup {
-        Lookup::Pinned(pin) => target.is(pin.binding.target),
-        Lookup::Foreign => false,
-        _ => alias.is_some(),
+        Lookup::Pinned(pin) if target.is(pin.binding.target) => {
+            (untouched && range.first() == 0).then_some(pin)
+        }
+        _ => None,
     }
 }
 

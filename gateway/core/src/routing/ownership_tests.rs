@@ -40,22 +40,81 @@ fn head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
     response.body(()).unwrap().into_parts().0
 }
 
-#[test]
-fn only_who_knows_the_destination_or_is_judged_by_a_backend_may_speak() {
-    let pin = Pin {
+const OTHER: TargetHash = TargetHash(8);
+
+fn pin(target: TargetHash, subject: Option<&Subject>) -> Pin {
+    Pin {
         backend: BackendId(0),
         backend_session: None,
-        binding: Binding::unspelled(TARGET),
+        binding: Binding::unspelled(target),
         created: Timestamp(0),
-        subject: None,
-    };
-    let (other, alias) = (TargetHash(8), Some(BackendId(1)));
-    let pinned = Lookup::Pinned(pin);
+        subject: subject.cloned(),
+    }
+}
+
+fn pinned(target: TargetHash, subject: Option<&Subject>) -> Lookup {
+    Lookup::Pinned(pin(target, subject))
+}
+
+/// What the table has of a session that is over.
+fn ended(target: TargetHash, subject: Option<&Subject>) -> Lookup {
+    Lookup::Ended(pin(target, subject).epitaph())
+}
+
+#[test]
+fn a_client_sees_its_own_sessions_and_those_that_are_bound_to_no_one() {
+    let [mine, other] = [1, 2].map(|byte| Subject::new([byte; 16]));
+    let (mine, other) = (Some(&mine), Some(&other));
+    let foreign = || Lookup::Foreign;
+    let over = || Lookup::Ended(TARGET);
+    // Found in the table; seen by its client, by another with a certificate, by one without.
+    let bound = [
+        (pinned(TARGET, mine), [pinned(TARGET, mine), foreign(), foreign()]),
+        (pinned(OTHER, mine), [pinned(OTHER, mine), foreign(), foreign()]),
+        (pinned(TARGET, None), [pinned(TARGET, None), pinned(TARGET, None), pinned(TARGET, None)]),
+        (ended(TARGET, mine), [over(), foreign(), foreign()]),
+        // Opened before sessions were bound, so the target alone tells its client.
+        (ended(TARGET, None), [over(), over(), over()]),
+        (ended(OTHER, mine), [foreign(), foreign(), foreign()]),
+        (ended(OTHER, None), [foreign(), foreign(), foreign()]),
+        (Lookup::Unknown, [Lookup::Unknown, Lookup::Unknown, Lookup::Unknown]),
+        (Lookup::Forgotten, [Lookup::Forgotten, Lookup::Forgotten, Lookup::Forgotten]),
+        (Lookup::StoreDown, [Lookup::StoreDown, Lookup::StoreDown, Lookup::StoreDown]),
+    ];
+    for (found, expected) in &bound {
+        for (subject, expected) in [mine, other, None].into_iter().zip(expected) {
+            let asker = Asker { target: TARGET.into(), subject, binds: true };
+            assert_eq!(visible_to(&asker, found.clone()), *expected, "{found:?} by {subject:?}");
+        }
+    }
+    // Nothing is bound: the target decides, and a tombstone of another one stays as it is.
+    let free = [
+        (pinned(TARGET, mine), [pinned(TARGET, mine), pinned(TARGET, mine), pinned(TARGET, mine)]),
+        (ended(TARGET, mine), [over(), ended(TARGET, mine), ended(TARGET, mine)]),
+        (ended(TARGET, None), [over(), over(), over()]),
+        (ended(OTHER, None), [ended(OTHER, None), ended(OTHER, None), ended(OTHER, None)]),
+    ];
+    for (found, expected) in &free {
+        for (subject, expected) in [mine, other, None].into_iter().zip(expected) {
+            let asker = Asker { target: TARGET.into(), subject, binds: false };
+            assert_eq!(visible_to(&asker, found.clone()), *expected, "{found:?} by {subject:?}");
+            assert!(!asker.is_foreign(mine) && !asker.is_foreign(None));
+            assert_eq!(asker.bound_to(), None);
+        }
+    }
+    let asker = Asker { target: TARGET.into(), subject: mine, binds: true };
+    assert_eq!(asker.bound_to().as_ref(), mine);
+}
+
+#[test]
+fn only_who_knows_the_destination_or_is_judged_by_a_backend_may_speak() {
+    let alias = Some(BackendId(1));
+    let pinned = pinned(TARGET, None);
     for (lookup, target, alias, allowed) in [
         (&pinned, TARGET, None, true),
         (&pinned, TARGET, alias, true),
-        (&pinned, other, None, false),
-        (&pinned, other, alias, false),
+        (&pinned, OTHER, None, false),
+        (&pinned, OTHER, alias, false),
         (&Lookup::Foreign, TARGET, alias, false),
         (&Lookup::Unknown, TARGET, None, false),
         (&Lookup::Unknown, TARGET, alias, true),
@@ -64,11 +123,56 @@ fn only_who_knows_the_destination_or_is_judged_by_a_backend_may_speak() {
         (&Lookup::Ended(TARGET), TARGET, alias, true),
         (&Lookup::Forgotten, TARGET, None, false),
     ] {
-        assert_eq!(
-            may_speak(lookup, target.into(), alias),
-            allowed,
-            "{lookup:?} {target:?} {alias:?}"
-        );
+        for kind in [PacketType::Fragment, PacketType::CloseSession, PacketType::CancelSession] {
+            assert_eq!(
+                may_speak(kind, lookup, target.into(), alias),
+                allowed,
+                "{kind:?} {lookup:?} {target:?} {alias:?}"
+            );
+        }
+        assert!(!may_speak(PacketType::Ping, lookup, target.into(), alias));
+    }
+}
+
+#[test]
+fn an_id_for_which_the_table_answers_may_be_hidden() {
+    for (lookup, expected) in [
+        (Lookup::Unknown, true),
+        (Lookup::StoreDown, true),
+        (Lookup::Ended(OTHER), true),
+        (Lookup::Ended(TARGET), false),
+        (pinned(TARGET, None), false),
+        (pinned(OTHER, None), false),
+        (Lookup::Foreign, false),
+        (Lookup::Forgotten, false),
+        (Lookup::NotAsked, false),
+    ] {
+        for kind in [PacketType::Fragment, PacketType::CloseSession, PacketType::CancelSession] {
+            let found = must_not_be_hidden(kind, &lookup, TARGET.into());
+            assert_eq!(found, expected, "{kind:?} {lookup:?}");
+        }
+        assert!(!must_not_be_hidden(PacketType::Ping, &lookup, TARGET.into()), "{lookup:?}");
+    }
+}
+
+#[test]
+fn a_refused_file_ends_only_its_own_session_without_a_byte() {
+    let (first, later) = (ContentRange::new(0, 2, 9), ContentRange::new(1, 2, 9));
+    let (first, later) = (first.expect("legal"), later.expect("legal"));
+    let (own, pin) = (pinned(TARGET, None), pin(TARGET, None));
+    for (range, lookup, untouched, expected) in [
+        (&first, &own, true, Some(&pin)),
+        (&first, &own, false, None),
+        (&later, &own, true, None),
+        (&first, &pinned(OTHER, None), true, None),
+        (&first, &Lookup::Foreign, true, None),
+        (&first, &Lookup::Unknown, true, None),
+        (&first, &Lookup::Ended(TARGET), true, None),
+        (&first, &Lookup::Forgotten, true, None),
+        (&first, &Lookup::StoreDown, true, None),
+    ] {
+        let found = ended_by_refusal(range, lookup, TARGET.into(), untouched);
+        assert_eq!(found, expected, "{range:?} {lookup:?} {untouched}");
     }
 }
 

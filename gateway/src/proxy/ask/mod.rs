@@ -21,6 +21,7 @@ use gateway_core::routing::Lookup;
 use gateway_core::routing::ask::{
     ClientPace, Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge, settle,
 };
+use gateway_core::routing::ownership::visible_to;
 use gateway_core::session::{EndReason, Pin, Progress, Target};
 use parking_lot::Mutex;
 use pingora::proxy::Session;
@@ -30,7 +31,6 @@ use crate::clock;
 use crate::farm::Farm;
 use crate::metrics::AskResult;
 
-use super::admit::theirs;
 use super::{Ctx, Gateway, errors};
 pub(super) use errand::{Errand, Messenger, Task};
 
@@ -156,9 +156,11 @@ impl Gateway {
             }
             Verdict::Owner(owner, next) => {
                 self.pin_lost(&key, owner, next, ctx).await?;
-                Ok((theirs(self.sessions.find(Some(&key)), ctx), owner))
+                Ok((visible_to(&ctx.asker(), self.sessions.find(Some(&key))), owner))
             }
-            Verdict::Newborn(owner) => Ok((theirs(self.sessions.find(Some(&key)), ctx), owner)),
+            Verdict::Newborn(owner) => {
+                Ok((visible_to(&ctx.asker(), self.sessions.find(Some(&key))), owner))
+            }
             Verdict::Spoilt(backend) => {
                 self.forget_spoilt(&key, backend, ctx).await;
                 Err(Fault::UnknownSession)
