@@ -8,6 +8,8 @@ mod grammar;
 mod heads;
 #[path = "properties/health.rs"]
 mod health;
+#[path = "properties/limits.rs"]
+mod limits;
 #[path = "properties/ownership.rs"]
 mod ownership;
 #[path = "properties/routing.rs"]

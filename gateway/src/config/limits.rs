@@ -1,6 +1,7 @@
 //! The section `[limits]`: how much of anything there may be.
 
 use gateway_core::protocol::head::HeadLimits;
+use gateway_core::session::limits::Sizes;
 
 use super::defaults;
 use super::draft::{Broken, Table};
@@ -10,6 +11,12 @@ use super::names::Choice;
 use super::sections::word;
 use super::settle::{per_client, unless_off};
 use super::{ChunkedMode, Limits};
+
+impl Limits {
+    pub fn sizes(&self) -> Sizes {
+        Sizes { fragment: self.fragment, upload: self.upload }
+    }
+}
 
 const NO_LIMIT: &[Choice] = &[Choice { name: "off", about: "no limit" }];
 

@@ -91,16 +91,7 @@ impl Gateway {
         ctx.kind = Some(packet.packet_type());
         ctx.range = packet.range();
         ctx.key = packet.session().map(|session| session.key().clone());
-        let total = ctx.range.map_or(0, |range| range.total());
-        if ctx.farm.config.limits.upload.is_some_and(|limit| total > limit) && !self.has_begun(ctx)
-        {
-            self.end_refused(downstream, ctx).await;
-            return Err(Fault::UploadTooLarge);
-        }
-        let too_large = |limit| ctx.range.is_some_and(|range| range.len() > limit);
-        if ctx.farm.config.limits.fragment.is_some_and(too_large) {
-            return Err(Fault::FragmentTooLarge);
-        }
+        self.check_sizes(downstream, ctx).await?;
         let mut lookup = self.look_up(ctx).await;
         if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
             // Before a backend opens a session that nobody could be told of.
@@ -188,16 +179,15 @@ impl Gateway {
         must_not_be_hidden(kind, lookup, ctx.target) && self.sessions.is_hidden(backend, key)
     }
 
-    /// Whether an upload is under way: a limit that was lowered since is for those that come after
-    /// it. Of one that went on over a start of the gateway, or was found by asking, little is known
-    /// but what its client says; to whom has sent nothing yet, its backend says so.
-    fn has_begun(&self, ctx: &Ctx) -> bool {
-        let Some(range) = ctx.range else { return false };
-        let known = ctx.key.as_ref().and_then(|key| self.sessions.progress_of(key));
-        match known {
-            Some(known) if known.next_offset > 0 => [0, range.total()].contains(&known.total),
-            _ => range.first() > 0,
+    /// Refuses what is larger than the limits. A session that waits for its first byte ends by that.
+    async fn check_sizes(&self, downstream: &Session, ctx: &mut Ctx) -> Result<(), Fault> {
+        let Some(range) = ctx.range else { return Ok(()) };
+        let known = || ctx.key.as_ref().and_then(|key| self.sessions.progress_of(key));
+        let checked = ctx.farm.config.limits.sizes().check(&range, known);
+        if checked == Err(Fault::UploadTooLarge) {
+            self.end_refused(downstream, ctx).await;
         }
+        checked
     }
 
     /// While two processes share the store, an id that is not here may be there.

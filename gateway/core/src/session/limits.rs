@@ -1,9 +1,60 @@
-//! How much of a whole one client may have, and which session gives its place to a new one.
+//! How large an upload and its Fragments may be, how much of a whole one client may have, and which
+//! session gives its place to a new one.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::fault::Fault;
+use crate::protocol::ContentRange;
 use crate::protocol::client::ClientKey;
+
+use super::pin::Progress;
+
+/// The largest sizes that pass, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of the body of a Fragment.
+    pub fragment: Option<u64>,
+    /// Of the whole file.
+    pub upload: Option<u64>,
+}
+
+impl Sizes {
+    /// Whether a Fragment passes. `known` tells what the table knows of its session; it is asked only
+    /// if the file is too large.
+    ///
+    /// The limit of the upload counts for uploads that begin: one that was lowered does not end an
+    /// upload that is under way.
+    ///
+    /// # Errors
+    /// The fault to answer with. A file that is too large is told first, because no smaller Fragment
+    /// helps it.
+    pub fn check(
+        &self,
+        range: &ContentRange,
+        known: impl FnOnce() -> Option<Progress>,
+    ) -> Result<(), Fault> {
+        if self.upload.is_some_and(|limit| range.total() > limit) && !has_begun(range, known()) {
+            return Err(Fault::UploadTooLarge);
+        }
+        match self.fragment {
+            Some(limit) if range.len() > limit => Err(Fault::FragmentTooLarge),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the upload of a Fragment is under way.
+///
+/// Of a session that went on over a start of the gateway, or whose owner was found by asking, the
+/// gateway knows little: there the first byte of the Fragment tells. A client that invents it gains
+/// nothing, because the backend answers it with 416.
+fn has_begun(range: &ContentRange, known: Option<Progress>) -> bool {
+    match known {
+        Some(known) if known.next_offset > 0 => [0, range.total()].contains(&known.total),
+        _ => range.first() > 0,
+    }
+}
 
 /// How much one client may have of what all share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

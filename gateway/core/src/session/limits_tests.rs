@@ -126,3 +126,64 @@ fn a_sample_is_bounded_and_shows_who_holds_most() {
     assert!(order.iter().any(|&session| session < 20_000));
     assert!(order.iter().any(|&session| session > 80_000));
 }
+
+/// The table of cases: the range, what is known of the session as offset and total, the answer where
+/// the file is above the limit for uploads.
+#[test]
+fn only_an_upload_that_begins_is_refused_for_its_size() {
+    let range = |first, last| ContentRange::new(first, last, 100).expect("a legal range");
+    let known = |next_offset, total| Some(Progress { next_offset, total, ..Progress::default() });
+    let (begins, goes_on) = (range(0, 9), range(10, 19));
+    let (refused, passes) = (Err(Fault::UploadTooLarge), Ok(()));
+    let sizes = Sizes { fragment: None, upload: Some(99) };
+    for (range, known, expected) in [
+        (begins, None, refused),
+        (begins, known(0, 0), refused),
+        (begins, known(0, 100), refused),
+        // A Fragment that is sent again.
+        (begins, known(10, 100), passes),
+        // The size was in no Ack: its Fragments are older than this process.
+        (begins, known(10, 0), passes),
+        // Another file than the one that has begun.
+        (begins, known(10, 50), refused),
+        (begins, known(1, 101), refused),
+        (goes_on, None, passes),
+        (goes_on, known(0, 0), passes),
+        (goes_on, known(10, 100), passes),
+        (goes_on, known(10, 0), passes),
+        (goes_on, known(10, 50), refused),
+    ] {
+        assert_eq!(sizes.check(&range, || known), expected, "{range:?} {known:?}");
+    }
+}
+
+#[test]
+fn a_size_at_its_limit_passes() {
+    let range = ContentRange::new(0, 9, 100).expect("a legal range");
+    for (fragment, upload, expected) in [
+        (None, None, Ok(())),
+        (Some(10), Some(100), Ok(())),
+        (Some(9), None, Err(Fault::FragmentTooLarge)),
+        (Some(9), Some(100), Err(Fault::FragmentTooLarge)),
+        (Some(10), Some(99), Err(Fault::UploadTooLarge)),
+        // No smaller Fragment would help.
+        (Some(9), Some(99), Err(Fault::UploadTooLarge)),
+    ] {
+        let sizes = Sizes { fragment, upload };
+        assert_eq!(sizes.check(&range, || None), expected, "{sizes:?}");
+    }
+    let empty = ContentRange::new(0, 0, 0).expect("a file of no bytes");
+    assert_eq!(Sizes { fragment: Some(0), upload: Some(0) }.check(&empty, || None), Ok(()));
+}
+
+#[test]
+fn the_table_is_asked_only_for_a_file_that_is_too_large() {
+    let range = ContentRange::new(0, 9, 100).expect("a legal range");
+    for sizes in [
+        Sizes { fragment: Some(10), upload: None },
+        Sizes { fragment: Some(9), upload: None },
+        Sizes { fragment: None, upload: Some(100) },
+    ] {
+        let _ = sizes.check(&range, || panic!("the table is asked: {sizes:?}"));
+    }
+}
