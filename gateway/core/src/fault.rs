@@ -197,7 +197,7 @@ impl Fault {
 /// MC-BUP 2.2.1.2 for the error headers; either name, since the official texts disagree on it.
 pub fn ack_headers(
     fault: Fault,
-    session: Option<&SessionId<'_>>,
+    session: Option<&SessionId>,
 ) -> impl Iterator<Item = (&'static Field, HeaderValue)> {
     let fixed = HeaderValue::from_static;
     let session = session.and_then(|id| HeaderValue::from_str(id.as_str()).ok());
@@ -295,7 +295,7 @@ mod tests {
                     answer = answer.header(&field.name, value);
                 }
                 let head = answer.body(()).unwrap().into_parts().0;
-                let ack = read_ack(&head);
+                let ack = read_ack(head.status, &head.headers);
                 assert_eq!((ack.status.as_u16(), ack.error), status_and_code(fault), "{fault:?}");
                 assert!(ack.is_ack, "{fault:?}");
                 assert_eq!(ack.is_success(), fault == Fault::AlreadyEnded, "{fault:?}");

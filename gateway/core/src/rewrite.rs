@@ -30,7 +30,7 @@ pub struct Identity<'a> {
 /// # Source
 /// MC-BUP 2.2.3.2 (Create-Session Ack), 2.2.3 to 2.2.11 (every Ack).
 pub fn edits(
-    packet: &RequestPacket<'_>,
+    packet: &RequestPacket,
     ack: &Ack<'_>,
     head: &response::Parts,
     identity: Identity<'_>,
@@ -82,7 +82,7 @@ pub fn edits(
     edits
 }
 
-fn is_opening(packet: &RequestPacket<'_>, ack: &Ack<'_>) -> bool {
+fn is_opening(packet: &RequestPacket, ack: &Ack<'_>) -> bool {
     matches!(packet, RequestPacket::CreateSession) && ack.is_success()
 }
 
@@ -109,7 +109,7 @@ pub enum AckBody {
 /// # Source
 /// MC-BUP 2.2.3 to 2.2.11: every Ack has `Content-Length: 0`. A Close of Zenfolio's servers has a
 /// body that its clients read.
-pub fn ack_body(packet: &RequestPacket<'_>, ack: &Ack<'_>, head: &response::Parts) -> AckBody {
+pub fn ack_body(packet: &RequestPacket, ack: &Ack<'_>, head: &response::Parts) -> AckBody {
     let chunked = head.headers.contains_key(&headers::TRANSFER_ENCODING.name);
     let length = head.headers.get(&headers::CONTENT_LENGTH.name);
     let marked = chunked || length.is_some();

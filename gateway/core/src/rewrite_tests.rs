@@ -3,13 +3,13 @@
 use super::*;
 use crate::protocol::{ContentRange, SessionId, read_ack};
 
-const CREATE: RequestPacket<'static> = RequestPacket::CreateSession;
+const CREATE: RequestPacket = RequestPacket::CreateSession;
 
-fn close() -> RequestPacket<'static> {
+fn close() -> RequestPacket {
     RequestPacket::CloseSession { session: SessionId::parse("{x}").unwrap() }
 }
 
-fn fragment() -> RequestPacket<'static> {
+fn fragment() -> RequestPacket {
     let session = SessionId::parse("{x}").unwrap();
     RequestPacket::Fragment { session, range: ContentRange::parse("bytes 0-4/10").unwrap() }
 }
@@ -29,8 +29,8 @@ fn announce() -> Announce {
     }
 }
 
-fn rewrite(packet: &RequestPacket<'_>, head: &mut response::Parts, identity: Identity<'_>) {
-    let edits = edits(packet, &read_ack(head), head, identity);
+fn rewrite(packet: &RequestPacket, head: &mut response::Parts, identity: Identity<'_>) {
+    let edits = edits(packet, &read_ack(head.status, &head.headers), head, identity);
     for edit in edits {
         match edit {
             Edit::Remove(field) => {
@@ -55,7 +55,7 @@ fn sorted(head: &response::Parts) -> Vec<(String, String)> {
 /// The answer is the expected one after one rewriting, and after two.
 #[track_caller]
 fn check(
-    packet: &RequestPacket<'_>,
+    packet: &RequestPacket,
     identity: Identity<'_>,
     status: u16,
     answer: &[(&str, &str)],
@@ -190,9 +190,9 @@ fn the_ack_header_is_added_to_successes_of_the_protocol_only() {
 }
 
 #[track_caller]
-fn check_body(packet: &RequestPacket<'_>, status: u16, fields: &[(&str, &str)], expected: AckBody) {
+fn check_body(packet: &RequestPacket, status: u16, fields: &[(&str, &str)], expected: AckBody) {
     let head = head(status, fields);
-    let body = ack_body(packet, &read_ack(&head), &head);
+    let body = ack_body(packet, &read_ack(head.status, &head.headers), &head);
     assert_eq!(body, expected, "{packet:?} {status} {fields:?}");
 }
 

@@ -50,7 +50,7 @@ pub fn one(path: &Path, wanted: &str) -> Result<Json, ClientError> {
     })
 }
 
-fn each(path: &Path, visit: &mut dyn FnMut(&SessionId<'_>, &StoredPin)) -> Result<(), ClientError> {
+fn each(path: &Path, visit: &mut dyn FnMut(&SessionId, &StoredPin)) -> Result<(), ClientError> {
     let failed = |message: String, exit| ClientError::Failed { code: "store", message, exit };
     let mut reader = read_only(path)
         .map_err(|error| failed(format!("{error}; {}", error.help()), error.exit()))?;
@@ -68,7 +68,7 @@ fn each(path: &Path, visit: &mut dyn FnMut(&SessionId<'_>, &StoredPin)) -> Resul
 }
 
 /// How far an upload has come is not stored, and when it was last heard of neither.
-fn row(id: &SessionId<'_>, pin: &StoredPin, now: Timestamp) -> Json {
+fn row(id: &SessionId, pin: &StoredPin, now: Timestamp) -> Json {
     let short = |id: &String| SessionId::parse(id).map(|id| id.key().short().to_string());
     json!({
         "ref": Mark::of(id.key()).to_string(),

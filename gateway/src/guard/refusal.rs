@@ -42,7 +42,7 @@ impl Refusal {
 }
 
 /// An Ack for a fault, after which the connection closes.
-pub fn ack_bytes(fault: Fault, session: Option<&SessionId<'_>>) -> Vec<u8> {
+pub fn ack_bytes(fault: Fault, session: Option<&SessionId>) -> Vec<u8> {
     let status = fault.row().status;
     let mut bytes = status_line(status.as_u16());
     for (field, value) in ack_headers(fault, session) {

@@ -77,7 +77,7 @@ async fn converse(
 /// A server that wants to know who we are is alive, and its uploads are switched on as far as it
 /// tells strangers.
 fn ping_answer(head: &response::Parts) -> Result<(), ProbeFailure> {
-    let ack = read_ack(head);
+    let ack = read_ack(head.status, &head.headers);
     match ack.status.as_u16() {
         401 => Ok(()),
         _ if ack.is_success() => Ok(()),

@@ -82,7 +82,11 @@ fn check_error(status: u16, fields: &[(&str, &str)], expected: Option<ProtocolEr
         answer = answer.header(*name, *value);
     }
     let head = answer.body(()).unwrap().into_parts().0;
-    assert_eq!(ProtocolError::of(&read_ack(&head)), expected, "{status} {fields:?}");
+    assert_eq!(
+        ProtocolError::of(&read_ack(head.status, &head.headers)),
+        expected,
+        "{status} {fields:?}"
+    );
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Gateway {
         alias: Option<BackendId>,
     ) -> Result<Admitted, Fault> {
         let packet = read_packet(downstream, &ctx.farm).map_err(fault_of)?;
+        ctx.packet = Some(packet.clone());
         ctx.kind = Some(packet.packet_type());
         ctx.range = packet.range();
         ctx.key = packet.session().map(|session| session.key().clone());
@@ -153,7 +154,7 @@ impl Gateway {
     async fn speak(
         &self,
         downstream: &Session,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         lookup: &mut Lookup,
         alias: Option<BackendId>,
         ctx: &mut Ctx,
@@ -206,7 +207,7 @@ impl Gateway {
     /// come back: for as long as requests are held, and not at all once it was given up.
     async fn decide_or_hold(
         &self,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         lookup: &Lookup,
         ctx: &mut Ctx,
         alias: Option<BackendId>,
@@ -259,7 +260,7 @@ impl Gateway {
     /// Asks the core. Also called for each further try, with the failed backends in `ctx.avoid`.
     pub(super) fn decide(
         &self,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         lookup: &Lookup,
         ctx: &mut Ctx,
         alias: Option<BackendId>,
@@ -341,15 +342,6 @@ impl Gateway {
         obey(decision, ctx)
     }
 
-    /// The packet in a request that was admitted as one.
-    pub(super) fn packet<'s>(
-        &self,
-        downstream: &'s Session,
-        ctx: &Ctx,
-    ) -> Option<RequestPacket<'s>> {
-        read_packet(downstream, &ctx.farm).ok()
-    }
-
     /// Writes an answer of our own. Whatever the client still sends of its body is drained after
     /// it, on this connection where that is quick, else while the connection closes.
     pub(super) async fn answer(
@@ -417,9 +409,9 @@ fn log_decision(decision: Decision, ctx: &Ctx) {
     tracing::debug!(packet, session, backend, why, "decided: {decided}");
 }
 
-fn read_packet<'s>(downstream: &'s Session, farm: &Farm) -> Result<RequestPacket<'s>, PacketError> {
+fn read_packet(downstream: &Session, farm: &Farm) -> Result<RequestPacket, PacketError> {
     let chunked = farm.config.limits.chunked == ChunkedMode::Forward;
-    read_request(downstream.req_header(), chunked)
+    read_request(&downstream.req_header().headers, chunked)
 }
 
 fn fault_of(error: PacketError) -> Fault {

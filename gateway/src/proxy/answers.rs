@@ -38,10 +38,8 @@ impl Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(packet) = self.packet(downstream, ctx).filter(|_| ctx.is_packet) else {
-            return Ok(());
-        };
-        let ack = read_ack(response);
+        let Some(packet) = ctx.packet.clone() else { return Ok(()) };
+        let ack = read_ack(response.status, &response.headers);
         ctx.backend_error = ack.error;
         ctx.protocol_error = ProtocolError::of(&ack);
         if let Some(backend) = ctx.backend {

@@ -150,7 +150,7 @@ impl Gateway {
 
     /// Chooses the backend of the next try, if there is one.
     fn choose_another(&self, downstream: &Session, refuser: BackendId, ctx: &mut Ctx) -> bool {
-        let Some(packet) = self.packet(downstream, ctx) else { return false };
+        let Some(packet) = ctx.packet.clone() else { return false };
         ctx.avoid.push(refuser);
         let alias = self.alias_of(downstream.req_header(), ctx).unwrap_or_default();
         self.decide(&packet, &Lookup::NotAsked, ctx, alias).is_ok()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::client::ClientKey;
-use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionKey};
+use gateway_core::protocol::{ContentRange, HResult, PacketType, RequestPacket, SessionKey};
 use gateway_core::routing::Why;
 use gateway_core::routing::ownership::Asker;
 use gateway_core::session::{Binding, Pin, Subject, Target, Timestamp};
@@ -48,6 +48,8 @@ pub struct Ctx {
     pub unpaid: usize,
     /// Whether the request is a packet, however broken.
     pub is_packet: bool,
+    /// The packet, once it was read and found to be one.
+    pub packet: Option<RequestPacket>,
     pub kind: Option<PacketType>,
     pub key: Option<SessionKey>,
     pub range: Option<ContentRange>,
@@ -142,6 +144,7 @@ impl Ctx {
             pace: Default::default(),
             unpaid: Default::default(),
             is_packet: Default::default(),
+            packet: Default::default(),
             kind: Default::default(),
             key: Default::default(),
             range: Default::default(),

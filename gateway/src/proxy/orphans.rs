@@ -215,8 +215,7 @@ impl Gateway {
             return;
         }
         // The request under way may bring bytes, or the end.
-        let packet = self.packet(downstream, ctx);
-        let Some(packet) = packet else { return };
+        let Some(packet) = ctx.packet.clone() else { return };
         if !matches!(self.take_turn(downstream, &packet, &key, ctx).await, Ok(None)) {
             return;
         }

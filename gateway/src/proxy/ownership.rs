@@ -26,7 +26,7 @@ impl Gateway {
     pub(super) async fn take_turn(
         &self,
         downstream: &Session,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         key: &SessionKey,
         ctx: &mut Ctx,
     ) -> Result<Option<Arc<Answer>>, Fault> {
@@ -162,7 +162,7 @@ impl Gateway {
     }
 }
 
-fn identity(downstream: &Session, packet: &RequestPacket<'_>, ctx: &Ctx) -> Option<Identity> {
+fn identity(downstream: &Session, packet: &RequestPacket, ctx: &Ctx) -> Option<Identity> {
     let credentials = downstream.req_header().headers.get_all(header::AUTHORIZATION);
     let logs_in = || credentials.iter().any(|value| login::binds(value.as_bytes()));
     // Without a bond yet, or ever, no other packet has its login.

@@ -15,7 +15,7 @@ fn fragment() -> Arrival {
     Arrival { conn: None, identity: None, whole: false, patience: PATIENCE }
 }
 
-fn of(packet: fn(SessionId<'static>) -> RequestPacket<'static>) -> Arrival {
+fn of(packet: fn(SessionId) -> RequestPacket) -> Arrival {
     let packet = packet(SessionId::parse("x").unwrap());
     let identity = Identity::of(&packet, TargetHash(7).into(), None, [], None);
     Arrival { identity, ..fragment() }

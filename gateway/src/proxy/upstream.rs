@@ -97,7 +97,7 @@ impl Gateway {
             return Ok(());
         }
         let alias = self.alias_of(downstream.req_header(), ctx).unwrap_or_default();
-        let decided = match self.packet(downstream, ctx).filter(|_| ctx.is_packet) {
+        let decided = match ctx.packet.clone() {
             // It had an owner that was given up; the one chosen in its place refuses too.
             Some(packet) if ctx.key.is_some() && packet.packet_type() != PacketType::Ping => {
                 self.decide_again(ctx)

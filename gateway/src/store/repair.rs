@@ -165,7 +165,7 @@ fn missing(
     // Collected first: whoever lists them may hold locks meanwhile.
     live(&mut |record| match record {
         Record::Pin(pin) => {
-            let stored = |id: SessionId<'_>| {
+            let stored = |id: SessionId| {
                 pins.get(id.key()).is_some_and(|stored| stored.contains(&pin.created))
             };
             if SessionId::parse(pin.id).is_some_and(|id| !stored(id)) {

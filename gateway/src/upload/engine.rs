@@ -301,7 +301,9 @@ impl Upload {
             .expect("offset < total, so that length is at least 1");
         let head = self.packet(PacketType::Fragment, Some(range)).await?;
         // `packet` lets only answers with an offset pass.
-        let next = gateway_core::protocol::read_ack(&head).next_offset.unwrap_or(self.offset);
+        let next = gateway_core::protocol::read_ack(head.status, &head.headers)
+            .next_offset
+            .unwrap_or(self.offset);
         if let Some(url) = verdict::text(&head, &headers::REPLY_URL) {
             self.reply_url = Some(url.to_owned());
         }

@@ -1,6 +1,6 @@
 //! What an answer means for a client (MC-BUP 3.1.5, and the win32 pages on its errors).
 
-use gateway_core::protocol::{HResult, PacketType, headers, read_ack};
+use gateway_core::protocol::{Fields, HResult, PacketType, headers, read_ack};
 use http::StatusCode;
 use http::response::Parts;
 
@@ -25,7 +25,7 @@ pub enum Verdict {
 
 /// Judges the answer to a packet of type `packet`.
 pub fn judge(packet: PacketType, head: &Parts) -> Verdict {
-    let ack = read_ack(head);
+    let ack = read_ack(head.status, &head.headers);
     let status = head.status;
     if ack.is_session_not_found() {
         return Verdict::Restart;
@@ -60,7 +60,7 @@ pub fn judge(packet: PacketType, head: &Parts) -> Verdict {
 
 /// The answer in words: `refused access (403, 0x80070005)`.
 pub fn words(head: &Parts) -> String {
-    let ack = read_ack(head);
+    let ack = read_ack(head.status, &head.headers);
     let status = head.status.as_u16();
     let meaning = match (status, ack.error) {
         (_, Some(code)) if code.is_disk_full() => "has no room left on its disk",
@@ -112,8 +112,8 @@ pub fn retry_after_s(head: &Parts) -> Option<u64> {
 }
 
 /// One field of an answer as text.
-pub fn text<'h>(head: &'h Parts, field: &headers::Field) -> Option<&'h str> {
-    gateway_core::protocol::field::text(&head.headers, field)
+pub fn text<'h>(head: &'h Parts, field: &'static headers::Field) -> Option<&'h str> {
+    Fields::text(&head.headers, field)
 }
 
 /// The table that Windows documents for its upload errors: some 3xx, 408 and 409, and 5xx pass by

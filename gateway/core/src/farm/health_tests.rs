@@ -277,7 +277,7 @@ fn check_answer(status: u16, fields: &[(&str, &str)], expected: Answer) {
         answer = answer.header(*name, *value);
     }
     let head = answer.body(()).expect("legal head").into_parts().0;
-    let ack = read_ack(&head);
+    let ack = read_ack(head.status, &head.headers);
     assert_eq!(Answer::of(&ack, PacketType::Fragment), expected, "{status} {fields:?}");
     let prompt = if expected == Answer::Good { Answer::Prompt } else { expected };
     for kind in [PacketType::CreateSession, PacketType::Ping] {

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use http::{StatusCode, response};
+use http::StatusCode;
 
-use super::field;
+use super::fields::{Fields, text};
 use super::headers;
 use super::hresult::HResult;
 use super::latin1;
@@ -33,28 +33,28 @@ pub struct Ack<'h> {
 
 /// Reads an answer to a packet. Both names of the error header count; where they disagree, the
 /// one that says "session not found" does, else the one of MC-BUP.
-pub fn read_ack(head: &response::Parts) -> Ack<'_> {
-    let fields = &head.headers;
-    let code = |field| field::text(fields, field).and_then(HResult::parse);
+pub fn read_ack(status: StatusCode, fields: &impl Fields) -> Ack<'_> {
+    let code = |field| fields.text(field).and_then(HResult::parse);
     let error = match (code(&headers::ERROR), code(&headers::ERROR_CODE)) {
         (_, Some(HResult::SESSION_NOT_FOUND)) => Some(HResult::SESSION_NOT_FOUND),
         (Some(error), _) => Some(error),
         (None, other) => other,
     };
     let spellings = [&headers::RECEIVED_CONTENT_RANGE, &headers::RECEIVED_CONTENT_RANGE_MISSPELT];
-    let all = spellings.into_iter().flat_map(|field| fields.get_all(&field.name));
-    let mut offsets =
-        all.map(|value| value.to_str().ok().map(field::trim).and_then(range::next_offset));
+    let all = spellings.into_iter().flat_map(|field| fields.values(field));
+    let mut offsets = all.map(|value| text(value).and_then(range::next_offset));
     let next_offset = offsets.next();
     Ack {
-        status: head.status,
-        is_ack: field::text(fields, &headers::PACKET_TYPE)
+        status,
+        is_ack: fields
+            .text(&headers::PACKET_TYPE)
             .is_some_and(|value| value.eq_ignore_ascii_case("Ack")),
         // Two ids name no session: the client might keep the other one.
-        session_id: field::single(fields, &headers::SESSION_ID)
+        session_id: fields
+            .single(&headers::SESSION_ID)
             .ok()
             .flatten()
-            .map(|id| latin1::decode(id.as_bytes().trim_ascii())),
+            .map(|id| latin1::decode(id.trim_ascii())),
         next_offset: next_offset.flatten(),
         offsets_differ: offsets.any(|other| Some(other) != next_offset),
         error,
@@ -87,6 +87,8 @@ impl Ack<'_> {
 
 #[cfg(test)]
 mod tests {
+    use http::response;
+
     use super::*;
 
     fn head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
@@ -101,39 +103,45 @@ mod tests {
     fn either_name_of_the_error_header_counts() {
         for name in ["BITS-Error", "BITS-Error-Code"] {
             let head = head(500, &[(name, "0x8020001F"), ("BITS-Error-Context", "0x5")]);
-            let ack = read_ack(&head);
+            let ack = read_ack(head.status, &head.headers);
             assert!(ack.is_session_not_found(), "{name}");
             assert!(ack.is_protocol());
             assert!(!ack.is_success());
         }
         let both = head(500, &[("BITS-Error", "0x1"), ("BITS-Error-Code", "8020001f")]);
-        assert!(read_ack(&both).is_session_not_found());
+        assert!(read_ack(both.status, &both.headers).is_session_not_found());
     }
 
     #[test]
     fn an_error_code_on_a_success_is_still_a_success() {
         let fields = [("BITS-Packet-Type", "ACK"), ("BITS-Error-Code", "1")];
         let head = head(200, &fields);
-        assert!(read_ack(&head).is_success());
+        assert!(read_ack(head.status, &head.headers).is_success());
     }
 
     #[test]
     fn an_ack_that_does_not_say_so_is_known_by_what_only_an_ack_has() {
         let opened = head(201, &[("BITS-Session-Id", "{x}")]);
-        assert!(read_ack(&opened).is_success() && read_ack(&opened).is_protocol());
+        assert!(
+            read_ack(opened.status, &opened.headers).is_success()
+                && read_ack(opened.status, &opened.headers).is_protocol()
+        );
         let stored = head(200, &[("BITS-Received-Content-Range", "7")]);
-        assert!(read_ack(&stored).is_success());
+        assert!(read_ack(stored.status, &stored.headers).is_success());
         let resync = head(416, &[("BITS-Received-Content-Range", "7")]);
-        assert!(read_ack(&resync).is_protocol() && !read_ack(&resync).is_success());
+        assert!(
+            read_ack(resync.status, &resync.headers).is_protocol()
+                && !read_ack(resync.status, &resync.headers).is_success()
+        );
         // A challenge that echoes the id is still a page of the server around the protocol.
         let challenge = head(401, &[("BITS-Session-Id", "{x}"), ("WWW-Authenticate", "NTLM")]);
-        assert!(!read_ack(&challenge).is_protocol());
+        assert!(!read_ack(challenge.status, &challenge.headers).is_protocol());
     }
 
     #[test]
     fn a_page_is_no_ack() {
         let head = head(200, &[("Content-Type", "text/html")]);
-        let ack = read_ack(&head);
+        let ack = read_ack(head.status, &head.headers);
         assert!(!ack.is_success() && !ack.is_protocol());
     }
 
@@ -141,21 +149,24 @@ mod tests {
     fn the_next_offset_is_one_number() {
         let offset = |value: &str| {
             let head = head(416, &[("BITS-Received-Content-Range", value)]);
-            read_ack(&head).next_offset
+            read_ack(head.status, &head.headers).next_offset
         };
         assert_eq!(offset("5120"), Some(5120));
         assert_eq!(offset(" 18446744073709551615 "), Some(u64::MAX));
         assert_eq!(offset("0-1023/4096"), None);
         assert_eq!(offset("none"), None);
         let misspelt = head(416, &[("BITS-Recieved-Content-Range", "7")]);
-        assert_eq!(read_ack(&misspelt).next_offset, Some(7));
+        assert_eq!(read_ack(misspelt.status, &misspelt.headers).next_offset, Some(7));
     }
 
     #[test]
     fn offsets_are_one_or_differ() {
         const RIGHT: &str = "BITS-Received-Content-Range";
         const WRONG: &str = "BITS-Recieved-Content-Range";
-        let differ = |fields: &[(&str, &str)]| read_ack(&head(200, fields)).offsets_differ;
+        let differ = |fields: &[(&str, &str)]| {
+            let head = head(200, fields);
+            read_ack(head.status, &head.headers).offsets_differ
+        };
         for one in [
             &[][..],
             &[(RIGHT, "7")],

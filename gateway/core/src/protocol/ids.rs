@@ -7,25 +7,45 @@ use uuid::Uuid;
 /// The longest id that the Win32 documentation allows.
 pub const ID_LIMIT: usize = 100;
 
+/// A GUID in braces, and without.
+const BRACED: usize = 38;
+const BARE: usize = 36;
+
 /// A session id as it stands in a packet, with the key under which it is looked up.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SessionId<'h> {
-    text: &'h str,
+pub struct SessionId {
     key: SessionKey,
+    /// How a GUID is spelled, from the start of the room for it: its key does not say it.
+    spelling: [u8; BRACED],
 }
 
-impl<'h> SessionId<'h> {
+impl SessionId {
     /// Takes 1 to 100 visible ASCII characters. Everything else is no id.
-    pub fn parse(text: &'h str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let legal = !text.is_empty()
             && text.len() <= ID_LIMIT
             && text.bytes().all(|b| b.is_ascii_graphic());
-        legal.then(|| Self { text, key: SessionKey::new(text) })
+        if !legal {
+            return None;
+        }
+        let key = SessionKey::new(text);
+        let mut spelling = [0; BRACED];
+        if let SessionKey::Guid(_) = key {
+            spelling.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        }
+        Some(Self { key, spelling })
     }
 
     /// The id byte for byte as it was received.
-    pub fn as_str(&self) -> &'h str {
-        self.text
+    pub fn as_str(&self) -> &str {
+        match &self.key {
+            SessionKey::Guid(_) => {
+                let length = if self.spelling.starts_with(b"{") { BRACED } else { BARE };
+                // ASCII, as it was when it was parsed.
+                std::str::from_utf8(&self.spelling[..length]).unwrap_or_default()
+            }
+            SessionKey::Opaque(text) => text,
+        }
     }
 
     pub fn key(&self) -> &SessionKey {
@@ -33,7 +53,7 @@ impl<'h> SessionId<'h> {
     }
 }
 
-impl fmt::Debug for SessionId<'_> {
+impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.key, f)
     }
@@ -91,7 +111,7 @@ fn guid(text: &str) -> Option<Uuid> {
         Some(rest) => rest.strip_suffix('}')?,
         None => text,
     };
-    if inner.len() != 36 { None } else { Uuid::try_parse(inner).ok() }
+    if inner.len() != BARE { None } else { Uuid::try_parse(inner).ok() }
 }
 
 /// An id of our own making, in the form in which IIS writes its ids.
@@ -114,6 +134,18 @@ mod tests {
         assert_eq!(iis, key("{3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21}"));
         assert_eq!(iis, key("3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21"));
         assert!(matches!(iis, SessionKey::Guid(_)));
+    }
+
+    #[test]
+    fn an_id_is_shown_as_it_was_received() {
+        for text in [
+            "{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}",
+            "3f9c1e52-7B0D-4e7a-9c44-0d5b6a1e8f21",
+            "-4902601953962343072",
+            "x",
+        ] {
+            assert_eq!(SessionId::parse(text).expect("legal id").as_str(), text);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod cdn_loop;
 pub mod chunked;
 pub mod client;
 pub mod field;
+pub mod fields;
 pub mod forwarded_host;
 pub mod framing;
 pub mod head;
@@ -23,6 +24,7 @@ pub mod speaker;
 pub mod spoken;
 
 pub use ack::{Ack, read_ack};
+pub use fields::Fields;
 pub use headers::Field;
 pub use hresult::HResult;
 pub use ids::{SessionId, SessionKey};

@@ -1,8 +1,9 @@
 //! The five packets a client sends (MC-BUP 2.2.2 to 2.2.10).
 
-use http::{HeaderMap, Method, request};
+use http::{Method, request};
 
-use super::field::{self, Repeated};
+use super::field::Repeated;
+use super::fields::{Fields, text};
 use super::headers::{self, Field};
 use super::ids::SessionId;
 use super::range::{ContentRange, RangeError};
@@ -48,27 +49,27 @@ impl PacketType {
     }
 }
 
-/// A packet that obeys the rules, borrowed from its head.
+/// A packet that obeys the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RequestPacket<'h> {
+pub enum RequestPacket {
     CreateSession,
     /// Carries no session id on the wire, though MC-BUP 2.2.1.2 says that it should.
     Ping {
-        session: Option<SessionId<'h>>,
+        session: Option<SessionId>,
     },
     Fragment {
-        session: SessionId<'h>,
+        session: SessionId,
         range: ContentRange,
     },
     CloseSession {
-        session: SessionId<'h>,
+        session: SessionId,
     },
     CancelSession {
-        session: SessionId<'h>,
+        session: SessionId,
     },
 }
 
-impl<'h> RequestPacket<'h> {
+impl RequestPacket {
     pub fn packet_type(&self) -> PacketType {
         match self {
             Self::CreateSession => PacketType::CreateSession,
@@ -79,7 +80,7 @@ impl<'h> RequestPacket<'h> {
         }
     }
 
-    pub fn session(&self) -> Option<&SessionId<'h>> {
+    pub fn session(&self) -> Option<&SessionId> {
         match self {
             Self::CreateSession => None,
             Self::Ping { session } => session.as_ref(),
@@ -142,7 +143,7 @@ pub fn is_packet(head: &request::Parts, method_override: bool) -> bool {
     }
     method_override
         && head.method == Method::POST
-        && field::text(&head.headers, &headers::METHOD_OVERRIDE)
+        && Fields::text(&head.headers, &headers::METHOD_OVERRIDE)
             .is_some_and(|value| value.eq_ignore_ascii_case(headers::BITS_POST))
 }
 
@@ -192,14 +193,10 @@ pub fn hidden_packet(head: &request::Parts) -> Option<Hidden> {
 ///
 /// # Source
 /// MC-BUP 2.2.1.2 and 3.2.5.2 for what is refused.
-pub fn read_request(
-    head: &request::Parts,
-    chunked: bool,
-) -> Result<RequestPacket<'_>, PacketError> {
-    let fields = &head.headers;
+pub fn read_request(fields: &impl Fields, chunked: bool) -> Result<RequestPacket, PacketError> {
     check_value_lengths(fields)?;
-    let kind = field::single(fields, &headers::PACKET_TYPE)?.ok_or(PacketError::NoType)?;
-    let kind = kind.to_str().ok().and_then(|value| PacketType::parse(field::trim(value)));
+    let kind = fields.single(&headers::PACKET_TYPE)?.ok_or(PacketError::NoType)?;
+    let kind = text(kind).and_then(PacketType::parse);
     let kind = kind.ok_or(PacketError::UnknownType)?;
     let body = read_body(fields)?;
     let session = read_session(fields)?;
@@ -235,7 +232,7 @@ pub fn read_request(
 }
 
 /// The session id of a request, when it has exactly one legal one: what an error Ack echoes.
-pub fn session_of(fields: &HeaderMap) -> Option<SessionId<'_>> {
+pub fn session_of(fields: &impl Fields) -> Option<SessionId> {
     read_session(fields).ok().flatten()
 }
 
@@ -245,54 +242,47 @@ enum Body {
     Chunked,
 }
 
-fn read_body(fields: &HeaderMap) -> Result<Body, PacketError> {
-    let length = field::single(fields, &headers::CONTENT_LENGTH)?;
-    if fields.contains_key(&headers::TRANSFER_ENCODING.name) {
+fn read_body(fields: &impl Fields) -> Result<Body, PacketError> {
+    let length = fields.single(&headers::CONTENT_LENGTH)?;
+    if fields.has(&headers::TRANSFER_ENCODING) {
         // A request with both never comes this far: the head check refuses it.
         return if length.is_some() { Err(PacketError::BadLength) } else { Ok(Body::Chunked) };
     }
-    let Some(length) = length else { return Ok(Body::None) };
-    let digits = length.to_str().map_err(|_| PacketError::BadLength)?;
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    let Some(digits) = length else { return Ok(Body::None) };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(PacketError::BadLength);
     }
+    let digits = text(digits).ok_or(PacketError::BadLength)?;
     digits.parse().map(Body::Length).map_err(|_| PacketError::BadLength)
 }
 
-fn read_session(fields: &HeaderMap) -> Result<Option<SessionId<'_>>, PacketError> {
-    let Some(value) = field::single(fields, &headers::SESSION_ID)? else { return Ok(None) };
-    let text = value.to_str().map_err(|_| PacketError::BadSession)?;
-    SessionId::parse(field::trim(text)).map(Some).ok_or(PacketError::BadSession)
+fn read_session(fields: &impl Fields) -> Result<Option<SessionId>, PacketError> {
+    let Some(value) = fields.single(&headers::SESSION_ID)? else { return Ok(None) };
+    text(value).and_then(SessionId::parse).map(Some).ok_or(PacketError::BadSession)
 }
 
-fn read_range(fields: &HeaderMap) -> Result<ContentRange, PacketError> {
-    let value = field::single(fields, &headers::CONTENT_RANGE)?.ok_or(PacketError::NoRange)?;
-    let text = value.to_str().map_err(|_| RangeError::Syntax)?;
-    Ok(ContentRange::parse(field::trim(text))?)
+fn read_range(fields: &impl Fields) -> Result<ContentRange, PacketError> {
+    let value = fields.single(&headers::CONTENT_RANGE)?.ok_or(PacketError::NoRange)?;
+    Ok(ContentRange::parse(text(value).ok_or(RangeError::Syntax)?)?)
 }
 
 /// The list is split on spaces and commas; MC-BUP and the Win32 pages disagree on which.
-fn check_protocols(fields: &HeaderMap) -> Result<(), PacketError> {
-    let value = field::single(fields, &headers::SUPPORTED_PROTOCOLS)?;
-    let list = value.ok_or(PacketError::NoProtocols)?.to_str();
-    let known = list.is_ok_and(|list| {
+fn check_protocols(fields: &impl Fields) -> Result<(), PacketError> {
+    let list = fields.single(&headers::SUPPORTED_PROTOCOLS)?.ok_or(PacketError::NoProtocols)?;
+    let known = text(list).is_some_and(|list| {
         list.split([' ', ',', '\t']).any(|id| id.eq_ignore_ascii_case(headers::UPLOAD_PROTOCOL))
     });
     if known { Ok(()) } else { Err(PacketError::NoCommonProtocol) }
 }
 
-fn check_value_lengths(fields: &HeaderMap) -> Result<(), PacketError> {
-    for (name, value) in fields {
-        if value.len() <= headers::VALUE_LIMIT {
-            continue;
+fn check_value_lengths(fields: &impl Fields) -> Result<(), PacketError> {
+    for (name, _) in fields.all().filter(|(_, value)| value.len() > headers::VALUE_LIMIT) {
+        for field in [&headers::CONTENT_RANGE, &headers::CONTENT_NAME] {
+            if name.eq_ignore_ascii_case(field.wire.as_bytes()) {
+                return Err(PacketError::ValueTooLong { field });
+            }
         }
-        if *name == headers::CONTENT_RANGE.name {
-            return Err(PacketError::ValueTooLong { field: &headers::CONTENT_RANGE });
-        }
-        if *name == headers::CONTENT_NAME.name {
-            return Err(PacketError::ValueTooLong { field: &headers::CONTENT_NAME });
-        }
-        if name.as_str().starts_with("bits-") {
+        if name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"bits-")) {
             return Err(PacketError::OtherValueTooLong);
         }
     }
@@ -314,7 +304,7 @@ mod tests {
     #[track_caller]
     fn check(fields: &[(&str, &str)], expected: Result<PacketType, PacketError>) {
         let head = head(fields);
-        let packet = read_request(&head, false).map(|packet| packet.packet_type());
+        let packet = read_request(&head.headers, false).map(|packet| packet.packet_type());
         assert_eq!(packet, expected, "{fields:?}");
     }
 
@@ -454,8 +444,8 @@ mod tests {
             ("Content-Range", "bytes 0-9/10"),
             ("Transfer-Encoding", "chunked"),
         ]);
-        assert_eq!(read_request(&head, false), Err(PacketError::LengthRequired));
-        assert!(read_request(&head, true).is_ok());
+        assert_eq!(read_request(&head.headers, false), Err(PacketError::LengthRequired));
+        assert!(read_request(&head.headers, true).is_ok());
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub enum Decision {
 /// MC-BUP 1.3.4.2 (several servers behind one name), 3.1.5.2.1 (what a client does with each
 /// error).
 pub fn decide(
-    packet: &RequestPacket<'_>,
+    packet: &RequestPacket,
     evidence: &Evidence<'_>,
     farm: &FarmView,
     policy: Policy,

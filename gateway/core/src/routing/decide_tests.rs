@@ -34,7 +34,7 @@ fn farm(states: &[(AdminState, Health)]) -> FarmView {
     FarmView::new(backends.collect(), HashMap::new())
 }
 
-fn packet(kind: PacketType) -> RequestPacket<'static> {
+fn packet(kind: PacketType) -> RequestPacket {
     let session = SessionId::parse("{x}").unwrap();
     match kind {
         PacketType::CreateSession => RequestPacket::CreateSession,

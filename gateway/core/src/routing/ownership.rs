@@ -119,7 +119,7 @@ impl Identity {
     /// to a connection (NTLM, Negotiate). The answer to a final Fragment then speaks to these alone.
     /// An end does not: it is remembered for all connections of the client.
     pub fn of<'h>(
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         target: Target,
         subject: Option<&Subject>,
         credentials: impl IntoIterator<Item = &'h HeaderValue>,

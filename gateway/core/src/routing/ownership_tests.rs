@@ -7,24 +7,24 @@ use crate::session::{Binding, Pin, Timestamp};
 const TARGET: TargetHash = TargetHash(7);
 const FINAL: &str = "bytes 6-8/9";
 
-fn session() -> SessionId<'static> {
+fn session() -> SessionId {
     SessionId::parse("{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}").unwrap()
 }
 
-fn close() -> RequestPacket<'static> {
+fn close() -> RequestPacket {
     RequestPacket::CloseSession { session: session() }
 }
 
-fn cancel() -> RequestPacket<'static> {
+fn cancel() -> RequestPacket {
     RequestPacket::CancelSession { session: session() }
 }
 
-fn fragment(range: &str) -> RequestPacket<'static> {
+fn fragment(range: &str) -> RequestPacket {
     let range = ContentRange::parse(range).unwrap();
     RequestPacket::Fragment { session: session(), range }
 }
 
-fn identity(packet: &RequestPacket<'_>) -> Option<Identity> {
+fn identity(packet: &RequestPacket) -> Option<Identity> {
     Identity::of(packet, TARGET.into(), None, [], None)
 }
 
@@ -258,7 +258,7 @@ fn an_answer_is_shared_unless_another_try_may_fare_better() {
     let ack = ("BITS-Packet-Type", "Ack");
     let offset = ("BITS-Received-Content-Range", "9");
     let lost = ("BITS-Error-Code", "0x8020001F");
-    let all: &[(RequestPacket<'_>, [Shared; 9])] = &[
+    let all: &[(RequestPacket, [Shared; 9])] = &[
         (close(), [End, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing]),
         (cancel(), [End, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing]),
         (
@@ -282,10 +282,18 @@ fn an_answer_is_shared_unless_another_try_may_fare_better() {
         let packet = identity(packet).unwrap();
         for ((status, fields), expected) in answers.iter().zip(expected) {
             let head = head(*status, fields);
-            assert_eq!(shared(&packet, &read_ack(&head), false), *expected, "{packet:?} {status}");
+            assert_eq!(
+                shared(&packet, &read_ack(head.status, &head.headers), false),
+                *expected,
+                "{packet:?} {status}"
+            );
             // Over a connection of its client's own.
             let bound = if *expected == Answer { Nothing } else { *expected };
-            assert_eq!(shared(&packet, &read_ack(&head), true), bound, "{packet:?} {status}");
+            assert_eq!(
+                shared(&packet, &read_ack(head.status, &head.headers), true),
+                bound,
+                "{packet:?} {status}"
+            );
         }
     }
 }

@@ -91,7 +91,11 @@ mod tests {
             answer = answer.header(*name, *value);
         }
         let head = answer.body(()).unwrap().into_parts().0;
-        assert_eq!(Refusal::of(&head, &read_ack(&head)), expected, "{status} {fields:?}");
+        assert_eq!(
+            Refusal::of(&head, &read_ack(head.status, &head.headers)),
+            expected,
+            "{status} {fields:?}"
+        );
     }
 
     const TRIED: Option<Refusal> = Some(Refusal { elsewhere: true, sign: Some(Sign::Refuses) });

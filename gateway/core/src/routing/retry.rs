@@ -28,7 +28,7 @@ pub fn may_retry(repeatable: bool, failure: Failure) -> bool {
 }
 
 /// Packets that may reach a backend twice without harm.
-pub fn is_repeatable(packet: &RequestPacket<'_>) -> bool {
+pub fn is_repeatable(packet: &RequestPacket) -> bool {
     match packet {
         RequestPacket::Ping { .. } | RequestPacket::CancelSession { .. } => true,
         RequestPacket::Fragment { range, .. } => !range.is_final(),
@@ -43,7 +43,7 @@ mod tests {
 
     const STALE: Failure = Failure { reused: true, answered: false, body_whole: true };
 
-    fn fragment(range: &str) -> RequestPacket<'static> {
+    fn fragment(range: &str) -> RequestPacket {
         let session = SessionId::parse("x").unwrap();
         RequestPacket::Fragment { session, range: ContentRange::parse(range).unwrap() }
     }

@@ -8,7 +8,7 @@ use super::pin::{Progress, Timestamp};
 /// A packet and the answer that its backend gave.
 #[derive(Debug)]
 pub struct Observed<'a> {
-    pub packet: &'a RequestPacket<'a>,
+    pub packet: &'a RequestPacket,
     pub ack: &'a Ack<'a>,
     /// Whether the packet went where a pin said. Without one, an alias chose the backend.
     pub pinned: bool,
@@ -45,7 +45,7 @@ pub struct Opened<'a> {
     /// As the backend wrote it.
     pub backend_session: &'a str,
     /// The same as an id that may be shown to clients; `None` if the protocol forbids it.
-    pub id: Option<SessionId<'a>>,
+    pub id: Option<SessionId>,
 }
 
 /// Why a pin goes. Also a closed set of metric labels.
@@ -133,7 +133,7 @@ pub fn observe<'a>(observed: &Observed<'a>) -> Effects<'a> {
 
 /// A position that is none: two that differ, or one behind the end of the file. A client that
 /// believed it would go on at a place where its server has nothing, or not at all.
-fn is_misplaced(packet: &RequestPacket<'_>, ack: &Ack<'_>) -> bool {
+fn is_misplaced(packet: &RequestPacket, ack: &Ack<'_>) -> bool {
     let Some(range) = packet.range().filter(|_| is_position(ack)) else { return false };
     // Of a file without a byte some servers say the one behind the 0 of `bytes 0-0/0`.
     let most = range.total().max(1);

@@ -22,7 +22,7 @@ fn head(answer: Answer<'_>) -> response::Parts {
     response.body(()).expect("legal head").into_parts().0
 }
 
-fn packet(kind: PacketType) -> RequestPacket<'static> {
+fn packet(kind: PacketType) -> RequestPacket {
     let session = SessionId::parse(ID).unwrap();
     match kind {
         PacketType::CreateSession => RequestPacket::CreateSession,
@@ -39,7 +39,7 @@ fn packet(kind: PacketType) -> RequestPacket<'static> {
 #[track_caller]
 fn check(kind: PacketType, pinned: bool, answer: Answer<'_>, expected: &Effects<'_>) {
     let (packet, head) = (packet(kind), head(answer));
-    let ack = read_ack(&head);
+    let ack = read_ack(head.status, &head.headers);
     let (doubtful, moved) = (false, false);
     let observed = Observed { packet: &packet, ack: &ack, pinned, doubtful, moved, now: NOW };
     assert_eq!(observe(&observed), *expected, "{kind:?}, pinned {pinned}, {answer:?}");
@@ -265,7 +265,7 @@ fn reasons_have_labels_of_their_own() {
 #[test]
 fn while_the_table_cannot_be_asked_nobody_starts_over_by_the_word_of_an_alias() {
     let head = head((500, &[ACK, ("BITS-Error", "0x8020001F")]));
-    let ack = read_ack(&head);
+    let ack = read_ack(head.status, &head.headers);
     for kind in [PacketType::Ping].into_iter().chain(IN_SESSION) {
         let packet = packet(kind);
         let moved = false;
@@ -283,8 +283,8 @@ fn while_the_table_cannot_be_asked_nobody_starts_over_by_the_word_of_an_alias() 
 #[test]
 fn nobody_starts_over_by_the_word_of_a_backend_that_has_just_moved() {
     let not_found = head((500, &[ACK, ("BITS-Error", "0x8020001F")]));
-    let effects = |head, kind, moved| {
-        let (packet, ack) = (packet(kind), read_ack(head));
+    let effects = |head: &response::Parts, kind, moved| {
+        let (packet, ack) = (packet(kind), read_ack(head.status, &head.headers));
         let observed =
             Observed { packet: &packet, ack: &ack, pinned: true, doubtful: false, moved, now: NOW };
         format!("{:?}", observe(&observed))
@@ -344,7 +344,7 @@ fn an_offset_that_cannot_be_is_refused() {
     let packet = RequestPacket::Fragment { session, range };
     for (next, expected) in [("0", true), ("1", true), ("2", false)] {
         let head = head((200, &[ACK, (OFFSET, next)]));
-        let (ack, doubtful, moved) = (read_ack(&head), false, false);
+        let (ack, doubtful, moved) = (read_ack(head.status, &head.headers), false, false);
         let observed =
             Observed { packet: &packet, ack: &ack, pinned: true, doubtful, moved, now: NOW };
         assert_eq!(observe(&observed) != REFUSED, expected, "{next}");

@@ -56,7 +56,7 @@ fn policies() -> impl Strategy<Value = Policy> {
     (placement, unknown).prop_map(|(placement, unknown)| Policy { placement, unknown })
 }
 
-fn packets() -> impl Strategy<Value = RequestPacket<'static>> {
+fn packets() -> impl Strategy<Value = RequestPacket> {
     let session = || SessionId::parse("{x}").expect("legal id");
     let range = ContentRange::new(0, 4, 10).expect("legal range");
     prop_oneof![
@@ -89,7 +89,7 @@ fn lookups() -> impl Strategy<Value = Lookup> {
 #[derive(Debug, Clone)]
 struct Situation {
     backends: Vec<Backend>,
-    packet: RequestPacket<'static>,
+    packet: RequestPacket,
     lookup: Lookup,
     alias: Option<BackendId>,
     connection: Option<BackendId>,

@@ -26,7 +26,7 @@ impl Gateway {
     /// Asks every backend whether it has the session of a packet that nothing else tells of.
     pub fn ask(
         &mut self,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         request: &Request,
         rng: &mut Rng,
         now: u64,
@@ -91,7 +91,7 @@ fn said(
     network: &mut dyn Network,
 ) -> Said {
     match network.send(backend, asked, rng) {
-        Fate::Answered(answer) => Said::of(&read_ack(&answer), question),
+        Fate::Answered(answer) => Said::of(&read_ack(answer.status, &answer.headers), question),
         _ => Said::Unclear(Duration::ZERO),
     }
 }

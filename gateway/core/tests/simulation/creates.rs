@@ -79,7 +79,7 @@ impl Creates {
         steady: u64,
     ) -> bool {
         let now = Duration::from_secs(steady);
-        let Some(refusal) = Refusal::of(answer, &read_ack(answer)) else {
+        let Some(refusal) = Refusal::of(answer, &read_ack(answer.status, &answer.headers)) else {
             self.folders.accepted(asked, refusers, &RULES, now);
             return false;
         };

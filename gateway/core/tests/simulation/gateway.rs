@@ -133,7 +133,8 @@ impl Gateway {
         time: Time,
         network: &mut dyn Network,
     ) -> Option<response::Parts> {
-        let packet = read_request(&request.head, false).expect("an honest client is understood");
+        let packet =
+            read_request(&request.head.headers, false).expect("an honest client is understood");
         match self.forward(&packet, request, connection, table, rng, time, network) {
             Ok(answer) => Some(answer),
             Err(Stop::Died) => None,
@@ -151,7 +152,7 @@ impl Gateway {
     #[expect(clippy::too_many_arguments, reason = "all of them are one request")]
     fn forward(
         &mut self,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         request: &Request,
         connection: &mut Connection,
         table: &mut Table,
@@ -282,7 +283,7 @@ impl Gateway {
     fn wait_for(
         &mut self,
         owner: BackendId,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         table: &mut Table,
         rng: &mut Rng,
         time: Time,
@@ -313,7 +314,7 @@ impl Gateway {
 
     fn decide(
         &mut self,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         alias: Option<BackendId>,
         connection: &Connection,
         table: &Table,
@@ -368,13 +369,13 @@ impl Gateway {
 
     fn learn(
         &self,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         mut answer: response::Parts,
         place: Place<'_>,
         table: &mut Table,
         rng: &mut Rng,
     ) -> Result<response::Parts, Stop> {
-        let ack = read_ack(&answer);
+        let ack = read_ack(answer.status, &answer.headers);
         let pinned = place.pin.is_some() && !place.moved;
         let Time { wall, steady } = place.time;
         let doubtful = table.down;

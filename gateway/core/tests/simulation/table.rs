@@ -54,7 +54,7 @@ impl Table {
         Self { disk: Some(disk), ..Self::default() }
     }
 
-    pub fn find(&self, id: Option<&SessionId<'_>>) -> Lookup {
+    pub fn find(&self, id: Option<&SessionId>) -> Lookup {
         let Some(id) = id else { return Lookup::NotAsked };
         if self.down {
             return Lookup::StoreDown;
@@ -79,7 +79,7 @@ impl Table {
     }
 
     /// The session that this backend knows by that id.
-    pub fn holder(&self, backend: BackendId, id: &SessionId<'_>) -> Option<(SessionKey, Progress)> {
+    pub fn holder(&self, backend: BackendId, id: &SessionId) -> Option<(SessionKey, Progress)> {
         let known = |key: &SessionKey, pin: &Pin| match &pin.backend_session {
             Some(hidden) => SessionId::parse(hidden).is_some_and(|hidden| hidden.key() == id.key()),
             None => key == id.key(),

@@ -182,7 +182,7 @@ impl Messenger {
         let Ok(answer) = self.send(errand, Task::Cancel, farm, backend).await else {
             return OrphanResult::Failed;
         };
-        let ack = read_ack(&answer);
+        let ack = read_ack(answer.status, &answer.headers);
         let gone = ack.is_success() || ack.is_session_not_found();
         if gone { OrphanResult::Cancelled } else { OrphanResult::Refused }
     }

@@ -132,7 +132,7 @@ impl Gateway {
     pub(super) async fn find_lost(
         &self,
         downstream: &Session,
-        packet: &RequestPacket<'_>,
+        packet: &RequestPacket,
         ctx: &mut Ctx,
     ) -> Result<(Lookup, BackendId), Fault> {
         let key = ctx.key.clone().ok_or(Fault::Internal)?;
@@ -291,7 +291,7 @@ impl Gateway {
     ) -> Said {
         self.reporter.metrics.asked(AskResult::Sent);
         match self.asks.messenger.send(errand, Task::Answer(question), farm, backend).await {
-            Ok(answer) => Said::of(&read_ack(&answer), question),
+            Ok(answer) => Said::of(&read_ack(answer.status, &answer.headers), question),
             Err(error) => {
                 if errors::is_backends_fault(&error) {
                     self.health.connect_failed(backend);

@@ -41,7 +41,7 @@ impl Question {
     /// With `shared_farm`, another gateway may have opened the session just now, so one without a
     /// byte is no accident. Then a first Fragment that reaches the end of the file is asked for
     /// with the last byte too, but the byte is not sent.
-    pub fn of(packet: &RequestPacket<'_>, shared_farm: bool) -> Option<Self> {
+    pub fn of(packet: &RequestPacket, shared_farm: bool) -> Option<Self> {
         let Some(range) = packet.range() else {
             // The size of the file is not known. Nothing follows a Cancel-Session that could be
             // refused for the size that was named; a Close-Session might throw the upload away.

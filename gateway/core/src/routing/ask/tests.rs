@@ -13,7 +13,7 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn of(text: &str) -> RequestPacket<'static> {
+fn of(text: &str) -> RequestPacket {
     let session = SessionId::parse("{x}").unwrap();
     match text {
         "close" => RequestPacket::CloseSession { session },
@@ -105,7 +105,11 @@ fn check_answer_to(packet: &str, status: u16, fields: &[(&str, &str)], expected:
     }
     let head = answer.body(()).unwrap().into_parts().0;
     let question = Question::of(&of(packet), true).unwrap();
-    assert_eq!(Said::of(&read_ack(&head), question), expected, "{packet}: {status} {fields:?}");
+    assert_eq!(
+        Said::of(&read_ack(head.status, &head.headers), question),
+        expected,
+        "{packet}: {status} {fields:?}"
+    );
 }
 
 /// Whatever was asked.
