@@ -377,7 +377,7 @@ pub(super) fn names_session(ctx: &Ctx) -> bool {
     ctx.key.is_some() && ctx.kind != Some(PacketType::Ping)
 }
 
-fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
+pub(super) fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
     log_decision(decision, ctx);
     match decision {
         Decision::Forward { backend, why } => {

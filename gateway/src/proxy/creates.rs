@@ -1,16 +1,18 @@
 //! A Create-Session that its backend refuses goes to another one, before its client hears of it.
 //!
 //! What is refused by a broken server is accepted by the next; what all refuse, the client hears
-//! from the last one, in its own words. No Create is sent again once a session id has come.
+//! from the last one, in its own words. Where the next ones cannot be reached, the one that refused
+//! is asked once more for its answer. No Create is sent again once a session id has come.
 
-use gateway_core::farm::{BackendId, Create, Folder, Sign};
+use gateway_core::farm::{BackendId, Create, Folder};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{Ack, HResult, PacketType};
-use gateway_core::routing::{Lookup, Refusal, may_go_elsewhere};
+use gateway_core::routing::{Decision, Lookup, Refusal, Refusers, Why};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
+use super::admit::obey;
 use super::{Ctx, Gateway, errors};
 use crate::health::Asking;
 use crate::metrics::RefusedCreate;
@@ -25,8 +27,7 @@ pub struct Creating {
     pub create: Option<Create>,
     /// How it ends at its backend is to be told.
     asking: Option<Asking>,
-    /// Backends that have refused it.
-    refusers: Vec<(BackendId, Option<Sign>)>,
+    pub refusers: Refusers,
     /// A session id has come: no other backend may have it any more.
     id_came: bool,
     /// The backend of the next try has been chosen.
@@ -34,10 +35,6 @@ pub struct Creating {
 }
 
 impl Creating {
-    pub fn has_been_refused(&self) -> bool {
-        !self.refusers.is_empty()
-    }
-
     pub fn is_chosen(&mut self) -> bool {
         std::mem::take(&mut self.chosen)
     }
@@ -80,9 +77,7 @@ impl Gateway {
         }
         ctx.creating.id_came = true;
         if let Some(asking) = ctx.creating.asking.take().filter(|_| ack.is_success()) {
-            let signs = ctx.creating.refusers.iter();
-            let signs: Vec<_> = signs.filter_map(|(id, sign)| Some((*id, (*sign)?))).collect();
-            asking.accepted(&signs);
+            asking.accepted(&ctx.creating.refusers.signs());
         }
         false
     }
@@ -131,13 +126,12 @@ impl Gateway {
             // It was judged by its answer.
             return false;
         }
-        ctx.creating.refusers.push((backend, refusal.sign));
+        ctx.creating.refusers.note(backend, refusal);
         let whole = !ctx.has_body
             || (ctx.body_done.is_some() && !downstream.as_ref().retry_buffer_truncated());
-        let refused = ctx.creating.refusers.len();
-        let may = ctx.kind.is_some_and(|kind| {
-            may_go_elsewhere(kind, refused, ctx.login.bound, whole) && refusal.elsewhere
-        });
+        let refusers = &ctx.creating.refusers;
+        let bound = ctx.login.bound;
+        let may = ctx.kind.is_some_and(|kind| refusers.lets_go_elsewhere(kind, bound, whole));
         let moves = may && self.choose_another(downstream, backend, ctx);
         let result = if moves { RefusedCreate::Moved } else { RefusedCreate::Final };
         self.reporter.metrics.refused_create(result);
@@ -146,6 +140,13 @@ impl Gateway {
             ctx.begin_anew();
         }
         moves
+    }
+
+    /// No other backend can be reached: has the last one that refused give its answer once more.
+    pub(super) fn ask_refuser(&self, ctx: &mut Ctx) -> bool {
+        let Some(backend) = ctx.creating.refusers.ask_again() else { return false };
+        self.asks(backend, ctx);
+        obey(Decision::Forward { backend, why: Why::Placement }, ctx).is_ok()
     }
 
     /// Chooses the backend of the next try, if there is one.

@@ -41,7 +41,7 @@ impl Gateway {
             room: ctx.place.is_some(),
             avoid: &ctx.avoid,
             barred,
-            refused: ctx.creating.has_been_refused(),
+            refused: !ctx.creating.refusers.is_empty(),
             hash,
             turn: match ctx.kind {
                 Some(PacketType::CreateSession) => self.creates.fetch_add(1, Ordering::Relaxed),

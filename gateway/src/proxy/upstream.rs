@@ -96,6 +96,9 @@ impl Gateway {
             ctx.farm = self.farm.load_full();
             return Ok(());
         }
+        if ctx.attempts >= MAX_ATTEMPTS && self.ask_refuser(ctx) {
+            return Ok(());
+        }
         let alias = self.alias_of(downstream.req_header(), ctx).unwrap_or_default();
         let decided = match ctx.packet.clone() {
             // It had an owner that was given up; the one chosen in its place refuses too.
@@ -105,6 +108,9 @@ impl Gateway {
             Some(packet) => self.decide(&packet, &Lookup::NotAsked, ctx, alias),
             None => self.decide_plain(None, None, ctx, alias),
         };
+        if decided.is_err() && self.ask_refuser(ctx) {
+            return Ok(());
+        }
         decided.map_err(|fault| {
             ctx.fault = Some(match fault {
                 Fault::NoBackend if ctx.distrusted == Some(true) => Fault::BackendFailed,
@@ -127,7 +133,8 @@ impl Gateway {
         let distrust = errors::is_distrust(&error);
         let never_else = ctx.distrusted.unwrap_or(true) && distrust;
         ctx.distrusted = Some(never_else);
-        let again = if owned { !distrust && self.hold(ctx) } else { ctx.attempts < MAX_ATTEMPTS };
+        let more = ctx.attempts < MAX_ATTEMPTS || ctx.creating.refusers.last_word().is_some();
+        let again = if owned { !distrust && self.hold(ctx) } else { more };
         if let Some(backend) = ctx.backend {
             self.note_connect_error(backend, &error, again && !owned);
         }

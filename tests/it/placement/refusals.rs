@@ -3,6 +3,7 @@
 use e2e_tests::client::{Answer, FragmentSizes, PacketType, exchange};
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, FarmBuilder, Stub, StubFault};
+use e2e_tests::ports::Port;
 use e2e_tests::raw_backend::{RawBackend, Reply};
 use e2e_tests::wait;
 use serde_json::json;
@@ -63,6 +64,13 @@ fn creates(stub: &Stub) -> u64 {
 
 fn farm(stubs: usize) -> FarmBuilder {
     Farm::of_stubs(stubs).set("placement.policy", "\"least-sessions\"")
+}
+
+/// Nothing but connections says that a server is away.
+fn unnoticed(farm: FarmBuilder) -> FarmBuilder {
+    farm.set("health.kind", "\"off\"")
+        .set("health.passive_failures", "0")
+        .set("health.passive_errors", "0")
 }
 
 fn say(farm: &Farm, target: &str) -> Answer {
@@ -147,6 +155,73 @@ fn what_all_refuse_the_client_hears_from_the_last_one() {
         }
         assert!(farm.stubs().iter().all(|stub| stub.stats().sessions >= 2), "{name}");
     }
+}
+
+/// A server that cannot be reached is no second opinion.
+/// Item 85.
+#[test]
+fn where_no_other_server_can_be_reached_the_client_hears_from_the_one_that_refused() {
+    for (name, fault) in refusals() {
+        let away = Port::reserve();
+        let farm = unnoticed(farm(1)).backend("up02", away.address()).start();
+        farm.stub(0).fault(fault);
+        let alone = exchange(farm.stub(0).address(), &create("/in/alone.bin").bytes()).ok();
+        // What is no answer is not provoked again, nor is a session without a name.
+        let passes = !["an Ack without an id", "a redirect", "garbage", "two lengths", "101"]
+            .contains(&name);
+        let mut again = false;
+        for number in 0..6 {
+            let target = format!("/in/{number}.bin");
+            let said = say(&farm, &target);
+            match alone.as_ref().filter(|_| passes) {
+                Some(own) => {
+                    assert_eq!((said.status, &said.body), (own.status, &own.body), "{name}");
+                }
+                None => assert!([502, 503].contains(&said.status), "{name}: {}", said.head),
+            }
+            let asked = asked(&farm, &target);
+            assert!([1, 2].contains(&asked), "{name}: {asked}");
+            again |= asked == 2;
+        }
+        let answers = alone.is_some() && !["an Ack without an id", "garbage"].contains(&name);
+        assert_eq!(again, answers && name != "two lengths" && name != "101", "{name}");
+    }
+}
+
+/// Item 85.
+#[test]
+fn a_create_that_is_refused_passes_every_server_that_cannot_be_reached() {
+    let away: Vec<_> = (0..9).map(|_| Port::reserve()).collect();
+    let all = |farm: FarmBuilder| {
+        (0..9).fold(unnoticed(farm), |farm, number| {
+            farm.backend(&format!("away{number}"), away[number].address())
+        })
+    };
+    // One that accepts is found, however many are away before it, as far as tries go.
+    let few = unnoticed(farm(2)).backend("away0", away[0].address());
+    let few = few.backend("away1", away[1].address()).start();
+    few.stub(0).fault(answer(404, &[], ""));
+    for number in 0..8 {
+        assert_eq!(open_anywhere(&few, &format!("/in/{number}.bin")), "up02");
+    }
+    // None accepts.
+    let none = all(farm(1)).start();
+    none.stub(0).fault(answer(404, &[], PAGE));
+    let mut refused = 0;
+    for number in 0..40 {
+        let target = format!("/in/{number}.bin");
+        let said = say(&none, &target);
+        match asked(&none, &target) {
+            // It was not among the tries.
+            0 => assert_eq!(said.status, 503),
+            1 | 2 => {
+                assert_eq!((said.status, said.body.as_slice()), (404, PAGE.as_bytes()));
+                refused += 1;
+            }
+            more => panic!("asked {more} times"),
+        }
+    }
+    assert!(refused > 0);
 }
 
 #[test]

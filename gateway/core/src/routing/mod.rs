@@ -13,5 +13,5 @@ pub use decide::{
 };
 pub use failover::{Absence, Failover, Step, Then};
 pub use placement::{Loads, Outstanding, Placement};
-pub use refusal::{Refusal, may_go_elsewhere};
+pub use refusal::{Refusal, Refusers};
 pub use retry::{Failure, may_retry};

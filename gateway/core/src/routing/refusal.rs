@@ -3,7 +3,7 @@
 
 use http::{StatusCode, response};
 
-use crate::farm::Sign;
+use crate::farm::{BackendId, Sign};
 use crate::protocol::{Ack, HResult, PacketType, headers};
 
 /// An answer to a Create that opens no session.
@@ -13,6 +13,9 @@ pub struct Refusal {
     pub elsewhere: bool,
     /// What it says about the backend, if another one accepts the Create.
     pub sign: Option<Sign>,
+    /// It is an answer, and the backend has opened nothing: asked once more, it says the same to the
+    /// client.
+    pub repeats: bool,
 }
 
 /// A Create that was refused so often is not sent to another backend: three refuse alike what all
@@ -46,7 +49,7 @@ impl Refusal {
     /// was a connection of the pool, which its backend may have closed just then: that is no
     /// refusal, and its client comes again.
     pub fn without_answer(stale: bool) -> Self {
-        Self { elsewhere: !stale, sign: (!stale).then_some(Sign::Refuses) }
+        Self { elsewhere: !stale, sign: (!stale).then_some(Sign::Refuses), repeats: false }
     }
 
     /// `None` if the backend has opened a session, or may have: an id is there.
@@ -57,7 +60,9 @@ impl Refusal {
         }
         let error = ack.error.filter(|_| !ack.status.is_success());
         let says = |codes: &[HResult]| error.is_some_and(|error| codes.contains(&error));
-        let refusal = |elsewhere, sign| Some(Self { elsewhere, sign });
+        // A success of the protocol without an id is a session that nobody can name.
+        let repeats = !ack.is_success();
+        let refusal = |elsewhere, sign| Some(Self { elsewhere, sign, repeats });
         if OF_THE_REQUEST.contains(&ack.status) || says(&OF_THE_FILE) {
             refusal(false, None)
         } else if says(&OF_ONE_COPY) {
@@ -70,11 +75,52 @@ impl Refusal {
     }
 }
 
-/// Whether a packet goes to another backend after `refused` ones. `bound`: it goes over a connection
-/// of its client's own, and another backend does not know the login. `whole`: its body is still
-/// there, or it has none.
-pub fn may_go_elsewhere(kind: PacketType, refused: usize, bound: bool, whole: bool) -> bool {
-    kind == PacketType::CreateSession && refused <= MOST_TRIES && !bound && whole
+/// The backends that have refused one packet.
+#[derive(Debug, Clone, Default)]
+pub struct Refusers {
+    all: Vec<(BackendId, Refusal)>,
+    /// One of them is asked once more.
+    asked_again: bool,
+}
+
+impl Refusers {
+    pub fn note(&mut self, backend: BackendId, refusal: Refusal) {
+        self.all.push((backend, refusal));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// What the refusals say, if another backend accepts.
+    pub fn signs(&self) -> Vec<(BackendId, Sign)> {
+        let signs =
+            self.all.iter().filter_map(|(backend, refusal)| Some((*backend, refusal.sign?)));
+        signs.collect()
+    }
+
+    /// Whether the packet goes to another backend after the last refusal. `bound`: it goes over a
+    /// connection of its client's own, and another backend does not know the login. `whole`: its
+    /// body is still there, or it has none.
+    pub fn lets_go_elsewhere(&self, kind: PacketType, bound: bool, whole: bool) -> bool {
+        let may = self.all.last().is_some_and(|(_, refusal)| refusal.elsewhere);
+        let more = self.all.len() <= MOST_TRIES && !self.asked_again;
+        may && more && kind == PacketType::CreateSession && !bound && whole
+    }
+
+    /// The one whose answer the client gets where no other backend can be reached: the last that
+    /// repeats it.
+    pub fn last_word(&self) -> Option<BackendId> {
+        let repeats = self.all.iter().rev().find(|(_, refusal)| refusal.repeats);
+        repeats.filter(|_| !self.asked_again).map(|(backend, _)| *backend)
+    }
+
+    /// Has that one asked once more; its client gets what comes of it.
+    pub fn ask_again(&mut self) -> Option<BackendId> {
+        let backend = self.last_word()?;
+        self.asked_again = true;
+        Some(backend)
+    }
 }
 
 #[cfg(test)]
@@ -98,16 +144,20 @@ mod tests {
         );
     }
 
-    const TRIED: Option<Refusal> = Some(Refusal { elsewhere: true, sign: Some(Sign::Refuses) });
-    const PASSED: Option<Refusal> = Some(Refusal { elsewhere: false, sign: None });
+    const TRIED: Option<Refusal> =
+        Some(Refusal { elsewhere: true, sign: Some(Sign::Refuses), repeats: true });
+    const UNNAMED: Option<Refusal> =
+        Some(Refusal { elsewhere: true, sign: Some(Sign::Refuses), repeats: false });
+    const PASSED: Option<Refusal> = Some(Refusal { elsewhere: false, sign: None, repeats: true });
 
     #[test]
     fn whatever_opens_no_session_is_refused() {
         for status in [200, 204, 301, 302, 304, 400, 403, 404, 405, 411, 429, 500, 501, 502, 503] {
             check(status, &[], TRIED);
-            check(status, &[ACK], TRIED);
+            let named = if status < 300 { UNNAMED } else { TRIED };
+            check(status, &[ACK], named);
             check(status, &[("Content-Type", "text/html")], TRIED);
-            check(status, &[("BITS-Session-Id", " ")], TRIED);
+            check(status, &[("BITS-Session-Id", " ")], named);
         }
         for code in ["0x80070003", "0x8020001F", "0x80070002", "0x800703E3", "0x1"] {
             check(500, &[ACK, ("BITS-Error", code)], TRIED);
@@ -127,14 +177,14 @@ mod tests {
                 check(status, &[("BITS-Error-Code", code)], PASSED);
             }
             // SimpleBITSServer sends codes with successes.
-            check(200, &[ACK, ("BITS-Error", code)], TRIED);
+            check(200, &[ACK, ("BITS-Error", code)], UNNAMED);
         }
     }
 
     #[test]
     fn a_file_that_is_in_the_way_says_nothing_about_its_backend() {
         for code in ["0x80070020", "0x80070021", "0x80070050", "0x800700B7"] {
-            let refusal = Refusal { elsewhere: true, sign: None };
+            let refusal = Refusal { elsewhere: true, sign: None, repeats: true };
             check(500, &[ACK, ("BITS-Error", code)], Some(refusal));
         }
     }
@@ -142,7 +192,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_one() {
         for code in ["0x80070070", "0x80070112"] {
-            let refusal = Refusal { elsewhere: true, sign: Some(Sign::Full) };
+            let refusal = Refusal { elsewhere: true, sign: Some(Sign::Full), repeats: true };
             check(500, &[ACK, ("BITS-Error", code)], Some(refusal));
         }
     }
@@ -158,19 +208,53 @@ mod tests {
     #[test]
     fn a_create_goes_to_two_more_backends_at_most() {
         let create = PacketType::CreateSession;
-        for (refused, expected) in [(1, true), (2, true), (3, false)] {
-            assert_eq!(may_go_elsewhere(create, refused, false, true), expected);
-        }
-        assert!(!may_go_elsewhere(create, 1, true, true));
-        assert!(!may_go_elsewhere(create, 1, false, false));
+        let refused = |refusals: &[Option<Refusal>]| {
+            let mut refusers = Refusers::default();
+            for (number, refusal) in (0..).zip(refusals) {
+                refusers.note(BackendId(number), refusal.unwrap());
+            }
+            refusers
+        };
+        let goes = |refusals| refused(refusals).lets_go_elsewhere(create, false, true);
+        assert!(goes(&[TRIED]) && goes(&[TRIED, UNNAMED]));
+        assert!(!goes(&[]) && !goes(&[PASSED]) && !goes(&[TRIED, PASSED]));
+        assert!(!goes(&[TRIED, TRIED, TRIED]));
+        let once = refused(&[TRIED]);
+        assert!(!once.lets_go_elsewhere(create, true, true));
+        assert!(!once.lets_go_elsewhere(create, false, false));
         for kind in PacketType::ALL.into_iter().filter(|kind| *kind != create) {
-            assert!(!may_go_elsewhere(kind, 1, false, true));
+            assert!(!once.lets_go_elsewhere(kind, false, true));
         }
     }
 
     #[test]
+    fn the_last_that_repeats_its_answer_is_asked_once_more() {
+        let mut refusers = Refusers::default();
+        assert!(refusers.is_empty());
+        assert_eq!(refusers.ask_again(), None);
+        for (number, refusal, expected) in
+            [(0, UNNAMED, None), (1, TRIED, Some(1)), (2, UNNAMED, Some(1)), (3, TRIED, Some(3))]
+        {
+            refusers.note(BackendId(number), refusal.unwrap());
+            assert_eq!(refusers.last_word(), expected.map(BackendId));
+        }
+        let mut refusers = Refusers::default();
+        refusers.note(BackendId(7), TRIED.unwrap());
+        assert_eq!(refusers.ask_again(), Some(BackendId(7)));
+        assert_eq!((refusers.last_word(), refusers.ask_again()), (None, None));
+        refusers.note(BackendId(7), TRIED.unwrap());
+        assert_eq!(refusers.last_word(), None);
+        assert!(!refusers.lets_go_elsewhere(PacketType::CreateSession, false, true));
+        assert_eq!(
+            refusers.signs(),
+            [(BackendId(7), Sign::Refuses), (BackendId(7), Sign::Refuses)]
+        );
+    }
+
+    #[test]
     fn a_pooled_connection_that_was_dead_is_no_refusal() {
-        assert_eq!(Some(Refusal::without_answer(false)), TRIED);
-        assert_eq!(Some(Refusal::without_answer(true)), PASSED);
+        assert_eq!(Some(Refusal::without_answer(false)), UNNAMED);
+        let stale = Refusal { elsewhere: false, sign: None, repeats: false };
+        assert_eq!(Refusal::without_answer(true), stale);
     }
 }

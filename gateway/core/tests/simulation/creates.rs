@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use gateway_core::farm::{Asked, BackendId, Barred, Create, Folder, FolderRules, Folders, Sign};
+use gateway_core::farm::{Asked, BackendId, Barred, Create, Folder, FolderRules, Folders};
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{PacketType, read_ack};
-use gateway_core::routing::{Refusal, may_go_elsewhere};
+use gateway_core::routing::{Refusal, Refusers};
 use http::response;
 
 use crate::server::Request;
@@ -75,17 +75,16 @@ impl Creates {
         &mut self,
         asked: &Asked,
         answer: &response::Parts,
-        refusers: &mut Vec<(BackendId, Sign)>,
+        refusers: &mut Refusers,
         steady: u64,
     ) -> bool {
         let now = Duration::from_secs(steady);
         let Some(refusal) = Refusal::of(answer, &read_ack(answer.status, &answer.headers)) else {
-            self.folders.accepted(asked, refusers, &RULES, now);
+            self.folders.accepted(asked, &refusers.signs(), &RULES, now);
             return false;
         };
         self.folders.refused(asked, refusal.sign.is_some(), &RULES, now);
-        refusers.extend(refusal.sign.map(|sign| (asked.backend, sign)));
-        let kind = PacketType::CreateSession;
-        refusal.elsewhere && may_go_elsewhere(kind, refusers.len(), false, true)
+        refusers.note(asked.backend, refusal);
+        refusers.lets_go_elsewhere(PacketType::CreateSession, false, true)
     }
 }

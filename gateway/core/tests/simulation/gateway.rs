@@ -13,7 +13,7 @@ use gateway_core::rewrite::{Edit, Identity, edits};
 use gateway_core::routing::ask::Doubts;
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
-    Absence, Decision, Evidence, Failure, Lookup, Step, Why, decide, may_retry, reassign,
+    Absence, Decision, Evidence, Failure, Lookup, Refusers, Step, Why, decide, may_retry, reassign,
 };
 use gateway_core::session::opening::{self, Candidate, IdPolicy};
 use gateway_core::session::{Binding, Effects, EndReason, Observed, Opened, Pin, Target, observe};
@@ -170,7 +170,7 @@ impl Gateway {
         let mut avoid = Vec::new();
         let mut moved = false;
         let create = (packet.packet_type() == PacketType::CreateSession).then(|| request.create());
-        let mut refusers = Vec::new();
+        let mut refusers = Refusers::default();
         self.creates.settle(time.steady);
         let mut newborn_at = None;
         for attempt in 1.. {
@@ -191,7 +191,9 @@ impl Gateway {
                     avoid.extend(moved.then_some(owner));
                     continue;
                 }
-                (Decision::Answer(fault), _) => return Err(fault.into()),
+                (Decision::Answer(fault), _) => {
+                    (refusers.ask_again().ok_or(fault)?, Why::Placement)
+                }
                 (Decision::Ask, _) => {
                     let found = match self.ask(packet, request, rng, time.steady, network)? {
                         Found::Owner(found) => found,
