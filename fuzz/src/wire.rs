@@ -13,12 +13,13 @@ use gateway_core::protocol::head::{
 };
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::login::{Challenge, Left, binds, challenge, without_bound};
+use gateway_core::protocol::passage::Edit;
 use gateway_core::protocol::reply::session_of_path;
 use gateway_core::protocol::{
     ContentRange, HResult, PacketType, RequestPacket, SessionId, latin1, packet, read_ack,
     read_request,
 };
-use gateway_core::rewrite::{Edit, Identity, ack_body, edits};
+use gateway_core::rewrite::{Identity, ack_body, edits};
 use gateway_core::session::{Observed, Timestamp, observe};
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, request, response};
@@ -206,14 +207,7 @@ fn packets() -> [RequestPacket; 5] {
 
 fn apply(head: &mut response::Parts, edits: Vec<Edit>) {
     for edit in edits {
-        match edit {
-            Edit::Remove(field) => {
-                head.headers.remove(&field.name);
-            }
-            Edit::Set(field, value) => {
-                head.headers.insert(&field.name, value);
-            }
-        }
+        edit.apply_to(&mut head.headers);
     }
 }
 

@@ -4,14 +4,8 @@ use http::{HeaderValue, Version, header, response};
 
 use crate::farm::Announce;
 use crate::protocol::headers::{self, Field, UPLOAD_PROTOCOL};
+use crate::protocol::passage::Edit;
 use crate::protocol::{Ack, RequestPacket, SessionId};
-
-/// One change to the head of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Edit {
-    Remove(&'static Field),
-    Set(&'static Field, HeaderValue),
-}
 
 /// What the client is to see of a session in place of what its backend wrote.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +33,7 @@ pub fn edits(
     let has = |field: &Field| head.headers.contains_key(&field.name);
     for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT, &headers::LOCATION] {
         if has(field) {
-            edits.push(Edit::Remove(field));
+            edits.push(Edit::Remove(field.name.clone()));
         }
     }
     if let Some(id) = identity.public_id

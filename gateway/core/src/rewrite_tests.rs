@@ -32,14 +32,7 @@ fn announce() -> Announce {
 fn rewrite(packet: &RequestPacket, head: &mut response::Parts, identity: Identity<'_>) {
     let edits = edits(packet, &read_ack(head.status, &head.headers), head, identity);
     for edit in edits {
-        match edit {
-            Edit::Remove(field) => {
-                head.headers.remove(&field.name);
-            }
-            Edit::Set(field, value) => {
-                head.headers.insert(&field.name, value);
-            }
-        }
+        edit.apply_to(&mut head.headers);
     }
 }
 

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::network::Network;
+pub use gateway_core::protocol::passage::ForwardedMode;
 pub use gateway_core::routing::{Failover, Then};
 use gateway_core::routing::{Placement, Policy, UnknownSession};
 use gateway_core::session::limits::PerClient;
@@ -233,18 +234,6 @@ pub struct Http {
     pub forwarded: ForwardedMode,
     pub trusted_proxies: Vec<Network>,
     pub forwarded_host: bool,
-}
-
-/// The fields that tell backends of the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ForwardedMode {
-    XForwardedFor,
-    /// All four.
-    XForwarded,
-    /// RFC 7239.
-    Forwarded,
-    Both,
-    Off,
 }
 
 /// What happens to a request whose path has bytes beyond ASCII, which no URL may have.

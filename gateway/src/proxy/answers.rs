@@ -5,12 +5,13 @@ use std::time::Duration;
 use gateway_core::farm::BackendId;
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{PacketType, SessionId, SessionKey, headers, ids, read_ack};
-use gateway_core::rewrite::{AckBody, Edit, Identity, ack_body, edits};
+use gateway_core::protocol::passage::{self, Edit, Recipient};
+use gateway_core::protocol::{PacketType, SessionId, SessionKey, ids, read_ack};
+use gateway_core::rewrite::{AckBody, Identity, ack_body, edits};
 use gateway_core::routing::Why;
 use gateway_core::session::opening::{self, Candidate};
 use gateway_core::session::{Effects, EndReason, Observed, Opened, Pin, Progress, observe};
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, Result};
@@ -252,7 +253,7 @@ impl Gateway {
                 // The rest of the request could not follow over a connection that is given up.
                 ctx.answered = true;
                 downstream.set_keepalive(None);
-                clean_head(response);
+                make_ours(response, Recipient { packet: true, chunks: true })?;
                 downstream.write_response_header(Box::new(response.clone()), true).await?;
                 Err(Error::new(REFUSED_ANSWER))
             }
@@ -273,17 +274,10 @@ pub(super) fn finish_head(
     response: &mut ResponseHeader,
     ctx: &Ctx,
 ) -> Result<()> {
-    clean_head(response);
-    if !ctx.is_packet {
-        // The Ack of a packet has our own pair by now; nothing else sends clients anywhere.
-        for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT] {
-            response.remove_header(&field.name);
-        }
-    }
-    // Such a client knows no chunks (RFC 9112 section 7.1).
     let http10 = ctx.conn.as_ref().is_some_and(|conn| conn.is_http10());
-    if ctx.until_close || http10 {
-        response.remove_header(&header::TRANSFER_ENCODING);
+    let until_close = ctx.until_close || http10;
+    make_ours(response, Recipient { packet: ctx.is_packet, chunks: !until_close })?;
+    if until_close {
         downstream.set_keepalive(None);
     }
     if ctx.login.ends {
@@ -292,57 +286,18 @@ pub(super) fn finish_head(
     Ok(())
 }
 
-/// What speaks of the backend's connection is not the client's business, and a Windows client
-/// works with HTTP/1.1 only (MC-BUP 2.2.1).
-fn clean_head(response: &mut ResponseHeader) {
+/// A Windows client works with HTTP/1.1 only (MC-BUP 2.2.1).
+fn make_ours(response: &mut ResponseHeader, to: Recipient) -> Result<()> {
     response.set_version(Version::HTTP_11);
-    // Equal lengths said twice are one length; unequal ones Pingora refuses.
-    let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
-    if let (Some(length), Some(_)) = (lengths.next(), lengths.next()) {
-        let length = length.clone();
-        let _ = response.insert_header("Content-Length", length);
-    }
-    if response.status == StatusCode::NO_CONTENT {
-        // There is no content to have a length, and a client that believed it would wait for some
-        // (RFC 9110 section 8.6).
-        response.remove_header(&header::CONTENT_LENGTH);
-    }
-    for name in nominated(response) {
-        response.remove_header(&name);
-    }
-    for name in ["keep-alive", "proxy-connection", "upgrade"] {
-        if response.headers.contains_key(name) {
-            response.remove_header(name);
-        }
-    }
-}
-
-/// Words of `Connection` that take no field off: what is for the connection itself, what frames the
-/// answer, and what tells a client that a login counts for the connection, as it does here
-/// (RFC 4559 section 4.2).
-const NOT_NOMINATED: [&str; 6] =
-    ["close", "keep-alive", "connection", "content-length", "transfer-encoding", "proxy-support"];
-
-/// The fields that `Connection` says are for the next hop only (RFC 9110 section 7.6.1). One that
-/// frames the answer, or that the protocol lives by, is not taken off whoever names it.
-fn nominated(response: &ResponseHeader) -> Vec<HeaderName> {
-    let values = response.headers.get_all(header::CONNECTION).iter();
-    let words = values.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
-    let words = words.map(str::trim).filter(|word| {
-        !NOT_NOMINATED.iter().any(|kept| word.eq_ignore_ascii_case(kept))
-            && response.headers.contains_key(*word)
-    });
-    let names = words.filter_map(|word| HeaderName::try_from(word).ok());
-    names.filter(|name| !name.as_str().starts_with("bits-")).collect()
+    apply(passage::answer(response.status, &response.headers, to), response)
 }
 
 fn apply(edits: Vec<Edit>, response: &mut ResponseHeader) -> Result<()> {
     for edit in edits {
         match edit {
-            Edit::Remove(field) => {
-                response.remove_header(&field.name);
-            }
+            Edit::Remove(name) => _ = response.remove_header(&name),
             Edit::Set(field, value) => response.insert_header(field.wire, value)?,
+            Edit::Append(field, value) => _ = response.append_header(field.wire, value)?,
         }
     }
     Ok(())

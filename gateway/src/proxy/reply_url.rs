@@ -1,8 +1,8 @@
 //! The URL of a reply, where its server has named itself in it.
 
 use gateway_core::protocol::headers;
+use gateway_core::protocol::passage::Edit;
 use gateway_core::reply_url::{Entrance, at_gateway};
-use gateway_core::rewrite::Edit;
 use http::{HeaderValue, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;

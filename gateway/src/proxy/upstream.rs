@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use gateway_core::farm::Reason;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{PacketType, cdn_loop, headers, latin1, spoken};
+use gateway_core::protocol::passage::{self, Onward};
+use gateway_core::protocol::{PacketType, latin1};
 use gateway_core::routing::{Absence, Failure, Lookup, Step, Why, may_retry};
 use gateway_core::session::EndReason;
-use http::{HeaderValue, header};
+use http::HeaderValue;
 use pingora::http::RequestHeader;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::Session;
@@ -291,35 +292,31 @@ impl Gateway {
     /// What the backend sees differs from what the client sent only here.
     pub(super) fn prepare_request(&self, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
         let backend = ctx.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        forwarding::remove(request, spoken::by_servers);
         if let Some(spelling) = &ctx.spelling {
             request.set_raw_path(spelling.as_bytes())?;
         }
-        // The client has had its 100.
-        if request.headers.contains_key(header::EXPECT) {
-            request.remove_header(&header::EXPECT);
-        }
-        Forwarding::of(&ctx.farm.config.http).write(request, ctx.conn.as_deref())?;
+        let forwarding = Forwarding::of(&ctx.farm.config.http);
         let host = match host_of(request) {
             Some(host) => ctx.farm.upstream_host(backend, &host),
             None => ctx.farm.authority(backend),
         };
-        if let Some(host) = host.cloned() {
-            request.insert_header("Host", host)?;
-        }
-        if let Some(entry) = ctx.farm.loop_entry(backend) {
-            request.append_header(cdn_loop::CDN_LOOP, entry)?;
-        }
-        if let Some(id) = &ctx.backend_session {
-            let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
-            let id = id.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-            request.insert_header(headers::SESSION_ID.wire, id)?;
-        }
-        // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
-        let unsaid = !ctx.has_body && !request.headers.contains_key(header::CONTENT_LENGTH);
-        if ctx.is_packet && unsaid {
-            request.insert_header(headers::CONTENT_LENGTH.wire, "0")?;
-        }
-        Ok(())
+        let session = match &ctx.backend_session {
+            Some(id) => {
+                let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
+                Some(id.ok_or_else(|| Error::new(ErrorType::InternalError))?)
+            }
+            None => None,
+        };
+        let onward = Onward {
+            forwarded: ctx.farm.config.http.forwarded,
+            sender: ctx.conn.as_deref().map(|conn| forwarding.sender(conn)),
+            host,
+            loop_entry: ctx.farm.loop_entry(backend),
+            session,
+            // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
+            empty_packet: ctx.is_packet && !ctx.has_body,
+        };
+        let edits = passage::request(&request.headers, onward);
+        forwarding::apply(edits, request)
     }
 }

@@ -50,6 +50,16 @@ pub static CONTENT_NAME: Field = field("content-name", "Content-Name");
 pub static CONTENT_RANGE: Field = field("content-range", "Content-Range");
 pub static CONTENT_LENGTH: Field = field("content-length", "Content-Length");
 pub static TRANSFER_ENCODING: Field = field("transfer-encoding", "Transfer-Encoding");
+pub static HOST: Field = field("host", "Host");
+pub static CONNECTION: Field = field("connection", "Connection");
+/// RFC 8586.
+pub static CDN_LOOP: Field = field("cdn-loop", "CDN-Loop");
+/// RFC 7239.
+pub static FORWARDED: Field = field("forwarded", "Forwarded");
+pub static FORWARDED_FOR: Field = field("x-forwarded-for", "X-Forwarded-For");
+pub static FORWARDED_HOST: Field = field("x-forwarded-host", "X-Forwarded-Host");
+pub static FORWARDED_PORT: Field = field("x-forwarded-port", "X-Forwarded-Port");
+pub static FORWARDED_PROTO: Field = field("x-forwarded-proto", "X-Forwarded-Proto");
 /// RFC 9110 section 10.2.2.
 pub static LOCATION: Field = field("location", "Location");
 /// RFC 9110 section 10.2.3, in seconds.

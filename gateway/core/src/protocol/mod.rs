@@ -18,6 +18,7 @@ pub mod latin1;
 pub mod login;
 pub mod network;
 pub mod packet;
+pub mod passage;
 pub mod range;
 pub mod reply;
 pub mod speaker;

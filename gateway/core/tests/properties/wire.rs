@@ -4,12 +4,13 @@ use gateway_core::farm::Announce;
 use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::head::{HeadLimits, HeadPolicy, check_head, end_of_head, find_field};
 use gateway_core::protocol::host::{Host, key_of};
+use gateway_core::protocol::passage::Edit;
 use gateway_core::protocol::reply::session_of_path;
 use gateway_core::protocol::{
     Ack, ContentRange, HResult, PacketType, RequestPacket, SessionId, ids, packet, range, read_ack,
     read_request,
 };
-use gateway_core::rewrite::{Edit, Identity, ack_body, edits};
+use gateway_core::rewrite::{Identity, ack_body, edits};
 use gateway_core::session::{Effects, Observed, Timestamp, observe};
 use http::{HeaderValue, StatusCode, request, response};
 use proptest::collection::vec;
@@ -119,14 +120,7 @@ fn statuses() -> impl Strategy<Value = u16> {
 
 fn apply(head: &mut response::Parts, edits: Vec<Edit>) {
     for edit in edits {
-        match edit {
-            Edit::Remove(field) => {
-                head.headers.remove(&field.name);
-            }
-            Edit::Set(field, value) => {
-                head.headers.insert(&field.name, value);
-            }
-        }
+        edit.apply_to(&mut head.headers);
     }
 }
 

@@ -9,7 +9,7 @@ use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::{
     PacketType, RequestPacket, SessionId, SessionKey, ids, packet, read_ack, read_request,
 };
-use gateway_core::rewrite::{Edit, Identity, edits};
+use gateway_core::rewrite::{Identity, edits};
 use gateway_core::routing::ask::Doubts;
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
@@ -427,14 +427,7 @@ impl Gateway {
         let identity =
             Identity { public_id: public_id.as_ref(), announce: backend.announce.as_ref() };
         for edit in edits(packet, &ack, &answer, identity) {
-            match edit {
-                Edit::Remove(field) => {
-                    answer.headers.remove(&field.name);
-                }
-                Edit::Set(field, value) => {
-                    answer.headers.insert(&field.name, value);
-                }
-            }
+            edit.apply_to(&mut answer.headers);
         }
         Ok(answer)
     }

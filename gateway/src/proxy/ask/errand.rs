@@ -74,7 +74,7 @@ impl Errand {
             host: request.headers.get(header::HOST)?.clone(),
             session,
             fields: fields.collect(),
-            client: told_with(request, conn, http).ok()?,
+            client: told_with(request, conn, http),
         })
     }
 

@@ -1,0 +1,128 @@
+//! From a client to a server.
+
+use http::{HeaderValue, header};
+
+use super::forwarding::{ForwardedMode, Sender, forwarding};
+use super::{Edit, remove};
+use crate::protocol::headers;
+use crate::protocol::{Fields, spoken};
+
+/// What a request says to its server, beside and in place of what its client says.
+#[derive(Debug, Clone)]
+pub struct Onward<'a> {
+    /// Which fields tell of the client.
+    pub forwarded: ForwardedMode,
+    /// Who sends it; `None` where that is not known.
+    pub sender: Option<Sender<'a>>,
+    /// The Host for the server, where it is not the client's.
+    pub host: Option<&'a HeaderValue>,
+    /// By this the gateway knows the request when it comes back.
+    pub loop_entry: Option<&'a HeaderValue>,
+    /// The id by which the server knows the session, where the client has another.
+    pub session: Option<HeaderValue>,
+    /// It is a packet without a body, which says so by a length.
+    pub empty_packet: bool,
+}
+
+/// The edits that make a client's request one for its server.
+///
+/// What only servers and proxies say does not pass from a client. `Expect` has been answered here.
+///
+/// # Source
+/// MC-BUP 2.2.2 to 2.2.10 for the length; RFC 9110 section 10.1.1.
+pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
+    let mut edits = Vec::with_capacity(4);
+    remove(fields.all().map(|(name, _)| name), is_withheld, &mut edits);
+    if let Some(sender) = &onward.sender {
+        forwarding(fields, onward.forwarded, sender, &mut edits);
+    }
+    edits.extend(onward.host.map(|host| Edit::Set(&headers::HOST, host.clone())));
+    edits.extend(onward.loop_entry.map(|entry| Edit::Append(&headers::CDN_LOOP, entry.clone())));
+    edits.extend(onward.session.map(|id| Edit::Set(&headers::SESSION_ID, id)));
+    if onward.empty_packet && !fields.has(&headers::CONTENT_LENGTH) {
+        edits.push(Edit::Set(&headers::CONTENT_LENGTH, HeaderValue::from_static("0")));
+    }
+    edits
+}
+
+/// Whether a field, its name in lower case, ends at the gateway.
+fn is_withheld(name: &str) -> bool {
+    spoken::by_servers(name) || spoken::by_proxies(name) || name == header::EXPECT
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName};
+
+    use super::*;
+
+    const PLAIN: Onward<'static> = Onward {
+        forwarded: ForwardedMode::Off,
+        sender: None,
+        host: None,
+        loop_entry: None,
+        session: None,
+        empty_packet: false,
+    };
+
+    #[track_caller]
+    fn check(fields: &[(&'static str, &'static str)], onward: Onward<'_>, expected: &[&str]) {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_static(value));
+        }
+        for edit in request(&map, onward) {
+            edit.apply_to(&mut map);
+        }
+        let mut left: Vec<_> =
+            map.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        left.sort();
+        assert_eq!(left, expected, "{fields:?}");
+    }
+
+    #[test]
+    fn what_a_client_may_not_say_ends_here() {
+        check(
+            &[
+                ("BITS-Error", "0x1"),
+                ("BITS-Host-Id", "x"),
+                ("X-Forwarded-For", "192.0.2.1"),
+                ("X-Forwarded-For", "192.0.2.2"),
+                ("X_Real_IP", "192.0.2.1"),
+                ("Expect", "100-continue"),
+                ("BITS-Session-Id", "{x}"),
+                ("Content-Name", "a.bin"),
+                ("Via", "1.1 x"),
+            ],
+            PLAIN,
+            &["bits-session-id: {x}", "content-name: a.bin", "via: 1.1 x"],
+        );
+    }
+
+    #[test]
+    fn what_the_gateway_says_stands_in_place_of_what_the_client_said() {
+        let (host, entry) =
+            (HeaderValue::from_static("up.test"), HeaderValue::from_static("g;id=2"));
+        let onward = Onward {
+            host: Some(&host),
+            loop_entry: Some(&entry),
+            session: Some(HeaderValue::from_static("{y}")),
+            empty_packet: true,
+            ..PLAIN
+        };
+        check(
+            &[("Host", "alias.test"), ("BITS-Session-Id", "{x}"), ("CDN-Loop", "g;id=1")],
+            onward.clone(),
+            &[
+                "bits-session-id: {y}",
+                "cdn-loop: g;id=1",
+                "cdn-loop: g;id=2",
+                "content-length: 0",
+                "host: up.test",
+            ],
+        );
+        let onward = Onward { host: None, loop_entry: None, session: None, ..onward };
+        check(&[("Content-Length", "0"), ("Host", "a")], onward, &["content-length: 0", "host: a"]);
+        check(&[("Host", "a")], PLAIN, &["host: a"]);
+    }
+}
