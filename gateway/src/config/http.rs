@@ -78,7 +78,11 @@ pub const HTTP: Section = Section {
             kind: word::<ReplyUrl>(),
             preset: Preset::Is(Value::Word("pass")),
             about: "What happens to an absolute `BITS-Reply-URL`. A backend that does not know the \
-                    gateway names itself in it, and clients cannot reach it there.",
+                    gateway names itself in it, and clients cannot reach it there. A reply \
+                    under `/BITS-Sessions/Replies/` is fetched from the backend of its session \
+                    while that is open. Any other URL that was uploaded to is fetched from the \
+                    backend that has the file, until a restart or an upgrade of the gateway; then, \
+                    as every other request, from any.",
         },
     ],
     later: &[],

@@ -118,3 +118,54 @@ fn a_file_that_is_uploaded_anew_is_fetched_from_its_new_server() {
     let answer = fetch(&farm, "GET", target);
     assert!(answer.body == bytes(&Content::seeded(3, 3_000)), "{}", answer.head);
 }
+
+/// Also of a server that was not in the configuration for a while.
+#[test]
+fn a_reload_keeps_what_was_delivered() {
+    let farm = Farm::of_stubs(3).without_host_ids().start();
+    let (files, gateway) = (uploaded(&farm), farm.gateway());
+    let fetch_all = |farm: &Farm| {
+        for (target, content, _) in &files {
+            let answer = fetch(farm, "GET", target);
+            assert!(answer.status == 200 && answer.body == bytes(content), "{}", answer.head);
+        }
+    };
+    gateway.configure(|settings| settings.set("placement.policy", "\"hash\""));
+    assert!(gateway.reload());
+    fetch_all(&farm);
+    let away = farm.stub(0);
+    gateway.remove_backend(away.name());
+    assert!(gateway.reload());
+    let (target, ..) = files.iter().find(|(_, _, at)| at == away.name()).expect("it has one");
+    wait::until("it has left", || fetch(&farm, "GET", target).status == 404);
+    gateway.set_backend(away.name(), away.address());
+    assert!(gateway.reload());
+    fetch_all(&farm);
+    farm.expect_healthy();
+}
+
+/// Another process knows no delivery: a download goes to any server, as every other request.
+#[test]
+fn a_download_goes_to_any_server_after_a_restart_or_an_upgrade() {
+    let next: [fn(&Farm); 2] = [
+        |farm| farm.gateway().restart(),
+        |farm| assert_eq!(farm.gateway().upgrade().wait().code(), Some(0)),
+    ];
+    for next in next {
+        let farm = Farm::of_stubs(2)
+            .without_host_ids()
+            .set("process.upgrade_socket", "\"{{tmp}}/upgrade.sock\"")
+            .each_stub(&["--allow-overwrites"])
+            .start();
+        let (target, content) = ("/in/a.bin", Content::seeded(1, 3_000));
+        farm.client().upload(&farm.url(target), &content).expect_complete();
+        next(&farm);
+        let mut answers: Vec<_> = (0..4).map(|_| fetch(&farm, "GET", target).status).collect();
+        answers.sort_unstable();
+        assert_eq!(answers, [200, 200, 404, 404]);
+        farm.client().upload(&farm.url(target), &content).expect_complete();
+        for _ in 0..4 {
+            assert_eq!(fetch(&farm, "GET", target).status, 200);
+        }
+    }
+}
