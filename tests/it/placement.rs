@@ -4,6 +4,7 @@
 mod full;
 mod hanging;
 mod load;
+mod pings;
 mod refusals;
 
 use std::collections::BTreeMap;

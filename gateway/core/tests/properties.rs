@@ -12,6 +12,8 @@ mod health;
 mod limits;
 #[path = "properties/ownership.rs"]
 mod ownership;
+#[path = "properties/pings.rs"]
+mod pings;
 #[path = "properties/routing.rs"]
 mod routing;
 #[path = "properties/targets.rs"]

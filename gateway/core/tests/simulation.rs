@@ -92,6 +92,7 @@ fn uploads_survive_whatever_happens_to_their_farm() {
             "ended by alias alone",
             "finished",
             "folder barred",
+            "folder barred by pings",
             "gateway killed",
             "given up",
             "held until it came back",

@@ -23,6 +23,7 @@ pub struct HealthConfig {
     pub slow_start: Duration,
     pub disk_full_for: Duration,
     pub create_wait: Duration,
+    pub ping_folders: bool,
     pub resolve: Duration,
 }
 
@@ -162,6 +163,16 @@ pub const SECTION: Section = Section {
                     them, it gets one at a time. The Create-Session goes on waiting.",
         },
         Key {
+            name: "ping_folders",
+            kind: Kind::Bool,
+            preset: Preset::Is(Value::Bool(true)),
+            about: "Whether a probe of `kind` \"tcp\" or \"http\" that passes is followed by Pings, \
+                    in the folders of which the backend has opened uploads: the last four, for \
+                    all backends. One that fails `fall` of them in a row gets no new uploads of \
+                    that folder, until `rise` have passed or it opens one; it is not down, and \
+                    keeps the uploads it has.",
+        },
+        Key {
             name: "resolve",
             kind: Kind::Duration { min: SECOND, max: DAY, whole_seconds: false },
             preset: span(defaults::RESOLVE),
@@ -219,6 +230,7 @@ pub fn build(table: &Table) -> Result<HealthConfig, Broken> {
         slow_start: table.get("slow_start")?,
         disk_full_for: table.get("disk_full_for")?,
         create_wait: table.get("create_wait")?,
+        ping_folders: table.get("ping_folders")?,
         resolve: table.get("resolve")?,
     })
 }

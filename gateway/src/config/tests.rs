@@ -80,6 +80,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             slow_start: seconds(0),
             disk_full_for: seconds(60),
             create_wait: seconds(3),
+            ping_folders: true,
             resolve: seconds(30),
         },
         http: Http {

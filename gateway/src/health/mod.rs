@@ -1,9 +1,9 @@
 //! Which backends can take requests, and where they are.
 //!
-//! A task per backend probes it and lets timers run out (`watcher`); a second one follows its
-//! name where it has one (`names`). Both, and the requests that go through the gateway, feed
-//! the rule of [`gateway_core::farm::health`]. What comes of it is read without a lock
-//! (`state`).
+//! A task per backend probes it, pings its folders and lets timers run out (`watcher`); a second
+//! one follows its name where it has one (`names`). Both, and the requests that go through the
+//! gateway, feed the rule of [`gateway_core::farm::health`]. What comes of it is read without a
+//! lock (`state`).
 //!
 //! # Order of a change
 //! The new state is there, then the hook of [`FarmHealth::on_change`] has run, then whoever waits

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use gateway_core::farm::{
-    Asked, BackendId, Barred, Change, Create, Folder, FolderRules, Folders, Sign, Verdict, Witness,
+    Asked, BackendId, Barred, Change, Create, Folder, FolderRules, Folders, InARow, Ping,
+    ProbeFailure, Rules, Sign, Verdict, Witness,
 };
 use gateway_core::protocol::client::ClientKey;
 use parking_lot::Mutex;
 
-use super::{FarmHealth, Shared};
+use super::{BackendHealth, FarmHealth, Shared};
 use crate::clock;
 use crate::telemetry::{NowAndThen, Untrusted};
 
@@ -63,6 +64,28 @@ impl FarmHealth {
 
     fn change<T>(&self, change: impl FnOnce(&mut Folders) -> T) -> T {
         self.0.shared.change_folders(|id| self.get(id).map(|known| Arc::clone(&known.name)), change)
+    }
+}
+
+impl BackendHealth {
+    /// What a round of probes asks besides.
+    pub(super) fn pings(&self) -> Vec<Ping> {
+        self.shared.new_sessions.folders.lock().pings(self.id)
+    }
+
+    /// A Ping has passed or failed. True if the next one is to come soon.
+    pub(super) fn pinged(
+        &self,
+        ping: &Ping,
+        outcome: Result<(), ProbeFailure>,
+        probes: &Rules,
+        rules: &FolderRules,
+    ) -> bool {
+        let in_a_row = InARow { rise: probes.rise, fall: probes.fall };
+        self.shared.change_folders(
+            |_| Some(Arc::clone(&self.name)),
+            |folders| folders.pinged(ping, outcome, in_a_row, rules, clock::steady()),
+        )
     }
 }
 
@@ -121,6 +144,7 @@ pub fn reason(sign: Sign) -> &'static str {
         Sign::Refuses => "it refuses Create-Sessions that another backend accepts",
         Sign::Silent => "it does not answer Create-Sessions while other backends do",
         Sign::Full => "it says that its disk is full",
+        Sign::Ping => "it fails the Pings of probes",
     }
 }
 

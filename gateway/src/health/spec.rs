@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_core::farm::{BackendId, Rules};
+use gateway_core::farm::{BackendId, Directory, FolderRules, Rules};
 
 use crate::build_info::VERSION;
 use crate::config::{BackendAddress, BackendConfig, Config, ProbeConfig, ProbeKind, UpstreamHost};
@@ -19,6 +19,8 @@ pub struct BackendSpec {
     /// Where the name was found, if it was: first the address to be used.
     pub found: Vec<SocketAddr>,
     pub ask: Ask,
+    /// Folders are pinged as well.
+    pub pings: Option<FolderPings>,
     /// Probes are made over TLS.
     pub tls: Option<Arc<BackendTls>>,
     pub interval: Duration,
@@ -43,6 +45,13 @@ pub enum Ask {
     Ping(Bytes),
 }
 
+/// Pings beside the probes, in the folders of which the backend has opened sessions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FolderPings {
+    pub rules: FolderRules,
+    host: Arc<str>,
+}
+
 impl BackendSpec {
     pub fn new(
         id: BackendId,
@@ -58,6 +67,7 @@ impl BackendSpec {
             address: backend.address.clone(),
             found: found.to_vec(),
             ask: ask(backend, config),
+            pings: FolderPings::of(backend, config),
             tls: None,
             interval,
             timeout,
@@ -97,30 +107,56 @@ impl BackendSpec {
     }
 }
 
+impl FolderPings {
+    /// A probe that is a Ping says it all, and where there are no probes there is nothing beside
+    /// them.
+    fn of(backend: &BackendConfig, config: &Config) -> Option<Self> {
+        let beside = matches!(backend.health.kind, ProbeKind::Tcp | ProbeKind::Http);
+        (beside && config.health.ping_folders).then(|| Self {
+            rules: config.health.folder_rules(),
+            host: host(backend, config).into(),
+        })
+    }
+
+    /// The Ping to that directory.
+    pub fn ask(&self, directory: &Directory) -> Ask {
+        Ask::Ping(ping(directory.path(), &self.host))
+    }
+}
+
 fn ask(backend: &BackendConfig, config: &Config) -> Ask {
     let path = &backend.health.path;
+    let host = host(backend, config);
+    match backend.health.kind {
+        ProbeKind::Off => Ask::Nothing,
+        ProbeKind::Tcp => Ask::Connection,
+        ProbeKind::Http => Ask::Page(format!("GET {path} HTTP/1.1\r\n{}", rest(&host)).into()),
+        ProbeKind::BitsPing => Ask::Ping(ping(path.as_bytes(), &host)),
+    }
+}
+
+/// As MC-BUP 2.2.4.1 has it.
+fn ping(path: &[u8], host: &str) -> Bytes {
+    let fields = "BITS-Packet-Type: Ping\r\nContent-Length: 0";
+    let rest = format!(" HTTP/1.1\r\n{fields}\r\n{}", rest(host));
+    [b"BITS_POST ", path, rest.as_bytes()].concat().into()
+}
+
+/// The fields of every probe, and the end of its head.
+fn rest(host: &str) -> String {
+    format!(
+        "Host: {host}\r\nUser-Agent: bits-gateway/{VERSION}\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n"
+    )
+}
+
+fn host(backend: &BackendConfig, config: &Config) -> String {
     let address = backend.address.authority(backend.tls.is_some());
     let origin = match config.http.upstream_host {
         UpstreamHost::Origin | UpstreamHost::Preserve => config.http.origin.clone(),
         UpstreamHost::Backend => None,
     };
-    let host = backend.health.host.clone().or(origin).unwrap_or(address);
-    let rest = format!(
-        "Host: {host}\r\nUser-Agent: bits-gateway/{VERSION}\r\nAccept: */*\r\n\
-         Connection: close\r\n\r\n"
-    );
-    match backend.health.kind {
-        ProbeKind::Off => Ask::Nothing,
-        ProbeKind::Tcp => Ask::Connection,
-        ProbeKind::Http => Ask::Page(format!("GET {path} HTTP/1.1\r\n{rest}").into()),
-        // MC-BUP 2.2.4.1.
-        ProbeKind::BitsPing => Ask::Ping(
-            format!(
-                "BITS_POST {path} HTTP/1.1\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n{rest}"
-            )
-            .into(),
-        ),
-    }
+    backend.health.host.clone().or(origin).unwrap_or(address)
 }
 
 #[cfg(test)]
@@ -138,7 +174,12 @@ mod tests {
 
     #[track_caller]
     fn check(health: &str, more: &str, line: &str, host: &str) {
-        let bytes = match spec(health, more).ask {
+        check_request(spec(health, more).ask, line, host);
+    }
+
+    #[track_caller]
+    fn check_request(ask: Ask, line: &str, host: &str) {
+        let bytes = match ask {
             Ask::Page(bytes) | Ask::Ping(bytes) => bytes,
             other => panic!("{other:?}"),
         };
@@ -160,6 +201,28 @@ mod tests {
         check(&format!("{ping}, host = \"c.test\""), hosts, "BITS_POST /up/", "c.test");
         let backend = format!("{hosts}upstream_host = \"backend\"\n");
         check(ping, &backend, "BITS_POST /up/", "up01.test:81");
+    }
+
+    #[test]
+    fn folders_are_pinged_beside_probes_that_are_no_pings() {
+        let directory = Directory::of(b"/in/a%20b/1.bin?x").unwrap();
+        let line = "BITS_POST /in/a%20b/";
+        for (health, more, host) in [
+            ("", "", "up01.test:81"),
+            ("kind = \"http\", path = \"/alive\"", "", "up01.test:81"),
+            ("", "[http]\nhosts = [\"Uploads.test\"]\n", "Uploads.test"),
+            ("host = \"c.test\"", "[http]\nhosts = [\"Uploads.test\"]\n", "c.test"),
+        ] {
+            let pings = spec(health, more).pings.expect("pings");
+            check_request(pings.ask(&directory), line, host);
+        }
+        for (health, more) in [
+            ("kind = \"bits-ping\"", ""),
+            ("kind = \"off\"", ""),
+            ("", "[health]\nping_folders = false\n"),
+        ] {
+            assert_eq!(spec(health, more).pings, None, "{health} {more}");
+        }
     }
 
     #[test]

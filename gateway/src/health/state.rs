@@ -50,7 +50,7 @@ pub struct BackendHealth {
     pub(super) poke: Notify,
     /// Wakes the task that looks the name up.
     pub(super) look_up: Notify,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 struct Inner {

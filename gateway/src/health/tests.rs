@@ -13,6 +13,7 @@ use super::*;
 use crate::config::BackendAddress;
 
 mod names;
+mod pings;
 
 const UP01: BackendId = BackendId(0);
 const UP02: BackendId = BackendId(1);
@@ -34,6 +35,7 @@ fn spec(id: BackendId) -> BackendSpec {
         address: BackendAddress { host, port: 80 },
         found: vec![address(id.0 as u8)],
         ask: Ask::Connection,
+        pings: None,
         interval: seconds(10),
         timeout: seconds(2),
         resolve: seconds(30),
@@ -82,6 +84,7 @@ struct Network {
     panics: AtomicBool,
     /// Probes take a second.
     slow: AtomicBool,
+    pings: pings::Seen,
 }
 
 struct World {
@@ -146,8 +149,11 @@ impl Network {
     fn ways(self: &Arc<Self>) -> Ways {
         let (probed, asked) = (Arc::clone(self), Arc::clone(self));
         Ways {
-            probe: Arc::new(move |_, address| {
+            probe: Arc::new(move |_, ask, address| {
                 let network = Arc::clone(&probed);
+                if let Ask::Ping(request) = ask {
+                    return network.pings.ping(request.clone());
+                }
                 Box::pin(async move {
                     let outcome = network.probe(address);
                     if network.slow.load(Ordering::Relaxed) {

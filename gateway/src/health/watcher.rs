@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use gateway_core::farm::{ProbeFailure, Reason};
 use tokio::net::lookup_host;
 
@@ -22,7 +23,7 @@ const FAST: u32 = 5;
 const SOON: Duration = Duration::from_secs(1);
 
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Probe = dyn Fn(&BackendSpec, SocketAddr) -> Later<Result<(), ProbeError>> + Send + Sync;
+type Probe = dyn Fn(&BackendSpec, &Ask, SocketAddr) -> Later<Result<(), ProbeError>> + Send + Sync;
 type Lookup = dyn Fn(String) -> Later<io::Result<Vec<SocketAddr>>> + Send + Sync;
 
 /// How the network is reached. Tests that are about time have one of their own.
@@ -35,8 +36,8 @@ pub(super) struct Ways {
 impl Default for Ways {
     fn default() -> Self {
         Self {
-            probe: Arc::new(|spec, address| {
-                let (ask, tls, timeout) = (spec.ask.clone(), spec.tls.clone(), spec.timeout);
+            probe: Arc::new(|spec, ask, address| {
+                let (ask, tls, timeout) = (ask.clone(), spec.tls.clone(), spec.timeout);
                 Box::pin(probe::probe(ask, tls, address, timeout))
             }),
             lookup: Arc::new(|name| {
@@ -47,14 +48,14 @@ impl Default for Ways {
 }
 
 pub(super) async fn watch(backend: Arc<BackendHealth>, spec: BackendSpec, ways: Ways) {
-    let mut watcher = Watcher { backend, spec, ways, starved: false };
+    let mut watcher = Watcher { backend, spec, ways, starved: false, doubt: false };
     let mut last = watcher.backend.now();
     // Not all at once.
     let mut wait = SOON.min(watcher.spec.interval).mul_f64(chance());
     loop {
         let agenda = watcher.backend.agenda();
         watcher.follow_name(&agenda).await;
-        let due = last + if agenda.fast { wait / FAST } else { wait };
+        let due = last + if agenda.fast || watcher.doubt { wait / FAST } else { wait };
         let due = Some(due).filter(|_| watcher.probes(&agenda));
         let now = watcher.backend.now();
         if due.is_some_and(|due| due <= now) {
@@ -77,6 +78,8 @@ struct Watcher {
     ways: Ways,
     /// The last probe could not be made, and that has been said.
     starved: bool,
+    /// The last Pings have said something else than those before. The next ones are to come soon.
+    doubt: bool,
 }
 
 impl Watcher {
@@ -98,6 +101,7 @@ impl Watcher {
             None => Some(Err(ProbeFailure::NoAddress)),
         };
         let Some(outcome) = outcome else { return };
+        self.doubt = false;
         // An address that nothing is known of is left at once.
         if outcome.is_err() && !self.backend.is_acknowledged() && self.look_elsewhere(true).await {
             return;
@@ -105,6 +109,29 @@ impl Watcher {
         self.backend.probed(outcome);
         if outcome.is_err() && self.backend.is_acknowledged() {
             self.look_elsewhere(true).await;
+        }
+        if outcome.is_ok() && self.backend.state().up {
+            self.ping_folders().await;
+        }
+    }
+
+    /// A backend that passes probes may hang all the same.
+    async fn ping_folders(&mut self) {
+        let (Some(folders), Some(address)) = (&self.spec.pings, self.backend.address()) else {
+            return;
+        };
+        let pings = self.backend.pings().into_iter().map(async |ping| {
+            let ask = folders.ask(&ping.directory);
+            let outcome = (self.ways.probe)(&self.spec, &ask, address).await;
+            (ping, outcome)
+        });
+        for (ping, outcome) in join_all(pings).await {
+            let outcome = match outcome {
+                Ok(()) => Ok(()),
+                Err(ProbeError::Failed(failure)) => Err(failure),
+                Err(ProbeError::Local(_)) => continue,
+            };
+            self.doubt |= self.backend.pinged(&ping, outcome, &self.spec.rules, &folders.rules);
         }
     }
 
@@ -126,7 +153,7 @@ impl Watcher {
     /// `None` if the probe could not be made.
     async fn ask(&mut self, address: SocketAddr) -> Option<Result<(), ProbeFailure>> {
         let begun = self.backend.now();
-        let outcome = (self.ways.probe)(&self.spec, address).await;
+        let outcome = (self.ways.probe)(&self.spec, &self.spec.ask, address).await;
         let outcome = match outcome {
             Ok(()) => Ok(()),
             Err(ProbeError::Failed(failure)) => Err(failure),

@@ -118,7 +118,7 @@ table! {
     REFUSED_CREATES = "bitsgw_refused_creates_total", Counter, ["result"], "requests",
         "Create-Sessions that a backend refused: another one was asked (moved), or the client received the refusal (final).";
     BARRED_FOLDERS = "bitsgw_barred_folders", Gauge, ["reason"], "folders",
-        "Folders of backends that get no new sessions but a trial now and then: Create-Sessions are refused there (refuses) or not answered (silent), or the disk is full (full). `bits-gateway backends list` and the log name them.";
+        "Folders of backends that get no new sessions but a trial now and then: Create-Sessions are refused there (refuses) or not answered (silent), the disk is full (full), or the Pings of probes fail (ping). `bits-gateway backends list` and the log name them.";
     ORPHAN_SESSIONS = "bitsgw_orphan_sessions_total", Counter, ["result"], "sessions",
         "Sessions that a backend opened and no client can have heard of, whose file is too large, or that gave way in a full table: cancelled there, or why not.";
     PROTOCOL_ERRORS = "bitsgw_protocol_errors_total", Counter, ["backend", "error"], "answers",

@@ -4,7 +4,7 @@
 //! from the last one, in its own words. Where the next ones cannot be reached, the one that refused
 //! is asked once more for its answer. No Create is sent again once a session id has come.
 
-use gateway_core::farm::{BackendId, Create, Folder};
+use gateway_core::farm::{BackendId, Create, Directory, Folder};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{Ack, HResult, PacketType};
 use gateway_core::routing::{Decision, Lookup, Refusal, Refusers, Why};
@@ -43,8 +43,10 @@ impl Creating {
 impl Gateway {
     /// What counts of a packet as a Create.
     pub(super) fn create_of(&self, downstream: &Session, ctx: &Ctx) -> Create {
+        let target = downstream.req_header().raw_path();
         Create {
-            folder: Folder::of(downstream.req_header().raw_path()),
+            folder: Folder::of(target),
+            directory: Directory::of(target),
             target: ctx.target.hash().0,
             client: ctx.counted_client(),
             without_body: !ctx.has_body,

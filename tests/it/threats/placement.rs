@@ -2,6 +2,7 @@
 //! from a server has its test, with the control that it does so when a second client meets the same.
 
 use e2e_tests::client::Connection;
+use e2e_tests::farm::FarmBuilder;
 use e2e_tests::raw_backend::{RawBackend, Reply, Request};
 use e2e_tests::wait;
 
@@ -13,6 +14,13 @@ const ANOTHER: &str = "192.0.2.67";
 
 /// Server `up01` does to targets with `evil` in their names as `evil` says; the others are agreeable.
 fn servers(evil: fn(&Request) -> Option<Reply>) -> Servers {
+    servers_with(evil, |farm| farm)
+}
+
+fn servers_with(
+    evil: fn(&Request) -> Option<Reply>,
+    change: fn(FarmBuilder) -> FarmBuilder,
+) -> Servers {
     let agree = server(0);
     let first = RawBackend::answering(move |request| {
         let evil = Some(request).filter(|request| request.target().contains("evil")).and_then(evil);
@@ -20,9 +28,11 @@ fn servers(evil: fn(&Request) -> Option<Reply>) -> Servers {
     });
     let others = (1..3).map(|number| RawBackend::answering(server(number)));
     Servers::of(std::iter::once(first).chain(others).collect(), |farm| {
-        farm.set("http.trusted_proxies", "[\"127.0.0.0/8\"]")
+        let farm = farm
+            .set("http.trusted_proxies", "[\"127.0.0.0/8\"]")
             .set("placement.policy", "\"round-robin\"")
-            .set("health.create_wait", "\"1ms\"")
+            .set("health.create_wait", "\"1ms\"");
+        change(farm)
     })
 }
 
@@ -148,4 +158,45 @@ fn t22_pages_of_errors_for_one_client_take_nothing_from_others() {
     many(&evil);
     assert_eq!(servers.ask(&another).status, 503);
     assert_eq!(shares(&servers, "b")[0], 0, "two clients are believed");
+}
+
+/// Threat: T22.
+#[test]
+fn t22_a_directory_in_which_a_server_hangs_takes_nothing_from_other_clients() {
+    let servers = servers_with(
+        |request| (request.packet_type() == "ping").then_some(Reply::Wait),
+        |farm| {
+            farm.set("health.kind", "\"tcp\"")
+                .set("health.interval", "\"50ms\"")
+                .set("health.timeout", "\"1s\"")
+                .set("health.retry_after", "\"1h\"")
+        },
+    );
+    let attack = || {
+        for number in 0..9 {
+            let packet = create(&format!("/in/evil/{number}.bin"));
+            session_of(&servers.ask(&of(EVIL, &packet)));
+        }
+    };
+    let taken = || servers.farm.metric("bitsgw_barred_folders", &[("reason", "ping")]);
+    attack();
+    wait::until("the server has no new uploads of one who is alone", || taken() == 1.0);
+    // With the first upload of another client, what was seen in that directory is void.
+    let at_first = |id: &String| id.starts_with("{00000000-");
+    let opened = |round| {
+        let packets = (0..12).map(|number| create(&format!("/in/{round}{number}.bin")));
+        packets.map(|packet| session_of(&servers.ask(&packet))).filter(at_first).count()
+    };
+    assert!(opened("a") >= 3, "one client has taken a server");
+    for round in ["b", "c"] {
+        attack();
+        let pinged = || {
+            let seen = servers.backends[0].requests();
+            seen.iter().filter(|r| r.packet_type() == "ping" && r.target() == "/in/").count()
+        };
+        let before = pinged();
+        wait::until("it was pinged", || pinged() >= before + 5);
+        assert_eq!(taken(), 0.0);
+        assert_eq!(opened(round), 4, "one client has taken a server");
+    }
 }

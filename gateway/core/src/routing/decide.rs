@@ -1,6 +1,6 @@
 //! The decision table.
 
-use crate::farm::{AdminState, Backend, BackendId, Barred, FarmView, Sign};
+use crate::farm::{AdminState, Backend, BackendId, Barred, FarmView};
 use crate::fault::Fault;
 use crate::protocol::{PacketType, RequestPacket};
 use crate::session::{Pin, Target, TargetHash};
@@ -224,7 +224,7 @@ fn place_new(
 fn last_resort(evidence: &Evidence<'_>, farm: &FarmView) -> Option<Decision> {
     let may_have = |barred: &&Barred| {
         let backend = farm.backend(barred.backend).is_some_and(Backend::is_eligible);
-        let hangs = evidence.refused && barred.why == Sign::Silent;
+        let hangs = evidence.refused && barred.why.may_hang();
         backend && !hangs && !evidence.avoid.contains(&barred.backend)
     };
     let quiet = evidence.barred.iter().filter(may_have).min_by_key(|barred| barred.since)?;

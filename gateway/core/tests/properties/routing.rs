@@ -243,7 +243,7 @@ proptest! {
             Decision::Answer(fault) => {
                 prop_assert_eq!(fault, Fault::NoBackend);
                 let hangs = |id: &BackendId| {
-                    create.barred.iter().any(|b| b.backend == *id && b.why == Sign::Silent)
+                    create.barred.iter().any(|b| b.backend == *id && b.why.may_hang())
                 };
                 let only_hanging = create.refused && free.iter().all(hangs);
                 prop_assert!(create.room && (free.is_empty() || only_hanging));

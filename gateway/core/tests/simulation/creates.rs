@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use gateway_core::farm::{Asked, BackendId, Barred, Create, Folder, FolderRules, Folders};
+use gateway_core::farm::{
+    Asked, BackendId, Barred, Create, Directory, Folder, FolderRules, Folders, InARow,
+    ProbeFailure, Sign,
+};
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{PacketType, read_ack};
 use gateway_core::routing::{Refusal, Refusers};
@@ -17,6 +20,9 @@ const RULES: FolderRules = FolderRules {
     create_wait: Duration::from_secs(3),
 };
 
+/// Of Pings.
+const IN_A_ROW: InARow = InARow { rise: 2, fall: 2 };
+
 /// `timeouts.answer`, in steps.
 const ANSWER: u64 = 60;
 
@@ -28,6 +34,8 @@ pub struct Creates {
     /// How often a Create went to another server.
     pub moved: u64,
     pub verdicts: u64,
+    /// Of these, by Pings.
+    pub by_pings: u64,
 }
 
 impl Request {
@@ -37,7 +45,8 @@ impl Request {
         let target = path.bytes().fold(7, |hash: u64, b| hash.wrapping_mul(31) + u64::from(b));
         let client = u32::try_from(self.tag.client).unwrap_or(u32::MAX);
         let client = Some(ClientKey::of(std::net::IpAddr::from(client.to_be_bytes())));
-        Create { folder: Folder::of(path.as_bytes()), target, client, without_body: true }
+        let (folder, directory) = (Folder::of(path.as_bytes()), Directory::of(path.as_bytes()));
+        Create { folder, directory, target, client, without_body: true }
     }
 }
 
@@ -50,7 +59,19 @@ impl Creates {
         }
         self.folders.settle(&RULES, now);
         let changes = self.folders.take_changes();
-        self.verdicts += changes.iter().filter(|change| change.why.is_some()).count() as u64;
+        let verdicts = changes.iter().filter_map(|change| change.why);
+        for why in verdicts {
+            self.verdicts += 1;
+            self.by_pings += u64::from(why == Sign::Ping);
+        }
+    }
+
+    /// A round of probes: the Pings that the backend is sent end alike.
+    pub fn pinged(&mut self, backend: BackendId, outcome: Result<(), ProbeFailure>, steady: u64) {
+        for ping in self.folders.pings(backend) {
+            assert!(ping.directory.path().starts_with(b"/in/"), "{ping:?}");
+            self.folders.pinged(&ping, outcome, IN_A_ROW, &RULES, Duration::from_secs(steady));
+        }
     }
 
     pub fn barred(&mut self, create: Option<&Create>, steady: u64) -> Vec<Barred> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_core::farm::{AdminState, BackendId};
+use gateway_core::farm::{AdminState, BackendId, ProbeFailure};
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::Timestamp;
 
@@ -142,6 +142,17 @@ impl World<'_> {
             self.farm.seen_alive[server] = self.now;
         }
         self.gateways[gateway].probed(server, alive, self.now);
+        let id = BackendId(u32::try_from(server).expect("few servers"));
+        let mood = self.farm.servers[server].mood;
+        // Of some servers, nothing but the Creates hangs.
+        let outcome = match mood {
+            Mood::Hangs if server.is_multiple_of(2) => Err(ProbeFailure::Timeout),
+            Mood::Refuses if server.is_multiple_of(2) => Err(ProbeFailure::Status(500)),
+            _ => Ok(()),
+        };
+        if alive {
+            self.gateways[gateway].creates.pinged(id, outcome, self.now);
+        }
     }
 
     /// SIGKILL, and another process.

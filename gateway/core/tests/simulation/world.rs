@@ -223,8 +223,10 @@ impl<'t> World<'t> {
             );
             came_back = link.came_back;
             let creates = &mut self.gateways[connection.gateway].creates;
-            let seen = [std::mem::take(&mut creates.moved), std::mem::take(&mut creates.verdicts)];
-            for (what, times) in ["create moved", "folder barred"].into_iter().zip(seen) {
+            let seen = [&mut creates.moved, &mut creates.verdicts, &mut creates.by_pings];
+            let seen = seen.map(std::mem::take);
+            let names = ["create moved", "folder barred", "folder barred by pings"];
+            for (what, times) in names.into_iter().zip(seen) {
                 (0..times).for_each(|_| self.counts.add(what));
             }
             died = made.is_none();

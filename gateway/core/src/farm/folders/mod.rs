@@ -12,12 +12,15 @@
 //! other client is there, or a backend has accepted nothing for a minute, the same client will do:
 //! a whole company may be behind one address.
 //!
+//! Without any Create there are the Pings of probes, which have rules of their own (`pings`).
+//!
 //! After a verdict one Create at a time is a trial. A verdict never closes a folder: where all
 //! backends have one, the oldest is tried, see [`crate::routing::decide()`].
 //!
 //! Time is a `Duration` by a clock that never jumps, from any origin.
 
 mod folder;
+mod pings;
 mod verdict;
 
 use std::time::Duration;
@@ -26,13 +29,17 @@ use crate::protocol::client::ClientKey;
 
 use super::BackendId;
 
-pub use folder::Folder;
+pub use folder::{Directory, Folder};
+use pings::Pings;
+pub use pings::{InARow, Ping};
 use verdict::{Clients, Evidence, MEMORY, Standing};
 
 /// A Create-Session, by what counts for its signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Create {
     pub folder: Folder,
+    /// Where the backend may be pinged if it opens a session.
+    pub directory: Option<Directory>,
     /// A hash of the target.
     pub target: u64,
     pub client: Option<ClientKey>,
@@ -50,6 +57,8 @@ pub enum Sign {
     Silent,
     /// It said that its disk is full.
     Full,
+    /// It does not answer the Pings of probes, or not as it did.
+    Ping,
 }
 
 /// The numbers behind the rule.
@@ -106,6 +115,7 @@ pub struct Folders {
     /// By [`BackendId`].
     backends: Vec<Known>,
     clients: Clients,
+    pings: Pings,
     numbers: u64,
     changes: Vec<Change>,
 }
@@ -145,14 +155,20 @@ const WATCHED: usize = 32;
 const OF_ONE_CLIENT: usize = 4;
 
 impl Sign {
-    pub const ALL: [Self; 3] = [Self::Refuses, Self::Silent, Self::Full];
+    pub const ALL: [Self; 4] = [Self::Refuses, Self::Silent, Self::Full, Self::Ping];
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Refuses => "refuses",
             Self::Silent => "silent",
             Self::Full => "full",
+            Self::Ping => "ping",
         }
+    }
+
+    /// Whether a Create may wait in vain at such a backend.
+    pub fn may_hang(self) -> bool {
+        matches!(self, Self::Silent | Self::Ping)
     }
 }
 
@@ -200,6 +216,7 @@ impl Folders {
             waiting.overtaken |= waiting.asked.is_overtaken_by(asked);
         }
         self.clear(asked, now);
+        self.opened(asked.backend, &asked.create, now);
         for (refuser, sign) in refusers {
             self.sign(*refuser, *sign, &asked.create, rules, now);
         }
@@ -243,6 +260,7 @@ impl Folders {
 
     /// Nothing speaks against the backend any more: it is another one, or has been repaired.
     pub fn forget(&mut self, backend: BackendId) {
+        self.pings.forget(backend);
         let Some(known) = self.backends.get_mut(backend.0 as usize) else { return };
         for entry in known.folders.drain(..).filter(|entry| entry.verdict.is_some()) {
             self.changes.push(Change { backend, folder: entry.folder, why: None });
@@ -316,24 +334,12 @@ impl Folders {
     /// a trial alone.
     fn clear(&mut self, asked: &Asked, now: Duration) {
         let (backend, folder) = (asked.backend, &asked.create.folder);
-        let known = self.known(backend);
-        let Some(at) = known.folders.iter().position(|entry| entry.folder == *folder) else {
-            return;
-        };
-        let entry = &mut known.folders[at];
+        let Some(entry) = self.known(backend).entry_mut(folder) else { return };
         entry.first = entry.first.filter(|first| first.sign == Sign::Full);
-        let over = entry
-            .verdict
-            .is_some_and(|verdict| verdict.why != Sign::Full || now >= verdict.trial_at);
-        if over {
-            entry.verdict = None;
-        }
-        if entry.verdict.is_none() && entry.first.is_none() {
-            known.folders.remove(at);
-        }
-        if over {
-            let folder = folder.clone();
-            self.changes.push(Change { backend, folder, why: None });
+        match entry.verdict {
+            Some(verdict) if verdict.why == Sign::Full && now < verdict.trial_at => {}
+            Some(_) => self.lift(backend, folder),
+            None => self.known(backend).tidy(),
         }
     }
 
@@ -346,16 +352,7 @@ impl Folders {
         now: Duration,
     ) {
         let several = self.clients.are_several(now);
-        let known = self.known(backend);
-        if known.entry(&create.folder).is_none()
-            && let Some(folder) = known.add(&create.folder)
-        {
-            self.changes.push(Change { backend, folder, why: None });
-        }
-        let Some(entry) = self.backends[backend.0 as usize].entry_mut(&create.folder) else {
-            return;
-        };
-        entry.used = now;
+        let Some(entry) = self.entry(backend, &create.folder, now) else { return };
         if let Some(verdict) = &mut entry.verdict {
             let other = verdict.renew(sign, create.client, several, rules, now);
             self.changed(backend, &create.folder, other.then_some(sign));
@@ -367,10 +364,43 @@ impl Folders {
         if !evidence.confirms(&first, several) {
             return;
         }
-        entry.first = None;
-        entry.verdict = Some(Standing::new(sign, create.client, rules, now));
-        let folder = create.folder.clone();
-        self.changes.push(Change { backend, folder, why: Some(sign) });
+        let verdict = Standing::new(sign, create.client, rules, now);
+        self.bar(backend, &create.folder, verdict, now);
+    }
+
+    /// From now on there is that verdict.
+    fn bar(&mut self, backend: BackendId, folder: &Folder, verdict: Standing, now: Duration) {
+        let Some(entry) = self.entry(backend, folder, now) else { return };
+        (entry.first, entry.verdict) = (None, Some(verdict));
+        self.changed(backend, folder, Some(verdict.why));
+    }
+
+    /// There is no verdict any more.
+    fn lift(&mut self, backend: BackendId, folder: &Folder) {
+        let known = self.known(backend);
+        if let Some(entry) = known.entry_mut(folder) {
+            entry.verdict = None;
+        }
+        known.tidy();
+        self.changes.push(Change { backend, folder: folder.clone(), why: None });
+    }
+
+    fn verdict(&self, backend: BackendId, folder: &Folder) -> Option<Sign> {
+        let entry = self.backends.get(backend.0 as usize)?.entry(folder)?;
+        Some(entry.verdict?.why)
+    }
+
+    /// Makes room for it, if there is none.
+    fn entry(&mut self, backend: BackendId, folder: &Folder, now: Duration) -> Option<&mut Entry> {
+        let known = self.known(backend);
+        if known.entry(folder).is_none()
+            && let Some(folder) = known.add(folder)
+        {
+            self.changes.push(Change { backend, folder, why: None });
+        }
+        let entry = self.known(backend).entry_mut(folder)?;
+        entry.used = now;
+        Some(entry)
     }
 }
 
@@ -397,6 +427,11 @@ impl Known {
         let mut same = watched.filter(|other| other.client == create.client);
         let room = self.waiting.len() < WATCHED && same.clone().count() < OF_ONE_CLIENT;
         create.without_body && room && same.all(|other| other.target != create.target)
+    }
+
+    /// Forgets the folders that nothing speaks against any more.
+    fn tidy(&mut self) {
+        self.folders.retain(|entry| entry.first.is_some() || entry.verdict.is_some());
     }
 
     /// In place of the one that was quiet for the longest time, if there are too many. Returns that

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use super::*;
 
+mod pings;
+
 const RULES: FolderRules = FolderRules {
     retry_after: Duration::from_secs(30),
     full_for: Duration::from_secs(60),
@@ -25,7 +27,8 @@ fn client(number: u8) -> Option<ClientKey> {
 fn create(target: &str, number: u8) -> Create {
     let hash = target.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31) + u64::from(byte));
     let folder = Folder::of(target.as_bytes());
-    Create { folder, target: hash, client: client(number), without_body: true }
+    let directory = Directory::of(target.as_bytes());
+    Create { folder, directory, target: hash, client: client(number), without_body: true }
 }
 
 #[derive(Default)]
