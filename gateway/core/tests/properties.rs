@@ -2,6 +2,8 @@
 
 #[path = "properties/ask.rs"]
 mod ask;
+#[path = "properties/failover.rs"]
+mod failover;
 #[path = "properties/grammar.rs"]
 mod grammar;
 #[path = "properties/heads.rs"]

@@ -1,7 +1,6 @@
 //! From a request head to a decision.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
@@ -12,7 +11,7 @@ use gateway_core::protocol::{
 use gateway_core::routing::ownership::{may_speak, must_not_be_hidden, visible_to};
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
-    Decision, Holder, Lookup, Placement, Step, Why, decide, decide_plain, reassign,
+    Decision, Holder, Lookup, Placement, Why, decide, decide_plain, reassign,
 };
 use gateway_core::session::{Binding, Subject, Target};
 use http::HeaderValue;
@@ -24,12 +23,10 @@ use crate::farm::Farm;
 use crate::instance;
 use crate::sessions::ReplyOwner;
 
+use super::failover::Went;
 use super::head::{body_length, expects_continue, is_chunked};
-use super::turns::{Answer, Turn};
+use super::turns::Answer;
 use super::{Ctx, Gateway, answer};
-
-/// A request that is held looks this often whether it still should be.
-const HOLD_STEP: Duration = Duration::from_secs(1);
 
 /// Pingora keeps so much of a body for a second try.
 const REPLAY_LIMIT: u64 = 64 * 1024;
@@ -115,7 +112,7 @@ impl Gateway {
             ctx.alias_found = Some(alias.is_some());
         }
         ctx.doubtful = lookup == Lookup::StoreDown;
-        let mut decided = self.decide_or_hold(&packet, &lookup, ctx, alias).await;
+        let mut decided = self.decide_or_hold(downstream, &packet, &lookup, ctx, alias).await;
         if ctx.unasked {
             let (found, owner) = self.find_lost(downstream, &packet, ctx).await?;
             lookup = found;
@@ -123,7 +120,7 @@ impl Gateway {
             if let Some(answer) = self.speak(downstream, &packet, &mut lookup, owner, ctx).await? {
                 return Ok(Admitted::Joined(answer));
             }
-            decided = self.decide_or_hold(&packet, &lookup, ctx, owner).await;
+            decided = self.decide_or_hold(downstream, &packet, &lookup, ctx, owner).await;
             if ctx.why == Some(Why::Alias) {
                 ctx.why = Some(Why::Asked);
             }
@@ -203,10 +200,11 @@ impl Gateway {
         visible_to(&ctx.asker(), found)
     }
 
-    /// Asks the core, and while the answer is that the one right backend is down, waits for it to
-    /// come back: for as long as requests are held, and not at all once it was given up.
+    /// Asks the core, and while the one right backend does not serve the packet, does what the rule
+    /// of failover says.
     async fn decide_or_hold(
         &self,
+        downstream: &Session,
         packet: &RequestPacket,
         lookup: &Lookup,
         ctx: &mut Ctx,
@@ -221,40 +219,15 @@ impl Gateway {
             let changed = owner.map(|owner| self.health.changed(owner));
             ctx.farm = self.farm.load_full();
             let decided = self.decide(packet, lookup, ctx, alias);
-            if let (Err(Fault::BackendRemoved), Some(owner)) = (&decided, owner) {
-                return self.missing(owner, ctx).await;
-            }
-            let (Err(Fault::BackendDown), Some(owner), Some(changed)) = (&decided, owner, changed)
-            else {
+            let (Err(fault), Some(owner), Some(changed)) = (decided, owner, changed) else {
                 return decided;
             };
-            let waited = clock::steady().saturating_sub(ctx.started);
-            let failover = ctx.farm.config.failover;
-            let left = match failover.step(self.health.absence(owner), waited, names_session(ctx)) {
-                Step::Restart => return self.start_over(ctx).await,
-                Step::Reassign => return self.move_on(owner, ctx),
-                Step::Later => return Err(Fault::BackendDown),
-                Step::Wait(left) => left,
-            };
-            if ctx.turn.as_ref().is_some_and(Turn::is_cancelled) {
-                return Err(Fault::Superseded);
+            let Some(absent) = self.absent(owner, fault) else { return decided };
+            let step = ctx.farm.config.failover.step(absent, &self.held(ctx));
+            if self.carry_out(step, owner, changed, downstream, ctx).await? == Went::Elsewhere {
+                return Ok(());
             }
-            // In short waits, because a newer request of the session may come meanwhile.
-            let _ = tokio::time::timeout(left.min(HOLD_STEP), changed).await;
         }
-    }
-
-    /// Ends the pin to a backend that was given up.
-    pub(super) async fn start_over(&self, ctx: &Ctx) -> Result<(), Fault> {
-        self.release(ctx, None).await;
-        Err(Fault::BackendGivenUp)
-    }
-
-    /// A farm with shared storage goes on at another backend than the one that was given up.
-    pub(super) fn move_on(&self, owner: BackendId, ctx: &mut Ctx) -> Result<(), Fault> {
-        ctx.moved = true;
-        ctx.avoid.push(owner);
-        self.decide_again(ctx)
     }
 
     /// Asks the core. Also called for each further try, with the failed backends in `ctx.avoid`.
@@ -370,11 +343,6 @@ impl Gateway {
         }
         downstream.write_response_header(Box::new(response), true).await
     }
-}
-
-/// Whether the packet is of an upload that can end or move by it.
-pub(super) fn names_session(ctx: &Ctx) -> bool {
-    ctx.key.is_some() && ctx.kind != Some(PacketType::Ping)
 }
 
 pub(super) fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {

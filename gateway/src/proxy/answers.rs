@@ -68,7 +68,7 @@ impl Gateway {
             }
             // It was to move here. Nobody has it now, and its pin leads to one that was given up.
             Effects::Nothing if ctx.moved && ack.is_session_not_found() => {
-                self.release(ctx, Some(downstream.req_header().raw_path())).await;
+                self.release(downstream, ctx).await;
                 Ok(())
             }
             Effects::Nothing => Ok(()),

@@ -8,8 +8,9 @@ use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, RequestPacket, SessionKey};
-use gateway_core::routing::Why;
+use gateway_core::routing::failover::Distrust;
 use gateway_core::routing::ownership::Asker;
+use gateway_core::routing::{Step, Why};
 use gateway_core::session::{Binding, Pin, Subject, Target, Timestamp};
 use http::HeaderValue;
 
@@ -69,13 +70,9 @@ pub struct Ctx {
     /// Backends that could not be reached.
     pub avoid: Vec<BackendId>,
     pub attempts: u32,
-    /// The backend refused the last try, so it may need a moment.
-    pub wait_before_retry: bool,
-    /// Whether every backend that was tried showed a certificate that is not to be trusted. `None`
-    /// before one was.
-    pub distrusted: Option<bool>,
-    /// The owner of the session has been away for too long.
-    pub given_up: bool,
+    /// The owner refused the last try, and this is done about it before the next one.
+    pub step: Option<Step>,
+    pub distrust: Distrust,
     /// The session goes to another backend than its pin says, because that one was given up.
     pub moved: bool,
     /// A pooled connection turned out to be dead: the next try takes a new one.
@@ -158,9 +155,8 @@ impl Ctx {
             public_session: Default::default(),
             avoid: Default::default(),
             attempts: Default::default(),
-            wait_before_retry: Default::default(),
-            distrusted: Default::default(),
-            given_up: Default::default(),
+            step: Default::default(),
+            distrust: Default::default(),
             moved: Default::default(),
             avoid_pool: Default::default(),
             answer_began: Default::default(),
@@ -205,7 +201,7 @@ impl Ctx {
         self.backend_error = None;
         self.protocol_error = None;
         self.avoid_pool = false;
-        self.wait_before_retry = false;
+        self.step = None;
     }
 
     /// Who the client is by its certificate.

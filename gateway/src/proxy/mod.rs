@@ -15,13 +15,13 @@ mod deliveries;
 mod early;
 pub mod errors;
 mod evidence;
+mod failover;
 mod failpoint;
 mod forwarding;
 mod head;
 mod hosts;
 mod logins;
 mod lost_close;
-mod missing;
 mod orphans;
 mod outages;
 mod ownership;
@@ -174,10 +174,6 @@ fn final_status(downstream: &Session) -> Option<StatusCode> {
     let written = downstream.response_written()?.status;
     (!written.is_informational()).then_some(written)
 }
-
-/// How often a request that any backend may have tries. Each failed try rules one out, so this many
-/// may be down at once before a client hears of it.
-const MAX_ATTEMPTS: u32 = 8;
 
 /// Each 1xx starts the wait for the answer anew, so there is an end to them.
 const MAX_INTERIM: u8 = 100;
@@ -443,9 +439,6 @@ impl ProxyHttp for Gateway {
         ctx.fault = Some(fault);
         ctx.place = None;
         self.note_silence(ctx, fault);
-        if fault == Fault::BackendGivenUp {
-            self.release_given_up(downstream, ctx).await;
-        }
         // The connection ends here whatever we say, so say so.
         downstream.set_keepalive(None);
         match self.answer(downstream, ctx, fault).await {

@@ -1,14 +1,14 @@
 //! Carrying out a decision: a connection to the backend and the request that goes over it.
 
+use std::future::pending;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::farm::Reason;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::passage::{self, Onward};
 use gateway_core::protocol::{PacketType, latin1};
-use gateway_core::routing::{Absence, Failure, Lookup, Step, Why, may_retry};
+use gateway_core::routing::failover::{MAX_TRIES, ends_or_moves, try_another};
+use gateway_core::routing::{Failure, Lookup, Step, Why, may_retry};
 use gateway_core::session::EndReason;
 use http::HeaderValue;
 use pingora::http::RequestHeader;
@@ -16,19 +16,12 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::admit::names_session;
+use super::failover::Went;
 use super::forwarding::{self, Forwarding};
 use super::head::host_of;
-use super::turns::Turn;
-use super::{Ctx, Gateway, MAX_ATTEMPTS, MAX_REPEATS, errors};
+use super::{Ctx, Gateway, MAX_REPEATS, errors};
 use crate::clock;
 use crate::pool;
-
-/// A server that restarts refuses connections for a moment.
-const BACKOFF: Duration = Duration::from_millis(100);
-
-/// Between two tries while a request is held.
-const BACKOFF_MOST: Duration = Duration::from_secs(1);
 
 /// First pool key that the pools of [`crate::farm`] do not use.
 const OWN_KEYS: u64 = 2;
@@ -86,38 +79,37 @@ impl Gateway {
 
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
     async fn choose_again(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
-        if ctx.given_up {
-            return self.reassign(ctx);
+        let not_chosen = |fault, ctx: &mut Ctx| {
+            ctx.fault = Some(fault);
+            Error::new(ErrorType::ConnectNoRoute)
+        };
+        if let (Some(step), Some(owner)) = (ctx.step.take(), ctx.backend) {
+            let again = self.carry_out(step, owner, pending(), downstream, ctx).await;
+            if again.map_err(|fault| not_chosen(fault, ctx))? == Went::Elsewhere {
+                return Ok(());
+            }
         }
         if is_owned(ctx) {
-            if ctx.wait_before_retry {
-                tokio::time::sleep((BACKOFF * ctx.attempts).min(BACKOFF_MOST)).await;
-            }
             // Its name may lead to another address by now.
             ctx.farm = self.farm.load_full();
             return Ok(());
         }
-        if ctx.attempts >= MAX_ATTEMPTS && self.ask_refuser(ctx) {
+        if ctx.attempts >= MAX_TRIES && self.ask_refuser(ctx) {
             return Ok(());
         }
         let alias = self.alias_of(downstream.req_header(), ctx).unwrap_or_default();
         let decided = match ctx.packet.clone() {
             // It had an owner that was given up; the one chosen in its place refuses too.
-            Some(packet) if ctx.key.is_some() && packet.packet_type() != PacketType::Ping => {
-                self.decide_again(ctx)
-            }
+            Some(_) if ends_or_moves(ctx.kind, ctx.key.is_some()) => self.decide_again(ctx),
             Some(packet) => self.decide(&packet, &Lookup::NotAsked, ctx, alias),
             None => self.decide_plain(None, None, ctx, alias),
         };
         if decided.is_err() && self.ask_refuser(ctx) {
             return Ok(());
         }
-        decided.map_err(|fault| {
-            ctx.fault = Some(match fault {
-                Fault::NoBackend if ctx.distrusted == Some(true) => Fault::BackendFailed,
-                fault => fault,
-            });
-            Error::new(ErrorType::ConnectNoRoute)
+        decided.map_err(|fault| match fault {
+            Fault::NoBackend => not_chosen(ctx.distrust.when_none_is_left(), ctx),
+            fault => not_chosen(fault, ctx),
         })
     }
 
@@ -132,27 +124,35 @@ impl Gateway {
         }
         ctx.avoid.extend(ctx.backend.filter(|_| !owned));
         let distrust = errors::is_distrust(&error);
-        let never_else = ctx.distrusted.unwrap_or(true) && distrust;
-        ctx.distrusted = Some(never_else);
-        let more = ctx.attempts < MAX_ATTEMPTS || ctx.creating.refusers.last_word().is_some();
-        let again = if owned { !distrust && self.hold(ctx) } else { more };
+        ctx.distrust.note(distrust);
+        let again = match ctx.backend.filter(|_| owned) {
+            Some(owner) => {
+                let refuses = self.refuses(owner, distrust, ctx);
+                match ctx.farm.config.failover.step(refuses, &self.held(ctx)) {
+                    Step::Later(fault) => Err(fault),
+                    step => {
+                        ctx.step = Some(step);
+                        Ok(())
+                    }
+                }
+            }
+            None if ctx.creating.refusers.last_word().is_some() => Ok(()),
+            None => try_another(ctx.attempts, ctx.distrust),
+        };
         if let Some(backend) = ctx.backend {
-            self.note_connect_error(backend, &error, again && !owned);
+            self.note_connect_error(backend, &error, again.is_ok() && !owned);
         }
-        if !again && ctx.fault.is_none() {
-            let fault = if owned { Fault::BackendDown } else { Fault::NoBackend };
-            let failed = if owned { distrust } else { never_else };
-            ctx.fault = Some(if failed { Fault::BackendFailed } else { fault });
+        if let Err(fault) = again {
+            ctx.fault.get_or_insert(fault);
         }
-        ctx.wait_before_retry = true;
-        error.set_retry(again);
+        error.set_retry(again.is_ok());
         error
     }
 
     /// Has a Create go on at the next address of its backend's name, where no upload can lie at the
     /// one that cannot be reached.
     fn try_next_address(&self, ctx: &mut Ctx, error: &Error) -> bool {
-        let tries = ctx.kind == Some(PacketType::CreateSession) && ctx.attempts < MAX_ATTEMPTS;
+        let tries = ctx.kind == Some(PacketType::CreateSession) && ctx.attempts < MAX_TRIES;
         let Some(backend) = ctx.backend.filter(|_| tries && errors::is_backends_fault(error))
         else {
             return false;
@@ -186,67 +186,18 @@ impl Gateway {
         }
         // The connection was dead, not the backend: the next try need not wait, but it must not
         // find the next dead connection in the pool.
-        ctx.wait_before_retry = false;
+        ctx.step = None;
         ctx.avoid_pool = retry;
         error.set_retry(retry);
         error
     }
 
-    /// Whether a request whose owner refuses connections tries again: for as long as requests are
-    /// held, and not at all once the owner was given up.
-    fn hold(&self, ctx: &mut Ctx) -> bool {
-        let config = Arc::clone(&ctx.farm.config);
-        let failover = &config.failover;
-        let Some(backend) = ctx.backend else { return false };
-        if self.health.state(backend).is_some_and(|state| state.reason == Reason::ProbesPass) {
-            // Whatever was before is over; this one is too young for the probes to have seen.
-            self.outages.over(backend);
-        }
-        let away = self.outages.failed(backend, clock::steady());
-        let lost = self.health.is_lost(backend);
-        let absence = if lost { Absence::Lost } else { Absence::For(away) };
-        if ctx.turn.as_ref().is_some_and(Turn::is_cancelled) {
-            ctx.fault = Some(Fault::Superseded);
-            return false;
-        }
-        let waited = clock::steady().saturating_sub(ctx.started);
-        match failover.step(absence, waited, names_session(ctx)) {
-            Step::Wait(_) => true,
-            Step::Later => false,
-            Step::Restart => {
-                ctx.fault = Some(Fault::BackendGivenUp);
-                false
-            }
-            Step::Reassign => {
-                ctx.given_up = true;
-                true
-            }
-        }
-    }
-
     /// Ends the pin to a backend that was given up.
-    pub(super) async fn release_given_up(&self, downstream: &Session, ctx: &Ctx) {
-        self.release(ctx, Some(downstream.req_header().raw_path())).await;
-    }
-
-    pub(super) async fn release(&self, ctx: &Ctx, target: Option<&[u8]>) {
+    pub(super) async fn release(&self, downstream: &Session, ctx: &Ctx) {
         let Some(key) = &ctx.key else { return };
         if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
-            self.reporter.ended(&ended, target.map(|target| (ctx, target)));
+            self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
         }
-    }
-
-    /// Moves the session to another backend of a farm that shares its storage. The old pin goes
-    /// when an Ack shows that the new one has taken it.
-    fn reassign(&self, ctx: &mut Ctx) -> Result<()> {
-        ctx.moved = true;
-        ctx.avoid.extend(ctx.backend);
-        let decided = self.decide_again(ctx);
-        ctx.given_up = false;
-        decided.map_err(|fault| {
-            ctx.fault = Some(fault);
-            Error::new(ErrorType::ConnectNoRoute)
-        })
     }
 
     /// A body that has gone, of a request that is being answered, is not stuck; and soon the

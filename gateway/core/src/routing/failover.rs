@@ -3,8 +3,23 @@
 //! Waiting costs a client minutes, starting over costs it the whole file, and a client waits 14
 //! days. So a backend that is down is given up late where its uploads would start over, and soon
 //! where servers share one storage and nothing is lost.
+//!
+//! A request that several backends may serve waits for none of them: it [tries another](try_another).
 
 use std::time::Duration;
+
+use crate::fault::Fault;
+use crate::protocol::PacketType;
+
+/// A server that restarts refuses connections for a moment. Each try waits longer by that time.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Between two tries at most.
+const BACKOFF_MOST: Duration = Duration::from_secs(1);
+
+/// How often a request that several backends may serve tries. Each failed try rules one out, so this
+/// many may be down at once before a client is told so.
+pub const MAX_TRIES: u32 = 8;
 
 /// What the operator chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,39 +51,117 @@ pub enum Absence {
     Lost,
 }
 
-/// What a packet for such a backend does.
+/// The one backend that may serve a packet, and what keeps it from that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Its probes fail, or an operator keeps it from serving.
+    Down(Absence),
+    /// The configuration does not name it. It may come back to it, with the half file; there is
+    /// nothing that a packet could wait for in the gateway.
+    Missing(Absence),
+    /// It counts as up and takes no connection. The packet has tried so often.
+    Refuses { absence: Absence, tries: u32 },
+    /// It shows a certificate that is not to be trusted. No wait makes that better.
+    Distrusted,
+}
+
+/// A packet that its owner does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// How long it has waited.
+    pub waited: Duration,
+    /// Its upload can [end or move](ends_or_moves) by it.
+    pub ends_or_moves: bool,
+    /// A newer request of the session has come.
+    pub superseded: bool,
+}
+
+/// What a packet does whose owner does not serve it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Waits in the gateway, no longer than that.
+    /// Waits in the gateway, no longer than that. Then it is decided again.
     Wait(Duration),
-    /// Is answered: come back later.
-    Later,
+    /// Is answered with that fault, and its session stays as it is.
+    Later(Fault),
     /// Is answered: start over. The pin goes.
     Restart,
     /// Goes to another backend.
     Reassign,
 }
 
+/// What a packet does before the backends are asked for its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeforeAsking {
+    /// Each backend serves, or is given up and counts as one that does not have the session.
+    Ask,
+    /// One that does not serve may have the session. The packet waits, no longer than that.
+    Wait(Duration),
+    /// The same, and the packet has waited long enough.
+    Unclear,
+}
+
+/// Whether an upload can end or move by a packet of that type, which has a session id or has none.
+/// None does by a Ping, or by what is no packet.
+pub fn ends_or_moves(kind: Option<PacketType>, has_session: bool) -> bool {
+    match kind {
+        None | Some(PacketType::Ping | PacketType::CreateSession) => false,
+        Some(PacketType::Fragment | PacketType::CloseSession | PacketType::CancelSession) => {
+            has_session
+        }
+    }
+}
+
+impl Absence {
+    /// Of a backend that has been away for so long.
+    pub fn of(away: Duration, lost: bool) -> Self {
+        if lost { Self::Lost } else { Self::For(away) }
+    }
+}
+
 impl Failover {
-    /// What a packet does that has `waited` so long. `names_session` is false for a Ping and for
-    /// what is no packet: no upload ends or moves by these.
-    pub fn step(&self, absence: Absence, waited: Duration, names_session: bool) -> Step {
-        match absence {
-            Absence::Kept => Step::Later,
-            _ if self.is_given_up(absence) => match self.then {
-                _ if !names_session => Step::Later,
-                Then::Restart => Step::Restart,
-                Then::Reassign => Step::Reassign,
-            },
-            _ => match self.hold.saturating_sub(waited) {
-                Duration::ZERO => Step::Later,
-                left => Step::Wait(left),
-            },
+    /// The promise of the gateway to a packet whose owner does not serve it: wait, come back later,
+    /// and in the end start over or go on at another backend.
+    pub fn step(&self, owner: Owner, held: &Held) -> Step {
+        let (absence, most) = match owner {
+            // The newer request is the one that its client waits for.
+            _ if held.superseded => return Step::Later(Fault::Superseded),
+            Owner::Distrusted => return Step::Later(Fault::BackendFailed),
+            Owner::Down(absence) => (absence, self.hold),
+            Owner::Missing(absence) => (absence, Duration::ZERO),
+            Owner::Refuses { absence, tries } => {
+                (absence, (BACKOFF * tries.max(1)).min(BACKOFF_MOST))
+            }
+        };
+        let given_up = self.is_given_up(absence);
+        let left = self.hold.saturating_sub(held.waited).min(most);
+        match self.then {
+            _ if absence == Absence::Kept => Step::Later(Fault::BackendDown),
+            _ if given_up && !held.ends_or_moves => Step::Later(Fault::BackendDown),
+            Then::Restart if given_up => Step::Restart,
+            Then::Reassign if given_up => Step::Reassign,
+            _ if left.is_zero() => Step::Later(Fault::BackendDown),
+            _ => Step::Wait(left),
         }
     }
 
+    /// The same before all backends are asked for a session. `absences` are of those that do not
+    /// serve. While one of them may have the session there is no point in asking the others.
+    pub fn before_asking(
+        &self,
+        absences: impl IntoIterator<Item = Absence>,
+        waited: Duration,
+    ) -> BeforeAsking {
+        let held = Held { waited, ends_or_moves: true, superseded: false };
+        let steps = absences.into_iter().map(|absence| self.step(Owner::Down(absence), &held));
+        steps.fold(BeforeAsking::Ask, |before, step| match (before, step) {
+            (_, Step::Wait(left)) | (BeforeAsking::Wait(left), _) => BeforeAsking::Wait(left),
+            (_, Step::Later(_)) | (BeforeAsking::Unclear, _) => BeforeAsking::Unclear,
+            (BeforeAsking::Ask, Step::Restart | Step::Reassign) => BeforeAsking::Ask,
+        })
+    }
+
     /// Whether nothing more is expected of the backend: it has no session any more, whoever asks.
-    pub fn is_given_up(&self, absence: Absence) -> bool {
+    fn is_given_up(&self, absence: Absence) -> bool {
         let patience = match self.then {
             Then::Restart => self.restart_after,
             Then::Reassign => self.reassign_after,
@@ -81,80 +174,30 @@ impl Failover {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use Absence::{For, Kept, Lost};
-    use Step::{Later, Wait};
+/// Whether every backend that a request has tried showed a certificate that is not to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Distrust(Option<bool>);
 
-    const fn secs(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
+impl Distrust {
+    /// A try has failed, for that reason or for another.
+    pub fn note(&mut self, distrusted: bool) {
+        self.0 = Some(self.0.unwrap_or(true) && distrusted);
     }
 
-    const DAY: Duration = secs(24 * 60 * 60);
-    const MINUTE: Duration = secs(60);
-
-    fn failover(then: Then) -> Failover {
-        Failover { hold: secs(20), restart_after: DAY, reassign_after: MINUTE, then }
-    }
-
-    #[track_caller]
-    fn check(then: Then, absence: Absence, waited: Duration, named: Step, unnamed: Step) {
-        let failover = failover(then);
-        assert_eq!(failover.step(absence, waited, true), named);
-        assert_eq!(failover.step(absence, waited, false), unnamed);
-    }
-
-    #[test]
-    fn a_packet_waits_and_then_comes_back_and_at_last_starts_over() {
-        let check = |absence, waited, named, unnamed| {
-            check(Then::Restart, absence, waited, named, unnamed);
-        };
-        check(For(secs(0)), secs(0), Wait(secs(20)), Wait(secs(20)));
-        check(For(secs(15)), secs(15), Wait(secs(5)), Wait(secs(5)));
-        check(For(secs(20)), secs(20), Later, Later);
-        check(For(secs(20)), secs(300), Later, Later);
-        // A server that is patched for 70 minutes, and longer than that for moving.
-        check(For(secs(70 * 60)), secs(0), Wait(secs(20)), Wait(secs(20)));
-        check(For(DAY - secs(1)), secs(20), Later, Later);
-        check(For(DAY), secs(0), Step::Restart, Later);
-        check(For(DAY), secs(20), Step::Restart, Later);
-    }
-
-    #[test]
-    fn where_storage_is_shared_it_goes_on_elsewhere_and_soon() {
-        let check = |absence, waited, named, unnamed| {
-            check(Then::Reassign, absence, waited, named, unnamed);
-        };
-        check(For(secs(0)), secs(0), Wait(secs(20)), Wait(secs(20)));
-        check(For(secs(59)), secs(20), Later, Later);
-        check(For(MINUTE), secs(0), Step::Reassign, Later);
-        check(For(DAY), secs(20), Step::Reassign, Later);
-    }
-
-    #[test]
-    fn a_lost_backend_is_given_up_at_once() {
-        for waited in [secs(0), secs(20)] {
-            check(Then::Restart, Lost, waited, Step::Restart, Later);
-            check(Then::Reassign, Lost, waited, Step::Reassign, Later);
-        }
-    }
-
-    #[test]
-    fn a_backend_that_an_operator_keeps_is_not_away() {
-        for then in [Then::Restart, Then::Reassign] {
-            for waited in [secs(0), DAY] {
-                check(then, Kept, waited, Later, Later);
-            }
-            assert!(!failover(then).is_given_up(Kept));
-        }
-    }
-
-    #[test]
-    fn without_patience_or_hold_nothing_waits() {
-        let hasty = Failover { restart_after: Duration::ZERO, ..failover(Then::Restart) };
-        assert_eq!(hasty.step(For(Duration::ZERO), Duration::ZERO, true), Step::Restart);
-        let impatient = Failover { hold: Duration::ZERO, ..failover(Then::Restart) };
-        assert_eq!(impatient.step(For(Duration::ZERO), Duration::ZERO, true), Later);
+    /// What a client is told when no backend is left. It is not told to wait for a certificate.
+    pub fn when_none_is_left(self) -> Fault {
+        if self.0 == Some(true) { Fault::BackendFailed } else { Fault::NoBackend }
     }
 }
+
+/// Whether a request that several backends may serve tries another one after so many tries.
+///
+/// # Errors
+/// The fault to answer with.
+pub fn try_another(tries: u32, distrust: Distrust) -> Result<(), Fault> {
+    if tries < MAX_TRIES { Ok(()) } else { Err(distrust.when_none_is_left()) }
+}
+
+#[cfg(test)]
+#[path = "failover_tests.rs"]
+mod tests;

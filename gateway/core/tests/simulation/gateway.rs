@@ -11,6 +11,7 @@ use gateway_core::protocol::{
 };
 use gateway_core::rewrite::{Identity, edits};
 use gateway_core::routing::ask::Doubts;
+use gateway_core::routing::failover::{Held, Owner, ends_or_moves};
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Absence, Decision, Evidence, Failure, Lookup, Refusers, Step, Why, decide, may_retry, reassign,
@@ -296,8 +297,12 @@ impl Gateway {
         let since = self.down_since[owner.0 as usize].ok_or(Fault::BackendDown)?;
         let away = Duration::from_secs(time.steady - since);
         let key = packet.session().map(SessionId::key);
-        let key = key.filter(|_| packet.packet_type() != PacketType::Ping);
-        match failover.rule().step(Absence::For(away), Duration::ZERO, key.is_some()) {
+        let held = Held {
+            waited: Duration::ZERO,
+            ends_or_moves: ends_or_moves(Some(packet.packet_type()), key.is_some()),
+            superseded: false,
+        };
+        match failover.rule().step(Owner::Down(Absence::For(away)), &held) {
             Step::Reassign => Ok(true),
             Step::Restart => {
                 let key = key.expect("no upload ends by what names none");
@@ -310,7 +315,8 @@ impl Gateway {
                 self.revise();
                 Ok(false)
             }
-            Step::Wait(_) | Step::Later => Err(Fault::BackendDown.into()),
+            Step::Wait(_) => Err(Fault::BackendDown.into()),
+            Step::Later(fault) => Err(fault.into()),
         }
     }
 

@@ -21,6 +21,7 @@ use gateway_core::routing::Lookup;
 use gateway_core::routing::ask::{
     ClientPace, Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge, settle,
 };
+use gateway_core::routing::failover::BeforeAsking;
 use gateway_core::routing::ownership::visible_to;
 use gateway_core::session::{EndReason, Pin, Progress, Target};
 use parking_lot::Mutex;
@@ -31,6 +32,7 @@ use crate::clock;
 use crate::farm::Farm;
 use crate::metrics::AskResult;
 
+use super::failover::LOOK_AGAIN;
 use super::{Ctx, Gateway, errors};
 pub(super) use errand::{Errand, Messenger, Task};
 
@@ -39,9 +41,6 @@ const KEEP: Duration = Duration::from_secs(1);
 
 /// Answers kept at once, at some hundred bytes each.
 const ANSWERS: usize = 4096;
-
-/// A packet that waits for a backend to come back looks this often.
-const STEP: Duration = Duration::from_secs(1);
 
 /// Everything that asking needs to remember.
 pub(super) struct Asks {
@@ -305,23 +304,28 @@ impl Gateway {
     /// may have the session there is no point in asking the others, so the packet waits for it as
     /// one with a pin would.
     async fn everybody(&self, ctx: &Ctx) -> Result<(Arc<Farm>, Vec<(BackendId, Said)>), Verdict> {
+        let mut farm = Arc::clone(&ctx.farm);
         loop {
             // Before the farm is looked at, or a change between the two would be missed.
-            let backends = ctx.farm.view.backends();
+            let backends = farm.view.backends();
             let away = backends.iter().find(|backend| self.health.down_for(backend.id).is_some());
             let changed = away.map(|backend| self.health.changed(backend.id));
-            let farm = self.farm.load_full();
+            farm = self.farm.load_full();
             let missing = || farm.view.backends().iter().filter(|b| !b.is_reachable());
-            let failover = farm.config.failover;
-            if missing().all(|b| failover.is_given_up(self.health.absence(b.id))) {
-                let said = missing().map(|b| (b.id, Said::NotFound)).collect();
-                return Ok((farm, said));
+            let absences = missing().map(|backend| self.health.absence(backend.id));
+            let waited = self.held(ctx).waited;
+            match farm.config.failover.before_asking(absences, waited) {
+                BeforeAsking::Ask => {
+                    let said = missing().map(|b| (b.id, Said::NotFound)).collect();
+                    return Ok((farm, said));
+                }
+                BeforeAsking::Unclear => return Err(Verdict::Unclear),
+                BeforeAsking::Wait(left) => {
+                    // It went away at this moment, so the next look finds it.
+                    let Some(changed) = changed else { continue };
+                    let _ = tokio::time::timeout(left.min(LOOK_AGAIN), changed).await;
+                }
             }
-            let left = self.patience_left(ctx);
-            let Some(changed) = changed.filter(|_| !left.is_zero()) else {
-                return Err(Verdict::Unclear);
-            };
-            let _ = tokio::time::timeout(left.min(STEP), changed).await;
         }
     }
 

@@ -1,0 +1,91 @@
+//! A packet whose owner does not serve it: the shell of [`gateway_core::routing::failover`].
+
+use std::time::Duration;
+
+use gateway_core::farm::{BackendId, Reason};
+use gateway_core::fault::Fault;
+use gateway_core::routing::failover::{Held, Owner, ends_or_moves};
+use gateway_core::routing::{Absence, Step};
+use pingora::proxy::Session;
+
+use super::turns::Turn;
+use super::{Ctx, Gateway};
+use crate::clock;
+
+/// A request that is held looks this often whether it still should be.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What became of a packet that is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Went {
+    /// Its owner may serve it by now.
+    Again,
+    /// Another backend has been chosen.
+    Elsewhere,
+}
+
+impl Gateway {
+    pub(super) fn held(&self, ctx: &Ctx) -> Held {
+        Held {
+            waited: clock::steady().saturating_sub(ctx.started),
+            ends_or_moves: ends_or_moves(ctx.kind, ctx.key.is_some()),
+            superseded: ctx.turn.as_ref().is_some_and(Turn::is_cancelled),
+        }
+    }
+
+    /// What keeps the owner of a packet from serving it, if that is why it was decided so.
+    pub(super) fn absent(&self, owner: BackendId, fault: Fault) -> Option<Owner> {
+        match fault {
+            Fault::BackendDown => Some(Owner::Down(self.health.absence(owner))),
+            Fault::BackendRemoved => {
+                let missing = clock::steady().saturating_sub(self.begun);
+                Some(Owner::Missing(Absence::of(missing, self.health.is_lost(owner))))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same where a connection to it has failed.
+    pub(super) fn refuses(&self, owner: BackendId, distrusted: bool, ctx: &Ctx) -> Owner {
+        if distrusted {
+            return Owner::Distrusted;
+        }
+        if self.health.state(owner).is_some_and(|state| state.reason == Reason::ProbesPass) {
+            // The outage before is over; this one is too young for the probes to have seen.
+            self.outages.over(owner);
+        }
+        let away = self.outages.failed(owner, clock::steady());
+        let absence = Absence::of(away, self.health.is_lost(owner));
+        Owner::Refuses { absence, tries: ctx.attempts }
+    }
+
+    /// Does what the rule says. `changed` ends a wait before its time.
+    pub(super) async fn carry_out(
+        &self,
+        step: Step,
+        owner: BackendId,
+        changed: impl Future<Output = ()>,
+        downstream: &Session,
+        ctx: &mut Ctx,
+    ) -> Result<Went, Fault> {
+        match step {
+            Step::Wait(left) => {
+                // In short waits, because a newer request of the session may come meanwhile.
+                let _ = tokio::time::timeout(left.min(LOOK_AGAIN), changed).await;
+                Ok(Went::Again)
+            }
+            Step::Later(fault) => Err(fault),
+            Step::Restart => {
+                self.release(downstream, ctx).await;
+                Err(Fault::BackendGivenUp)
+            }
+            // The old pin goes when an Ack shows that the new backend has taken the session.
+            Step::Reassign => {
+                ctx.moved = true;
+                ctx.avoid.push(owner);
+                self.decide_again(ctx)?;
+                Ok(Went::Elsewhere)
+            }
+        }
+    }
+}
