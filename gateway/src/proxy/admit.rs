@@ -8,7 +8,7 @@ use gateway_core::protocol::cdn_loop;
 use gateway_core::protocol::{
     PacketError, PacketType, RequestPacket, headers, packet, read_request, reply,
 };
-use gateway_core::routing::ownership::{may_speak, must_not_be_hidden, visible_to};
+use gateway_core::routing::ownership::{may_speak, must_not_be_hidden, owner, visible_to};
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Decision, Holder, Lookup, Placement, Why, decide, decide_plain, reassign,
@@ -180,7 +180,13 @@ impl Gateway {
     /// Refuses what is larger than the limits. A session that waits for its first byte ends by that.
     async fn check_sizes(&self, downstream: &Session, ctx: &mut Ctx) -> Result<(), Fault> {
         let Some(range) = ctx.range else { return Ok(()) };
-        let known = || ctx.key.as_ref().and_then(|key| self.sessions.progress_of(key));
+        let known = || {
+            let (kind, key) = (ctx.kind?, ctx.key.as_ref()?);
+            let found = visible_to(&ctx.asker(), self.sessions.find(Some(key)));
+            // The id may be another session's by now.
+            let own = may_speak(kind, &found, ctx.target, None);
+            self.sessions.progress_of(key).filter(|_| own)
+        };
         let checked = ctx.farm.config.limits.sizes().check(&range, known);
         if checked == Err(Fault::UploadTooLarge) {
             self.end_refused(downstream, ctx).await;
@@ -211,10 +217,7 @@ impl Gateway {
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
         loop {
-            let owner = match lookup {
-                Lookup::Pinned(pin) if ctx.target.is(pin.binding.target) => Some(pin.backend),
-                _ => alias,
-            };
+            let owner = owner(packet.packet_type(), lookup, ctx.target, alias);
             // Before the farm is looked at, or a change between the two would be missed.
             let changed = owner.map(|owner| self.health.changed(owner));
             ctx.farm = self.farm.load_full();

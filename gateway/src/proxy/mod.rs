@@ -178,9 +178,6 @@ fn final_status(downstream: &Session) -> Option<StatusCode> {
 /// Each 1xx starts the wait for the answer anew, so there is an end to them.
 const MAX_INTERIM: u8 = 100;
 
-/// How often a packet goes again over new connections after pooled ones turned out to be dead.
-const MAX_REPEATS: u32 = 3;
-
 /// More tries than any rule above, or the longest hold at a second each, ever makes: the end that
 /// Pingora demands.
 pub const TRIES: usize = 512;

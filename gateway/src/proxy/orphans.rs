@@ -24,6 +24,7 @@ use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey, headers, latin1};
 use gateway_core::routing::ownership::{ended_by_refusal, visible_to};
 use gateway_core::session::EndReason;
+use gateway_core::session::opening::is_orphan;
 use http::HeaderValue;
 use pingora::proxy::Session;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -253,7 +254,7 @@ impl Gateway {
         let written = ctx.conn.as_ref().is_none_or(|conn| conn.has_answered());
         // Whatever failed behind it: only another answer in its place takes an Ack back.
         let refused = final_status(downstream).is_some_and(|status| !status.is_success());
-        if written && !refused {
+        if !is_orphan(written, refused) {
             return;
         }
         // Before the session leaves the table, or its place would be somebody else's.

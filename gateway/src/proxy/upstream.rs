@@ -8,6 +8,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::passage::{self, Onward};
 use gateway_core::protocol::{PacketType, latin1};
 use gateway_core::routing::failover::{MAX_TRIES, ends_or_moves, try_another};
+use gateway_core::routing::retry::MAX_REPEATS;
 use gateway_core::routing::{Failure, Lookup, Step, Why, may_retry};
 use gateway_core::session::EndReason;
 use http::HeaderValue;
@@ -19,7 +20,7 @@ use pingora::{Error, ErrorType, Result};
 use super::failover::Went;
 use super::forwarding::{self, Forwarding};
 use super::head::host_of;
-use super::{Ctx, Gateway, MAX_REPEATS, errors};
+use super::{Ctx, Gateway, errors};
 use crate::clock;
 use crate::pool;
 

@@ -51,6 +51,21 @@ pub fn visible_to(asker: &Asker<'_>, found: Lookup) -> Lookup {
     }
 }
 
+/// The one backend that may have the packet, if there is one: that of the session's pin, else that of
+/// the alias. A Create-Session is not bound to the alias that its client still remembers.
+pub fn owner(
+    kind: PacketType,
+    lookup: &Lookup,
+    target: Target,
+    alias: Option<BackendId>,
+) -> Option<BackendId> {
+    match lookup {
+        _ if kind == PacketType::CreateSession => None,
+        Lookup::Pinned(pin) if target.is(pin.binding.target) => Some(pin.backend),
+        _ => alias,
+    }
+}
+
 /// Whether a packet may take the session's turn, and end the request that has it: only a client
 /// that knows the session's destination, or that its backend will judge, may do so. A Ping takes no
 /// turn.

@@ -135,6 +135,25 @@ fn only_who_knows_the_destination_or_is_judged_by_a_backend_may_speak() {
 }
 
 #[test]
+fn a_packet_is_owned_by_its_pin_and_else_by_its_alias() {
+    let alias = Some(BackendId(1));
+    for (lookup, alias, expected) in [
+        (pinned(TARGET, None), alias, Some(BackendId(0))),
+        (pinned(TARGET, None), None, Some(BackendId(0))),
+        (pinned(OTHER, None), alias, alias),
+        (pinned(OTHER, None), None, None),
+        (Lookup::Unknown, alias, alias),
+        (Lookup::Unknown, None, None),
+    ] {
+        let of = |kind| owner(kind, &lookup, TARGET.into(), alias);
+        for kind in [PacketType::Fragment, PacketType::CloseSession, PacketType::Ping] {
+            assert_eq!(of(kind), expected, "{kind:?} {lookup:?} {alias:?}");
+        }
+        assert_eq!(of(PacketType::CreateSession), None, "{lookup:?} {alias:?}");
+    }
+}
+
+#[test]
 fn an_id_for_which_the_table_answers_may_be_hidden() {
     for (lookup, expected) in [
         (Lookup::Unknown, true),

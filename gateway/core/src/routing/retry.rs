@@ -2,6 +2,9 @@
 
 use crate::protocol::RequestPacket;
 
+/// How often a packet goes again over new connections after pooled ones turned out to be dead.
+pub const MAX_REPEATS: u32 = 3;
+
 /// What is known about a request that failed after a connection was there. Before that the
 /// backend has seen nothing, so there is nothing to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -70,6 +70,12 @@ pub fn name(
     Ok(Naming { ends_older, backends: wanted && !ends_older, wanted, minted: 0 })
 }
 
+/// Whether no client can know of a session that was just opened: not one byte of its Ack was written,
+/// or another answer was written in its place.
+pub fn is_orphan(written: bool, refused: bool) -> bool {
+    !written || refused
+}
+
 impl Naming {
     /// The next id to try, while those before were taken.
     ///
@@ -135,6 +141,12 @@ mod tests {
             assert_eq!(naming.next_candidate(), Err(Fault::Internal));
             assert_eq!(naming.next_candidate(), Err(Fault::Internal), "for good");
         }
+    }
+
+    #[test]
+    fn a_session_whose_ack_may_have_arrived_is_no_orphan() {
+        assert!(!is_orphan(true, false));
+        assert!(is_orphan(true, true) && is_orphan(false, false) && is_orphan(false, true));
     }
 
     #[test]

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use gateway_core::farm::BackendId;
+use gateway_core::farm::{Backend, BackendId};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{RequestPacket, read_ack};
+use gateway_core::routing::Absence;
 use gateway_core::routing::ask::{Question, Said, Verdict, confirm, elsewhere, judge, settle};
+use gateway_core::routing::failover::BeforeAsking;
 use http::HeaderValue;
 
 use crate::farm::ASKED;
-use crate::gateway::{Fate, Gateway, Network};
+use crate::gateway::{Fate, Gateway, Network, Time};
 use crate::rng::Rng;
 use crate::server::Request;
+use crate::table::Table;
 
 /// Where the packet of a lost session goes.
 #[derive(Debug, Clone, Copy)]
@@ -28,25 +31,30 @@ impl Gateway {
         &mut self,
         packet: &RequestPacket,
         request: &Request,
+        table: &Table,
         rng: &mut Rng,
-        now: u64,
+        time: Time,
         network: &mut dyn Network,
     ) -> Result<Found, Fault> {
         let question = Question::of(packet, self.shares_its_farm()).expect("a small file");
         let asked = written(request, question);
+        let id = packet.session().expect("it has an id");
+        self.wait_for_all(rng, time, network)?;
         let answers: Vec<_> = self
             .view
             .backends()
             .iter()
             .map(|backend| {
-                let answer = match backend.is_reachable() {
+                // One that is given up has no session any more. What a backend calls so is the
+                // session of a client that was given another id.
+                let answer = match backend.is_reachable() && !table.is_hidden(backend.id, id) {
                     true => said(backend.id, &asked, question, rng, network),
-                    false => Said::Unclear(Duration::ZERO),
+                    false => Said::NotFound,
                 };
                 (backend.id, answer)
             })
             .collect();
-        let now = Duration::from_secs(now);
+        let now = Duration::from_secs(time.steady);
         let verdict = judge(&answers, &mut self.doubts, now, Duration::MAX);
         let mut verdict = settle(verdict, question);
         if let Verdict::Newborn(owner) = verdict {
@@ -57,11 +65,42 @@ impl Gateway {
             verdict = confirm(verdict, said(owner, &other, question, rng, network));
         }
         match verdict {
+            Verdict::Owner(owner, _) | Verdict::Newborn(owner) if table.is_hidden(owner, id) => {
+                Err(Fault::UnknownSession)
+            }
             Verdict::Owner(owner, _) => Ok(Found::Owner(owner)),
             Verdict::Newborn(owner) => Ok(Found::Newborn(owner)),
             Verdict::Nobody => Err(Fault::UnknownSession),
             Verdict::Unclear => Err(Fault::SessionNotHere),
             Verdict::Spoilt(backend) => panic!("{backend:?} took the byte of {question:?}"),
+        }
+    }
+
+    /// Until no backend is away that may have the session.
+    fn wait_for_all(
+        &mut self,
+        rng: &mut Rng,
+        time: Time,
+        network: &mut dyn Network,
+    ) -> Result<(), Fault> {
+        loop {
+            let away = || self.view.backends().iter().filter(|backend| !backend.is_reachable());
+            let absences = away().map(|backend| self.absence(backend.id, time.steady));
+            let rule = self.scenario.failover.rule();
+            let unclear = Err(Fault::SessionNotHere);
+            match rule.before_asking(absences, Duration::ZERO) {
+                BeforeAsking::Ask => return Ok(()),
+                BeforeAsking::Unclear => return unclear,
+                BeforeAsking::Wait(_) => {
+                    let waits = |b: &&Backend| self.absence(b.id, time.steady) != Absence::Kept;
+                    let first = away().find(waits).map(|backend| backend.id);
+                    let first = first.expect("one is waited for");
+                    if !network.comes_back(first, rng) {
+                        return unclear;
+                    }
+                    self.came_back(first, time.steady);
+                }
+            }
         }
     }
 }

@@ -77,11 +77,11 @@ impl World<'_> {
             }
             Event::Opened => self.check_opened(number),
             Event::Finished => {
-                assert!(self.farm.truth[&request.tag].delivered, "finished and not delivered");
+                assert!(self.farm.is_delivered(request.tag), "finished and not delivered");
             }
             _ => {}
         }
-        if matches!(event, Event::Finished | Event::Cancelled) {
+        if matches!(event, Event::Finished | Event::Cancelled | Event::GivesUp) {
             let shared = self.scenario.shares_paths();
             self.clients[number].next_upload(shared, &mut self.rng);
         }

@@ -1,12 +1,14 @@
 //! A client that follows the state machine of MC-BUP 3.1, written from the specification. It
 //! shares no code with the core.
 
+use gateway_core::session::Subject;
 use http::{request, response};
 
 use crate::gateway::Connection;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::server::{Request, Tag};
+use crate::turns::UnderWay;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -29,6 +31,8 @@ pub enum Event {
     Restarted,
     Finished,
     Cancelled,
+    /// Its file is too large for the gateway.
+    GivesUp,
     /// Comes back later.
     Retries,
 }
@@ -42,6 +46,8 @@ struct Habits {
     pings_with_id: bool,
     /// Starts over where it was, and lets a 416 send it back (MC-BUP 3.1.5.1.7).
     keeps_offset: bool,
+    /// Sends another range than before when no Ack has come.
+    resizes: bool,
     names_port: bool,
     /// Every packet goes over a connection of its own.
     reconnects: bool,
@@ -56,7 +62,11 @@ pub struct Session {
 pub struct Client {
     number: usize,
     habits: Habits,
-    path: String,
+    pub path: String,
+    /// Of its certificate.
+    pub subject: Subject,
+    /// A request that it has given up, and its gateway has not.
+    pub under_way: Option<UnderWay>,
     pub file: Vec<u8>,
     pub session: Option<Session>,
     pub connection: Option<Connection>,
@@ -85,6 +95,7 @@ impl Client {
             pings: rng.chance(70),
             pings_with_id: rng.chance(30),
             keeps_offset: rng.chance(50) && scenario.may_keep_offsets(),
+            resizes: scenario.may_resize(),
             names_port: rng.chance(30),
             reconnects: scenario.shared_farm && rng.chance(50),
         };
@@ -92,6 +103,8 @@ impl Client {
             number,
             habits,
             path: String::new(),
+            subject: Subject::new([1 + u8::try_from(number).expect("few clients"); 16]),
+            under_way: None,
             file: Vec::new(),
             session: None,
             connection: None,
@@ -123,7 +136,7 @@ impl Client {
         let size = rng.pick(&[0, 1, 7, 40, 100]);
         self.file = rng.bytes(size);
         self.fragment = 1 + rng.below(20);
-        (self.cancels, self.cancelling) = (rng.chance(10), false);
+        (self.cancels, self.cancelling) = (rng.chance(20), false);
         (self.session, self.created, self.offset, self.ping_first) = (None, false, 0, false);
         (self.host_id, self.fallback, self.timer) = (None, None, None);
         (self.failures, self.connection) = (0, None);
@@ -183,7 +196,7 @@ impl Client {
         let head: request::Parts =
             head.header("Content-Length", body.len()).body(()).expect("legal head").into_parts().0;
         let tag = self.session.as_ref().map_or(self.tag(), |session| session.tag);
-        (kind, Request { head, body, tag })
+        (kind, Request { head, body, tag, subject: Some(self.subject.clone()) })
     }
 
     fn next_kind(&mut self, rng: &mut Rng) -> Kind {
@@ -204,6 +217,12 @@ impl Client {
     pub fn broken(&mut self, rng: &mut Rng, now: u64) -> Event {
         self.connection = None;
         self.failures += 1;
+        // Clients choose the size of a Fragment by how fast the last one went.
+        if self.habits.resizes && rng.chance(20) {
+            self.fragment = 1 + rng.below(20);
+        }
+        // Its user does not wait for ever.
+        self.cancelling |= self.cancels && rng.chance(50);
         self.retry_at = now + 1 + rng.next() % 20;
         self.ping_first = true;
         if self.host_id.is_some() && self.timer.is_none() {
@@ -232,6 +251,10 @@ impl Client {
             return self.session_not_found(kind);
         }
         let event = match (kind, status) {
+            (Kind::Fragment, 500) if code.contains("x80200020") => {
+                assert_eq!(self.offset, 0, "a limit ends an upload that is under way");
+                Event::GivesUp
+            }
             (Kind::Ping, 200) => {
                 self.ping_first = false;
                 Event::Pinged
@@ -268,7 +291,7 @@ impl Client {
             _ => panic!("the answer to {kind:?} ends the upload for good: {answer:?}"),
         };
         assert!(ack || status == 413, "a client expects an Ack: {answer:?}");
-        if event != Event::Pinged {
+        if !matches!(event, Event::Pinged | Event::TooLarge) {
             self.failures = 0;
         }
         event

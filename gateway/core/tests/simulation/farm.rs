@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_core::farm::{AdminState, BackendId};
+use gateway_core::session::Timestamp;
+use gateway_core::session::lost_close::FileHead;
 
 use crate::gateway::{Fate, Network, Slot};
 use crate::rng::Rng;
 use crate::server::{Deed, Mood, Request, Server, Tag, header};
-use crate::world::Counts;
+use crate::world::{Counts, SECOND};
 
 /// Marks the question of a gateway that looks for the owner of a session.
 pub const ASKED: &str = "Asked";
 
 /// What is true of one Create-Session, whoever knows it.
 pub struct Truth {
+    pub path: String,
     pub file: Vec<u8>,
     pub delivered: bool,
     /// The gateway has seen the Ack of the end, and nothing since could have made it forget.
@@ -58,7 +61,16 @@ pub struct Link<'a> {
 impl Network for Link<'_> {
     fn send(&mut self, backend: BackendId, request: &Request, rng: &mut Rng) -> Fate {
         self.farm.take_over(backend, request, self.pinned, self.now, self.counts);
-        self.farm.send(backend, request, rng, self.counts)
+        self.farm.send(backend, request, rng, self.counts, self.now)
+    }
+
+    fn look(&mut self, backend: BackendId, request: &Request, rng: &mut Rng) -> Option<FileHead> {
+        let server = &self.farm.servers[backend.0 as usize];
+        if !server.alive || rng.chance(self.farm.loss) {
+            return None;
+        }
+        // Its clock is right, whatever the gateway's says.
+        Some(server.look(request, Timestamp(self.now * SECOND)))
     }
 
     fn comes_back(&mut self, backend: BackendId, rng: &mut Rng) -> bool {
@@ -102,11 +114,23 @@ impl Farm {
         // That the owner is another one by now, the gateway cannot know when an Ack was lost.
         let known = pinned.expect("a packet goes where a pin or an alias leads");
         let away = now - self.seen_alive[known.0 as usize];
-        assert!(known == backend || away >= after, "{known:?} passed over after {away} steps");
+        let missing = !self.slots[known.0 as usize].configured;
+        let given_up = missing || away >= after;
+        assert!(known == backend || given_up, "{known:?} passed over after {away} steps");
         let id = id.to_owned();
         let upload = self.servers[owner.0 as usize].uploads.remove(&id).expect("just seen");
         self.servers[backend.0 as usize].uploads.insert(id, upload);
         counts.add("taken over");
+    }
+
+    /// Whether the file of a session lies at its destination, be it from an earlier try of its client.
+    pub fn is_delivered(&self, tag: Tag) -> bool {
+        let file = &self.truth[&tag];
+        let same = |(other, truth): (&Tag, &Truth)| {
+            let same = other.client == tag.client && truth.path == file.path;
+            same && truth.file == file.file && truth.delivered
+        };
+        self.truth.iter().any(same)
     }
 
     /// How many bytes of a session lie at its owner.
@@ -121,6 +145,7 @@ impl Farm {
         request: &Request,
         rng: &mut Rng,
         counts: &mut Counts,
+        now: u64,
     ) -> Fate {
         let number = backend.0 as usize;
         let slot = self.slots[number];
@@ -162,6 +187,8 @@ impl Farm {
             let truth = self.truth.get_mut(&request.tag).expect("every session was created");
             assert_eq!(file, truth.file, "the file delivered is not the file sent");
             truth.delivered = true;
+            let path = request.head.uri.path().to_owned();
+            server.files.insert(path, (file.len(), Timestamp(now * SECOND)));
         }
         if rng.chance(self.loss) {
             counts.add("ack lost");
@@ -178,7 +205,11 @@ impl Farm {
         if kind == "Create-Session" || kind == "Ping" || request.head.headers.contains_key(ASKED) {
             return;
         }
-        if let Some(named) = self.servers[backend.0 as usize].uploads.get(id) {
+        let server = &self.servers[backend.0 as usize];
+        // An id that was given out again leads to nothing under another path.
+        if let Some(named) = server.uploads.get(id)
+            && server.knows(id, request.head.uri.path())
+        {
             assert_eq!(named.tag, request.tag, "a packet for another client's session");
         }
         // Without the pin, the alias of an earlier session may mislead. The server then says so.

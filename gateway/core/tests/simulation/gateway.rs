@@ -7,21 +7,24 @@ use gateway_core::farm::{Announce, Backend, BackendId, Barred, FarmView, Health}
 use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::{
-    PacketType, RequestPacket, SessionId, SessionKey, ids, packet, read_ack, read_request,
+    PacketType, RequestPacket, SessionId, SessionKey, packet, read_request,
 };
-use gateway_core::rewrite::{Identity, edits};
 use gateway_core::routing::ask::Doubts;
-use gateway_core::routing::failover::{Held, Owner, ends_or_moves};
-use gateway_core::routing::retry::is_repeatable;
+use gateway_core::routing::failover::{Distrust, Held, Owner, ends_or_moves, try_another};
+use gateway_core::routing::ownership::{
+    Asker, ended_by_refusal, may_speak, must_not_be_hidden, owner, visible_to,
+};
+use gateway_core::routing::retry::{MAX_REPEATS, is_repeatable};
 use gateway_core::routing::{
     Absence, Decision, Evidence, Failure, Lookup, Refusers, Step, Why, decide, may_retry, reassign,
 };
-use gateway_core::session::opening::{self, Candidate, IdPolicy};
-use gateway_core::session::{Binding, Effects, EndReason, Observed, Opened, Pin, Target, observe};
+use gateway_core::session::limits::Sizes;
+use gateway_core::session::{EndReason, Target};
 use http::{HeaderValue, response};
 
 use crate::ask::Found;
 use crate::creates::Creates;
+use crate::learn::{Newborn, Place};
 pub use crate::network::{Connection, Fate, Network, Slot, Time};
 use crate::rng::Rng;
 use crate::scenario::{HostIds, Scenario};
@@ -35,16 +38,23 @@ pub struct Gateway {
     pub health: Vec<Health>,
     /// Since when each backend has been away.
     down_since: Vec<Option<u64>>,
+    /// Since when this process runs.
+    begun: u64,
     /// Sessions that were told to start over because their backend was away for too long.
-    pub given_up: Vec<(SessionKey, BackendId)>,
+    pub given_up: Vec<(SessionKey, BackendId, Owner)>,
+    /// The session that the last request opened.
+    pub opened: Option<Newborn>,
+    /// What has happened since somebody looked.
+    pub notes: Vec<&'static str>,
+    pub sizes: Sizes,
     turn: u64,
     pub doubts: Doubts,
     pub creates: Creates,
-    scenario: Scenario,
+    pub scenario: Scenario,
 }
 
 impl Gateway {
-    pub fn new(scenario: &Scenario, slots: &[Slot]) -> Self {
+    pub fn new(scenario: &Scenario, slots: &[Slot], now: u64) -> Self {
         let health = vec![Health::Up; slots.len()];
         let view = FarmView::default();
         let mut gateway = Self {
@@ -52,7 +62,11 @@ impl Gateway {
             slots: Vec::new(),
             health,
             down_since: vec![None; slots.len()],
+            begun: now,
             given_up: Vec::new(),
+            opened: None,
+            notes: Vec::new(),
+            sizes: scenario.sizes,
             turn: 0,
             doubts: Doubts::default(),
             creates: Creates::default(),
@@ -136,18 +150,18 @@ impl Gateway {
     ) -> Option<response::Parts> {
         let packet =
             read_request(&request.head.headers, false).expect("an honest client is understood");
+        self.opened = None;
         match self.forward(&packet, request, connection, table, rng, time, network) {
             Ok(answer) => Some(answer),
             Err(Stop::Died) => None,
-            Err(Stop::Fault(fault)) => {
-                let mut answer = http::Response::builder().status(fault.row().status);
-                let session = packet::session_of(&request.head.headers);
-                for (field, value) in ack_headers(fault, session.as_ref()) {
-                    answer = answer.header(&field.name, value);
-                }
-                Some(answer.body(()).expect("legal head").into_parts().0)
-            }
+            Err(Stop::Fault(fault)) => Some(answer_of(fault, request)),
         }
+    }
+
+    /// The client, as sessions are shown to it.
+    pub fn asker<'r>(&self, request: &'r Request) -> Asker<'r> {
+        let subject = request.subject.as_ref();
+        Asker { target: request.target(), subject, binds: self.scenario.binds }
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of them are one request")]
@@ -161,23 +175,34 @@ impl Gateway {
         time: Time,
         network: &mut dyn Network,
     ) -> Result<response::Parts, Stop> {
-        let mut lookup = table.find(packet.session());
-        let target = Target::of(request.head.uri.path().as_bytes());
-        let mut owner = match &lookup {
-            Lookup::Pinned(pin) if target.is(pin.binding.target) => Some(pin.backend),
-            _ => self.alias(request),
-        };
-        owner = owner.filter(|_| packet.packet_type() != PacketType::CreateSession);
+        let (kind, target) = (packet.packet_type(), request.target());
+        let asker = self.asker(request);
+        self.check_sizes(packet, request, table, rng, network)?;
+        let mut lookup = visible_to(&asker, table.find(packet.session()));
+        if lookup == Lookup::Foreign {
+            self.notes.push("shown to its client alone");
+        }
+        if let (Some(alias), Some(id)) = (self.alias(request), packet.session())
+            && must_not_be_hidden(kind, &lookup, target)
+            && table.is_hidden(alias, id)
+        {
+            self.notes.push("hidden id refused");
+            return Err(Fault::UnknownSession.into());
+        }
+        let mut newborn_at = None;
         let mut avoid = Vec::new();
         let mut moved = false;
-        let create = (packet.packet_type() == PacketType::CreateSession).then(|| request.create());
+        let create = (kind == PacketType::CreateSession).then(|| request.create());
         let mut refusers = Refusers::default();
         self.creates.settle(time.steady);
-        let mut newborn_at = None;
-        for attempt in 1.. {
+        for tries in 1.. {
+            let alias = newborn_at.or_else(|| self.alias(request));
+            let owner = owner(kind, &lookup, target, alias);
+            if may_speak(kind, &lookup, target, alias) {
+                table.touch(packet.session());
+            }
             let decision = match moved {
                 false => {
-                    let alias = newborn_at.or_else(|| self.alias(request));
                     let barred = self.creates.barred(create.as_ref(), time.steady);
                     let about = (&lookup, target, &*avoid);
                     let bars = (&*barred, !refusers.is_empty());
@@ -187,8 +212,9 @@ impl Gateway {
             };
             let (backend, why) = match (decision, owner) {
                 (Decision::Forward { backend, why }, _) => (backend, why),
-                (Decision::Answer(Fault::BackendDown), Some(owner)) if !moved => {
-                    moved = self.wait_for(owner, packet, table, rng, time, network)?;
+                (Decision::Answer(fault), Some(owner)) if !moved => {
+                    let absent = self.absent(owner, fault, time.steady)?;
+                    moved = self.wait_for(owner, absent, packet, table, rng, time, network)?;
                     avoid.extend(moved.then_some(owner));
                     continue;
                 }
@@ -196,21 +222,21 @@ impl Gateway {
                     (refusers.ask_again().ok_or(fault)?, Why::Placement)
                 }
                 (Decision::Ask, _) => {
-                    let found = match self.ask(packet, request, rng, time.steady, network)? {
+                    let found = match self.ask(packet, request, table, rng, time, network)? {
                         Found::Owner(found) => found,
                         Found::Newborn(found) => {
-                            (newborn_at, owner) = (Some(found), Some(found));
+                            newborn_at = Some(found);
                             continue;
                         }
                     };
-                    let place = Place { backend: found, target, pin: None, moved, time };
+                    let subject = asker.bound_to();
+                    let place = Place { backend: found, target, subject, pin: None, moved, time };
                     let key = packet.session().map(SessionId::key).expect("it has an id");
                     table.pin(key, place.new_pin(None), time.steady)?;
-                    lookup = table.find(packet.session());
+                    lookup = visible_to(&asker, table.find(packet.session()));
                     if !matches!(&lookup, Lookup::Pinned(pin) if target.is(pin.binding.target)) {
                         return Err(Fault::UnknownSession.into());
                     }
-                    owner = Some(found);
                     continue;
                 }
             };
@@ -224,8 +250,7 @@ impl Gateway {
                 _ => None,
             };
             if let Some(id) = pin.and_then(|pin| pin.backend_session.as_deref()) {
-                let id = HeaderValue::from_str(id).expect("it came in a header");
-                sent.head.headers.insert("BITS-Session-Id", id);
+                sent.name(id);
             }
             let asked = create.as_ref().map(|c| self.creates.asked(backend, c, time.steady));
             let fate = network.send(backend, &sent, rng);
@@ -233,7 +258,7 @@ impl Gateway {
             if let Some(asked) = asked.as_ref().filter(|_| lost) {
                 self.creates.gone(asked, time.steady);
             }
-            let again = match fate {
+            match fate {
                 Fate::Answered(answer) => {
                     self.probed(backend.0 as usize, true, time.steady);
                     connection.backend = Some(backend);
@@ -242,7 +267,6 @@ impl Gateway {
                     {
                         avoid.push(backend);
                         let barred = self.creates.barred(create.as_ref(), time.steady);
-                        let alias = self.alias(request);
                         let about = (&lookup, target, &*avoid);
                         let next =
                             self.decide(packet, alias, connection, table, about, (&barred, true));
@@ -251,73 +275,136 @@ impl Gateway {
                             continue;
                         }
                     }
-                    let place = Place { backend, target, pin, moved, time };
-                    return self.learn(packet, answer, place, table, rng);
+                    let subject = asker.bound_to();
+                    let place = Place { backend, target, subject, pin, moved, time };
+                    return self.learn(packet, request, answer, place, table, rng, network);
                 }
                 Fate::Unreachable if owner == Some(backend) && !moved => {
-                    self.down_since[backend.0 as usize].get_or_insert(time.steady);
-                    moved = self.wait_for(backend, packet, table, rng, time, network)?;
+                    let since = *self.down_since[backend.0 as usize].get_or_insert(time.steady);
+                    let absence = Absence::of(Duration::from_secs(time.steady - since), false);
+                    let refuses = Owner::Refuses { absence, tries };
+                    moved = self.wait_for(backend, refuses, packet, table, rng, time, network)?;
                     avoid.extend(moved.then_some(backend));
-                    true
                 }
                 Fate::Unreachable => {
                     avoid.push(backend);
-                    true
+                    try_another(tries, Distrust::default())?;
                 }
                 Fate::Silent => {
                     // It still waits while others come and go.
                     self.creates.waits(asked.expect("only Creates hang"), time.steady);
                     return Err(Fault::BackendTimeout.into());
                 }
-                Fate::Broken { reused } => may_retry(
-                    is_repeatable(packet),
-                    Failure { reused, answered: false, body_whole: true },
-                ),
-            };
-            if !again || attempt == 6 {
-                return Err(Fault::BackendFailed.into());
+                Fate::Broken { reused } => {
+                    let failure = Failure { reused, answered: false, body_whole: true };
+                    if !may_retry(is_repeatable(packet), failure) || tries >= MAX_REPEATS {
+                        return Err(Fault::BackendFailed.into());
+                    }
+                }
             }
         }
-        unreachable!("the last attempt returns")
+        unreachable!("the last try returns")
     }
 
-    /// The one right backend is away: `Ok(false)` if it came back while the request was held,
+    /// Refuses what is larger than the limits. A session that waits for its first byte ends by that.
+    fn check_sizes(
+        &mut self,
+        packet: &RequestPacket,
+        request: &Request,
+        table: &mut Table,
+        rng: &mut Rng,
+        network: &mut dyn Network,
+    ) -> Result<(), Stop> {
+        let (Some(range), Some(id)) = (packet.range(), packet.session()) else { return Ok(()) };
+        let sizes = self.sizes;
+        let found = visible_to(&self.asker(request), table.find(Some(id)));
+        let own = may_speak(packet.packet_type(), &found, request.target(), None);
+        let known = || table.progress_of(id.key()).filter(|_| own);
+        let Err(fault) = sizes.check(&range, known) else {
+            let above = sizes.upload.is_some_and(|limit| range.total() > limit);
+            self.notes.extend(above.then_some("above a limit that was lowered"));
+            return Ok(());
+        };
+        if fault == Fault::FragmentTooLarge {
+            self.notes.push("fragment above the limit");
+            return Err(fault.into());
+        }
+        self.notes.push("upload above the limit");
+        let untouched = table.is_untouched(id.key());
+        if let Some(pin) = ended_by_refusal(&range, &found, request.target(), untouched)
+            && self.reaches(pin.backend)
+        {
+            let named = pin.backend_session.as_deref().unwrap_or(id.as_str());
+            if self.cancel(pin.backend, &request.cancel(named), rng, network) {
+                self.notes.push("ended by its size");
+                table.end(id.key(), EndReason::Cancelled)?;
+            }
+        }
+        Err(fault.into())
+    }
+
+    /// Why the owner of a packet was not chosen.
+    ///
+    /// # Errors
+    /// The fault itself, if it does not say that the owner is away.
+    fn absent(&self, owner: BackendId, fault: Fault, steady: u64) -> Result<Owner, Fault> {
+        match fault {
+            Fault::BackendDown => Ok(Owner::Down(self.absence(owner, steady))),
+            Fault::BackendRemoved => {
+                let missing = Duration::from_secs(steady - self.begun);
+                Ok(Owner::Missing(Absence::of(missing, false)))
+            }
+            fault => Err(fault),
+        }
+    }
+
+    pub fn absence(&self, backend: BackendId, steady: u64) -> Absence {
+        match self.down_since[backend.0 as usize] {
+            Some(since) => Absence::of(Duration::from_secs(steady - since), false),
+            // It is there, and an operator keeps it from serving.
+            None => Absence::Kept,
+        }
+    }
+
+    /// The one right backend does not serve: `Ok(false)` if it came back while the request was held,
     /// `Ok(true)` if another one is to take the session.
+    #[expect(clippy::too_many_arguments, reason = "all of them are one request")]
     fn wait_for(
         &mut self,
         owner: BackendId,
+        absent: Owner,
         packet: &RequestPacket,
         table: &mut Table,
         rng: &mut Rng,
         time: Time,
         network: &mut dyn Network,
     ) -> Result<bool, Stop> {
-        let failover = self.scenario.failover;
-        // It is there, and an operator keeps it from serving.
-        let since = self.down_since[owner.0 as usize].ok_or(Fault::BackendDown)?;
-        let away = Duration::from_secs(time.steady - since);
         let key = packet.session().map(SessionId::key);
         let held = Held {
             waited: Duration::ZERO,
             ends_or_moves: ends_or_moves(Some(packet.packet_type()), key.is_some()),
             superseded: false,
         };
-        match failover.rule().step(Owner::Down(Absence::For(away)), &held) {
+        match self.scenario.failover.rule().step(absent, &held) {
             Step::Reassign => Ok(true),
             Step::Restart => {
                 let key = key.expect("no upload ends by what names none");
-                self.given_up.push((key.clone(), owner));
+                self.given_up.push((key.clone(), owner, absent));
                 table.end(key, EndReason::Lost)?;
                 Err(Fault::BackendGivenUp.into())
             }
             Step::Wait(_) if network.comes_back(owner, rng) => {
-                self.probed(owner.0 as usize, true, time.steady);
-                self.revise();
+                self.came_back(owner, time.steady);
                 Ok(false)
             }
             Step::Wait(_) => Err(Fault::BackendDown.into()),
             Step::Later(fault) => Err(fault.into()),
         }
+    }
+
+    pub fn came_back(&mut self, backend: BackendId, steady: u64) {
+        self.probed(backend.0 as usize, true, steady);
+        self.revise();
     }
 
     fn decide(
@@ -374,99 +461,6 @@ impl Gateway {
         let loads = loads(table);
         reassign(&evidence, &self.view, self.scenario.policy.placement, &loads)
     }
-
-    fn learn(
-        &self,
-        packet: &RequestPacket,
-        mut answer: response::Parts,
-        place: Place<'_>,
-        table: &mut Table,
-        rng: &mut Rng,
-    ) -> Result<response::Parts, Stop> {
-        let ack = read_ack(answer.status, &answer.headers);
-        let pinned = place.pin.is_some() && !place.moved;
-        let Time { wall, steady } = place.time;
-        let doubtful = table.down;
-        let observed = Observed { packet, ack: &ack, pinned, doubtful, moved: false, now: wall };
-        let key = packet.session().map(SessionId::key);
-        let mut public_id = None;
-        match (observe(&observed), key) {
-            (Effects::Opened(opened), _) => public_id = self.open(&opened, &place, table, rng)?,
-            (Effects::Refuse(fault), _) => return Err(fault.into()),
-            (Effects::Progress(progress), Some(key)) => table.progress(key, progress, steady),
-            (Effects::Adopt(progress), Some(key)) => {
-                let id = place.pin.and_then(|pin| pin.backend_session.as_deref());
-                let pin = place.new_pin(id);
-                let adopted = match place.moved && place.pin.is_some() {
-                    true => table.put(key, pin, steady),
-                    false => table.pin(key, pin, steady).map(|_| ()),
-                };
-                // It goes on without the pin, should there be no table to write it to.
-                if adopted == Err(Stop::Died) {
-                    return Err(Stop::Died);
-                }
-                table.progress(key, progress, steady);
-            }
-            // Nor does the one to whom it was to move know it.
-            (Effects::Nothing, Some(key)) if place.moved && ack.is_session_not_found() => {
-                table.end(key, EndReason::Lost)?;
-            }
-            // As with `sessions.lost_close = "restart"`.
-            (Effects::CloseNotFound, Some(key)) if !table.down => {
-                table.end(key, EndReason::Lost)?;
-            }
-            // A pin that cannot be removed now lingers until it expires.
-            (Effects::Ended(reason), Some(key)) if !table.down => {
-                let acknowledged = matches!(reason, EndReason::Closed | EndReason::Cancelled);
-                match table.pins.contains_key(key) || !acknowledged {
-                    true => table.end(key, reason)?,
-                    false => table.bury(key, place.target.hash())?,
-                }
-            }
-            _ => {}
-        }
-        if place.pin.is_some_and(|pin| pin.backend_session.is_some()) {
-            public_id = packet.session().map(|id| id.as_str().to_owned());
-        }
-        let public_id = public_id.map(|id| HeaderValue::from_str(&id).expect("a legal id"));
-        let backend = self.view.backend(place.backend).expect("it was just chosen");
-        let identity =
-            Identity { public_id: public_id.as_ref(), announce: backend.announce.as_ref() };
-        for edit in edits(packet, &ack, &answer, identity) {
-            edit.apply_to(&mut answer.headers);
-        }
-        Ok(answer)
-    }
-
-    /// Pins a new session; the id to show in place of the backend's, if there must be one.
-    fn open(
-        &self,
-        opened: &Opened<'_>,
-        place: &Place<'_>,
-        table: &mut Table,
-        rng: &mut Rng,
-    ) -> Result<Option<String>, Stop> {
-        let policy = if self.scenario.minted { IdPolicy::Minted } else { IdPolicy::Backend };
-        let older = opened.id.as_ref().and_then(|id| table.holder(place.backend, id));
-        let progress = older.as_ref().map(|(_, progress)| *progress);
-        let mut naming = opening::name(opened, policy, progress, place.time.wall)?;
-        if let Some((key, _)) = older.filter(|_| naming.ends_older) {
-            table.end(&key, EndReason::Lost)?;
-        }
-        loop {
-            let (id, hidden, public) = match (naming.next_candidate()?, &opened.id) {
-                (Candidate::Backends, Some(id)) => (id.key().clone(), None, None),
-                _ => {
-                    let minted = ids::mint(rng.guid());
-                    let id = SessionId::parse(&minted).expect("a minted id is legal").key().clone();
-                    (id, Some(opened.backend_session), Some(minted))
-                }
-            };
-            if table.pin(&id, place.new_pin(hidden), place.time.steady)? {
-                return Ok(public);
-            }
-        }
-    }
 }
 
 fn loads(table: &Table) -> impl Fn(BackendId) -> u64 {
@@ -476,24 +470,12 @@ fn loads(table: &Table) -> impl Fn(BackendId) -> u64 {
     }
 }
 
-/// Where a packet went and what is written down about that.
-struct Place<'a> {
-    backend: BackendId,
-    target: Target,
-    pin: Option<&'a Pin>,
-    /// Away from the backend that had the session.
-    moved: bool,
-    time: Time,
-}
-
-impl Place<'_> {
-    fn new_pin(&self, backend_session: Option<&str>) -> Pin {
-        Pin {
-            backend: self.backend,
-            backend_session: backend_session.map(Into::into),
-            binding: Binding::unspelled(self.target.hash()),
-            created: self.time.wall,
-            subject: None,
-        }
+/// An answer of the gateway's own.
+pub fn answer_of(fault: Fault, request: &Request) -> response::Parts {
+    let mut answer = http::Response::builder().status(fault.row().status);
+    let session = packet::session_of(&request.head.headers);
+    for (field, value) in ack_headers(fault, session.as_ref()) {
+        answer = answer.header(&field.name, value);
     }
+    answer.body(()).expect("legal head").into_parts().0
 }

@@ -2,6 +2,7 @@
 
 use gateway_core::farm::{AdminState, BackendId};
 use gateway_core::session::Timestamp;
+use gateway_core::session::lost_close::FileHead;
 use http::response;
 
 use crate::rng::Rng;
@@ -30,6 +31,9 @@ pub enum Fate {
 /// What is behind the gateway.
 pub trait Network {
     fn send(&mut self, backend: BackendId, request: &Request, rng: &mut Rng) -> Fate;
+
+    /// The answer to a HEAD of the destination; `None` if there is none.
+    fn look(&mut self, backend: BackendId, request: &Request, rng: &mut Rng) -> Option<FileHead>;
 
     /// Whether a backend that is away comes back while a request is held.
     fn comes_back(&mut self, backend: BackendId, rng: &mut Rng) -> bool;

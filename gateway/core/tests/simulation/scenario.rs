@@ -4,6 +4,8 @@ use std::time::Duration;
 
 pub use gateway_core::routing::Then;
 use gateway_core::routing::{self, Placement, Policy, UnknownSession};
+use gateway_core::session::limits::Sizes;
+use gateway_core::session::lost_close::LostClose;
 
 use crate::disk::Sync;
 use crate::rng::Rng;
@@ -73,6 +75,14 @@ pub struct Scenario {
     pub minted: bool,
     /// `sessions.shared_farm = true`: each gateway knows that others open sessions too.
     pub shared_farm: bool,
+    /// `sessions.bind = "certificate"`.
+    pub binds: bool,
+    /// `limits.fragment` and `limits.upload`.
+    pub sizes: Sizes,
+    /// `sessions.lost_close`.
+    pub lost_close: LostClose,
+    /// Servers that lose their disk come back from a backup, and give out their last ids again.
+    pub reissues: bool,
     pub policy: Policy,
     pub failover: Failover,
     /// Of requests and Acks, in percent.
@@ -110,7 +120,10 @@ impl Scenario {
             false => Failover { holds: false, restart_after: u64::MAX, then: Then::Restart },
         };
         let shared_farm = tables == Tables::Lossy && rng.chance(60);
+        let reissues = tables == Tables::Durable && rng.chance(60);
         let ids = match tables {
+            // Those that count name a session by a number that they have used before.
+            _ if reissues => rng.pick(&[Ids::Colliding, Ids::Illegal]),
             // No other gateway knows an id that one of them made.
             _ if shared_farm => Ids::Unique,
             Tables::Durable => rng.pick(&[Ids::Unique, Ids::Colliding, Ids::Illegal]),
@@ -147,11 +160,25 @@ impl Scenario {
             host_ids,
             minted: tables != Tables::DurableWithOutages && !shared_farm && rng.chance(25),
             shared_farm,
+            binds: rng.chance(30),
+            sizes: Self::sizes(rng),
+            // A clock that jumps in the middle of an upload makes the evidence worthless.
+            lost_close: match on_disk || rng.chance(40) {
+                true => LostClose::Restart,
+                false => LostClose::Verify,
+            },
+            reissues,
             policy: Policy { placement, unknown },
             failover,
             loss: rng.pick(&[0, 2, 5, 15]),
-            trouble: rng.pick(&[0, 2, 5, 15]),
+            trouble: if reissues { rng.pick(&[5, 15]) } else { rng.pick(&[0, 2, 5, 15]) },
         }
+    }
+
+    /// Limits that an honest client can live with, or that end its upload at once.
+    pub fn sizes(rng: &mut Rng) -> Sizes {
+        let fragment = rng.pick(&[None, None, Some(6), Some(10)]);
+        Sizes { fragment, upload: rng.pick(&[None, None, None, Some(50)]) }
     }
 
     /// Whether servers may believe the size that a question names. Not where gateways share no table
@@ -168,10 +195,19 @@ impl Scenario {
         !self.shared_farm
     }
 
+    /// Whether a client may send another range when no Ack has come. Not where gateways share a farm: a
+    /// session is asked for with the byte behind the range, and the server may have got that byte with a
+    /// longer range before.
+    pub fn may_resize(&self) -> bool {
+        !self.shared_farm
+    }
+
     /// Whether clients upload to one path. Not where servers also name sessions alike: an id that
     /// was given up by one session and taken by another of the same path is one that a client
-    /// who has not heard of the end of its own may still use.
+    /// who has not heard of the end of its own may still use. Nor where a file at the destination
+    /// proves a delivery.
     pub fn shares_paths(&self) -> bool {
-        self.ids != Ids::Colliding && self.host_ids != HostIds::None
+        let proves = self.lost_close == LostClose::Verify;
+        !proves && !self.reissues && self.ids != Ids::Colliding && self.host_ids != HostIds::None
     }
 }

@@ -1,14 +1,16 @@
 //! A BITS upload server, as far as a gateway sees one. It reads and writes header names as the
-//! specification prints them and shares no code with the core.
+//! specification prints them and shares no code with the core: only the truth about a request does.
 
 use std::collections::BTreeMap;
 
-use http::{request, response};
+use gateway_core::session::lost_close::FileHead;
+use gateway_core::session::{Subject, Target, Timestamp};
+use http::{HeaderValue, StatusCode, request, response};
 use uuid::Uuid;
 
 use crate::farm::ASKED;
 use crate::rng::Rng;
-use crate::scenario::Ids;
+use crate::scenario::{Ids, Scenario};
 
 /// Which Create-Session of which client: the truth that no packet carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +25,32 @@ pub struct Request {
     pub head: request::Parts,
     pub body: Vec<u8>,
     pub tag: Tag,
+    /// The certificate of its client.
+    pub subject: Option<Subject>,
+}
+
+impl Request {
+    pub fn target(&self) -> Target {
+        Target::of(self.head.uri.path().as_bytes())
+    }
+
+    /// The same under another id.
+    pub fn name(&mut self, id: &str) {
+        let id = HeaderValue::from_str(id).expect("it came in a header");
+        self.head.headers.insert("BITS-Session-Id", id);
+    }
+
+    /// A Cancel-Session in the name of its client.
+    pub fn cancel(&self, id: &str) -> Self {
+        let mut cancel = Self { body: Vec::new(), ..self.clone() };
+        let fields = &mut cancel.head.headers;
+        fields.insert("BITS-Packet-Type", HeaderValue::from_static("Cancel-Session"));
+        fields.insert("Content-Length", HeaderValue::from_static("0"));
+        fields.remove("Content-Range");
+        fields.remove("BITS-Supported-Protocols");
+        cancel.name(id);
+        cancel
+    }
 }
 
 /// What a server did.
@@ -65,6 +93,8 @@ struct Habits {
     believes_sizes: bool,
     /// Knows a session under its own path only.
     minds_paths: bool,
+    /// Lets anybody read what was uploaded.
+    shows_files: bool,
     /// Asks for an announced body only if it would take it.
     looks_first: bool,
 }
@@ -82,14 +112,16 @@ pub struct Server {
     pub alive: bool,
     pub mood: Mood,
     pub uploads: BTreeMap<String, Upload>,
+    /// Files that were delivered: their lengths, and when.
+    pub files: BTreeMap<String, (usize, Timestamp)>,
     ids: Ids,
     issued: u128,
     habits: Habits,
 }
 
 impl Server {
-    /// `credulous` ones may believe the size that a refused Fragment names.
-    pub fn new(number: usize, ids: Ids, credulous: bool, rng: &mut Rng) -> Self {
+    pub fn new(number: usize, scenario: &Scenario, rng: &mut Rng) -> Self {
+        let credulous = scenario.may_be_credulous();
         let habits = Habits {
             created: rng.pick(&[200, 201]),
             strict: rng.chance(50),
@@ -101,16 +133,33 @@ impl Server {
             keeps_parts: rng.chance(50),
             compares_sizes: rng.chance(70),
             believes_sizes: rng.chance(50) && credulous,
-            minds_paths: rng.chance(80),
+            minds_paths: rng.chance(80) || scenario.reissues,
+            shows_files: rng.chance(80),
             looks_first: rng.chance(70),
         };
-        let mood = Mood::Opens;
-        Self { number, alive: true, mood, uploads: BTreeMap::new(), ids, issued: 0, habits }
+        Self {
+            number,
+            alive: true,
+            mood: Mood::Opens,
+            uploads: BTreeMap::new(),
+            files: BTreeMap::new(),
+            ids: scenario.ids,
+            issued: 0,
+            habits,
+        }
     }
 
     pub fn find(&self, tag: Tag) -> Option<(&str, &Upload)> {
         let mut uploads = self.uploads.iter().filter(|(_, upload)| upload.tag == tag);
         uploads.next().map(|(id, upload)| (id.as_str(), upload))
+    }
+
+    /// Loses its sessions. One that is set up from a backup does not know its last ids either.
+    pub fn forget(&mut self, from_backup: bool, rng: &mut Rng) {
+        self.uploads.clear();
+        if from_backup {
+            self.issued = self.issued.saturating_sub(1 + rng.below(4) as u128);
+        }
     }
 
     fn issue(&mut self, rng: &mut Rng) -> String {
@@ -139,6 +188,9 @@ impl Server {
         let id = header(request, "BITS-Session-Id").to_owned();
         let (first, _, total) = range(request);
         let limit = self.habits.fragment_limit;
+        if !self.knows(&id, request.head.uri.path()) {
+            return;
+        }
         if let Some(upload) = self.uploads.get_mut(&id)
             && first == upload.data.len()
             && request.body.len() <= limit
@@ -175,9 +227,23 @@ impl Server {
         }
     }
 
-    fn knows(&self, id: &str, path: &str) -> bool {
+    pub fn knows(&self, id: &str, path: &str) -> bool {
         let upload = self.uploads.get(id);
         upload.is_some_and(|upload| upload.path == path || !self.habits.minds_paths)
+    }
+
+    /// The answer to a HEAD of the destination.
+    pub fn look(&self, request: &Request, date: Timestamp) -> FileHead {
+        let head = |status| FileHead { status, length: None, modified: None, date: Some(date) };
+        match self.files.get(request.head.uri.path()) {
+            _ if !self.habits.shows_files => head(StatusCode::UNAUTHORIZED),
+            None => head(StatusCode::NOT_FOUND),
+            Some((length, modified)) => FileHead {
+                length: Some(*length as u64),
+                modified: Some(*modified),
+                ..head(StatusCode::OK)
+            },
+        }
     }
 
     fn create(&mut self, request: &Request, rng: &mut Rng) -> (response::Parts, Deed) {

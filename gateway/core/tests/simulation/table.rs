@@ -1,6 +1,6 @@
 //! What a gateway remembers, in memory and, where it has one, on its disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
@@ -43,6 +43,10 @@ pub struct Table {
     /// Cannot be asked or written to.
     pub down: bool,
     pub disk: Option<Disk>,
+    /// Sessions that were opened by this process and have had no packet since.
+    pub untouched: HashSet<SessionKey>,
+    /// Since when it has been unclear what became of the file of a Close.
+    unclear: HashMap<SessionKey, u64>,
     /// When each session was last heard of, by a clock that never jumps; of this process only.
     steady: HashMap<SessionKey, u64>,
     /// When this process began, by the same clock.
@@ -78,6 +82,33 @@ impl Table {
         Ok(true)
     }
 
+    pub fn progress_of(&self, key: &SessionKey) -> Option<Progress> {
+        self.pins.get(key).filter(|_| !self.down).map(|(_, progress)| *progress)
+    }
+
+    /// A packet of the session goes to its backend.
+    pub fn touch(&mut self, id: Option<&SessionId>) {
+        if let Some(id) = id {
+            self.untouched.remove(id.key());
+        }
+    }
+
+    pub fn is_untouched(&self, key: &SessionKey) -> bool {
+        self.untouched.contains(key)
+    }
+
+    /// For how long it has been unclear, now included.
+    pub fn unclear_for(&mut self, key: &SessionKey, steady: u64) -> Duration {
+        let since = *self.unclear.entry(key.clone()).or_insert(steady);
+        Duration::from_secs(steady - since)
+    }
+
+    /// Whether that backend calls another client's session so, by an id that its client was not given.
+    pub fn is_hidden(&self, backend: BackendId, id: &SessionId) -> bool {
+        let holder = self.holder(backend, id).filter(|_| !self.down);
+        holder.is_some_and(|(public, _)| public != *id.key())
+    }
+
     /// The session that this backend knows by that id.
     pub fn holder(&self, backend: BackendId, id: &SessionId) -> Option<(SessionKey, Progress)> {
         let known = |key: &SessionKey, pin: &Pin| match &pin.backend_session {
@@ -108,8 +139,10 @@ impl Table {
 
     pub fn end(&mut self, key: &SessionKey, reason: EndReason) -> Result<(), Stop> {
         let Some((pin, _)) = self.pins.remove(key) else { return Ok(()) };
+        self.untouched.remove(key);
+        self.unclear.remove(key);
         if matches!(reason, EndReason::Closed | EndReason::Cancelled) {
-            return self.bury(key, pin.binding.target);
+            return self.bury(key, pin.epitaph());
         }
         self.write_or_keep(Row::Gone(key.clone()))
     }
@@ -131,7 +164,7 @@ impl Table {
     pub fn sweep(&mut self, wall: Timestamp, steady: u64, idle: Duration) -> Vec<SessionKey> {
         let silent = |key: &SessionKey| {
             let last = self.steady.get(key).copied().unwrap_or(self.begun);
-            Duration::from_millis(steady - last)
+            Duration::from_secs(steady - last)
         };
         let old = self.pins.iter().filter(|(key, (_, progress))| {
             is_expired(wall.since(progress.seen), silent(key), idle)
@@ -155,6 +188,8 @@ impl Table {
         self.pins = loaded.pins.into_iter().map(known).collect();
         self.ended = loaded.ended;
         self.steady.clear();
+        self.untouched.clear();
+        self.unclear.clear();
         self.begun = steady;
     }
 }

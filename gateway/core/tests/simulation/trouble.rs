@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use gateway_core::farm::{AdminState, BackendId, ProbeFailure};
 use gateway_core::protocol::{SessionId, SessionKey};
-use gateway_core::session::Timestamp;
 
 use crate::disk::Sync;
-use crate::farm::ASKED;
-use crate::gateway::{Connection, Fate, Gateway, Network, Time};
-use crate::rng::Rng;
-use crate::scenario::Tables;
-use crate::server::{Mood, Request, Tag};
+use crate::gateway::Gateway;
+use crate::scenario::{Scenario, Tables};
+use crate::server::{Mood, Tag};
 use crate::table::Table;
 use crate::world::World;
 
@@ -21,40 +18,25 @@ const IDLE: u64 = 400;
 /// A clock that jumps jumps by up to so many steps.
 const JUMP: usize = 100 * IDLE as usize;
 
-/// Behind a gateway that must not pass anything on. A session that it does not know may be asked
-/// for: its server knows the destination too.
-struct Nobody;
-
-impl Network for Nobody {
-    fn send(&mut self, _: BackendId, request: &Request, _: &mut Rng) -> Fate {
-        assert!(request.head.headers.contains_key(ASKED), "the intruder gets through");
-        let answer = http::Response::builder().status(500).header("BITS-Error", "0x8020001F");
-        Fate::Answered(answer.body(()).expect("legal head").into_parts().0)
-    }
-
-    fn comes_back(&mut self, _: BackendId, _: &mut Rng) -> bool {
-        false
-    }
-}
-
 impl World<'_> {
     pub fn trouble(&mut self) {
         let rng = &mut self.rng;
         let server = rng.below(self.farm.servers.len());
         let gateway = rng.below(self.gateways.len());
         let on_disk = matches!(self.scenario.tables, Tables::Disk(_));
-        let what = rng.below(if on_disk { 15 } else { 9 });
+        let what = rng.below(if on_disk { 17 } else { 11 });
         self.trace
             .note(format!("{}: trouble {what}, server {server}, gateway {gateway}", self.now));
         match what {
             0 => self.farm.servers[server].alive = rng.chance(85),
             1 => {
                 // Without its disk, or of this session only.
-                let uploads = &mut self.farm.servers[server].uploads;
-                if rng.chance(30) {
-                    uploads.clear();
+                let server = &mut self.farm.servers[server];
+                let all = if self.scenario.reissues { 70 } else { 30 };
+                if rng.chance(all) {
+                    server.forget(self.scenario.reissues, rng);
                 } else {
-                    uploads.pop_first();
+                    server.uploads.pop_first();
                 }
             }
             2 => self.probe(gateway, server),
@@ -74,65 +56,41 @@ impl World<'_> {
                     self.tables[gateway] = Table::default();
                 }
                 let health = self.gateways[gateway].health.clone();
-                self.gateways[gateway] = Gateway::new(&self.scenario, &self.farm.slots);
+                self.gateways[gateway] = Gateway::new(&self.scenario, &self.farm.slots, self.now);
                 self.gateways[gateway].health = health;
                 for client in &mut self.clients {
                     client.connection.take_if(|connection| connection.gateway == gateway);
+                    client.under_way.take_if(|older| older.connection.gateway == gateway);
                 }
             }
             7 => self.pry(),
-            9 => self.kill(),
-            10 => self.cut_power(),
-            11 => {
+            9 => self.scenario.sizes = Scenario::sizes(rng),
+            11 => self.kill(),
+            12 => self.cut_power(),
+            13 => {
                 let disk = self.tables[0].disk.as_mut().expect("on disk");
                 disk.refuses = rng.chance(50);
                 disk.flush();
             }
-            12 => {
+            14 => {
                 // The next row somebody waits for is the last of this process.
                 let disk = self.tables[0].disk.as_mut().expect("on disk");
                 disk.dies = Some(rng.chance(50));
             }
-            13 => {
+            15 => {
                 let jump = i64::try_from(rng.below(JUMP)).expect("a small number");
                 self.offset += if rng.chance(50) { jump } else { -jump };
                 self.counts.add("clock jumped");
             }
-            14 => self.sweep(),
+            16 => self.sweep(),
             _ => {
                 let outages = self.scenario.tables == Tables::DurableWithOutages;
                 self.tables[0].down = outages && rng.chance(40);
             }
         }
         for gateway in &mut self.gateways {
+            gateway.sizes = self.scenario.sizes;
             gateway.reload(&self.farm.slots);
-        }
-    }
-
-    /// Somebody has learned the id of a session, though not to where it uploads.
-    fn pry(&mut self) {
-        let victim = self.rng.below(self.clients.len());
-        let gateway = self.rng.below(self.gateways.len());
-        let Some(session) = &self.clients[victim].session else { return };
-        let table = &mut self.tables[if self.farm.lossy { gateway } else { 0 }];
-        let time = Time { wall: Timestamp(self.now), steady: self.now };
-        let nobody = Tag { client: usize::MAX, attempt: 0 };
-        for kind in ["Cancel-Session", "Close-Session"] {
-            let request = http::Request::builder()
-                .method("BITS_POST")
-                .uri("/other")
-                .header("Host", "up.test");
-            let request =
-                request.header("BITS-Packet-Type", kind).header("BITS-Session-Id", &session.id);
-            let head = request.body(()).expect("legal head").into_parts().0;
-            let request = Request { head, body: Vec::new(), tag: nobody };
-            let mut connection = Connection::default();
-            let gateway = &mut self.gateways[gateway];
-            let answer =
-                gateway.handle(&request, &mut connection, table, &mut self.rng, time, &mut Nobody);
-            let answer = answer.expect("nothing is written for an intruder");
-            assert!([500, 503].contains(&answer.status.as_u16()), "{answer:?}");
-            self.counts.add("intruder refused");
         }
     }
 
@@ -189,15 +147,17 @@ impl World<'_> {
 
     fn restart(&mut self) {
         self.tables[0].restart(self.now);
-        self.gateways[0] = Gateway::new(&self.scenario, &self.farm.slots);
+        self.gateways[0] = Gateway::new(&self.scenario, &self.farm.slots, self.now);
         (0..self.farm.servers.len()).for_each(|server| self.probe(0, server));
         self.gateways[0].reload(&self.farm.slots);
-        self.clients.iter_mut().for_each(|client| client.connection = None);
+        for client in &mut self.clients {
+            (client.connection, client.under_way) = (None, None);
+        }
     }
 
     fn sweep(&mut self) {
         let time = self.time();
-        let idle = Duration::from_millis(IDLE);
+        let idle = Duration::from_secs(IDLE);
         let dropped = self.tables[0].sweep(time.wall, time.steady, idle);
         for tag in self.excuse(&dropped) {
             let silent = self.now - self.heard[&tag];

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use gateway_core::farm::{AdminState, BackendId};
-use gateway_core::routing::UnknownSession;
+use gateway_core::routing::failover::Owner;
+use gateway_core::routing::{Absence, UnknownSession};
 use gateway_core::session::Timestamp;
 use http::response;
 
@@ -11,7 +12,7 @@ use crate::checks::Facts;
 use crate::client::{Client, Event, Kind};
 use crate::disk::Disk;
 use crate::farm::{Farm, Link, Storage, Truth};
-use crate::gateway::{Gateway, Slot, Time};
+use crate::gateway::{Connection, Gateway, Slot, Time};
 use crate::rng::Rng;
 use crate::scenario::{Scenario, Tables, Then};
 use crate::server::{Mood, Request, Server, Tag, header};
@@ -19,6 +20,9 @@ use crate::table::Table;
 
 /// What the clock on the wall says at the begin: enough for it to jump back.
 const BEGIN: u64 = 1 << 40;
+
+/// A step takes one, in milliseconds.
+pub const SECOND: u64 = 1_000;
 
 /// Of gateways whose backends can be given up, in steps.
 const PROBE_EVERY: u64 = 10;
@@ -33,6 +37,10 @@ pub struct Counts(pub BTreeMap<&'static str, u64>);
 impl Counts {
     pub fn add(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
+    }
+
+    pub fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or_default()
     }
 
     pub fn merge(&mut self, other: &Self) {
@@ -68,6 +76,17 @@ impl Trace {
     }
 }
 
+/// What became of a request at its gateway.
+#[derive(Default)]
+pub struct Passed {
+    pub made: Option<response::Parts>,
+    /// The process died over it.
+    pub died: bool,
+    /// A server came back while it was held.
+    pub came_back: bool,
+    pub connection: Connection,
+}
+
 pub struct World<'t> {
     pub scenario: Scenario,
     pub rng: Rng,
@@ -89,10 +108,8 @@ impl<'t> World<'t> {
         let mut rng = Rng::new(seed);
         let scenario = Scenario::of(&mut rng);
         trace.note(format!("{scenario:?}"));
-        let credulous = scenario.may_be_credulous();
-        let servers: Vec<_> = (0..scenario.servers)
-            .map(|n| Server::new(n, scenario.ids, credulous, &mut rng))
-            .collect();
+        let servers: Vec<_> =
+            (0..scenario.servers).map(|n| Server::new(n, &scenario, &mut rng)).collect();
         let slot = |_| Slot { configured: true, admin: AdminState::Ready, weight: 1 };
         let mut slots: Vec<_> = (0..scenario.servers).map(slot).collect();
         slots.iter_mut().for_each(|slot| slot.weight = rng.pick(&[1, 1, 2, 5]));
@@ -107,7 +124,7 @@ impl<'t> World<'t> {
             Then::Reassign => Storage::Shared { after: scenario.failover.restart_after },
         };
         Self {
-            gateways: (0..scenario.gateways).map(|_| Gateway::new(&scenario, &slots)).collect(),
+            gateways: (0..scenario.gateways).map(|_| Gateway::new(&scenario, &slots, 0)).collect(),
             tables,
             clients: (0..scenario.clients).map(|n| Client::new(n, &scenario, &mut rng)).collect(),
             farm: Farm {
@@ -132,7 +149,7 @@ impl<'t> World<'t> {
 
     pub fn time(&self) -> Time {
         let wall = BEGIN.checked_add_signed(self.offset).expect("a small offset") + self.now;
-        Time { wall: Timestamp(wall), steady: self.now }
+        Time { wall: Timestamp(wall * SECOND), steady: self.now }
     }
 
     pub fn run(&mut self, steps: u32) {
@@ -199,41 +216,26 @@ impl<'t> World<'t> {
         let client = &mut self.clients[number];
         let (kind, request) = client.request(self.gateways.len(), &mut self.rng, self.now);
         if kind == Kind::Create {
-            let truth = Truth { file: client.file.clone(), delivered: false, sealed: false };
+            let (path, file) = (client.path.clone(), client.file.clone());
+            let truth = Truth { path, file, delivered: false, sealed: false };
             self.farm.truth.insert(request.tag, truth);
         }
-        let mut connection = client.connection.expect("a client connects before it sends");
+        let connection = client.connection.expect("a client connects before it sends");
+        let joined = self.settle_older(number, &request, connection.gateway);
         let lost = self.rng.chance(self.farm.loss);
         let mut answer = None;
+        let mut passed = Passed { connection, ..Passed::default() };
         let facts = self.facts(&request, connection.gateway);
-        let (mut died, mut came_back) = (false, false);
-        if !lost {
-            let table = if self.farm.lossy { connection.gateway } else { 0 };
-            let time = self.time();
-            let (now, farm) = (self.now, &mut self.farm);
-            let pinned = facts.pinned_at.or(facts.alias);
-            let mut link = Link { farm, counts: &mut self.counts, now, pinned, came_back };
-            let made = self.gateways[connection.gateway].handle(
-                &request,
-                &mut connection,
-                &mut self.tables[table],
-                &mut self.rng,
-                time,
-                &mut link,
-            );
-            came_back = link.came_back;
-            let creates = &mut self.gateways[connection.gateway].creates;
-            let seen = [&mut creates.moved, &mut creates.verdicts, &mut creates.by_pings];
-            let seen = seen.map(std::mem::take);
-            let names = ["create moved", "folder barred", "folder barred by pings"];
-            for (what, times) in names.into_iter().zip(seen) {
-                (0..times).for_each(|_| self.counts.add(what));
-            }
-            died = made.is_none();
-            self.seal(kind, &request, &facts, made.as_ref());
-            self.excuse_given_up(connection.gateway);
-            answer = made.filter(|_| !self.rng.chance(self.farm.loss));
+        if lost {
+            // Its gateway may have got it, and not know yet that its client has gone.
+            self.leave_under_way(number, kind, &request, connection);
+        } else if let Some(joined) = joined {
+            answer = Some(joined);
+        } else {
+            passed = self.pass(kind, &request, connection, &facts);
+            answer = passed.made.take().filter(|_| !self.rng.chance(self.farm.loss));
         }
+        let Passed { connection, died, came_back, .. } = passed;
         if died {
             self.counts.add("died over a row");
             self.kill();
@@ -272,6 +274,42 @@ impl<'t> World<'t> {
         self.check(number, kind, &request, event, &facts);
     }
 
+    /// Hands a request to its gateway.
+    pub fn pass(
+        &mut self,
+        kind: Kind,
+        request: &Request,
+        mut connection: Connection,
+        facts: &Facts,
+    ) -> Passed {
+        let time = self.time();
+        let (now, farm) = (self.now, &mut self.farm);
+        let pinned = facts.pinned_at.or(facts.alias);
+        let mut link = Link { farm, counts: &mut self.counts, now, pinned, came_back: false };
+        let gateway = &mut self.gateways[connection.gateway];
+        let table = &mut self.tables[facts.table];
+        let made = gateway.handle(request, &mut connection, table, &mut self.rng, time, &mut link);
+        let came_back = link.came_back;
+        self.seal(kind, request, facts, made.as_ref());
+        self.take_notes(connection.gateway);
+        Passed { died: made.is_none(), made, came_back, connection }
+    }
+
+    /// Counts what the gateway noted.
+    pub fn take_notes(&mut self, gateway: usize) {
+        let creates = &mut self.gateways[gateway].creates;
+        let seen = [&mut creates.moved, &mut creates.verdicts, &mut creates.by_pings];
+        let seen = seen.map(std::mem::take);
+        let names = ["create moved", "folder barred", "folder barred by pings"];
+        for (what, times) in names.into_iter().zip(seen) {
+            (0..times).for_each(|_| self.counts.add(what));
+        }
+        for note in std::mem::take(&mut self.gateways[gateway].notes) {
+            self.counts.add(note);
+        }
+        self.excuse_given_up(gateway);
+    }
+
     /// Notes that the gateway knows of an end for good.
     fn seal(
         &mut self,
@@ -302,9 +340,15 @@ impl<'t> World<'t> {
     /// Who was told to start over because of a backend that was away really had no backend.
     fn excuse_given_up(&mut self, gateway: usize) {
         let given_up = std::mem::take(&mut self.gateways[gateway].given_up);
-        for (key, backend) in given_up {
-            let away = self.now - self.farm.seen_alive[backend.0 as usize];
+        for (key, backend, absent) in given_up {
             let after = self.scenario.failover.restart_after;
+            let away = match absent {
+                Owner::Missing(Absence::For(missing)) => {
+                    self.counts.add("missing and given up");
+                    missing.as_secs()
+                }
+                _ => self.now - self.farm.seen_alive[backend.0 as usize],
+            };
             assert!(away >= after, "given up after {away} of {after} steps");
             self.excuse(&[key]);
             self.counts.add("given up");
@@ -321,6 +365,7 @@ impl<'t> World<'t> {
             Event::Restarted => "restarted",
             Event::Finished => "finished",
             Event::Cancelled => "cancelled",
+            Event::GivesUp => "gave up",
             Event::Retries => "retries",
         });
         if matches!(event, Event::Acknowledged(_)) {
