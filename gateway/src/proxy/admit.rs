@@ -13,7 +13,7 @@ use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{
     Decision, Holder, Lookup, Placement, Why, decide, decide_plain, reassign,
 };
-use gateway_core::session::{Binding, Subject, Target};
+use gateway_core::session::{Binding, Subject, Target, lost_close};
 use http::HeaderValue;
 use pingora::proxy::Session;
 
@@ -166,6 +166,9 @@ impl Gateway {
             return Ok(Some(answer));
         }
         let (found, total) = self.sessions.find_and_touch(Some(&key), clock::steady());
+        if let Some(total) = packet.range().as_ref().and_then(lost_close::ending) {
+            self.sessions.ends(&key, total);
+        }
         (*lookup, ctx.total) = (visible_to(&ctx.asker(), found), total);
         Ok(None)
     }

@@ -13,7 +13,7 @@ use gateway_core::protocol::SessionKey;
 use gateway_core::session::EndReason;
 use parking_lot::Mutex;
 
-use super::{Ended, Session, Sessions, UNTOUCHED};
+use super::{Ended, Session, Sessions};
 
 /// One walk of the table finds so many of its sessions to evict, one after the other: a 64th.
 const SHARE: usize = 64;
@@ -95,7 +95,7 @@ impl Sessions {
 }
 
 fn heard_in(session: &Session) -> u32 {
-    session.steady & !UNTOUCHED
+    session.heard_at()
 }
 
 #[cfg(test)]

@@ -332,6 +332,36 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn that_the_other_process_has_passed_on_the_end_of_a_file_is_known_here() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store");
+        let old = process(&path, &["a"]);
+        let progress = |next_offset, total| Progress { next_offset, total, seen: Timestamp(1) };
+        for id in ["begun-here", "arrived-here", "ended-here"] {
+            old.open(id, "a").await;
+            old.progress(&key(id), progress(5, 9), clock::steady());
+        }
+        old.ends(&key("ended-here"), 9);
+        let new = successor(&path, &["a"], Some(&old));
+        new.open("new", "a").await;
+        old.progress(&key("arrived-here"), progress(9, 9), clock::steady());
+        for id in ["begun-here", "arrived-here", "new"] {
+            new.ends(&key(id), 9);
+        }
+        new.store.settle().await;
+        old.store.settle().await;
+        old.read_on().expect("read");
+        let known = |id: &str| {
+            let progress = old.progress_of(&key(id)).expect("it is known");
+            (progress.next_offset, progress.total)
+        };
+        // How far it is the other one knows.
+        assert_eq!((known("begun-here"), known("new")), ((0, 9), (0, 9)));
+        // What this one knows better stays.
+        assert_eq!((known("arrived-here"), known("ended-here")), ((9, 9), (5, 9)));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_cannot_be_read_is_not_called_unknown() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");

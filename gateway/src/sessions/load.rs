@@ -11,7 +11,7 @@ use gateway_core::session::{Binding, Pin, Progress, Subject, Timestamp};
 
 use super::follow::Following;
 use super::under_way::UnderWay;
-use super::{Session, Sessions, UNTOUCHED};
+use super::{ENDING, Session, Sessions, UNTOUCHED};
 use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::store::{
@@ -117,9 +117,9 @@ impl Loading {
         self.sessions.tombs.insert(id.key().clone(), target, tombstone.ended, self.steady);
     }
 
-    /// How far the upload has come its next Ack tells, unless nothing or all of it has arrived, which
-    /// is stored. Nobody knows when it was last heard of: that counts from now, so that no session expires for the time that the
-    /// gateway was away.
+    /// How far the upload has come its next Ack tells, unless nothing of it has arrived, its end was
+    /// passed on or all of it has arrived, which is stored. Nobody knows when it was last heard of:
+    /// that counts from now, so that no session expires for the time that the gateway was away.
     fn pin(&mut self, row: &PinRow<'_>) -> bool {
         // What is stored was a legal id once. A row that nobody can ask for stays for people.
         let Some(id) = SessionId::parse(row.id) else { return true };
@@ -154,13 +154,24 @@ impl Sessions {
         }
         match stored.milestone {
             Milestone::Untouched => session.steady |= UNTOUCHED,
-            Milestone::Complete(total) => {
-                let before = session.progress;
-                session.progress = Progress { next_offset: total, total, ..before };
-                self.tally.progress(session.backend, before, session.progress);
+            Milestone::Ending(total) => {
+                let known = session.progress;
+                // What this process has stored itself tells it nothing.
+                let news = !session.is_ending() && known.complete().is_none();
+                if news && [0, total].contains(&known.total) {
+                    self.set_progress(&mut session, 0, total);
+                }
             }
+            Milestone::Complete(total) => self.set_progress(&mut session, total, total),
         }
         true
+    }
+
+    fn set_progress(&self, session: &mut Session, next_offset: u64, total: u64) {
+        let before = session.progress;
+        session.progress = Progress { next_offset, total, ..before };
+        session.steady |= ENDING;
+        self.tally.progress(session.backend, before, session.progress);
     }
 
     /// Holds a lock of the map while it calls `visit`.
@@ -176,8 +187,13 @@ impl Sessions {
                 subject: session.subject().map(|subject| *subject.bytes()),
                 spelling: session.spelling().map(|spelling| &**spelling),
             }));
-            if let Some(total) = session.progress.complete() {
-                let (created, milestone) = (session.created, Milestone::Complete(total));
+            let milestone = match session.progress {
+                Progress { total: 0, .. } => None,
+                known if known.complete().is_some() => Some(Milestone::Complete(known.total)),
+                known => session.is_ending().then_some(Milestone::Ending(known.total)),
+            };
+            if let Some(milestone) = milestone {
+                let created = session.created;
                 visit(Record::Progress(StoredProgress { id, created, milestone }));
             }
         }

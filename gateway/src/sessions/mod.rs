@@ -45,7 +45,7 @@ use follow::Following;
 pub use follow::Other;
 pub use load::{Opened, Setup};
 pub use places::{Place, Places, Refused};
-use record::{Session, UNTOUCHED, seconds};
+use record::{ENDING, Session, UNTOUCHED};
 pub use tally::Opening;
 use tally::Tally;
 use text_budget::TextBudget;
@@ -174,13 +174,13 @@ impl Sessions {
     }
 
     /// As [`Self::find`], and the session counts as heard of: a long Fragment is not silence. With it comes
-    /// the size of the file, 0 where it is not known.
+    /// the size of the file to which its backend has agreed, 0 where that is not known.
     pub fn find_and_touch(&self, key: Option<&SessionKey>, steady: Duration) -> (Lookup, u64) {
         let Some(key) = key else { return (Lookup::NotAsked, 0) };
         match self.live.get_mut(key) {
             Some(mut session) => {
                 self.touch(key, &mut session, steady);
-                (Lookup::Pinned(session.pin()), session.progress.total)
+                (Lookup::Pinned(session.pin()), session.agreed_total())
             }
             None => (self.find_ended(key), 0),
         }
@@ -202,7 +202,18 @@ impl Sessions {
             self.store.touch_soon(key, session.created);
             self.drop_birth(session);
         }
-        session.steady = seconds(steady);
+        session.hear(steady);
+    }
+
+    /// The end of a file of `total` bytes is about to be passed on. That is stored once, however
+    /// often the Fragment comes, and nobody waits for it.
+    pub fn ends(&self, key: &SessionKey, total: u64) {
+        let Some(mut session) = self.live.get_mut(key) else { return };
+        let agreed = [0, total].contains(&session.agreed_total());
+        if agreed && !session.is_ending() && session.progress.complete().is_none() {
+            session.steady |= ENDING;
+            self.store.ending_soon(key, session.created, total);
+        }
     }
 
     /// False if the session is not there, which is the caller's to mend: its backend has just
@@ -219,8 +230,9 @@ impl Sessions {
 
     fn advance(&self, key: &SessionKey, session: &mut Session, newer: Progress) {
         let before = session.progress;
-        self.tally.progress(session.backend, before, newer);
-        session.progress = before.then(newer);
+        let agreed = Progress { total: session.agreed_total(), ..before };
+        session.progress = agreed.then(newer);
+        self.tally.progress(session.backend, before, session.progress);
         if let Some(total) = session.progress.complete()
             && before.complete() != Some(total)
         {

@@ -8,16 +8,21 @@ use gateway_core::protocol::client::ClientKey;
 use gateway_core::session::{Binding, Pin, Progress, Subject, TargetHash, Timestamp};
 
 /// In [`Session::steady`]: this process has seen the session opened and has passed on no packet of
-/// it. The bit would be a clock's after 68 years.
+/// it. The bit would be a clock's after 68 years, and the next one after 34.
 pub(super) const UNTOUCHED: u32 = 1 << 31;
+
+/// In [`Session::steady`]: it is stored, or about to be, that the end of the file was passed on or
+/// has arrived.
+pub(super) const ENDING: u32 = 1 << 30;
+
+const CLOCK: u32 = !(UNTOUCHED | ENDING);
 
 /// A pin and its progress. In one piece: side by side they would take 8 bytes more each, of which
 /// there are a million.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub backend: BackendId,
-    /// Seconds of the steady clock at the last progress. For as long as the session is
-    /// [`UNTOUCHED`], that is in it.
+    /// Seconds of the steady clock at the last progress, with [`UNTOUCHED`] and [`ENDING`] in it.
     pub steady: u32,
     pub target: TargetHash,
     pub created: Timestamp,
@@ -106,11 +111,33 @@ impl Session {
         self.steady & UNTOUCHED != 0
     }
 
+    pub fn is_ending(&self) -> bool {
+        self.steady & ENDING != 0
+    }
+
+    /// The size of the file to which its backend has agreed; 0 where it has agreed to none. That the
+    /// end of a file of some size was passed on says nothing of the backend.
+    pub fn agreed_total(&self) -> u64 {
+        match self.progress.next_offset {
+            0 if self.is_ending() => 0,
+            _ => self.progress.total,
+        }
+    }
+
+    pub fn hear(&mut self, steady: Duration) {
+        self.steady = seconds(steady) | (self.steady & ENDING);
+    }
+
+    /// Seconds of the steady clock.
+    pub fn heard_at(&self) -> u32 {
+        self.steady & CLOCK
+    }
+
     pub fn heard_of(&self) -> Duration {
-        Duration::from_secs((self.steady & !UNTOUCHED).into())
+        Duration::from_secs(self.heard_at().into())
     }
 }
 
 pub(super) fn seconds(steady: Duration) -> u32 {
-    u32::try_from(steady.as_secs()).unwrap_or(u32::MAX) & !UNTOUCHED
+    u32::try_from(steady.as_secs()).unwrap_or(u32::MAX) & CLOCK
 }

@@ -234,6 +234,23 @@ async fn a_session_is_untouched_until_its_first_packet_and_never_when_that_is_no
 }
 
 #[tokio::test]
+async fn a_position_without_a_total_leaves_what_a_backend_still_has_to_receive_right() {
+    let sessions = Sessions::new(10, Duration::from_secs(DAY));
+    put(&sessions, "a", pin(0, None)).await;
+    let say = |next_offset, total| {
+        let progress = Progress { next_offset, total, seen: Timestamp(1) };
+        sessions.progress(&key("a"), progress, Duration::ZERO);
+        let Outstanding { bytes, unsized_sessions } = sessions.outstanding(BackendId(0));
+        (bytes, unsized_sessions)
+    };
+    assert_eq!(say(5, 0), (0, 1));
+    assert_eq!(say(5, 9), (4, 0));
+    // Such as a 416 that resynchronises.
+    assert_eq!(say(2, 0), (7, 0));
+    assert_eq!(say(5, 9), (4, 0));
+}
+
+#[tokio::test]
 async fn a_session_that_ends_is_never_unknown_on_the_way() {
     const ROUNDS: u32 = 20_000;
     let sessions = Sessions::new(u64::from(ROUNDS), Duration::from_secs(DAY));

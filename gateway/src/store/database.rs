@@ -41,6 +41,12 @@ pub enum Change {
         key: SessionKey,
         created: Timestamp,
     },
+    /// The end of a session's file is passed on.
+    Ending {
+        key: SessionKey,
+        created: Timestamp,
+        total: u64,
+    },
     /// All bytes of a session have arrived.
     Complete {
         key: SessionKey,
@@ -233,12 +239,13 @@ fn apply(
             }
         }
         Change::Touch { key, created } => delete_late(transaction, &PROGRESS, key, *created)?,
+        // What had to wait may come behind what it came before.
+        Change::Ending { key, created, .. } if is_complete(transaction, key, *created)? => {}
+        Change::Ending { key, created, total } => {
+            replace_progress(transaction, used, key, *created, Milestone::Ending(*total))?;
+        }
         Change::Complete { key, created, total } => {
-            delete_late(transaction, &PROGRESS, key, *created)?;
-            let (id, milestone) = (text_of(key), Milestone::Complete(*total));
-            used.progress += 1;
-            let progress = StoredProgress { id, created: *created, milestone };
-            insert_progress(transaction, used.progress, &progress)?;
+            replace_progress(transaction, used, key, *created, Milestone::Complete(*total))?;
         }
         Change::End { key, created, tombstone } => {
             end(transaction, key, *created)?;
@@ -334,6 +341,29 @@ pub fn insert_progress(
     Ok(())
 }
 
+/// The one row of how far a session is.
+fn replace_progress(
+    transaction: &Transaction<'_>,
+    used: &mut Position,
+    key: &SessionKey,
+    created: Timestamp,
+    milestone: Milestone,
+) -> rusqlite::Result<()> {
+    delete_late(transaction, &PROGRESS, key, created)?;
+    used.progress += 1;
+    let progress = StoredProgress { id: text_of(key), created, milestone };
+    insert_progress(transaction, used.progress, &progress)
+}
+
+fn is_complete(
+    transaction: &Transaction<'_>,
+    key: &SessionKey,
+    created: Timestamp,
+) -> rusqlite::Result<bool> {
+    let sql = "SELECT row, id FROM progress WHERE created = ?1 AND total > 0";
+    Ok(PROGRESS.is_in(transaction)? && !rows_of(transaction, sql, key, created)?.is_empty())
+}
+
 pub fn insert_spelling(
     connection: &Connection,
     row: i64,
@@ -391,7 +421,6 @@ fn delete_late(
     }
 }
 
-/// The rows of one session.
 fn delete_rows(
     transaction: &Transaction<'_>,
     table: &str,
@@ -399,7 +428,20 @@ fn delete_rows(
     created: Timestamp,
 ) -> rusqlite::Result<()> {
     let sql = format!("SELECT row, id FROM {table} WHERE created = ?1");
-    let mut find = transaction.prepare_cached(&sql)?;
+    for row in rows_of(transaction, &sql, key, created)? {
+        delete_row(transaction, table, row)?;
+    }
+    Ok(())
+}
+
+/// The rows of one session, of those that a statement finds.
+fn rows_of(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    key: &SessionKey,
+    created: Timestamp,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut find = transaction.prepare_cached(sql)?;
     let mut rows = find.query([created.0 as i64])?;
     let mut found: Vec<i64> = Vec::new();
     while let Some(row) = rows.next()? {
@@ -407,11 +449,7 @@ fn delete_rows(
             found.push(row.get(0)?);
         }
     }
-    drop(rows);
-    for row in found {
-        delete_row(transaction, table, row)?;
-    }
-    Ok(())
+    Ok(found)
 }
 
 fn delete_row(transaction: &Transaction<'_>, table: &str, row: i64) -> rusqlite::Result<()> {

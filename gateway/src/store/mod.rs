@@ -263,10 +263,21 @@ impl Store {
         }
     }
 
+    /// The end of a session's file, of `total` bytes, is about to be passed on. Nobody waits for that.
+    pub fn ending_soon(&self, key: &SessionKey, created: Timestamp, total: u64) {
+        if let Some(handle) = &self.0
+            && total <= Milestone::LARGEST
+        {
+            handle.send_soon(Change::Ending { key: key.clone(), created, total });
+        }
+    }
+
     /// All `total` bytes of a session have arrived. Who must know that this is written waits for it
     /// with [`Self::settle`].
     pub fn complete_soon(&self, key: &SessionKey, created: Timestamp, total: u64) {
-        if let Some(handle) = &self.0 {
+        if let Some(handle) = &self.0
+            && total <= Milestone::LARGEST
+        {
             handle.send_soon(Change::Complete { key: key.clone(), created, total });
         }
     }

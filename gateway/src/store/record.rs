@@ -61,8 +61,8 @@ pub enum EndKind {
     Forgotten,
 }
 
-/// How far a session has come. Only its two ends are stored: a row for each Fragment would be a
-/// commit for each.
+/// How far a session has come. Only its beginning and its end are stored: a row for each Fragment
+/// would be a commit for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredProgress {
     pub id: String,
@@ -75,6 +75,9 @@ pub struct StoredProgress {
 pub enum Milestone {
     /// No packet of it was passed on since it was opened.
     Untouched,
+    /// The end of the file, which has so many bytes and at least one, is passed on to its backend. It
+    /// is not known whether it has arrived.
+    Ending(u64),
     /// Its backend has acknowledged all bytes of the file, which are so many, and at least one.
     Complete(u64),
 }
@@ -181,17 +184,22 @@ impl StoredSpelling {
 }
 
 impl Milestone {
+    /// Files of more bytes than this have no row.
+    pub(super) const LARGEST: u64 = i64::MAX as u64;
+
     pub(super) fn number(self) -> i64 {
         match self {
             Self::Untouched => 0,
-            Self::Complete(total) => total as i64,
+            Self::Ending(total) => -(total.min(Self::LARGEST) as i64),
+            Self::Complete(total) => total.min(Self::LARGEST) as i64,
         }
     }
 
     pub(super) fn from_number(number: i64) -> Self {
         match number {
             0 => Self::Untouched,
-            total => Self::Complete(total as u64),
+            ..0 => Self::Ending(number.unsigned_abs()),
+            1.. => Self::Complete(number.unsigned_abs()),
         }
     }
 }
@@ -362,14 +370,24 @@ mod tests {
             progress("b", 5, Milestone::Complete(9)),
             progress("a", 6, Milestone::Complete(9)),
             progress("a", 5, Milestone::Complete(8)),
+            progress("a", 5, Milestone::Ending(9)),
             progress("a", 5, Milestone::Untouched),
         ] {
             assert_ne!(other.seal(7), seal, "{other:?}");
         }
         assert_ne!(progress("a", 5, Milestone::Complete(9)).seal(8), seal);
-        for milestone in [0, 1, i64::MAX, -1].map(Milestone::from_number) {
+        let largest = Milestone::LARGEST;
+        for milestone in [
+            Milestone::Untouched,
+            Milestone::Ending(1),
+            Milestone::Ending(largest),
+            Milestone::Complete(1),
+            Milestone::Complete(largest),
+        ] {
             assert_eq!(Milestone::from_number(milestone.number()), milestone);
         }
+        // No number that somebody wrote makes it panic.
+        assert_eq!(Milestone::from_number(i64::MIN), Milestone::Ending(1 << 63));
     }
 
     #[test]

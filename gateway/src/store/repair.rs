@@ -126,7 +126,8 @@ pub fn reopen(writer: &mut Writer) -> Result<Database, OpenError> {
 }
 
 /// What the process knows and a database does not hold: pins, ends, admin states, and that all of a
-/// file has arrived. That nothing of it has is not written anew: not to know that does no harm.
+/// file has arrived or its end was passed on. That nothing of it has is not written anew: not to know
+/// that does no harm.
 fn missing(
     database: &mut Database,
     live: Option<&LiveRows>,
@@ -135,7 +136,7 @@ fn missing(
     let path = database.path();
     let mut pins: HashMap<SessionKey, Vec<Timestamp>> = HashMap::new();
     let mut ended: HashSet<SessionKey> = HashSet::new();
-    let mut complete: HashSet<(SessionKey, Timestamp)> = HashSet::new();
+    let mut totals: HashMap<(SessionKey, Timestamp), Milestone> = HashMap::new();
     let mut known: HashMap<String, Timestamp> = HashMap::new();
     load::visit(database.connection(), Position::default(), Order::OldestFirst, &mut |record| {
         match record {
@@ -147,10 +148,11 @@ fn missing(
             Record::Tombstone(tombstone) => {
                 ended.extend(SessionId::parse(&tombstone.id).map(|id| id.key().clone()));
             }
-            Record::Progress(StoredProgress { id, created, milestone: Milestone::Complete(_) }) => {
-                complete.extend(SessionId::parse(&id).map(|id| (id.key().clone(), created)));
+            Record::Progress(StoredProgress { id, created, milestone }) => {
+                let id = SessionId::parse(&id);
+                totals.extend(id.map(|id| ((id.key().clone(), created), milestone)));
             }
-            Record::Progress(_) | Record::Spelling(_) => {}
+            Record::Spelling(_) => {}
             Record::Backend(state) => {
                 known.insert(state.backend, state.since);
             }
@@ -190,14 +192,22 @@ fn missing(
                 missing.push(Change::End { key: key.clone(), created, tombstone });
             }
         }
-        Record::Progress(StoredProgress { id, created, milestone: Milestone::Complete(total) }) => {
+        Record::Progress(StoredProgress { id, created, milestone }) => {
             let Some(id) = SessionId::parse(&id) else { return };
             let key = id.key().clone();
-            if !complete.contains(&(key.clone(), created)) {
-                missing.push(Change::Complete { key, created, total });
+            match (milestone, totals.get(&(key.clone(), created))) {
+                (Milestone::Untouched, _)
+                | (Milestone::Ending(_), Some(Milestone::Ending(_) | Milestone::Complete(_)))
+                | (Milestone::Complete(_), Some(Milestone::Complete(_))) => {}
+                (Milestone::Ending(total), _) => {
+                    missing.push(Change::Ending { key, created, total });
+                }
+                (Milestone::Complete(total), _) => {
+                    missing.push(Change::Complete { key, created, total });
+                }
             }
         }
-        Record::Progress(_) | Record::Spelling(_) | Record::Backend(_) => {}
+        Record::Spelling(_) | Record::Backend(_) => {}
     });
     Ok(missing)
 }

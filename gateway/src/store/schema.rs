@@ -39,8 +39,8 @@ CREATE INDEX bound_pins_by_created ON bound_pins (created);
 ",
 };
 
-/// How far sessions have come: a row while nothing of a session has arrived, and one when all of it
-/// has. A process that does not know it leaves rows of sessions that are over, which the next start
+/// How far sessions have come: a row while nothing of a session has arrived (`total` is 0), one when
+/// the end of its file is passed on (`total` is negative), and one when all of it has arrived. A process that does not know it leaves rows of sessions that are over, which the next start
 /// removes.
 pub const PROGRESS: LateTable = LateTable {
     name: "progress",

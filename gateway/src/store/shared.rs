@@ -355,7 +355,10 @@ impl Shared {
 /// Whether a change that cannot be written now is written later, whoever asked for it.
 pub fn is_kept(change: &Change) -> bool {
     match change {
-        Change::End { .. } | Change::Touch { .. } | Change::Complete { .. } => true,
+        Change::End { .. }
+        | Change::Touch { .. }
+        | Change::Ending { .. }
+        | Change::Complete { .. } => true,
         Change::Pin { .. }
         | Change::State(_)
         | Change::Drop(_)

@@ -444,7 +444,9 @@ impl Drop for Writer {
 pub fn operation(change: &Change) -> StoreOperation {
     match change {
         Change::Pin { .. } | Change::State(_) | Change::Probe => StoreOperation::Put,
-        Change::Touch { .. } | Change::Complete { .. } => StoreOperation::Progress,
+        Change::Touch { .. } | Change::Ending { .. } | Change::Complete { .. } => {
+            StoreOperation::Progress
+        }
         Change::End { .. } | Change::Drop(_) | Change::Age { .. } | Change::Expire => {
             StoreOperation::Delete
         }

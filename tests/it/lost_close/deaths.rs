@@ -6,10 +6,14 @@ use std::time::Duration;
 use e2e_tests::client::{Client, FragmentSizes, PacketType, Report};
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, FarmBuilder, StubFault};
+use e2e_tests::temp::TempDir;
 use e2e_tests::wait;
 
 use super::closes;
 use crate::packets::TARGET;
+
+/// Names a file to the gateway of a debug build: while it is there, the disk hangs.
+const DISK_HANGS: &str = "BITS_GATEWAY_DISK_HANGS";
 
 /// What the retry delay of 10 minutes is here.
 const DELAY: Duration = Duration::from_millis(100);
@@ -96,6 +100,67 @@ fn a_gateway_that_is_killed_when_the_server_has_closed_the_session_costs_no_rest
         farm.gateway().restart();
     });
     expect_delivered_once(&farm, &report);
+}
+
+/// The last byte is acknowledged while the gateway's disk hangs, and the gateway is killed: it has
+/// no record that the file has arrived. Then `meanwhile` runs, and the client goes on.
+#[track_caller]
+fn upload_whose_last_ack_is_not_recorded(
+    stub: &[&str],
+    policy: &str,
+    meanwhile: impl FnOnce(&Farm),
+) -> (Farm, Report) {
+    let folder = TempDir::new("hangs");
+    let disk = folder.join("disk");
+    let farm = farm(stub, |farm| {
+        let file = disk.to_str().expect("a plain path");
+        farm.set("sessions.lost_close", &format!("\"{policy}\"")).env(DISK_HANGS, file)
+    });
+    let client = client(&farm);
+    let content = content();
+    let mut upload = client.begin(&farm.url(TARGET), &content);
+    assert!(upload.run_until(|upload| upload.position() == 20_000));
+    // Its pin is written before its client learns of it, and all that was asked for before.
+    client.upload(&farm.url("/in/other.bin"), &content).expect_smooth();
+    std::fs::write(&disk, "").expect("written");
+    assert!(upload.run_until(|upload| upload.position() == content.len()));
+    farm.gateway().kill();
+    std::fs::remove_file(&disk).expect("removed");
+    farm.gateway().start();
+    meanwhile(&farm);
+    let report = upload.run();
+    report.expect_complete();
+    farm.expect_stored(TARGET, &content);
+    (farm, report)
+}
+
+/// Fault: the Ack of a Close-Session is lost on its way from the server.
+#[test]
+fn a_gateway_that_is_killed_before_it_records_the_last_ack_costs_no_restart() {
+    for stub in [&[][..], &["--delivery", "stamp"]] {
+        let (farm, report) = upload_whose_last_ack_is_not_recorded(stub, "verify", |farm| {
+            close_fails(farm, "apply_then_close");
+        });
+        expect_delivered_once(&farm, &report);
+    }
+}
+
+#[test]
+fn where_the_last_ack_is_not_recorded_nothing_but_the_file_proves_that_it_was_delivered() {
+    let (farm, report) = upload_whose_last_ack_is_not_recorded(&[], "verify", |farm| {
+        farm.stub(0).lose_sessions();
+    });
+    assert_eq!(report.restarts, 1, "{report}");
+    assert_eq!(closes(&farm, "not_delivered"), 1.0);
+    // What may not have arrived is not taken for delivered.
+    let overwrites = &["--allow-overwrites"];
+    for policy in ["ack", "restart"] {
+        let (farm, report) = upload_whose_last_ack_is_not_recorded(overwrites, policy, |farm| {
+            close_fails(farm, "apply_then_close");
+        });
+        assert_eq!(report.restarts, 1, "{policy}: {report}");
+        assert_eq!(closes(&farm, "incomplete"), 1.0, "{policy}");
+    }
 }
 
 #[test]

@@ -207,7 +207,8 @@ fn chunked(answer: &mut Answer, bytes: &[u8]) -> Result<usize, Wrong> {
             return malformed(format!("chunk {text:?}"));
         };
         at += line + 2;
-        let Some(end) = at.checked_add(size + 2).filter(|&end| end <= bytes.len()) else {
+        let end = size.checked_add(2).and_then(|more| at.checked_add(more));
+        let Some(end) = end.filter(|&end| end <= bytes.len()) else {
             return Err(Wrong::Cut);
         };
         if &bytes[end - 2..end] != b"\r\n" {
@@ -238,5 +239,10 @@ fn answers_are_read_strictly() {
         "HTTP/1.1 101 Switching\r\n\r\n",
     ] {
         assert!(matches!(read(bad), Err(Wrong::Malformed(_))), "{bad:?}");
+    }
+    // A chunk that does not end within the bytes that are there, however large it says it is.
+    for size in [3, usize::MAX - 2, usize::MAX - 1, usize::MAX] {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(read(&format!("{head}{size:x}\r\nhi\r\n")), Err(Wrong::Cut), "{size:x}");
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::pin::{Progress, Timestamp};
+use crate::protocol::ContentRange;
 
 /// `Date` and `Last-Modified` are whole seconds, and a server may round either way.
 const ROUNDING_MS: i128 = 2_000;
@@ -42,18 +43,32 @@ pub enum Next {
 /// Why a client starts over without a look at its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Not all of the file is known to have arrived, so nothing could prove it.
+    /// Bytes are known to be missing, or the size of the file is not known, so nothing could prove
+    /// that it was delivered. Where no proof is asked for: not all of it is known to have arrived.
     Incomplete,
     Policy,
 }
 
+/// The size of a file that ends with this Fragment, or with the next one if that is no longer. It is
+/// recorded before the Fragment is passed on: the Ack of the last one does not wait for a record, so
+/// the gateway may die between the two.
+pub fn ending(range: &ContentRange) -> Option<u64> {
+    let ends = !range.is_empty() && range.total() - range.end() <= range.len();
+    ends.then_some(range.total())
+}
+
 /// What follows from "session not found" to the Close of a session that is so far.
+///
+/// A client closes what it has heard to be complete. So where it is only known that the end of the
+/// file was passed on, the file may have been delivered: it is looked for, and never taken for
+/// delivered without that.
 pub fn next(policy: LostClose, progress: Progress) -> Next {
-    match (progress.complete(), policy) {
-        (None, _) => Next::StartOver(Why::Incomplete),
-        (Some(_), LostClose::Restart) => Next::StartOver(Why::Policy),
-        (Some(_), LostClose::Ack) => Next::Acknowledge,
-        (Some(total), LostClose::Verify) => Next::Look { total },
+    let known = progress.complete().is_some();
+    match (policy, progress.perhaps_complete()) {
+        (LostClose::Verify, Some(total)) => Next::Look { total },
+        (LostClose::Ack, Some(_)) if known => Next::Acknowledge,
+        (LostClose::Restart, Some(_)) if known => Next::StartOver(Why::Policy),
+        _ => Next::StartOver(Why::Incomplete),
     }
 }
 

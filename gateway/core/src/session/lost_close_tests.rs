@@ -114,19 +114,81 @@ fn no_number_overflows() {
     }
 }
 
+const POLICIES: [LostClose; 3] = [LostClose::Verify, LostClose::Ack, LostClose::Restart];
+
+fn progress(next_offset: u64, total: u64) -> Progress {
+    Progress { next_offset, total, seen: Timestamp(1) }
+}
+
 #[test]
-fn only_a_session_of_which_all_has_arrived_can_have_been_closed() {
-    let progress = |next_offset, total| Progress { next_offset, total, seen: Timestamp(1) };
-    let policies = [LostClose::Verify, LostClose::Ack, LostClose::Restart];
-    for policy in policies {
-        for (next_offset, total) in [(0, 0), (5, 0), (0, 9), (8, 9), (10, 9)] {
-            let so_far = next(policy, progress(next_offset, total));
-            assert_eq!(so_far, Next::StartOver(Why::Incomplete), "{next_offset} of {total}");
+fn only_a_session_of_which_all_may_have_arrived_can_have_been_closed() {
+    let incomplete = Next::StartOver(Why::Incomplete);
+    for (next_offset, total, expected) in [
+        (0, 0, [incomplete; 3]),
+        (5, 0, [incomplete; 3]),
+        (1, 9, [incomplete; 3]),
+        (8, 9, [incomplete; 3]),
+        (10, 9, [incomplete; 3]),
+        // The end of the file was passed on, and no more is known.
+        (0, 9, [Next::Look { total: 9 }, incomplete, incomplete]),
+        (9, 9, [Next::Look { total: 9 }, Next::Acknowledge, Next::StartOver(Why::Policy)]),
+        (0, u64::MAX, [Next::Look { total: u64::MAX }, incomplete, incomplete]),
+    ] {
+        let said = POLICIES.map(|policy| next(policy, progress(next_offset, total)));
+        assert_eq!(said, expected, "{next_offset} of {total}");
+    }
+}
+
+/// Whatever is known: without a look only what has arrived is acknowledged, and only where an
+/// operator wants that; what is looked for has the size that is known, and no bytes known to be
+/// missing.
+#[test]
+fn nothing_is_acknowledged_that_is_not_known_to_have_arrived() {
+    for (next_offset, total) in (0..12).flat_map(|next| (0..12).map(move |total| (next, total))) {
+        for policy in POLICIES {
+            let progress = progress(next_offset, total);
+            match next(policy, progress) {
+                Next::Acknowledge => {
+                    assert_eq!((policy, progress.complete()), (LostClose::Ack, Some(total)));
+                }
+                Next::Look { total: size } => {
+                    assert_eq!((policy, size), (LostClose::Verify, total));
+                    assert!(size > 0 && (next_offset == 0 || next_offset == size), "{progress:?}");
+                }
+                Next::StartOver(Why::Policy) => {
+                    assert_eq!((policy, progress.complete()), (LostClose::Restart, Some(total)));
+                }
+                Next::StartOver(Why::Incomplete) => {
+                    assert!(progress.complete().is_none(), "{policy:?} {progress:?}");
+                }
+            }
         }
     }
-    let complete = policies.map(|policy| next(policy, progress(9, 9)));
-    let expected = [Next::Look { total: 9 }, Next::Acknowledge, Next::StartOver(Why::Policy)];
-    assert_eq!(complete, expected);
+}
+
+#[test]
+fn the_last_fragment_and_the_one_before_it_tell_that_the_end_is_near() {
+    for (range, expected) in [
+        ("bytes 0-8/9", Some(9)),
+        ("bytes 8-8/9", Some(9)),
+        // One more of that length, or a shorter one.
+        ("bytes 0-4/10", Some(10)),
+        ("bytes 3-5/9", Some(9)),
+        ("bytes 0-4/9", Some(9)),
+        // More than one.
+        ("bytes 0-3/9", None),
+        ("bytes 0-0/3", None),
+        ("bytes 3-4/9", None),
+        ("bytes 0-0/18446744073709551615", None),
+        ("bytes 0-18446744073709551614/18446744073709551615", Some(u64::MAX)),
+        ("bytes 18446744073709551614-18446744073709551614/18446744073709551615", Some(u64::MAX)),
+        // A file without a byte has no size to look for.
+        ("bytes 0-0/0", None),
+        ("bytes 0-18446744073709551615/0", None),
+    ] {
+        let range = ContentRange::parse(range).expect("a legal range");
+        assert_eq!(ending(&range), expected, "{range:?}");
+    }
 }
 
 #[test]

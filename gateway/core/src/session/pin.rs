@@ -79,6 +79,12 @@ impl Progress {
         (self.total > 0 && self.next_offset == self.total).then_some(self.total)
     }
 
+    /// The size of the file, if it is known and it is not known that bytes are missing.
+    pub fn perhaps_complete(self) -> Option<u64> {
+        let perhaps = self.total > 0 && [0, self.total].contains(&self.next_offset);
+        perhaps.then_some(self.total)
+    }
+
     /// What is known after an Ack that says `newer`: it may say nothing of the total.
     pub fn then(self, newer: Self) -> Self {
         let total = if newer.total == 0 { self.total } else { newer.total };

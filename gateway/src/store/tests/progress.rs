@@ -56,6 +56,56 @@ async fn a_session_that_completes_twice_has_one_row_and_none_after_its_end() {
 }
 
 #[tokio::test]
+async fn that_the_end_of_a_file_was_passed_on_is_known_until_it_has_arrived_or_its_session_ends() {
+    let place = Place::fast();
+    let store = three(&place).await;
+    let ending = |store: &Store, n: u32| {
+        store.ending_soon(&key(&pin(n).id), pin(n).created, TOTAL);
+    };
+    // It replaces what says that nothing has arrived, and what says the same already.
+    for n in [1, 2, 1, 2] {
+        ending(&store, n);
+    }
+    // It does not come behind the end.
+    ending(&store, 3);
+    store.close().await;
+    let complete = at(3, Milestone::Complete(TOTAL));
+    let passed_on = [1, 2].map(|n| at(n, Milestone::Ending(TOTAL)));
+    for _ in 0..2 {
+        let kept = place.kept().await;
+        assert_eq!(kept.progress, [&[complete.clone()][..], &passed_on].concat());
+        assert_eq!(rows(&place), 3);
+    }
+    let (store, ..) = place.open();
+    store.complete_soon(&key(&pin(1).id), pin(1).created, TOTAL);
+    store.settle().await;
+    assert_eq!(rows(&place), 3);
+    store.end(&key(&pin(2).id), pin(2).created, None).await.unwrap();
+    store.close().await;
+    let kept = place.kept().await.progress;
+    assert_eq!(kept, [complete, at(1, Milestone::Complete(TOTAL))]);
+    assert_eq!(rows(&place), 2);
+}
+
+#[tokio::test]
+async fn a_size_that_no_row_can_hold_is_not_stored() {
+    let place = Place::fast();
+    let store = three(&place).await;
+    for (n, total) in [(1, u64::MAX), (2, i64::MAX as u64 + 1)] {
+        store.ending_soon(&key(&pin(n).id), pin(n).created, total);
+        store.complete_soon(&key(&pin(n).id), pin(n).created, total);
+    }
+    store.ending_soon(&key(&pin(2).id), pin(2).created, i64::MAX as u64);
+    store.close().await;
+    let expected = [
+        at(1, Milestone::Untouched),
+        at(3, Milestone::Complete(TOTAL)),
+        at(2, Milestone::Ending(i64::MAX as u64)),
+    ];
+    assert_eq!(place.kept().await.progress, expected);
+}
+
+#[tokio::test]
 async fn rows_of_sessions_that_are_over_go_at_the_next_start() {
     let place = Place::fast();
     three(&place).await.close().await;
@@ -91,13 +141,16 @@ async fn a_follower_sees_progress_behind_its_pin_and_what_is_untouched_now() {
 #[tokio::test]
 async fn of_a_damaged_file_totals_are_kept_and_nothing_counts_as_untouched() {
     let place = Place::new();
-    three(&place).await.close().await;
+    let store = three(&place).await;
+    store.ending_soon(&key(&pin(2).id), pin(2).created, TOTAL);
+    store.close().await;
     let mut bytes = fs::read(place.file()).unwrap();
     bytes[..16].fill(0);
     fs::write(place.file(), bytes).unwrap();
     let (store, kept, loaded) = place.open();
     assert_eq!(loaded.report.len(), 1, "{:?}", loaded.report);
-    assert_eq!(kept.progress, [at(3, Milestone::Complete(TOTAL))]);
+    let totals = [at(3, Milestone::Complete(TOTAL)), at(2, Milestone::Ending(TOTAL))];
+    assert_eq!(kept.progress, totals);
     store.close().await;
     assert_eq!(place.kept().await.progress, kept.progress);
 }
@@ -112,6 +165,7 @@ async fn progress_that_cannot_be_written_is_written_later() {
     // The directory cannot be made.
     fs::write(place.path(), "").unwrap();
     store.touch_soon(&key(&pin(1).id), pin(1).created);
+    store.ending_soon(&key(&pin(1).id), pin(1).created, TOTAL);
     store.complete_soon(&key(&pin(2).id), pin(2).created, TOTAL);
     store.settle().await;
     assert!(!store.status().up);
@@ -125,8 +179,9 @@ async fn progress_that_cannot_be_written_is_written_later() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     store.close().await;
-    let complete = [3, 2].map(|n| at(n, Milestone::Complete(TOTAL)));
-    assert_eq!(place.kept().await.progress, complete);
+    let [first, last] = [3, 2].map(|n| at(n, Milestone::Complete(TOTAL)));
+    let expected = [first, at(1, Milestone::Ending(TOTAL)), last];
+    assert_eq!(place.kept().await.progress, expected);
 }
 
 #[tokio::test]

@@ -230,14 +230,15 @@ async fn a_file_that_is_taken_away_comes_back_from_what_the_process_knows() {
     let place = Place::with(5).await;
     let (store, kept, _) = place.open();
     let live = kept.pins.clone();
-    let complete = |n: u32| {
+    let at = |n: u32, milestone| {
         let (id, created) = (pin(n).id, pin(n).created);
-        StoredProgress { id, created, milestone: Milestone::Complete(9) }
+        StoredProgress { id, created, milestone }
     };
-    let arrived = complete(2);
+    let totals = [at(2, Milestone::Complete(9)), at(3, Milestone::Ending(8))];
+    let known = totals.clone();
     store.set_live_rows(Arc::new(move |list| {
         live.iter().for_each(|pin| list(Record::Pin(pin.as_row())));
-        list(Record::Progress(arrived.clone()));
+        known.iter().for_each(|known| list(Record::Progress(known.clone())));
     }));
     for name in ["sessions.db", "sessions.db-wal", "sessions.db-shm"] {
         fs::remove_file(place.path().join(name)).unwrap();
@@ -247,7 +248,7 @@ async fn a_file_that_is_taken_away_comes_back_from_what_the_process_knows() {
     let expected: Vec<_> = [0, 1, 2, 3, 4, 50].map(|n| pin(n).id).into();
     let kept = place.kept().await;
     assert_eq!(kept.ids(), expected);
-    assert_eq!(kept.progress, [complete(2)]);
+    assert_eq!(kept.progress, totals);
 }
 
 #[tokio::test]
