@@ -6,6 +6,7 @@
 
 mod answers;
 mod canary;
+mod documented;
 mod fields;
 mod foreign;
 mod forged;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
+use gateway_core::protocol::chunked::ChunkError;
 use gateway_core::protocol::speaker::Speaker;
 use http::HeaderValue;
 use pingora::protocols::Stream;
@@ -66,7 +67,7 @@ pub struct Conn {
     killed: AtomicU64,
     pub(super) body_follows: AtomicBool,
     /// The body of its last request broke a rule.
-    malformed_body: AtomicBool,
+    malformed_body: OnceLock<ChunkError>,
     /// How long the current request waits for a byte of its body, in milliseconds; 0 for ever.
     body_patience: AtomicU64,
     /// A byte of the body was not there in time. No request follows.
@@ -114,7 +115,7 @@ impl Conn {
             current: AtomicU64::new(0),
             killed: AtomicU64::new(0),
             body_follows: AtomicBool::new(false),
-            malformed_body: AtomicBool::new(false),
+            malformed_body: OnceLock::new(),
             body_patience: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             answer_due: AtomicU64::new(0),
@@ -206,13 +207,13 @@ impl Conn {
     }
 
     /// No request follows on such a connection, so this is never taken back.
-    pub(super) fn body_is_malformed(&self) {
-        self.malformed_body.store(true, Ordering::Release);
+    pub(super) fn body_is_malformed(&self, error: ChunkError) {
+        let _ = self.malformed_body.set(error);
     }
 
-    /// Whether reading failed because the body is none.
-    pub fn has_malformed_body(&self) -> bool {
-        self.malformed_body.load(Ordering::Acquire)
+    /// Why reading failed, if that is because the body is none.
+    pub fn malformed_body(&self) -> Option<ChunkError> {
+        self.malformed_body.get().copied()
     }
 
     /// How long the current request, and those that follow, wait for the next byte of a body.

@@ -344,11 +344,14 @@ impl GuardStream {
         }
         let room = out.remaining().min(self.buffer.len());
         let Phase::Chunks(scanner) = &mut self.phase else { return Poll::Ready(Ok(())) };
-        let Ok(scanned) = scanner.scan(&self.buffer[..room]) else {
-            self.phase = Phase::Done;
-            self.refused = true;
-            self.conn.body_is_malformed();
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        let scanned = match scanner.scan(&self.buffer[..room]) {
+            Ok(scanned) => scanned,
+            Err(error) => {
+                self.phase = Phase::Done;
+                self.refused = true;
+                self.conn.body_is_malformed(error);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
         };
         out.put_slice(&self.buffer[..scanned.used]);
         self.buffer.advance(scanned.used);

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use futures_util::FutureExt;
+use gateway_core::protocol::chunked::ChunkError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::door::Entered;
@@ -132,13 +133,19 @@ async fn no_request_passes_behind_a_chunked_one() {
 
 #[tokio::test]
 async fn of_a_malformed_chunk_no_byte_passes() {
-    for body in ["\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "x"] {
+    for (body, rule) in [
+        ("\r\n\r\n", ChunkError::Size),
+        ("5 \r\nhello\r\n0\r\n\r\n", ChunkError::Size),
+        ("5\nhello\n0\n\n", ChunkError::Size),
+        ("x", ChunkError::Size),
+        ("0\r\nX : y\r\n\r\n", ChunkError::Trailer),
+    ] {
         let mut rig = rig();
         rig.client.write_all(format!("{CHUNKED}{body}").as_bytes()).await.unwrap();
         assert_eq!(rig.read_now(4096).as_deref(), Some(CHUNKED));
         let error = rig.guard.read(&mut [0; 64]).await.expect_err("it is no body");
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
-        assert!(rig.guard.conn().has_malformed_body());
+        assert_eq!(rig.guard.conn().malformed_body(), Some(rule));
     }
 }
 

@@ -109,7 +109,7 @@ impl Gateway {
         }
         let conn = ctx.conn.as_ref();
         let ours = conn.is_some_and(|conn| {
-            conn.is_answer_overdue() || conn.has_stalled() || conn.has_malformed_body()
+            conn.is_answer_overdue() || conn.has_stalled() || conn.malformed_body().is_some()
         });
         let fault = ctx.fault.or_else(|| errors::fault(error));
         // What was refused here, or has not come.

@@ -423,7 +423,7 @@ impl ProxyHttp for Gateway {
         if *error.etype() == logins::LOGIN_LOST && !ctx.login.is_behind_proxy() {
             return silent;
         }
-        let malformed = ctx.conn.as_ref().is_some_and(|conn| conn.has_malformed_body());
+        let malformed = ctx.conn.as_ref().is_some_and(|conn| conn.malformed_body().is_some());
         let overdue = ctx.conn.as_ref().is_some_and(|conn| conn.is_answer_overdue());
         let stalled = ctx.conn.as_ref().is_some_and(|conn| conn.has_stalled());
         let fault = ctx

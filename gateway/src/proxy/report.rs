@@ -6,6 +6,7 @@ use std::time::Duration;
 use gateway_core::farm::{Answer, BackendId};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::PacketType;
+use gateway_core::protocol::chunked::ChunkError;
 use gateway_core::protocol::head::find_field;
 use gateway_core::protocol::packet::Hidden;
 use http::header;
@@ -212,7 +213,7 @@ impl Gateway {
             status,
             bits_error: ctx.backend_error.or(ctx.fault.and_then(|fault| fault.row().hresult)),
             fault: ctx.fault,
-            rule: None,
+            rule: ctx.conn.as_ref().and_then(|conn| conn.malformed_body()).map(ChunkError::label),
             bytes_in: ctx.bytes_in,
             bytes_out,
             range: ctx.range,

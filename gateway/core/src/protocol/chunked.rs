@@ -60,6 +60,19 @@ pub enum ChunkError {
     TooLong,
 }
 
+impl ChunkError {
+    /// The name of the rule, for logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Size => "chunk_size",
+            Self::Line => "chunk_line_end",
+            Self::Length => "chunk_length",
+            Self::Trailer => "chunk_trailer",
+            Self::TooLong => "chunk_too_long",
+        }
+    }
+}
+
 impl Default for ChunkScanner {
     fn default() -> Self {
         Self { state: State::Size, left: 0, line: 0, trailers: 0 }
