@@ -8,6 +8,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, RootCertStore};
 
+use super::exposed::open_folder;
 use crate::open_file::open_at_once;
 
 /// A chain has a few certificates and the bundle of a system some hundreds.
@@ -24,8 +25,11 @@ pub enum TlsError {
     Large { path: PathBuf },
     #[error("the private key {} can be {what} by others (mode {mode:04o})", path.display())]
     Open { path: PathBuf, what: &'static str, mode: u32 },
-    #[error("the folder of the private key {} can be written by others", path.display())]
-    OpenFolder { path: PathBuf },
+    #[error(
+        "the folder of the private key {} can be written by others: {} (mode {mode:04o})",
+        path.display(), folder.display()
+    )]
+    OpenFolder { path: PathBuf, folder: PathBuf, mode: u32 },
     #[error("{} begins with a byte-order mark", path.display())]
     ByteOrderMark { path: PathBuf },
     #[error("{} is written in UTF-16", path.display())]
@@ -81,8 +85,7 @@ impl TlsError {
             Self::Open { path, .. } => {
                 format!("chmod 600 {}, or 640 with a group of its own", path.display())
             }
-            Self::OpenFolder { path } => {
-                let folder = path.parent().unwrap_or(path);
+            Self::OpenFolder { folder, .. } => {
                 format!("they could put another key there: chmod go-w {}", folder.display())
             }
             Self::ByteOrderMark { path } => {
@@ -140,8 +143,8 @@ pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             None => Ok(()),
         }
     })?;
-    if is_open_folder(path) {
-        return Err(TlsError::OpenFolder { path: path.into() });
+    if let Some((folder, mode)) = open_folder(path) {
+        return Err(TlsError::OpenFolder { path: path.into(), folder, mode });
     }
     let mut keys = PrivateKeyDer::pem_slice_iter(&bytes);
     match keys.next() {
@@ -190,14 +193,6 @@ fn read(path: &Path, check: impl FnOnce(u32) -> Result<(), TlsError>) -> Result<
         return Err(TlsError::Utf16 { path: path.into() });
     }
     Ok(bytes)
-}
-
-/// Whether others may put another file in the place of this one. Not in a folder such as `/tmp`,
-/// whose files belong to their owners.
-fn is_open_folder(path: &Path) -> bool {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mode = std::fs::metadata(folder.unwrap_or(Path::new("."))).map(|found| found.mode());
-    mode.is_ok_and(|mode| mode & 0o002 != 0 && mode & 0o1000 == 0)
 }
 
 fn pem_error(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {

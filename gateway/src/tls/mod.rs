@@ -1,6 +1,6 @@
 //! Certificates and keys, from files to what rustls works with, and again when the files change.
 //!
-//! `files` reads them, `identity` is a certificate with its key, `contents` what was read, `server` and `client` make of them
+//! `files` reads them, `exposed` knows who else can replace them, `identity` is a certificate with its key, `contents` what was read, `server` and `client` make of them
 //! what a listener and a backend need, `keeper` does so again, `stream` carries bytes and
 //! `connector` opens connections to backends for Pingora, with TLS and without.
 //!
@@ -9,6 +9,7 @@
 mod client;
 mod connector;
 mod contents;
+mod exposed;
 mod files;
 mod identity;
 mod keeper;
@@ -24,6 +25,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 pub use client::{BackendTls, is_distrust};
 pub use connector::{Connector, own, proxy, secure};
 pub use contents::Contents;
+pub use exposed::{Exposed, What, exposed};
 pub use files::TlsError;
 pub use identity::{Identity, subject_of};
 pub use keeper::{Keeper, Renewable};

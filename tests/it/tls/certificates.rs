@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use e2e_tests::binaries;
+use e2e_tests::farm::{Farm, Tls};
 use e2e_tests::pki::{self, Issued, Validity};
 use e2e_tests::temp::TempDir;
+use e2e_tests::wait;
 
 /// `bits-gateway check` with a listener that shows `issued`.
 fn check(issued: &Issued, harm: impl FnOnce(&Path), more: &str) -> (Output, String) {
@@ -144,8 +146,60 @@ fn files_that_cannot_be_used_are_mistakes() {
         },
         "",
         78,
-        &["the folder of the private key", "can be written by others", "chmod go-w"],
+        &["the folder of the private key", "can be written by others", "(mode 0777)", "chmod go-w"],
     );
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+}
+
+/// Threat: T16.
+#[test]
+fn a_folder_on_the_way_that_others_can_write_to_is_pointed_out() {
+    let inner = |at: &Path, mode: u32| {
+        let folder = at.join("keys/of");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::rename(at.join("server-key.pem"), folder.join("key.pem")).unwrap();
+        std::os::unix::fs::symlink("keys/of/key.pem", at.join("server-key.pem")).unwrap();
+        set_mode(&at.join("keys"), mode);
+    };
+    let words =
+        ["/keys leads to a private key and can be written by others (mode 0757)", "chmod o-w"];
+    says(pki::server(), |at| inner(at, 0o757), "", 0, &words);
+    for mode in [0o755, 0o711, 0o1777] {
+        says(pki::server(), |at| inner(at, mode), "", 0, &[]);
+    }
+    // A key that its group may read, and a certificate that anybody may.
+    says(pki::server(), |at| set_mode(&at.join("server-key.pem"), 0o640), "", 0, &[]);
+    says(pki::server(), |at| set_mode(at, 0o755), "", 0, &[]);
+}
+
+/// As for a key: who can write there says who is trusted.
+///
+/// Threat: T16.
+#[test]
+fn authorities_that_others_can_write_are_pointed_out_at_the_start_and_at_a_reload() {
+    let words =
+        "ca.pem leads to the authorities that are trusted and can be written by others (mode 0666)";
+    let farm = Farm::of_stubs(1).tls(Tls::Mutual).start();
+    let ca = farm.directory().join("clients-ca.pem");
+    assert!(!farm.gateway().log().contains("leads to"), "{}", farm.gateway().log());
+    set_mode(&ca, 0o666);
+    let said = |times: usize| {
+        wait::until(&format!("it is said {times} times"), || {
+            farm.gateway().log().matches(words).count() == times
+        });
+    };
+    assert!(farm.gateway().reload());
+    said(1);
+    farm.gateway().restart();
+    said(2);
+    set_mode(&ca, 0o644);
+    assert!(farm.gateway().reload());
+    said(2);
+    farm.expect_healthy();
 }
 
 /// It may be there the next time, and 78 would keep a service manager from trying.

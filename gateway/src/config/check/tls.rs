@@ -1,6 +1,6 @@
 //! Certificates, keys and trusted proxies: what must stand together, and what the files are worth.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Checked;
@@ -14,7 +14,7 @@ use crate::config::tls::{
 use crate::config::{
     BackendConfig, Bind, CertificateFiles, ClientAuth, Config, HostIdMode, Listener, Verify,
 };
-use crate::tls::{BackendTls, Identity, ListenerTls, TlsError};
+use crate::tls::{BackendTls, Exposed, Identity, ListenerTls, TlsError, What, exposed};
 
 /// Whoever renews certificates by hand needs that long, and one that is renewed by a program is
 /// renewed earlier.
@@ -156,6 +156,8 @@ fn listener_files(config: &Config, listener: &Listener, table: &Table, report: &
         Ok((_, contents)) => {
             contents.identities.iter().for_each(|identity| age(identity, &place, report));
             coverage(config, &contents.identities, &place, report);
+            let keys = settings.certificates.iter();
+            open_to_others(keys, settings.client_ca.as_deref(), &place, report);
         }
     }
 }
@@ -167,7 +169,29 @@ fn backend_files(backend: &BackendConfig, table: &Table, report: &mut Report) {
         Err(error) => unusable(&error, place, report),
         Ok((_, contents)) => {
             contents.identities.iter().for_each(|own| age(own, &place, report));
+            open_to_others(settings.identity.iter(), settings.ca.as_deref(), &place, report);
         }
+    }
+}
+
+/// Who can replace a key or the authorities becomes whom the gateway speaks for, or trusts.
+fn open_to_others<'f>(
+    keys: impl Iterator<Item = &'f CertificateFiles>,
+    ca: Option<&Path>,
+    place: &Option<Place>,
+    report: &mut Report,
+) {
+    let keys = keys.flat_map(|files| exposed(&files.key, What::Key));
+    let found = keys.chain(ca.into_iter().flat_map(|ca| exposed(ca, What::Authorities)));
+    // Keys of one folder are said together.
+    let mut said: Vec<Exposed> = Vec::new();
+    for each in found {
+        if said.contains(&each) {
+            continue;
+        }
+        let finding = Finding::warning(each.to_string()).at(place.clone(), "named here");
+        report.add(finding.help(each.help()));
+        said.push(each);
     }
 }
 
