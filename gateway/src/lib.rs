@@ -17,6 +17,7 @@ pub mod demo;
 pub mod descriptors;
 pub mod durable;
 pub mod entrance;
+pub mod exchange;
 pub mod exit;
 pub mod farm;
 pub mod guard;

@@ -14,19 +14,20 @@ use gateway_core::routing::{
     Decision, Holder, Lookup, Placement, Why, decide, decide_plain, reassign,
 };
 use gateway_core::session::{Binding, Subject, Target, lost_close};
-use http::HeaderValue;
+use http::{HeaderValue, Method};
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use crate::clock;
-use crate::config::{ChunkedMode, Http};
+use crate::config::{ChunkedMode, Http, Then};
 use crate::farm::Farm;
 use crate::instance;
 use crate::sessions::ReplyOwner;
 
 use super::failover::Went;
 use super::head::{body_length, expects_continue, is_chunked};
-use super::turns::Answer;
 use super::{Ctx, Gateway, answer};
+use crate::exchange::turns::Answer;
 
 /// Pingora keeps so much of a body for a second try.
 const REPLAY_LIMIT: u64 = 64 * 1024;
@@ -301,8 +302,18 @@ impl Gateway {
             ReplyOwner::Unknown => None,
             ReplyOwner::Backend(owner) => Some(owner),
         };
-        let holder = self.holder(downstream, ctx);
+        let holder = self.holder(downstream.req_header(), ctx);
         self.decide_plain(owner, holder, ctx, alias)
+    }
+
+    /// Who has the file that is asked for.
+    fn holder(&self, head: &RequestHeader, ctx: &Ctx) -> Option<Holder> {
+        if ![Method::GET, Method::HEAD].contains(&head.method) {
+            return None;
+        }
+        let backend = self.deliveries.holder(head.raw_path())?;
+        let shared = ctx.farm.config.failover.then == Then::Reassign;
+        Some(Holder { backend, shared })
     }
 
     /// Sessions say nothing about the load of a plain request, so those go round.

@@ -129,8 +129,8 @@ impl Gateway {
     /// An end that came without a pin is remembered like any.
     pub(super) async fn end(&self, reason: EndReason, downstream: &Session, ctx: &Ctx) {
         let Some(key) = &ctx.key else { return };
-        if reason == EndReason::Closed {
-            self.note_delivery(downstream, ctx);
+        if let (EndReason::Closed, Some(backend)) = (reason, ctx.backend) {
+            self.deliveries.note(downstream.req_header().raw_path(), backend);
         }
         let steady = clock::steady();
         if let Some(ended) = self.sessions.unpin(key, reason, steady).await {

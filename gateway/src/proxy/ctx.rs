@@ -21,11 +21,11 @@ use crate::metrics::{Gauged, ProtocolError};
 use crate::sessions::{Opening, Place};
 use crate::supervisor::InFlightGuard;
 
-use super::bandwidth::Share;
 use super::creates::Creating;
 use super::early::Early;
 use super::logins::Login;
-use super::turns::Turn;
+use crate::exchange::bandwidth::BodyPace;
+use crate::exchange::turns::Turn;
 
 pub struct Ctx {
     /// The farm as it was when the request came: one request sees one picture.
@@ -43,10 +43,8 @@ pub struct Ctx {
     /// A Create counts at its backend until its session does.
     pub opening: Option<Opening>,
     pub creating: Creating,
-    /// The rate at which its client may send.
-    pub pace: Option<Arc<Share>>,
-    /// Bytes of its body that have gone and have had no turn yet.
-    pub unpaid: usize,
+    /// The rate at which its client may send its body.
+    pub pace: BodyPace,
     /// Whether the request is a packet, however broken.
     pub is_packet: bool,
     /// The packet, once it was read and found to be one.
@@ -139,7 +137,6 @@ impl Ctx {
             opening: Default::default(),
             creating: Default::default(),
             pace: Default::default(),
-            unpaid: Default::default(),
             is_packet: Default::default(),
             packet: Default::default(),
             kind: Default::default(),

@@ -8,9 +8,9 @@ use gateway_core::routing::failover::{Held, Owner, ends_or_moves};
 use gateway_core::routing::{Absence, Step};
 use pingora::proxy::Session;
 
-use super::turns::Turn;
 use super::{Ctx, Gateway};
 use crate::clock;
+use crate::exchange::turns::Turn;
 
 /// A request that is held looks this often whether it still should be.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -7,8 +7,8 @@ use gateway_core::protocol::{SessionId, headers};
 use gateway_core::routing::Lookup;
 use gateway_core::routing::ownership::visible_to;
 
-use super::forwarding::Forwarding;
 use super::{Ctx, Gateway};
+use crate::exchange::forwarding::Forwarding;
 
 /// The host that counts for host ids and for `http.hosts`. It is never what a backend is told.
 fn host<'h>(head: &'h http::request::Parts, ctx: &Ctx) -> Result<Option<Host<'h>>, Fault> {

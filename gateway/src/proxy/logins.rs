@@ -28,9 +28,9 @@ use pingora::{Error, ErrorType, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::errors::REFUSED_ANSWER;
-use super::forwarding::Forwarding;
 use super::upstream::use_once;
 use super::{Ctx, Gateway};
+use crate::exchange::forwarding::Forwarding;
 use crate::guard::{Bond, Conn};
 
 /// The client's connection ends without an answer: what it had logged in to is gone.

@@ -8,27 +8,22 @@ mod admit;
 mod answer;
 mod answers;
 mod ask;
-mod bandwidth;
 mod creates;
 mod ctx;
-mod deliveries;
 mod early;
 pub mod errors;
 mod evidence;
 mod failover;
 mod failpoint;
-mod forwarding;
 mod head;
 mod hosts;
 mod logins;
 mod lost_close;
 mod orphans;
-mod outages;
 mod ownership;
 mod reply_url;
 mod report;
 mod room;
-mod turns;
 mod upstream;
 
 use std::sync::Arc;
@@ -56,20 +51,20 @@ use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 use crate::supervisor::{Farewell, InFlight};
 
+use crate::exchange::bandwidth::Bandwidth;
+use crate::exchange::deliveries::Deliveries;
+use crate::exchange::forwarding::Forwarding;
+use crate::exchange::outages::Outages;
+use crate::exchange::turns::Turns;
 use admit::Admitted;
 use ask::{Asks, Messenger};
-use bandwidth::Bandwidth;
 pub use ctx::Ctx;
-use deliveries::Deliveries;
-use forwarding::Forwarding;
 use logins::Login;
 use lost_close::UnclearCloses;
 pub use orphans::OrphanCanceller;
 use orphans::Orphans;
-use outages::Outages;
 pub use report::Reporter;
 use room::Room;
-use turns::Turns;
 
 /// Everything a request may need.
 pub struct Gateway {
@@ -300,7 +295,9 @@ impl ProxyHttp for Gateway {
             ctx.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader));
         }
-        self.bandwidth.wait(body.as_ref().map_or(0, Bytes::len), end, ctx).await;
+        let bytes = body.as_ref().map_or(0, Bytes::len);
+        let Ctx { farm, pace, conn, .. } = ctx;
+        self.bandwidth.wait(bytes, end, pace, &farm.config.limits, conn.as_deref()).await;
         if end {
             self.came_whole(ctx)?;
             let now = clock::steady();
@@ -451,7 +448,7 @@ impl ProxyHttp for Gateway {
         ctx.early.over();
         self.report(downstream, ctx);
         self.end_undelivered(downstream, ctx).await;
-        self.bandwidth.settle(ctx);
+        self.bandwidth.settle(&mut ctx.pace, &ctx.farm.config.limits);
         // The session's next request may come on another connection as soon as this one is over.
         ctx.turn = None;
         if let Some(conn) = &ctx.conn {

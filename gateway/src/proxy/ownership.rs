@@ -15,8 +15,8 @@ use crate::clock;
 use crate::sessions::Elsewhere;
 
 use super::head::expects_continue;
-use super::turns::{Answer, Arrival, Entered, Shared, Turn};
 use super::{Ctx, Gateway};
+use crate::exchange::turns::{Answer, Arrival, Entered, Shared, Turn};
 
 /// Other processes say nothing when an end is over, so it is looked for this often.
 const STEP: Duration = Duration::from_millis(50);
@@ -152,7 +152,9 @@ impl Gateway {
             let read = downstream.read_request_body().await.map_err(Error::into_down)?;
             let Some(bytes) = read else { break };
             ctx.bytes_in += bytes.len() as u64;
-            self.bandwidth.wait(bytes.len(), false, ctx).await;
+            let Ctx { farm, pace, conn, .. } = &mut *ctx;
+            let limits = &farm.config.limits;
+            self.bandwidth.wait(bytes.len(), false, pace, limits, conn.as_deref()).await;
         }
         if ctx.range.is_some_and(|range| range.len() != ctx.bytes_in) {
             ctx.fault = Some(Fault::BadRequest);

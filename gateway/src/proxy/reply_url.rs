@@ -8,9 +8,9 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::Ctx;
-use super::forwarding::Forwarding;
 use super::head::host_of;
 use crate::config::ReplyUrl;
+use crate::exchange::forwarding::Forwarding;
 
 pub(super) fn edit(downstream: &Session, response: &ResponseHeader, ctx: &Ctx) -> Option<Edit> {
     let http = &ctx.farm.config.http;

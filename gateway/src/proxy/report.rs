@@ -26,8 +26,8 @@ use crate::telemetry::{NowAndThen, Untrusted};
 use crate::warned::Hourly;
 
 use super::errors::connect_error;
-use super::forwarding::Forwarding;
 use super::{Ctx, Gateway, final_status};
+use crate::exchange::forwarding::Forwarding;
 
 /// Where the gateway says what it did.
 #[derive(Clone)]

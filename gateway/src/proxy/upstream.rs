@@ -18,10 +18,10 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::failover::Went;
-use super::forwarding::{self, Forwarding};
-use super::head::host_of;
+use super::head::{apply, host_of};
 use super::{Ctx, Gateway, errors};
 use crate::clock;
+use crate::exchange::forwarding::Forwarding;
 use crate::pool;
 
 /// First pool key that the pools of [`crate::farm`] do not use.
@@ -269,6 +269,6 @@ impl Gateway {
             empty_packet: ctx.is_packet && !ctx.has_body,
         };
         let edits = passage::request(&request.headers, onward);
-        forwarding::apply(edits, request)
+        apply(edits, request)
     }
 }

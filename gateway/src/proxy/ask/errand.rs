@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use crate::build_info::VERSION;
 use crate::config::Http;
+use crate::exchange::forwarding::told_with;
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::OrphanResult;
 use crate::patience::within;
-use crate::proxy::forwarding::told_with;
 use crate::proxy::head::host_of;
 use crate::tls;
 
@@ -74,7 +74,7 @@ impl Errand {
             host: request.headers.get(header::HOST)?.clone(),
             session,
             fields: fields.collect(),
-            client: told_with(request, conn, http),
+            client: told_with(&request.headers, conn, http),
         })
     }
 

@@ -22,8 +22,6 @@ use crate::clock;
 use crate::config::Limits;
 use crate::guard::Conn;
 
-use super::Ctx;
-
 /// So often somebody who waits looks whether the request is still wanted.
 const STEP: Duration = Duration::from_secs(1);
 
@@ -62,6 +60,15 @@ impl Share {
     }
 }
 
+/// The body of one request on its way.
+#[derive(Debug, Default)]
+pub struct BodyPace {
+    /// What its client may send, where that is limited.
+    own: Option<Arc<Share>>,
+    /// Bytes of it that have gone and have had no turn yet.
+    unpaid: usize,
+}
+
 /// What was let go, of everybody and of each client. The rates are those of each request's
 /// configuration.
 #[derive(Debug, Default)]
@@ -74,7 +81,11 @@ pub struct Bandwidth {
 
 impl Bandwidth {
     /// The pace of a client that is about to send a body.
-    pub fn of(&self, client: Option<IpAddr>, limits: &Limits) -> Option<Arc<Share>> {
+    pub fn of(&self, client: Option<IpAddr>, limits: &Limits) -> BodyPace {
+        BodyPace { own: self.share(client, limits), unpaid: 0 }
+    }
+
+    fn share(&self, client: Option<IpAddr>, limits: &Limits) -> Option<Arc<Share>> {
         let client = client.filter(|_| limits.bandwidth_per_client.is_some())?;
         let key = ClientKey::of(client);
         if let Some(share) = self.clients.get(&key) {
@@ -90,22 +101,16 @@ impl Bandwidth {
 
     /// Returns when so many bytes more of a request may go, or when nobody waits for them any more.
     /// What is less than a turn waits for more, or for the `end` of the body.
-    pub async fn wait(&self, bytes: usize, end: bool, ctx: &mut Ctx) {
-        let Ctx { farm, pace, conn, unpaid, .. } = ctx;
-        let limits = &farm.config.limits;
-        self.hold(bytes, end, unpaid, pace.as_deref(), limits, conn.as_deref()).await;
-    }
-
-    async fn hold(
+    pub async fn wait(
         &self,
         bytes: usize,
         end: bool,
-        unpaid: &mut usize,
-        own: Option<&Share>,
+        body: &mut BodyPace,
         limits: &Limits,
         conn: Option<&Conn>,
     ) {
-        let own = own.zip(limits.bandwidth_per_client);
+        let BodyPace { own, unpaid } = body;
+        let own = own.as_deref().zip(limits.bandwidth_per_client);
         let all = limits.bandwidth.map(|rate| (&self.all, rate));
         if own.is_none() && all.is_none() {
             return;
@@ -124,9 +129,9 @@ impl Bandwidth {
     }
 
     /// What has gone of a body without its end is paid for by those who come next.
-    pub fn settle(&self, ctx: &mut Ctx) {
-        let (unpaid, limits) = (std::mem::take(&mut ctx.unpaid).min(TURN), &ctx.farm.config.limits);
-        let own = ctx.pace.as_deref().zip(limits.bandwidth_per_client);
+    pub fn settle(&self, body: &mut BodyPace, limits: &Limits) {
+        let unpaid = std::mem::take(&mut body.unpaid).min(TURN);
+        let own = body.own.as_deref().zip(limits.bandwidth_per_client);
         let all = limits.bandwidth.map(|rate| (&self.all, rate));
         for (share, rate) in own.into_iter().chain(all).filter(|_| unpaid > 0) {
             share.pace.take(unpaid, rate, clock::steady());
@@ -152,7 +157,7 @@ mod tests {
         let (bandwidth, watch) = (Bandwidth::default(), clock::stopwatch());
         let limits = limits(Some(1_000_000), None);
         for _ in 0..10 {
-            bandwidth.hold(1_000_000, true, &mut 0, None, &limits, None).await;
+            bandwidth.wait(1_000_000, true, &mut BodyPace::default(), &limits, None).await;
         }
         // Nothing here moves the steady clock, so every second asked for comes on top.
         assert!(watch.elapsed() >= Duration::from_secs(8), "{:?}", watch.elapsed());
@@ -169,9 +174,9 @@ mod tests {
         let tasks = PIECES.iter().enumerate().map(|(body, &piece)| {
             let (bandwidth, limits, sent) = (bandwidth.clone(), limits.clone(), sent.clone());
             tokio::spawn(async move {
-                let mut unpaid = 0;
+                let mut pace = BodyPace::default();
                 loop {
-                    bandwidth.hold(piece, false, &mut unpaid, None, &limits, None).await;
+                    bandwidth.wait(piece, false, &mut pace, &limits, None).await;
                     sent[body].fetch_add(piece, Ordering::Relaxed);
                 }
             })
@@ -191,8 +196,8 @@ mod tests {
     async fn who_gives_up_in_the_queue_leaves_no_debt() {
         let (bandwidth, limits) = (Bandwidth::default(), limits(Some(1 << 20), None));
         let _turn = bandwidth.all.turn.lock().await;
-        let mut unpaid = 0;
-        let waits = bandwidth.hold(1 << 30, true, &mut unpaid, None, &limits, None);
+        let mut pace = BodyPace::default();
+        let waits = bandwidth.wait(1 << 30, true, &mut pace, &limits, None);
         assert!(tokio::time::timeout(Duration::from_secs(5), waits).await.is_err());
         assert!(!bandwidth.all.pace.is_owing(clock::steady()));
     }
@@ -201,8 +206,9 @@ mod tests {
     async fn without_a_limit_nothing_waits() {
         let (bandwidth, watch) = (Bandwidth::default(), clock::stopwatch());
         let limits = limits(None, None);
-        assert!(bandwidth.of(Some("192.0.2.1".parse().unwrap()), &limits).is_none());
-        bandwidth.hold(usize::MAX, true, &mut 0, None, &limits, None).await;
+        let mut pace = bandwidth.of(Some("192.0.2.1".parse().unwrap()), &limits);
+        assert!(pace.own.is_none());
+        bandwidth.wait(usize::MAX, true, &mut pace, &limits, None).await;
         assert!(watch.elapsed().is_zero());
     }
 
@@ -210,14 +216,14 @@ mod tests {
     fn clients_that_send_nothing_are_forgotten_once_they_have_paid() {
         let (bandwidth, limits) = (Bandwidth::default(), limits(None, Some(1_000)));
         let client = |n: u32| Some(IpAddr::from(n.to_be_bytes()));
-        let busy = bandwidth.of(client(0), &limits).unwrap();
+        let busy = bandwidth.share(client(0), &limits).unwrap();
         // Owes for longer than this test takes.
-        bandwidth.of(client(1), &limits).unwrap().pace.take(1_000_000, 1_000, clock::steady());
+        bandwidth.share(client(1), &limits).unwrap().pace.take(1_000_000, 1_000, clock::steady());
         for n in 2..10_000 {
-            bandwidth.of(client(n), &limits).unwrap();
+            bandwidth.share(client(n), &limits).unwrap();
         }
         assert!(bandwidth.clients.len() <= 2 + FORGET_EVERY as usize);
-        assert!(Arc::ptr_eq(&busy, &bandwidth.of(client(0), &limits).unwrap()));
-        assert!(bandwidth.of(client(1), &limits).unwrap().pace.is_owing(clock::steady()));
+        assert!(Arc::ptr_eq(&busy, &bandwidth.share(client(0), &limits).unwrap()));
+        assert!(bandwidth.share(client(1), &limits).unwrap().pace.is_owing(clock::steady()));
     }
 }

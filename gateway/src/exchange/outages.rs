@@ -9,11 +9,11 @@ use crate::by_id::ById;
 
 /// Milliseconds of the steady clock at the first failure, plus one; 0 while all is well.
 #[derive(Default)]
-pub(super) struct Outages(ById<AtomicU64>);
+pub struct Outages(ById<AtomicU64>);
 
 impl Outages {
     /// A connection failed. Returns for how long they have.
-    pub(super) fn failed(&self, backend: BackendId, steady: Duration) -> Duration {
+    pub fn failed(&self, backend: BackendId, steady: Duration) -> Duration {
         let since = self.0.at(backend);
         let now = u64::try_from(steady.as_millis()).unwrap_or(u64::MAX - 1);
         match since.compare_exchange(0, now + 1, Ordering::Relaxed, Ordering::Relaxed) {
@@ -22,7 +22,7 @@ impl Outages {
         }
     }
 
-    pub(super) fn over(&self, backend: BackendId) {
+    pub fn over(&self, backend: BackendId) {
         if let Some(since) = self.0.get(backend)
             && since.load(Ordering::Relaxed) != 0
         {

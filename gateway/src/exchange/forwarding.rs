@@ -9,8 +9,6 @@ use gateway_core::protocol::network::Network;
 use gateway_core::protocol::passage::{self, Edit, Onward, Sender};
 use gateway_core::protocol::speaker::{Peer, Speaker, speaker};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use pingora::Result;
-use pingora::http::RequestHeader;
 
 use crate::config::{ForwardedMode, Http};
 use crate::guard::Conn;
@@ -104,21 +102,9 @@ impl<'a> Forwarding<'a> {
     }
 }
 
-/// Applies edits to the head of a request.
-pub fn apply(edits: Vec<Edit>, request: &mut RequestHeader) -> Result<()> {
-    for edit in edits {
-        match edit {
-            Edit::Remove(name) => _ = request.remove_header(&name),
-            Edit::Set(field, value) => request.insert_header(field.wire, value)?,
-            Edit::Append(field, value) => _ = request.append_header(field.wire, value)?,
-        }
-    }
-    Ok(())
-}
-
 /// What a request of the gateway's own says of the client in whose name it is made.
 pub fn told_with(
-    request: &RequestHeader,
+    fields: &HeaderMap,
     conn: Option<&Conn>,
     http: &Http,
 ) -> Vec<(HeaderName, HeaderValue)> {
@@ -131,7 +117,7 @@ pub fn told_with(
         session: None,
         empty_packet: false,
     };
-    let edits = passage::request(&request.headers, onward).into_iter();
+    let edits = passage::request(fields, onward).into_iter();
     let told = edits.filter_map(|edit| match edit {
         Edit::Set(field, value) => Some((field.name.clone(), value)),
         Edit::Remove(_) | Edit::Append(..) => None,
