@@ -84,7 +84,7 @@ pub struct Answer {
 }
 
 /// A request that wants the session's turn.
-pub struct Arrival {
+pub struct TurnRequest {
     pub conn: Option<Arc<Conn>>,
     /// What it is, if it must not reach a server twice.
     pub identity: Option<Identity>,
@@ -126,11 +126,11 @@ impl Turns {
     pub async fn enter(
         self: &Arc<Self>,
         key: &SessionKey,
-        arrival: Arrival,
+        request: TurnRequest,
     ) -> Result<Entered, Superseded> {
         let arrived = clock::stopwatch();
-        let patience = arrived + arrival.patience;
-        let mine = Arc::new(Running::of(arrival));
+        let patience = arrived + request.patience;
+        let mine = Arc::new(Running::of(request));
         let mut place = None;
         let mut joined: Option<Arc<Running>> = None;
         let mut cancelled = None;
@@ -190,8 +190,9 @@ impl Turns {
     /// comes meanwhile waits for its end.
     pub fn try_enter(self: &Arc<Self>, key: &SessionKey) -> Option<Turn> {
         let Entry::Vacant(free) = self.sessions.entry(key.clone()) else { return None };
-        let arrival = Arrival { conn: None, identity: None, whole: true, patience: Duration::ZERO };
-        let running = Arc::new(Running::of(arrival));
+        let request =
+            TurnRequest { conn: None, identity: None, whole: true, patience: Duration::ZERO };
+        let running = Arc::new(Running::of(request));
         free.insert(Lane { running: Some(Arc::clone(&running)), ..Lane::default() });
         Some(Turn { turns: Arc::clone(self), key: key.clone(), running, lock: None })
     }
@@ -252,15 +253,15 @@ impl Drop for Place<'_> {
 }
 
 impl Running {
-    fn of(arrival: Arrival) -> Self {
-        let conn = arrival.conn.map(|conn| {
-            let request = conn.current_request();
-            (conn, request)
+    fn of(request: TurnRequest) -> Self {
+        let conn = request.conn.map(|conn| {
+            let number = conn.current_request();
+            (conn, number)
         });
         Self {
             conn,
-            identity: arrival.identity,
-            stage: AtomicU8::new(if arrival.whole { WHOLE } else { OPEN }),
+            identity: request.identity,
+            stage: AtomicU8::new(if request.whole { WHOLE } else { OPEN }),
             shared: OnceLock::new(),
             followed: OnceLock::new(),
             changed: Notify::new(),

@@ -11,26 +11,26 @@ fn key() -> SessionKey {
     SessionId::parse("x").unwrap().key().clone()
 }
 
-fn fragment() -> Arrival {
-    Arrival { conn: None, identity: None, whole: false, patience: PATIENCE }
+fn fragment() -> TurnRequest {
+    TurnRequest { conn: None, identity: None, whole: false, patience: PATIENCE }
 }
 
-fn of(packet: fn(SessionId) -> RequestPacket) -> Arrival {
+fn of(packet: fn(SessionId) -> RequestPacket) -> TurnRequest {
     let packet = packet(SessionId::parse("x").unwrap());
     let identity = Identity::of(&packet, TargetHash(7).into(), None, [], None);
-    Arrival { identity, ..fragment() }
+    TurnRequest { identity, ..fragment() }
 }
 
-fn close() -> Arrival {
+fn close() -> TurnRequest {
     of(|session| RequestPacket::CloseSession { session })
 }
 
-fn cancel() -> Arrival {
+fn cancel() -> TurnRequest {
     of(|session| RequestPacket::CancelSession { session })
 }
 
 impl Turns {
-    async fn turn(self: &Arc<Self>, arrival: Arrival) -> Turn {
+    async fn turn(self: &Arc<Self>, arrival: TurnRequest) -> Turn {
         match self.enter(&key(), arrival).await {
             Ok(Entered::Turn(turn)) => turn,
             _ => panic!("no turn"),
@@ -38,7 +38,7 @@ impl Turns {
     }
 
     /// A request that has come in full.
-    async fn whole(self: &Arc<Self>, arrival: Arrival) -> Turn {
+    async fn whole(self: &Arc<Self>, arrival: TurnRequest) -> Turn {
         let turn = self.turn(arrival).await;
         assert!(turn.came_whole());
         turn
@@ -47,7 +47,7 @@ impl Turns {
     /// One that has to wait, and does.
     fn waits(
         self: &Arc<Self>,
-        arrival: Arrival,
+        arrival: TurnRequest,
     ) -> BoxFuture<'static, Result<Entered, Superseded>> {
         let turns = Arc::clone(self);
         let mut entering = async move { turns.enter(&key(), arrival).await }.boxed();

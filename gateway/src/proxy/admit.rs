@@ -48,18 +48,19 @@ impl Gateway {
         ctx: &mut Ctx,
     ) -> Result<Admitted, Fault> {
         let head = downstream.req_header();
-        ctx.is_packet = packet::is_packet(head, ctx.farm.config.http.method_override);
-        ctx.target = Target::of(head.raw_path());
-        ctx.binding = Binding::to(ctx.target, head.raw_path());
-        ctx.has_body = body_length(head) > 0 || is_chunked(head);
-        let farm = Arc::clone(&ctx.farm);
+        ctx.arrival.is_packet =
+            packet::is_packet(head, ctx.arrival.farm.config.http.method_override);
+        ctx.arrival.target = Target::of(head.raw_path());
+        ctx.arrival.binding = Binding::to(ctx.arrival.target, head.raw_path());
+        ctx.arrival.has_body = body_length(head) > 0 || is_chunked(head);
+        let farm = Arc::clone(&ctx.arrival.farm);
         let passed = head.headers.get_all(cdn_loop::CDN_LOOP).iter().map(HeaderValue::as_bytes);
         if let Some(backend) = cdn_loop::came_back(passed, instance::id()) {
             self.reporter.note_loop(BackendId(backend));
             return Err(Fault::Loop);
         }
         let alias = self.alias_of(head, ctx)?;
-        if ctx.is_packet {
+        if ctx.arrival.is_packet {
             let admitted = self.admit_packet(downstream, ctx, alias).await?;
             if matches!(admitted, Admitted::Joined(_)) {
                 return Ok(admitted);
@@ -68,8 +69,9 @@ impl Gateway {
             self.may_pass(head, &farm.config.http)?;
             self.admit_plain(downstream, ctx, alias)?;
         }
-        if ctx.has_body {
-            ctx.pace = self.bandwidth.of(ctx.client, &ctx.farm.config.limits);
+        if ctx.arrival.has_body {
+            ctx.admitted.pace =
+                self.bandwidth.of(ctx.arrival.client, &ctx.arrival.farm.config.limits);
         }
         if expects_continue(downstream) {
             // The body is wanted now, so the client need not wait for a backend's 100. One that
@@ -85,11 +87,11 @@ impl Gateway {
         ctx: &mut Ctx,
         alias: Option<BackendId>,
     ) -> Result<Admitted, Fault> {
-        let packet = read_packet(downstream, &ctx.farm).map_err(fault_of)?;
-        ctx.packet = Some(packet.clone());
-        ctx.kind = Some(packet.packet_type());
-        ctx.range = packet.range();
-        ctx.key = packet.session().map(|session| session.key().clone());
+        let packet = read_packet(downstream, &ctx.arrival.farm).map_err(fault_of)?;
+        ctx.admitted.packet = Some(packet.clone());
+        ctx.admitted.kind = Some(packet.packet_type());
+        ctx.admitted.range = packet.range();
+        ctx.admitted.key = packet.session().map(|session| session.key().clone());
         self.check_sizes(downstream, ctx).await?;
         let mut lookup = self.look_up(ctx).await;
         if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
@@ -97,10 +99,10 @@ impl Gateway {
             lookup = Lookup::StoreDown;
         }
         if matches!(packet, RequestPacket::CreateSession) {
-            ctx.creating.create = Some(self.create_of(downstream, ctx));
+            ctx.admitted.creating.create = Some(self.create_of(downstream, ctx));
         }
         if matches!(packet, RequestPacket::CreateSession) && lookup != Lookup::StoreDown {
-            ctx.place = self.find_place(ctx).await?;
+            ctx.admitted.place = self.find_place(ctx).await?;
         }
         if alias.is_some_and(|alias| self.is_hidden(alias, &lookup, ctx)) {
             return Err(Fault::UnknownSession);
@@ -108,13 +110,14 @@ impl Gateway {
         if let Some(answer) = self.speak(downstream, &packet, &mut lookup, alias, ctx).await? {
             return Ok(Admitted::Joined(answer));
         }
-        ctx.pin_found = ctx.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
-        if ctx.pin_found == Some(false) {
-            ctx.alias_found = Some(alias.is_some());
+        ctx.outcome.pin_found =
+            ctx.admitted.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
+        if ctx.outcome.pin_found == Some(false) {
+            ctx.outcome.alias_found = Some(alias.is_some());
         }
-        ctx.doubtful = lookup == Lookup::StoreDown;
+        ctx.admitted.doubtful = lookup == Lookup::StoreDown;
         let mut decided = self.decide_or_hold(downstream, &packet, &lookup, ctx, alias).await;
-        if ctx.unasked {
+        if ctx.outcome.unasked {
             let (found, owner) = self.find_lost(downstream, &packet, ctx).await?;
             lookup = found;
             let owner = Some(owner);
@@ -122,26 +125,26 @@ impl Gateway {
                 return Ok(Admitted::Joined(answer));
             }
             decided = self.decide_or_hold(downstream, &packet, &lookup, ctx, owner).await;
-            if ctx.why == Some(Why::Alias) {
-                ctx.why = Some(Why::Asked);
+            if ctx.admitted.why == Some(Why::Alias) {
+                ctx.admitted.why = Some(Why::Asked);
             }
         }
         decided?;
-        if ctx.kind == Some(PacketType::CloseSession)
-            && let Some(key) = &ctx.key
+        if ctx.admitted.kind == Some(PacketType::CloseSession)
+            && let Some(key) = &ctx.admitted.key
         {
             self.sessions.settle(key).await;
         }
-        let small = ctx.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
-        ctx.repeatable = is_repeatable(&packet) && small;
+        let small = ctx.admitted.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
+        ctx.admitted.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
-            && (ctx.why == Some(Why::Pin) || ctx.moved)
+            && (ctx.admitted.why == Some(Why::Pin) || ctx.admitted.moved)
         {
             let head = downstream.req_header();
-            ctx.spelling = pin.binding.onward(ctx.target, head.raw_path());
+            ctx.admitted.spelling = pin.binding.onward(ctx.arrival.target, head.raw_path());
             if let Some(backend_session) = pin.backend_session {
-                ctx.backend_session = Some(backend_session);
-                ctx.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
+                ctx.admitted.backend_session = Some(backend_session);
+                ctx.admitted.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
             }
         }
         Ok(Admitted::Goes)
@@ -157,11 +160,11 @@ impl Gateway {
         alias: Option<BackendId>,
         ctx: &mut Ctx,
     ) -> Result<Option<Arc<Answer>>, Fault> {
-        let Some(key) = ctx.key.clone() else { return Ok(None) };
-        if !may_speak(packet.packet_type(), lookup, ctx.target, alias) {
+        let Some(key) = ctx.admitted.key.clone() else { return Ok(None) };
+        if !may_speak(packet.packet_type(), lookup, ctx.arrival.target, alias) {
             return Ok(None);
         }
-        if ctx.turn.is_none()
+        if ctx.admitted.turn.is_none()
             && let Some(answer) = self.take_turn(downstream, packet, &key, ctx).await?
         {
             return Ok(Some(answer));
@@ -170,28 +173,29 @@ impl Gateway {
         if let Some(total) = packet.range().as_ref().and_then(lost_close::ending) {
             self.sessions.ends(&key, total);
         }
-        (*lookup, ctx.total) = (visible_to(&ctx.asker(), found), total);
+        (*lookup, ctx.admitted.total) = (visible_to(&ctx.arrival.asker(), found), total);
         Ok(None)
     }
 
     /// Whether a packet for `backend` has an id by which only that backend and the gateway know the
     /// session.
     fn is_hidden(&self, backend: BackendId, lookup: &Lookup, ctx: &Ctx) -> bool {
-        let (Some(kind), Some(key)) = (ctx.kind, &ctx.key) else { return false };
-        must_not_be_hidden(kind, lookup, ctx.target) && self.sessions.is_hidden(backend, key)
+        let (Some(kind), Some(key)) = (ctx.admitted.kind, &ctx.admitted.key) else { return false };
+        must_not_be_hidden(kind, lookup, ctx.arrival.target)
+            && self.sessions.is_hidden(backend, key)
     }
 
     /// Refuses what is larger than the limits. A session that waits for its first byte ends by that.
     async fn check_sizes(&self, downstream: &Session, ctx: &mut Ctx) -> Result<(), Fault> {
-        let Some(range) = ctx.range else { return Ok(()) };
+        let Some(range) = ctx.admitted.range else { return Ok(()) };
         let known = || {
-            let (kind, key) = (ctx.kind?, ctx.key.as_ref()?);
-            let found = visible_to(&ctx.asker(), self.sessions.find(Some(key)));
+            let (kind, key) = (ctx.admitted.kind?, ctx.admitted.key.as_ref()?);
+            let found = visible_to(&ctx.arrival.asker(), self.sessions.find(Some(key)));
             // The id may be another session's by now.
-            let own = may_speak(kind, &found, ctx.target, None);
+            let own = may_speak(kind, &found, ctx.arrival.target, None);
             self.sessions.progress_of(key).filter(|_| own)
         };
-        let checked = ctx.farm.config.limits.sizes().check(&range, known);
+        let checked = ctx.arrival.farm.config.limits.sizes().check(&range, known);
         if checked == Err(Fault::UploadTooLarge) {
             self.end_refused(downstream, ctx).await;
         }
@@ -200,14 +204,14 @@ impl Gateway {
 
     /// While two processes share the store, an id that is not here may be there.
     pub(super) async fn look_up(&self, ctx: &Ctx) -> Lookup {
-        let found = self.sessions.find(ctx.key.as_ref());
-        let found = match &ctx.key {
+        let found = self.sessions.find(ctx.admitted.key.as_ref());
+        let found = match &ctx.admitted.key {
             Some(key) if found == Lookup::Unknown && self.sessions.follows_others() => {
                 self.sessions.find_elsewhere(key).await
             }
             _ => found,
         };
-        visible_to(&ctx.asker(), found)
+        visible_to(&ctx.arrival.asker(), found)
     }
 
     /// Asks the core, and while the one right backend does not serve the packet, does what the rule
@@ -221,23 +225,23 @@ impl Gateway {
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
         loop {
-            let owner = owner(packet.packet_type(), lookup, ctx.target, alias);
+            let owner = owner(packet.packet_type(), lookup, ctx.arrival.target, alias);
             // Before the farm is looked at, or a change between the two would be missed.
             let changed = owner.map(|owner| self.health.changed(owner));
-            ctx.farm = self.farm.load_full();
+            ctx.arrival.farm = self.farm.load_full();
             let decided = self.decide(packet, lookup, ctx, alias);
             let (Err(fault), Some(owner), Some(changed)) = (decided, owner, changed) else {
                 return decided;
             };
             let Some(absent) = self.absent(owner, fault) else { return decided };
-            let step = ctx.farm.config.failover.step(absent, &self.held(ctx));
+            let step = ctx.arrival.farm.config.failover.step(absent, &self.held(ctx));
             if self.carry_out(step, owner, changed, downstream, ctx).await? == Went::Elsewhere {
                 return Ok(());
             }
         }
     }
 
-    /// Asks the core. Also called for each further try, with the failed backends in `ctx.avoid`.
+    /// Asks the core. Also called for each further try, with the failed backends in `ctx.attempt.avoid`.
     pub(super) fn decide(
         &self,
         packet: &RequestPacket,
@@ -245,11 +249,11 @@ impl Gateway {
         ctx: &mut Ctx,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
-        let farm = Arc::clone(&ctx.farm);
+        let farm = Arc::clone(&ctx.arrival.farm);
         let create = matches!(packet, RequestPacket::CreateSession);
         // Of two Creates at once, the second is to see where the first one goes.
         let one_by_one = create.then(|| self.placing.lock());
-        let folder = ctx.creating.create.as_ref().map(|create| &create.folder);
+        let folder = ctx.admitted.creating.create.as_ref().map(|create| &create.folder);
         let barred =
             folder.map(|folder| self.health.barred(folder, &farm.config.health.folder_rules()));
         let barred = barred.unwrap_or_default();
@@ -260,13 +264,14 @@ impl Gateway {
         }
         drop(one_by_one);
         // A Ping asks for no session, and fails for other reasons.
-        ctx.foreign = *lookup == Lookup::Foreign && packet.packet_type() != PacketType::Ping;
+        ctx.outcome.foreign =
+            *lookup == Lookup::Foreign && packet.packet_type() != PacketType::Ping;
         obey(decision, ctx)
     }
 
     /// Finds a session whose owner was given up a new one.
     pub(super) fn decide_again(&self, ctx: &mut Ctx) -> Result<(), Fault> {
-        let farm = Arc::clone(&ctx.farm);
+        let farm = Arc::clone(&ctx.arrival.farm);
         let evidence = self.evidence(ctx, &Lookup::Unknown, None, &[]);
         let placement = farm.policy.placement;
         let decision = reassign(&evidence, &farm.view, placement, &*self.sessions);
@@ -290,13 +295,13 @@ impl Gateway {
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
         let path = downstream.req_header().uri.path();
-        let last = ctx.conn.as_ref().and_then(|conn| conn.backend());
+        let last = ctx.arrival.conn.as_ref().and_then(|conn| conn.backend());
         let reply = reply::session_of_path(path);
-        let may_have = |subject: Option<&Subject>| !ctx.asker().is_foreign(subject);
+        let may_have = |subject: Option<&Subject>| !ctx.arrival.asker().is_foreign(subject);
         let owner = reply.map(|id| self.sessions.reply_owner(&id, alias.or(last), may_have));
         let owner = match owner.unwrap_or(ReplyOwner::Unknown) {
             ReplyOwner::Foreign => {
-                ctx.foreign = true;
+                ctx.outcome.foreign = true;
                 return Err(Fault::UnknownSession);
             }
             ReplyOwner::Unknown => None,
@@ -312,7 +317,7 @@ impl Gateway {
             return None;
         }
         let backend = self.deliveries.holder(head.raw_path())?;
-        let shared = ctx.farm.config.failover.then == Then::Reassign;
+        let shared = ctx.arrival.farm.config.failover.then == Then::Reassign;
         Some(Holder { backend, shared })
     }
 
@@ -324,7 +329,7 @@ impl Gateway {
         ctx: &mut Ctx,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
-        let farm = Arc::clone(&ctx.farm);
+        let farm = Arc::clone(&ctx.arrival.farm);
         let evidence = self.evidence(ctx, &Lookup::NotAsked, alias, &[]);
         let (view, sessions) = (&farm.view, &*self.sessions);
         let decision =
@@ -341,12 +346,12 @@ impl Gateway {
         fault: Fault,
     ) -> pingora::Result<()> {
         let head = downstream.req_header();
-        let response = match ctx.is_packet {
+        let response = match ctx.arrival.is_packet {
             true => answer::ack(fault, head)?,
-            false => answer::plain(fault, &ctx.farm.config.http.methods)?,
+            false => answer::plain(fault, &ctx.arrival.farm.config.http.methods)?,
         };
         // A body that waits for a 100 which will not come cannot be drained.
-        let too_long = body_length(head) > ctx.farm.config.limits.drain_bytes;
+        let too_long = body_length(head) > ctx.arrival.farm.config.limits.drain_bytes;
         if expects_continue(downstream) || is_chunked(head) || too_long {
             downstream.set_keepalive(None);
         }
@@ -354,7 +359,7 @@ impl Gateway {
         if fault == Fault::LengthRequired {
             // Whatever follows is a body of unknown length, not a request.
             downstream.set_keepalive(None);
-            if let Some(conn) = &ctx.conn {
+            if let Some(conn) = &ctx.arrival.conn {
                 conn.body_follows();
             }
         }
@@ -366,13 +371,13 @@ pub(super) fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
     log_decision(decision, ctx);
     match decision {
         Decision::Forward { backend, why } => {
-            ctx.backend = Some(backend);
-            ctx.why = Some(why);
+            ctx.admitted.backend = Some(backend);
+            ctx.admitted.why = Some(why);
             Ok(())
         }
         Decision::Answer(fault) => Err(fault),
         Decision::Ask => {
-            ctx.unasked = true;
+            ctx.outcome.unasked = true;
             Err(Fault::UnknownSession)
         }
     }
@@ -383,14 +388,14 @@ fn log_decision(decision: Decision, ctx: &Ctx) {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
-    let name = |id| ctx.farm.view.backend(id).map(|backend| &*backend.name);
+    let name = |id| ctx.arrival.farm.view.backend(id).map(|backend| &*backend.name);
     let (decided, backend, why) = match decision {
         Decision::Forward { backend, why } => ("forward", name(backend), Some(why.label())),
         Decision::Answer(fault) => ("answer", None, Some(fault.label())),
         Decision::Ask => ("ask the backends", None, None),
     };
-    let session = ctx.key.as_ref().map(|key| tracing::field::display(key.short()));
-    let packet = ctx.kind.map(PacketType::label);
+    let session = ctx.admitted.key.as_ref().map(|key| tracing::field::display(key.short()));
+    let packet = ctx.admitted.kind.map(PacketType::label);
     tracing::debug!(packet, session, backend, why, "decided: {decided}");
 }
 

@@ -39,14 +39,14 @@ impl Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(packet) = ctx.packet.clone() else { return Ok(()) };
+        let Some(packet) = ctx.admitted.packet.clone() else { return Ok(()) };
         let ack = read_ack(response.status, &response.headers);
-        ctx.backend_error = ack.error;
-        ctx.protocol_error = ProtocolError::of(&ack);
-        if let Some(backend) = ctx.backend {
+        ctx.answered.backend_error = ack.error;
+        ctx.answered.protocol_error = ProtocolError::of(&ack);
+        if let Some(backend) = ctx.admitted.backend {
             let answer = Answer::of(&ack, packet.packet_type());
-            self.health.answered(backend, answer, || ctx.counted_client());
-            if let Some(address) = ctx.farm.address(backend).filter(|_| ack.is_success()) {
+            self.health.answered(backend, answer, || ctx.arrival.counted_client());
+            if let Some(address) = ctx.arrival.farm.address(backend).filter(|_| ack.is_success()) {
                 self.health.acknowledged(backend, address);
             }
             self.judge_disk(downstream, &ack, backend, ctx);
@@ -54,26 +54,29 @@ impl Gateway {
         if self.judge_create(downstream, response, &ack, ctx) {
             return Err(Error::new(GOES_ELSEWHERE));
         }
-        let pinned = ctx.why == Some(Why::Pin);
-        let doubtful = ctx.doubtful;
+        let pinned = ctx.admitted.why == Some(Why::Pin);
+        let doubtful = ctx.admitted.doubtful;
         let moved = ack.is_session_not_found()
-            && ctx.backend.is_some_and(|backend| self.has_moved(backend, &ctx.farm));
+            && ctx
+                .admitted
+                .backend
+                .is_some_and(|backend| self.has_moved(backend, &ctx.arrival.farm));
         let observed =
-            Observed { packet: &packet, ack: &ack, pinned, doubtful, moved, now: ctx.now };
-        let close = ctx.kind == Some(PacketType::CloseSession);
+            Observed { packet: &packet, ack: &ack, pinned, doubtful, moved, now: ctx.arrival.now };
+        let close = ctx.admitted.kind == Some(PacketType::CloseSession);
         let outcome = match observe(&observed) {
             // Where one storage is shared, the backend before may have delivered the file.
-            Effects::Nothing if ctx.moved && close && ack.is_session_not_found() => {
+            Effects::Nothing if ctx.admitted.moved && close && ack.is_session_not_found() => {
                 self.close_not_found(downstream, ctx).await
             }
             // It was to move here. Nobody has it now, and its pin leads to one that was given up.
-            Effects::Nothing if ctx.moved && ack.is_session_not_found() => {
+            Effects::Nothing if ctx.admitted.moved && ack.is_session_not_found() => {
                 self.release(downstream, ctx).await;
                 Ok(())
             }
             Effects::Nothing => Ok(()),
             Effects::Progress(progress) => {
-                let key = ctx.key.as_ref();
+                let key = ctx.admitted.key.as_ref();
                 let there =
                     key.is_some_and(|key| self.sessions.progress(key, progress, clock::steady()));
                 // A Fragment may outlast the idle timeout; its session is as live as can be.
@@ -83,9 +86,9 @@ impl Gateway {
                 let target = downstream.req_header().raw_path();
                 let outcome = self.open(&opened, target, ctx).await;
                 match outcome {
-                    Ok(()) => ctx.opened = Some(opened.backend_session.into()),
+                    Ok(()) => ctx.answered.opened = Some(opened.backend_session.into()),
                     Err(_) => {
-                        let place = ctx.place.take();
+                        let place = ctx.admitted.place.take();
                         self.orphan(downstream, ctx, opened.backend_session, place);
                     }
                 }
@@ -99,16 +102,16 @@ impl Gateway {
             Effects::CloseNotFound => self.close_not_found(downstream, ctx).await,
             Effects::Refuse(fault) => Err(fault),
         };
-        ctx.opening = None;
+        ctx.admitted.opening = None;
         // Where no session came of it, the next Create may follow as soon as this is answered.
-        ctx.place = None;
+        ctx.admitted.place = None;
         if let Err(fault) = outcome {
-            ctx.fault = Some(fault);
+            ctx.outcome.fault = Some(fault);
             return Err(Error::new(REFUSED_ANSWER));
         }
-        let announce = ctx.backend.and_then(|id| ctx.farm.view.backend(id));
+        let announce = ctx.admitted.backend.and_then(|id| ctx.arrival.farm.view.backend(id));
         let identity = Identity {
-            public_id: ctx.public_session.as_ref(),
+            public_id: ctx.admitted.public_session.as_ref(),
             announce: announce.and_then(|backend| backend.announce.as_ref()),
         };
         let mut edits = edits(&packet, &ack, response, identity);
@@ -128,15 +131,15 @@ impl Gateway {
 
     /// An end that came without a pin is remembered like any.
     pub(super) async fn end(&self, reason: EndReason, downstream: &Session, ctx: &Ctx) {
-        let Some(key) = &ctx.key else { return };
-        if let (EndReason::Closed, Some(backend)) = (reason, ctx.backend) {
+        let Some(key) = &ctx.admitted.key else { return };
+        if let (EndReason::Closed, Some(backend)) = (reason, ctx.admitted.backend) {
             self.deliveries.note(downstream.req_header().raw_path(), backend);
         }
         let steady = clock::steady();
         if let Some(ended) = self.sessions.unpin(key, reason, steady).await {
             self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
-        } else if let Some(backend) = ctx.backend {
-            let pin = ctx.pin(backend, None);
+        } else if let Some(backend) = ctx.admitted.backend {
+            let pin = ctx.arrival.pin(backend, None);
             self.sessions.bury(key, &pin, reason, steady).await;
         }
     }
@@ -148,10 +151,11 @@ impl Gateway {
         target: &[u8],
         ctx: &mut Ctx,
     ) -> std::result::Result<(), Fault> {
-        let backend = ctx.backend.ok_or(Fault::Internal)?;
+        let backend = ctx.admitted.backend.ok_or(Fault::Internal)?;
         let holder = opened.id.as_ref().and_then(|id| self.sessions.holder(backend, id.key()));
         let older = holder.as_ref().map(|key| self.sessions.progress_of(key).unwrap_or_default());
-        let mut naming = opening::name(opened, ctx.farm.config.sessions.id, older, ctx.now)?;
+        let mut naming =
+            opening::name(opened, ctx.arrival.farm.config.sessions.id, older, ctx.arrival.now)?;
         if let Some(holder) = holder.filter(|_| naming.ends_older)
             && let Some(ended) =
                 self.sessions.unpin(&holder, EndReason::Lost, clock::steady()).await
@@ -169,8 +173,8 @@ impl Gateway {
                     (id, Some(opened.backend_session.into()), HeaderValue::from_str(&public).ok())
                 }
             };
-            if self.pin(&id, ctx.pin(backend, hidden), &birth, ctx).await? == Pinned::New {
-                ctx.public_session = public;
+            if self.pin(&id, ctx.arrival.pin(backend, hidden), &birth, ctx).await? == Pinned::New {
+                ctx.admitted.public_session = public;
                 break;
             }
         }
@@ -189,12 +193,13 @@ impl Gateway {
         ctx: &mut Ctx,
     ) -> std::result::Result<Pinned, Fault> {
         let opened = key.clone();
-        let (seen, steady) = (ctx.now, clock::steady());
-        let pinned = self.sessions.pin_opened(&mut ctx.place, opened, pin, seen, steady).await;
+        let (seen, steady) = (ctx.arrival.now, clock::steady());
+        let pinned =
+            self.sessions.pin_opened(&mut ctx.admitted.place, opened, pin, seen, steady).await;
         let pinned = pinned.map_err(not_pinned)?;
         if pinned == Pinned::New {
             self.sessions.keep_birth(key, birth);
-            ctx.key = Some(key.clone());
+            ctx.admitted.key = Some(key.clone());
         }
         Ok(pinned)
     }
@@ -213,10 +218,10 @@ impl Gateway {
     /// A session that an alias brought back gets its pin again, so that it also survives the
     /// client's way back to the origin name. Failing to is no reason to refuse its Ack.
     async fn adopt(&self, progress: Progress, ctx: &mut Ctx) -> std::result::Result<(), Fault> {
-        if let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) {
-            let pin = ctx.pin(backend, ctx.backend_session.clone());
+        if let (Some(key), Some(backend)) = (&ctx.admitted.key, ctx.admitted.backend) {
+            let pin = ctx.arrival.pin(backend, ctx.admitted.backend_session.clone());
             let steady = clock::steady();
-            if !ctx.moved {
+            if !ctx.admitted.moved {
                 let _ = self.sessions.adopt(key.clone(), pin, progress, steady).await;
             } else if let Ok(Some(from)) = self.sessions.repin(key, pin, progress, steady).await {
                 self.note_moved(from.backend);
@@ -235,14 +240,14 @@ impl Gateway {
         match body {
             AckBody::Keep => Ok(()),
             AckBody::UntilClose => {
-                ctx.until_close = true;
+                ctx.answered.until_close = true;
                 Ok(())
             }
             AckBody::Drain | AckBody::Cut => {
                 response.remove_header(&header::TRANSFER_ENCODING);
                 response.insert_header("Content-Length", "0")?;
-                ctx.drop_body = true;
-                if !ctx.has_body || ctx.body_done.is_some() {
+                ctx.answered.drop_body = true;
+                if !ctx.arrival.has_body || ctx.attempt.body_done.is_some() {
                     let patience = if body == AckBody::Drain { REST } else { Duration::ZERO };
                     ctx.early.drop_rest(patience);
                     return Ok(());
@@ -251,7 +256,7 @@ impl Gateway {
                     return Ok(());
                 }
                 // The rest of the request could not follow over a connection that is given up.
-                ctx.answered = true;
+                ctx.replaced = true;
                 downstream.set_keepalive(None);
                 make_ours(response, Recipient { packet: true, chunks: true })?;
                 downstream.write_response_header(Box::new(response.clone()), true).await?;
@@ -274,13 +279,13 @@ pub(super) fn finish_head(
     response: &mut ResponseHeader,
     ctx: &Ctx,
 ) -> Result<()> {
-    let http10 = ctx.conn.as_ref().is_some_and(|conn| conn.is_http10());
-    let until_close = ctx.until_close || http10;
-    make_ours(response, Recipient { packet: ctx.is_packet, chunks: !until_close })?;
+    let http10 = ctx.arrival.conn.as_ref().is_some_and(|conn| conn.is_http10());
+    let until_close = ctx.answered.until_close || http10;
+    make_ours(response, Recipient { packet: ctx.arrival.is_packet, chunks: !until_close })?;
     if until_close {
         downstream.set_keepalive(None);
     }
-    if ctx.login.ends {
+    if ctx.admitted.login.ends {
         downstream.set_keepalive(None);
     }
     Ok(())

@@ -7,38 +7,17 @@
 use gateway_core::farm::{BackendId, Create, Directory, Folder};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{Ack, HResult, PacketType};
-use gateway_core::routing::{Decision, Lookup, Refusal, Refusers, Why};
+use gateway_core::routing::{Decision, Lookup, Refusal, Why};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
 use super::admit::obey;
 use super::{Ctx, Gateway, errors};
-use crate::health::Asking;
 use crate::metrics::RefusedCreate;
 
 /// Ends the exchange with a backend that refused: the next one has been chosen.
 pub const GOES_ELSEWHERE: ErrorType = ErrorType::Custom("a Create goes to another backend");
-
-/// What is known of a Create in this respect.
-#[derive(Default)]
-pub struct Creating {
-    /// What it is; `None` for all other requests.
-    pub create: Option<Create>,
-    /// How it ends at its backend is to be told.
-    asking: Option<Asking>,
-    pub refusers: Refusers,
-    /// A session id has come: no other backend may have it any more.
-    id_came: bool,
-    /// The backend of the next try has been chosen.
-    chosen: bool,
-}
-
-impl Creating {
-    pub fn is_chosen(&mut self) -> bool {
-        std::mem::take(&mut self.chosen)
-    }
-}
 
 impl Gateway {
     /// What counts of a packet as a Create.
@@ -47,18 +26,21 @@ impl Gateway {
         Create {
             folder: Folder::of(target),
             directory: Directory::of(target),
-            target: ctx.target.hash().0,
-            client: ctx.counted_client(),
-            without_body: !ctx.has_body,
+            target: ctx.arrival.target.hash().0,
+            client: ctx.arrival.counted_client(),
+            without_body: !ctx.arrival.has_body,
         }
     }
 
     /// A Create goes to `backend`.
     pub(super) fn asks(&self, backend: BackendId, ctx: &mut Ctx) {
-        ctx.opening = Some(self.sessions.opening(backend));
-        if let Some(create) = &ctx.creating.create {
-            ctx.creating.asking =
-                Some(self.health.asks(backend, create, &ctx.farm.config.health.folder_rules()));
+        ctx.admitted.opening = Some(self.sessions.opening(backend));
+        if let Some(create) = &ctx.admitted.creating.create {
+            ctx.admitted.creating.asking = Some(self.health.asks(
+                backend,
+                create,
+                &ctx.arrival.farm.config.health.folder_rules(),
+            ));
         }
     }
 
@@ -71,15 +53,15 @@ impl Gateway {
         ack: &Ack<'_>,
         ctx: &mut Ctx,
     ) -> bool {
-        if ctx.kind != Some(PacketType::CreateSession) {
+        if ctx.admitted.kind != Some(PacketType::CreateSession) {
             return false;
         }
         if let Some(refusal) = Refusal::of(response, ack) {
             return self.goes_elsewhere(downstream, refusal, ctx);
         }
-        ctx.creating.id_came = true;
-        if let Some(asking) = ctx.creating.asking.take().filter(|_| ack.is_success()) {
-            asking.accepted(&ctx.creating.refusers.signs());
+        ctx.admitted.creating.id_came = true;
+        if let Some(asking) = ctx.admitted.creating.asking.take().filter(|_| ack.is_success()) {
+            asking.accepted(&ctx.admitted.creating.refusers.signs());
         }
         false
     }
@@ -93,11 +75,11 @@ impl Gateway {
         ctx: &Ctx,
     ) {
         let full = ack.error.is_some_and(HResult::is_disk_full) && !ack.status.is_success();
-        if full && ctx.kind != Some(PacketType::CreateSession) {
+        if full && ctx.admitted.kind != Some(PacketType::CreateSession) {
             self.health.full(
                 backend,
                 &self.create_of(downstream, ctx),
-                &ctx.farm.config.health.folder_rules(),
+                &ctx.arrival.farm.config.health.folder_rules(),
             );
         }
     }
@@ -107,38 +89,41 @@ impl Gateway {
         if *error.etype() == GOES_ELSEWHERE {
             return true;
         }
-        let conn = ctx.conn.as_ref();
+        let conn = ctx.arrival.conn.as_ref();
         let ours = conn.is_some_and(|conn| {
             conn.is_answer_overdue() || conn.has_stalled() || conn.malformed_body().is_some()
         });
-        let fault = ctx.fault.or_else(|| errors::fault(error));
+        let fault = ctx.outcome.fault.or_else(|| errors::fault(error));
         // What was refused here, or has not come.
         if ours || !matches!(fault, Some(Fault::BackendFailed | Fault::BackendAnswer)) {
             return false;
         }
-        let stale = ctx.reused && errors::died_silently(error);
+        let stale = ctx.attempt.reused && errors::died_silently(error);
         self.goes_elsewhere(downstream, Refusal::without_answer(stale), ctx)
     }
 
     fn goes_elsewhere(&self, downstream: &Session, refusal: Refusal, ctx: &mut Ctx) -> bool {
-        let Some(backend) = ctx.backend.filter(|_| !ctx.creating.id_came) else { return false };
-        if let Some(asking) = ctx.creating.asking.take() {
+        let Some(backend) = ctx.admitted.backend.filter(|_| !ctx.admitted.creating.id_came) else {
+            return false;
+        };
+        if let Some(asking) = ctx.admitted.creating.asking.take() {
             asking.refused(refusal.sign.is_some());
         } else {
             // It was judged by its answer.
             return false;
         }
-        ctx.creating.refusers.note(backend, refusal);
-        let whole = !ctx.has_body
-            || (ctx.body_done.is_some() && !downstream.as_ref().retry_buffer_truncated());
-        let refusers = &ctx.creating.refusers;
-        let bound = ctx.login.bound;
-        let may = ctx.kind.is_some_and(|kind| refusers.lets_go_elsewhere(kind, bound, whole));
+        ctx.admitted.creating.refusers.note(backend, refusal);
+        let whole = !ctx.arrival.has_body
+            || (ctx.attempt.body_done.is_some() && !downstream.as_ref().retry_buffer_truncated());
+        let refusers = &ctx.admitted.creating.refusers;
+        let bound = ctx.admitted.login.bound;
+        let may =
+            ctx.admitted.kind.is_some_and(|kind| refusers.lets_go_elsewhere(kind, bound, whole));
         let moves = may && self.choose_another(downstream, backend, ctx);
         let result = if moves { RefusedCreate::Moved } else { RefusedCreate::Final };
         self.reporter.metrics.refused_create(result);
         if moves {
-            ctx.creating.chosen = true;
+            ctx.admitted.creating.chosen = true;
             ctx.begin_anew();
         }
         moves
@@ -146,15 +131,15 @@ impl Gateway {
 
     /// No other backend can be reached: has the last one that refused give its answer once more.
     pub(super) fn ask_refuser(&self, ctx: &mut Ctx) -> bool {
-        let Some(backend) = ctx.creating.refusers.ask_again() else { return false };
+        let Some(backend) = ctx.admitted.creating.refusers.ask_again() else { return false };
         self.asks(backend, ctx);
         obey(Decision::Forward { backend, why: Why::Placement }, ctx).is_ok()
     }
 
     /// Chooses the backend of the next try, if there is one.
     fn choose_another(&self, downstream: &Session, refuser: BackendId, ctx: &mut Ctx) -> bool {
-        let Some(packet) = ctx.packet.clone() else { return false };
-        ctx.avoid.push(refuser);
+        let Some(packet) = ctx.admitted.packet.clone() else { return false };
+        ctx.attempt.avoid.push(refuser);
         let alias = self.alias_of(downstream.req_header(), ctx).unwrap_or_default();
         self.decide(&packet, &Lookup::NotAsked, ctx, alias).is_ok()
     }

@@ -96,7 +96,7 @@ fn hear_no_more(upstream: &impl AsFd) {
 /// Looks at the head of a backend's answer as it came.
 pub fn note(downstream: &Session, response: &ResponseHeader, ctx: &mut Ctx) {
     // A connection that is its client's alone serves nobody else, and may be in mid-login.
-    if !ctx.has_body || ctx.body_done.is_some() || ctx.login.bound {
+    if !ctx.arrival.has_body || ctx.attempt.body_done.is_some() || ctx.admitted.login.bound {
         return;
     }
     ctx.early.answered = true;

@@ -27,9 +27,9 @@ pub(super) enum Went {
 impl Gateway {
     pub(super) fn held(&self, ctx: &Ctx) -> Held {
         Held {
-            waited: clock::steady().saturating_sub(ctx.started),
-            ends_or_moves: ends_or_moves(ctx.kind, ctx.key.is_some()),
-            superseded: ctx.turn.as_ref().is_some_and(Turn::is_cancelled),
+            waited: clock::steady().saturating_sub(ctx.arrival.started),
+            ends_or_moves: ends_or_moves(ctx.admitted.kind, ctx.admitted.key.is_some()),
+            superseded: ctx.admitted.turn.as_ref().is_some_and(Turn::is_cancelled),
         }
     }
 
@@ -56,7 +56,7 @@ impl Gateway {
         }
         let away = self.outages.failed(owner, clock::steady());
         let absence = Absence::of(away, self.health.is_lost(owner));
-        Owner::Refuses { absence, tries: ctx.attempts }
+        Owner::Refuses { absence, tries: ctx.attempt.attempts }
     }
 
     /// Does what the rule says. `changed` ends a wait before its time.
@@ -81,8 +81,8 @@ impl Gateway {
             }
             // The old pin goes when an Ack shows that the new backend has taken the session.
             Step::Reassign => {
-                ctx.moved = true;
-                ctx.avoid.push(owner);
+                ctx.admitted.moved = true;
+                ctx.attempt.avoid.push(owner);
                 self.decide_again(ctx)?;
                 Ok(Went::Elsewhere)
             }

@@ -12,8 +12,8 @@ use crate::exchange::forwarding::Forwarding;
 
 /// The host that counts for host ids and for `http.hosts`. It is never what a backend is told.
 fn host<'h>(head: &'h http::request::Parts, ctx: &Ctx) -> Result<Option<Host<'h>>, Fault> {
-    let forwarding = Forwarding::of(&ctx.farm.config.http);
-    let named = forwarding.host(ctx.conn.as_deref(), &head.headers).map_err(|unclear| {
+    let forwarding = Forwarding::of(&ctx.arrival.farm.config.http);
+    let named = forwarding.host(ctx.arrival.conn.as_deref(), &head.headers).map_err(|unclear| {
         tracing::debug!(error = %unclear, "a request of a trusted proxy is refused");
         Fault::BadRequest
     })?;
@@ -27,13 +27,13 @@ impl Gateway {
         head: &http::request::Parts,
         ctx: &Ctx,
     ) -> Result<Option<BackendId>, Fault> {
-        let farm = &ctx.farm;
+        let farm = &ctx.arrival.farm;
         match host(head, ctx)? {
             Some(host) if farm.accepts(&host) || self.goes_on(head, &host, ctx) => {
                 Ok(farm.view.alias(&host))
             }
             // The check of an old balancer names no host.
-            None if farm.accepts_any() && !ctx.is_packet => Ok(None),
+            None if farm.accepts_any() && !ctx.arrival.is_packet => Ok(None),
             Some(host) => {
                 self.reporter.note_unknown_host(host.as_str());
                 Err(Fault::UnknownHost)
@@ -46,10 +46,11 @@ impl Gateway {
     /// began: any that was configured since, or that of a backend of which nothing is known any
     /// more.
     fn goes_on(&self, head: &http::request::Parts, host: &Host<'_>, ctx: &Ctx) -> bool {
-        let farm = &ctx.farm;
+        let farm = &ctx.arrival.farm;
         let id = head.headers.get(&headers::SESSION_ID.name).and_then(|id| id.to_str().ok());
         let id = id.and_then(SessionId::parse);
-        let found = id.map(|id| visible_to(&ctx.asker(), self.sessions.find(Some(id.key()))));
+        let found =
+            id.map(|id| visible_to(&ctx.arrival.asker(), self.sessions.find(Some(id.key()))));
         let Some(Lookup::Pinned(pin)) = found else { return false };
         farm.accepted_before(host) || farm.view.backend(pin.backend).is_none()
     }

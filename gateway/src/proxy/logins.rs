@@ -25,50 +25,16 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::{Tracer, Tracing};
 use pingora::{Error, ErrorType, Result};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::errors::REFUSED_ANSWER;
 use super::upstream::use_once;
 use super::{Ctx, Gateway};
 use crate::exchange::forwarding::Forwarding;
+use crate::exchange::login::Login;
 use crate::guard::{Bond, Conn};
 
 /// The client's connection ends without an answer: what it had logged in to is gone.
 pub const LOGIN_LOST: ErrorType = ErrorType::Custom("the connection of a login is gone");
-
-/// What is known of one request in this respect.
-pub struct Login {
-    /// Who sends it.
-    speaker: Speaker,
-    /// What its client has at the backends.
-    pub bond: Option<Arc<Bond>>,
-    /// It goes over a connection of its client's own.
-    pub bound: bool,
-    /// It logs in over a connection that serves no other request.
-    pub once: bool,
-    /// The backend's connection ends with the answer, so the client's has to.
-    pub ends: bool,
-    /// The right to one more such connection, until there is one.
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Default for Login {
-    fn default() -> Self {
-        let speaker = Speaker::Unnamed;
-        Self { speaker, bond: None, bound: false, once: false, ends: false, permit: None }
-    }
-}
-
-impl Login {
-    pub fn of(conn: &Conn, speaker: Speaker) -> Self {
-        Self { speaker, bond: conn.bond(speaker), ..Self::default() }
-    }
-
-    /// Whether a proxy would hear what is meant for its client alone: the end of the connection.
-    pub fn is_behind_proxy(&self) -> bool {
-        self.speaker != Speaker::Peer
-    }
-}
 
 /// Tells a client connection of the end of a connection that one of its clients owns.
 #[derive(Clone)]
@@ -102,35 +68,37 @@ impl Gateway {
         ctx: &mut Ctx,
         peer: &mut HttpPeer,
     ) -> Result<()> {
-        let (Some(conn), Some(backend)) = (&ctx.conn, ctx.backend) else { return Ok(()) };
+        let (Some(conn), Some(backend)) = (&ctx.arrival.conn, ctx.admitted.backend) else {
+            return Ok(());
+        };
         let credentials = downstream.req_header().headers.get(header::AUTHORIZATION);
         let logs_in = credentials.is_some_and(|value| login::binds(value.as_bytes()));
-        if logs_in && ctx.login.speaker == Speaker::Unnamed {
-            ctx.login.once = true;
+        if logs_in && ctx.admitted.login.speaker == Speaker::Unnamed {
+            ctx.admitted.login.once = true;
             use_once(peer, ctx);
             return Ok(());
         }
-        let needed = logs_in || ctx.farm.is_per_client(backend);
-        if ctx.login.bond.is_none() && needed {
-            ctx.login.bond = Some(conn.bind(ctx.login.speaker));
+        let needed = logs_in || ctx.arrival.farm.is_per_client(backend);
+        if ctx.admitted.login.bond.is_none() && needed {
+            ctx.admitted.login.bond = Some(conn.bind(ctx.admitted.login.speaker));
         }
-        let Some(bond) = &ctx.login.bond else { return Ok(()) };
+        let Some(bond) = &ctx.admitted.login.bond else { return Ok(()) };
         let elsewhere = bond.pending().is_some_and(|pending| pending != backend);
         if conn.is_ending() || bond.is_lost() || (logs_in && elsewhere) {
             return Err(lost(ctx));
         }
         if bond.has(backend) {
-            ctx.login.permit = None;
+            ctx.admitted.login.permit = None;
         } else {
             let Ok(permit) = Arc::clone(&self.bound).try_acquire_owned() else {
-                ctx.fault = Some(Fault::LoginsFull);
+                ctx.outcome.fault = Some(Fault::LoginsFull);
                 return Err(Error::new(ErrorType::ConnectNoRoute));
             };
-            ctx.login.permit = Some(permit);
+            ctx.admitted.login.permit = Some(permit);
         }
-        ctx.login.bound = true;
+        ctx.admitted.login.bound = true;
         peer.group_key = bond.key;
-        peer.options.idle_timeout = Some(ctx.farm.config.timeouts.backend_idle);
+        peer.options.idle_timeout = Some(ctx.arrival.farm.config.timeouts.backend_idle);
         let tie = Tie(Arc::downgrade(conn), Arc::downgrade(bond));
         peer.options.tracer = Some(Tracer(Box::new(tie)));
         Ok(())
@@ -144,10 +112,10 @@ impl Gateway {
         fd: RawFd,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if !ctx.login.bound || reused {
+        if !ctx.admitted.login.bound || reused {
             return Ok(());
         }
-        let Login { bond, permit, .. } = &mut ctx.login;
+        let Login { bond, permit, .. } = &mut ctx.admitted.login;
         let taken = bond.as_ref().zip(permit.take()).is_some_and(|(bond, permit)| {
             let counted = self.reporter.metrics.bound_connection();
             // SAFETY: Pingora owns the connection and keeps it open for the length of this call;
@@ -160,27 +128,30 @@ impl Gateway {
 
     /// What the answer says of the login.
     pub(super) fn note_challenge(&self, response: &ResponseHeader, ctx: &mut Ctx) {
-        let Some(conn) = &ctx.conn else { return };
+        let Some(conn) = &ctx.arrival.conn else { return };
         let challenges = response.headers.get_all(header::WWW_AUTHENTICATE).iter();
         let challenge = challenges.map(|value| login::challenge(value.as_bytes())).max();
         let binds = challenge.is_some_and(|challenge| challenge != Challenge::Other);
         // Of the clients of a proxy, only those that do log in are told apart.
-        if binds && ctx.login.speaker == Speaker::Peer {
+        if binds && ctx.admitted.login.speaker == Speaker::Peer {
             conn.bind(Speaker::Peer);
         }
-        let Some(bond) = ctx.login.bond.as_ref().filter(|_| ctx.login.bound) else { return };
+        let Some(bond) = ctx.admitted.login.bond.as_ref().filter(|_| ctx.admitted.login.bound)
+        else {
+            return;
+        };
         let goes_on =
             challenge == Some(Challenge::Token) && response.status == StatusCode::UNAUTHORIZED;
-        bond.set_pending(ctx.backend.filter(|_| goes_on));
+        bond.set_pending(ctx.admitted.backend.filter(|_| goes_on));
         // A proxy goes on with the requests of its other clients.
-        let alone = !matches!(ctx.login.speaker, Speaker::Named(..));
-        ctx.login.ends = alone && closes(response);
+        let alone = !matches!(ctx.admitted.login.speaker, Speaker::Named(..));
+        ctx.admitted.login.ends = alone && closes(response);
     }
 
     /// Offers a client that is not known no login that would count for others too.
     pub(super) fn refuse_login(&self, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        let unnamed = ctx.login.speaker == Speaker::Unnamed;
-        let Some(conn) = ctx.conn.as_ref().filter(|_| unnamed) else { return Ok(()) };
+        let unnamed = ctx.admitted.login.speaker == Speaker::Unnamed;
+        let Some(conn) = ctx.arrival.conn.as_ref().filter(|_| unnamed) else { return Ok(()) };
         if response.status != StatusCode::UNAUTHORIZED {
             return Ok(());
         }
@@ -190,9 +161,9 @@ impl Gateway {
             Left::Some(challenges) => challenges,
             Left::Nothing => Vec::new(),
         };
-        self.reporter.note_shared_login(conn, &Forwarding::of(&ctx.farm.config.http));
+        self.reporter.note_shared_login(conn, &Forwarding::of(&ctx.arrival.farm.config.http));
         if challenges.is_empty() {
-            ctx.fault = Some(Fault::LoginShared);
+            ctx.outcome.fault = Some(Fault::LoginShared);
             return Err(Error::new(REFUSED_ANSWER));
         }
         response.remove_header(&header::WWW_AUTHENTICATE);
@@ -214,6 +185,6 @@ fn closes(response: &ResponseHeader) -> bool {
 }
 
 fn lost(ctx: &mut Ctx) -> Box<Error> {
-    ctx.fault = Some(Fault::LoginLost);
+    ctx.outcome.fault = Some(Fault::LoginLost);
     Error::new(LOGIN_LOST)
 }

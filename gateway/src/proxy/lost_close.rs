@@ -46,8 +46,10 @@ impl Gateway {
         downstream: &Session,
         ctx: &Ctx,
     ) -> Result<(), Fault> {
-        let (Some(key), Some(backend)) = (&ctx.key, ctx.backend) else { return Ok(()) };
-        let sessions = &ctx.farm.config.sessions;
+        let (Some(key), Some(backend)) = (&ctx.admitted.key, ctx.admitted.backend) else {
+            return Ok(());
+        };
+        let sessions = &ctx.arrival.farm.config.sessions;
         let result = match next(sessions.lost_close, self.progress_anywhere(key).await) {
             Next::StartOver(Why::Incomplete) => LostCloseResult::Incomplete,
             Next::StartOver(Why::Policy) => LostCloseResult::Restarted,
@@ -106,13 +108,14 @@ impl Gateway {
         ctx: &Ctx,
     ) -> Evidence {
         let Lookup::Pinned(pin) = self.sessions.find(Some(key)) else { return Evidence::Unclear };
-        let (head, http) = (downstream.req_header(), &ctx.farm.config.http);
+        let (head, http) = (downstream.req_header(), &ctx.arrival.farm.config.http);
         let session = head.headers.get(&headers::SESSION_ID.name).cloned();
-        let errand = session.and_then(|id| Errand::of(head, id, ctx.conn.as_deref(), http));
+        let errand = session.and_then(|id| Errand::of(head, id, ctx.arrival.conn.as_deref(), http));
         let Some(errand) = errand else { return Evidence::Unclear };
-        let errand = errand.spelled(ctx.spelling.as_deref());
+        let errand = errand.spelled(ctx.admitted.spelling.as_deref());
         let asked = clock::now();
-        let answer = self.asks.messenger().send(&errand, Task::Look, &ctx.farm, backend).await;
+        let answer =
+            self.asks.messenger().send(&errand, Task::Look, &ctx.arrival.farm, backend).await;
         let (created, answered) = (pin.created, clock::now());
         match answer {
             Ok(answer) => judge(&file_head(&answer), &Expected { total, created, asked, answered }),

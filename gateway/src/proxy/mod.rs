@@ -51,15 +51,16 @@ use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 use crate::supervisor::{Farewell, InFlight};
 
+use crate::exchange::arrival::Arrival;
 use crate::exchange::bandwidth::Bandwidth;
 use crate::exchange::deliveries::Deliveries;
 use crate::exchange::forwarding::Forwarding;
+use crate::exchange::login::Login;
 use crate::exchange::outages::Outages;
 use crate::exchange::turns::Turns;
 use admit::Admitted;
 use ask::{Asks, Messenger};
 pub use ctx::Ctx;
-use logins::Login;
 use lost_close::UnclearCloses;
 pub use orphans::OrphanCanceller;
 use orphans::Orphans;
@@ -182,31 +183,29 @@ impl ProxyHttp for Gateway {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx {
-            id: self.requests.fetch_add(1, Ordering::Relaxed),
-            now: clock::now(),
-            started: clock::steady(),
-            running: Some(self.running.enter()),
-            ..Ctx::new(self.farm.load_full())
-        }
+        let id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut arrival = Arrival::new(self.farm.load_full(), id, clock::now(), clock::steady());
+        arrival.running = Some(self.running.enter());
+        Ctx::new(arrival)
     }
 
     async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
         failpoint::hit("early_request_filter", &downstream.req_header().headers);
-        let timeouts = &ctx.farm.config.timeouts;
+        let timeouts = &ctx.arrival.farm.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
-        ctx.conn = stream.map(|guard| Arc::clone(guard.conn()));
+        ctx.arrival.conn = stream.map(|guard| Arc::clone(guard.conn()));
         let headers = &downstream.req_header().headers;
-        if let Some(conn) = &ctx.conn {
+        if let Some(conn) = &ctx.arrival.conn {
             let speaker;
-            (ctx.client, speaker) = Forwarding::of(&ctx.farm.config.http).client(conn, headers);
-            ctx.login = Login::of(conn, speaker);
+            (ctx.arrival.client, speaker) =
+                Forwarding::of(&ctx.arrival.farm.config.http).client(conn, headers);
+            ctx.admitted.login = Login::of(conn, speaker);
         }
-        let listener = ctx.conn.as_ref().map_or(0, |conn| conn.listener);
-        ctx.request = Some(self.reporter.metrics.request(listener));
+        let listener = ctx.arrival.conn.as_ref().map_or(0, |conn| conn.listener);
+        ctx.arrival.request = Some(self.reporter.metrics.request(listener));
         // The guard keeps this time and that of the answer, see `patience`.
         downstream.set_read_timeout(None);
-        if let Some(conn) = &ctx.conn {
+        if let Some(conn) = &ctx.arrival.conn {
             conn.wait_for_body(timeouts.client_body);
         }
         downstream.set_write_timeout(Some(timeouts.client_write));
@@ -239,7 +238,7 @@ impl ProxyHttp for Gateway {
                 Ok(true)
             }
             Err(fault) => {
-                ctx.fault = Some(fault);
+                ctx.outcome.fault = Some(fault);
                 self.answer(downstream, ctx, fault).await?;
                 Ok(true)
             }
@@ -285,25 +284,27 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         failpoint::hit("request_body_filter", &downstream.req_header().headers);
-        ctx.bytes_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        if ctx
-            .range
-            .is_some_and(|range| ctx.bytes_in > range.len() || (end && ctx.bytes_in < range.len()))
-        {
+        ctx.attempt.bytes_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if ctx.admitted.range.is_some_and(|range| {
+            ctx.attempt.bytes_in > range.len() || (end && ctx.attempt.bytes_in < range.len())
+        }) {
             // Only a chunked body can differ from its range; the backend must not take it for
             // whole.
-            ctx.fault = Some(Fault::BadRequest);
+            ctx.outcome.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader));
         }
         let bytes = body.as_ref().map_or(0, Bytes::len);
-        let Ctx { farm, pace, conn, .. } = ctx;
+        let Arrival { farm, conn, .. } = &ctx.arrival;
+        let pace = &mut ctx.admitted.pace;
         self.bandwidth.wait(bytes, end, pace, &farm.config.limits, conn.as_deref()).await;
         if end {
             self.came_whole(ctx)?;
             let now = clock::steady();
-            ctx.body_done = Some(now);
-            if let Some(conn) = ctx.conn.as_ref().filter(|_| ctx.first_byte.is_none()) {
-                conn.expect_answer(now + ctx.patience);
+            ctx.attempt.body_done = Some(now);
+            if let Some(conn) =
+                ctx.arrival.conn.as_ref().filter(|_| ctx.answered.first_byte.is_none())
+            {
+                conn.expect_answer(now + ctx.attempt.patience);
             }
             self.unwatch(ctx);
         }
@@ -317,31 +318,31 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         failpoint::hit("upstream_response_filter", &downstream.req_header().headers);
-        ctx.answer_began = true;
+        ctx.attempt.answer_began = true;
         if response.status == StatusCode::SWITCHING_PROTOCOLS || !is_framed_once(response) {
             // Nobody asked for the first: an upgrade never reaches a backend.
-            ctx.fault = Some(Fault::BackendAnswer);
+            ctx.outcome.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
-        if !fits(response, &ctx.farm.config.limits.head) {
-            ctx.fault = Some(Fault::BackendAnswer);
+        if !fits(response, &ctx.arrival.farm.config.limits.head) {
+            ctx.outcome.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
         if response.status.is_informational() {
-            ctx.interim += 1;
-            if ctx.interim > MAX_INTERIM {
-                ctx.fault = Some(Fault::BackendAnswer);
+            ctx.attempt.interim += 1;
+            if ctx.attempt.interim > MAX_INTERIM {
+                ctx.outcome.fault = Some(Fault::BackendAnswer);
                 return Err(Error::new(errors::REFUSED_ANSWER));
             }
             return Ok(());
         }
         let now = clock::steady();
-        ctx.first_byte = Some(now);
-        if let Some(conn) = &ctx.conn {
-            conn.expect_answer(now + ctx.patience);
+        ctx.answered.first_byte = Some(now);
+        if let Some(conn) = &ctx.arrival.conn {
+            conn.expect_answer(now + ctx.attempt.patience);
         }
         early::note(downstream, response, ctx);
-        ctx.backend_status = Some(response.status.as_u16());
+        ctx.answered.backend_status = Some(response.status.as_u16());
         self.unwatch(ctx);
         self.refuse_login(response, ctx)?;
         self.note_challenge(response, ctx);
@@ -358,14 +359,14 @@ impl ProxyHttp for Gateway {
         if end {
             ctx.early.answer_ended();
         }
-        if let Some(conn) = &ctx.conn {
+        if let Some(conn) = &ctx.arrival.conn {
             if end {
                 conn.answer_is_here();
             } else {
-                conn.expect_answer(clock::steady() + ctx.patience);
+                conn.expect_answer(clock::steady() + ctx.attempt.patience);
             }
         }
-        if ctx.drop_body {
+        if ctx.answered.drop_body {
             *body = None;
         }
         Ok(None)
@@ -379,7 +380,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         failpoint::hit("response_filter", &downstream.req_header().headers);
         answers::finish_head(downstream, response, ctx)?;
-        if ctx.conn.as_ref().is_some_and(|conn| conn.is_half_closed()) {
+        if ctx.arrival.conn.as_ref().is_some_and(|conn| conn.is_half_closed()) {
             downstream.set_keepalive(None);
         }
         self.take_leave(downstream);
@@ -414,24 +415,26 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> FailToProxy {
         let silent = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if ctx.answered || final_status(downstream).is_some() {
+        if ctx.replaced || final_status(downstream).is_some() {
             return silent;
         }
-        if *error.etype() == logins::LOGIN_LOST && !ctx.login.is_behind_proxy() {
+        if *error.etype() == logins::LOGIN_LOST && !ctx.admitted.login.is_behind_proxy() {
             return silent;
         }
-        let malformed = ctx.conn.as_ref().is_some_and(|conn| conn.malformed_body().is_some());
-        let overdue = ctx.conn.as_ref().is_some_and(|conn| conn.is_answer_overdue());
-        let stalled = ctx.conn.as_ref().is_some_and(|conn| conn.has_stalled());
+        let malformed =
+            ctx.arrival.conn.as_ref().is_some_and(|conn| conn.malformed_body().is_some());
+        let overdue = ctx.arrival.conn.as_ref().is_some_and(|conn| conn.is_answer_overdue());
+        let stalled = ctx.arrival.conn.as_ref().is_some_and(|conn| conn.has_stalled());
         let fault = ctx
+            .outcome
             .fault
             .or(malformed.then_some(Fault::BadRequest))
             .or(overdue.then_some(Fault::BackendTimeout))
             .or(stalled.then_some(Fault::ClientStalled))
             .or_else(|| errors::fault(error));
         let Some(fault) = fault else { return silent };
-        ctx.fault = Some(fault);
-        ctx.place = None;
+        ctx.outcome.fault = Some(fault);
+        ctx.admitted.place = None;
         self.note_silence(ctx, fault);
         // The connection ends here whatever we say, so say so.
         downstream.set_keepalive(None);
@@ -448,10 +451,10 @@ impl ProxyHttp for Gateway {
         ctx.early.over();
         self.report(downstream, ctx);
         self.end_undelivered(downstream, ctx).await;
-        self.bandwidth.settle(&mut ctx.pace, &ctx.farm.config.limits);
+        self.bandwidth.settle(&mut ctx.admitted.pace, &ctx.arrival.farm.config.limits);
         // The session's next request may come on another connection as soon as this one is over.
-        ctx.turn = None;
-        if let Some(conn) = &ctx.conn {
+        ctx.admitted.turn = None;
+        if let Some(conn) = &ctx.arrival.conn {
             conn.request_done();
         }
     }

@@ -184,7 +184,7 @@ impl Gateway {
     /// The session was opened, and its client hears of something else. `place` is the one that it
     /// has.
     pub(super) fn orphan(&self, downstream: &Session, ctx: &Ctx, id: &str, place: Option<Place>) {
-        let Some(backend) = ctx.backend else { return };
+        let Some(backend) = ctx.admitted.backend else { return };
         let parsed = SessionId::parse(id);
         let taken = parsed.as_ref().and_then(|id| self.sessions.holder(backend, id.key()));
         if taken.is_some() {
@@ -192,10 +192,10 @@ impl Gateway {
             return;
         }
         // Under an id that is none, nobody knows what the backend would cancel.
-        let (head, http) = (downstream.req_header(), &ctx.farm.config.http);
+        let (head, http) = (downstream.req_header(), &ctx.arrival.farm.config.http);
         let known = parsed.and_then(|id| {
             let value = HeaderValue::from_str(id.as_str()).ok()?;
-            Some((id.key().clone(), Errand::of(head, value, ctx.conn.as_deref(), http)?))
+            Some((id.key().clone(), Errand::of(head, value, ctx.arrival.conn.as_deref(), http)?))
         });
         if self.orphans.try_send(Orphan { backend, known, _place: place }).is_err() {
             self.reporter.orphaned(backend, OrphanResult::Dropped);
@@ -209,21 +209,23 @@ impl Gateway {
     /// Only one that surely has no byte yet: a limit that was lowered must not cost what is there.
     /// Where the backend cannot be told, the pin stays, and leads the client's own Cancel there.
     pub(super) async fn end_refused(&self, downstream: &Session, ctx: &mut Ctx) {
-        let Some(key) = ctx.key.clone() else { return };
-        let Some(range) = ctx.range else { return };
+        let Some(key) = ctx.admitted.key.clone() else { return };
+        let Some(range) = ctx.admitted.range else { return };
         // Whether it is untouched is known only behind the request under way.
-        if ended_by_refusal(&range, &self.look_up(ctx).await, ctx.target, true).is_none() {
+        if ended_by_refusal(&range, &self.look_up(ctx).await, ctx.arrival.target, true).is_none() {
             return;
         }
         // The request under way may bring bytes, or the end.
-        let Some(packet) = ctx.packet.clone() else { return };
+        let Some(packet) = ctx.admitted.packet.clone() else { return };
         if !matches!(self.take_turn(downstream, &packet, &key, ctx).await, Ok(None)) {
             return;
         }
-        let found = visible_to(&ctx.asker(), self.sessions.find(Some(&key)));
+        let found = visible_to(&ctx.arrival.asker(), self.sessions.find(Some(&key)));
         let untouched = self.sessions.is_untouched(&key);
-        let Some(pin) = ended_by_refusal(&range, &found, ctx.target, untouched) else { return };
-        let farm = Arc::clone(&ctx.farm);
+        let Some(pin) = ended_by_refusal(&range, &found, ctx.arrival.target, untouched) else {
+            return;
+        };
+        let farm = Arc::clone(&ctx.arrival.farm);
         if farm.view.backend(pin.backend).is_none_or(|backend| !backend.is_reachable()) {
             return;
         }
@@ -233,9 +235,9 @@ impl Gateway {
             None => head.headers.get(&headers::SESSION_ID.name).cloned(),
         };
         let http = &farm.config.http;
-        let errand = id.and_then(|id| Errand::of(head, id, ctx.conn.as_deref(), http));
+        let errand = id.and_then(|id| Errand::of(head, id, ctx.arrival.conn.as_deref(), http));
         let Some(errand) = errand else { return };
-        let onward = pin.binding.onward(ctx.target, head.raw_path());
+        let onward = pin.binding.onward(ctx.arrival.target, head.raw_path());
         let errand = errand.spelled(onward.as_deref());
         let result = self.asks.messenger().cancel(&errand, &farm, pin.backend).await;
         self.reporter.orphaned(pin.backend, result);
@@ -250,16 +252,16 @@ impl Gateway {
 
     /// Called when the request is over.
     pub(super) async fn end_undelivered(&self, downstream: &Session, ctx: &mut Ctx) {
-        let Some(opened) = ctx.opened.take() else { return };
-        let written = ctx.conn.as_ref().is_none_or(|conn| conn.has_answered());
+        let Some(opened) = ctx.answered.opened.take() else { return };
+        let written = ctx.arrival.conn.as_ref().is_none_or(|conn| conn.has_answered());
         // Whatever failed behind it: only another answer in its place takes an Ack back.
         let refused = final_status(downstream).is_some_and(|status| !status.is_success());
         if !is_orphan(written, refused) {
             return;
         }
         // Before the session leaves the table, or its place would be somebody else's.
-        let place = ctx.key.as_ref().and_then(|key| self.sessions.hold_place(key));
-        if let Some(key) = &ctx.key
+        let place = ctx.admitted.key.as_ref().and_then(|key| self.sessions.hold_place(key));
+        if let Some(key) = &ctx.admitted.key
             && let Some(ended) =
                 self.sessions.unpin(key, EndReason::Cancelled, clock::steady()).await
         {

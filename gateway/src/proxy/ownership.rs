@@ -16,7 +16,8 @@ use crate::sessions::Elsewhere;
 
 use super::head::expects_continue;
 use super::{Ctx, Gateway};
-use crate::exchange::turns::{Answer, Arrival, Entered, Shared, Turn};
+use crate::exchange::arrival::Arrival;
+use crate::exchange::turns::{Answer, Entered, Shared, Turn, TurnRequest};
 
 /// Other processes say nothing when an end is over, so it is looked for this often.
 const STEP: Duration = Duration::from_millis(50);
@@ -30,17 +31,17 @@ impl Gateway {
         key: &SessionKey,
         ctx: &mut Ctx,
     ) -> Result<Option<Arc<Answer>>, Fault> {
-        let patience = ctx.farm.config.timeouts.answer_long;
+        let patience = ctx.arrival.farm.config.timeouts.answer_long;
         let identity = identity(downstream, packet, ctx);
-        let (conn, whole) = (ctx.conn.clone(), !ctx.has_body);
-        let arrival = Arrival { conn, identity, whole, patience };
-        match self.turns.enter(key, arrival).await {
+        let (conn, whole) = (ctx.arrival.conn.clone(), !ctx.arrival.has_body);
+        let request = TurnRequest { conn, identity, whole, patience };
+        match self.turns.enter(key, request).await {
             Ok(Entered::Turn(turn)) => {
-                let turn = ctx.turn.insert(turn);
+                let turn = ctx.admitted.turn.insert(turn);
                 if self.sessions.follows_others() {
                     self.wait_for_others(key, turn, patience).await?;
                 }
-                if !ctx.has_body {
+                if !ctx.arrival.has_body {
                     self.lock_end(ctx)?;
                 }
                 Ok(None)
@@ -54,9 +55,9 @@ impl Gateway {
     /// The last byte of the body has come. From here on no newer request cancels one that must not
     /// reach its server twice.
     pub(super) fn came_whole(&self, ctx: &mut Ctx) -> pingora::Result<()> {
-        let called_off = ctx.turn.as_ref().is_some_and(|turn| !turn.came_whole());
+        let called_off = ctx.admitted.turn.as_ref().is_some_and(|turn| !turn.came_whole());
         if called_off || self.lock_end(ctx).is_err() {
-            ctx.fault = Some(Fault::Superseded);
+            ctx.outcome.fault = Some(Fault::Superseded);
             return Err(Error::new(ErrorType::ConnectionClosed));
         }
         Ok(())
@@ -87,7 +88,9 @@ impl Gateway {
 
     /// Tells other processes of an end that goes out from here. An error if one of them was quicker.
     fn lock_end(&self, ctx: &mut Ctx) -> Result<(), Fault> {
-        let (Some(turn), Some(key)) = (&mut ctx.turn, &ctx.key) else { return Ok(()) };
+        let (Some(turn), Some(key)) = (&mut ctx.admitted.turn, &ctx.admitted.key) else {
+            return Ok(());
+        };
         if turn.identity().is_none() || turn.lock.is_some() {
             return Ok(());
         }
@@ -102,15 +105,15 @@ impl Gateway {
 
     /// What those that have joined the packet get of its answer.
     pub(super) fn shares(&self, ack: &Ack<'_>, ctx: &Ctx) -> ownership::Shared {
-        let packet = ctx.turn.as_ref().and_then(|turn| turn.identity());
+        let packet = ctx.admitted.turn.as_ref().and_then(|turn| turn.identity());
         packet.map_or(ownership::Shared::Nothing, |packet| {
-            ownership::shared(packet, ack, ctx.login.bound || ctx.login.once)
+            ownership::shared(packet, ack, ctx.admitted.login.bound || ctx.admitted.login.once)
         })
     }
 
     /// Gives it to them. `response` is the answer as its own client gets it.
     pub(super) fn share(&self, what: ownership::Shared, response: &ResponseHeader, ctx: &Ctx) {
-        let Some(turn) = &ctx.turn else { return };
+        let Some(turn) = &ctx.admitted.turn else { return };
         match what {
             ownership::Shared::Nothing => {}
             ownership::Shared::End => turn.share(Shared::End),
@@ -147,17 +150,17 @@ impl Gateway {
 
     /// Reads the body under the limits that it would have on its way to a server.
     async fn drain(&self, downstream: &mut Session, ctx: &mut Ctx) -> pingora::Result<()> {
-        ctx.pace = self.bandwidth.of(ctx.client, &ctx.farm.config.limits);
+        ctx.admitted.pace = self.bandwidth.of(ctx.arrival.client, &ctx.arrival.farm.config.limits);
         loop {
             let read = downstream.read_request_body().await.map_err(Error::into_down)?;
             let Some(bytes) = read else { break };
-            ctx.bytes_in += bytes.len() as u64;
-            let Ctx { farm, pace, conn, .. } = &mut *ctx;
-            let limits = &farm.config.limits;
+            ctx.attempt.bytes_in += bytes.len() as u64;
+            let Arrival { farm, conn, .. } = &ctx.arrival;
+            let (pace, limits) = (&mut ctx.admitted.pace, &farm.config.limits);
             self.bandwidth.wait(bytes.len(), false, pace, limits, conn.as_deref()).await;
         }
-        if ctx.range.is_some_and(|range| range.len() != ctx.bytes_in) {
-            ctx.fault = Some(Fault::BadRequest);
+        if ctx.admitted.range.is_some_and(|range| range.len() != ctx.attempt.bytes_in) {
+            ctx.outcome.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader).into_down());
         }
         Ok(())
@@ -168,9 +171,9 @@ fn identity(downstream: &Session, packet: &RequestPacket, ctx: &Ctx) -> Option<I
     let credentials = downstream.req_header().headers.get_all(header::AUTHORIZATION);
     let logs_in = || credentials.iter().any(|value| login::binds(value.as_bytes()));
     // Without a bond yet, or ever, no other packet has its login.
-    let bond = ctx.login.bond.as_ref().map(|bond| bond.key);
-    let connection = bond.or_else(|| logs_in().then_some(ctx.id));
-    Identity::of(packet, ctx.target, ctx.subject(), credentials, connection)
+    let bond = ctx.admitted.login.bond.as_ref().map(|bond| bond.key);
+    let connection = bond.or_else(|| logs_in().then_some(ctx.arrival.id));
+    Identity::of(packet, ctx.arrival.target, ctx.arrival.subject(), credentials, connection)
 }
 
 fn is_of_protocol(name: &HeaderName) -> bool {

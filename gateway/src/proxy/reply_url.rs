@@ -13,19 +13,19 @@ use crate::config::ReplyUrl;
 use crate::exchange::forwarding::Forwarding;
 
 pub(super) fn edit(downstream: &Session, response: &ResponseHeader, ctx: &Ctx) -> Option<Edit> {
-    let http = &ctx.farm.config.http;
+    let http = &ctx.arrival.farm.config.http;
     let url = response.headers.get(&headers::REPLY_URL.name)?.to_str().ok()?;
     if http.reply_url == ReplyUrl::Pass {
         return None;
     }
-    let (backend, conn) = (ctx.backend?, ctx.conn.as_ref()?);
+    let (backend, conn) = (ctx.admitted.backend?, ctx.arrival.conn.as_ref()?);
     let head = downstream.req_header();
     let host = host_of(head)?;
     let text = |value: Option<&HeaderValue>| value?.to_str().ok().map(str::to_owned);
-    let sent = ctx.farm.upstream_host(backend, &host).or(head.headers.get(header::HOST));
+    let sent = ctx.arrival.farm.upstream_host(backend, &host).or(head.headers.get(header::HOST));
     let said = text(sent)?;
-    let configured = ctx.farm.named(backend)?.to_string();
-    let found = ctx.farm.address(backend)?.to_string();
+    let configured = ctx.arrival.farm.named(backend)?.to_string();
+    let found = ctx.arrival.farm.address(backend)?.to_string();
     let own = [&*configured, &*found, &*said];
     let forwarding = Forwarding::of(http);
     let scheme = forwarding.scheme(conn, &head.headers);

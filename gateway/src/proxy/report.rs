@@ -61,7 +61,7 @@ impl Reporter {
     }
 
     fn request_id(&self, ctx: &Ctx) -> Uuid {
-        Uuid::from_u64_pair(self.process, ctx.id)
+        Uuid::from_u64_pair(self.process, ctx.arrival.id)
     }
 
     /// A request that a server might take for a packet has been refused. Any client can send one, so
@@ -157,7 +157,7 @@ impl Reporter {
             ts: now,
             request_id: by.map(|(ctx, _)| self.request_id(ctx)),
             session: key,
-            client: by.and_then(|(ctx, _)| ctx.client),
+            client: by.and_then(|(ctx, _)| ctx.arrival.client),
             target: by.map(|(_, target)| target),
             backend: self.name(pin.backend),
             reason: *reason,
@@ -171,56 +171,64 @@ impl Reporter {
 impl Gateway {
     pub(super) fn report(&self, downstream: &Session, ctx: &Ctx) {
         let status = final_status(downstream).map(|status| status.as_u16());
-        let total = clock::steady().saturating_sub(ctx.started);
-        let backend_time = ctx
-            .first_byte
-            .map(|first| first.saturating_sub(ctx.body_done.unwrap_or(ctx.started).min(first)));
+        let total = clock::steady().saturating_sub(ctx.arrival.started);
+        let backend_time = ctx.answered.first_byte.map(|first| {
+            first.saturating_sub(ctx.attempt.body_done.unwrap_or(ctx.arrival.started).min(first))
+        });
         let packet = label(ctx);
         let bytes_out = downstream.body_bytes_sent() as u64;
-        let went_out = ctx.backend.filter(|_| ctx.backend_request.is_some());
+        let went_out = ctx.admitted.backend.filter(|_| ctx.attempt.backend_request.is_some());
         self.reporter.metrics.record(&Outcome {
             status: status.unwrap_or(0),
-            fault: ctx.fault,
-            foreign: ctx.foreign,
+            fault: ctx.outcome.fault,
+            foreign: ctx.outcome.foreign,
             backend: went_out,
-            backend_status: ctx.backend_status,
-            protocol_error: ctx.protocol_error,
-            pin_found: ctx.pin_found,
-            alias_found: ctx.alias_found,
-            owner_found: ctx.owner_found,
-            range: ctx.range,
-            bytes_in: ctx.bytes_in,
+            backend_status: ctx.answered.backend_status,
+            protocol_error: ctx.answered.protocol_error,
+            pin_found: ctx.outcome.pin_found,
+            alias_found: ctx.outcome.alias_found,
+            owner_found: ctx.outcome.owner_found,
+            range: ctx.admitted.range,
+            bytes_in: ctx.attempt.bytes_in,
             bytes_out,
             bytes_forwarded: downstream.upstream_body_bytes_sent().unwrap_or(0) as u64,
             total,
             backend_wait: backend_time,
-            ..Outcome::new(ctx.conn.as_ref().map_or(0, |conn| conn.listener), packet)
+            ..Outcome::new(ctx.arrival.conn.as_ref().map_or(0, |conn| conn.listener), packet)
         });
         let head = downstream.req_header();
         let field = |name| head.headers.get(name).map(http::HeaderValue::as_bytes);
         self.reporter.access.request(&RequestLine {
             ts: clock::now(),
             request_id: self.reporter.request_id(ctx),
-            session: ctx.key.as_ref(),
+            session: ctx.admitted.key.as_ref(),
             packet,
             method: head.method.as_str().as_bytes(),
             host: field(header::HOST),
             target: head.raw_path(),
-            client: ctx.client,
-            tls_version: ctx.conn.as_ref().and_then(|conn| conn.tls_version()),
-            backend: ctx.backend.map(|id| self.reporter.name(id)),
-            pin_source: ctx.why,
+            client: ctx.arrival.client,
+            tls_version: ctx.arrival.conn.as_ref().and_then(|conn| conn.tls_version()),
+            backend: ctx.admitted.backend.map(|id| self.reporter.name(id)),
+            pin_source: ctx.admitted.why,
             status,
-            bits_error: ctx.backend_error.or(ctx.fault.and_then(|fault| fault.row().hresult)),
-            fault: ctx.fault,
-            rule: ctx.conn.as_ref().and_then(|conn| conn.malformed_body()).map(ChunkError::label),
-            bytes_in: ctx.bytes_in,
+            bits_error: ctx
+                .answered
+                .backend_error
+                .or(ctx.outcome.fault.and_then(|fault| fault.row().hresult)),
+            fault: ctx.outcome.fault,
+            rule: ctx
+                .arrival
+                .conn
+                .as_ref()
+                .and_then(|conn| conn.malformed_body())
+                .map(ChunkError::label),
+            bytes_in: ctx.attempt.bytes_in,
             bytes_out,
-            range: ctx.range,
+            range: ctx.admitted.range,
             total_time: total,
             backend_time,
-            retries: ctx.attempts.saturating_sub(1),
-            conn_reused: ctx.backend_request.as_ref().map(|_| ctx.reused),
+            retries: ctx.attempt.attempts.saturating_sub(1),
+            conn_reused: ctx.attempt.backend_request.as_ref().map(|_| ctx.attempt.reused),
             user_agent: field(header::USER_AGENT),
         });
     }
@@ -235,8 +243,8 @@ impl Gateway {
 
     pub(super) fn note_connected(&self, backend: BackendId, ctx: &mut Ctx) {
         let metrics = &self.reporter.metrics;
-        metrics.backend_connected(backend, ctx.reused);
-        ctx.backend_request = Some(metrics.backend_request(backend));
+        metrics.backend_connected(backend, ctx.attempt.reused);
+        ctx.attempt.backend_request = Some(metrics.backend_request(backend));
     }
 
     pub(super) fn backend_name(&self, backend: BackendId) -> &str {
@@ -247,9 +255,12 @@ impl Gateway {
     /// packets tell that no application has a part in: a slow one must not look like a dead server.
     /// Of Creates [`gateway_core::farm::folders`] knows more.
     pub(super) fn note_silence(&self, ctx: &Ctx, fault: Fault) {
-        let simple = matches!(ctx.kind, Some(PacketType::Ping | PacketType::CreateSession));
-        if let Some(backend) = ctx.backend.filter(|_| simple && fault == Fault::BackendTimeout) {
-            self.health.answered(backend, Answer::Silent, || ctx.counted_client());
+        let simple =
+            matches!(ctx.admitted.kind, Some(PacketType::Ping | PacketType::CreateSession));
+        if let Some(backend) =
+            ctx.admitted.backend.filter(|_| simple && fault == Fault::BackendTimeout)
+        {
+            self.health.answered(backend, Answer::Silent, || ctx.arrival.counted_client());
         }
     }
 
@@ -271,9 +282,9 @@ fn request_line(head: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn label(ctx: &Ctx) -> PacketLabel {
-    match ctx.kind {
+    match ctx.admitted.kind {
         Some(kind) => kind.into(),
-        None if ctx.is_packet => PacketLabel::Unknown,
+        None if ctx.arrival.is_packet => PacketLabel::Unknown,
         None => PacketLabel::Other,
     }
 }

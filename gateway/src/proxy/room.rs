@@ -48,7 +48,8 @@ impl Gateway {
     /// A place for the session of a Create; `None` if the table is full.
     pub(super) async fn find_place(&self, ctx: &Ctx) -> Result<Option<Place>, Fault> {
         let shared_farm = self.sessions.evicts();
-        let (client, most) = (ctx.counted_client(), ctx.farm.config.sessions.limit_per_client);
+        let (client, most) =
+            (ctx.arrival.counted_client(), ctx.arrival.farm.config.sessions.limit_per_client);
         let most = match most {
             // What ended elsewhere still counts here, and a full table is no sign of greed.
             PerClient::OneIn(_) if shared_farm => PerClient::Unlimited,
@@ -73,7 +74,7 @@ impl Gateway {
     fn warn_of_client(&self, ctx: &Ctx, sessions: u64) {
         let (taken, limit) = (self.sessions.places().taken(), self.sessions.limit());
         self.room.warned.warn(|| {
-            let client = ctx.client.map(tracing::field::display);
+            let client = ctx.arrival.client.map(tracing::field::display);
             tracing::warn!(
                 client,
                 sessions,

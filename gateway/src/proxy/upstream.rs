@@ -33,45 +33,47 @@ const MAY_STICK: u64 = 64 * 1024;
 /// Whether only one backend may have the request. A Create is not bound to the alias that its
 /// client still remembers.
 fn is_owned(ctx: &Ctx) -> bool {
-    let named = matches!(ctx.why, Some(Why::Pin | Why::Alias | Why::Asked | Why::Delivered));
-    named && ctx.kind != Some(PacketType::CreateSession)
+    let named =
+        matches!(ctx.admitted.why, Some(Why::Pin | Why::Alias | Why::Asked | Why::Delivered));
+    named && ctx.admitted.kind != Some(PacketType::CreateSession)
 }
 
 /// Has a request go over a new connection that serves no other.
 pub(super) fn use_once(peer: &mut HttpPeer, ctx: &Ctx) {
     // A key of its own finds nothing pooled, and nobody finds what it leaves.
-    peer.group_key = ctx.id.wrapping_add(OWN_KEYS);
+    peer.group_key = ctx.arrival.id.wrapping_add(OWN_KEYS);
     peer.options.idle_timeout = Some(Duration::ZERO);
 }
 
 impl Gateway {
     pub(super) async fn peer(&self, downstream: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        if ctx.attempts > 0 && !ctx.creating.is_chosen() {
+        if ctx.attempt.attempts > 0 && !ctx.admitted.creating.is_chosen() {
             self.choose_again(downstream, ctx).await?;
         }
-        ctx.attempts += 1;
-        // The body passes the filter again from its start.
-        ctx.bytes_in = 0;
-        ctx.body_done = None;
-        let peer = ctx.backend.and_then(|backend| ctx.farm.peer(backend, ctx.repeatable));
+        ctx.attempt.begin();
+        let peer = ctx
+            .admitted
+            .backend
+            .and_then(|backend| ctx.arrival.farm.peer(backend, ctx.admitted.repeatable));
         let Some(mut peer) = peer.cloned() else {
             // Its name has no address any more.
-            ctx.fault = Some(if is_owned(ctx) { Fault::BackendDown } else { Fault::NoBackend });
+            ctx.outcome.fault =
+                Some(if is_owned(ctx) { Fault::BackendDown } else { Fault::NoBackend });
             return Err(Error::new(ErrorType::ConnectNoRoute));
         };
         // A Fragment and a Close may be answered by an application behind the server.
         let by_application =
-            matches!(ctx.kind, Some(PacketType::Fragment | PacketType::CloseSession));
-        let long = ctx.has_body || by_application;
-        let timeouts = &ctx.farm.config.timeouts;
-        ctx.patience = if long { timeouts.answer_long } else { timeouts.answer };
+            matches!(ctx.admitted.kind, Some(PacketType::Fragment | PacketType::CloseSession));
+        let long = ctx.arrival.has_body || by_application;
+        let timeouts = &ctx.arrival.farm.config.timeouts;
+        ctx.attempt.patience = if long { timeouts.answer_long } else { timeouts.answer };
         // The guard looks at the client for as long as the answer is awaited, and keeps the time.
         peer.options.read_timeout = None;
-        if let Some(conn) = &ctx.conn {
+        if let Some(conn) = &ctx.arrival.conn {
             conn.answer_is_here();
         }
         pool::spare(&mut peer);
-        if ctx.avoid_pool {
+        if ctx.attempt.avoid_pool {
             use_once(&mut peer, ctx);
         }
         self.keep_apart(downstream, ctx, &mut peer)?;
@@ -81,10 +83,10 @@ impl Gateway {
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
     async fn choose_again(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
         let not_chosen = |fault, ctx: &mut Ctx| {
-            ctx.fault = Some(fault);
+            ctx.outcome.fault = Some(fault);
             Error::new(ErrorType::ConnectNoRoute)
         };
-        if let (Some(step), Some(owner)) = (ctx.step.take(), ctx.backend) {
+        if let (Some(step), Some(owner)) = (ctx.attempt.step.take(), ctx.admitted.backend) {
             let again = self.carry_out(step, owner, pending(), downstream, ctx).await;
             if again.map_err(|fault| not_chosen(fault, ctx))? == Went::Elsewhere {
                 return Ok(());
@@ -92,16 +94,18 @@ impl Gateway {
         }
         if is_owned(ctx) {
             // Its name may lead to another address by now.
-            ctx.farm = self.farm.load_full();
+            ctx.arrival.farm = self.farm.load_full();
             return Ok(());
         }
-        if ctx.attempts >= MAX_TRIES && self.ask_refuser(ctx) {
+        if ctx.attempt.attempts >= MAX_TRIES && self.ask_refuser(ctx) {
             return Ok(());
         }
         let alias = self.alias_of(downstream.req_header(), ctx).unwrap_or_default();
-        let decided = match ctx.packet.clone() {
+        let decided = match ctx.admitted.packet.clone() {
             // It had an owner that was given up; the one chosen in its place refuses too.
-            Some(_) if ends_or_moves(ctx.kind, ctx.key.is_some()) => self.decide_again(ctx),
+            Some(_) if ends_or_moves(ctx.admitted.kind, ctx.admitted.key.is_some()) => {
+                self.decide_again(ctx)
+            }
             Some(packet) => self.decide(&packet, &Lookup::NotAsked, ctx, alias),
             None => self.decide_plain(None, None, ctx, alias),
         };
@@ -109,7 +113,7 @@ impl Gateway {
             return Ok(());
         }
         decided.map_err(|fault| match fault {
-            Fault::NoBackend => not_chosen(ctx.distrust.when_none_is_left(), ctx),
+            Fault::NoBackend => not_chosen(ctx.attempt.distrust.when_none_is_left(), ctx),
             fault => not_chosen(fault, ctx),
         })
     }
@@ -120,31 +124,31 @@ impl Gateway {
             error.set_retry(true);
             return error;
         }
-        if let Some(backend) = ctx.backend.filter(|_| errors::is_backends_fault(&error)) {
+        if let Some(backend) = ctx.admitted.backend.filter(|_| errors::is_backends_fault(&error)) {
             self.health.connect_failed(backend);
         }
-        ctx.avoid.extend(ctx.backend.filter(|_| !owned));
+        ctx.attempt.avoid.extend(ctx.admitted.backend.filter(|_| !owned));
         let distrust = errors::is_distrust(&error);
-        ctx.distrust.note(distrust);
-        let again = match ctx.backend.filter(|_| owned) {
+        ctx.attempt.distrust.note(distrust);
+        let again = match ctx.admitted.backend.filter(|_| owned) {
             Some(owner) => {
                 let refuses = self.refuses(owner, distrust, ctx);
-                match ctx.farm.config.failover.step(refuses, &self.held(ctx)) {
+                match ctx.arrival.farm.config.failover.step(refuses, &self.held(ctx)) {
                     Step::Later(fault) => Err(fault),
                     step => {
-                        ctx.step = Some(step);
+                        ctx.attempt.step = Some(step);
                         Ok(())
                     }
                 }
             }
-            None if ctx.creating.refusers.last_word().is_some() => Ok(()),
-            None => try_another(ctx.attempts, ctx.distrust),
+            None if ctx.admitted.creating.refusers.last_word().is_some() => Ok(()),
+            None => try_another(ctx.attempt.attempts, ctx.attempt.distrust),
         };
-        if let Some(backend) = ctx.backend {
+        if let Some(backend) = ctx.admitted.backend {
             self.note_connect_error(backend, &error, again.is_ok() && !owned);
         }
         if let Err(fault) = again {
-            ctx.fault.get_or_insert(fault);
+            ctx.outcome.fault.get_or_insert(fault);
         }
         error.set_retry(again.is_ok());
         error
@@ -153,15 +157,18 @@ impl Gateway {
     /// Has a Create go on at the next address of its backend's name, where no upload can lie at the
     /// one that cannot be reached.
     fn try_next_address(&self, ctx: &mut Ctx, error: &Error) -> bool {
-        let tries = ctx.kind == Some(PacketType::CreateSession) && ctx.attempts < MAX_TRIES;
-        let Some(backend) = ctx.backend.filter(|_| tries && errors::is_backends_fault(error))
+        let tries = ctx.admitted.kind == Some(PacketType::CreateSession)
+            && ctx.attempt.attempts < MAX_TRIES;
+        let Some(backend) =
+            ctx.admitted.backend.filter(|_| tries && errors::is_backends_fault(error))
         else {
             return false;
         };
-        let next = ctx.farm.address(backend).is_some_and(|at| self.health.try_next(backend, at));
+        let next =
+            ctx.arrival.farm.address(backend).is_some_and(|at| self.health.try_next(backend, at));
         if next {
             self.note_connect_error(backend, error, false);
-            ctx.farm = self.farm.load_full();
+            ctx.arrival.farm = self.farm.load_full();
         }
         next
     }
@@ -176,26 +183,27 @@ impl Gateway {
     ) -> Box<Error> {
         let failure = Failure {
             reused,
-            answered: ctx.answer_began || !errors::died_silently(&error),
+            answered: ctx.attempt.answer_began || !errors::died_silently(&error),
             body_whole: !downstream.as_ref().retry_buffer_truncated(),
         };
-        let retry =
-            may_retry(ctx.repeatable, failure) && ctx.attempts < MAX_REPEATS && !ctx.login.bound;
+        let retry = may_retry(ctx.admitted.repeatable, failure)
+            && ctx.attempt.attempts < MAX_REPEATS
+            && !ctx.admitted.login.bound;
         if self.outlives(downstream, &error, ctx) {
             error.set_retry(true);
             return error;
         }
         // The connection was dead, not the backend: the next try need not wait, but it must not
         // find the next dead connection in the pool.
-        ctx.step = None;
-        ctx.avoid_pool = retry;
+        ctx.attempt.step = None;
+        ctx.attempt.avoid_pool = retry;
         error.set_retry(retry);
         error
     }
 
     /// Ends the pin to a backend that was given up.
     pub(super) async fn release(&self, downstream: &Session, ctx: &Ctx) {
-        let Some(key) = &ctx.key else { return };
+        let Some(key) = &ctx.admitted.key else { return };
         if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
             self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
         }
@@ -204,21 +212,25 @@ impl Gateway {
     /// A body that has gone, of a request that is being answered, is not stuck; and soon the
     /// connection may serve somebody else.
     pub(super) fn unwatch(&self, ctx: &Ctx) {
-        let sent = ctx.body_done.is_some() || !ctx.has_body;
-        if let Some(turn) = ctx.turn.as_ref().filter(|_| sent && ctx.first_byte.is_some()) {
+        let sent = ctx.attempt.body_done.is_some() || !ctx.arrival.has_body;
+        if let Some(turn) =
+            ctx.admitted.turn.as_ref().filter(|_| sent && ctx.answered.first_byte.is_some())
+        {
             turn.unwatch_upstream();
         }
     }
 
     pub(super) fn connected(&self, reused: bool, fd: RawFd, ctx: &mut Ctx) -> Result<()> {
-        ctx.reused = reused;
+        ctx.attempt.reused = reused;
         ctx.early.connected(fd);
-        if let Some(backend) = ctx.backend {
+        if let Some(backend) = ctx.admitted.backend {
             self.bind_connected(backend, reused, fd, ctx)?;
-            if let Some(conn) = &ctx.conn {
+            if let Some(conn) = &ctx.arrival.conn {
                 conn.used_backend(backend);
             }
-            if let Some(bond) = ctx.login.bond.as_ref().filter(|_| ctx.login.bound) {
+            if let Some(bond) =
+                ctx.admitted.login.bond.as_ref().filter(|_| ctx.admitted.login.bound)
+            {
                 bond.used_backend(backend);
             }
             self.outages.over(backend);
@@ -227,15 +239,15 @@ impl Gateway {
             }
             self.note_connected(backend, ctx);
         }
-        let Some(turn) = &ctx.turn else { return Ok(()) };
-        if ctx.range.is_some_and(|range| range.len() > MAY_STICK) {
+        let Some(turn) = &ctx.admitted.turn else { return Ok(()) };
+        if ctx.admitted.range.is_some_and(|range| range.len() > MAY_STICK) {
             // SAFETY: Pingora owns the connection and keeps it open for the length of this call;
             // the descriptor is duplicated before the call returns.
             let upstream = unsafe { BorrowedFd::borrow_raw(fd) };
             turn.watch_upstream(upstream);
         }
         if turn.is_cancelled() {
-            ctx.fault = Some(Fault::Superseded);
+            ctx.outcome.fault = Some(Fault::Superseded);
             return Err(Error::new(ErrorType::ConnectionClosed));
         }
         Ok(())
@@ -243,16 +255,16 @@ impl Gateway {
 
     /// What the backend sees differs from what the client sent only here.
     pub(super) fn prepare_request(&self, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
-        let backend = ctx.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        if let Some(spelling) = &ctx.spelling {
+        let backend = ctx.admitted.backend.ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        if let Some(spelling) = &ctx.admitted.spelling {
             request.set_raw_path(spelling.as_bytes())?;
         }
-        let forwarding = Forwarding::of(&ctx.farm.config.http);
+        let forwarding = Forwarding::of(&ctx.arrival.farm.config.http);
         let host = match host_of(request) {
-            Some(host) => ctx.farm.upstream_host(backend, &host),
-            None => ctx.farm.authority(backend),
+            Some(host) => ctx.arrival.farm.upstream_host(backend, &host),
+            None => ctx.arrival.farm.authority(backend),
         };
-        let session = match &ctx.backend_session {
+        let session = match &ctx.admitted.backend_session {
             Some(id) => {
                 let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
                 Some(id.ok_or_else(|| Error::new(ErrorType::InternalError))?)
@@ -260,13 +272,13 @@ impl Gateway {
             None => None,
         };
         let onward = Onward {
-            forwarded: ctx.farm.config.http.forwarded,
-            sender: ctx.conn.as_deref().map(|conn| forwarding.sender(conn)),
+            forwarded: ctx.arrival.farm.config.http.forwarded,
+            sender: ctx.arrival.conn.as_deref().map(|conn| forwarding.sender(conn)),
             host,
-            loop_entry: ctx.farm.loop_entry(backend),
+            loop_entry: ctx.arrival.farm.loop_entry(backend),
             session,
             // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
-            empty_packet: ctx.is_packet && !ctx.has_body,
+            empty_packet: ctx.arrival.is_packet && !ctx.arrival.has_body,
         };
         let edits = passage::request(&request.headers, onward);
         apply(edits, request)

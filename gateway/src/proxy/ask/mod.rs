@@ -134,18 +134,18 @@ impl Gateway {
         packet: &RequestPacket,
         ctx: &mut Ctx,
     ) -> Result<(Lookup, BackendId), Fault> {
-        let key = ctx.key.clone().ok_or(Fault::Internal)?;
+        let key = ctx.admitted.key.clone().ok_or(Fault::Internal)?;
         let head = downstream.req_header();
         let session = head.headers.get(&headers::SESSION_ID.name).cloned();
-        let http = &ctx.farm.config.http;
-        let errand =
-            session.and_then(|session| Errand::of(head, session, ctx.conn.as_deref(), http));
+        let http = &ctx.arrival.farm.config.http;
+        let errand = session
+            .and_then(|session| Errand::of(head, session, ctx.arrival.conn.as_deref(), http));
         let errand = errand.ok_or(Fault::Internal)?;
         // No backend can have a file of such a size, and no range is left to ask with.
-        let shared_farm = ctx.farm.config.sessions.shared_farm;
+        let shared_farm = ctx.arrival.farm.config.sessions.shared_farm;
         let question = Question::of(packet, shared_farm).ok_or(Fault::BadRequest)?;
         let verdict = self.ask(&key, &errand, question, ctx).await;
-        ctx.owner_found = Some(matches!(verdict, Verdict::Owner(..) | Verdict::Newborn(_)));
+        ctx.outcome.owner_found = Some(matches!(verdict, Verdict::Owner(..) | Verdict::Newborn(_)));
         match verdict {
             // It was opened after it was asked for.
             Verdict::Owner(owner, _) | Verdict::Newborn(owner)
@@ -155,10 +155,10 @@ impl Gateway {
             }
             Verdict::Owner(owner, next) => {
                 self.pin_lost(&key, owner, next, ctx).await?;
-                Ok((visible_to(&ctx.asker(), self.sessions.find(Some(&key))), owner))
+                Ok((visible_to(&ctx.arrival.asker(), self.sessions.find(Some(&key))), owner))
             }
             Verdict::Newborn(owner) => {
-                Ok((visible_to(&ctx.asker(), self.sessions.find(Some(&key))), owner))
+                Ok((visible_to(&ctx.arrival.asker(), self.sessions.find(Some(&key))), owner))
             }
             Verdict::Spoilt(backend) => {
                 self.forget_spoilt(&key, backend, ctx).await;
@@ -176,9 +176,12 @@ impl Gateway {
         next: Option<u64>,
         ctx: &Ctx,
     ) -> Result<(), Fault> {
-        let pin = ctx.pin(owner, None);
-        let progress =
-            Progress { next_offset: next.unwrap_or(0), seen: ctx.now, ..Progress::default() };
+        let pin = ctx.arrival.pin(owner, None);
+        let progress = Progress {
+            next_offset: next.unwrap_or(0),
+            seen: ctx.arrival.now,
+            ..Progress::default()
+        };
         // It is there already if another packet of the session was quicker.
         self.pin_session(&mut None, key.clone(), pin, progress).await?;
         tracing::info!(backend = self.backend_name(owner), "a lost session has its pin again");
@@ -188,7 +191,7 @@ impl Gateway {
     /// The byte of a question may be in the file, so the session must not be completed, by whatever
     /// way its packets come.
     async fn forget_spoilt(&self, key: &SessionKey, backend: BackendId, ctx: &Ctx) {
-        let pin = Pin { subject: None, ..ctx.pin(backend, None) };
+        let pin = Pin { subject: None, ..ctx.arrival.pin(backend, None) };
         self.sessions.bury(key, &pin, EndReason::Admin, clock::steady()).await;
         tracing::warn!(
             backend = self.backend_name(backend),
@@ -205,7 +208,7 @@ impl Gateway {
         question: Question,
         ctx: &Ctx,
     ) -> Verdict {
-        let (key, target, credentials) = (key.clone(), ctx.target, errand.credentials());
+        let (key, target, credentials) = (key.clone(), ctx.arrival.target, errand.credentials());
         let matter = Matter { key, target, credentials, question };
         let known = self.asks.memory.lock().recent.find(&matter, clock::steady());
         if let Some(known) = known {
@@ -272,7 +275,7 @@ impl Gateway {
     /// Until the client may have one more question asked; `None` if that takes too long. Behind a
     /// trusted proxy that names nobody are many clients, who are not held to one's measure.
     async fn wait_for_client(&self, ctx: &Ctx) -> Option<()> {
-        let Some(client) = ctx.counted_client() else { return Some(()) };
+        let Some(client) = ctx.arrival.counted_client() else { return Some(()) };
         let wait = {
             let clients = &mut self.asks.memory.lock().clients;
             clients.take(client, clock::steady(), self.patience_left(ctx))?
@@ -304,7 +307,7 @@ impl Gateway {
     /// may have the session there is no point in asking the others, so the packet waits for it as
     /// one with a pin would.
     async fn everybody(&self, ctx: &Ctx) -> Result<(Arc<Farm>, Vec<(BackendId, Said)>), Verdict> {
-        let mut farm = Arc::clone(&ctx.farm);
+        let mut farm = Arc::clone(&ctx.arrival.farm);
         loop {
             // Before the farm is looked at, or a change between the two would be missed.
             let backends = farm.view.backends();
@@ -330,7 +333,7 @@ impl Gateway {
     }
 
     fn patience_left(&self, ctx: &Ctx) -> Duration {
-        let waited = clock::steady().saturating_sub(ctx.started);
-        ctx.farm.config.failover.hold.saturating_sub(waited)
+        let waited = clock::steady().saturating_sub(ctx.arrival.started);
+        ctx.arrival.farm.config.failover.hold.saturating_sub(waited)
     }
 }

@@ -1,0 +1,132 @@
+//! The states of a request, in their order: [`Arrival`](super::arrival::Arrival), [`Admitted`],
+//! [`Attempt`], [`Answered`], and beside them [`Findings`], which its report tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::{ContentRange, HResult, PacketType, RequestPacket, SessionKey};
+use gateway_core::routing::failover::Distrust;
+use gateway_core::routing::{Step, Why};
+use http::HeaderValue;
+
+use crate::metrics::{Gauged, ProtocolError};
+use crate::sessions::{Opening, Place};
+
+use super::bandwidth::BodyPace;
+use super::creating::Creating;
+use super::login::Login;
+use super::turns::Turn;
+
+/// What the request is, where it goes, and what it holds of the session for that.
+#[derive(Default)]
+pub struct Admitted {
+    /// The packet, once it was read and found to be one.
+    pub packet: Option<RequestPacket>,
+    pub kind: Option<PacketType>,
+    /// Its session; from the answer to a Create-Session on, the one that was opened.
+    pub key: Option<SessionKey>,
+    pub range: Option<ContentRange>,
+    /// Where it goes.
+    pub backend: Option<BackendId>,
+    pub why: Option<Why>,
+    /// The place of the session that is being opened.
+    pub place: Option<Place>,
+    /// A Create counts at its backend until its session does.
+    pub opening: Option<Opening>,
+    pub creating: Creating,
+    /// The rate at which its client may send its body.
+    pub pace: BodyPace,
+    /// The session's turn.
+    pub turn: Option<Turn>,
+    pub login: Login,
+    /// The packet may reach its backend twice, and its body fits the buffer for a second try.
+    pub repeatable: bool,
+    /// The target under which it goes to its backend, where that is another spelling than its own.
+    pub spelling: Option<Arc<str>>,
+    /// Size of its session's file, as far as it is known; otherwise 0.
+    pub total: u64,
+    /// The id by which the backend knows the session, where the client has another.
+    pub backend_session: Option<Box<str>>,
+    pub public_session: Option<HeaderValue>,
+    /// The session goes to another backend than its pin says, because that one was given up.
+    pub moved: bool,
+    /// The table could not be asked, so an alias may be wrong.
+    pub doubtful: bool,
+}
+
+/// The tries to have a backend serve it: what is true of all of them, and of the last one.
+#[derive(Default)]
+pub struct Attempt {
+    pub attempts: u32,
+    /// Backends that could not be reached, or that refused.
+    pub avoid: Vec<BackendId>,
+    pub distrust: Distrust,
+    /// The owner refused the last try, and this is done about it before the next one.
+    pub step: Option<Step>,
+    /// A pooled connection turned out to be dead: the next try takes a new one.
+    pub avoid_pool: bool,
+    pub reused: bool,
+    /// How long the backend may take for the head of its answer, and for each piece of the rest.
+    pub patience: Duration,
+    /// Bytes of the body that were read.
+    pub bytes_in: u64,
+    /// By the steady clock: last byte of the request.
+    pub body_done: Option<Duration>,
+    /// The backend has begun to answer, be it with a 1xx.
+    pub answer_began: bool,
+    /// How many 1xx came before the answer.
+    pub interim: u8,
+    /// Held for the gauge of requests at backends.
+    pub backend_request: Option<Gauged>,
+}
+
+/// What the backend has answered, and what becomes of that.
+#[derive(Default)]
+pub struct Answered {
+    /// By the steady clock: first byte of the backend's answer.
+    pub first_byte: Option<Duration>,
+    pub backend_status: Option<u16>,
+    pub backend_error: Option<HResult>,
+    pub protocol_error: Option<ProtocolError>,
+    /// The body of the answer is to be thrown away.
+    pub drop_body: bool,
+    /// The answer has no length and ends with the connection.
+    pub until_close: bool,
+    /// The backend opened a session with this id; no client knows of it before the Ack is out.
+    pub opened: Option<Box<str>>,
+}
+
+/// What was found out on the way, for the report.
+#[derive(Default)]
+pub struct Findings {
+    /// The gateway answers by itself, for this reason.
+    pub fault: Option<Fault>,
+    pub pin_found: Option<bool>,
+    /// The session is bound to another client's certificate.
+    pub foreign: bool,
+    pub alias_found: Option<bool>,
+    /// The backends have not been asked for the session yet, and should be.
+    pub unasked: bool,
+    /// Whether the backends, asked for the session, said whose it is.
+    pub owner_found: Option<bool>,
+}
+
+impl Attempt {
+    /// One more try begins.
+    pub fn begin(&mut self) {
+        self.attempts += 1;
+        // The body passes the filter again from its start.
+        self.bytes_in = 0;
+        self.body_done = None;
+    }
+
+    /// The answer that was seen goes to nobody, and there will be another try.
+    pub fn begin_anew(&mut self) {
+        self.answer_began = false;
+        self.interim = 0;
+        self.avoid_pool = false;
+        self.step = None;
+    }
+}
