@@ -11,4 +11,5 @@ mod loops;
 mod overriding;
 mod privacy;
 mod refusals;
+mod reports;
 mod statuses;

@@ -9,9 +9,10 @@ use pingora::services::listening::Service;
 
 use super::apply::Limits;
 use crate::config::Config;
+use crate::exchange::report::Reporter;
 use crate::guard::{Addresses, BodyMemory, Door, Entrance, Guarded, Room};
 use crate::pool;
-use crate::proxy::{Gateway, Reporter, TRIES};
+use crate::proxy::{Gateway, TRIES};
 use crate::supervisor::{Farewell, InFlight, Listening, Patient};
 use crate::tls;
 

@@ -9,10 +9,10 @@ use crate::admin::{self, Token};
 use crate::backend_ids::BackendIds;
 use crate::config::{self, Config};
 use crate::entrance::{self, EntranceError};
+use crate::exchange::report::Reporter;
 use crate::farm::{Farm, FarmError};
 use crate::log_writer::{Destination, FlushGuard};
 use crate::metrics::{LogLevel, Metrics};
-use crate::proxy::Reporter;
 use crate::supervisor::{Bound, Chain, Exit, Supervisor};
 use crate::telemetry::Format;
 

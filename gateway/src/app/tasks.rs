@@ -9,10 +9,10 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::config::Config;
+use crate::exchange::report::Reporter;
 use crate::farm::Farm;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
-use crate::proxy::Reporter;
 use crate::roster::Roster;
 use crate::sessions::{Other, Sessions};
 use crate::supervisor::{Farewell, OldGone, told_to_stop};

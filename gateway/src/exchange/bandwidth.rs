@@ -5,7 +5,7 @@
 //! count while we wait for its bytes, and that of the backend starts again with every piece.
 //!
 //! Pieces are of many sizes: what was read at once, which over TLS is a record. So bodies take turns
-//! for [`TURN`] bytes each, whatever their pieces, in the order in which they queue.
+//! for `TURN` bytes each, whatever their pieces, in the order in which they queue.
 
 use std::net::IpAddr;
 use std::pin::pin;

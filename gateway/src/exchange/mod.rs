@@ -1,7 +1,8 @@
 //! What becomes of a request, whoever carries it.
 //!
 //! A request passes through states, each of which holds what is known by then: it arrives
-//! ([`arrival`]), is admitted, is tried at a backend, and is answered ([`state`]).
+//! ([`arrival`]), is admitted, is tried at a backend, and is answered ([`state`]). When it is over,
+//! however it ends, one [`report`] tells of it.
 //!
 //! What is absent: every type of the library that carries bytes.
 
@@ -12,5 +13,6 @@ pub mod deliveries;
 pub mod forwarding;
 pub mod login;
 pub mod outages;
+pub mod report;
 pub mod state;
 pub mod turns;

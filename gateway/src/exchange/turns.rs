@@ -331,7 +331,7 @@ impl Turn {
         self.running.changed.notify_waiters();
     }
 
-    /// Lets a cancel reach a request whose body is stuck on its way to the backend: Pingora does
+    /// Lets a cancel reach a request whose body is stuck on its way to the backend: its carrier does
     /// not look at the client then.
     pub fn watch_upstream(&self, upstream: impl AsFd) {
         *self.running.upstream.lock() = upstream.as_fd().try_clone_to_owned().ok();

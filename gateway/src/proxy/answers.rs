@@ -137,7 +137,7 @@ impl Gateway {
         }
         let steady = clock::steady();
         if let Some(ended) = self.sessions.unpin(key, reason, steady).await {
-            self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
+            self.reporter.ended(&ended, Some((&ctx.arrival, downstream.req_header().raw_path())));
         } else if let Some(backend) = ctx.admitted.backend {
             let pin = ctx.arrival.pin(backend, None);
             self.sessions.bury(key, &pin, reason, steady).await;

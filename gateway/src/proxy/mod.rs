@@ -57,6 +57,7 @@ use crate::exchange::deliveries::Deliveries;
 use crate::exchange::forwarding::Forwarding;
 use crate::exchange::login::Login;
 use crate::exchange::outages::Outages;
+use crate::exchange::report::{Reporter, Sent};
 use crate::exchange::turns::Turns;
 use admit::Admitted;
 use ask::{Asks, Messenger};
@@ -64,7 +65,6 @@ pub use ctx::Ctx;
 use lost_close::UnclearCloses;
 pub use orphans::OrphanCanceller;
 use orphans::Orphans;
-pub use report::Reporter;
 use room::Room;
 
 /// Everything a request may need.
@@ -72,7 +72,7 @@ pub struct Gateway {
     farm: Arc<ArcSwap<Farm>>,
     health: FarmHealth,
     pub(crate) sessions: Arc<Sessions>,
-    reporter: Reporter,
+    reporter: Arc<Reporter>,
     running: InFlight,
     farewell: Farewell,
     turns: Arc<Turns>,
@@ -130,6 +130,7 @@ impl Gateway {
             Arc::clone(&sessions),
             reporter.clone(),
         );
+        let reporter = Arc::new(reporter);
         let gateway = Self {
             farm,
             health,
@@ -190,6 +191,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        ctx.will_be_told(&self.reporter, downstream.req_header());
         failpoint::hit("early_request_filter", &downstream.req_header().headers);
         let timeouts = &ctx.arrival.farm.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
@@ -449,7 +451,11 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
         failpoint::hit("logging", &downstream.req_header().headers);
         ctx.early.over();
-        self.report(downstream, ctx);
+        ctx.tell(Sent {
+            status: final_status(downstream).map(|status| status.as_u16()),
+            bytes: downstream.body_bytes_sent() as u64,
+            bytes_forwarded: downstream.upstream_body_bytes_sent().unwrap_or(0) as u64,
+        });
         self.end_undelivered(downstream, ctx).await;
         self.bandwidth.settle(&mut ctx.admitted.pace, &ctx.arrival.farm.config.limits);
         // The session's next request may come on another connection as soon as this one is over.

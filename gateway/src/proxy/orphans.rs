@@ -37,7 +37,8 @@ use crate::sessions::{Place, Sessions};
 use crate::supervisor::{TaskResult, told_to_stop};
 
 use super::ask::{Errand, Messenger};
-use super::{Ctx, Gateway, Reporter, final_status};
+use super::{Ctx, Gateway, final_status};
+use crate::exchange::report::Reporter;
 
 /// Sessions that may wait to be taken up.
 const QUEUE: usize = 16_384;
@@ -246,7 +247,7 @@ impl Gateway {
         }
         if let Some(ended) = self.sessions.unpin(&key, EndReason::Cancelled, clock::steady()).await
         {
-            self.reporter.ended(&ended, Some((ctx, head.raw_path())));
+            self.reporter.ended(&ended, Some((&ctx.arrival, head.raw_path())));
         }
     }
 

@@ -205,7 +205,7 @@ impl Gateway {
     pub(super) async fn release(&self, downstream: &Session, ctx: &Ctx) {
         let Some(key) = &ctx.admitted.key else { return };
         if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
-            self.reporter.ended(&ended, Some((ctx, downstream.req_header().raw_path())));
+            self.reporter.ended(&ended, Some((&ctx.arrival, downstream.req_header().raw_path())));
         }
     }
 

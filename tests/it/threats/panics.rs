@@ -26,6 +26,7 @@ fn t19_a_panic_in_any_filter_ends_that_request_only() {
     let id = session_of(&opened);
     for (number, place) in PLACES.into_iter().enumerate() {
         let packet = fragment(TARGET, &id, "bytes 0-2/9", b"abc").with("X-Panic", place);
+        let packet = packet.with("User-Agent", place);
         let ended = exchange(farm.entrance(), &packet.bytes());
         // Whoever panics in the log of a request has answered it.
         match ended {
@@ -44,6 +45,12 @@ fn t19_a_panic_in_any_filter_ends_that_request_only() {
         let again = fragment(TARGET, &id, "bytes 0-2/9", b"abc");
         let answer = exchange(farm.entrance(), &again.bytes()).expect("an answer");
         assert!([200, 416].contains(&answer.status), "{place}: {}", answer.head);
+    }
+    for place in PLACES {
+        let log = || farm.gateway().access_log();
+        let lines = || log().iter().filter(|line| line["user_agent"] == place).count();
+        e2e_tests::wait::until(&format!("{place} is in the log"), || lines() > 0);
+        assert_eq!(lines(), 1, "one line tells of a request, however it ends: {place}");
     }
     assert!(farm.gateway().is_running());
     e2e_tests::wait::until("nothing is left of them", || {

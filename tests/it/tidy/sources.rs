@@ -24,6 +24,19 @@ fn the_core_depends_on_types_only() {
 }
 
 #[test]
+fn what_serves_any_carrier_names_no_type_of_one() {
+    let mut files = 0;
+    for file in tree::ending(".rs") {
+        if file.starts_with("gateway/src/exchange/") {
+            files += 1;
+            let text = tree::read(&file).to_lowercase();
+            assert!(!text.contains("pingora"), "{file}");
+        }
+    }
+    assert!(files > 5, "the exchange has moved");
+}
+
+#[test]
 fn the_tests_share_no_code_with_what_they_test() {
     for manifest in ["tests/Cargo.toml", "backend-stub/Cargo.toml"] {
         let names = dependencies(manifest, "dependencies");
