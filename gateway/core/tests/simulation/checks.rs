@@ -126,6 +126,10 @@ impl World<'_> {
         if id != session.id {
             self.counts.add("minted");
         }
+        if let Some(id) = SessionId::parse(id) {
+            let holders = self.tables.iter().map(|table| table.holders(owner, &id).count());
+            assert!(holders.into_iter().all(|count| count <= 1), "two pins for one session");
+        }
         let gateway = self.tables.iter().filter_map(|table| table.pins.get(&key));
         let known = gateway.filter(|(pin, _)| {
             pin.backend == owner && pin.backend_session.as_deref().unwrap_or(&session.id) == id

@@ -31,6 +31,9 @@ use crate::scenario::{HostIds, Scenario};
 use crate::server::Request;
 use crate::table::{Stop, Table};
 
+/// A session was cancelled because its file is too large.
+pub const ENDED_BY_SIZE: &str = "ended by its size";
+
 pub struct Gateway {
     pub view: FarmView,
     slots: Vec<Slot>,
@@ -336,7 +339,7 @@ impl Gateway {
         {
             let named = pin.backend_session.as_deref().unwrap_or(id.as_str());
             if self.cancel(pin.backend, &request.cancel(named), rng, network) {
-                self.notes.push("ended by its size");
+                self.notes.push(ENDED_BY_SIZE);
                 table.end(id.key(), EndReason::Cancelled)?;
             }
         }

@@ -111,12 +111,20 @@ impl Table {
 
     /// The session that this backend knows by that id.
     pub fn holder(&self, backend: BackendId, id: &SessionId) -> Option<(SessionKey, Progress)> {
+        self.holders(backend, id).next()
+    }
+
+    pub fn holders(
+        &self,
+        backend: BackendId,
+        id: &SessionId,
+    ) -> impl Iterator<Item = (SessionKey, Progress)> {
         let known = |key: &SessionKey, pin: &Pin| match &pin.backend_session {
             Some(hidden) => SessionId::parse(hidden).is_some_and(|hidden| hidden.key() == id.key()),
             None => key == id.key(),
         };
-        let mut held = self.pins.iter().filter(|(_, (pin, _))| pin.backend == backend);
-        held.find(|(key, (pin, _))| known(key, pin))
+        let held = self.pins.iter().filter(move |(_, (pin, _))| pin.backend == backend);
+        held.filter(move |(key, (pin, _))| known(key, pin))
             .map(|(key, (_, progress))| (key.clone(), *progress))
     }
 

@@ -35,6 +35,9 @@ impl World<'_> {
                 let all = if self.scenario.reissues { 70 } else { 30 };
                 if rng.chance(all) {
                     server.forget(self.scenario.reissues, rng);
+                    if self.scenario.reissues {
+                        self.begin_uploads();
+                    }
                 } else {
                     server.uploads.pop_first();
                 }
@@ -91,6 +94,15 @@ impl World<'_> {
         for gateway in &mut self.gateways {
             gateway.sizes = self.scenario.sizes;
             gateway.reload(&self.farm.slots);
+        }
+    }
+
+    /// Clients that begin at this moment get ids that others still use.
+    fn begin_uploads(&mut self) {
+        for client in 0..self.clients.len() {
+            if self.clients[client].session.is_none() {
+                self.turn(client, false);
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::checks::Facts;
 use crate::client::{Client, Event, Kind};
 use crate::disk::Disk;
 use crate::farm::{Farm, Link, Storage, Truth};
-use crate::gateway::{Connection, Gateway, Slot, Time};
+use crate::gateway::{Connection, ENDED_BY_SIZE, Gateway, Slot, Time};
 use crate::rng::Rng;
 use crate::scenario::{Scenario, Tables, Then};
 use crate::server::{Mood, Request, Server, Tag, header};
@@ -205,7 +205,7 @@ impl<'t> World<'t> {
         }
     }
 
-    fn turn(&mut self, client: usize, calm: bool) {
+    pub fn turn(&mut self, client: usize, calm: bool) {
         if self.clients[client].retry_at <= self.now {
             self.exchange(client);
             self.lose_patience(client, calm);
@@ -290,6 +290,9 @@ impl<'t> World<'t> {
         let table = &mut self.tables[facts.table];
         let made = gateway.handle(request, &mut connection, table, &mut self.rng, time, &mut link);
         let came_back = link.came_back;
+        if gateway.notes.contains(&ENDED_BY_SIZE) {
+            assert_eq!(facts.stored, 0, "a limit costs bytes");
+        }
         self.seal(kind, request, facts, made.as_ref());
         self.take_notes(connection.gateway);
         Passed { died: made.is_none(), made, came_back, connection }
