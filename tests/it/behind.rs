@@ -2,10 +2,11 @@
 //!
 //! [`document`] reads these lines, [`front`] starts the proxy, [`cases`] are what has to work through each of them:
 //! with nginx and HAProxy in [`light`], with all five and with the clients of [`programs`] in [`field`], which
-//! `tests/field` runs. What the other three send, and these clients, is replayed by [`captured`].
+//! `tests/field` runs. [`claims`] is what the document says beside its blocks. What the other three send, and these clients, is replayed by [`captured`].
 
 mod captured;
 mod cases;
+mod claims;
 mod document;
 mod field;
 pub mod front;

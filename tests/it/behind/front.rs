@@ -62,33 +62,40 @@ impl Front {
     #[track_caller]
     pub fn start(name: &str, gateway: SocketAddr, ops: SocketAddr) -> Self {
         let (block, from, to) = variant(name);
-        Self::changed(name, block, (from, to), gateway, ops)
+        Self::changed(name, block, &[(from, to)], gateway, ops)
     }
 
-    /// A block of the document with other lines.
+    /// A block of the document with other lines; of Varnish also those that start it.
     #[track_caller]
     pub fn changed(
         name: &str,
         block: &str,
-        (from, to): (&str, &str),
+        changes: &[(&str, &str)],
         gateway: SocketAddr,
         ops: SocketAddr,
     ) -> Self {
         let directory = TempDir::new(name);
         let port = Port::reserve();
-        let text = document::proxy(block, gateway, ops, port.address());
-        assert!(text.contains(from), "no {from:?} in {text}");
-        let text = if from.is_empty() { text } else { text.replace(from, to) };
+        let mut text = document::proxy(block, gateway, ops, port.address());
+        let mut started = match block {
+            "varnish" => document::proxy("varnish-start", gateway, ops, port.address()),
+            _ => String::new(),
+        };
+        for (from, to) in changes.iter().filter(|(from, _)| !from.is_empty()) {
+            assert!(
+                text.contains(from) || started.contains(from),
+                "no {from:?} in {text}{started}"
+            );
+            text = text.replace(from, to);
+            started = started.replace(from, to);
+        }
         let program = name.split('-').next().unwrap_or_default();
         let command = match program {
             "nginx" => nginx(&text, directory.path()),
             "haproxy" => haproxy(&text, directory.path()),
             "apache" => apache(&text, directory.path()),
             "squid" => squid(&text, directory.path()),
-            "varnish" => {
-                let started = document::proxy("varnish-start", gateway, ops, port.address());
-                varnish(&text, &started, directory.path())
-            }
+            "varnish" => varnish(&text, &started, directory.path()),
             _ => panic!("no proxy {program}"),
         };
         let mut process = Process::start(command, name, directory.path());

@@ -73,7 +73,7 @@ fn nobody_behind_nginx_logs_in_where_it_is_not_trusted() {
         let guarded = Guarded::with(ntlm, |farm| farm.plain());
         let entrance = guarded.servers.farm.entrance();
         let lines = (WRITTEN, line);
-        let nginx = Front::changed("nginx-named", "nginx-pool", lines, entrance, entrance);
+        let nginx = Front::changed("nginx-named", "nginx-pool", &[lines], entrance, entrance);
         let first = ping(TARGET).with("Authorization", "NTLM first.alice");
         let ticket = ping(TARGET).with("Authorization", "NTLM last.alice");
         let mut alice = connect(&nginx, ALICE);
