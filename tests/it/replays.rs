@@ -109,7 +109,7 @@ fn difference(sent: &str, arrived: &str) -> Option<(Vec<String>, Vec<String>)> {
     let mut got: Vec<String> =
         arrived.trim_end_matches("\r\n").split("\r\n").map(str::to_owned).collect();
     // By this the gateway knows a request that comes back. Its id is another in each process.
-    got.retain(|line| !line.starts_with("cdn-loop: bits-gateway;id="));
+    got.retain(|line| !line.starts_with("CDN-Loop: bits-gateway;id="));
     if !in_order {
         // The request line stays where it is.
         expected[1..].sort_unstable();

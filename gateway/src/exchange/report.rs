@@ -53,7 +53,7 @@ impl ReportedHead {
 /// What the client was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sent {
-    /// `None` if it was gone before.
+    /// `None` if it was gone before, or the process ended.
     pub status: Option<u16>,
     /// Of the answer's body.
     pub bytes: u64,

@@ -33,7 +33,7 @@ use crate::exchange::turns::Answer;
 const REPLAY_LIMIT: u64 = 64 * 1024;
 
 /// What becomes of a request that is not refused.
-pub(super) enum Admitted {
+pub(super) enum Admission {
     /// It goes to a backend.
     Goes,
     /// It is the packet that came before it, and gets the answer to that.
@@ -46,7 +46,7 @@ impl Gateway {
         &self,
         downstream: &mut Session,
         ctx: &mut Ctx,
-    ) -> Result<Admitted, Fault> {
+    ) -> Result<Admission, Fault> {
         let head = downstream.req_header();
         ctx.arrival.is_packet =
             packet::is_packet(head, ctx.arrival.farm.config.http.method_override);
@@ -62,7 +62,7 @@ impl Gateway {
         let alias = self.alias_of(head, ctx)?;
         if ctx.arrival.is_packet {
             let admitted = self.admit_packet(downstream, ctx, alias).await?;
-            if matches!(admitted, Admitted::Joined(_)) {
+            if matches!(admitted, Admission::Joined(_)) {
                 return Ok(admitted);
             }
         } else {
@@ -78,7 +78,7 @@ impl Gateway {
             // has gone is found out by whoever reads its body.
             let _ = downstream.as_downstream_mut().write_continue_response().await;
         }
-        Ok(Admitted::Goes)
+        Ok(Admission::Goes)
     }
 
     async fn admit_packet(
@@ -86,7 +86,7 @@ impl Gateway {
         downstream: &Session,
         ctx: &mut Ctx,
         alias: Option<BackendId>,
-    ) -> Result<Admitted, Fault> {
+    ) -> Result<Admission, Fault> {
         let packet = read_packet(downstream, &ctx.arrival.farm).map_err(fault_of)?;
         ctx.admitted.packet = Some(packet.clone());
         ctx.admitted.kind = Some(packet.packet_type());
@@ -108,21 +108,21 @@ impl Gateway {
             return Err(Fault::UnknownSession);
         }
         if let Some(answer) = self.speak(downstream, &packet, &mut lookup, alias, ctx).await? {
-            return Ok(Admitted::Joined(answer));
+            return Ok(Admission::Joined(answer));
         }
-        ctx.outcome.pin_found =
+        ctx.findings.pin_found =
             ctx.admitted.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
-        if ctx.outcome.pin_found == Some(false) {
-            ctx.outcome.alias_found = Some(alias.is_some());
+        if ctx.findings.pin_found == Some(false) {
+            ctx.findings.alias_found = Some(alias.is_some());
         }
         ctx.admitted.doubtful = lookup == Lookup::StoreDown;
         let mut decided = self.decide_or_hold(downstream, &packet, &lookup, ctx, alias).await;
-        if ctx.outcome.unasked {
+        if ctx.findings.unasked {
             let (found, owner) = self.find_lost(downstream, &packet, ctx).await?;
             lookup = found;
             let owner = Some(owner);
             if let Some(answer) = self.speak(downstream, &packet, &mut lookup, owner, ctx).await? {
-                return Ok(Admitted::Joined(answer));
+                return Ok(Admission::Joined(answer));
             }
             decided = self.decide_or_hold(downstream, &packet, &lookup, ctx, owner).await;
             if ctx.admitted.why == Some(Why::Alias) {
@@ -147,7 +147,7 @@ impl Gateway {
                 ctx.admitted.public_session = head.headers.get(&headers::SESSION_ID.name).cloned();
             }
         }
-        Ok(Admitted::Goes)
+        Ok(Admission::Goes)
     }
 
     /// Takes the turn of the packet's session, if the packet may have it. The request that had to
@@ -264,7 +264,7 @@ impl Gateway {
         }
         drop(one_by_one);
         // A Ping asks for no session, and fails for other reasons.
-        ctx.outcome.foreign =
+        ctx.findings.foreign =
             *lookup == Lookup::Foreign && packet.packet_type() != PacketType::Ping;
         obey(decision, ctx)
     }
@@ -301,7 +301,7 @@ impl Gateway {
         let owner = reply.map(|id| self.sessions.reply_owner(&id, alias.or(last), may_have));
         let owner = match owner.unwrap_or(ReplyOwner::Unknown) {
             ReplyOwner::Foreign => {
-                ctx.outcome.foreign = true;
+                ctx.findings.foreign = true;
                 return Err(Fault::UnknownSession);
             }
             ReplyOwner::Unknown => None,
@@ -377,7 +377,7 @@ pub(super) fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
         }
         Decision::Answer(fault) => Err(fault),
         Decision::Ask => {
-            ctx.outcome.unasked = true;
+            ctx.findings.unasked = true;
             Err(Fault::UnknownSession)
         }
     }

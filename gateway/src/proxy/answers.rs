@@ -106,7 +106,7 @@ impl Gateway {
         // Where no session came of it, the next Create may follow as soon as this is answered.
         ctx.admitted.place = None;
         if let Err(fault) = outcome {
-            ctx.outcome.fault = Some(fault);
+            ctx.findings.fault = Some(fault);
             return Err(Error::new(REFUSED_ANSWER));
         }
         let announce = ctx.admitted.backend.and_then(|id| ctx.arrival.farm.view.backend(id));

@@ -93,7 +93,7 @@ impl Gateway {
         let ours = conn.is_some_and(|conn| {
             conn.is_answer_overdue() || conn.has_stalled() || conn.malformed_body().is_some()
         });
-        let fault = ctx.outcome.fault.or_else(|| errors::fault(error));
+        let fault = ctx.findings.fault.or_else(|| errors::fault(error));
         // What was refused here, or has not come.
         if ours || !matches!(fault, Some(Fault::BackendFailed | Fault::BackendAnswer)) {
             return false;

@@ -16,12 +16,14 @@ pub struct Ctx {
     pub admitted: Admitted,
     pub attempt: Attempt,
     pub answered: Answered,
-    pub outcome: Findings,
+    pub findings: Findings,
     pub early: Early,
     /// We answered in the backend's place after it had begun to.
     pub replaced: bool,
-    /// To be told of when it is over; `None` before there is a head, and once it was told.
-    untold: Option<(Arc<Reporter>, ReportedHead)>,
+    /// What the client was sent so far.
+    pub sent: Sent,
+    /// The report that its end owes; `None` before there is a head, and once it was made.
+    owed: Option<(Arc<Reporter>, ReportedHead)>,
 }
 
 impl Ctx {
@@ -31,35 +33,37 @@ impl Ctx {
             admitted: Admitted::default(),
             attempt: Attempt::default(),
             answered: Answered::default(),
-            outcome: Findings::default(),
+            findings: Findings::default(),
             early: Early::default(),
             replaced: false,
-            untold: None,
+            sent: Sent::default(),
+            owed: None,
         }
     }
 
     /// The answer that was seen goes to nobody, and there will be another.
     pub fn begin_anew(&mut self) {
-        self.outcome.fault = None;
+        self.findings.fault = None;
+        debug_assert!(self.answered.opened.is_none(), "a session is opened once");
         self.answered = Answered::default();
         self.attempt.begin_anew();
     }
 
-    /// From now on one report tells of the request, however it ends.
-    pub fn will_be_told(&mut self, reporter: &Arc<Reporter>, head: &request::Parts) {
-        self.untold = Some((Arc::clone(reporter), ReportedHead::of(head)));
+    /// From now on the request owes one report, however it ends.
+    pub fn owe_report(&mut self, reporter: &Arc<Reporter>, head: &request::Parts) {
+        self.owed = Some((Arc::clone(reporter), ReportedHead::of(head)));
     }
 
-    pub fn tell(&mut self, sent: Sent) {
-        let Some((reporter, head)) = self.untold.take() else { return };
+    pub fn report(&mut self) {
+        let Some((reporter, head)) = self.owed.take() else { return };
         reporter.tell(&Report {
             head: &head,
             arrival: &self.arrival,
             admitted: &self.admitted,
             attempt: &self.attempt,
             answered: &self.answered,
-            findings: &self.outcome,
-            sent,
+            findings: &self.findings,
+            sent: self.sent,
         });
     }
 }
@@ -67,9 +71,9 @@ impl Ctx {
 /// A request that panics, or that the end of the process cuts off, has no other end than this.
 impl Drop for Ctx {
     fn drop(&mut self) {
-        if self.untold.is_some() && std::thread::panicking() {
-            self.outcome.fault = Some(Fault::Internal);
+        if self.owed.is_some() && std::thread::panicking() {
+            self.findings.fault = Some(Fault::Internal);
         }
-        self.tell(Sent::default());
+        self.report();
     }
 }

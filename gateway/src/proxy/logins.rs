@@ -91,7 +91,7 @@ impl Gateway {
             ctx.admitted.login.permit = None;
         } else {
             let Ok(permit) = Arc::clone(&self.bound).try_acquire_owned() else {
-                ctx.outcome.fault = Some(Fault::LoginsFull);
+                ctx.findings.fault = Some(Fault::LoginsFull);
                 return Err(Error::new(ErrorType::ConnectNoRoute));
             };
             ctx.admitted.login.permit = Some(permit);
@@ -163,7 +163,7 @@ impl Gateway {
         };
         self.reporter.note_shared_login(conn, &Forwarding::of(&ctx.arrival.farm.config.http));
         if challenges.is_empty() {
-            ctx.outcome.fault = Some(Fault::LoginShared);
+            ctx.findings.fault = Some(Fault::LoginShared);
             return Err(Error::new(REFUSED_ANSWER));
         }
         response.remove_header(&header::WWW_AUTHENTICATE);
@@ -185,6 +185,6 @@ fn closes(response: &ResponseHeader) -> bool {
 }
 
 fn lost(ctx: &mut Ctx) -> Box<Error> {
-    ctx.outcome.fault = Some(Fault::LoginLost);
+    ctx.findings.fault = Some(Fault::LoginLost);
     Error::new(LOGIN_LOST)
 }

@@ -59,7 +59,7 @@ use crate::exchange::login::Login;
 use crate::exchange::outages::Outages;
 use crate::exchange::report::{Reporter, Sent};
 use crate::exchange::turns::Turns;
-use admit::Admitted;
+use admit::Admission;
 use ask::{Asks, Messenger};
 pub use ctx::Ctx;
 use lost_close::UnclearCloses;
@@ -191,7 +191,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        ctx.will_be_told(&self.reporter, downstream.req_header());
+        ctx.owe_report(&self.reporter, downstream.req_header());
         failpoint::hit("early_request_filter", &downstream.req_header().headers);
         let timeouts = &ctx.arrival.farm.config.timeouts;
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
@@ -234,13 +234,13 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         match self.admit(downstream, ctx).await {
-            Ok(Admitted::Goes) => Ok(false),
-            Ok(Admitted::Joined(answer)) => {
+            Ok(Admission::Goes) => Ok(false),
+            Ok(Admission::Joined(answer)) => {
                 self.answer_again(downstream, ctx, &answer).await?;
                 Ok(true)
             }
             Err(fault) => {
-                ctx.outcome.fault = Some(fault);
+                ctx.findings.fault = Some(fault);
                 self.answer(downstream, ctx, fault).await?;
                 Ok(true)
             }
@@ -292,7 +292,7 @@ impl ProxyHttp for Gateway {
         }) {
             // Only a chunked body can differ from its range; the backend must not take it for
             // whole.
-            ctx.outcome.fault = Some(Fault::BadRequest);
+            ctx.findings.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader));
         }
         let bytes = body.as_ref().map_or(0, Bytes::len);
@@ -323,17 +323,17 @@ impl ProxyHttp for Gateway {
         ctx.attempt.answer_began = true;
         if response.status == StatusCode::SWITCHING_PROTOCOLS || !is_framed_once(response) {
             // Nobody asked for the first: an upgrade never reaches a backend.
-            ctx.outcome.fault = Some(Fault::BackendAnswer);
+            ctx.findings.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
         if !fits(response, &ctx.arrival.farm.config.limits.head) {
-            ctx.outcome.fault = Some(Fault::BackendAnswer);
+            ctx.findings.fault = Some(Fault::BackendAnswer);
             return Err(Error::new(errors::REFUSED_ANSWER));
         }
         if response.status.is_informational() {
             ctx.attempt.interim += 1;
             if ctx.attempt.interim > MAX_INTERIM {
-                ctx.outcome.fault = Some(Fault::BackendAnswer);
+                ctx.findings.fault = Some(Fault::BackendAnswer);
                 return Err(Error::new(errors::REFUSED_ANSWER));
             }
             return Ok(());
@@ -386,6 +386,7 @@ impl ProxyHttp for Gateway {
             downstream.set_keepalive(None);
         }
         self.take_leave(downstream);
+        ctx.sent.status = Some(response.status.as_u16());
         Ok(())
     }
 
@@ -428,14 +429,14 @@ impl ProxyHttp for Gateway {
         let overdue = ctx.arrival.conn.as_ref().is_some_and(|conn| conn.is_answer_overdue());
         let stalled = ctx.arrival.conn.as_ref().is_some_and(|conn| conn.has_stalled());
         let fault = ctx
-            .outcome
+            .findings
             .fault
             .or(malformed.then_some(Fault::BadRequest))
             .or(overdue.then_some(Fault::BackendTimeout))
             .or(stalled.then_some(Fault::ClientStalled))
             .or_else(|| errors::fault(error));
         let Some(fault) = fault else { return silent };
-        ctx.outcome.fault = Some(fault);
+        ctx.findings.fault = Some(fault);
         ctx.admitted.place = None;
         self.note_silence(ctx, fault);
         // The connection ends here whatever we say, so say so.
@@ -451,11 +452,12 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
         failpoint::hit("logging", &downstream.req_header().headers);
         ctx.early.over();
-        ctx.tell(Sent {
+        ctx.sent = Sent {
             status: final_status(downstream).map(|status| status.as_u16()),
             bytes: downstream.body_bytes_sent() as u64,
             bytes_forwarded: downstream.upstream_body_bytes_sent().unwrap_or(0) as u64,
-        });
+        };
+        ctx.report();
         self.end_undelivered(downstream, ctx).await;
         self.bandwidth.settle(&mut ctx.admitted.pace, &ctx.arrival.farm.config.limits);
         // The session's next request may come on another connection as soon as this one is over.

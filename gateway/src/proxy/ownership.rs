@@ -57,7 +57,7 @@ impl Gateway {
     pub(super) fn came_whole(&self, ctx: &mut Ctx) -> pingora::Result<()> {
         let called_off = ctx.admitted.turn.as_ref().is_some_and(|turn| !turn.came_whole());
         if called_off || self.lock_end(ctx).is_err() {
-            ctx.outcome.fault = Some(Fault::Superseded);
+            ctx.findings.fault = Some(Fault::Superseded);
             return Err(Error::new(ErrorType::ConnectionClosed));
         }
         Ok(())
@@ -160,7 +160,7 @@ impl Gateway {
             self.bandwidth.wait(bytes.len(), false, pace, limits, conn.as_deref()).await;
         }
         if ctx.admitted.range.is_some_and(|range| range.len() != ctx.attempt.bytes_in) {
-            ctx.outcome.fault = Some(Fault::BadRequest);
+            ctx.findings.fault = Some(Fault::BadRequest);
             return Err(Error::new(ErrorType::InvalidHTTPHeader).into_down());
         }
         Ok(())

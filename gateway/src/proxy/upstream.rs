@@ -57,7 +57,7 @@ impl Gateway {
             .and_then(|backend| ctx.arrival.farm.peer(backend, ctx.admitted.repeatable));
         let Some(mut peer) = peer.cloned() else {
             // Its name has no address any more.
-            ctx.outcome.fault =
+            ctx.findings.fault =
                 Some(if is_owned(ctx) { Fault::BackendDown } else { Fault::NoBackend });
             return Err(Error::new(ErrorType::ConnectNoRoute));
         };
@@ -83,7 +83,7 @@ impl Gateway {
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
     async fn choose_again(&self, downstream: &Session, ctx: &mut Ctx) -> Result<()> {
         let not_chosen = |fault, ctx: &mut Ctx| {
-            ctx.outcome.fault = Some(fault);
+            ctx.findings.fault = Some(fault);
             Error::new(ErrorType::ConnectNoRoute)
         };
         if let (Some(step), Some(owner)) = (ctx.attempt.step.take(), ctx.admitted.backend) {
@@ -148,7 +148,7 @@ impl Gateway {
             self.note_connect_error(backend, &error, again.is_ok() && !owned);
         }
         if let Err(fault) = again {
-            ctx.outcome.fault.get_or_insert(fault);
+            ctx.findings.fault.get_or_insert(fault);
         }
         error.set_retry(again.is_ok());
         error
@@ -247,7 +247,7 @@ impl Gateway {
             turn.watch_upstream(upstream);
         }
         if turn.is_cancelled() {
-            ctx.outcome.fault = Some(Fault::Superseded);
+            ctx.findings.fault = Some(Fault::Superseded);
             return Err(Error::new(ErrorType::ConnectionClosed));
         }
         Ok(())

@@ -51,6 +51,10 @@ fn t19_a_panic_in_any_filter_ends_that_request_only() {
         let lines = || log().iter().filter(|line| line["user_agent"] == place).count();
         e2e_tests::wait::until(&format!("{place} is in the log"), || lines() > 0);
         assert_eq!(lines(), 1, "one line tells of a request, however it ends: {place}");
+        let line = log().into_iter().find(|line| line["user_agent"] == place).expect("a line");
+        assert_eq!(line["fault"], "internal", "{line}");
+        let answered = (place == "logging").then_some(200);
+        assert_eq!(line["status"].as_u64(), answered, "{line}");
     }
     assert!(farm.gateway().is_running());
     e2e_tests::wait::until("nothing is left of them", || {

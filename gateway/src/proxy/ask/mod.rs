@@ -145,7 +145,8 @@ impl Gateway {
         let shared_farm = ctx.arrival.farm.config.sessions.shared_farm;
         let question = Question::of(packet, shared_farm).ok_or(Fault::BadRequest)?;
         let verdict = self.ask(&key, &errand, question, ctx).await;
-        ctx.outcome.owner_found = Some(matches!(verdict, Verdict::Owner(..) | Verdict::Newborn(_)));
+        ctx.findings.owner_found =
+            Some(matches!(verdict, Verdict::Owner(..) | Verdict::Newborn(_)));
         match verdict {
             // It was opened after it was asked for.
             Verdict::Owner(owner, _) | Verdict::Newborn(owner)

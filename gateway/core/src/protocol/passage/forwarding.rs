@@ -67,7 +67,7 @@ pub(super) fn forwarding(
         let kept = |field: &'static Field, makes_sense: fn(&str) -> bool| {
             let value = fields.values(field).next().filter(|_| sender.trusted)?;
             let all = |text: &str| text.split(',').all(|element| makes_sense(element.trim()));
-            HeaderValue::from_bytes(value).ok().filter(|_| text(value).is_some_and(all))
+            if text(value).is_some_and(all) { HeaderValue::from_bytes(value).ok() } else { None }
         };
         let own = || HeaderValue::from_bytes(host?).ok();
         let host = kept(&headers::FORWARDED_HOST, |host| Host::parse(host).is_some()).or_else(own);
@@ -219,6 +219,24 @@ mod tests {
             ],
         );
         check(ForwardedMode::Off, true, &said, &[]);
+    }
+
+    #[test]
+    fn an_address_is_written_as_rfc_7239_says() {
+        for (address, expected) in [
+            (Some("192.0.2.7"), "for=192.0.2.7;proto=https"),
+            (Some("2001:db8::7"), "for=\"[2001:db8::7]\";proto=https"),
+            (None, "for=unknown;proto=https"),
+        ] {
+            let sender = Sender {
+                address: address.map(|address| address.parse().unwrap()),
+                address_value: None,
+                trusted: false,
+                port: None,
+                scheme: "https",
+            };
+            assert_eq!(element(&sender, None), expected);
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Edit {
     }
 }
 
-/// `None` for what is no name.
+/// `None` for what is no name. No head that was checked has a longer one.
 fn in_lower_case<'r>(name: &'r [u8], room: &'r mut [u8; NAME_LIMIT]) -> Option<&'r str> {
     let lower = if name.iter().any(u8::is_ascii_uppercase) {
         let lower = room.get_mut(..name.len())?;
@@ -66,5 +66,68 @@ fn remove<'f>(
         if !edits.iter().any(known) {
             edits.extend(HeaderName::from_bytes(name).map(Edit::Remove));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+    use crate::protocol::Fields;
+
+    /// A head whose names stand as they were sent.
+    struct AsSent<'h>(&'h [(&'h str, &'h str)]);
+
+    impl Fields for AsSent<'_> {
+        fn all(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+            self.0.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+        }
+
+        fn values<'f>(&'f self, field: &'static Field) -> impl Iterator<Item = &'f [u8]> {
+            let of = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(field.wire);
+            self.0.iter().filter(of).map(|(_, value)| value.as_bytes())
+        }
+    }
+
+    #[test]
+    fn names_count_without_regard_to_case() {
+        let fields = [
+            ("X-Forwarded-For", "192.0.2.1"),
+            ("x_REAL_ip", "192.0.2.1"),
+            ("Bits-ERROR", "0x1"),
+            ("EXPECT", "100-continue"),
+            ("CONTENT-length", "5"),
+            ("Content-Length", "5"),
+            ("Connection", "X-Own"),
+            ("x-OWN", "1"),
+            ("KEEP-Alive", "5"),
+            ("TRANSFER-Encoding", "chunked"),
+            ("BITS-host-ID", "x"),
+            ("Via", "1.1 x"),
+        ];
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(HeaderName::try_from(name).unwrap(), HeaderValue::from_static(value));
+        }
+        let sorted = |mut edits: Vec<Edit>| {
+            edits.sort_by_key(|edit| format!("{edit:?}"));
+            edits
+        };
+        let onward = || Onward {
+            forwarded: ForwardedMode::Off,
+            sender: None,
+            host: None,
+            loop_entry: None,
+            session: None,
+            empty_packet: true,
+        };
+        let edits = sorted(request(&AsSent(&fields), onward()));
+        assert_eq!(edits, sorted(request(&map, onward())));
+        assert_eq!(edits.len(), 5, "{edits:?}");
+        let to = Recipient { packet: false, chunks: false };
+        let edits = sorted(answer(StatusCode::OK, &AsSent(&fields), to));
+        assert_eq!(edits, sorted(answer(StatusCode::OK, &map, to)));
+        assert_eq!(edits.len(), 5, "{edits:?}");
     }
 }
