@@ -100,6 +100,7 @@ pub fn gateway(
     let access = if access_log { format!("{folder}/access.log") } else { "off".to_owned() };
     let store =
         if durable { format!("path = \"{folder}/store\"") } else { "kind = \"memory\"".to_owned() };
+    // A Ping of the gateway's own would arrive as one more packet than was sent.
     let mut text = format!(
         "[listeners.plain]\naddress = \"{}\"\n\
          [listeners.secure]\naddress = \"{}\"\ntls.certificate = \"{folder}/certificate.pem\"\n\
@@ -107,7 +108,8 @@ pub fn gateway(
          [process]\nthreads = {}\nupgrade_socket = \"off\"\n[ops]\naddress = \"off\"\n\
          [log]\nlevel = \"warn\"\naccess = \"{access}\"\n[store]\n{store}\n\
          [sessions]\nlimit = {}\nlimit_per_client = 0\n\
-         [limits]\nconnections = {CONNECTIONS}\nconnections_per_address = 0\n",
+         [limits]\nconnections = {CONNECTIONS}\nconnections_per_address = 0\n\
+         [health]\nping_folders = false\n",
         place.plain, place.tls, place.threads, setup.sessions
     );
     for (number, server) in setup.servers.iter().enumerate() {
