@@ -278,6 +278,16 @@ fn nobody_is_asked_for_a_session_whose_end_was_seen() {
 }
 
 #[test]
+fn a_ping_of_a_session_that_is_over_is_routed_as_if_it_named_none() {
+    for lookup in [Lookup::Forgotten, Lookup::Ended(HERE), Lookup::Foreign] {
+        let case = Case { lookup, connection: Some(1), ..case() };
+        check(&[PacketType::Ping], &[UP, UP], &case, forward(1, Why::Connection));
+        let case = Case { alias: Some(0), ..case };
+        check(&[PacketType::Ping], &[UP, UP], &case, forward(0, Why::Alias));
+    }
+}
+
+#[test]
 fn a_store_that_is_down_is_never_read_as_unknown() {
     for unknown in [UnknownSession::Ask, UnknownSession::Restart, UnknownSession::Wait] {
         let policy = Policy { unknown, ..POLICY };
