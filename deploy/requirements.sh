@@ -75,11 +75,15 @@ need_the_build() {
 }
 
 need() { # COMMAND PACKAGE: remembers the package if the command is missing
-    have "$1" || packages+=("$2")
+    have "$1" || missing "$2"
 }
 
 need_library() { # NAME PACKAGE: the same for a library that tests preload
-    compgen -G "/usr/lib*/*/$1" >/dev/null || packages+=("$2")
+    compgen -G "/usr/lib*/*/$1" >/dev/null || missing "$2"
+}
+
+missing() { # PACKAGE: each once
+    [[ " ${packages[*]-} " == *" $1 "* ]] || packages+=("$1")
 }
 
 # Installs Debian packages where that is allowed; else prints the line to type, and ends the script.
@@ -93,6 +97,7 @@ require_packages() {
     if ((EUID != 0)); then
         say "Some Debian packages are missing. Install them with this line, then run this script again:"
         say "    sudo apt-get update && sudo apt-get install --yes --no-install-recommends $*"
+        tell_of_services "$@"
         exit "$missing_requirement"
     fi
     say "Installing $* ..."
@@ -100,6 +105,17 @@ require_packages() {
         say "The packages could not be installed. Install them by hand: $*"
         exit "$missing_requirement"
     fi
+}
+
+# Typed by hand, packages of servers start them.
+tell_of_services() {
+    local service services=()
+    for service in apache2 squid varnish; do
+        [[ " $* " != *" $service "* ]] || services+=("$service")
+    done
+    ((${#services[@]} > 0)) || return 0
+    say "It starts these servers, now and with the machine. This line ends that:"
+    say "    sudo systemctl disable --now ${services[*]}"
 }
 
 # Some packages bring a service. It is neither started, nor enabled for the next start of the machine.

@@ -124,3 +124,20 @@ fn source_files_stay_within_500_lines() {
         assert!(lines <= 500, "{file} has {lines} lines: split it by responsibility");
     }
 }
+
+/// Opening it anew fails for a user to whom it was handed by another one, and empties the file that it leads to.
+#[test]
+fn no_script_opens_its_own_output_by_name() {
+    let mut scripts = 0;
+    for file in tree::files() {
+        let Ok(text) = std::fs::read_to_string(tree::root().join(&file)) else { continue };
+        if !text.starts_with("#!") {
+            continue;
+        }
+        scripts += 1;
+        let opened = ["tee /dev/std", "tee /dev/fd", "> /dev/std", ">/dev/std"];
+        let found = text.lines().find(|line| opened.iter().any(|words| line.contains(words)));
+        assert_eq!(found, None, "{file}");
+    }
+    assert!(scripts > 5, "{scripts} scripts");
+}
