@@ -203,15 +203,20 @@ fn an_address_that_can_be_reached_is_used_at_the_start() {
     }
 }
 
-/// Two machines under one name, and the one with the upload comes back.
-#[test]
-fn what_another_machine_does_not_have_is_waited_for_after_a_move() {
+/// Two machines under one name. The one with the upload goes away, the other one does not have it, and the first comes
+/// back. Meanwhile the client is told `reason`, and to come again after so many seconds.
+#[track_caller]
+fn is_waited_for(
+    change: fn(FarmBuilder) -> FarmBuilder,
+    after_the_move: fn(&Farm),
+    (reason, seconds): (&str, &str),
+) {
     let folder = TempDir::new("servers");
     let stubs = ["one", "two"].map(|name| Stub::start_new(name, &[], folder.path()));
     let targets = [stubs[0].address(), stubs[1].address()];
     let (farm, mut two, order) = Two::new(targets, |hosts, port| {
         let farm = probed(called(Farm::of_stubs(0), "up01", port));
-        hosts.obeyed_by(farm.set("health.resolve", "\"1h\"")).start()
+        hosts.obeyed_by(change(farm.set("health.resolve", "\"1h\""))).start()
     });
     let (used, other) = (order[0], order[1]);
     let id = session_of(&ask(&farm, &create(TARGET)));
@@ -219,6 +224,7 @@ fn what_another_machine_does_not_have_is_waited_for_after_a_move() {
     assert_eq!(ask(&farm, &first).status, 200);
     two.end(0);
     farm.gateway().expect_logged("a backend has moved");
+    after_the_move(&farm);
     let second = fragment(TARGET, &id, "bytes 3-5/6", b"def");
     wait::until("the other machine is asked", || {
         expect_not_now(&[502, 503], PacketType::Fragment, &ask(&farm, &second));
@@ -227,11 +233,10 @@ fn what_another_machine_does_not_have_is_waited_for_after_a_move() {
     for packet in [&second, &close(TARGET, &id)] {
         let answer = ask(&farm, packet);
         expect_not_now(&[503], packet.kind, &answer);
-        assert_eq!(answer.field("Retry-After"), Some("30"), "{}", answer.head);
+        assert_eq!(answer.field("Retry-After"), Some(seconds), "{}", answer.head);
     }
-    let moved = [("reason", "backend_moved")];
     wait::until("they are counted", || {
-        farm.metric("bitsgw_rejected_requests_total", &moved) >= 2.0
+        farm.metric("bitsgw_rejected_requests_total", &[("reason", reason)]) >= 2.0
     });
     // Nothing was acknowledged there, so the first probe that fails leads back.
     two.begin(0, targets[used]);
@@ -241,40 +246,20 @@ fn what_another_machine_does_not_have_is_waited_for_after_a_move() {
     assert_eq!(std::fs::read(stubs[used].file(TARGET)).expect("it is there"), b"abcdef");
 }
 
+#[test]
+fn what_another_machine_does_not_have_is_waited_for_after_a_move() {
+    is_waited_for(|farm| farm, |_| (), ("backend_moved", "30"));
+}
+
 /// The table is lost, too, so the machine is asked for the session.
 #[test]
 fn a_session_that_another_machine_is_asked_for_is_waited_for_after_a_move() {
-    let folder = TempDir::new("servers");
-    let stubs = ["one", "two"].map(|name| Stub::start_new(name, &[], folder.path()));
-    let targets = [stubs[0].address(), stubs[1].address()];
-    let (farm, mut two, order) = Two::new(targets, |hosts, port| {
-        let farm = probed(called(Farm::of_stubs(0), "up01", port));
-        let farm =
-            farm.set("health.resolve", "\"1h\"").set("sessions.unknown", "\"ask\"").forgetful();
-        hosts.obeyed_by(farm).start()
-    });
-    let (used, other) = (order[0], order[1]);
-    let id = session_of(&ask(&farm, &create(TARGET)));
-    let first = fragment(TARGET, &id, "bytes 0-2/6", b"abc");
-    assert_eq!(ask(&farm, &first).status, 200);
-    two.end(0);
-    farm.gateway().expect_logged("a backend has moved");
-    farm.gateway().restart();
-    wait::until("it is up", || is_up(&farm, "up01"));
-    let second = fragment(TARGET, &id, "bytes 3-5/6", b"def");
-    wait::until("the other machine is asked", || {
-        expect_not_now(&[502, 503], PacketType::Fragment, &ask(&farm, &second));
-        stubs[other].stats().fragment > 0
-    });
-    for packet in [&second, &close(TARGET, &id)] {
-        expect_not_now(&[503], packet.kind, &ask(&farm, packet));
-    }
-    // Nothing was acknowledged there, so the first probe that fails leads back.
-    two.begin(0, targets[used]);
-    two.end(1);
-    wait::until("the upload goes on", || ask(&farm, &second).status == 200);
-    assert_eq!(ask(&farm, &close(TARGET, &id)).status, 200);
-    assert_eq!(std::fs::read(stubs[used].file(TARGET)).expect("it is there"), b"abcdef");
+    let restart = |farm: &Farm| {
+        farm.gateway().restart();
+        wait::until("it is up", || is_up(farm, "up01"));
+    };
+    let asking = |farm: FarmBuilder| farm.set("sessions.unknown", "\"ask\"").forgetful();
+    is_waited_for(asking, restart, ("session_not_here", "60"));
 }
 
 #[test]
