@@ -84,7 +84,11 @@ fn walk(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("a directory can be listed");
     for entry in entries.map(|entry| entry.expect("an entry can be read")) {
         let (path, name) = (entry.path(), entry.file_name());
-        if path.is_dir() && name != "target" && name != ".git" {
+        // In a second work tree, `.git` is a file.
+        if name == "target" || name == ".git" {
+            continue;
+        }
+        if path.is_dir() {
             found.extend(walk(&path));
         } else if path.is_file() {
             let path = path.strip_prefix(root()).expect("it lies below the root");
