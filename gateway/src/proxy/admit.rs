@@ -367,7 +367,7 @@ impl Gateway {
     }
 }
 
-pub(super) fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
+fn obey(decision: Decision, ctx: &mut Ctx) -> Result<(), Fault> {
     log_decision(decision, ctx);
     match decision {
         Decision::Forward { backend, why } => {

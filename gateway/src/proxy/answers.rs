@@ -22,7 +22,7 @@ use crate::farm::Farm;
 use crate::metrics::ProtocolError;
 use crate::sessions::{Birth, Pinned, Place, StoreError};
 
-use super::creates::GOES_ELSEWHERE;
+use super::creates::{Follows, GOES_ELSEWHERE};
 use super::errors::REFUSED_ANSWER;
 use super::{Ctx, Gateway, reply_url};
 
@@ -51,8 +51,13 @@ impl Gateway {
             }
             self.judge_disk(downstream, &ack, backend, ctx);
         }
-        if self.judge_create(downstream, response, &ack, ctx) {
-            return Err(Error::new(GOES_ELSEWHERE));
+        match self.judge_create(downstream, response, &ack, ctx) {
+            Follows::Answer => {}
+            Follows::Elsewhere => return Err(Error::new(GOES_ELSEWHERE)),
+            Follows::Later => {
+                ctx.findings.fault = Some(Fault::NoBackend);
+                return Err(Error::new(REFUSED_ANSWER));
+            }
         }
         let pinned = ctx.admitted.why == Some(Why::Pin);
         let doubtful = ctx.admitted.doubtful;

@@ -1,23 +1,33 @@
 //! A Create-Session that its backend refuses goes to another one, before its client hears of it.
 //!
 //! What is refused by a broken server is accepted by the next; what all refuse, the client hears
-//! from the last one, in its own words. Where the next ones cannot be reached, the one that refused
-//! is asked once more for its answer. No Create is sent again once a session id has come.
+//! from the last one, in its own words. Where the next ones cannot be reached, the client comes back
+//! later: one of them may accept it. No Create is sent again once a session id has come.
 
 use gateway_core::farm::{BackendId, Create, Directory, Folder};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{Ack, HResult, PacketType};
-use gateway_core::routing::{Decision, Lookup, Refusal, Why};
+use gateway_core::routing::{Lookup, Refusal};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
-use super::admit::obey;
 use super::{Ctx, Gateway, errors};
 use crate::metrics::RefusedCreate;
 
 /// Ends the exchange with a backend that refused: the next one has been chosen.
 pub const GOES_ELSEWHERE: ErrorType = ErrorType::Custom("a Create goes to another backend");
+
+/// What follows from the answer of a backend to a Create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follows {
+    /// Its client gets it.
+    Answer,
+    /// The Create goes to another backend, and the answer to no client.
+    Elsewhere,
+    /// The backend refuses, and another one could not be reached: the client comes back.
+    Later,
+}
 
 impl Gateway {
     /// What counts of a packet as a Create.
@@ -44,26 +54,25 @@ impl Gateway {
         }
     }
 
-    /// Learns what the answer to a Create says of its backend. True if the Create goes to another
-    /// one, and the answer to nobody.
+    /// Learns what the answer to a Create says of its backend.
     pub(super) fn judge_create(
         &self,
         downstream: &Session,
         response: &ResponseHeader,
         ack: &Ack<'_>,
         ctx: &mut Ctx,
-    ) -> bool {
+    ) -> Follows {
         if ctx.admitted.kind != Some(PacketType::CreateSession) {
-            return false;
+            return Follows::Answer;
         }
         if let Some(refusal) = Refusal::of(response, ack) {
-            return self.goes_elsewhere(downstream, refusal, ctx);
+            return self.refused(downstream, refusal, ctx);
         }
         ctx.admitted.creating.id_came = true;
         if let Some(asking) = ctx.admitted.creating.asking.take().filter(|_| ack.is_success()) {
             asking.accepted(&ctx.admitted.creating.refusers.signs());
         }
-        false
+        Follows::Answer
     }
 
     /// A server that has no room for a Fragment has none for the next upload either.
@@ -99,18 +108,18 @@ impl Gateway {
             return false;
         }
         let stale = ctx.attempt.reused && errors::died_silently(error);
-        self.goes_elsewhere(downstream, Refusal::without_answer(stale), ctx)
+        self.refused(downstream, Refusal::without_answer(stale), ctx) == Follows::Elsewhere
     }
 
-    fn goes_elsewhere(&self, downstream: &Session, refusal: Refusal, ctx: &mut Ctx) -> bool {
+    fn refused(&self, downstream: &Session, refusal: Refusal, ctx: &mut Ctx) -> Follows {
         let Some(backend) = ctx.admitted.backend.filter(|_| !ctx.admitted.creating.id_came) else {
-            return false;
+            return Follows::Answer;
         };
         if let Some(asking) = ctx.admitted.creating.asking.take() {
             asking.refused(refusal.sign.is_some());
         } else {
             // It was judged by its answer.
-            return false;
+            return Follows::Answer;
         }
         ctx.admitted.creating.refusers.note(backend, refusal);
         let whole = !ctx.arrival.has_body
@@ -125,15 +134,12 @@ impl Gateway {
         if moves {
             ctx.admitted.creating.chosen = true;
             ctx.begin_anew();
+            Follows::Elsewhere
+        } else if may && !ctx.admitted.creating.refusers.include_all(&ctx.attempt.avoid) {
+            Follows::Later
+        } else {
+            Follows::Answer
         }
-        moves
-    }
-
-    /// No other backend can be reached: has the last one that refused give its answer once more.
-    pub(super) fn ask_refuser(&self, ctx: &mut Ctx) -> bool {
-        let Some(backend) = ctx.admitted.creating.refusers.ask_again() else { return false };
-        self.asks(backend, ctx);
-        obey(Decision::Forward { backend, why: Why::Placement }, ctx).is_ok()
     }
 
     /// Chooses the backend of the next try, if there is one.

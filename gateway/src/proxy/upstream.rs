@@ -97,9 +97,6 @@ impl Gateway {
             ctx.arrival.farm = self.farm.load_full();
             return Ok(());
         }
-        if ctx.attempt.attempts >= MAX_TRIES && self.ask_refuser(ctx) {
-            return Ok(());
-        }
         let alias = self.alias_of(downstream.req_header(), ctx).unwrap_or_default();
         let decided = match ctx.admitted.packet.clone() {
             // It had an owner that was given up; the one chosen in its place refuses too.
@@ -109,9 +106,6 @@ impl Gateway {
             Some(packet) => self.decide(&packet, &Lookup::NotAsked, ctx, alias),
             None => self.decide_plain(None, None, ctx, alias),
         };
-        if decided.is_err() && self.ask_refuser(ctx) {
-            return Ok(());
-        }
         decided.map_err(|fault| match fault {
             Fault::NoBackend => not_chosen(ctx.attempt.distrust.when_none_is_left(), ctx),
             fault => not_chosen(fault, ctx),
@@ -141,7 +135,6 @@ impl Gateway {
                     }
                 }
             }
-            None if ctx.admitted.creating.refusers.last_word().is_some() => Ok(()),
             None => try_another(ctx.attempt.attempts, ctx.attempt.distrust),
         };
         if let Some(backend) = ctx.admitted.backend {

@@ -13,9 +13,6 @@ pub struct Refusal {
     pub elsewhere: bool,
     /// What it says about the backend, if another one accepts the Create.
     pub sign: Option<Sign>,
-    /// It is an answer, and the backend has opened nothing: asked once more, it says the same to the
-    /// client.
-    pub repeats: bool,
 }
 
 /// A Create that was refused so often is not sent to another backend: three refuse alike what all
@@ -49,7 +46,7 @@ impl Refusal {
     /// was a connection of the pool, which its backend may have closed just then: that is no
     /// refusal, and its client comes again.
     pub fn without_answer(stale: bool) -> Self {
-        Self { elsewhere: !stale, sign: (!stale).then_some(Sign::Refuses), repeats: false }
+        Self { elsewhere: !stale, sign: (!stale).then_some(Sign::Refuses) }
     }
 
     /// `None` if the backend has opened a session, or may have: an id is there.
@@ -60,9 +57,7 @@ impl Refusal {
         }
         let error = ack.error.filter(|_| !ack.status.is_success());
         let says = |codes: &[HResult]| error.is_some_and(|error| codes.contains(&error));
-        // A success of the protocol without an id is a session that nobody can name.
-        let repeats = !ack.is_success();
-        let refusal = |elsewhere, sign| Some(Self { elsewhere, sign, repeats });
+        let refusal = |elsewhere, sign| Some(Self { elsewhere, sign });
         if OF_THE_REQUEST.contains(&ack.status) || says(&OF_THE_FILE) {
             refusal(false, None)
         } else if says(&OF_ONE_COPY) {
@@ -79,8 +74,6 @@ impl Refusal {
 #[derive(Debug, Clone, Default)]
 pub struct Refusers {
     all: Vec<(BackendId, Refusal)>,
-    /// One of them is asked once more.
-    asked_again: bool,
 }
 
 impl Refusers {
@@ -104,22 +97,14 @@ impl Refusers {
     /// body is still there, or it has none.
     pub fn lets_go_elsewhere(&self, kind: PacketType, bound: bool, whole: bool) -> bool {
         let may = self.all.last().is_some_and(|(_, refusal)| refusal.elsewhere);
-        let more = self.all.len() <= MOST_TRIES && !self.asked_again;
+        let more = self.all.len() <= MOST_TRIES;
         may && more && kind == PacketType::CreateSession && !bound && whole
     }
 
-    /// The one whose answer the client gets where no other backend can be reached: the last that
-    /// repeats it.
-    pub fn last_word(&self) -> Option<BackendId> {
-        let repeats = self.all.iter().rev().find(|(_, refusal)| refusal.repeats);
-        repeats.filter(|_| !self.asked_again).map(|(backend, _)| *backend)
-    }
-
-    /// Has that one asked once more; its client gets what comes of it.
-    pub fn ask_again(&mut self) -> Option<BackendId> {
-        let backend = self.last_word()?;
-        self.asked_again = true;
-        Some(backend)
+    /// Whether each of the backends that were tried has refused. One that could not be reached may
+    /// accept the packet later, so a refusal of another one is not the last word.
+    pub fn include_all(&self, tried: &[BackendId]) -> bool {
+        tried.iter().all(|backend| self.all.iter().any(|(refuser, _)| refuser == backend))
     }
 }
 
@@ -144,20 +129,16 @@ mod tests {
         );
     }
 
-    const TRIED: Option<Refusal> =
-        Some(Refusal { elsewhere: true, sign: Some(Sign::Refuses), repeats: true });
-    const UNNAMED: Option<Refusal> =
-        Some(Refusal { elsewhere: true, sign: Some(Sign::Refuses), repeats: false });
-    const PASSED: Option<Refusal> = Some(Refusal { elsewhere: false, sign: None, repeats: true });
+    const TRIED: Option<Refusal> = Some(Refusal { elsewhere: true, sign: Some(Sign::Refuses) });
+    const PASSED: Option<Refusal> = Some(Refusal { elsewhere: false, sign: None });
 
     #[test]
     fn whatever_opens_no_session_is_refused() {
         for status in [200, 204, 301, 302, 304, 400, 403, 404, 405, 411, 429, 500, 501, 502, 503] {
             check(status, &[], TRIED);
-            let named = if status < 300 { UNNAMED } else { TRIED };
-            check(status, &[ACK], named);
+            check(status, &[ACK], TRIED);
             check(status, &[("Content-Type", "text/html")], TRIED);
-            check(status, &[("BITS-Session-Id", " ")], named);
+            check(status, &[("BITS-Session-Id", " ")], TRIED);
         }
         for code in ["0x80070003", "0x8020001F", "0x80070002", "0x800703E3", "0x1"] {
             check(500, &[ACK, ("BITS-Error", code)], TRIED);
@@ -177,14 +158,14 @@ mod tests {
                 check(status, &[("BITS-Error-Code", code)], PASSED);
             }
             // SimpleBITSServer sends codes with successes.
-            check(200, &[ACK, ("BITS-Error", code)], UNNAMED);
+            check(200, &[ACK, ("BITS-Error", code)], TRIED);
         }
     }
 
     #[test]
     fn a_file_that_is_in_the_way_says_nothing_about_its_backend() {
         for code in ["0x80070020", "0x80070021", "0x80070050", "0x800700B7"] {
-            let refusal = Refusal { elsewhere: true, sign: None, repeats: true };
+            let refusal = Refusal { elsewhere: true, sign: None };
             check(500, &[ACK, ("BITS-Error", code)], Some(refusal));
         }
     }
@@ -192,7 +173,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_one() {
         for code in ["0x80070070", "0x80070112"] {
-            let refusal = Refusal { elsewhere: true, sign: Some(Sign::Full), repeats: true };
+            let refusal = Refusal { elsewhere: true, sign: Some(Sign::Full) };
             check(500, &[ACK, ("BITS-Error", code)], Some(refusal));
         }
     }
@@ -216,7 +197,7 @@ mod tests {
             refusers
         };
         let goes = |refusals| refused(refusals).lets_go_elsewhere(create, false, true);
-        assert!(goes(&[TRIED]) && goes(&[TRIED, UNNAMED]));
+        assert!(goes(&[TRIED]) && goes(&[TRIED, TRIED]));
         assert!(!goes(&[]) && !goes(&[PASSED]) && !goes(&[TRIED, PASSED]));
         assert!(!goes(&[TRIED, TRIED, TRIED]));
         let once = refused(&[TRIED]);
@@ -228,33 +209,23 @@ mod tests {
     }
 
     #[test]
-    fn the_last_that_repeats_its_answer_is_asked_once_more() {
+    fn what_refusals_say_counts_for_each_that_says_something() {
         let mut refusers = Refusers::default();
         assert!(refusers.is_empty());
-        assert_eq!(refusers.ask_again(), None);
-        for (number, refusal, expected) in
-            [(0, UNNAMED, None), (1, TRIED, Some(1)), (2, UNNAMED, Some(1)), (3, TRIED, Some(3))]
-        {
+        for (number, refusal) in [(0, TRIED), (1, PASSED), (2, TRIED)] {
             refusers.note(BackendId(number), refusal.unwrap());
-            assert_eq!(refusers.last_word(), expected.map(BackendId));
         }
-        let mut refusers = Refusers::default();
-        refusers.note(BackendId(7), TRIED.unwrap());
-        assert_eq!(refusers.ask_again(), Some(BackendId(7)));
-        assert_eq!((refusers.last_word(), refusers.ask_again()), (None, None));
-        refusers.note(BackendId(7), TRIED.unwrap());
-        assert_eq!(refusers.last_word(), None);
-        assert!(!refusers.lets_go_elsewhere(PacketType::CreateSession, false, true));
-        assert_eq!(
-            refusers.signs(),
-            [(BackendId(7), Sign::Refuses), (BackendId(7), Sign::Refuses)]
-        );
+        let refuses = |number| (BackendId(number), Sign::Refuses);
+        assert_eq!(refusers.signs(), [refuses(0), refuses(2)]);
+        assert!(refusers.include_all(&[]) && refusers.include_all(&[BackendId(2), BackendId(0)]));
+        assert!(!refusers.include_all(&[BackendId(0), BackendId(3)]), "one was not reached");
+        assert!(!refusers.is_empty());
     }
 
     #[test]
     fn a_pooled_connection_that_was_dead_is_no_refusal() {
-        assert_eq!(Some(Refusal::without_answer(false)), UNNAMED);
-        let stale = Refusal { elsewhere: false, sign: None, repeats: false };
+        assert_eq!(Some(Refusal::without_answer(false)), TRIED);
+        let stale = Refusal { elsewhere: false, sign: None };
         assert_eq!(Refusal::without_answer(true), stale);
     }
 }

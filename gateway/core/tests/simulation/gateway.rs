@@ -221,9 +221,7 @@ impl Gateway {
                     avoid.extend(moved.then_some(owner));
                     continue;
                 }
-                (Decision::Answer(fault), _) => {
-                    (refusers.ask_again().ok_or(fault)?, Why::Placement)
-                }
+                (Decision::Answer(fault), _) => return Err(fault.into()),
                 (Decision::Ask, _) => {
                     let found = match self.ask(packet, request, table, rng, time, network)? {
                         Found::Owner(found) => found,
@@ -276,6 +274,9 @@ impl Gateway {
                         if matches!(next, Decision::Forward { .. }) {
                             self.creates.moved += 1;
                             continue;
+                        }
+                        if !refusers.include_all(&avoid) {
+                            return Err(Fault::NoBackend.into());
                         }
                     }
                     let subject = asker.bound_to();
