@@ -1,4 +1,4 @@
-//! What becomes of a request, whoever carries it.
+//! The handling of a request, independent of the library that carries its bytes.
 //!
 //! A request passes through states, each of which holds what is known by then: it arrives
 //! ([`arrival`]), is admitted, is tried at a backend, and is answered ([`state`]). When it is over,

@@ -57,11 +57,12 @@ pub fn ending(range: &ContentRange) -> Option<u64> {
     ends.then_some(range.total())
 }
 
-/// What follows from "session not found" to the Close of a session that is so far.
+/// What to do when a backend answers "session not found" to a Close. `progress` is that of its
+/// session.
 ///
-/// A client closes what it has heard to be complete. So where it is only known that the end of the
-/// file was passed on, the file may have been delivered: it is looked for, and never taken for
-/// delivered without that.
+/// A client sends a Close only after its server has acknowledged the whole file. So the file may have
+/// been delivered where the gateway knows only that the end was passed on: the gateway looks for it,
+/// and does not take it for delivered otherwise.
 pub fn next(policy: LostClose, progress: Progress) -> Next {
     let known = progress.complete().is_some();
     match (policy, progress.perhaps_complete()) {

@@ -59,8 +59,8 @@ pub fn answer(status: StatusCode, fields: &impl Fields, to: Recipient) -> Vec<Ed
     edits
 }
 
-/// Whether a word of `Connection` is the name of a field for this connection only. One that frames
-/// the answer, or that the protocol lives by, stays, whoever names it.
+/// Whether a word of `Connection` is the name of a field for this connection only. A field that frames
+/// the answer, or that belongs to the BITS protocol, is never removed.
 fn is_nominated(word: &str) -> bool {
     let kept = NOT_NOMINATED.iter().any(|kept| word.eq_ignore_ascii_case(kept));
     let protocol = word.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("bits-"));
