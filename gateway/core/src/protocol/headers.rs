@@ -52,6 +52,8 @@ pub static CONTENT_LENGTH: Field = field("content-length", "Content-Length");
 pub static TRANSFER_ENCODING: Field = field("transfer-encoding", "Transfer-Encoding");
 pub static HOST: Field = field("host", "Host");
 pub static CONNECTION: Field = field("connection", "Connection");
+/// RFC 2068 section 19.7.1.1.
+pub static KEEP_ALIVE: Field = field("keep-alive", "Keep-Alive");
 /// RFC 8586.
 pub static CDN_LOOP: Field = field("cdn-loop", "CDN-Loop");
 /// RFC 7239.

@@ -14,6 +14,7 @@ pub mod headers;
 pub mod host;
 pub mod hresult;
 pub mod ids;
+pub mod keep_alive;
 pub mod latin1;
 pub mod login;
 pub mod network;
