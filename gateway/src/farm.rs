@@ -1,5 +1,7 @@
 //! The farm as the shell needs it: the core's picture of it, and how to reach each backend.
 
+mod endpoint;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use crate::instance;
 use crate::pool;
 use crate::tls::{self, BackendTls, Contents, Renewable, TlsError};
 
+pub use endpoint::{Endpoint, KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL};
+
 /// A connection that was used so recently is very unlikely to have been closed by its server
 /// meanwhile. For packets that cannot be sent twice.
 const FRESH: Duration = Duration::from_secs(5);
@@ -34,11 +38,10 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// So many are looked at.
 const ADDRESSES: usize = 4;
 
-/// A dead backend host must not hold a request for the kernel's two hours.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(60),
-    interval: Duration::from_secs(10),
-    count: 3,
+    idle: KEEPALIVE_IDLE,
+    interval: KEEPALIVE_INTERVAL,
+    count: KEEPALIVE_COUNT as usize,
     #[cfg(target_os = "linux")]
     user_timeout: Duration::from_secs(0),
 };
@@ -79,7 +82,7 @@ struct Link {
 /// One address of a backend.
 #[derive(Clone)]
 struct Peers {
-    address: SocketAddr,
+    endpoint: Arc<Endpoint>,
     /// For packets that may be sent again when a pooled connection turns out to be dead.
     pooled: HttpPeer,
     /// For packets that may not: its connections are dropped after a few idle seconds.
@@ -272,6 +275,11 @@ impl Farm {
         Some(if repeatable { &peers.pooled } else { &peers.fresh })
     }
 
+    /// Where connections to a backend lead; `None` while its name has no address.
+    pub fn endpoint(&self, id: BackendId) -> Option<&Arc<Endpoint>> {
+        self.link(id)?.peers.as_ref().map(|peers| &peers.endpoint)
+    }
+
     /// Whether each client connection has a connection of its own to the backend.
     pub fn is_per_client(&self, id: BackendId) -> bool {
         self.link(id).is_some_and(|link| link.per_client)
@@ -341,7 +349,19 @@ impl Hosts {
 }
 
 impl Peers {
-    fn new(address: SocketAddr, timeouts: &Timeouts, tls: Option<&Secured>) -> Self {
+    fn new(
+        backend: BackendId,
+        address: SocketAddr,
+        timeouts: &Timeouts,
+        tls: Option<&Secured>,
+    ) -> Self {
+        let endpoint = Arc::new(Endpoint {
+            backend,
+            address,
+            tls: tls.map(|(tls, _)| Arc::clone(tls)),
+            connect_timeout: timeouts.connect,
+            idle_timeout: timeouts.backend_idle,
+        });
         let mut pooled = HttpPeer::new(address, tls.is_some(), String::new());
         let options = &mut pooled.options;
         options.connection_timeout = Some(timeouts.connect);
@@ -360,7 +380,7 @@ impl Peers {
         // A pool of its own: a connection goes back to the pool of the key it came from.
         fresh.group_key = 1;
         fresh.options.idle_timeout = Some(timeouts.backend_idle.min(FRESH));
-        Self { address, pooled, fresh }
+        Self { endpoint, pooled, fresh }
     }
 }
 
@@ -372,7 +392,7 @@ impl Link {
         timeouts: &Arc<Timeouts>,
         tls: Option<Secured>,
     ) -> Self {
-        let peers = address.map(|address| Peers::new(address, timeouts, tls.as_ref()));
+        let peers = address.map(|address| Peers::new(id, address, timeouts, tls.as_ref()));
         let authority = HeaderValue::from_str(&named.authority(tls.is_some()))
             .unwrap_or_else(|_| HeaderValue::from_static("backend"));
         let (named, timeouts) = (named.clone(), Arc::clone(timeouts));
@@ -385,7 +405,7 @@ impl Link {
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        self.peers.as_ref().map(|peers| peers.address)
+        self.peers.as_ref().map(|peers| peers.endpoint.address)
     }
 }
 

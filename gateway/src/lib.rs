@@ -33,6 +33,7 @@ pub mod patience;
 pub mod pool;
 pub mod proxy;
 pub mod ready_file;
+pub mod relay;
 pub mod reload;
 pub mod roster;
 pub mod sessions;

@@ -16,6 +16,8 @@ mod keeper;
 mod server;
 mod stream;
 #[cfg(test)]
+pub(crate) mod test_pki;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -2,75 +2,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
-    PKCS_ED25519, SignatureAlgorithm, date_time_ymd,
-};
-use tempfile::TempDir;
+use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, date_time_ymd};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
 
 use super::client::Said;
+use super::test_pki::{Pki, authority};
 use super::{BackendTls, Contents, ListenerTls, Renewable, provider};
 use crate::clock;
 use crate::config::{self, CertificateFiles, Verify};
-
-struct Pki {
-    folder: TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Pki {
-    fn new() -> Self {
-        Self::of(authority())
-    }
-
-    fn of(authority: CertificateParams) -> Self {
-        let authority = CertifiedIssuer::self_signed(authority, key(&PKCS_ECDSA_P256_SHA256));
-        Self { folder: TempDir::new().unwrap(), authority: authority.unwrap() }
-    }
-
-    /// A certificate of the authority, with `behind` after it in its file.
-    fn issue(
-        &self,
-        name: &str,
-        kind: &'static SignatureAlgorithm,
-        behind: &str,
-    ) -> CertificateFiles {
-        let key = key(kind);
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let issued = params.signed_by(&key, &self.authority).unwrap();
-        CertificateFiles {
-            certificate: self.write(&format!("{name}.pem"), &(issued.pem() + behind)),
-            key: self.write(&format!("{name}-key.pem"), &key.serialize_pem()),
-        }
-    }
-
-    fn write(&self, name: &str, text: &str) -> std::path::PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&path, private).unwrap();
-        path
-    }
-}
 
 /// An authority that has long ended.
 fn over() -> CertificateParams {
     let mut params = authority();
     params.not_after = date_time_ymd(2000, 1, 1);
     params
-}
-
-fn authority() -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params
-}
-
-fn key(kind: &'static SignatureAlgorithm) -> KeyPair {
-    KeyPair::generate_for(kind).unwrap()
 }
 
 fn load(certificates: &[&CertificateFiles], ca: Option<&Path>) -> (Arc<ListenerTls>, Contents) {

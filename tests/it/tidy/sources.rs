@@ -37,6 +37,16 @@ fn what_serves_any_carrier_names_no_type_of_one() {
 }
 
 #[test]
+fn the_carrier_of_packets_uses_nothing_of_the_other_one() {
+    let relay = |file: &String| file.starts_with("gateway/src/relay/");
+    let files: Vec<_> = tree::ending(".rs").into_iter().filter(relay).collect();
+    assert!(files.len() > 3, "the relay has moved");
+    for file in files {
+        assert!(!tree::read(&file).contains("pingora::"), "{file}");
+    }
+}
+
+#[test]
 fn the_tests_share_no_code_with_what_they_test() {
     for manifest in ["tests/Cargo.toml", "backend-stub/Cargo.toml"] {
         let names = dependencies(manifest, "dependencies");
