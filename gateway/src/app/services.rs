@@ -9,10 +9,11 @@ use pingora::services::listening::Service;
 
 use super::apply::Limits;
 use crate::config::Config;
+use crate::exchange::Gateway;
 use crate::exchange::report::Reporter;
 use crate::guard::{Addresses, BodyMemory, Door, Entrance, Guarded, Room};
 use crate::pool;
-use crate::proxy::{Gateway, TRIES};
+use crate::proxy::{Proxy, TRIES};
 use crate::supervisor::{Farewell, InFlight, Listening, Patient};
 use crate::tls;
 
@@ -43,7 +44,7 @@ pub(super) fn services(
         upstream_keepalive_pool_size: pool::size_per_thread(config),
         ..ServerConf::default()
     });
-    let proxy = Arc::new(tls::proxy(&conf, gateway));
+    let proxy = Arc::new(tls::proxy(&conf, Proxy::new(Arc::new(gateway))));
     let events = Arc::new(reporter.clone());
     let addresses = Arc::new(Addresses::default());
     let bodies = Arc::new(BodyMemory::default());

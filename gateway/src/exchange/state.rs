@@ -1,5 +1,5 @@
-//! The states of a request, in their order: [`Arrival`](super::arrival::Arrival), [`Admitted`],
-//! [`Attempt`], [`Answered`], and beside them [`Findings`], which its report tells.
+//! The states of a request, in their order: [`Arrival`], [`Admitted`], [`Attempt`], [`Answered`],
+//! and beside them [`Findings`], which its report tells.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,80 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, RequestPacket, SessionKey};
 use gateway_core::routing::failover::Distrust;
 use gateway_core::routing::{Step, Why};
-use http::HeaderValue;
+use http::{HeaderValue, request};
 
 use crate::metrics::{Gauged, ProtocolError};
 use crate::sessions::{Opening, Place};
 
+use super::arrival::Arrival;
 use super::bandwidth::BodyPace;
 use super::creating::Creating;
 use super::login::Login;
+use super::report::{Report, ReportedHead, Reporter, Sent};
 use super::turns::Turn;
+
+/// One request on its way through, and its answer.
+pub struct Exchange {
+    pub arrival: Arrival,
+    pub admitted: Admitted,
+    pub attempt: Attempt,
+    pub answered: Answered,
+    pub findings: Findings,
+    /// What the client was sent so far.
+    pub sent: Sent,
+    /// The report that its end owes; `None` before there is a head, and once it was made.
+    owed: Option<(Arc<Reporter>, ReportedHead)>,
+}
+
+impl Exchange {
+    pub fn new(arrival: Arrival) -> Self {
+        Self {
+            arrival,
+            admitted: Admitted::default(),
+            attempt: Attempt::default(),
+            answered: Answered::default(),
+            findings: Findings::default(),
+            sent: Sent::default(),
+            owed: None,
+        }
+    }
+
+    /// The answer that was seen goes to nobody, and there will be another.
+    pub fn begin_anew(&mut self) {
+        self.findings.fault = None;
+        debug_assert!(self.answered.opened.is_none(), "a session is opened once");
+        self.answered = Answered::default();
+        self.attempt.begin_anew();
+    }
+
+    /// From now on the request owes one report, however it ends.
+    pub fn owe_report(&mut self, reporter: &Arc<Reporter>, head: &request::Parts) {
+        self.owed = Some((Arc::clone(reporter), ReportedHead::of(head)));
+    }
+
+    pub fn report(&mut self) {
+        let Some((reporter, head)) = self.owed.take() else { return };
+        reporter.tell(&Report {
+            head: &head,
+            arrival: &self.arrival,
+            admitted: &self.admitted,
+            attempt: &self.attempt,
+            answered: &self.answered,
+            findings: &self.findings,
+            sent: self.sent,
+        });
+    }
+}
+
+/// A request that panics, or that the end of the process cuts off, has no other end than this.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.owed.is_some() && std::thread::panicking() {
+            self.findings.fault = Some(Fault::Internal);
+        }
+        self.report();
+    }
+}
 
 /// What the request is, where it goes, and what it holds of the session for that.
 #[derive(Default)]
@@ -74,6 +139,8 @@ pub struct Attempt {
     pub bytes_in: u64,
     /// By the steady clock: last byte of the request.
     pub body_done: Option<Duration>,
+    /// What came of the body is still at hand, so it can be sent once more.
+    pub replayable: bool,
     /// The backend has begun to answer, be it with a 1xx.
     pub answer_began: bool,
     /// How many 1xx came before the answer.

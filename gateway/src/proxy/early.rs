@@ -20,6 +20,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::Ctx;
+use crate::exchange::Exchange;
 
 /// The connection to the backend, and whether its answer came early.
 #[derive(Debug, Default)]
@@ -96,7 +97,8 @@ fn hear_no_more(upstream: &impl AsFd) {
 /// Looks at the head of a backend's answer as it came.
 pub fn note(downstream: &Session, response: &ResponseHeader, ctx: &mut Ctx) {
     // A connection that is its client's alone serves nobody else, and may be in mid-login.
-    if !ctx.arrival.has_body || ctx.attempt.body_done.is_some() || ctx.admitted.login.bound {
+    let Exchange { arrival, admitted, attempt, .. } = &ctx.exchange;
+    if !arrival.has_body || attempt.body_done.is_some() || admitted.login.bound {
         return;
     }
     ctx.early.answered = true;

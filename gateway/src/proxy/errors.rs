@@ -3,6 +3,7 @@
 use gateway_core::fault::Fault;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::exchange::failure::ConnectFailure;
 use crate::metrics::ConnectError;
 
 /// Ends a request whose answer from the backend does not go on; what the client hears instead is
@@ -57,13 +58,16 @@ pub fn is_backends_fault(error: &Error) -> bool {
     )
 }
 
-/// Whether the backend showed a certificate that is not to be trusted. No wait makes it better, and
-/// it is nothing that a client should be told to wait for.
-pub fn is_distrust(error: &Error) -> bool {
-    *error.etype() == ErrorType::InvalidCert
+/// Why there is no connection to a backend.
+pub fn connect_failure(error: &Error) -> ConnectFailure {
+    ConnectFailure {
+        error: connect_error(error),
+        by_backend: is_backends_fault(error),
+        distrust: *error.etype() == ErrorType::InvalidCert,
+    }
 }
 
-pub fn connect_error(error: &Error) -> ConnectError {
+fn connect_error(error: &Error) -> ConnectError {
     match error.etype() {
         ErrorType::ConnectTimedout => ConnectError::Timeout,
         ErrorType::ConnectRefused => ConnectError::Refused,

@@ -25,20 +25,19 @@ use gateway_core::protocol::{SessionId, SessionKey, headers, latin1};
 use gateway_core::routing::ownership::{ended_by_refusal, visible_to};
 use gateway_core::session::EndReason;
 use gateway_core::session::opening::is_orphan;
-use http::HeaderValue;
-use pingora::proxy::Session;
+use http::{HeaderValue, request};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::head::target_of;
+use super::report::Reporter;
+use super::{Exchange, Gateway};
+use crate::backend_client::{BackendClient, BackendRequest};
 use crate::clock;
 use crate::farm::Farm;
 use crate::health::FarmHealth;
 use crate::metrics::OrphanResult;
 use crate::sessions::{Place, Sessions};
 use crate::supervisor::{TaskResult, told_to_stop};
-
-use super::ask::{Errand, Messenger};
-use super::{Ctx, Gateway, final_status};
-use crate::exchange::report::Reporter;
 
 /// Sessions that may wait to be taken up.
 const QUEUE: usize = 16_384;
@@ -59,7 +58,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Orphan {
     backend: BackendId,
     /// What to cancel, if that is known.
-    known: Option<(SessionKey, Errand)>,
+    known: Option<(SessionKey, BackendRequest)>,
     _place: Option<Place>,
 }
 
@@ -74,7 +73,7 @@ pub struct OrphanCanceller {
 
 /// What it takes to cancel one.
 struct ToCancel {
-    messenger: Arc<Messenger>,
+    client: Arc<BackendClient>,
     farm: Arc<ArcSwap<Farm>>,
     health: FarmHealth,
     sessions: Arc<Sessions>,
@@ -83,14 +82,14 @@ struct ToCancel {
 
 impl OrphanCanceller {
     pub(super) fn new(
-        messenger: Arc<Messenger>,
+        client: Arc<BackendClient>,
         farm: Arc<ArcSwap<Farm>>,
         health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
     ) -> (Orphans, Self) {
         let (sender, orphans) = mpsc::channel(QUEUE);
-        let to_cancel = ToCancel { messenger, farm, health, sessions, reporter };
+        let to_cancel = ToCancel { client, farm, health, sessions, reporter };
         (sender, Self { orphans, to_cancel })
     }
 
@@ -125,8 +124,8 @@ impl ToCancel {
         let given_up = tokio::time::sleep(PATIENCE);
         tokio::pin!(given_up);
         let result = match &known {
-            Some((key, errand)) => tokio::select! {
-                result = self.cancel(key, errand, backend, &turns) => match result {
+            Some((key, request)) => tokio::select! {
+                result = self.cancel(key, request, backend, &turns) => match result {
                     Some(result) => result,
                     None => return,
                 },
@@ -151,7 +150,7 @@ impl ToCancel {
     async fn cancel(
         &self,
         key: &SessionKey,
-        errand: &Errand,
+        request: &BackendRequest,
         backend: BackendId,
         turns: &Semaphore,
     ) -> Option<OrphanResult> {
@@ -161,7 +160,7 @@ impl ToCancel {
                 return None;
             }
             let farm = self.farm.load_full();
-            let result = self.messenger.cancel(errand, &farm, backend).await;
+            let result = self.client.cancel(request, &farm, backend).await;
             drop(turn);
             if result != OrphanResult::Failed {
                 return Some(result);
@@ -184,8 +183,14 @@ impl ToCancel {
 impl Gateway {
     /// The session was opened, and its client hears of something else. `place` is the one that it
     /// has.
-    pub(super) fn orphan(&self, downstream: &Session, ctx: &Ctx, id: &str, place: Option<Place>) {
-        let Some(backend) = ctx.admitted.backend else { return };
+    pub(super) fn orphan(
+        &self,
+        head: &request::Parts,
+        exchange: &Exchange,
+        id: &str,
+        place: Option<Place>,
+    ) {
+        let Some(backend) = exchange.admitted.backend else { return };
         let parsed = SessionId::parse(id);
         let taken = parsed.as_ref().and_then(|id| self.sessions.holder(backend, id.key()));
         if taken.is_some() {
@@ -193,10 +198,13 @@ impl Gateway {
             return;
         }
         // Under an id that is none, nobody knows what the backend would cancel.
-        let (head, http) = (downstream.req_header(), &ctx.arrival.farm.config.http);
+        let http = &exchange.arrival.farm.config.http;
         let known = parsed.and_then(|id| {
             let value = HeaderValue::from_str(id.as_str()).ok()?;
-            Some((id.key().clone(), Errand::of(head, value, ctx.arrival.conn.as_deref(), http)?))
+            Some((
+                id.key().clone(),
+                BackendRequest::of(head, value, exchange.arrival.conn.as_deref(), http)?,
+            ))
         });
         if self.orphans.try_send(Orphan { backend, known, _place: place }).is_err() {
             self.reporter.orphaned(backend, OrphanResult::Dropped);
@@ -209,65 +217,68 @@ impl Gateway {
     ///
     /// Only one that surely has no byte yet: a limit that was lowered must not cost what is there.
     /// Where the backend cannot be told, the pin stays, and leads the client's own Cancel there.
-    pub(super) async fn end_refused(&self, downstream: &Session, ctx: &mut Ctx) {
-        let Some(key) = ctx.admitted.key.clone() else { return };
-        let Some(range) = ctx.admitted.range else { return };
+    pub(super) async fn end_refused(&self, head: &request::Parts, exchange: &mut Exchange) {
+        let Some(key) = exchange.admitted.key.clone() else { return };
+        let Some(range) = exchange.admitted.range else { return };
         // Whether it is untouched is known only behind the request under way.
-        if ended_by_refusal(&range, &self.look_up(ctx).await, ctx.arrival.target, true).is_none() {
+        if ended_by_refusal(&range, &self.look_up(exchange).await, exchange.arrival.target, true)
+            .is_none()
+        {
             return;
         }
         // The request under way may bring bytes, or the end.
-        let Some(packet) = ctx.admitted.packet.clone() else { return };
-        if !matches!(self.take_turn(downstream, &packet, &key, ctx).await, Ok(None)) {
+        let Some(packet) = exchange.admitted.packet.clone() else { return };
+        if !matches!(self.take_turn(head, &packet, &key, exchange).await, Ok(None)) {
             return;
         }
-        let found = visible_to(&ctx.arrival.asker(), self.sessions.find(Some(&key)));
+        let found = visible_to(&exchange.arrival.asker(), self.sessions.find(Some(&key)));
         let untouched = self.sessions.is_untouched(&key);
-        let Some(pin) = ended_by_refusal(&range, &found, ctx.arrival.target, untouched) else {
+        let Some(pin) = ended_by_refusal(&range, &found, exchange.arrival.target, untouched) else {
             return;
         };
-        let farm = Arc::clone(&ctx.arrival.farm);
+        let farm = Arc::clone(&exchange.arrival.farm);
         if farm.view.backend(pin.backend).is_none_or(|backend| !backend.is_reachable()) {
             return;
         }
-        let head = downstream.req_header();
+
         let id = match &pin.backend_session {
             Some(id) => latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok()),
             None => head.headers.get(&headers::SESSION_ID.name).cloned(),
         };
         let http = &farm.config.http;
-        let errand = id.and_then(|id| Errand::of(head, id, ctx.arrival.conn.as_deref(), http));
-        let Some(errand) = errand else { return };
-        let onward = pin.binding.onward(ctx.arrival.target, head.raw_path());
-        let errand = errand.spelled(onward.as_deref());
-        let result = self.asks.messenger().cancel(&errand, &farm, pin.backend).await;
+        let request =
+            id.and_then(|id| BackendRequest::of(head, id, exchange.arrival.conn.as_deref(), http));
+        let Some(request) = request else { return };
+        let onward = pin.binding.onward(exchange.arrival.target, target_of(head));
+        let request = request.spelled(onward.as_deref());
+        let result = self.recovery.client().cancel(&request, &farm, pin.backend).await;
         self.reporter.orphaned(pin.backend, result);
         if result != OrphanResult::Cancelled {
             return;
         }
         if let Some(ended) = self.sessions.unpin(&key, EndReason::Cancelled, clock::steady()).await
         {
-            self.reporter.ended(&ended, Some((&ctx.arrival, head.raw_path())));
+            self.reporter.ended(&ended, Some((&exchange.arrival, target_of(head))));
         }
     }
 
     /// Called when the request is over.
-    pub(super) async fn end_undelivered(&self, downstream: &Session, ctx: &mut Ctx) {
-        let Some(opened) = ctx.answered.opened.take() else { return };
-        let written = ctx.arrival.conn.as_ref().is_none_or(|conn| conn.has_answered());
+    pub async fn end_undelivered(&self, head: &request::Parts, exchange: &mut Exchange) {
+        let Some(opened) = exchange.answered.opened.take() else { return };
+        let written = exchange.arrival.conn.as_ref().is_none_or(|conn| conn.has_answered());
         // Whatever failed behind it: only another answer in its place takes an Ack back.
-        let refused = final_status(downstream).is_some_and(|status| !status.is_success());
+        let refused = exchange.sent.status.is_some_and(|status| !(200..300).contains(&status));
         if !is_orphan(written, refused) {
             return;
         }
         // Before the session leaves the table, or its place would be somebody else's.
-        let place = ctx.admitted.key.as_ref().and_then(|key| self.sessions.hold_place(key));
-        if let Some(key) = &ctx.admitted.key
+        let place = exchange.admitted.key.as_ref().and_then(|key| self.sessions.hold_place(key));
+        if let Some(key) = &exchange.admitted.key
             && let Some(ended) =
                 self.sessions.unpin(key, EndReason::Cancelled, clock::steady()).await
         {
             self.reporter.ended(&ended, None);
         }
-        self.orphan(downstream, ctx, &opened, place);
+        self.orphan(head, exchange, &opened, place);
     }
 }

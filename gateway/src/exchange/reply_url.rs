@@ -3,29 +3,32 @@
 use gateway_core::protocol::headers;
 use gateway_core::protocol::passage::Edit;
 use gateway_core::reply_url::{Entrance, at_gateway};
-use http::{HeaderValue, header};
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use http::{HeaderValue, header, request, response};
 
-use super::Ctx;
+use super::Exchange;
+use super::forwarding::Forwarding;
 use super::head::host_of;
 use crate::config::ReplyUrl;
-use crate::exchange::forwarding::Forwarding;
 
-pub(super) fn edit(downstream: &Session, response: &ResponseHeader, ctx: &Ctx) -> Option<Edit> {
-    let http = &ctx.arrival.farm.config.http;
+pub(super) fn edit(
+    head: &request::Parts,
+    response: &response::Parts,
+    exchange: &Exchange,
+) -> Option<Edit> {
+    let http = &exchange.arrival.farm.config.http;
     let url = response.headers.get(&headers::REPLY_URL.name)?.to_str().ok()?;
     if http.reply_url == ReplyUrl::Pass {
         return None;
     }
-    let (backend, conn) = (ctx.admitted.backend?, ctx.arrival.conn.as_ref()?);
-    let head = downstream.req_header();
+    let (backend, conn) = (exchange.admitted.backend?, exchange.arrival.conn.as_ref()?);
+
     let host = host_of(head)?;
     let text = |value: Option<&HeaderValue>| value?.to_str().ok().map(str::to_owned);
-    let sent = ctx.arrival.farm.upstream_host(backend, &host).or(head.headers.get(header::HOST));
+    let sent =
+        exchange.arrival.farm.upstream_host(backend, &host).or(head.headers.get(header::HOST));
     let said = text(sent)?;
-    let configured = ctx.arrival.farm.named(backend)?.to_string();
-    let found = ctx.arrival.farm.address(backend)?.to_string();
+    let configured = exchange.arrival.farm.named(backend)?.to_string();
+    let found = exchange.arrival.farm.address(backend)?.to_string();
     let own = [&*configured, &*found, &*said];
     let forwarding = Forwarding::of(http);
     let scheme = forwarding.scheme(conn, &head.headers);

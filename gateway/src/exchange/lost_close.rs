@@ -12,15 +12,12 @@ use gateway_core::session::lost_close::{
     Conclusion, Evidence, Expected, FileHead, Next, Why, conclude, judge, next,
 };
 use gateway_core::session::{EndReason, Progress, Timestamp};
-use http::{HeaderName, header};
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use http::{HeaderName, header, request, response};
 
+use super::{Exchange, Gateway};
+use crate::backend_client::{BackendRequest, Task};
 use crate::clock;
 use crate::metrics::LostCloseResult;
-
-use super::ask::{Errand, Task};
-use super::{Ctx, Gateway, errors};
 
 /// Since when it has been unclear what became of a session, by the steady clock. An entry goes with
 /// its session.
@@ -43,19 +40,19 @@ impl Gateway {
     /// start over; the session has ended then.
     pub(super) async fn close_not_found(
         &self,
-        downstream: &Session,
-        ctx: &Ctx,
+        head: &request::Parts,
+        exchange: &Exchange,
     ) -> Result<(), Fault> {
-        let (Some(key), Some(backend)) = (&ctx.admitted.key, ctx.admitted.backend) else {
+        let (Some(key), Some(backend)) = (&exchange.admitted.key, exchange.admitted.backend) else {
             return Ok(());
         };
-        let sessions = &ctx.arrival.farm.config.sessions;
+        let sessions = &exchange.arrival.farm.config.sessions;
         let result = match next(sessions.lost_close, self.progress_anywhere(key).await) {
             Next::StartOver(Why::Incomplete) => LostCloseResult::Incomplete,
             Next::StartOver(Why::Policy) => LostCloseResult::Restarted,
             Next::Acknowledge => LostCloseResult::Acknowledged,
             Next::Look { total } => {
-                let evidence = self.look_for_file(total, key, backend, downstream, ctx).await;
+                let evidence = self.look_for_file(total, key, backend, head, exchange).await;
                 let doubt = match evidence {
                     Evidence::Unclear => self.unclear_closes.lasts(key, clock::steady()),
                     _ => Duration::ZERO,
@@ -71,7 +68,7 @@ impl Gateway {
         self.reporter.lost_close(backend, result);
         match result {
             LostCloseResult::Delivered | LostCloseResult::Acknowledged => {
-                self.end(EndReason::Closed, downstream, ctx).await;
+                self.end(EndReason::Closed, head, exchange).await;
                 Err(Fault::AlreadyEnded)
             }
             LostCloseResult::Unclear => Err(Fault::CloseUnverified),
@@ -79,7 +76,7 @@ impl Gateway {
             | LostCloseResult::Unverified
             | LostCloseResult::Incomplete
             | LostCloseResult::Restarted => {
-                self.end(EndReason::Lost, downstream, ctx).await;
+                self.end(EndReason::Lost, head, exchange).await;
                 Ok(())
             }
         }
@@ -104,23 +101,27 @@ impl Gateway {
         total: u64,
         key: &SessionKey,
         backend: BackendId,
-        downstream: &Session,
-        ctx: &Ctx,
+        head: &request::Parts,
+        exchange: &Exchange,
     ) -> Evidence {
         let Lookup::Pinned(pin) = self.sessions.find(Some(key)) else { return Evidence::Unclear };
-        let (head, http) = (downstream.req_header(), &ctx.arrival.farm.config.http);
+        let http = &exchange.arrival.farm.config.http;
         let session = head.headers.get(&headers::SESSION_ID.name).cloned();
-        let errand = session.and_then(|id| Errand::of(head, id, ctx.arrival.conn.as_deref(), http));
-        let Some(errand) = errand else { return Evidence::Unclear };
-        let errand = errand.spelled(ctx.admitted.spelling.as_deref());
+        let request = session
+            .and_then(|id| BackendRequest::of(head, id, exchange.arrival.conn.as_deref(), http));
+        let Some(request) = request else { return Evidence::Unclear };
+        let request = request.spelled(exchange.admitted.spelling.as_deref());
         let asked = clock::now();
-        let answer =
-            self.asks.messenger().send(&errand, Task::Look, &ctx.arrival.farm, backend).await;
+        let answer = self
+            .recovery
+            .client()
+            .send(&request, Task::Look, &exchange.arrival.farm, backend)
+            .await;
         let (created, answered) = (pin.created, clock::now());
         match answer {
             Ok(answer) => judge(&file_head(&answer), &Expected { total, created, asked, answered }),
             Err(error) => {
-                if errors::is_backends_fault(&error) {
+                if error.by_backend {
                     self.health.connect_failed(backend);
                 }
                 Evidence::Unclear
@@ -129,7 +130,7 @@ impl Gateway {
     }
 }
 
-fn file_head(answer: &ResponseHeader) -> FileHead {
+fn file_head(answer: &response::Parts) -> FileHead {
     let field = |name: HeaderName| answer.headers.get(name).and_then(|value| value.to_str().ok());
     let date = |name| {
         let date = httpdate::parse_http_date(field(name)?.trim()).ok()?;
@@ -154,12 +155,14 @@ fn file_head(answer: &ResponseHeader) -> FileHead {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn read(fields: &[(&'static str, &'static str)]) -> FileHead {
-        let mut answer = ResponseHeader::build(200, None).expect("a legal head");
+        let mut answer = http::Response::new(()).into_parts().0;
         for (name, value) in fields {
-            answer.append_header(*name, *value).expect("a legal field");
+            answer.headers.append(*name, HeaderValue::from_static(value));
         }
         file_head(&answer)
     }

@@ -3,26 +3,28 @@
 use gateway_core::farm::{Answer, BackendId};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::PacketType;
-use pingora::Error;
 
-use crate::metrics::FailoverReason;
-
-use super::errors::connect_error;
-use super::{Ctx, Gateway};
+use super::{Exchange, Gateway};
+use crate::metrics::{ConnectError, FailoverReason};
 
 impl Gateway {
-    pub(super) fn note_connect_error(&self, backend: BackendId, error: &Error, moves_on: bool) {
+    pub(super) fn note_connect_error(
+        &self,
+        backend: BackendId,
+        error: ConnectError,
+        moves_on: bool,
+    ) {
         let metrics = &self.reporter.metrics;
-        metrics.connect_error(backend, connect_error(error));
+        metrics.connect_error(backend, error);
         if moves_on {
             metrics.failover(backend, FailoverReason::Connect);
         }
     }
 
-    pub(super) fn note_connected(&self, backend: BackendId, ctx: &mut Ctx) {
+    pub(super) fn note_connected(&self, backend: BackendId, exchange: &mut Exchange) {
         let metrics = &self.reporter.metrics;
-        metrics.backend_connected(backend, ctx.attempt.reused);
-        ctx.attempt.backend_request = Some(metrics.backend_request(backend));
+        metrics.backend_connected(backend, exchange.attempt.reused);
+        exchange.attempt.backend_request = Some(metrics.backend_request(backend));
     }
 
     pub(super) fn backend_name(&self, backend: BackendId) -> &str {
@@ -32,13 +34,13 @@ impl Gateway {
     /// A backend that takes connections and answers nothing gets no new sessions for a while. Only
     /// packets tell that no application has a part in: a slow one must not look like a dead server.
     /// Of Creates [`gateway_core::farm::folders`] knows more.
-    pub(super) fn note_silence(&self, ctx: &Ctx, fault: Fault) {
+    pub fn note_silence(&self, exchange: &Exchange, fault: Fault) {
         let simple =
-            matches!(ctx.admitted.kind, Some(PacketType::Ping | PacketType::CreateSession));
+            matches!(exchange.admitted.kind, Some(PacketType::Ping | PacketType::CreateSession));
         if let Some(backend) =
-            ctx.admitted.backend.filter(|_| simple && fault == Fault::BackendTimeout)
+            exchange.admitted.backend.filter(|_| simple && fault == Fault::BackendTimeout)
         {
-            self.health.answered(backend, Answer::Silent, || ctx.arrival.counted_client());
+            self.health.answered(backend, Answer::Silent, || exchange.arrival.counted_client());
         }
     }
 

@@ -6,11 +6,11 @@ use gateway_core::farm::{BackendId, Reason};
 use gateway_core::fault::Fault;
 use gateway_core::routing::failover::{Held, Owner, ends_or_moves};
 use gateway_core::routing::{Absence, Step};
-use pingora::proxy::Session;
+use http::request;
 
-use super::{Ctx, Gateway};
+use super::turns::Turn;
+use super::{Exchange, Gateway};
 use crate::clock;
-use crate::exchange::turns::Turn;
 
 /// A request that is held looks this often whether it still should be.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -25,11 +25,11 @@ pub(super) enum Went {
 }
 
 impl Gateway {
-    pub(super) fn held(&self, ctx: &Ctx) -> Held {
+    pub(super) fn held(&self, exchange: &Exchange) -> Held {
         Held {
-            waited: clock::steady().saturating_sub(ctx.arrival.started),
-            ends_or_moves: ends_or_moves(ctx.admitted.kind, ctx.admitted.key.is_some()),
-            superseded: ctx.admitted.turn.as_ref().is_some_and(Turn::is_cancelled),
+            waited: clock::steady().saturating_sub(exchange.arrival.started),
+            ends_or_moves: ends_or_moves(exchange.admitted.kind, exchange.admitted.key.is_some()),
+            superseded: exchange.admitted.turn.as_ref().is_some_and(Turn::is_cancelled),
         }
     }
 
@@ -46,7 +46,7 @@ impl Gateway {
     }
 
     /// The same where a connection to it has failed.
-    pub(super) fn refuses(&self, owner: BackendId, distrusted: bool, ctx: &Ctx) -> Owner {
+    pub(super) fn refuses(&self, owner: BackendId, distrusted: bool, exchange: &Exchange) -> Owner {
         if distrusted {
             return Owner::Distrusted;
         }
@@ -56,7 +56,7 @@ impl Gateway {
         }
         let away = self.outages.failed(owner, clock::steady());
         let absence = Absence::of(away, self.health.is_lost(owner));
-        Owner::Refuses { absence, tries: ctx.attempt.attempts }
+        Owner::Refuses { absence, tries: exchange.attempt.attempts }
     }
 
     /// Does what the rule says. `changed` ends a wait before its time.
@@ -65,8 +65,8 @@ impl Gateway {
         step: Step,
         owner: BackendId,
         changed: impl Future<Output = ()>,
-        downstream: &Session,
-        ctx: &mut Ctx,
+        head: &request::Parts,
+        exchange: &mut Exchange,
     ) -> Result<Went, Fault> {
         match step {
             Step::Wait(left) => {
@@ -76,14 +76,14 @@ impl Gateway {
             }
             Step::Later(fault) => Err(fault),
             Step::Restart => {
-                self.release(downstream, ctx).await;
+                self.release(head, exchange).await;
                 Err(Fault::BackendGivenUp)
             }
             // The old pin goes when an Ack shows that the new backend has taken the session.
             Step::Reassign => {
-                ctx.admitted.moved = true;
-                ctx.attempt.avoid.push(owner);
-                self.decide_again(ctx)?;
+                exchange.admitted.moved = true;
+                exchange.attempt.avoid.push(owner);
+                self.decide_again(exchange)?;
                 Ok(Went::Elsewhere)
             }
         }

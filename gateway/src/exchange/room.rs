@@ -14,8 +14,8 @@ use http::HeaderValue;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::ask::Errand;
-use super::{Ctx, Gateway};
+use super::{Exchange, Gateway};
+use crate::backend_client::BackendRequest;
 use crate::clock;
 use crate::metrics::OrphanResult;
 use crate::sessions::{Birth, Evictable, Place, Refused};
@@ -46,10 +46,12 @@ struct Candidates {
 
 impl Gateway {
     /// A place for the session of a Create; `None` if the table is full.
-    pub(super) async fn find_place(&self, ctx: &Ctx) -> Result<Option<Place>, Fault> {
+    pub(super) async fn find_place(&self, exchange: &Exchange) -> Result<Option<Place>, Fault> {
         let shared_farm = self.sessions.evicts();
-        let (client, most) =
-            (ctx.arrival.counted_client(), ctx.arrival.farm.config.sessions.limit_per_client);
+        let (client, most) = (
+            exchange.arrival.counted_client(),
+            exchange.arrival.farm.config.sessions.limit_per_client,
+        );
         let most = match most {
             // What ended elsewhere still counts here, and a full table is no sign of greed.
             PerClient::OneIn(_) if shared_farm => PerClient::Unlimited,
@@ -60,7 +62,7 @@ impl Gateway {
             match places.reserve(client, most) {
                 Ok(place) => return Ok(Some(place)),
                 Err(Refused::Client { has }) => {
-                    self.warn_of_client(ctx, has);
+                    self.warn_of_client(exchange, has);
                     return Err(Fault::ClientSessions);
                 }
                 Err(Refused::Full) if shared_farm && self.sessions.evict() => {}
@@ -71,10 +73,10 @@ impl Gateway {
         Ok(None)
     }
 
-    fn warn_of_client(&self, ctx: &Ctx, sessions: u64) {
+    fn warn_of_client(&self, exchange: &Exchange, sessions: u64) {
         let (taken, limit) = (self.sessions.places().taken(), self.sessions.limit());
         self.room.warned.warn(|| {
-            let client = ctx.arrival.client.map(tracing::field::display);
+            let client = exchange.arrival.client.map(tracing::field::display);
             tracing::warn!(
                 client,
                 sessions,
@@ -127,9 +129,10 @@ impl Gateway {
         let result = match birth {
             Some(Birth { target, id }) => {
                 let id = latin1::encode(&id).and_then(|id| HeaderValue::from_bytes(&id).ok());
-                let errand = id.and_then(|id| Errand::to_cancel(target, id, &farm, pin.backend));
-                let Some(errand) = errand else { return false };
-                let cancel = self.asks.messenger().cancel(&errand, &farm, pin.backend);
+                let request =
+                    id.and_then(|id| BackendRequest::to_cancel(target, id, &farm, pin.backend));
+                let Some(request) = request else { return false };
+                let cancel = self.recovery.client().cancel(&request, &farm, pin.backend);
                 let done = tokio::time::timeout(CANCEL, cancel).await;
                 done.unwrap_or(OrphanResult::Failed)
             }

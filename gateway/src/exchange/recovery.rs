@@ -6,8 +6,6 @@
 //! that come together are one question ([`Flight`]); and nothing is kept of a question that has
 //! been answered but a bounded number of answers.
 
-mod errand;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,17 +22,16 @@ use gateway_core::routing::ask::{
 use gateway_core::routing::failover::BeforeAsking;
 use gateway_core::routing::ownership::visible_to;
 use gateway_core::session::{EndReason, Pin, Progress, Target};
+use http::request;
 use parking_lot::Mutex;
-use pingora::proxy::Session;
 use tokio::sync::OnceCell;
 
+use super::absence::LOOK_AGAIN;
+use super::{Exchange, Gateway};
+use crate::backend_client::{BackendClient, BackendRequest, Task};
 use crate::clock;
 use crate::farm::Farm;
 use crate::metrics::AskResult;
-
-use super::failover::LOOK_AGAIN;
-use super::{Ctx, Gateway, errors};
-pub(super) use errand::{Errand, Messenger, Task};
 
 /// How long an answer counts: as long as a client that comes again at once, and no longer.
 const KEEP: Duration = Duration::from_secs(1);
@@ -43,8 +40,8 @@ const KEEP: Duration = Duration::from_secs(1);
 const ANSWERS: usize = 4096;
 
 /// Everything that asking needs to remember.
-pub(super) struct Asks {
-    messenger: Arc<Messenger>,
+pub(super) struct Recovery {
+    client: Arc<BackendClient>,
     memory: Mutex<Memory>,
     flights: DashMap<Matter, Arc<Flight>>,
 }
@@ -75,15 +72,15 @@ struct Flight {
 
 /// A place among those who wait.
 struct Seat<'a> {
-    asks: &'a Asks,
+    asks: &'a Recovery,
     matter: &'a Matter,
     flight: Arc<Flight>,
 }
 
-impl Asks {
-    pub(super) fn new(rate: u32, messenger: Arc<Messenger>) -> Self {
+impl Recovery {
+    pub(super) fn new(rate: u32, client: Arc<BackendClient>) -> Self {
         Self {
-            messenger,
+            client,
             memory: Mutex::new(Memory {
                 clients: ClientPace::new(rate),
                 pace: Pace::new(rate),
@@ -94,8 +91,8 @@ impl Asks {
         }
     }
 
-    pub(super) fn messenger(&self) -> &Messenger {
-        &self.messenger
+    pub(super) fn client(&self) -> &BackendClient {
+        &self.client
     }
 
     fn join<'a>(&'a self, matter: &'a Matter) -> Seat<'a> {
@@ -130,22 +127,23 @@ impl Gateway {
     /// leads there before it has taken some; nor if the pin has had to make room already.
     pub(super) async fn find_lost(
         &self,
-        downstream: &Session,
+        head: &request::Parts,
         packet: &RequestPacket,
-        ctx: &mut Ctx,
+        exchange: &mut Exchange,
     ) -> Result<(Lookup, BackendId), Fault> {
-        let key = ctx.admitted.key.clone().ok_or(Fault::Internal)?;
-        let head = downstream.req_header();
+        let key = exchange.admitted.key.clone().ok_or(Fault::Internal)?;
+
         let session = head.headers.get(&headers::SESSION_ID.name).cloned();
-        let http = &ctx.arrival.farm.config.http;
-        let errand = session
-            .and_then(|session| Errand::of(head, session, ctx.arrival.conn.as_deref(), http));
-        let errand = errand.ok_or(Fault::Internal)?;
+        let http = &exchange.arrival.farm.config.http;
+        let request = session.and_then(|session| {
+            BackendRequest::of(head, session, exchange.arrival.conn.as_deref(), http)
+        });
+        let request = request.ok_or(Fault::Internal)?;
         // No backend can have a file of such a size, and no range is left to ask with.
-        let shared_farm = ctx.arrival.farm.config.sessions.shared_farm;
+        let shared_farm = exchange.arrival.farm.config.sessions.shared_farm;
         let question = Question::of(packet, shared_farm).ok_or(Fault::BadRequest)?;
-        let verdict = self.ask(&key, &errand, question, ctx).await;
-        ctx.findings.owner_found =
+        let verdict = self.ask(&key, &request, question, exchange).await;
+        exchange.findings.owner_found =
             Some(matches!(verdict, Verdict::Owner(..) | Verdict::Newborn(_)));
         match verdict {
             // It was opened after it was asked for.
@@ -155,14 +153,14 @@ impl Gateway {
                 Err(Fault::UnknownSession)
             }
             Verdict::Owner(owner, next) => {
-                self.pin_lost(&key, owner, next, ctx).await?;
-                Ok((visible_to(&ctx.arrival.asker(), self.sessions.find(Some(&key))), owner))
+                self.pin_lost(&key, owner, next, exchange).await?;
+                Ok((visible_to(&exchange.arrival.asker(), self.sessions.find(Some(&key))), owner))
             }
             Verdict::Newborn(owner) => {
-                Ok((visible_to(&ctx.arrival.asker(), self.sessions.find(Some(&key))), owner))
+                Ok((visible_to(&exchange.arrival.asker(), self.sessions.find(Some(&key))), owner))
             }
             Verdict::Spoilt(backend) => {
-                self.forget_spoilt(&key, backend, ctx).await;
+                self.forget_spoilt(&key, backend, exchange).await;
                 Err(Fault::UnknownSession)
             }
             Verdict::Nobody => Err(Fault::UnknownSession),
@@ -175,12 +173,12 @@ impl Gateway {
         key: &SessionKey,
         owner: BackendId,
         next: Option<u64>,
-        ctx: &Ctx,
+        exchange: &Exchange,
     ) -> Result<(), Fault> {
-        let pin = ctx.arrival.pin(owner, None);
+        let pin = exchange.arrival.pin(owner, None);
         let progress = Progress {
             next_offset: next.unwrap_or(0),
-            seen: ctx.arrival.now,
+            seen: exchange.arrival.now,
             ..Progress::default()
         };
         // It is there already if another packet of the session was quicker.
@@ -191,8 +189,8 @@ impl Gateway {
 
     /// The byte of a question may be in the file, so the session must not be completed, by whatever
     /// way its packets come.
-    async fn forget_spoilt(&self, key: &SessionKey, backend: BackendId, ctx: &Ctx) {
-        let pin = Pin { subject: None, ..ctx.arrival.pin(backend, None) };
+    async fn forget_spoilt(&self, key: &SessionKey, backend: BackendId, exchange: &Exchange) {
+        let pin = Pin { subject: None, ..exchange.arrival.pin(backend, None) };
         self.sessions.bury(key, &pin, EndReason::Admin, clock::steady()).await;
         tracing::warn!(
             backend = self.backend_name(backend),
@@ -205,24 +203,25 @@ impl Gateway {
     async fn ask(
         &self,
         key: &SessionKey,
-        errand: &Errand,
+        request: &BackendRequest,
         question: Question,
-        ctx: &Ctx,
+        exchange: &Exchange,
     ) -> Verdict {
-        let (key, target, credentials) = (key.clone(), ctx.arrival.target, errand.credentials());
+        let (key, target, credentials) =
+            (key.clone(), exchange.arrival.target, request.credentials());
         let matter = Matter { key, target, credentials, question };
-        let known = self.asks.memory.lock().recent.find(&matter, clock::steady());
+        let known = self.recovery.memory.lock().recent.find(&matter, clock::steady());
         if let Some(known) = known {
             return known;
         }
-        let seat = self.asks.join(&matter);
+        let seat = self.recovery.join(&matter);
         let find = || async {
-            let Some(verdict) = self.ask_farm(&matter, errand, ctx).await else {
+            let Some(verdict) = self.ask_farm(&matter, request, exchange).await else {
                 self.reporter.metrics.asked(AskResult::Limited);
                 return Verdict::Unclear;
             };
             if matches!(verdict, Verdict::Nobody | Verdict::Unclear) {
-                let recent = &mut self.asks.memory.lock().recent;
+                let recent = &mut self.recovery.memory.lock().recent;
                 recent.insert(matter.clone(), verdict, clock::steady());
             }
             verdict
@@ -231,10 +230,15 @@ impl Gateway {
     }
 
     /// `None` if too many questions are waiting already.
-    async fn ask_farm(&self, matter: &Matter, errand: &Errand, ctx: &Ctx) -> Option<Verdict> {
+    async fn ask_farm(
+        &self,
+        matter: &Matter,
+        request: &BackendRequest,
+        exchange: &Exchange,
+    ) -> Option<Verdict> {
         let question = matter.question;
-        self.wait_for_client(ctx).await?;
-        let (farm, mut said) = match self.everybody(ctx).await {
+        self.wait_for_client(exchange).await?;
+        let (farm, mut said) = match self.everybody(exchange).await {
             Ok(found) => found,
             Err(unclear) => return Some(unclear),
         };
@@ -245,18 +249,18 @@ impl Gateway {
         let (taken, asked): (Vec<_>, Vec<_>) =
             reachable.partition(|&backend| self.sessions.is_hidden(backend, &matter.key));
         said.extend(taken.into_iter().map(|backend| (backend, Said::NotFound)));
-        self.wait_for_turn(&asked, ctx).await?;
-        let answers = asked.iter().map(|&backend| self.ask_one(errand, question, &farm, backend));
+        self.wait_for_turn(&asked, exchange).await?;
+        let answers = asked.iter().map(|&backend| self.ask_one(request, question, &farm, backend));
         let answers = asked.iter().copied().zip(join_all(answers).await);
         said.extend(answers.map(|(backend, said)| match self.has_moved(backend, &farm) {
             true => (backend, said.after_a_move()),
             false => (backend, said),
         }));
-        let verdict = self.asks.judge(question, &said, farm.config.sessions.ask_patience);
+        let verdict = self.recovery.judge(question, &said, farm.config.sessions.ask_patience);
         match settle(verdict, question) {
             Verdict::Newborn(owner) => {
-                self.wait_for_turn(&[owner], ctx).await?;
-                let said = self.ask_one(&errand.elsewhere(), question, &farm, owner).await;
+                self.wait_for_turn(&[owner], exchange).await?;
+                let said = self.ask_one(&request.elsewhere(), question, &farm, owner).await;
                 Some(confirm(verdict, said))
             }
             verdict => Some(verdict),
@@ -264,10 +268,10 @@ impl Gateway {
     }
 
     /// Until these backends may be asked once more; `None` if that takes too long.
-    async fn wait_for_turn(&self, backends: &[BackendId], ctx: &Ctx) -> Option<()> {
+    async fn wait_for_turn(&self, backends: &[BackendId], exchange: &Exchange) -> Option<()> {
         let wait = {
-            let pace = &mut self.asks.memory.lock().pace;
-            pace.take(backends, clock::steady(), self.patience_left(ctx))?
+            let pace = &mut self.recovery.memory.lock().pace;
+            pace.take(backends, clock::steady(), self.patience_left(exchange))?
         };
         tokio::time::sleep(wait).await;
         Some(())
@@ -275,11 +279,11 @@ impl Gateway {
 
     /// Until the client may have one more question asked; `None` if that takes too long. Behind a
     /// trusted proxy that names nobody are many clients, who are not held to one's measure.
-    async fn wait_for_client(&self, ctx: &Ctx) -> Option<()> {
-        let Some(client) = ctx.arrival.counted_client() else { return Some(()) };
+    async fn wait_for_client(&self, exchange: &Exchange) -> Option<()> {
+        let Some(client) = exchange.arrival.counted_client() else { return Some(()) };
         let wait = {
-            let clients = &mut self.asks.memory.lock().clients;
-            clients.take(client, clock::steady(), self.patience_left(ctx))?
+            let clients = &mut self.recovery.memory.lock().clients;
+            clients.take(client, clock::steady(), self.patience_left(exchange))?
         };
         tokio::time::sleep(wait).await;
         Some(())
@@ -287,16 +291,16 @@ impl Gateway {
 
     async fn ask_one(
         &self,
-        errand: &Errand,
+        request: &BackendRequest,
         question: Question,
         farm: &Farm,
         backend: BackendId,
     ) -> Said {
         self.reporter.metrics.asked(AskResult::Sent);
-        match self.asks.messenger.send(errand, Task::Answer(question), farm, backend).await {
+        match self.recovery.client.send(request, Task::Answer(question), farm, backend).await {
             Ok(answer) => Said::of(&read_ack(answer.status, &answer.headers), question),
             Err(error) => {
-                if errors::is_backends_fault(&error) {
+                if error.by_backend {
                     self.health.connect_failed(backend);
                 }
                 Said::Unclear(Duration::ZERO)
@@ -307,8 +311,11 @@ impl Gateway {
     /// The farm, and what is to be said of the backends that cannot be asked. While one of those
     /// may have the session there is no point in asking the others, so the packet waits for it as
     /// one with a pin would.
-    async fn everybody(&self, ctx: &Ctx) -> Result<(Arc<Farm>, Vec<(BackendId, Said)>), Verdict> {
-        let mut farm = Arc::clone(&ctx.arrival.farm);
+    async fn everybody(
+        &self,
+        exchange: &Exchange,
+    ) -> Result<(Arc<Farm>, Vec<(BackendId, Said)>), Verdict> {
+        let mut farm = Arc::clone(&exchange.arrival.farm);
         loop {
             // Before the farm is looked at, or a change between the two would be missed.
             let backends = farm.view.backends();
@@ -317,7 +324,7 @@ impl Gateway {
             farm = self.farm.load_full();
             let missing = || farm.view.backends().iter().filter(|b| !b.is_reachable());
             let absences = missing().map(|backend| self.health.absence(backend.id));
-            let waited = self.held(ctx).waited;
+            let waited = self.held(exchange).waited;
             match farm.config.failover.before_asking(absences, waited) {
                 BeforeAsking::Ask => {
                     let said = missing().map(|b| (b.id, Said::NotFound)).collect();
@@ -333,8 +340,8 @@ impl Gateway {
         }
     }
 
-    fn patience_left(&self, ctx: &Ctx) -> Duration {
-        let waited = clock::steady().saturating_sub(ctx.arrival.started);
-        ctx.arrival.farm.config.failover.hold.saturating_sub(waited)
+    fn patience_left(&self, exchange: &Exchange) -> Duration {
+        let waited = clock::steady().saturating_sub(exchange.arrival.started);
+        exchange.arrival.farm.config.failover.hold.saturating_sub(waited)
     }
 }

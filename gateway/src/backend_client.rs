@@ -1,4 +1,4 @@
-//! A packet of the gateway's own, for a backend, in the name of a client's request.
+//! Requests of the gateway's own to a backend, in the name of a client's request.
 
 use std::time::Duration;
 
@@ -7,20 +7,21 @@ use gateway_core::farm::BackendId;
 use gateway_core::protocol::{cdn_loop, headers, login, read_ack};
 use gateway_core::routing::ask::{Question, elsewhere};
 use gateway_core::session::fnv1a;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header, request, response};
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType};
 use uuid::Uuid;
 
 use crate::build_info::VERSION;
 use crate::config::Http;
 use crate::exchange::forwarding::told_with;
+use crate::exchange::head::{host_of, target_of};
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::OrphanResult;
 use crate::patience::within;
-use crate::proxy::head::host_of;
+use crate::proxy::errors::is_backends_fault;
 use crate::tls;
 
 /// By these a server knows who sends a request, and by the last one that it is a packet.
@@ -33,7 +34,7 @@ const INTERIM: usize = 8;
 
 /// What is taken over of the client's request.
 #[derive(Debug, Clone)]
-pub struct Errand {
+pub struct BackendRequest {
     method: http::Method,
     target: Vec<u8>,
     host: HeaderValue,
@@ -54,10 +55,17 @@ pub enum Task {
     Look,
 }
 
-impl Errand {
+/// No answer came in time, or none that is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The backend could not be reached, for a reason that lies with it.
+    pub by_backend: bool,
+}
+
+impl BackendRequest {
     /// `None` if the request has no Host.
     pub fn of(
-        request: &RequestHeader,
+        request: &request::Parts,
         session: HeaderValue,
         conn: Option<&Conn>,
         http: &Http,
@@ -70,7 +78,7 @@ impl Errand {
         });
         Some(Self {
             method: request.method.clone(),
-            target: request.raw_path().to_vec(),
+            target: target_of(request).to_vec(),
             host: request.headers.get(header::HOST)?.clone(),
             session,
             fields: fields.collect(),
@@ -112,7 +120,7 @@ impl Errand {
         hashes.fold(0, |all, one| all.rotate_left(1) ^ one)
     }
 
-    fn request(&self, task: Task, farm: &Farm, backend: BackendId) -> Result<RequestHeader> {
+    fn head(&self, task: Task, farm: &Farm, backend: BackendId) -> pingora::Result<RequestHeader> {
         let looks = task == Task::Look;
         let method = if looks { http::Method::HEAD } else { self.method.clone() };
         let mut request = RequestHeader::build(method, &self.target, Some(12))?;
@@ -164,22 +172,27 @@ fn agent() -> String {
     format!("bits-gateway/{VERSION}")
 }
 
-/// Carries errands out. Each goes over a connection of its own, which is closed after it: an
+/// Sends such requests. Each goes over a connection of its own, which is closed after it: an
 /// answer that was given up must not be read as that to another request, and a login on it not
 /// serve another client.
-pub struct Messenger {
+pub struct BackendClient {
     connector: Connector<tls::Connector>,
     timeout: Duration,
 }
 
-impl Messenger {
+impl BackendClient {
     pub fn new(timeout: Duration) -> Self {
         Self { connector: Connector::new_custom(None, tls::Connector), timeout }
     }
 
-    /// Cancels the session of an errand; one that is not there counts as cancelled.
-    pub async fn cancel(&self, errand: &Errand, farm: &Farm, backend: BackendId) -> OrphanResult {
-        let Ok(answer) = self.send(errand, Task::Cancel, farm, backend).await else {
+    /// Cancels the session of a request; one that is not there counts as cancelled.
+    pub async fn cancel(
+        &self,
+        request: &BackendRequest,
+        farm: &Farm,
+        backend: BackendId,
+    ) -> OrphanResult {
+        let Ok(answer) = self.send(request, Task::Cancel, farm, backend).await else {
             return OrphanResult::Failed;
         };
         let ack = read_ack(answer.status, &answer.headers);
@@ -193,26 +206,27 @@ impl Messenger {
     /// No answer in time, or none that is one.
     pub async fn send(
         &self,
-        errand: &Errand,
+        request: &BackendRequest,
         task: Task,
         farm: &Farm,
         backend: BackendId,
-    ) -> Result<ResponseHeader> {
-        let sent = self.exchange(errand, task, farm, backend);
+    ) -> Result<response::Parts, Unanswered> {
+        let sent = self.exchange(request, task, farm, backend);
         match within(self.timeout, sent).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Error::new(ErrorType::ReadTimedout)),
+            Ok(Ok(answer)) => Ok(answer.as_owned_parts()),
+            Ok(Err(error)) => Err(Unanswered { by_backend: is_backends_fault(&error) }),
+            Err(_) => Err(Unanswered { by_backend: false }),
         }
     }
 
     async fn exchange(
         &self,
-        errand: &Errand,
+        request: &BackendRequest,
         task: Task,
         farm: &Farm,
         backend: BackendId,
-    ) -> Result<ResponseHeader> {
-        let request = errand.request(task, farm, backend)?;
+    ) -> pingora::Result<ResponseHeader> {
+        let request = request.head(task, farm, backend)?;
         let peer = farm.peer(backend, false).ok_or_else(|| Error::new(ErrorType::InternalError))?;
         let (mut connection, _) = self.connector.get_http_session(peer).await?;
         // All of it has that time, see `send`.
@@ -246,7 +260,7 @@ impl Messenger {
 mod tests {
     use super::*;
 
-    fn request(fields: &[(&'static str, &'static str)]) -> RequestHeader {
+    fn client_head(fields: &[(&'static str, &'static str)]) -> RequestHeader {
         let mut request = RequestHeader::build("BITS_POST", b"/in/a.bin?x=%20", None).unwrap();
         for (name, value) in fields {
             request.append_header(*name, *value).unwrap();
@@ -260,25 +274,26 @@ mod tests {
         crate::config::Config::from_toml(text).unwrap().http
     }
 
-    fn errand(fields: &[(&'static str, &'static str)]) -> Errand {
+    fn request(fields: &[(&'static str, &'static str)]) -> BackendRequest {
         let id = HeaderValue::from_static("{x}");
-        Errand::of(&request(fields), id, None, &http()).unwrap()
+        BackendRequest::of(&client_head(fields), id, None, &http()).unwrap()
     }
 
     #[test]
     fn logins_go_with_an_errand_unless_they_belong_to_a_connection() {
         let host = ("Host", "up.test");
-        let basic = errand(&[host, ("Authorization", "Basic eDp5"), ("Cookie", "a=b")]);
+        let basic = request(&[host, ("Authorization", "Basic eDp5"), ("Cookie", "a=b")]);
         assert_eq!(basic.fields.len(), 2);
         for bound in ["NTLM TlRMTVNTUAAB", "negotiate YII", "Negotiate"] {
-            assert!(errand(&[host, ("Authorization", bound)]).fields.is_empty(), "{bound}");
+            assert!(request(&[host, ("Authorization", bound)]).fields.is_empty(), "{bound}");
         }
-        assert_ne!(basic.credentials(), errand(&[host]).credentials());
-        let other = errand(&[host, ("Authorization", "Basic eDp6"), ("Cookie", "a=b")]);
+        assert_ne!(basic.credentials(), request(&[host]).credentials());
+        let other = request(&[host, ("Authorization", "Basic eDp6"), ("Cookie", "a=b")]);
         assert_ne!(basic.credentials(), other.credentials());
         assert_eq!(basic.credentials(), basic.clone().credentials());
         assert!(
-            Errand::of(&request(&[]), HeaderValue::from_static("{x}"), None, &http()).is_none()
+            BackendRequest::of(&client_head(&[]), HeaderValue::from_static("{x}"), None, &http())
+                .is_none()
         );
     }
 }

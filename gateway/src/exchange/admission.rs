@@ -1,0 +1,382 @@
+//! From a request head to a decision.
+
+use std::sync::Arc;
+
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::cdn_loop;
+use gateway_core::protocol::{
+    PacketError, PacketType, RequestPacket, headers, packet, read_request, reply,
+};
+use gateway_core::routing::ownership::{may_speak, must_not_be_hidden, owner, visible_to};
+use gateway_core::routing::retry::is_repeatable;
+use gateway_core::routing::{
+    Decision, Holder, Lookup, Placement, Why, decide, decide_plain, reassign,
+};
+use gateway_core::session::{Binding, Subject, Target, lost_close};
+use http::{HeaderValue, Method, request};
+
+use crate::clock;
+use crate::config::{ChunkedMode, Http, Then};
+use crate::farm::Farm;
+use crate::instance;
+use crate::sessions::ReplyOwner;
+
+use super::absence::Went;
+use super::head::{body_length, is_chunked, target_of};
+use super::turns::Answer;
+use super::{Exchange, Gateway};
+
+/// So much of a body is kept for a second try.
+const REPLAY_LIMIT: u64 = 64 * 1024;
+
+/// What becomes of a request that is not refused.
+pub enum Admission {
+    /// It goes to a backend.
+    Goes,
+    /// It is the packet that came before it, and gets the answer to that.
+    Joined(Arc<Answer>),
+}
+
+impl Gateway {
+    /// Decides where the request goes and leaves that in `exchange`, or says why it is answered.
+    pub async fn admit(
+        &self,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+    ) -> Result<Admission, Fault> {
+        exchange.arrival.is_packet =
+            packet::is_packet(head, exchange.arrival.farm.config.http.method_override);
+        exchange.arrival.target = Target::of(target_of(head));
+        exchange.arrival.binding = Binding::to(exchange.arrival.target, target_of(head));
+        exchange.arrival.has_body = body_length(head) > 0 || is_chunked(head);
+        let farm = Arc::clone(&exchange.arrival.farm);
+        let passed = head.headers.get_all(cdn_loop::CDN_LOOP).iter().map(HeaderValue::as_bytes);
+        if let Some(backend) = cdn_loop::came_back(passed, instance::id()) {
+            self.reporter.note_loop(BackendId(backend));
+            return Err(Fault::Loop);
+        }
+        let alias = self.alias_of(head, exchange)?;
+        if exchange.arrival.is_packet {
+            let admitted = self.admit_packet(head, exchange, alias).await?;
+            if matches!(admitted, Admission::Joined(_)) {
+                return Ok(admitted);
+            }
+        } else {
+            self.may_pass(head, &farm.config.http)?;
+            self.admit_plain(head, exchange, alias)?;
+        }
+        if exchange.arrival.has_body {
+            self.begin_body(exchange);
+        }
+        Ok(Admission::Goes)
+    }
+
+    async fn admit_packet(
+        &self,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+        alias: Option<BackendId>,
+    ) -> Result<Admission, Fault> {
+        let packet = read_packet(head, &exchange.arrival.farm).map_err(fault_of)?;
+        exchange.admitted.packet = Some(packet.clone());
+        exchange.admitted.kind = Some(packet.packet_type());
+        exchange.admitted.range = packet.range();
+        exchange.admitted.key = packet.session().map(|session| session.key().clone());
+        self.check_sizes(head, exchange).await?;
+        let mut lookup = self.look_up(exchange).await;
+        if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
+            // Before a backend opens a session that nobody could be told of.
+            lookup = Lookup::StoreDown;
+        }
+        if matches!(packet, RequestPacket::CreateSession) {
+            exchange.admitted.creating.create = Some(self.create_of(head, exchange));
+        }
+        if matches!(packet, RequestPacket::CreateSession) && lookup != Lookup::StoreDown {
+            exchange.admitted.place = self.find_place(exchange).await?;
+        }
+        if alias.is_some_and(|alias| self.is_hidden(alias, &lookup, exchange)) {
+            return Err(Fault::UnknownSession);
+        }
+        if let Some(answer) = self.speak(head, &packet, &mut lookup, alias, exchange).await? {
+            return Ok(Admission::Joined(answer));
+        }
+        exchange.findings.pin_found =
+            exchange.admitted.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
+        if exchange.findings.pin_found == Some(false) {
+            exchange.findings.alias_found = Some(alias.is_some());
+        }
+        exchange.admitted.doubtful = lookup == Lookup::StoreDown;
+        let mut decided = self.decide_or_hold(head, &packet, &lookup, exchange, alias).await;
+        if exchange.findings.unasked {
+            let (found, owner) = self.find_lost(head, &packet, exchange).await?;
+            lookup = found;
+            let owner = Some(owner);
+            if let Some(answer) = self.speak(head, &packet, &mut lookup, owner, exchange).await? {
+                return Ok(Admission::Joined(answer));
+            }
+            decided = self.decide_or_hold(head, &packet, &lookup, exchange, owner).await;
+            if exchange.admitted.why == Some(Why::Alias) {
+                exchange.admitted.why = Some(Why::Asked);
+            }
+        }
+        decided?;
+        if exchange.admitted.kind == Some(PacketType::CloseSession)
+            && let Some(key) = &exchange.admitted.key
+        {
+            self.sessions.settle(key).await;
+        }
+        let small = exchange.admitted.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
+        exchange.admitted.repeatable = is_repeatable(&packet) && small;
+        if let Lookup::Pinned(pin) = lookup
+            && (exchange.admitted.why == Some(Why::Pin) || exchange.admitted.moved)
+        {
+            exchange.admitted.spelling =
+                pin.binding.onward(exchange.arrival.target, target_of(head));
+            if let Some(backend_session) = pin.backend_session {
+                exchange.admitted.backend_session = Some(backend_session);
+                exchange.admitted.public_session =
+                    head.headers.get(&headers::SESSION_ID.name).cloned();
+            }
+        }
+        Ok(Admission::Goes)
+    }
+
+    /// Takes the turn of the packet's session, if the packet may have it. The request that had to
+    /// end first may have closed the session, so it is looked up anew.
+    async fn speak(
+        &self,
+        head: &request::Parts,
+        packet: &RequestPacket,
+        lookup: &mut Lookup,
+        alias: Option<BackendId>,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Arc<Answer>>, Fault> {
+        let Some(key) = exchange.admitted.key.clone() else { return Ok(None) };
+        if !may_speak(packet.packet_type(), lookup, exchange.arrival.target, alias) {
+            return Ok(None);
+        }
+        if exchange.admitted.turn.is_none()
+            && let Some(answer) = self.take_turn(head, packet, &key, exchange).await?
+        {
+            return Ok(Some(answer));
+        }
+        let (found, total) = self.sessions.find_and_touch(Some(&key), clock::steady());
+        if let Some(total) = packet.range().as_ref().and_then(lost_close::ending) {
+            self.sessions.ends(&key, total);
+        }
+        (*lookup, exchange.admitted.total) = (visible_to(&exchange.arrival.asker(), found), total);
+        Ok(None)
+    }
+
+    /// Whether a packet for `backend` has an id by which only that backend and the gateway know the
+    /// session.
+    fn is_hidden(&self, backend: BackendId, lookup: &Lookup, exchange: &Exchange) -> bool {
+        let (Some(kind), Some(key)) = (exchange.admitted.kind, &exchange.admitted.key) else {
+            return false;
+        };
+        must_not_be_hidden(kind, lookup, exchange.arrival.target)
+            && self.sessions.is_hidden(backend, key)
+    }
+
+    /// Refuses what is larger than the limits. A session that waits for its first byte ends by that.
+    async fn check_sizes(
+        &self,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+    ) -> Result<(), Fault> {
+        let Some(range) = exchange.admitted.range else { return Ok(()) };
+        let known = || {
+            let (kind, key) = (exchange.admitted.kind?, exchange.admitted.key.as_ref()?);
+            let found = visible_to(&exchange.arrival.asker(), self.sessions.find(Some(key)));
+            // The id may be another session's by now.
+            let own = may_speak(kind, &found, exchange.arrival.target, None);
+            self.sessions.progress_of(key).filter(|_| own)
+        };
+        let checked = exchange.arrival.farm.config.limits.sizes().check(&range, known);
+        if checked == Err(Fault::UploadTooLarge) {
+            self.end_refused(head, exchange).await;
+        }
+        checked
+    }
+
+    /// While two processes share the store, an id that is not here may be there.
+    pub(super) async fn look_up(&self, exchange: &Exchange) -> Lookup {
+        let found = self.sessions.find(exchange.admitted.key.as_ref());
+        let found = match &exchange.admitted.key {
+            Some(key) if found == Lookup::Unknown && self.sessions.follows_others() => {
+                self.sessions.find_elsewhere(key).await
+            }
+            _ => found,
+        };
+        visible_to(&exchange.arrival.asker(), found)
+    }
+
+    /// Asks the core, and while the one right backend does not serve the packet, does what the rule
+    /// of failover says.
+    async fn decide_or_hold(
+        &self,
+        head: &request::Parts,
+        packet: &RequestPacket,
+        lookup: &Lookup,
+        exchange: &mut Exchange,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
+        loop {
+            let owner = owner(packet.packet_type(), lookup, exchange.arrival.target, alias);
+            // Before the farm is looked at, or a change between the two would be missed.
+            let changed = owner.map(|owner| self.health.changed(owner));
+            exchange.arrival.farm = self.farm.load_full();
+            let decided = self.decide(packet, lookup, exchange, alias);
+            let (Err(fault), Some(owner), Some(changed)) = (decided, owner, changed) else {
+                return decided;
+            };
+            let Some(absent) = self.absent(owner, fault) else { return decided };
+            let step = exchange.arrival.farm.config.failover.step(absent, &self.held(exchange));
+            if self.carry_out(step, owner, changed, head, exchange).await? == Went::Elsewhere {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks the core. Also called for each further try, with the failed backends in
+    /// `exchange.attempt.avoid`.
+    pub(super) fn decide(
+        &self,
+        packet: &RequestPacket,
+        lookup: &Lookup,
+        exchange: &mut Exchange,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
+        let farm = Arc::clone(&exchange.arrival.farm);
+        let create = matches!(packet, RequestPacket::CreateSession);
+        // Of two Creates at once, the second is to see where the first one goes.
+        let one_by_one = create.then(|| self.placing.lock());
+        let folder = exchange.admitted.creating.create.as_ref().map(|create| &create.folder);
+        let barred =
+            folder.map(|folder| self.health.barred(folder, &farm.config.health.folder_rules()));
+        let barred = barred.unwrap_or_default();
+        let evidence = self.evidence(exchange, lookup, alias, &barred);
+        let decision = decide(packet, &evidence, &farm.view, farm.policy, &*self.sessions);
+        if let (true, Decision::Forward { backend, .. }) = (create, decision) {
+            self.asks(backend, exchange);
+        }
+        drop(one_by_one);
+        // A Ping asks for no session, and fails for other reasons.
+        exchange.findings.foreign =
+            *lookup == Lookup::Foreign && packet.packet_type() != PacketType::Ping;
+        obey(decision, exchange)
+    }
+
+    /// Finds a session whose owner was given up a new one.
+    pub(super) fn decide_again(&self, exchange: &mut Exchange) -> Result<(), Fault> {
+        let farm = Arc::clone(&exchange.arrival.farm);
+        let evidence = self.evidence(exchange, &Lookup::Unknown, None, &[]);
+        let placement = farm.policy.placement;
+        let decision = reassign(&evidence, &farm.view, placement, &*self.sessions);
+        obey(decision, exchange)
+    }
+
+    /// Whether a request that is no packet may pass at all.
+    fn may_pass(&self, head: &request::Parts, http: &Http) -> Result<(), Fault> {
+        if let Some(hidden) = packet::hidden_packet(head) {
+            self.reporter.note_hidden(hidden);
+            return Err(Fault::BadRequest);
+        }
+        let served = http.methods.is_empty() || http.methods.contains(&head.method);
+        if served { Ok(()) } else { Err(Fault::MethodNotServed) }
+    }
+
+    fn admit_plain(
+        &self,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
+        let path = head.uri.path();
+        let last = exchange.arrival.conn.as_ref().and_then(|conn| conn.backend());
+        let reply = reply::session_of_path(path);
+        let may_have = |subject: Option<&Subject>| !exchange.arrival.asker().is_foreign(subject);
+        let owner = reply.map(|id| self.sessions.reply_owner(&id, alias.or(last), may_have));
+        let owner = match owner.unwrap_or(ReplyOwner::Unknown) {
+            ReplyOwner::Foreign => {
+                exchange.findings.foreign = true;
+                return Err(Fault::UnknownSession);
+            }
+            ReplyOwner::Unknown => None,
+            ReplyOwner::Backend(owner) => Some(owner),
+        };
+        let holder = self.holder(head, exchange);
+        self.decide_plain(owner, holder, exchange, alias)
+    }
+
+    /// Who has the file that is asked for.
+    fn holder(&self, head: &request::Parts, exchange: &Exchange) -> Option<Holder> {
+        if ![Method::GET, Method::HEAD].contains(&head.method) {
+            return None;
+        }
+        let backend = self.deliveries.holder(target_of(head))?;
+        let shared = exchange.arrival.farm.config.failover.then == Then::Reassign;
+        Some(Holder { backend, shared })
+    }
+
+    /// Sessions say nothing about the load of a plain request, so those go round.
+    pub(super) fn decide_plain(
+        &self,
+        owner: Option<BackendId>,
+        holder: Option<Holder>,
+        exchange: &mut Exchange,
+        alias: Option<BackendId>,
+    ) -> Result<(), Fault> {
+        let farm = Arc::clone(&exchange.arrival.farm);
+        let evidence = self.evidence(exchange, &Lookup::NotAsked, alias, &[]);
+        let (view, sessions) = (&farm.view, &*self.sessions);
+        let decision =
+            decide_plain(owner, holder, &evidence, view, Placement::RoundRobin, sessions);
+        obey(decision, exchange)
+    }
+}
+
+fn obey(decision: Decision, exchange: &mut Exchange) -> Result<(), Fault> {
+    log_decision(decision, exchange);
+    match decision {
+        Decision::Forward { backend, why } => {
+            exchange.admitted.backend = Some(backend);
+            exchange.admitted.why = Some(why);
+            Ok(())
+        }
+        Decision::Answer(fault) => Err(fault),
+        Decision::Ask => {
+            exchange.findings.unasked = true;
+            Err(Fault::UnknownSession)
+        }
+    }
+}
+
+/// So that an operator can follow a packet.
+fn log_decision(decision: Decision, exchange: &Exchange) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let name = |id| exchange.arrival.farm.view.backend(id).map(|backend| &*backend.name);
+    let (decided, backend, why) = match decision {
+        Decision::Forward { backend, why } => ("forward", name(backend), Some(why.label())),
+        Decision::Answer(fault) => ("answer", None, Some(fault.label())),
+        Decision::Ask => ("ask the backends", None, None),
+    };
+    let session = exchange.admitted.key.as_ref().map(|key| tracing::field::display(key.short()));
+    let packet = exchange.admitted.kind.map(PacketType::label);
+    tracing::debug!(packet, session, backend, why, "decided: {decided}");
+}
+
+fn read_packet(head: &request::Parts, farm: &Farm) -> Result<RequestPacket, PacketError> {
+    let chunked = farm.config.limits.chunked == ChunkedMode::Forward;
+    read_request(&head.headers, chunked)
+}
+
+fn fault_of(error: PacketError) -> Fault {
+    match error {
+        PacketError::LengthRequired => Fault::LengthRequired,
+        _ => Fault::BadRequest,
+    }
+}

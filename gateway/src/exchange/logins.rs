@@ -1,0 +1,146 @@
+//! Requests that go over a connection of their client's own.
+//!
+//! With NTLM and Negotiate a server believes the TCP connection. So from the first such challenge
+//! or credentials on, a client has connections of its own at the backends: made for it, used by
+//! nobody else, and closed with its own. That one is closed with them as well, and never goes on
+//! over a second one, or half a login would be continued where it did not begin, and a request that
+//! was meant to come from somebody would come from nobody.
+//!
+//! A connection from a proxy carries many clients. Each that a trusted proxy names has connections
+//! of its own, from its first such credentials on. A client that is not named has none: its
+//! credentials go over a connection that is used once, and it is offered no such login.
+//!
+//! What is absent: any look into the tokens.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::login::{self, Challenge, Left};
+use gateway_core::protocol::speaker::Speaker;
+use http::{HeaderValue, StatusCode, Version, header, request, response};
+
+use super::forwarding::Forwarding;
+use super::login::Login;
+use super::tries::Way;
+use super::{Exchange, Gateway};
+
+impl Gateway {
+    /// Over which connection the request goes to `backend`.
+    pub(super) fn keep_apart(
+        &self,
+        head: &request::Parts,
+        backend: BackendId,
+        exchange: &mut Exchange,
+    ) -> Result<Way, Fault> {
+        let Some(conn) = &exchange.arrival.conn else { return Ok(Way::Shared) };
+        let login = &mut exchange.admitted.login;
+        let credentials = head.headers.get(header::AUTHORIZATION);
+        let logs_in = credentials.is_some_and(|value| login::binds(value.as_bytes()));
+        if logs_in && login.speaker == Speaker::Unnamed {
+            login.once = true;
+            return Ok(Way::Once);
+        }
+        let needed = logs_in || exchange.arrival.farm.is_per_client(backend);
+        if login.bond.is_none() && needed {
+            login.bond = Some(conn.bind(login.speaker));
+        }
+        let Some(bond) = &login.bond else { return Ok(Way::Shared) };
+        let elsewhere = bond.pending().is_some_and(|pending| pending != backend);
+        if conn.is_ending() || bond.is_lost() || (logs_in && elsewhere) {
+            return Err(Fault::LoginLost);
+        }
+        if bond.has(backend) {
+            login.permit = None;
+        } else {
+            let permit = Arc::clone(&self.bound).try_acquire_owned();
+            login.permit = Some(permit.map_err(|_| Fault::LoginsFull)?);
+        }
+        login.bound = true;
+        Ok(Way::Bound(Arc::clone(bond)))
+    }
+
+    /// A connection for the request is there.
+    pub(super) fn bind_connected(
+        &self,
+        backend: BackendId,
+        reused: bool,
+        socket: BorrowedFd<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Fault> {
+        if !exchange.admitted.login.bound || reused {
+            return Ok(());
+        }
+        let Login { bond, permit, .. } = &mut exchange.admitted.login;
+        let taken = bond.as_ref().zip(permit.take()).is_some_and(|(bond, permit)| {
+            let counted = self.reporter.metrics.bound_connection();
+            bond.take(backend, socket, permit, counted)
+        });
+        if taken { Ok(()) } else { Err(Fault::LoginLost) }
+    }
+
+    /// What the answer says of the login.
+    pub fn note_challenge(&self, response: &response::Parts, exchange: &mut Exchange) {
+        let Some(conn) = &exchange.arrival.conn else { return };
+        let challenges = response.headers.get_all(header::WWW_AUTHENTICATE).iter();
+        let challenge = challenges.map(|value| login::challenge(value.as_bytes())).max();
+        let binds = challenge.is_some_and(|challenge| challenge != Challenge::Other);
+        // Of the clients of a proxy, only those that do log in are told apart.
+        if binds && exchange.admitted.login.speaker == Speaker::Peer {
+            conn.bind(Speaker::Peer);
+        }
+        let Some(bond) =
+            exchange.admitted.login.bond.as_ref().filter(|_| exchange.admitted.login.bound)
+        else {
+            return;
+        };
+        let goes_on =
+            challenge == Some(Challenge::Token) && response.status == StatusCode::UNAUTHORIZED;
+        bond.set_pending(exchange.admitted.backend.filter(|_| goes_on));
+        // A proxy goes on with the requests of its other clients.
+        let alone = !matches!(exchange.admitted.login.speaker, Speaker::Named(..));
+        exchange.admitted.login.ends = alone && closes(response);
+    }
+
+    /// A client that is not known is offered no login that would count for others too. Returns the
+    /// challenges that stand in place of those of the answer, if not all of them may pass.
+    ///
+    /// # Errors
+    /// None is left. The findings hold the fault.
+    pub fn refuse_login(
+        &self,
+        response: &response::Parts,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Vec<HeaderValue>>, Fault> {
+        let unnamed = exchange.admitted.login.speaker == Speaker::Unnamed;
+        let Some(conn) = exchange.arrival.conn.as_ref().filter(|_| unnamed) else {
+            return Ok(None);
+        };
+        if response.status != StatusCode::UNAUTHORIZED {
+            return Ok(None);
+        }
+        let left = login::without_bound(&response.headers);
+        let challenges = match left {
+            Left::All => return Ok(None),
+            Left::Some(challenges) => challenges,
+            Left::Nothing => Vec::new(),
+        };
+        self.reporter.note_shared_login(conn, &Forwarding::of(&exchange.arrival.farm.config.http));
+        if challenges.is_empty() {
+            exchange.findings.fault = Some(Fault::LoginShared);
+            return Err(Fault::LoginShared);
+        }
+        Ok(Some(challenges))
+    }
+}
+
+/// Whether the backend's connection ends with its answer.
+fn closes(response: &response::Parts) -> bool {
+    let says = |word: &str| {
+        let values = response.headers.get_all(header::CONNECTION).iter();
+        let words = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+        words.into_iter().any(|found| found.trim().eq_ignore_ascii_case(word))
+    };
+    says("close") || (response.version < Version::HTTP_11 && !says("keep-alive"))
+}

@@ -1,0 +1,84 @@
+//! The gateway's own answers.
+
+use gateway_core::fault::{Fault, ack_headers};
+use gateway_core::protocol::headers;
+use gateway_core::protocol::packet::session_of;
+use http::{HeaderValue, Method, StatusCode, request};
+
+use super::head::{body_length, expects_continue, is_chunked};
+use super::{Exchange, Gateway};
+
+/// An answer without a body, as it is written.
+#[derive(Debug)]
+pub struct OwnAnswer {
+    pub status: StatusCode,
+    /// Names as they stand on the wire.
+    pub fields: Vec<(&'static str, HeaderValue)>,
+    /// No request can follow it on its connection.
+    pub last: bool,
+}
+
+impl Gateway {
+    /// The answer for a fault. Whatever the client still sends of its body is drained after it, on
+    /// this connection where that is quick, else while the connection closes.
+    ///
+    /// # Source
+    /// The fault table; MC-BUP 2.2.3 to 2.2.11 for what every Ack carries.
+    pub fn answer_for(
+        &self,
+        fault: Fault,
+        head: &request::Parts,
+        exchange: &Exchange,
+    ) -> OwnAnswer {
+        let config = &exchange.arrival.farm.config;
+        let (status, fields) = match exchange.arrival.is_packet {
+            true => ack(fault, head),
+            false => plain(fault, &config.http.methods),
+        };
+        // A body that waits for a 100 which will not come cannot be drained.
+        let endless = expects_continue(head) || is_chunked(head);
+        let too_long = body_length(head) > config.limits.drain_bytes;
+        // What follows is a body of unknown length, not a request.
+        let unframed = fault == Fault::LengthRequired;
+        if let Some(conn) = exchange.arrival.conn.as_ref().filter(|_| unframed) {
+            conn.body_follows();
+        }
+        OwnAnswer { status, fields, last: endless || too_long || unframed }
+    }
+}
+
+/// `OPTIONS *` asks for this server itself, mostly to see whether it lives (RFC 9110 section 9.3.7).
+pub fn to_options() -> OwnAnswer {
+    let fields = vec![(headers::CONTENT_LENGTH.wire, HeaderValue::from_static("0"))];
+    OwnAnswer { status: StatusCode::OK, fields, last: false }
+}
+
+type Head = (StatusCode, Vec<(&'static str, HeaderValue)>);
+
+/// It echoes the session id, if the request had one.
+fn ack(fault: Fault, request: &request::Parts) -> Head {
+    let session = session_of(&request.headers);
+    let fields = ack_headers(fault, session.as_ref());
+    (fault.row().status, fields.map(|(field, value)| (field.wire, value)).collect())
+}
+
+/// For a request that is no packet: the status of the fault and nothing of BITS. `methods` are those
+/// that are served.
+fn plain(fault: Fault, methods: &[Method]) -> Head {
+    let status = match fault {
+        // "Start over" means nothing outside the protocol.
+        Fault::UnknownSession | Fault::BackendRemoved => StatusCode::SERVICE_UNAVAILABLE,
+        Fault::MethodNotServed => StatusCode::METHOD_NOT_ALLOWED,
+        other => other.row().status,
+    };
+    let mut fields = Vec::with_capacity(3);
+    if let Some(seconds) = fault.retry_after().filter(|_| fault.row().status == status) {
+        fields.push((headers::RETRY_AFTER.wire, HeaderValue::from_static(seconds)));
+    }
+    if fault == Fault::MethodNotServed {
+        let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        fields.extend(HeaderValue::try_from(allowed.join(", ")).ok().map(|all| ("Allow", all)));
+    }
+    fields.push((headers::CONTENT_LENGTH.wire, HeaderValue::from_static("0")));
+    (status, fields)
+}

@@ -1,0 +1,148 @@
+//! The turn of a session, from a packet's arrival to its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::fault::Fault;
+use gateway_core::protocol::{Ack, RequestPacket, SessionKey, login};
+use gateway_core::routing::ownership::{self, Identity};
+use http::{HeaderName, header, request, response};
+
+use crate::clock;
+use crate::sessions::Elsewhere;
+
+use super::turns::{Answer, Entered, Shared, Turn, TurnRequest};
+use super::{Exchange, Gateway};
+
+/// Other processes say nothing when an end is over, so it is looked for this often.
+const STEP: Duration = Duration::from_millis(50);
+
+impl Gateway {
+    /// Takes the session's turn, or returns what the same packet was answered that came before.
+    pub(super) async fn take_turn(
+        &self,
+        head: &request::Parts,
+        packet: &RequestPacket,
+        key: &SessionKey,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Arc<Answer>>, Fault> {
+        let patience = exchange.arrival.farm.config.timeouts.answer_long;
+        let identity = identity(head, packet, exchange);
+        let (conn, whole) = (exchange.arrival.conn.clone(), !exchange.arrival.has_body);
+        let request = TurnRequest { conn, identity, whole, patience };
+        match self.turns.enter(key, request).await {
+            Ok(Entered::Turn(turn)) => {
+                let turn = exchange.admitted.turn.insert(turn);
+                if self.sessions.follows_others() {
+                    self.wait_for_others(key, turn, patience).await?;
+                }
+                if !exchange.arrival.has_body {
+                    self.lock_end(exchange)?;
+                }
+                Ok(None)
+            }
+            Ok(Entered::Joined(Shared::End)) => Err(Fault::AlreadyEnded),
+            Ok(Entered::Joined(Shared::Answer(answer))) => Ok(Some(answer)),
+            Err(_) => Err(Fault::Superseded),
+        }
+    }
+
+    /// The last byte of the body has come. From here on no newer request cancels one that must not
+    /// reach its server twice.
+    pub(super) fn came_whole(&self, exchange: &mut Exchange) -> Result<(), Fault> {
+        let called_off = exchange.admitted.turn.as_ref().is_some_and(|turn| !turn.came_whole());
+        if called_off || self.lock_end(exchange).is_err() {
+            return Err(Fault::Superseded);
+        }
+        Ok(())
+    }
+
+    /// Waits until no other process on the store has an end of the session under way, and learns
+    /// what became of it.
+    async fn wait_for_others(
+        &self,
+        key: &SessionKey,
+        turn: &Turn,
+        patience: Duration,
+    ) -> Result<(), Fault> {
+        let until = clock::stopwatch() + patience;
+        let mut waited = false;
+        while self.sessions.is_ending_elsewhere(key) {
+            if turn.is_cancelled() || clock::stopwatch() >= until {
+                return Err(Fault::Superseded);
+            }
+            waited = true;
+            tokio::time::sleep(STEP).await;
+        }
+        // It may have ended a moment ago, and an end must not go out on old knowledge.
+        let ends = turn.identity().is_some();
+        let read = !(waited || ends) || self.sessions.catch_up().await;
+        if waited && !read { Err(Fault::StoreDown) } else { Ok(()) }
+    }
+
+    /// Tells other processes of an end that goes out from here. An error if one of them was quicker.
+    fn lock_end(&self, exchange: &mut Exchange) -> Result<(), Fault> {
+        let (Some(turn), Some(key)) = (&mut exchange.admitted.turn, &exchange.admitted.key) else {
+            return Ok(());
+        };
+        if turn.identity().is_none() || turn.lock.is_some() {
+            return Ok(());
+        }
+        match self.sessions.lock_end(key) {
+            Ok(lock) => turn.lock = lock,
+            Err(Elsewhere) if self.sessions.follows_others() => return Err(Fault::Superseded),
+            // Nobody is known to serve beside this process.
+            Err(Elsewhere) => {}
+        }
+        Ok(())
+    }
+
+    /// What those that have joined the packet get of its answer.
+    pub(super) fn shares(&self, ack: &Ack<'_>, exchange: &Exchange) -> ownership::Shared {
+        let packet = exchange.admitted.turn.as_ref().and_then(|turn| turn.identity());
+        packet.map_or(ownership::Shared::Nothing, |packet| {
+            ownership::shared(
+                packet,
+                ack,
+                exchange.admitted.login.bound || exchange.admitted.login.once,
+            )
+        })
+    }
+
+    /// Gives it to them. `response` is the answer as its own client gets it.
+    pub fn share(&self, what: ownership::Shared, response: &response::Parts, exchange: &Exchange) {
+        let Some(turn) = &exchange.admitted.turn else { return };
+        match what {
+            ownership::Shared::Nothing => {}
+            ownership::Shared::End => turn.share(Shared::End),
+            ownership::Shared::Answer => {
+                let fields = response.headers.iter().filter(|(name, _)| is_of_protocol(name));
+                let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+                turn.share(Shared::Answer(Arc::new(Answer { status: response.status, fields })));
+            }
+        }
+    }
+}
+
+fn identity(
+    head: &request::Parts,
+    packet: &RequestPacket,
+    exchange: &Exchange,
+) -> Option<Identity> {
+    let credentials = head.headers.get_all(header::AUTHORIZATION);
+    let logs_in = || credentials.iter().any(|value| login::binds(value.as_bytes()));
+    // Without a bond yet, or ever, no other packet has its login.
+    let bond = exchange.admitted.login.bond.as_ref().map(|bond| bond.key);
+    let connection = bond.or_else(|| logs_in().then_some(exchange.arrival.id));
+    Identity::of(
+        packet,
+        exchange.arrival.target,
+        exchange.arrival.subject(),
+        credentials,
+        connection,
+    )
+}
+
+fn is_of_protocol(name: &HeaderName) -> bool {
+    name.as_str().starts_with("bits-")
+}

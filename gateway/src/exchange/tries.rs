@@ -1,0 +1,298 @@
+//! Carrying out a decision: the tries to have a backend serve a request, and what it is sent.
+
+use std::future::pending;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::passage::{self, Edit, Onward};
+use gateway_core::protocol::{PacketType, latin1};
+use gateway_core::routing::failover::{MAX_TRIES, ends_or_moves, try_another};
+use gateway_core::routing::retry::MAX_REPEATS;
+use gateway_core::routing::{Failure, Lookup, Step, Why, may_retry};
+use gateway_core::session::EndReason;
+use http::{HeaderValue, request};
+
+use super::absence::Went;
+use super::failure::{ConnectFailure, ExchangeFailure};
+use super::forwarding::Forwarding;
+use super::head::{host_of, target_of};
+use super::{Exchange, Gateway};
+use crate::clock;
+use crate::guard::Bond;
+
+/// A body beyond this may get stuck between us and the backend.
+const MAY_STICK: u64 = 64 * 1024;
+
+/// The connection over which a request goes.
+#[derive(Clone)]
+pub enum Way {
+    /// One that serves everybody.
+    Shared,
+    /// A new one that serves no other request.
+    Once,
+    /// One that belongs to its client.
+    Bound(Arc<Bond>),
+}
+
+/// Whether only one backend may have the request. A Create is not bound to the alias that its
+/// client still remembers.
+fn is_owned(exchange: &Exchange) -> bool {
+    let admitted = &exchange.admitted;
+    let named = matches!(admitted.why, Some(Why::Pin | Why::Alias | Why::Asked | Why::Delivered));
+    named && admitted.kind != Some(PacketType::CreateSession)
+}
+
+impl Gateway {
+    /// Begins the next try: at which backend, and over which connection.
+    ///
+    /// # Errors
+    /// The fault to answer with, which the findings hold as well.
+    pub async fn next_try(
+        &self,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+    ) -> Result<(BackendId, Way), Fault> {
+        let chosen = self.choose_next(head, exchange).await;
+        if let Err(fault) = &chosen {
+            exchange.findings.fault = Some(*fault);
+        }
+        chosen
+    }
+
+    async fn choose_next(
+        &self,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+    ) -> Result<(BackendId, Way), Fault> {
+        if exchange.attempt.attempts > 0 && !exchange.admitted.creating.is_chosen() {
+            self.choose_again(head, exchange).await?;
+        }
+        exchange.attempt.begin();
+        let farm = &exchange.arrival.farm;
+        let backend = exchange.admitted.backend.filter(|&id| farm.address(id).is_some());
+        let Some(backend) = backend else {
+            // Its name has no address any more.
+            return Err(if is_owned(exchange) { Fault::BackendDown } else { Fault::NoBackend });
+        };
+        // A Fragment and a Close may be answered by an application behind the server.
+        let by_application =
+            matches!(exchange.admitted.kind, Some(PacketType::Fragment | PacketType::CloseSession));
+        let long = exchange.arrival.has_body || by_application;
+        let timeouts = &farm.config.timeouts;
+        exchange.attempt.patience = if long { timeouts.answer_long } else { timeouts.answer };
+        if let Some(conn) = &exchange.arrival.conn {
+            conn.answer_is_here();
+        }
+        let way = match self.keep_apart(head, backend, exchange)? {
+            Way::Shared if exchange.attempt.avoid_pool => Way::Once,
+            way => way,
+        };
+        Ok((backend, way))
+    }
+
+    /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
+    async fn choose_again(
+        &self,
+        head: &request::Parts,
+        exchange: &mut Exchange,
+    ) -> Result<(), Fault> {
+        if let (Some(step), Some(owner)) = (exchange.attempt.step.take(), exchange.admitted.backend)
+            && self.carry_out(step, owner, pending(), head, exchange).await? == Went::Elsewhere
+        {
+            return Ok(());
+        }
+        if is_owned(exchange) {
+            // Its name may lead to another address by now.
+            exchange.arrival.farm = self.farm.load_full();
+            return Ok(());
+        }
+        let alias = self.alias_of(head, exchange).unwrap_or_default();
+        let decided = match exchange.admitted.packet.clone() {
+            // It had an owner that was given up; the one chosen in its place refuses too.
+            Some(_) if ends_or_moves(exchange.admitted.kind, exchange.admitted.key.is_some()) => {
+                self.decide_again(exchange)
+            }
+            Some(packet) => self.decide(&packet, &Lookup::NotAsked, exchange, alias),
+            None => self.decide_plain(None, None, exchange, alias),
+        };
+        decided.map_err(|fault| match fault {
+            Fault::NoBackend => exchange.attempt.distrust.when_none_is_left(),
+            fault => fault,
+        })
+    }
+
+    /// No connection came about. Returns whether there is another try.
+    pub fn connect_failed(&self, failure: ConnectFailure, exchange: &mut Exchange) -> bool {
+        let owned = is_owned(exchange);
+        if self.try_next_address(failure, exchange) {
+            return true;
+        }
+        if let Some(backend) = exchange.admitted.backend.filter(|_| failure.by_backend) {
+            self.health.connect_failed(backend);
+        }
+        exchange.attempt.avoid.extend(exchange.admitted.backend.filter(|_| !owned));
+        exchange.attempt.distrust.note(failure.distrust);
+        let again = match exchange.admitted.backend.filter(|_| owned) {
+            Some(owner) => {
+                let refuses = self.refuses(owner, failure.distrust, exchange);
+                match exchange.arrival.farm.config.failover.step(refuses, &self.held(exchange)) {
+                    Step::Later(fault) => Err(fault),
+                    step => {
+                        exchange.attempt.step = Some(step);
+                        Ok(())
+                    }
+                }
+            }
+            None => try_another(exchange.attempt.attempts, exchange.attempt.distrust),
+        };
+        if let Some(backend) = exchange.admitted.backend {
+            self.note_connect_error(backend, failure.error, again.is_ok() && !owned);
+        }
+        if let Err(fault) = again {
+            exchange.findings.fault.get_or_insert(fault);
+        }
+        again.is_ok()
+    }
+
+    /// Has a Create go on at the next address of its backend's name, where no upload can lie at the
+    /// one that cannot be reached.
+    fn try_next_address(&self, failure: ConnectFailure, exchange: &mut Exchange) -> bool {
+        let tries = exchange.admitted.kind == Some(PacketType::CreateSession)
+            && exchange.attempt.attempts < MAX_TRIES;
+        let backend = exchange.admitted.backend.filter(|_| tries && failure.by_backend);
+        let Some(backend) = backend else { return false };
+        let next = exchange
+            .arrival
+            .farm
+            .address(backend)
+            .is_some_and(|at| self.health.try_next(backend, at));
+        if next {
+            self.note_connect_error(backend, failure.error, false);
+            exchange.arrival.farm = self.farm.load_full();
+        }
+        next
+    }
+
+    /// An exchange with a backend has failed. Returns whether there is another try.
+    pub fn exchange_failed(
+        &self,
+        head: &request::Parts,
+        failure: ExchangeFailure,
+        exchange: &mut Exchange,
+    ) -> bool {
+        let failed = Failure {
+            reused: failure.reused,
+            answered: exchange.attempt.answer_began || !failure.died_silently,
+            body_whole: failure.replayable,
+        };
+        let retry = may_retry(exchange.admitted.repeatable, failed)
+            && exchange.attempt.attempts < MAX_REPEATS
+            && !exchange.admitted.login.bound;
+        if self.outlives(head, failure, exchange) {
+            return true;
+        }
+        // The connection was dead, not the backend: the next try need not wait, but it must not
+        // find the next dead connection in the pool.
+        exchange.attempt.step = None;
+        exchange.attempt.avoid_pool = retry;
+        retry
+    }
+
+    /// Ends the pin to a backend that was given up.
+    pub(super) async fn release(&self, head: &request::Parts, exchange: &Exchange) {
+        let Some(key) = &exchange.admitted.key else { return };
+        if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
+            self.reporter.ended(&ended, Some((&exchange.arrival, target_of(head))));
+        }
+    }
+
+    /// A body that has gone, of a request that is being answered, is not stuck; and soon the
+    /// connection may serve somebody else.
+    pub fn unwatch(&self, exchange: &Exchange) {
+        let sent = exchange.attempt.body_done.is_some() || !exchange.arrival.has_body;
+        let answered = exchange.answered.first_byte.is_some();
+        if let Some(turn) = exchange.admitted.turn.as_ref().filter(|_| sent && answered) {
+            turn.unwatch_upstream();
+        }
+    }
+
+    /// A connection for the request is there.
+    ///
+    /// # Errors
+    /// The fault to answer with, which the findings hold as well.
+    pub fn connected(
+        &self,
+        reused: bool,
+        socket: BorrowedFd<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Fault> {
+        let connected = self.use_connection(reused, socket, exchange);
+        if let Err(fault) = connected {
+            exchange.findings.fault = Some(fault);
+        }
+        connected
+    }
+
+    fn use_connection(
+        &self,
+        reused: bool,
+        socket: BorrowedFd<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Fault> {
+        exchange.attempt.reused = reused;
+        if let Some(backend) = exchange.admitted.backend {
+            self.bind_connected(backend, reused, socket, exchange)?;
+            if let Some(conn) = &exchange.arrival.conn {
+                conn.used_backend(backend);
+            }
+            let login = &exchange.admitted.login;
+            if let Some(bond) = login.bond.as_ref().filter(|_| login.bound) {
+                bond.used_backend(backend);
+            }
+            self.outages.over(backend);
+            if !reused {
+                self.health.connected(backend);
+            }
+            self.note_connected(backend, exchange);
+        }
+        let Some(turn) = &exchange.admitted.turn else { return Ok(()) };
+        if exchange.admitted.range.is_some_and(|range| range.len() > MAY_STICK) {
+            turn.watch_upstream(socket);
+        }
+        if turn.is_cancelled() { Err(Fault::Superseded) } else { Ok(()) }
+    }
+
+    /// What the backend sees differs from what the client sent only here, and in the target, which
+    /// `admitted.spelling` says. `request` is the head as it would go out.
+    pub fn onward(
+        &self,
+        request: &request::Parts,
+        exchange: &Exchange,
+    ) -> Result<Vec<Edit>, Fault> {
+        let backend = exchange.admitted.backend.ok_or(Fault::Internal)?;
+        let farm = &exchange.arrival.farm;
+        let forwarding = Forwarding::of(&farm.config.http);
+        let host = match host_of(request) {
+            Some(host) => farm.upstream_host(backend, &host),
+            None => farm.authority(backend),
+        };
+        let session = match &exchange.admitted.backend_session {
+            Some(id) => {
+                let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
+                Some(id.ok_or(Fault::Internal)?)
+            }
+            None => None,
+        };
+        let onward = Onward {
+            forwarded: farm.config.http.forwarded,
+            sender: exchange.arrival.conn.as_deref().map(|conn| forwarding.sender(conn)),
+            host,
+            loop_entry: farm.loop_entry(backend),
+            session,
+            empty_packet: exchange.arrival.is_packet && !exchange.arrival.has_body,
+        };
+        Ok(passage::request(&request.headers, onward))
+    }
+}
