@@ -275,7 +275,7 @@ pub fn session_id(data: &[u8]) {
     assert!(HeaderValue::from_str(text).is_ok(), "it can stand in a head");
     let short = id.key().short().to_string();
     assert!(short.len() <= 8 && short.len() < text.len());
-    let guid = matches!(id.key(), gateway_core::protocol::SessionKey::Guid(_));
+    let guid = id.key().guid().is_some();
     for other in [text.to_ascii_uppercase(), text.to_ascii_lowercase()] {
         let same = SessionId::parse(&other).expect("case makes no id illegal");
         assert_eq!(same.key() == id.key(), guid || other == text);

@@ -107,9 +107,9 @@ impl Sessions {
 
 /// The same in every build and process. Two sessions may share a byte: then one waits for nothing.
 fn place(key: &SessionKey) -> libc::off_t {
-    let hash = match key {
-        SessionKey::Guid(guid) => fnv1a(guid.as_bytes()),
-        SessionKey::Opaque(text) => fnv1a(text.as_bytes()),
+    let hash = match key.guid() {
+        Some(guid) => fnv1a(guid.as_bytes()),
+        None => fnv1a(key.text().as_bytes()),
     };
     // Two bits less: the end of the range is a position, too.
     (hash >> 2) as libc::off_t

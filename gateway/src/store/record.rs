@@ -5,8 +5,8 @@
 //! number included; a row whose seal is broken counts as unreadable.
 
 use gateway_core::farm::AdminState;
+use gateway_core::protocol::SessionId;
 use gateway_core::protocol::ids::SessionKey;
-use gateway_core::protocol::{SessionId, ids};
 use gateway_core::session::{Subject, TargetHash, Timestamp};
 
 /// Which backend has a session, by the configured name of the backend.
@@ -236,10 +236,7 @@ impl EndKind {
 
 /// An id in the form in which a tombstone keeps it: a GUID as IIS writes it, anything else as is.
 pub fn text_of(key: &SessionKey) -> String {
-    match key {
-        SessionKey::Guid(guid) => ids::mint(*guid),
-        SessionKey::Opaque(text) => text.to_string(),
-    }
+    key.text().into_owned()
 }
 
 pub(super) fn subject_text(subject: [u8; 16]) -> String {

@@ -1,6 +1,8 @@
 //! Session ids: opaque to everybody but the server that issued them.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU64;
 
 use uuid::Uuid;
 
@@ -28,24 +30,26 @@ impl SessionId {
         if !legal {
             return None;
         }
-        let key = SessionKey::new(text);
         let mut spelling = [0; BRACED];
-        if let SessionKey::Guid(_) = key {
-            spelling.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        }
+        let key = match guid(text) {
+            Some(guid) => {
+                spelling.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+                SessionKey::of_guid(guid)
+            }
+            None => SessionKey::of_text(text),
+        };
         Some(Self { key, spelling })
     }
 
     /// The id byte for byte as it was received.
     pub fn as_str(&self) -> &str {
-        match &self.key {
-            SessionKey::Guid(_) => {
-                let length = if self.spelling.starts_with(b"{") { BRACED } else { BARE };
-                // ASCII, as it was when it was parsed.
-                std::str::from_utf8(&self.spelling[..length]).unwrap_or_default()
-            }
-            SessionKey::Opaque(text) => text,
-        }
+        let length = match (self.spelling[0], &self.key.0) {
+            (0, Repr::Text(text)) => return text,
+            (b'{', _) => BRACED,
+            _ => BARE,
+        };
+        // ASCII, as it was when it was parsed.
+        std::str::from_utf8(&self.spelling[..length]).unwrap_or_default()
     }
 
     pub fn key(&self) -> &SessionKey {
@@ -63,17 +67,50 @@ impl fmt::Debug for SessionId {
 ///
 /// SimpleBITSServer lower-cases the ids it receives, so a GUID must compare without regard to
 /// case. A GUID key costs no allocation.
+///
+/// # Shape
+/// 16 bytes: a table of sessions has a million of them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SessionKey {
-    Guid(Uuid),
-    Opaque(Box<str>),
+pub struct SessionKey(Repr);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Repr {
+    /// Its first half inverted, so that it has 8 bytes that are never all zero: they tell the
+    /// compiler which of the two it is. A GUID that begins with 16 digits F is kept as a text.
+    Guid(NonZeroU64, u64),
+    /// Two boxes: a text and its length would take 16 bytes by themselves.
+    Text(Box<Box<str>>),
 }
 
+const _: () = assert!(size_of::<SessionKey>() == 16);
+
 impl SessionKey {
-    fn new(text: &str) -> Self {
-        match guid(text) {
-            Some(guid) => Self::Guid(guid),
-            None => Self::Opaque(text.into()),
+    fn of_guid(guid: Uuid) -> Self {
+        let (high, low) = guid.as_u64_pair();
+        match NonZeroU64::new(!high) {
+            Some(high) => Self(Repr::Guid(high, low)),
+            // In one spelling, or it would be several keys.
+            None => Self::of_text(&mint(guid)),
+        }
+    }
+
+    fn of_text(text: &str) -> Self {
+        Self(Repr::Text(Box::new(text.into())))
+    }
+
+    /// `None` for an id that is no GUID.
+    pub fn guid(&self) -> Option<Uuid> {
+        match &self.0 {
+            Repr::Guid(high, low) => Some(Uuid::from_u64_pair(!high.get(), *low)),
+            Repr::Text(text) => guid(text),
+        }
+    }
+
+    /// The id in one spelling: a GUID as IIS writes it, anything else as it is.
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Repr::Guid(..) => Cow::Owned(self.guid().map(mint).unwrap_or_default()),
+            Repr::Text(text) => Cow::Borrowed(text),
         }
     }
 
@@ -97,9 +134,9 @@ pub struct ShortId<'k>(&'k SessionKey);
 
 impl fmt::Display for ShortId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            SessionKey::Guid(guid) => write!(f, "{:08x}", guid.as_fields().0),
-            SessionKey::Opaque(text) => f.write_str(&text[..(text.len() / 3).min(8)]),
+        match (self.0.guid(), &self.0.0) {
+            (None, Repr::Text(text)) => f.write_str(&text[..(text.len() / 3).min(8)]),
+            (guid, _) => write!(f, "{:08x}", guid.unwrap_or_default().as_fields().0),
         }
     }
 }
@@ -133,7 +170,7 @@ mod tests {
         let iis = key("{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}");
         assert_eq!(iis, key("{3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21}"));
         assert_eq!(iis, key("3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21"));
-        assert!(matches!(iis, SessionKey::Guid(_)));
+        assert_eq!(iis.guid(), Some(Uuid::from_u128(0x3F9C1E52_7B0D_4E7A_9C44_0D5B6A1E8F21)));
     }
 
     #[test]
@@ -148,13 +185,34 @@ mod tests {
         }
     }
 
+    /// At both ends of what the 16 bytes can hold.
+    #[test]
+    fn every_guid_is_one_key_and_comes_back_from_it() {
+        for guid in [
+            "00000000-0000-0000-0000-000000000000",
+            "00000000-0000-0000-0000-000000000001",
+            "ffffffff-ffff-fffe-0000-000000000000",
+            "ffffffff-ffff-ffff-0000-0000000000ab",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        ] {
+            let upper = format!("{{{}}}", guid.to_ascii_uppercase());
+            assert_eq!(key(guid), key(&upper));
+            assert_eq!(key(guid).guid(), Uuid::try_parse(guid).ok());
+            assert_eq!(key(guid).text(), upper);
+            assert_eq!(key(guid).short().to_string(), guid[..8]);
+            for spelling in [guid, upper.as_str()] {
+                assert_eq!(SessionId::parse(spelling).expect("legal id").as_str(), spelling);
+            }
+        }
+    }
+
     #[test]
     fn other_ids_compare_byte_for_byte() {
         assert_ne!(key("Abc"), key("abc"));
         assert_ne!(key("/in/a%20b.bin"), key("/in/a%20B.bin"));
-        assert!(matches!(key("-4902601953962343072"), SessionKey::Opaque(_)));
-        assert!(matches!(key("3f9c1e527b0d4e7a9c440d5b6a1e8f21"), SessionKey::Opaque(_)));
-        assert!(matches!(key("{3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21"), SessionKey::Opaque(_)));
+        assert_eq!(key("-4902601953962343072").guid(), None);
+        assert_eq!(key("3f9c1e527b0d4e7a9c440d5b6a1e8f21").guid(), None);
+        assert_eq!(key("{3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21").guid(), None);
     }
 
     #[test]
