@@ -24,6 +24,7 @@ pub mod farm;
 pub mod guard;
 pub mod health;
 pub mod instance;
+pub mod listening;
 pub mod log_writer;
 pub mod metrics;
 pub mod notify_systemd;

@@ -11,6 +11,11 @@ use pingora::prelude::HttpPeer;
 use pingora::upstreams::peer::{Tracer, Tracing};
 
 use crate::config::Config;
+use crate::listening::thread_number;
+
+/// Where the number of a thread stands in a pool key. Keys for one request are counted from below, and
+/// those of logins begin above.
+const THREAD: u32 = 48;
 
 /// Idle connections kept per worker thread for everybody, over all backends.
 const SHARED: usize = 1024;
@@ -44,6 +49,15 @@ pub fn share(peer: &mut HttpPeer) {
     peer.options.tracer = Some(Tracer(Box::new(Counted)));
 }
 
+/// Has a request use connections of the thread that serves it, and leave its own to that thread.
+///
+/// Another thread could not wait for one without the thread that made it: the socket is registered
+/// there. And Pingora gives up a connection that a thread takes while the one that has watched it
+/// still holds it (`failed to acquire reusable stream`).
+pub fn keep_to_thread(peer: &mut HttpPeer) {
+    peer.group_key |= (thread_number() as u64) << THREAD;
+}
+
 /// Has a shared connection closed after its request when enough of them are open.
 pub fn spare(peer: &mut HttpPeer) {
     if OPEN.load(Ordering::Relaxed) >= MOST.load(Ordering::Relaxed) {
@@ -74,6 +88,7 @@ pub fn size_per_thread(config: &Config) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listening::Threads;
 
     #[test]
     fn the_pool_has_room_for_all_that_can_be_idle() {
@@ -91,6 +106,29 @@ mod tests {
             assert!(size >= 2 * connections + SHARED * threads + bound);
             assert!(size < 2 * connections + SHARED * threads + bound + threads);
         }
+    }
+
+    #[test]
+    fn each_thread_has_a_pool_of_its_own() {
+        let keys = |threads: &Threads| {
+            threads
+                .handles()
+                .iter()
+                .map(|handle| {
+                    let (tell, told) = std::sync::mpsc::channel();
+                    handle.spawn(async move {
+                        let mut peer = HttpPeer::new("127.0.0.1:1", false, String::new());
+                        peer.group_key = 1;
+                        keep_to_thread(&mut peer);
+                        tell.send(peer.group_key)
+                    });
+                    told.recv().unwrap()
+                })
+                .collect::<Vec<_>>()
+        };
+        let threads = Threads::start(2).unwrap();
+        assert_eq!(keys(&threads), [1 | 1 << THREAD, 1 | 2 << THREAD]);
+        threads.end(Duration::ZERO);
     }
 
     #[test]

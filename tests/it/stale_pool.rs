@@ -6,3 +6,11 @@
 
 mod idle;
 mod under_packets;
+
+use e2e_tests::farm::FarmBuilder;
+
+/// Each thread keeps connections of its own, so packets on several connections find the same ones on
+/// one thread only.
+fn on_one_thread(farm: FarmBuilder) -> FarmBuilder {
+    farm.set("process.threads", "1")
+}

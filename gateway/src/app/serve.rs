@@ -17,6 +17,7 @@ use crate::descriptors::Descriptors;
 use crate::durable;
 use crate::entrance::{self, Certificates};
 use crate::exchange::Gateway;
+use crate::listening::Threads;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::ops::{self, Readiness};
@@ -83,7 +84,6 @@ pub(super) fn serve(
         certificates.clone(),
     );
     let doors = entrance::doors(&config, &listeners);
-    let way_in = WayIn { doors, limits: guard, room: descriptors.room };
     let reloader = match reloader {
         Ok(reloader) => reloader,
         Err(error) => return cannot_start(&error, Exit::Failure),
@@ -91,6 +91,13 @@ pub(super) fn serve(
     let readiness = Readiness::default();
     let (requests, connections) = (InFlight::new(), InFlight::new());
     let farewell = Farewell::default();
+    let way_in = WayIn {
+        doors,
+        limits: guard,
+        room: descriptors.room,
+        open: connections.clone(),
+        farewell: farewell.clone(),
+    };
     let operator = Operator::new(&roster, Arc::clone(&sessions), reporter.clone());
     operator.restore(&opened.states);
     let store = sessions.store().clone();
@@ -115,13 +122,11 @@ pub(super) fn serve(
     let shared = Arc::clone(&sessions);
     let locked = store.clone();
     let sweeper = sweep(sessions, reporter.clone(), Arc::clone(&roster.farm), farewell.clone());
-    let (open, patience) = (connections.clone(), farewell.clone());
     let (health, farm) = (roster.health.clone(), Arc::clone(&roster.farm));
-    let mut plan = Plan::new(move |listening: &[Listening]| {
-        Ok(services(&config, gateway, &reporter, &open, &patience, &way_in, listening))
+    let mut plan = Plan::new(move |listening: &[Listening], threads: &Threads| {
+        Ok(services(&config, gateway, &reporter, &way_in, listening, threads))
     })
     .threads(threads)
-    .work_stealing(true)
     .requests(requests)
     .connections(connections)
     .waits(move || {

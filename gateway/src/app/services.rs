@@ -1,42 +1,38 @@
-//! Pingora's services, one per traffic listener.
+//! The services that carry traffic, one per listener.
 
 use std::sync::Arc;
 
-use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceWithDependents;
-use pingora::services::listening::Service;
 
 use super::apply::Limits;
 use crate::config::Config;
 use crate::exchange::Gateway;
 use crate::exchange::report::Reporter;
 use crate::guard::{Addresses, BodyMemory, Door, Entrance, Guarded, Room};
+use crate::listening::{Service, Threads};
 use crate::pool;
 use crate::proxy::{Proxy, TRIES};
 use crate::supervisor::{Farewell, InFlight, Listening, Patient};
 use crate::tls;
 
-/// Held for every connection and never used: whoever reads from a socket here asks for more.
-const READ_BUFFER: usize = 256;
-
-/// What a connection passes before its first request.
+/// What a connection passes before its first request, and by what its end is noticed.
 pub(super) struct WayIn {
     /// In the order of the listeners.
     pub doors: Vec<Door>,
     pub limits: Limits,
     pub room: Arc<Room>,
+    pub open: InFlight,
+    pub farewell: Farewell,
 }
 
-/// One service per listener: Pingora hides the end of one endpoint of several.
 pub(super) fn services(
     config: &Config,
     gateway: Gateway,
     reporter: &Reporter,
-    open: &InFlight,
-    patience: &Farewell,
     way_in: &WayIn,
     listening: &[Listening],
+    threads: &Threads,
 ) -> Vec<Box<dyn ServiceWithDependents>> {
     let conf = Arc::new(ServerConf {
         threads: config.process.threads,
@@ -55,22 +51,18 @@ pub(super) fn services(
             index,
             way_in.doors.get(index).cloned().unwrap_or_default(),
             Arc::clone(&way_in.limits),
-            open.clone(),
+            way_in.open.clone(),
         )
         .at(Entrance {
             room: Arc::clone(&way_in.room),
             addresses: Arc::clone(&addresses),
             bodies: Arc::clone(&bodies),
             port: Some(listening.address.port().into()),
-            farewell: patience.clone(),
+            farewell: way_in.farewell.clone(),
         });
-        let patient = Patient::new(guarded, patience.clone());
-        let mut service = Service::new(listening.name.clone(), patient);
-        // Exactly the address of the socket that was bound: Pingora finds it by this text.
-        service.add_listener(
-            ListenerConfig::tcp(listening.address.to_string())
-                .l4_buffer(L4BufferSettings::default().read(READ_BUFFER)),
-        );
+        let patient = Patient::new(guarded, way_in.farewell.clone());
+        let mut service = Service::new(listening.name.clone(), patient, threads);
+        service.listen(listening.address);
         Box::new(service) as Box<dyn ServiceWithDependents>
     };
     listening.iter().enumerate().map(one).collect()

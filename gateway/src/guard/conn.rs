@@ -12,6 +12,7 @@ use gateway_core::protocol::speaker::Speaker;
 use http::HeaderValue;
 use pingora::protocols::Stream;
 
+use crate::listening::Load;
 use crate::supervisor::InFlightGuard;
 
 use super::ConnectionEvents;
@@ -30,6 +31,8 @@ pub(super) struct Slot {
     _permit: Permit,
     /// The process does not end before the connection has, lingering included.
     _open: InFlightGuard,
+    /// The thread that serves it counts it.
+    _load: Load,
 }
 
 impl Slot {
@@ -38,9 +41,10 @@ impl Slot {
         events: Arc<dyn ConnectionEvents>,
         permit: Permit,
         open: InFlightGuard,
+        load: Load,
     ) -> Self {
         events.opened(listener);
-        Self { listener, events, _permit: permit, _open: open }
+        Self { listener, events, _permit: permit, _open: open, _load: load }
     }
 }
 

@@ -15,6 +15,8 @@ use super::stream::GuardStream;
 #[async_trait]
 impl Shutdown for GuardStream {
     async fn shutdown(&mut self) {
+        // What Pingora wants the client to have was flushed before.
+        self.send_last();
         if let Some(io) = self.io.as_mut() {
             Shutdown::shutdown(io.as_mut()).await;
         }

@@ -16,6 +16,7 @@ mod bond;
 mod conn;
 mod digests;
 mod door;
+mod held;
 mod linger;
 pub mod proxy_protocol;
 mod refusal;
@@ -27,19 +28,21 @@ mod tls;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use gateway_core::protocol::head::{HeadLimits, HeadPolicy};
 use gateway_core::protocol::network::Network;
 use gateway_core::session::limits::PerClient;
 use http::HeaderValue;
-use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::protocols::Stream;
+use pingora::apps::HttpServerApp;
+use pingora::protocols::{GetSocketDigest, SocketDigest, Stream, l4};
 use pingora::server::ShutdownWatch;
+use tokio::net::TcpStream;
 
+use crate::listening::{Accepted, Handler};
 use crate::metrics::HandshakeFailure;
 use crate::supervisor::{Farewell, InFlight};
 
@@ -117,7 +120,7 @@ pub enum Stray {
     Handshake(HandshakeFailure),
 }
 
-/// The application that Pingora runs for one listener: guard first, then the proxy.
+/// What serves the connections of one listener: guard first, then the proxy.
 pub struct Guarded<A, E> {
     inner: Arc<A>,
     events: Arc<E>,
@@ -176,41 +179,49 @@ impl<A, E> Guarded<A, E> {
     }
 }
 
-#[async_trait]
-impl<A, E> ServerApp for Guarded<A, E>
+impl<A, E> Handler for Guarded<A, E>
 where
     A: HttpServerApp + Send + Sync + 'static,
     E: ConnectionEvents + 'static,
 {
-    async fn process_new(
-        self: &Arc<Self>,
-        stream: Stream,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
+    async fn serve(self: Arc<Self>, connection: Accepted, shutdown: ShutdownWatch) {
+        let Accepted { socket, peer, load } = connection;
+        let stream = of_pingora(socket, peer);
         let Some(permit) = self.entrance.room.enter() else {
             self.events.turned_away(self.listener);
             if self.door.is_plain() {
                 linger::turn_away(stream).await;
             }
-            return None;
+            return;
         };
         let events: Arc<dyn ConnectionEvents> = self.events.clone();
         let open = self.open.enter();
         let limits = self.limits.load_full();
-        let slot = Slot::new(self.listener, events, permit, open);
-        let entered = self.door.enter(stream, &slot, &self.entrance, &limits).await?;
+        let slot = Slot::new(self.listener, events, permit, open, load);
+        let Some(entered) = self.door.enter(stream, &slot, &self.entrance, &limits).await else {
+            return;
+        };
         let port = self.entrance.port.clone();
         let (stream, conn) = Conn::new(slot, entered, port);
         let bodies = BodyShare::of(Arc::clone(&self.entrance.bodies));
         let guarded = Box::new(GuardStream::new(stream, Arc::new(conn), limits, bodies));
         let farewell = self.entrance.farewell.clone();
-        serve::spawn(Arc::clone(&self.inner), guarded, shutdown.clone(), farewell);
-        None
+        serve::spawn(Arc::clone(&self.inner), guarded, shutdown, farewell);
     }
 
     async fn cleanup(&self) {
         self.inner.http_cleanup().await;
     }
+}
+
+/// The socket as Pingora has it, without a buffer on its way.
+fn of_pingora(socket: TcpStream, peer: SocketAddr) -> Stream {
+    let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
+    // The cell is empty: nobody else has the digest.
+    let _ = digest.peer_addr.set(Some(peer.into()));
+    let mut stream = l4::stream::Stream::from(socket);
+    stream.set_socket_digest(digest);
+    Box::new(stream)
 }
 
 #[cfg(test)]

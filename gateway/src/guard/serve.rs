@@ -16,8 +16,8 @@ use super::GuardStream;
 use crate::patience::within;
 use crate::supervisor::Farewell;
 
-/// Serves the connection in a task of its own, or Pingora's, which has room for a handshake, would
-/// stay around.
+/// Serves the connection in a task of its own, or the one that accepted it, which has room for a
+/// handshake, would stay around.
 pub(super) fn spawn<A>(
     app: Arc<A>,
     guard: Box<GuardStream>,
@@ -37,11 +37,6 @@ async fn serve<A>(
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    // A connection that was just accepted runs at the end of a chain of tasks that woke each other,
-    // and the runtime lets another thread go on with a chain of three. Pingora's pool is not made
-    // for that: who takes a connection from it runs while the one who watched it still holds it, and
-    // makes a new one (`failed to acquire reusable stream`).
-    tokio::task::yield_now().await;
     let mut settings = None;
     loop {
         let idle = guard.limits().idle;

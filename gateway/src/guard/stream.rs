@@ -15,6 +15,7 @@ use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::Conn;
+use super::held::Held;
 use super::refusal::Refusal;
 use super::stall::Stall;
 use super::{BodyShare, GuardLimits, Stray, linger, tls};
@@ -60,8 +61,8 @@ pub struct GuardStream {
     at_end: bool,
     /// A byte was written to the client.
     answered: bool,
-    /// Bytes of an answer that lie in the buffer of the stream below.
-    unflushed: usize,
+    /// What of an answer was not sent yet.
+    held: Held,
     /// We stop reading before the client stops sending, and it must get to read our answer.
     refused: bool,
 }
@@ -105,7 +106,7 @@ impl GuardStream {
             at_end: false,
             refused: false,
             answered: false,
-            unflushed: 0,
+            held: Held::default(),
         }
     }
 
@@ -433,6 +434,7 @@ impl AsyncRead for GuardStream {
 
 impl Drop for GuardStream {
     fn drop(&mut self) {
+        self.send_last();
         let Some(io) = self.io.take() else { return };
         // However long the client takes to read what it was told, it sends no request any more.
         self.conn.end_bonds();

@@ -1,32 +1,48 @@
 //! Answers on their way to the client.
 
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use pingora::protocols::Stream;
+use futures_util::FutureExt;
 use tokio::io::AsyncWrite;
+use tokio::task::coop::unconstrained;
 
 use super::GuardStream;
 
-/// Below what Pingora buffers before it writes (1460 bytes); the Ack of a Create-Session is smaller.
-const SURELY_BUFFERED: usize = 1024;
-
 impl GuardStream {
-    fn writer(&mut self) -> io::Result<Pin<&mut Stream>> {
+    fn write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.conn.is_killed() {
-            return Err(io::ErrorKind::ConnectionReset.into());
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         self.answered = true;
-        Ok(self.io())
+        let mut sent = false;
+        let io = self.io.as_mut().expect("the stream is taken on drop only");
+        let written = self.held.poll_write(io, cx, pieces, &mut sent);
+        self.note_sent(sent);
+        written
     }
 
-    /// The stream below keeps a small answer until it is flushed: a client that has gone by then has
-    /// seen nothing of it.
-    fn note_written(&mut self, count: usize) {
-        self.unflushed += count;
-        if self.unflushed > SURELY_BUFFERED {
-            self.unflushed = 0;
+    /// Sends what is held of an answer. A client that has gone by then has seen nothing of it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut sent = false;
+        let io = self.io.as_mut().expect("the stream is taken on drop only");
+        let done = self.held.poll_send(io, cx, &mut sent);
+        self.note_sent(sent);
+        done
+    }
+
+    /// Sends what is held of an answer that broke off, as far as the socket takes it at once.
+    pub(in crate::guard) fn send_last(&mut self) {
+        if !self.held.is_empty() {
+            // Whatever share of the thread its task has had.
+            let _ = unconstrained(poll_fn(|cx| self.poll_send(cx))).now_or_never();
+        }
+    }
+
+    fn note_sent(&self, sent: bool) {
+        if sent {
             self.conn.wrote();
         }
     }
@@ -38,38 +54,30 @@ impl AsyncWrite for GuardStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(this.writer()?.poll_write(cx, bytes))?;
-        this.note_written(written);
-        Poll::Ready(Ok(written))
+        self.get_mut().write(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
+        pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(this.writer()?.poll_write_vectored(cx, bytes))?;
-        this.note_written(written);
-        Poll::Ready(Ok(written))
+        self.get_mut().write(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io_ref().is_write_vectored()
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = this.io().poll_flush(cx);
-        if this.unflushed > 0 && !matches!(flushed, Poll::Ready(Err(_))) {
-            this.unflushed = 0;
-            this.conn.wrote();
-        }
-        flushed
+        ready!(this.poll_send(cx))?;
+        this.io().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().io().poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
+        this.io().poll_shutdown(cx)
     }
 }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use super::door::Entered;
 use super::*;
 use crate::clock;
+use crate::listening::Load;
 
 #[derive(Default)]
 struct Events(Mutex<Vec<String>>);
@@ -56,7 +57,7 @@ fn rig() -> Rig {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let events = Arc::new(Events::default());
     let permit = Arc::new(Room::of(1)).enter().unwrap();
-    let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter());
+    let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter(), Load::of_none());
     let entered =
         Entered { stream: Box::new(server), client: None, port: None, tls: None, counted: None };
     let (stream, conn) = Conn::new(slot, entered, None);

@@ -161,6 +161,7 @@ impl ProxyHttp for Proxy {
         // The guard looks at the client for as long as the answer is awaited, and keeps the time.
         peer.options.read_timeout = None;
         pool::spare(&mut peer);
+        pool::keep_to_thread(&mut peer);
         match way {
             Way::Shared => {}
             Way::Once => use_once(&mut peer, ctx),

@@ -5,8 +5,9 @@
 //! period even when nothing is left to do.
 //!
 //! ```no_run
+//! # use bits_gateway::listening::Threads;
 //! # use bits_gateway::supervisor::{BoxError, InFlight, Listening, Plan, Services, Supervisor, told_to_stop};
-//! # fn services(_: &[Listening]) -> Result<Services, BoxError> { todo!() }
+//! # fn services(_: &[Listening], _: &Threads) -> Result<Services, BoxError> { todo!() }
 //! # fn main() -> Result<(), BoxError> {
 //! let supervisor = Supervisor::install()?; // first thing in main: from here no signal kills
 //! let bound = supervisor.bind(&[("public", "[::]:8080".parse()?), ("ops", "127.0.0.1:9080".parse()?)])?;
@@ -37,20 +38,18 @@
 //! 4. Tasks are told and joined, then side listeners (so `/metrics` answers to the end), then the
 //!    runtimes end.
 //!
-//! # What Pingora 0.9.1 does when the watch turns true
-//! - Each accept loop of a `Service` breaks out and drops its listener, which closes the socket:
-//!   new connections are refused, and those the kernel had queued, but no loop accepted, are reset.
-//!   Only `shutdown_delay` helps them.
-//! - When all loops have ended, the service calls `ServerApp::cleanup` once, and `start_service`
-//!   returns. For an `HttpProxy` that is `http_cleanup`: it sets the flag behind
-//!   `Session::is_process_shutting_down` and wakes every connection that waits for a request head
-//!   (idle ones, and those with half a head), which is dropped at once, without an answer. None of
-//!   this depends on `pingora::server::Server`.
-//! - A `ServerApp` of our own around `HttpProxy` must pass `cleanup` on. If it does not, the flag
-//!   stays false and idle connections live until their keep-alive timeout. A connection that sits
-//!   in such a wrapper before it reaches `HttpProxy` (a TLS handshake, a PROXY header) hears
-//!   nothing either: the wrapper must watch `shutdown` itself. Pingora's own TLS handshake does not
-//!   watch it; the connection is closed once the handshake is over.
+//! # What follows when the watch turns true
+//! - Each accept loop of a [`listening::Service`](crate::listening::Service) breaks out and drops its
+//!   duplicate of the socket. With the last one the socket closes: new connections are refused, and
+//!   those the kernel had queued, but no loop accepted, are reset. Only `shutdown_delay` helps them.
+//! - When all loops have ended, the service calls `Handler::cleanup` once, and `start_service`
+//!   returns. What is behind must pass `cleanup` on to Pingora 0.9.1's `http_cleanup`: it sets the
+//!   flag behind `Session::is_process_shutting_down` and wakes every connection that waits for a
+//!   request head (idle ones, and those with half a head), which is dropped at once, without an
+//!   answer. If it is not called, the flag stays false and idle connections live until their
+//!   keep-alive timeout. None of this depends on `pingora::server::Server`.
+//! - A connection that has not come to Pingora yet (a TLS handshake, a PROXY header) hears nothing
+//!   of it: what it waits for must watch `shutdown` itself.
 //! - A whole head that has arrived when its connection is woken is still read and served, with
 //!   `Connection: close` (unless the connection is so new that the runtime has not noticed the
 //!   head: then it is reset, like one in the kernel's queue). A request in flight at that moment
@@ -133,6 +132,8 @@ pub enum Stop {
 pub enum RunError {
     #[error("the services cannot be made")]
     Services(#[source] BoxError),
+    #[error("the threads that carry traffic cannot be started")]
+    Threads(#[source] io::Error),
     #[error("no listener is named {listener}")]
     NoListener { listener: String },
     #[error("listener {listener} on {address} has no service")]
@@ -171,7 +172,7 @@ impl RunError {
             Self::ReadyFile { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Permission
             }
-            Self::ReadyFile { .. } | Self::Copy(_) => Exit::Io,
+            Self::ReadyFile { .. } | Self::Copy(_) | Self::Threads(_) => Exit::Io,
             Self::UpgradeSocket(error) => error.exit(),
             _ => Exit::Failure,
         }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
-use pingora::apps::ServerApp;
-use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
+
+use crate::listening::{Accepted, Handler};
 
 /// How far the process has come with taking leave of its clients. Clones share it.
 #[derive(Debug, Clone)]
@@ -64,12 +63,12 @@ impl Farewell {
     }
 }
 
-/// A server application whose idle connections stay until the farewell is said.
+/// A handler whose idle connections stay until the farewell is said.
 ///
-/// Pingora drops them when the last accept loop has ended, and a request that is on its way then
-/// is lost. Left alone, a connection gets its next request answered with `Connection: close`
-/// (`HttpProxy` looks at the shutdown watch when it has read a head), and its client opens the next
-/// one to whoever listens.
+/// Its `cleanup` drops them. Called when the last accept loop has ended, it would lose a request
+/// that is on its way then. Left alone, a connection gets its next request answered with
+/// `Connection: close` (`HttpProxy` looks at the shutdown watch when it has read a head), and its
+/// client opens the next one to whoever listens.
 pub struct Patient<A> {
     inner: Arc<A>,
     farewell: Farewell,
@@ -81,14 +80,13 @@ impl<A> Patient<A> {
     }
 }
 
-#[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Patient<A> {
-    async fn process_new(
-        self: &Arc<Self>,
-        stream: Stream,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
-        self.inner.process_new(stream, shutdown).await
+impl<A: Handler> Handler for Patient<A> {
+    fn serve(
+        self: Arc<Self>,
+        connection: Accepted,
+        shutdown: ShutdownWatch,
+    ) -> impl Future<Output = ()> + Send {
+        Arc::clone(&self.inner).serve(connection, shutdown)
     }
 
     async fn cleanup(&self) {

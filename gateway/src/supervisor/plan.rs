@@ -15,6 +15,7 @@ use super::bind::Listening;
 use super::handover::MakeLock;
 use super::in_flight::InFlight;
 use super::patient::Farewell;
+use crate::listening::Threads;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -22,11 +23,11 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// process.
 pub type TaskResult = Result<(), BoxError>;
 
-/// Pingora's services for the traffic listeners.
+/// The services of the traffic listeners.
 pub type Services = Vec<Box<dyn ServiceWithDependents>>;
 
 pub(super) type TaskFuture = Pin<Box<dyn Future<Output = TaskResult> + Send>>;
-type MakeServices = Box<dyn FnOnce(&[Listening]) -> Result<Services, BoxError>>;
+type MakeServices = Box<dyn FnOnce(&[Listening], &Threads) -> Result<Services, BoxError>>;
 type MakeSide = Box<dyn FnOnce(TcpListener, ShutdownWatch) -> TaskFuture + Send>;
 type ReadyHook = Box<dyn FnMut(&[Listening])>;
 pub(super) type MakeCommand = Box<dyn FnMut() -> Command>;
@@ -50,8 +51,6 @@ pub struct Waits {
 /// The traffic services, what runs beside them, and what is done on which occasion.
 pub struct Plan {
     pub(super) threads: usize,
-    pub(super) work_stealing: bool,
-    pub(super) accept_tasks: usize,
     pub(super) traffic: MakeServices,
     pub(super) sides: Vec<(String, MakeSide)>,
     pub(super) tasks: Vec<(String, MakeTask)>,
@@ -80,17 +79,17 @@ pub(super) struct Hooks {
 }
 
 impl Plan {
-    /// `traffic` is called once, with the listeners that no side listener takes, before anything
-    /// runs.
+    /// `traffic` is called once, with the listeners that no side listener takes and the threads
+    /// that are to serve them, before anything is served.
     ///
-    /// Each of its services must be told to listen (`add_tcp`) on `Listening::address` as printed,
-    /// and between them they must serve every one. Make one service per listener, or one for all:
-    /// the process ends when any of them does.
-    pub fn new(traffic: impl FnOnce(&[Listening]) -> Result<Services, BoxError> + 'static) -> Self {
+    /// Each of its services must listen on `Listening::address`, and between them they must serve
+    /// every one. Make one service per listener, or one for all: the process ends when any of them
+    /// does.
+    pub fn new(
+        traffic: impl FnOnce(&[Listening], &Threads) -> Result<Services, BoxError> + 'static,
+    ) -> Self {
         Self {
             threads: 1,
-            work_stealing: true,
-            accept_tasks: 1,
             traffic: Box::new(traffic),
             sides: Vec::new(),
             tasks: Vec::new(),
@@ -118,21 +117,10 @@ impl Plan {
         }
     }
 
-    /// Threads of the traffic runtime. Give Pingora's `ServerConf::threads` the same number: it
-    /// sizes pools by it.
+    /// Threads that carry traffic. Give Pingora's `ServerConf::threads` the same number: it sizes
+    /// pools by it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads.max(1);
-        self
-    }
-
-    pub fn work_stealing(mut self, on: bool) -> Self {
-        self.work_stealing = on;
-        self
-    }
-
-    /// How many tasks accept connections on one socket.
-    pub fn accept_tasks(mut self, tasks: usize) -> Self {
-        self.accept_tasks = tasks.max(1);
         self
     }
 

@@ -19,6 +19,7 @@ use super::RunError;
 use super::bind::{Bound, Listening};
 use super::group::{Group, Started};
 use super::plan::{Plan, Services, told_to_stop as true_of};
+use crate::listening::Threads;
 
 pub(super) struct Running {
     pub traffic: Group,
@@ -27,12 +28,13 @@ pub(super) struct Running {
     starting: Vec<(Started, watch::Receiver<bool>)>,
     /// Side listeners accept once this is true.
     sides_open: watch::Sender<bool>,
-    traffic_runtime: Option<Runtime>,
+    threads: Option<Threads>,
     other_runtimes: Vec<(String, Runtime)>,
 }
 
 /// A plan whose listeners and services fit together; nothing runs yet.
 pub(super) struct Prepared {
+    threads: Threads,
     services: Services,
     sockets: Vec<(Listening, TcpListener)>,
     sides: Vec<(Listening, TcpListener)>,
@@ -42,8 +44,8 @@ impl Prepared {
     /// Makes the services and checks that every socket is served, by one that listens on nothing
     /// else.
     ///
-    /// Pingora would bind an unknown address by itself, and panic in a task of its own when that
-    /// fails; a socket that nobody takes would let clients in and never answer.
+    /// A service finds no socket for an unknown address, and a socket that nobody takes would let
+    /// clients in and never answer.
     pub fn new(mut bound: Bound, plan: &mut Plan) -> Result<Self, RunError> {
         let mut sides = Vec::new();
         for (name, _) in &plan.sides {
@@ -54,10 +56,11 @@ impl Prepared {
         let sockets = bound.into_sockets();
         let listening: Vec<Listening> =
             sockets.iter().map(|(listening, _)| listening.clone()).collect();
-        let make = mem::replace(&mut plan.traffic, Box::new(|_| Ok(Services::new())));
-        let services = make(&listening).map_err(RunError::Services)?;
+        let make = mem::replace(&mut plan.traffic, Box::new(|_, _| Ok(Services::new())));
+        let threads = Threads::start(plan.threads).map_err(RunError::Threads)?;
+        let services = make(&listening, &threads).map_err(RunError::Services)?;
         check_addresses(&services, &listening)?;
-        Ok(Self { services, sockets, sides })
+        Ok(Self { threads, services, sockets, sides })
     }
 
     pub fn start(self, plan: &mut Plan) -> Running {
@@ -67,19 +70,19 @@ impl Prepared {
             sides: Group::new(),
             starting: Vec::new(),
             sides_open: watch::Sender::new(false),
-            traffic_runtime: None,
+            threads: None,
             other_runtimes: Vec::new(),
         };
         running.start_tasks(plan);
         running.start_sides(self.sides, plan);
-        running.start_traffic(self.services, self.sockets, plan);
+        running.start_traffic(self.threads, self.services, self.sockets);
         running
     }
 }
 
 impl Running {
-    /// Returns when every task has come to its first wait: for Pingora's services that is after the
-    /// accept loops of all their endpoints have been spawned, as building them awaits nothing.
+    /// Returns when every task has come to its first wait, and every service has said that it
+    /// accepts.
     pub async fn started(&mut self) -> Result<(), RunError> {
         let starting = mem::take(&mut self.starting);
         let all_started = async {
@@ -103,12 +106,14 @@ impl Running {
         self.sides_open.send_replace(true);
     }
 
+    /// Each runtime with a name. Of those that carry traffic each thread is one.
     pub fn runtimes(&self) -> Vec<(String, Handle)> {
-        let traffic = self.traffic_runtime.iter().map(|runtime| ("traffic", runtime));
-        let others = self.other_runtimes.iter().map(|(name, runtime)| (name.as_str(), runtime));
-        let handle =
-            |(name, runtime): (&str, &Runtime)| (name.to_owned(), runtime.get_handle().clone());
-        traffic.chain(others).map(handle).collect()
+        let threads = self.threads.iter().flat_map(Threads::handles).cloned();
+        let named = |(at, handle)| (format!("traffic {}", at + 1), handle);
+        let traffic = threads.enumerate().map(named);
+        let others = self.other_runtimes.iter();
+        let others = others.map(|(name, runtime)| (name.clone(), runtime.get_handle().clone()));
+        traffic.chain(others).collect()
     }
 
     /// Waits for any task to end, which none may.
@@ -120,59 +125,58 @@ impl Running {
         }
     }
 
-    /// Ends the traffic runtime and with it every connection that is left.
+    /// Ends the threads of the traffic and with them every connection that is left.
     ///
     /// Dropping a connection closes its socket, and the kernel goes on sending what an answer left
     /// there: nothing that was written is lost, as long as no unread bytes of the client's lie in
     /// the socket (those make the kernel reset).
     pub async fn end_traffic(&mut self, limit: Duration) {
-        if let Some(runtime) = self.traffic_runtime.take() {
-            end(runtime, limit).await;
+        if let Some(threads) = self.threads.take() {
+            end(limit, move || threads.end(limit)).await;
         }
     }
 
     pub async fn end_others(&mut self, limit: Duration) {
         for (_, runtime) in mem::take(&mut self.other_runtimes) {
-            end(runtime, limit).await;
+            // Without a thread to end it the runtime is left to the exit of the process.
+            let runtime = ManuallyDrop::new(runtime);
+            end(limit, move || ManuallyDrop::into_inner(runtime).shutdown_timeout(limit)).await;
         }
     }
 
     /// Leaves what still runs to the exit of the process: to wait for a busy thread is the one
     /// thing not wanted now.
     pub fn abandon(mut self) {
-        mem::forget(self.traffic_runtime.take());
+        mem::forget(self.threads.take());
         mem::forget(mem::take(&mut self.other_runtimes));
     }
 
     fn start_traffic(
         &mut self,
+        threads: Threads,
         services: Services,
         sockets: Vec<(Listening, TcpListener)>,
-        plan: &Plan,
     ) {
         let mut fds = Fds::new();
         for (listening, socket) in sockets {
-            // Pingora's listener owns the descriptor from here and closes it when the drain begins.
+            // The service owns the descriptor from here and closes it when the drain begins.
             fds.add(listening.address.to_string(), socket.into_raw_fd());
         }
         let fds = Arc::new(Mutex::new(fds));
-        let runtime =
-            RuntimeBuilder::new(plan.threads, "traffic").work_steal(plan.work_stealing).build();
-        for mut service in services {
+        // The service itself only waits for its loops, which run on all threads.
+        for (mut service, handle) in services.into_iter().zip(threads.handles().iter().cycle()) {
             let (ready, readiness) = watch::channel(false);
             let (name, fds, stop) =
                 (service.name().to_owned(), Arc::clone(&fds), self.traffic.watch());
-            let accept_tasks = plan.accept_tasks;
             let serve = async move {
-                service
-                    .start_service(Some(fds), stop, accept_tasks, ServiceReadyNotifier::new(ready))
-                    .await;
+                let ready = ServiceReadyNotifier::new(ready);
+                service.start_service(Some(fds), stop, 1, ready).await;
                 Ok(())
             };
-            let started = self.traffic.spawn_on(&name, serve, runtime.get_handle());
+            let started = self.traffic.spawn_on(&name, serve, handle);
             self.starting.push((started, readiness));
         }
-        self.traffic_runtime = Some(runtime);
+        self.threads = Some(threads);
     }
 
     fn start_tasks(&mut self, plan: &mut Plan) {
@@ -211,13 +215,11 @@ impl Running {
 }
 
 /// Ends a runtime from a thread of its own, because a runtime must not be dropped inside another
-/// and Pingora's kind without work stealing waits for busy threads without a limit.
-async fn end(runtime: Runtime, limit: Duration) {
-    // Without a thread to do it the runtime is left to the exit of the process.
-    let runtime = ManuallyDrop::new(runtime);
+/// and busy threads are waited for without a limit.
+async fn end(limit: Duration, ending: impl FnOnce() + Send + 'static) {
     let (done, wait) = oneshot::channel();
     let ending = thread::Builder::new().name("ending".to_owned()).spawn(move || {
-        ManuallyDrop::into_inner(runtime).shutdown_timeout(limit);
+        ending();
         let _ = done.send(());
     });
     if ending.is_err() || timeout(limit, wait).await.is_err() {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bits_gateway::config::Config;
+use bits_gateway::listening::{self, Accepted, Handler, Threads};
 use bits_gateway::notify_systemd::Notifier;
 use bits_gateway::reload::{self, Reloader, Trigger};
 use bits_gateway::supervisor::{
@@ -22,10 +23,10 @@ use pingora::apps::ServerApp;
 use pingora::http::ResponseHeader;
 use pingora::prelude::{HttpPeer, Result};
 use pingora::protocols::Stream;
+use pingora::protocols::l4;
 use pingora::proxy::{HttpProxy, ProxyHttp, Session, http_proxy};
 use pingora::server::{ListenFds, ShutdownWatch};
-use pingora::services::Service;
-use pingora::services::listening;
+use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
@@ -50,7 +51,7 @@ pub struct Part {
     /// SIGHUP loads this file again.
     pub config: Option<PathBuf>,
     pub watch_config: bool,
-    pub work_stealing: bool,
+    pub threads: usize,
     /// SIGTERM to itself before anything is bound.
     pub early_signal: bool,
     /// What SIGHUP and SIGUSR1 do is left to the supervisor.
@@ -101,7 +102,7 @@ impl Part {
             patience: Duration::from_secs(3600),
             config: None,
             watch_config: false,
-            work_stealing: true,
+            threads: 2,
             early_signal: false,
             default_hooks: false,
             hold_connections: false,
@@ -199,18 +200,18 @@ fn plan(part: &Part, notifier: Notifier) -> Plan {
         inner: Arc::new(http_proxy(&Arc::default(), relay)),
     };
     let (start, go) = channel();
-    let service = Faulty {
-        inner: listening::Service::new("traffic".to_owned(), Patient::new(guard, farewell.clone())),
-        trigger: Arc::clone(&trigger),
-        slow_start: part.slow_start.then_some(Mutex::new(go)),
-        fault,
+    let patient = Patient::new(guard, farewell.clone());
+    let slow_start = part.slow_start.then_some(Mutex::new(go));
+    let service_trigger = Arc::clone(&trigger);
+    let make = move |listening: &[Listening], threads: &Threads| {
+        let inner = listening::Service::new("traffic".to_owned(), patient, threads);
+        services(Faulty { inner, trigger: service_trigger, slow_start, fault }, fault, listening)
     };
     let pull = Arc::clone(&trigger);
     let (release, released) = channel();
     let (is_draining, side_trigger) = (Arc::clone(&draining), Arc::clone(&trigger));
-    let plan = Plan::new(move |listening| services(service, fault, listening))
-        .threads(2)
-        .work_stealing(part.work_stealing)
+    let plan = Plan::new(make)
+        .threads(part.threads)
         .requests(requests)
         .connections(connections)
         .shutdown_delay(part.shutdown_delay)
@@ -306,11 +307,11 @@ fn services(
 ) -> std::result::Result<Services, BoxError> {
     for listening in listening {
         if fault != Fault::ListenerWithoutService {
-            service.inner.add_tcp(&listening.address.to_string());
+            service.inner.listen(listening.address);
         }
     }
     if fault == Fault::ServiceWithoutListener {
-        service.inner.add_tcp("127.0.0.1:1");
+        service.inner.listen("127.0.0.1:1".parse()?);
     }
     Ok(vec![Box::new(service)])
 }
@@ -320,7 +321,7 @@ fn event(text: &str) {
     std::io::stdout().write_all(format!("event {text}\n").as_bytes()).expect("the test reads");
 }
 
-/// Pingora's service, ending as the fault says.
+/// The service, ending as the fault says.
 struct Faulty {
     inner: listening::Service<Patient<Guard>>,
     trigger: Arc<Notify>,
@@ -329,12 +330,13 @@ struct Faulty {
 }
 
 #[async_trait]
-impl Service for Faulty {
+impl ServiceWithDependents for Faulty {
     async fn start_service(
         &mut self,
         fds: Option<ListenFds>,
         shutdown: ShutdownWatch,
         tasks: usize,
+        ready: ServiceReadyNotifier,
     ) {
         assert!(self.fault != Fault::ServicePanicsAtStart, "no certificate");
         if let Some(go) = self.slow_start.take() {
@@ -343,7 +345,7 @@ impl Service for Faulty {
             go.into_inner().expect("not poisoned").recv().expect("the supervisor is there");
         }
         tokio::select! {
-            () = self.inner.start_service(fds, shutdown, tasks) => event("traffic ended"),
+            () = self.inner.start_service(fds, shutdown, tasks, ready) => event("traffic ended"),
             () = self.trigger.notified(), if self.fault == Fault::ServicePanics => panic!("the service lost it"),
             () = self.trigger.notified(), if self.fault == Fault::ServiceEnds => {}
         }
@@ -366,28 +368,23 @@ struct Guard {
     inner: Arc<HttpProxy<Relay>>,
 }
 
-#[async_trait]
-impl ServerApp for Guard {
-    async fn process_new(
-        self: &Arc<Self>,
-        mut stream: Stream,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
+impl Handler for Guard {
+    async fn serve(self: Arc<Self>, connection: Accepted, shutdown: ShutdownWatch) {
         let _open = self.connections.enter();
         if self.hold {
-            assert!(
-                stream.try_peek(&mut [0]).await.expect("readable"),
-                "a plain stream can be peeked"
-            );
+            connection.socket.peek(&mut [0]).await.expect("readable");
             event("accepted");
             told_to_stop(&mut shutdown.clone()).await;
         }
         let released = self.linger.as_ref().map(|trigger| trigger.notified());
-        let stream = self.inner.process_new(stream, shutdown).await;
+        let stream: Stream = Box::new(l4::stream::Stream::from(connection.socket));
+        let mut next = Some(stream);
+        while let Some(stream) = next {
+            next = self.inner.process_new(stream, &shutdown).await;
+        }
         if let Some(released) = released {
             released.await;
         }
-        stream
     }
 
     async fn cleanup(&self) {

@@ -61,10 +61,12 @@ fn sigquit_drains_too() {
 }
 
 #[test]
-fn a_runtime_without_work_stealing_drains_the_same() {
-    let backend = Backend::start();
-    let part = Part::new(backend.address).with(|part| part.work_stealing = false);
-    drains_with_the_last_request(&part, &backend, Signal::TERM);
+fn one_thread_and_many_drain_the_same() {
+    for threads in [1, 8] {
+        let backend = Backend::start();
+        let part = Part::new(backend.address).with(|part| part.threads = threads);
+        drains_with_the_last_request(&part, &backend, Signal::TERM);
+    }
 }
 
 #[test]

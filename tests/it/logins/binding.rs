@@ -178,7 +178,8 @@ fn logins_over_the_cap_wait_and_others_go_on() {
 /// Item 91.
 #[test]
 fn logins_that_prove_each_request_share_connections() {
-    let servers = Servers::start(1);
+    // Each thread has connections of its own.
+    let servers = Servers::with(1, |farm| farm.set("process.threads", "1"));
     for value in ["Basic dTpw", "Digest username=\"NTLM x\"", "Bearer Negotiate"] {
         for _ in 0..5 {
             servers.passes(&ping(TARGET).with("Authorization", value));

@@ -7,6 +7,7 @@ use e2e_tests::fault_link::Cut;
 use e2e_tests::raw_backend::{RawBackend, Reply};
 use e2e_tests::wait;
 
+use super::on_one_thread;
 use crate::packets::{Packet, Servers, TARGET, cancel, close, create, fragment, ping, server};
 
 const LARGE: usize = 1 << 20;
@@ -36,7 +37,7 @@ fn connections_that_their_server_has_ended_are_not_used_for_any_packet() {
         Reply::Send(answer) => Reply::SendAndClose(answer),
         other => other,
     });
-    let servers = Servers::of(vec![backend], |farm| farm);
+    let servers = Servers::of(vec![backend], on_one_thread);
     let (id, _) = servers.open(TARGET);
     let packets = [
         ping(TARGET),
@@ -80,7 +81,7 @@ fn a_client_notices_nothing_of_connections_that_break_between_its_packets() {
 /// By default connections are kept for 90 s; 5 s is what a packet that may not go twice trusts.
 #[test]
 fn a_large_fragment_goes_over_a_connection_that_was_used_within_5_s_or_a_new_one() {
-    let servers = Servers::start(1);
+    let servers = Servers::with(1, on_one_thread);
     let (id, _) = servers.open(TARGET);
     let fresh = last_connection(&servers);
     servers.passes(&ping(TARGET));
@@ -107,7 +108,8 @@ fn a_large_fragment_goes_over_a_connection_that_was_used_within_5_s_or_a_new_one
 
 #[test]
 fn no_connection_is_kept_longer_than_configured() {
-    let servers = Servers::with(1, |farm| farm.set("timeouts.backend_idle", "\"300ms\""));
+    let servers =
+        Servers::with(1, |farm| on_one_thread(farm).set("timeouts.backend_idle", "\"300ms\""));
     let (id, _) = servers.open(TARGET);
     servers.passes(&ping(TARGET));
     for connection in 0..2 {

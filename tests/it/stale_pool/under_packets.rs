@@ -6,6 +6,7 @@ use e2e_tests::client::{AckRules, Answer, PacketType, WireError};
 use e2e_tests::raw_backend::{Moment, RawBackend, Reply, Request};
 use e2e_tests::wait;
 
+use super::on_one_thread;
 use crate::packets::{Packet, Servers, TARGET, cancel, close, create, fragment, ping, server};
 
 const KIB: usize = 1024;
@@ -34,7 +35,7 @@ fn mortal(number: usize) -> RawBackend {
 }
 
 fn mortals(count: usize) -> Servers {
-    Servers::of((0..count).map(mortal).collect(), |farm| farm)
+    Servers::of((0..count).map(mortal).collect(), on_one_thread)
 }
 
 /// One connection in each of the gateway's pools, both of which have served; and a session.
@@ -128,7 +129,7 @@ fn it_does_not_matter_how_many_kept_connections_are_dead() {
             honest(request)
         }
     });
-    let servers = Servers::of(vec![backend], |farm| farm);
+    let servers = Servers::of(vec![backend], on_one_thread);
     let (id, _) = servers.open(TARGET);
     for packet in [ping(TARGET), beginning(&id, 5 * KIB)] {
         let packet = packet.with(DIE, "all");
@@ -242,7 +243,7 @@ fn a_connection_that_dies_new_is_no_stale_one() {
         "ping" => Reply::SendAndReset(Vec::new()),
         _ => server(0)(request),
     });
-    let servers = Servers::of(vec![backend], |farm| farm);
+    let servers = Servers::of(vec![backend], on_one_thread);
     let heard = servers.ask(&ping(TARGET));
     assert_eq!(heard.status, 502, "{}", heard.head);
     assert_eq!(servers.counts(), [1]);
@@ -255,7 +256,7 @@ fn a_packet_whose_answer_has_begun_does_not_go_twice() {
         Some(_) => Reply::SendAndClose(b"HTTP/1.1 200 OK\r\nBITS-Pack".to_vec()),
         None => honest(request),
     });
-    let servers = Servers::of(vec![backend], |farm| farm);
+    let servers = Servers::of(vec![backend], on_one_thread);
     let (id, _) = servers.open(TARGET);
     for packet in [ping(TARGET), beginning(&id, 5 * KIB), cancel(TARGET, &id)] {
         let (heard, sent) = over_a_kept_connection(|| {
