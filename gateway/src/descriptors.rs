@@ -126,7 +126,7 @@ impl Descriptors {
         }
         self.room.set_limit(shares.connections);
         self.metrics.set_connections_limit(shares.connections);
-        pool::keep_at_most(shares.shared);
+        pool::OPEN.keep_at_most(shares.shared);
         shares
     }
 }

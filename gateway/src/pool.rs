@@ -20,11 +20,55 @@ const THREAD: u32 = 48;
 /// Idle connections kept per worker thread for everybody, over all backends.
 const SHARED: usize = 1024;
 
-/// Open connections that are nobody's own, in use or idle.
-static OPEN: AtomicUsize = AtomicUsize::new(0);
+/// Those of this process, whoever made them.
+pub static OPEN: OpenConnections = OpenConnections::new();
 
-/// How many of these are kept.
-static MOST: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// Connections that are nobody's own, in use or idle.
+#[derive(Debug)]
+pub struct OpenConnections {
+    open: AtomicUsize,
+    /// How many of them are kept.
+    most: AtomicUsize,
+}
+
+impl OpenConnections {
+    pub const fn new() -> Self {
+        Self { open: AtomicUsize::new(0), most: AtomicUsize::new(usize::MAX) }
+    }
+
+    /// One more, until what is returned is dropped.
+    pub fn count(&'static self) -> Share {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Share(self)
+    }
+
+    /// Whether none is kept after its request.
+    pub fn is_full(&self) -> bool {
+        self.open.load(Ordering::Relaxed) >= self.most.load(Ordering::Relaxed)
+    }
+
+    /// From so many on, in use or idle, none is kept after its request.
+    pub fn keep_at_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+}
+
+impl Default for OpenConnections {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One open connection that is nobody's own.
+#[must_use = "dropping it says that the connection is closed"]
+#[derive(Debug)]
+pub struct Share(&'static OpenConnections);
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Has no size, so that a clone for each request costs no allocation.
 #[derive(Debug)]
@@ -32,11 +76,11 @@ struct Counted;
 
 impl Tracing for Counted {
     fn on_connected(&self) {
-        OPEN.fetch_add(1, Ordering::Relaxed);
+        std::mem::forget(OPEN.count());
     }
 
     fn on_disconnected(&self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
+        drop(Share(&OPEN));
     }
 
     fn boxed_clone(&self) -> Box<dyn Tracing> {
@@ -60,14 +104,9 @@ pub fn keep_to_thread(peer: &mut HttpPeer) {
 
 /// Has a shared connection closed after its request when enough of them are open.
 pub fn spare(peer: &mut HttpPeer) {
-    if OPEN.load(Ordering::Relaxed) >= MOST.load(Ordering::Relaxed) {
+    if OPEN.is_full() {
         peer.options.idle_timeout = Some(Duration::ZERO);
     }
-}
-
-/// From so many shared connections on, in use or idle, none is kept after its request.
-pub fn keep_at_most(most: usize) {
-    MOST.store(most, Ordering::Relaxed);
 }
 
 /// Every client connection uses one connection at most, so from here on some are idle.
@@ -129,6 +168,21 @@ mod tests {
         let threads = Threads::start(2).unwrap();
         assert_eq!(keys(&threads), [1 | 1 << THREAD, 1 | 2 << THREAD]);
         threads.end(Duration::ZERO);
+    }
+
+    #[test]
+    fn connections_are_kept_until_there_are_enough() {
+        let open: &OpenConnections = Box::leak(Box::default());
+        open.keep_at_most(2);
+        let first = open.count();
+        assert!(!open.is_full());
+        let second = open.count();
+        assert!(open.is_full());
+        drop(first);
+        assert!(!open.is_full());
+        drop(second);
+        open.keep_at_most(0);
+        assert!(open.is_full());
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub enum ConnectFailure {
     /// Descriptors, ports or memory are short here.
     #[error("this machine can make no connection")]
     Local(#[source] io::Error),
+    /// As many connections to the server are open as may be, and none became free in time.
+    #[error("the server has as many connections as it may have")]
+    NoPlace,
 }
 
 impl ConnectFailure {
@@ -41,7 +44,7 @@ impl ConnectFailure {
     /// farm down.
     pub fn is_backends_fault(&self) -> bool {
         match self {
-            Self::Local(_) => false,
+            Self::Local(_) | Self::NoPlace => false,
             Self::Refused(_)
             | Self::TimedOut
             | Self::NoRoute(_)
@@ -66,7 +69,8 @@ impl ConnectFailure {
             | Self::Handshake(_)
             | Self::NoRoute(_)
             | Self::Distrusted(_)
-            | Self::Local(_) => ConnectError::Other,
+            | Self::Local(_)
+            | Self::NoPlace => ConnectError::Other,
         }
     }
 

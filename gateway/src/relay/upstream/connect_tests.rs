@@ -5,7 +5,7 @@ use std::time::Duration;
 use rcgen::PKCS_ECDSA_P256_SHA256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::rig::{NAME, Server};
+use super::super::rig::{NAME, Server, nobody};
 use super::*;
 use crate::config::{self, CertificateFiles, Verify};
 use crate::tls::test_pki::Pki;
@@ -60,13 +60,8 @@ async fn a_connection_has_no_delay_and_notices_dead_hosts() {
 
 #[tokio::test]
 async fn a_port_at_which_nobody_listens_refuses() {
-    let server = Server::plain().await;
-    let endpoint = Arc::clone(&server.endpoint);
-    // Bound, so that nobody else gets it.
-    drop(server);
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
-    socket.bind(&endpoint.address.into()).unwrap();
+    let (_socket, address) = nobody();
+    let endpoint = Endpoint { address, ..(*Server::plain().await.endpoint).clone() };
     let failure = failure(connect(&endpoint).await);
     assert!(matches!(failure, ConnectFailure::Refused(_)), "{failure:?}");
     assert!(failure.is_backends_fault());
@@ -74,11 +69,8 @@ async fn a_port_at_which_nobody_listens_refuses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_takes_no_connection_has_until_the_timeout() {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let (socket, address) = nobody();
     socket.listen(0).unwrap();
-    let server = Server::plain().await;
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
     // Its queue is full.
     let mut waiting = Vec::new();
     for _ in 0..4 {
@@ -88,7 +80,7 @@ async fn a_server_that_takes_no_connection_has_until_the_timeout() {
         let _ = client.connect(&address.into());
         waiting.push(client);
     }
-    let endpoint = Endpoint { address, ..Endpoint::clone(&server.endpoint) };
+    let endpoint = Endpoint { address, ..(*Server::plain().await.endpoint).clone() };
     let begun = clock::stopwatch();
     let failure = failure(connect(&endpoint).await);
     assert!(matches!(failure, ConnectFailure::TimedOut), "{failure:?}");

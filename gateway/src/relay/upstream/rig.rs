@@ -1,19 +1,25 @@
 //! Servers on loopback, for the tests of this folder.
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
+use gateway_core::protocol::keep_alive::KeepAlive;
 use rcgen::PKCS_ECDSA_P256_SHA256;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, server};
 
-use super::connect::connect;
-use super::socket::ServerSocket;
-use crate::config::{self, CertificateFiles, Verify};
-use crate::farm::Endpoint;
+use super::{ConnectFailure, Connection, IdleConnection, Pool, ServerSocket, Servers, connect};
+use crate::backend_ids::BackendIds;
+use crate::clock;
+use crate::config::{self, CertificateFiles, Config, Verify};
+use crate::farm::{Endpoint, Farm};
+use crate::pool::OpenConnections;
 use crate::tls::test_pki::Pki;
 use crate::tls::{BackendTls, ListenerTls};
 
@@ -108,4 +114,91 @@ pub async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> (Vec<u8>, End
         Ok(_) => (bytes, End::Clean),
         Err(error) => (bytes, End::Broken(error.kind())),
     }
+}
+
+/// One thread of the gateway, and the only server that it knows.
+pub struct Thread {
+    pub server: Server,
+    pub servers: Arc<Servers>,
+    pub open: &'static OpenConnections,
+    pub farm: Arc<ArcSwap<Farm>>,
+    pub pool: Arc<Pool>,
+}
+
+impl Thread {
+    pub async fn new() -> Self {
+        Self::keeping(100).await
+    }
+
+    /// So many idle connections at most.
+    pub async fn keeping(most: usize) -> Self {
+        let server = Server::plain().await;
+        let open: &'static OpenConnections = Box::leak(Box::default());
+        let servers = Servers::new(open);
+        let farm = Arc::new(ArcSwap::from_pointee(farm("up01", server.endpoint.address)));
+        let pool = Pool::new(&servers, Arc::clone(&farm), most);
+        Self { server, servers, open, farm, pool }
+    }
+
+    /// Another one of the same process.
+    pub fn another_pool(&self) -> Arc<Pool> {
+        Pool::new(&self.servers, Arc::clone(&self.farm), 100)
+    }
+
+    /// A new connection with a request on it, and the server's end.
+    pub async fn busy(&self) -> (Connection, TcpStream) {
+        self.accepts(self.pool.connect(&self.server.endpoint, true, soon())).await
+    }
+
+    /// Has the server accept what is being made.
+    pub async fn accepts(
+        &self,
+        connecting: impl Future<Output = Result<Connection, ConnectFailure>>,
+    ) -> (Connection, TcpStream) {
+        let accepting = async { Ok(self.server.accept_tcp().await) };
+        tokio::try_join!(connecting, accepting).expect("a new connection")
+    }
+
+    /// A new connection whose first answer has ended at `now`.
+    pub async fn idle(&self, now: Instant) -> (IdleConnection, TcpStream) {
+        let (ours, theirs) = self.busy().await;
+        (ours.answered(KeepAlive::default(), now).unwrap(), theirs)
+    }
+
+    /// The connection that a packet gets, without a new one.
+    pub fn take(&self, repeatable: bool, now: Instant) -> Option<Connection> {
+        self.pool.take(None, &self.server.endpoint, repeatable, now)
+    }
+
+    pub fn kept(&self) -> usize {
+        self.pool.idle(UP01)
+    }
+}
+
+/// A deadline that nothing reaches which goes well.
+pub fn soon() -> Instant {
+    clock::stopwatch() + Duration::from_secs(20)
+}
+
+/// With one backend.
+pub fn farm(name: &str, address: SocketAddr) -> Farm {
+    let text = format!(
+        "[listeners.a]\naddress = \"127.0.0.1:0\"\n\
+         [[backends]]\nname = \"{name}\"\naddress = \"{address}\"\n"
+    );
+    let ids = BackendIds::of(["up01"]);
+    Farm::build(Arc::new(Config::from_toml(&text).unwrap()), &ids, &[], None).unwrap()
+}
+
+/// An address at which nobody listens for as long as the socket is there.
+pub fn nobody() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+/// Whether the two are the ends of one connection.
+pub fn is_one(ours: &mut Connection, theirs: &TcpStream) -> bool {
+    ours.socket().tcp().local_addr().unwrap() == theirs.peer_addr().unwrap()
 }
