@@ -285,6 +285,11 @@ impl Farm {
         self.link(id).is_some_and(|link| link.per_client)
     }
 
+    /// Whether that is so for any backend.
+    pub fn has_per_client(&self) -> bool {
+        self.links.iter().flatten().any(|link| link.per_client)
+    }
+
     /// What a request for the backend says of its way here.
     pub fn loop_entry(&self, id: BackendId) -> Option<&HeaderValue> {
         self.link(id).map(|link| &link.loop_entry)

@@ -20,6 +20,7 @@ pub mod durable;
 pub mod entrance;
 pub mod exchange;
 pub mod exit;
+pub mod failpoint;
 pub mod farm;
 pub mod guard;
 pub mod health;

@@ -9,10 +9,11 @@ use super::apply::Limits;
 use crate::config::Config;
 use crate::exchange::Gateway;
 use crate::exchange::report::Reporter;
-use crate::guard::{Addresses, BodyMemory, Door, Entrance, Guarded, Room};
+use crate::guard::{Addresses, BodyMemory, Carrier, Door, Entrance, Guarded, Room};
 use crate::listening::{Service, Threads};
 use crate::pool;
 use crate::proxy::{Proxy, TRIES};
+use crate::relay::Relay;
 use crate::supervisor::{Farewell, InFlight, Listening, Patient};
 use crate::tls;
 
@@ -40,7 +41,12 @@ pub(super) fn services(
         upstream_keepalive_pool_size: pool::size_per_thread(config),
         ..ServerConf::default()
     });
-    let proxy = Arc::new(tls::proxy(&conf, Proxy::new(Arc::new(gateway))));
+    let gateway = Arc::new(gateway);
+    let carrier: Option<Arc<dyn Carrier>> = match carries_all() {
+        true => None,
+        false => Some(Arc::new(Relay::new(Arc::clone(&gateway), pool::size_per_thread(config)))),
+    };
+    let proxy = Arc::new(tls::proxy(&conf, Proxy::new(gateway)));
     let events = Arc::new(reporter.clone());
     let addresses = Arc::new(Addresses::default());
     let bodies = Arc::new(BodyMemory::default());
@@ -59,11 +65,18 @@ pub(super) fn services(
             bodies: Arc::clone(&bodies),
             port: Some(listening.address.port().into()),
             farewell: way_in.farewell.clone(),
-        });
+        })
+        .with(carrier.clone());
         let patient = Patient::new(guarded, way_in.farewell.clone());
         let mut service = Service::new(listening.name.clone(), patient, threads);
         service.listen(listening.address);
         Box::new(service) as Box<dyn ServiceWithDependents>
     };
     listening.iter().enumerate().map(one).collect()
+}
+
+/// Whether Pingora is to carry packets too, which a debug build can be told so that both ways are
+/// compared.
+fn carries_all() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("BITS_GATEWAY_CARRIER").is_some_and(|c| c == "proxy")
 }

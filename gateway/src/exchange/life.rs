@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arc_swap::{ArcSwap, Guard};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::framing::{fits, is_framed_once};
 use http::{StatusCode, request, response};
@@ -13,12 +14,22 @@ use super::forwarding::Forwarding;
 use super::login::Login;
 use super::state::Exchange;
 use crate::clock;
+use crate::farm::Farm;
 use crate::guard::Conn;
 
 /// Each 1xx starts the wait for the answer anew, so there is an end to them.
 const MAX_INTERIM: u8 = 100;
 
 impl Gateway {
+    pub fn farms(&self) -> &Arc<ArcSwap<Farm>> {
+        &self.farm
+    }
+
+    /// The farm as it stands.
+    pub fn farm(&self) -> Guard<Arc<Farm>> {
+        self.farm.load()
+    }
+
     /// A request is about to come.
     pub fn expect(&self) -> Exchange {
         let id = self.requests.fetch_add(1, Ordering::Relaxed);

@@ -18,6 +18,7 @@ use super::absence::Went;
 use super::failure::{ConnectFailure, ExchangeFailure};
 use super::forwarding::Forwarding;
 use super::head::{host_of, target_of};
+use super::turns::Turn;
 use super::{Exchange, Gateway};
 use crate::clock;
 use crate::guard::Bond;
@@ -257,11 +258,17 @@ impl Gateway {
             }
             self.note_connected(backend, exchange);
         }
-        let Some(turn) = &exchange.admitted.turn else { return Ok(()) };
-        if exchange.admitted.range.is_some_and(|range| range.len() > MAY_STICK) {
+        let cancelled = exchange.admitted.turn.as_ref().is_some_and(Turn::is_cancelled);
+        if cancelled { Err(Fault::Superseded) } else { Ok(()) }
+    }
+
+    /// Has a newer request of the session break the connection to the backend, should the body get
+    /// stuck in it: for a carrier that does not look at the client then.
+    pub fn watch(&self, socket: BorrowedFd<'_>, exchange: &Exchange) {
+        let large = exchange.admitted.range.is_some_and(|range| range.len() > MAY_STICK);
+        if let Some(turn) = exchange.admitted.turn.as_ref().filter(|_| large) {
             turn.watch_upstream(socket);
         }
-        if turn.is_cancelled() { Err(Fault::Superseded) } else { Ok(()) }
     }
 
     /// What the backend sees differs from what the client sent only here, and in the target, which

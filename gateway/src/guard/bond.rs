@@ -4,10 +4,12 @@
 //! one who logged in. Such a connection serves one client of one client connection and ends with
 //! that.
 
+use std::any::Any;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::speaker::Speaker;
@@ -64,6 +66,13 @@ impl Bonds {
         all.iter().filter(|bond| bond.is_lost()).count() < LOST_MOST
     }
 
+    /// Ready with the first of them of which a connection has ended.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Arc<Bond>> {
+        let all = self.0.lock();
+        let ended = all.iter().find(|bond| !bond.is_lost() && bond.poll_ended(cx).is_ready());
+        ended.map_or(Poll::Pending, |bond| Poll::Ready(Arc::clone(bond)))
+    }
+
     /// Closes the connections of all others. To be called when none of them has a request.
     pub fn keep(&self, these: impl Fn(Speaker) -> bool) {
         let ended: Vec<_> = self.0.lock().extract_if(.., |bond| !these(bond.speaker)).collect();
@@ -91,8 +100,16 @@ pub struct Bond {
     lost: AtomicBool,
 }
 
+/// A connection to a backend between two requests of its client. Dropped, it is closed.
+pub trait Held: Any + Send {
+    /// Ready once the backend has ended it, or has said something that nobody asked for.
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
 struct Owned {
     backend: BackendId,
+    /// It, while no request is on it.
+    held: Option<Box<dyn Held>>,
     /// A second handle on the socket, by which it is closed when the client leaves. Without one,
     /// for want of descriptors, it is closed when it has been idle for too long.
     socket: Option<OwnedFd>,
@@ -131,8 +148,33 @@ impl Bond {
             return false;
         }
         let socket = socket.as_fd().try_clone_to_owned().ok();
-        all.push(Owned { backend, socket, _counted: counted, _permit: permit });
+        all.push(Owned { backend, held: None, socket, _counted: counted, _permit: permit });
         true
+    }
+
+    /// The connection to that backend, for a request. `None` while a request is on it, and once it has
+    /// ended.
+    pub fn take_held(&self, backend: BackendId) -> Option<Box<dyn Held>> {
+        let mut all = self.owned.lock();
+        all.iter_mut().find(|owned| owned.backend == backend)?.held.take()
+    }
+
+    /// Keeps it for the next request of its client; closes it if the client has gone.
+    pub fn hold(&self, backend: BackendId, held: Box<dyn Held>) {
+        let mut all = self.owned.lock();
+        if let Some(owned) = all.iter_mut().find(|owned| owned.backend == backend) {
+            owned.held = Some(held);
+        }
+    }
+
+    /// Ready once a connection that is held has ended.
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut all = self.owned.lock();
+        let mut held = all.iter_mut().filter_map(|owned| owned.held.as_mut());
+        match held.any(|held| held.poll_ended(cx).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
     fn end(&self) {

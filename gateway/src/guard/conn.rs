@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -299,8 +300,24 @@ impl Conn {
         self.bonds.get_or_init(Box::default).bind(speaker)
     }
 
+    /// Whether a client on it has, or may get, connections of its own at the backends.
+    pub fn has_bonds(&self) -> bool {
+        self.bonds.get().is_some()
+    }
+
     pub fn bond(&self, speaker: Speaker) -> Option<Arc<Bond>> {
         self.bonds.get()?.of(speaker)
+    }
+
+    /// Ends what has to end with connections to backends that have ended meanwhile.
+    pub(super) fn look_at_bonds(&self, cx: &mut Context<'_>) {
+        let Some(bonds) = self.bonds.get() else { return };
+        while let Poll::Ready(bond) = bonds.poll_ended(cx) {
+            self.lost(&bond);
+            if self.is_ending() {
+                return;
+            }
+        }
     }
 
     /// A connection to a backend has ended that belongs to a client of this one.

@@ -20,6 +20,7 @@ mod held;
 mod linger;
 pub mod proxy_protocol;
 mod refusal;
+mod relayed;
 mod room;
 mod serve;
 mod stall;
@@ -50,12 +51,13 @@ pub use addresses::Addresses;
 use addresses::{Counted, Full};
 pub use body_memory::BodyMemory;
 use body_memory::BodyShare;
-pub use bond::Bond;
+pub use bond::{Bond, Held};
 pub use conn::Conn;
 use conn::Slot;
 pub use door::Door;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use room::Room;
+pub use serve::Carrier;
 pub use stream::GuardStream;
 pub use tls::TlsInfo;
 
@@ -131,6 +133,7 @@ pub struct Guarded<A, E> {
     /// For the end of the process.
     open: InFlight,
     entrance: Entrance,
+    carrier: Option<Arc<dyn Carrier>>,
 }
 
 /// What is the same for all connections of a listener.
@@ -171,11 +174,16 @@ impl<A, E> Guarded<A, E> {
         open: InFlight,
     ) -> Self {
         let entrance = Entrance::default();
-        Self { inner, events, listener, door, limits, open, entrance }
+        Self { inner, events, listener, door, limits, open, entrance, carrier: None }
     }
 
     pub fn at(self, entrance: Entrance) -> Self {
         Self { entrance, ..self }
+    }
+
+    /// What is the carrier's is not served by Pingora.
+    pub fn with(self, carrier: Option<Arc<dyn Carrier>>) -> Self {
+        Self { carrier, ..self }
     }
 }
 
@@ -206,7 +214,8 @@ where
         let bodies = BodyShare::of(Arc::clone(&self.entrance.bodies));
         let guarded = Box::new(GuardStream::new(stream, Arc::new(conn), limits, bodies));
         let farewell = self.entrance.farewell.clone();
-        serve::spawn(Arc::clone(&self.inner), guarded, shutdown, farewell);
+        let carrier = self.carrier.clone();
+        serve::spawn(Arc::clone(&self.inner), guarded, shutdown, farewell, carrier);
     }
 
     async fn cleanup(&self) {

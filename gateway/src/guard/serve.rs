@@ -7,14 +7,40 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
-use super::GuardStream;
+use super::{Conn, GuardStream};
 use crate::patience::within;
 use crate::supervisor::Farewell;
+
+/// Carries requests in Pingora's place.
+pub trait Carrier: Send + Sync {
+    /// Serves the request whose head is here; true if another may follow on the connection. `None`
+    /// if Pingora is to serve it.
+    fn carry<'g>(
+        &'g self,
+        guard: &'g mut GuardStream,
+        stop: &'g ShutdownWatch,
+    ) -> Option<BoxFuture<'g, bool>>;
+
+    /// The connection has ended.
+    fn ended(&self, conn: &Conn);
+}
+
+/// Tells the carrier of the end of a connection, however that comes.
+struct Told(Option<Arc<dyn Carrier>>, Arc<Conn>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(carrier) = &self.0 {
+            carrier.ended(&self.1);
+        }
+    }
+}
 
 /// Serves the connection in a task of its own, or the one that accepted it, which has room for a
 /// handshake, would stay around.
@@ -23,10 +49,11 @@ pub(super) fn spawn<A>(
     guard: Box<GuardStream>,
     shutdown: ShutdownWatch,
     farewell: Farewell,
+    carrier: Option<Arc<dyn Carrier>>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    tokio::spawn(serve(app, guard, shutdown, farewell));
+    tokio::spawn(serve(app, guard, shutdown, farewell, carrier));
 }
 
 async fn serve<A>(
@@ -34,9 +61,11 @@ async fn serve<A>(
     mut guard: Box<GuardStream>,
     shutdown: ShutdownWatch,
     farewell: Farewell,
+    carrier: Option<Arc<dyn Carrier>>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
+    let told = Told(carrier, Arc::clone(guard.conn()));
     let mut settings = None;
     loop {
         let idle = guard.limits().idle;
@@ -52,6 +81,12 @@ async fn serve<A>(
             Err(_) => false,
         };
         if !ready {
+            return;
+        }
+        if let Some(carried) = told.0.as_ref().and_then(|c| c.carry(&mut guard, &shutdown)) {
+            if carried.await && !*shutdown.borrow() {
+                continue;
+            }
             return;
         }
         let mut session = ServerSession::new_http1(guard);

@@ -41,13 +41,15 @@ const AHEAD_LIMIT: usize = 4096;
 pub struct GuardStream {
     /// `None` only while the stream is dropped.
     pub(super) io: Option<Stream>,
-    conn: Arc<Conn>,
-    limits: Arc<GuardLimits>,
-    phase: Phase,
+    pub(super) conn: Arc<Conn>,
+    pub(super) limits: Arc<GuardLimits>,
+    pub(super) phase: Phase,
+    /// Where the head of the request that has come ends in `buffer`.
+    pub(super) head_end: usize,
     /// What the body of this request takes of memory, also once all of it was read.
-    body: BodyShare,
+    pub(super) body: BodyShare,
     /// Read from the socket and not yet passed on.
-    buffer: BytesMut,
+    pub(super) buffer: BytesMut,
     /// How much of `buffer` was searched for the end of a head.
     searched: usize,
     /// The request line in `buffer` is whole, and may pass.
@@ -67,7 +69,7 @@ pub struct GuardStream {
     refused: bool,
 }
 
-enum Phase {
+pub(super) enum Phase {
     /// The next bytes belong to a head.
     Head,
     /// So many bytes of a checked message may still pass.
@@ -96,6 +98,7 @@ impl GuardStream {
             conn,
             limits,
             phase: Phase::Head,
+            head_end: 0,
             body,
             buffer: BytesMut::new(),
             searched: 0,
@@ -127,6 +130,7 @@ impl GuardStream {
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.conn.waker.register(cx.waker());
         self.body.release();
+        self.conn.look_at_bonds(cx);
         loop {
             let step = match self.phase {
                 Phase::Head if self.conn.is_ending() => {
@@ -248,6 +252,7 @@ impl GuardStream {
                 self.conn.request_started(facts.http10);
                 self.stall.stop();
                 let end = self.edit(&facts.edits, end);
+                self.head_end = end;
                 self.phase = match facts.body {
                     BodyFraming::Length(body) => Phase::Pass(body.saturating_add(end as u64)),
                     BodyFraming::Chunked => Phase::ChunkedHead(end as u64),
@@ -371,7 +376,7 @@ impl GuardStream {
     ///
     /// Nor does Pingora bound the time that the head of an answer takes in all: each of its bytes
     /// starts its timer anew. So the time is watched here.
-    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.buffer.len() < AHEAD_LIMIT && !self.at_end {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(true)) => {}

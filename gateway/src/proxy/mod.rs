@@ -7,7 +7,6 @@ mod answer;
 mod bound;
 mod early;
 pub mod errors;
-mod failpoint;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use crate::exchange::head::expects_continue;
 use crate::exchange::own_answer::to_options;
 use crate::exchange::report::Sent;
 use crate::exchange::{Admission, Exchange, Gateway, NotPassed, Way};
+use crate::failpoint;
 use crate::guard::GuardStream;
 use crate::pool;
 
@@ -183,6 +183,7 @@ impl ProxyHttp for Proxy {
         // SAFETY: Pingora owns the connection and keeps it open for the length of this call; the
         // descriptor is duplicated before the call returns.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+        self.gateway.watch(socket, &ctx.exchange);
         self.gateway.connected(reused, socket, &mut ctx.exchange).map_err(|_| ended())
     }
 

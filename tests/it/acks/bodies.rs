@@ -191,7 +191,8 @@ fn the_client_goes_on_over_its_connection_while_a_body_does_not_end() {
 /// Bytes of a body that was dropped must not be taken for the answer to another packet.
 #[test]
 fn a_connection_with_a_body_left_in_it_serves_nobody_else() {
-    let bench = Bench::with(server(), |farm| farm);
+    // Each thread has connections of its own.
+    let bench = Bench::with(server(), |farm| farm.set("process.threads", "1"));
     for body in BODIES {
         let before = bench.backend.requests().len();
         let answer = bench.exchange(&with_body(ping(), body).to_bytes());

@@ -180,10 +180,11 @@ fn what_may_have_a_byte_is_never_evicted() {
     let ids: Vec<_> = (0..LIMIT).map(|number| table.open(GREEDY, number)).collect();
     for (number, id) in ids.iter().enumerate() {
         let path = path(number as u64);
-        // The bytes are at the server, and its Ack is lost.
+        // The bytes are at the server, and its Ack is lost, also when they come once more over a new
+        // connection.
         for stub in table.farm.stubs() {
             let fault = e2e_tests::farm::StubFault::on(PacketType::Fragment, "apply_then_close");
-            stub.fault(fault.times(1));
+            stub.fault(fault.times(2));
         }
         let first = fragment(&path, id, "bytes 0-2/6", b"abc");
         assert_eq!(table.ask(GREEDY, &first).status, 502);

@@ -83,19 +83,27 @@ fn with_one_length(head: &[u8]) -> Vec<u8> {
     let is = |line: &[u8], start: &[u8]| line.to_ascii_lowercase().starts_with(start);
     let lines: Vec<&[u8]> = head.split_inclusive(|&b| b == b'\n').collect();
     let coded = lines.iter().any(|line| is(line, b"transfer-encoding:"));
-    let value =
-        |line: &[u8]| trim(line.strip_suffix(b"\r\n").unwrap_or(line)[15..].as_ref()).to_vec();
-    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut kept: Vec<Vec<u8>> = Vec::new();
     for line in lines {
-        if is(line, b"content-length:") {
-            let said = |l: &&&[u8]| is(l, b"content-length:") && value(l) == value(line);
-            if coded || kept.iter().any(|l| said(&l)) {
+        let mut line = line.to_vec();
+        if is(&line, b"content-length:") {
+            let said = trim(line.strip_suffix(b"\r\n").unwrap_or(&line)[15..].as_ref());
+            line = [b"Content-Length: ", one_of_equals(said), b"\r\n"].concat();
+            if coded || kept.contains(&line) {
                 continue;
             }
         }
         kept.push(line);
     }
     kept.concat()
+}
+
+/// One number said several times in a list is that number (RFC 9110 section 8.6).
+fn one_of_equals(list: &[u8]) -> &[u8] {
+    let mut numbers = list.split(|&b| b == b',').map(trim);
+    let first = numbers.next().unwrap_or_default();
+    let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+    if is_number && numbers.all(|other| other == first) { first } else { list }
 }
 
 /// The answer that the bytes begin with, and how many it takes. `ended`: no more bytes follow.

@@ -186,8 +186,9 @@ fn framing(
         fields.insert(headers::CONTENT_LENGTH.name.clone(), length.into());
     }
     match length {
-        // One reader goes by the status, another by the length.
-        Some(1..) if bodyless => Err(AnswerError::Framing),
+        // One reader goes by the status, another by the length, and would take the next head for
+        // content.
+        Some(1..) if status.is_informational() => Err(AnswerError::Framing),
         _ if bodyless || status == StatusCode::NOT_MODIFIED => Ok(AnswerBody::Length(0)),
         Some(length) => Ok(AnswerBody::Length(length)),
         None => Ok(AnswerBody::UntilClose),

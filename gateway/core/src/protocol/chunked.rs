@@ -85,12 +85,25 @@ impl ChunkScanner {
     /// # Source
     /// RFC 9112 section 7.1, without the white space that it lets receivers forgive.
     pub fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, ChunkError> {
+        self.scan_data(bytes, |_| {})
+    }
+
+    /// The same, and hands out the data of the chunks.
+    ///
+    /// # Errors
+    /// As [`Self::scan`]; what was handed out before the error is data all the same.
+    pub fn scan_data(
+        &mut self,
+        bytes: &[u8],
+        mut data: impl FnMut(&[u8]),
+    ) -> Result<Scanned, ChunkError> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::End {
             if self.state == State::Data {
                 let rest = bytes.len() - at;
                 let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(rest);
                 self.left -= taken as u64;
+                data(&bytes[at..at + taken]);
                 at += taken;
                 if self.left == 0 {
                     self.state = State::DataCr;

@@ -66,6 +66,8 @@ pub static FORWARDED_PROTO: Field = field("x-forwarded-proto", "X-Forwarded-Prot
 pub static LOCATION: Field = field("location", "Location");
 /// RFC 9110 section 10.2.3, in seconds.
 pub static RETRY_AFTER: Field = field("retry-after", "Retry-After");
+/// RFC 9110 section 11.6.1.
+pub static WWW_AUTHENTICATE: Field = field("www-authenticate", "WWW-Authenticate");
 /// In a Create-Session Ack: the encodings allowed for Fragment bodies (MC-BUP 2.2.3.1).
 pub static ACCEPT_ENCODING: Field = field("accept-encoding", "Accept-Encoding");
 /// OneDrive's clients send `POST` with this instead of the method `BITS_POST`.

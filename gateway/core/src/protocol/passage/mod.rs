@@ -124,7 +124,7 @@ mod tests {
         };
         let edits = sorted(request(&AsSent(&fields), onward()));
         assert_eq!(edits, sorted(request(&map, onward())));
-        assert_eq!(edits.len(), 5, "{edits:?}");
+        assert_eq!(edits.len(), 7, "{edits:?}");
         let to = Recipient { packet: false, chunks: false };
         let edits = sorted(answer(StatusCode::OK, &AsSent(&fields), to));
         assert_eq!(edits, sorted(answer(StatusCode::OK, &map, to)));

@@ -29,7 +29,7 @@ pub struct Onward<'a> {
 /// What only servers and proxies say does not pass from a client. `Expect` has been answered here.
 ///
 /// # Source
-/// MC-BUP 2.2.2 to 2.2.10 for the length; RFC 9110 section 10.1.1.
+/// MC-BUP 2.2.2 to 2.2.10 for the length; RFC 9110 sections 7.6.1 and 10.1.1.
 pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
     let mut edits = Vec::with_capacity(4);
     remove(fields.all().map(|(name, _)| name), is_withheld, &mut edits);
@@ -45,9 +45,26 @@ pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
     edits
 }
 
+/// Fields for the connection to the gateway alone. `Transfer-Encoding` frames the body, so it belongs
+/// to who carries that.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+];
+
 /// Whether a field, its name in lower case, ends at the gateway.
 fn is_withheld(name: &str) -> bool {
-    spoken::by_servers(name) || spoken::by_proxies(name) || name == header::EXPECT
+    spoken::by_servers(name)
+        || spoken::by_proxies(name)
+        || name == header::EXPECT
+        || HOP_BY_HOP.contains(&name)
 }
 
 #[cfg(test)]
@@ -93,6 +110,14 @@ mod tests {
                 ("BITS-Session-Id", "{x}"),
                 ("Content-Name", "a.bin"),
                 ("Via", "1.1 x"),
+                ("Connection", "close"),
+                ("Keep-Alive", "5"),
+                ("Proxy-Authorization", "Basic eDp5"),
+                ("Proxy-Connection", "close"),
+                ("TE", "trailers"),
+                ("Trailer", "X"),
+                ("Upgrade", "h2c"),
+                ("HTTP2-Settings", "x"),
             ],
             PLAIN,
             &["bits-session-id: {x}", "content-name: a.bin", "via: 1.1 x"],

@@ -1,0 +1,75 @@
+//! Buffers for bodies, which each thread keeps for the next body.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+
+/// Bytes of a whole buffer.
+pub const WHOLE: usize = 64 * 1024;
+
+/// Buffers that a thread keeps.
+const KEPT: usize = 8;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Room for a part of a body. Goes back to its thread when it is dropped.
+#[derive(Debug, Default)]
+pub struct Buffer(Vec<u8>);
+
+impl Buffer {
+    /// Room for at least `size` bytes.
+    pub fn of(size: usize) -> Self {
+        if size < WHOLE / 4 {
+            return Self(Vec::with_capacity(size));
+        }
+        let spare = SPARE.with_borrow_mut(Vec::pop).filter(|_| size <= WHOLE);
+        Self(spare.unwrap_or_else(|| Vec::with_capacity(size.max(WHOLE))))
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut own = std::mem::take(&mut self.0);
+        if own.capacity() == WHOLE {
+            own.clear();
+            // A thread that is about to end keeps nothing.
+            let _ = SPARE.try_with(|spare| {
+                let mut spare = spare.borrow_mut();
+                if spare.len() < KEPT {
+                    spare.push(own);
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_buffer_is_used_again_and_comes_back_empty() {
+        let mut first = Buffer::of(WHOLE);
+        first.extend_from_slice(b"of another client");
+        let place = first.as_ptr();
+        drop(first);
+        let second = Buffer::of(WHOLE / 2);
+        assert_eq!((second.as_ptr(), second.len()), (place, 0));
+        assert!(Buffer::of(100).capacity() < WHOLE);
+    }
+}

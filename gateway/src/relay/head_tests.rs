@@ -1,0 +1,131 @@
+use gateway_core::protocol::answer::read_answer;
+use gateway_core::protocol::head::HeadLimits;
+
+use super::*;
+
+const LIMITS: HeadLimits = HeadLimits { line_bytes: 8192, head_bytes: 65536, fields: 100 };
+
+const CREATE: &str = "BITS_POST /in/a.bin?x=%20 HTTP/1.1\r\nHost: alias.test\r\nuser-AGENT: x\r\n\
+                      BITS-Packet-Type:Create-Session\r\nX-Empty:\r\nContent-Length: 0\r\n\r\n";
+
+fn set(field: &'static Field, value: &'static str) -> Edit {
+    Edit::Set(field, HeaderValue::from_static(value))
+}
+
+fn edited(edits: impl IntoIterator<Item = Edit>) -> Edited {
+    let mut all = Edited::default();
+    edits.into_iter().for_each(|edit| all.add(edit));
+    all
+}
+
+#[test]
+fn the_head_of_a_request_is_read_as_it_stands() {
+    let head = read_request(&Bytes::from(CREATE)).unwrap();
+    assert_eq!(head.method, "BITS_POST");
+    assert_eq!(head.uri.path_and_query().unwrap(), "/in/a.bin?x=%20");
+    assert_eq!(head.headers["bits-packet-type"], "Create-Session");
+    assert_eq!(head.headers["x-empty"], "");
+    assert_eq!(head.headers.len(), 5);
+}
+
+#[test]
+fn a_path_that_looks_like_a_host_stays_a_path() {
+    for target in ["//in/a.bin", "//in:80/a.bin", "/in//a.bin", "/http://x/", "/"] {
+        let head = read_request(&Bytes::from(format!("BITS_POST {target} HTTP/1.1\r\n\r\n")));
+        let head = head.unwrap();
+        assert_eq!(head.uri.path_and_query().unwrap(), target);
+        assert!(head.uri.authority().is_none());
+    }
+}
+
+#[test]
+fn a_request_goes_on_in_its_own_spelling() {
+    let mut out = Vec::new();
+    let edits = edited([
+        set(&headers::HOST, "up.test"),
+        Edit::Remove(HeaderName::from_static("x-empty")),
+        Edit::Append(&headers::CDN_LOOP, HeaderValue::from_static("g")),
+    ]);
+    write_request(CREATE.as_bytes(), None, &edits, &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "BITS_POST /in/a.bin?x=%20 HTTP/1.1\r\nHost: up.test\r\nuser-AGENT: x\r\n\
+         BITS-Packet-Type:Create-Session\r\nContent-Length: 0\r\nCDN-Loop: g\r\n\r\n"
+    );
+}
+
+#[test]
+fn a_server_sees_http_1_1_and_the_spelling_of_the_target_that_it_knows() {
+    let mut out = Vec::new();
+    let head = b"BITS_POST /IN/a.bin HTTP/1.0\r\nHost: x\r\n\r\n";
+    write_request(head, Some("/in/a.bin"), &Edited::default(), &mut out);
+    assert_eq!(out, b"BITS_POST /in/a.bin HTTP/1.1\r\nHost: x\r\n\r\n");
+}
+
+#[test]
+fn edits_count_in_their_order() {
+    let name = || headers::SESSION_ID.name.clone();
+    for (edits, expected) in [
+        (vec![Edit::Remove(name()), set(&headers::SESSION_ID, "{y}")], "BITS-Session-Id: {y}\r\n"),
+        (vec![set(&headers::SESSION_ID, "{y}"), Edit::Remove(name())], ""),
+        (
+            vec![set(&headers::SESSION_ID, "{y}"), set(&headers::SESSION_ID, "{z}")],
+            "BITS-Session-Id: {z}\r\n",
+        ),
+        (vec![], "bits-session-id: {x}\r\n"),
+    ] {
+        let mut out = Vec::new();
+        let head = b"X / HTTP/1.1\r\nbits-session-id: {x}\r\n\r\n";
+        write_request(head, None, &edited(edits), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("X / HTTP/1.1\r\n{expected}\r\n"));
+    }
+}
+
+#[track_caller]
+fn answered(raw: &str, edits: impl IntoIterator<Item = Edit>, expected: &str) {
+    let raw = format!("{raw}\r\n\r\n");
+    let mut answer = read_answer(raw.as_bytes(), &LIMITS).unwrap().unwrap();
+    let mut all = Edited::default();
+    for edit in edits {
+        all.add(edit.clone());
+        edit.apply_to(&mut answer.head.headers);
+    }
+    let mut out = Vec::new();
+    write_answer(&raw.as_bytes()[..answer.length], &answer.head, &mut all, &mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[test]
+fn an_answer_is_written_anew_and_says_nothing_of_the_connection() {
+    answered(
+        "HTTP/1.0 200 Fine\r\nconnection: close\r\nBits-Packet-TYPE : Ack\r\nX:  a \r\ncontent-length: 5",
+        [set(&headers::SESSION_ID, "{x}")],
+        "HTTP/1.1 200 Fine\r\nBits-Packet-TYPE: Ack\r\nX: a\r\nBITS-Session-Id: {x}\r\n\
+         Content-Length: 5\r\n",
+    );
+    answered("HTTP/1.1 404", [], "HTTP/1.1 404 Not Found\r\n");
+    answered("HTTP/1.1 200 OK\nX: a", [], "HTTP/1.1 200 OK\r\nX: a\r\n");
+}
+
+#[test]
+fn one_length_is_written_of_equal_ones() {
+    answered(
+        "HTTP/1.1 200 OK\r\nContent-Length: 05, 5\r\nContent-Length: 5",
+        [],
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
+    );
+    answered(
+        "HTTP/1.1 200 OK\r\nContent-Length: 5",
+        [set(&headers::CONTENT_LENGTH, "0")],
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n",
+    );
+}
+
+#[test]
+fn a_folded_field_is_written_as_one_line() {
+    answered(
+        "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nBITS-Packet-Type: Ack",
+        [set(&headers::SESSION_ID, "{x}")],
+        "HTTP/1.1 200 OK\r\nx: a b\r\nbits-packet-type: Ack\r\nbits-session-id: {x}\r\n",
+    );
+}

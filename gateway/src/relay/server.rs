@@ -1,0 +1,200 @@
+//! A connection to a server while it serves one packet.
+
+use std::any::Any;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, StatusCode, Version, header, response};
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_read_buf;
+
+use super::upstream::{Connection, ServerSocket};
+use crate::guard::Held;
+
+/// Room for the head of an answer. An Ack has some 300 bytes.
+const HEAD_ROOM: usize = 2048;
+
+/// Bytes that are read at once of the body of an answer.
+pub const PIECE: usize = 16 * 1024;
+
+/// A connection that is its client's own. Dropped with a request on it, it is reset: a server must
+/// never take half a body for all of it.
+#[derive(Debug)]
+pub struct Own {
+    socket: ServerSocket,
+    busy: bool,
+}
+
+impl Own {
+    pub fn new(socket: ServerSocket) -> Self {
+        Self { socket, busy: true }
+    }
+
+    /// One that was held, for its next request. `None` if it has ended meanwhile.
+    pub fn of(held: Box<dyn Held>) -> Option<Self> {
+        let held: Box<dyn Any> = held;
+        let mut own = held.downcast::<Self>().ok()?;
+        if !own.socket.is_quiet() || !own.socket.is_quiet_in_kernel() {
+            return None;
+        }
+        own.busy = true;
+        Some(*own)
+    }
+}
+
+impl Held for Own {
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.socket.poll_news(cx)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if self.busy { self.socket.reset() } else { self.socket.goodbye() }
+    }
+}
+
+/// Whose a connection is.
+#[derive(Debug)]
+pub enum Line {
+    Shared(Connection),
+    /// A new one that serves no other request.
+    Once(Connection),
+    Bound(Own),
+}
+
+impl Line {
+    fn socket(&mut self) -> &mut ServerSocket {
+        match self {
+            Self::Shared(connection) | Self::Once(connection) => connection.socket(),
+            Self::Bound(own) => &mut own.socket,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Server {
+    line: Line,
+    /// It has served a request before.
+    pub reused: bool,
+    /// The head of the request.
+    pub out: Vec<u8>,
+    /// How much of that has gone.
+    pub sent: usize,
+    /// What has come, and was not taken yet.
+    pub inbox: Vec<u8>,
+}
+
+impl Server {
+    pub fn new(line: Line, reused: bool) -> Self {
+        Self { line, reused, out: Vec::new(), sent: 0, inbox: Vec::new() }
+    }
+
+    pub fn socket(&mut self) -> &mut ServerSocket {
+        self.line.socket()
+    }
+
+    pub fn is_bound(&self) -> bool {
+        matches!(self.line, Line::Bound(_))
+    }
+
+    /// Request and answer are over. What is left of the connection, for another request.
+    pub fn over(self) -> Line {
+        match self.line {
+            Line::Bound(mut own) => {
+                own.busy = false;
+                Line::Bound(own)
+            }
+            line => line,
+        }
+    }
+
+    /// Sends what is left of the head, and of `body`. Returns how many bytes of each went.
+    pub fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &[u8],
+    ) -> Poll<io::Result<(usize, usize)>> {
+        let head = &self.out[self.sent..];
+        let parts = [IoSlice::new(head), IoSlice::new(body)];
+        let parts = if head.is_empty() { &parts[1..] } else { &parts };
+        let head = head.len();
+        match Pin::new(self.line.socket()).poll_write_vectored(cx, parts) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(count)) => {
+                let of_head = count.min(head);
+                self.sent += of_head;
+                Poll::Ready(Ok((of_head, count - of_head)))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// What was written may lie in the layer of TLS.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.line.socket()).poll_flush(cx)
+    }
+
+    /// Reads on. 0 at the end.
+    pub fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.inbox.reserve(HEAD_ROOM);
+        poll_read_buf(Pin::new(self.line.socket()), cx, &mut self.inbox)
+    }
+
+    pub fn head_is_sent(&self) -> bool {
+        self.sent == self.out.len()
+    }
+}
+
+/// Whether the connection of an answer can carry another request.
+pub fn stays_open(head: &response::Parts) -> bool {
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    if head.status == StatusCode::NO_CONTENT && length.is_some_and(|length| length != "0") {
+        // The server may send the content all the same, and it would be the next answer.
+        return false;
+    }
+    let close = says(&head.headers, "close");
+    match head.version {
+        Version::HTTP_11 => !close,
+        _ => !close && says(&head.headers, "keep-alive"),
+    }
+}
+
+/// Whether `Connection` has that word.
+pub fn says(fields: &HeaderMap, word: &str) -> bool {
+    let values = fields.get_all(header::CONNECTION).iter();
+    let mut words = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    words.any(|found| found.trim().eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue, Response};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_used_again_if_its_answer_allows_it() {
+        let v1 = Version::HTTP_11;
+        for (version, status, field, stays) in [
+            (v1, 200, ("content-length", "5"), true),
+            (v1, 200, ("connection", "keep-alive"), true),
+            (v1, 200, ("connection", "Close"), false),
+            (v1, 200, ("connection", "x, close"), false),
+            (v1, 200, ("connection", "closed"), true),
+            (v1, 204, ("content-length", "0"), true),
+            (v1, 204, ("content-length", "5"), false),
+            (v1, 304, ("content-length", "5"), true),
+            (Version::HTTP_10, 200, ("content-length", "5"), false),
+            (Version::HTTP_10, 200, ("connection", "Keep-Alive"), true),
+        ] {
+            let mut head = Response::builder().version(version).status(status).body(()).unwrap();
+            let (name, value) = field;
+            let name = HeaderName::from_static(name);
+            head.headers_mut().append(name, HeaderValue::from_static(value));
+            assert_eq!(stays_open(&head.into_parts().0), stays, "{version:?} {status} {field:?}");
+        }
+    }
+}

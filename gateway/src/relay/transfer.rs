@@ -1,0 +1,459 @@
+//! One packet: from its client to a server, and the answer back.
+//!
+//! | state | goes on when | the client leaves | the server leaves | time is over |
+//! |---|---|---|---|---|
+//! | admit | the exchange has decided | found out later | - | the exchange answers |
+//! | connect | there is a connection | found out later | another try, or a fault | as before |
+//! | send | head and body have gone, or the server speaks | server is reset | another try, or a fault | the same |
+//! | hear | the head of the answer is whole | awaited all the same | another try, or a fault | 504 |
+//! | reply | the answer has gone | server is closed | client is closed | client is closed |
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::answer::{Answer, read_answer};
+use gateway_core::protocol::head::BodyFraming;
+use http::request;
+use tokio::io::AsyncWrite;
+use tokio::sync::watch;
+
+use super::body::Body;
+use super::head::{Edited, write_request};
+use super::lines::Lines;
+use super::server::{Line, Own, Server, says};
+use super::upstream::{self, connect};
+use crate::clock;
+use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
+use crate::exchange::head::{expects_continue, target_of};
+use crate::exchange::own_answer::to_options;
+use crate::exchange::{Admission, Exchange, Gateway, Way};
+use crate::failpoint;
+use crate::guard::{Conn, GuardStream};
+use crate::patience::Deadline;
+
+/// A packet that is being served.
+pub(super) struct Transfer<'r> {
+    pub gateway: &'r Gateway,
+    /// The connections of this thread.
+    pub lines: &'r Arc<Lines>,
+    pub guard: &'r mut GuardStream,
+    pub conn: Arc<Conn>,
+    /// The head as it came.
+    pub raw: Bytes,
+    pub head: request::Parts,
+    pub exchange: Exchange,
+    pub body: Body,
+    pub stop: &'r watch::Receiver<bool>,
+    /// Another request may follow on the client's connection.
+    pub goes_on: bool,
+    /// The client was sent the head of an answer.
+    pub replied: bool,
+}
+
+/// Why a packet gets no answer of its server.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The client is told of a fault: that which was found on the way, else this one.
+    Fault(Fault),
+    /// The client's half of the connection has failed.
+    Client,
+}
+
+/// Why a try at a server failed.
+enum Failed {
+    Server {
+        /// It ended before a byte of an answer.
+        silent: bool,
+        fault: Fault,
+    },
+    Stop(Stop),
+}
+
+/// What follows from an answer.
+pub(super) enum Next {
+    Over,
+    /// The packet goes to another server.
+    Elsewhere,
+}
+
+impl From<Stop> for Failed {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl<'r> Transfer<'r> {
+    pub fn new(
+        gateway: &'r Gateway,
+        lines: &'r Arc<Lines>,
+        guard: &'r mut GuardStream,
+        (raw, head): (Bytes, request::Parts),
+        stop: &'r watch::Receiver<bool>,
+    ) -> Self {
+        let conn = Arc::clone(guard.conn());
+        let mut exchange = gateway.expect();
+        gateway.arrive(Some(Arc::clone(&conn)), &head, &mut exchange);
+        failpoint::hit("arrive", &head.headers);
+        let framing = guard.skip_head();
+        let body = Body::of(framing);
+        // The guard lets no request follow a chunked one.
+        let chunked = framing == BodyFraming::Chunked;
+        let goes_on = !chunked && !conn.is_http10() && !says(&head.headers, "close");
+        Self {
+            gateway,
+            lines,
+            guard,
+            conn,
+            raw,
+            head,
+            exchange,
+            body,
+            stop,
+            goes_on,
+            replied: false,
+        }
+    }
+
+    /// Serves it. Returns whether another request may follow.
+    pub async fn run(mut self) -> bool {
+        if let Err(stop) = self.carry().await {
+            self.end(stop).await;
+        }
+        failpoint::hit("finish", &self.head.headers);
+        self.exchange.sent.bytes_forwarded += self.body.forwarded;
+        self.gateway.finish(&self.head, &mut self.exchange).await;
+        self.drain().await
+    }
+
+    async fn carry(&mut self) -> Result<(), Stop> {
+        if target_of(&self.head) == b"*" {
+            return self.write_own(to_options()).await;
+        }
+        failpoint::hit("admit", &self.head.headers);
+        match self.gateway.admit(&self.head, &mut self.exchange).await {
+            Ok(Admission::Goes) => {}
+            Ok(Admission::Joined(answer)) => return self.answer_again(&answer).await,
+            Err(fault) => {
+                self.exchange.findings.fault = Some(fault);
+                return self.answer_for(fault).await;
+            }
+        }
+        if expects_continue(&self.head) {
+            // The body is wanted now, so the client need not wait for a server's 100. If the client
+            // has gone, reading its body fails.
+            let _ = self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+        }
+        loop {
+            failpoint::hit("connect", &self.head.headers);
+            let next = self.gateway.next_try(&self.head, &mut self.exchange).await;
+            let (backend, way) = next.map_err(Stop::Fault)?;
+            let Some(mut server) = self.connect(backend, way).await? else { continue };
+            match self.converse(&mut server).await {
+                Ok(answer) => match self.reply(server, answer).await? {
+                    Next::Over => return Ok(()),
+                    Next::Elsewhere => self.body.rewind(),
+                },
+                Err(failed) => {
+                    let reused = server.reused;
+                    self.give_up(server);
+                    self.fail(failed, reused)?;
+                    self.body.rewind();
+                }
+            }
+        }
+    }
+
+    /// `None` where there is another try.
+    async fn connect(&mut self, backend: BackendId, way: Way) -> Result<Option<Server>, Stop> {
+        let endpoint = self.exchange.arrival.farm.endpoint(backend).map(Arc::clone);
+        let endpoint = endpoint.ok_or(Stop::Fault(Fault::NoBackend))?;
+        let repeatable = self.exchange.admitted.repeatable;
+        let now = clock::stopwatch();
+        let until = now + self.exchange.arrival.farm.config.failover.hold;
+        let connected = match way {
+            Way::Shared => match self.lines.take(self.conn.id, &endpoint, repeatable, now) {
+                Some(connection) => return Ok(Some(Server::new(Line::Shared(connection), true))),
+                None => {
+                    self.lines.pool.connect(&endpoint, repeatable, until).await.map(|connection| {
+                        let reused = connection.is_reused();
+                        Server::new(Line::Shared(connection), reused)
+                    })
+                }
+            },
+            Way::Once => {
+                let connected = self.lines.pool.connect(&endpoint, false, until).await;
+                connected.map(|connection| Server::new(Line::Once(connection), false))
+            }
+            Way::Bound(bond) if bond.has(backend) => {
+                return match bond.take_held(backend).and_then(Own::of) {
+                    Some(own) => Ok(Some(Server::new(Line::Bound(own), true))),
+                    None => {
+                        self.exchange.findings.fault = Some(Fault::LoginLost);
+                        self.conn.lost(&bond);
+                        Err(Stop::Fault(Fault::LoginLost))
+                    }
+                };
+            }
+            Way::Bound(_) => {
+                let connected = connect(&endpoint).await;
+                connected.map(|socket| Server::new(Line::Bound(Own::new(socket)), false))
+            }
+        };
+        connected.map(Some).or_else(|error| self.unconnected(&error))
+    }
+
+    /// There is no connection. `None` where there is another try.
+    fn unconnected(&mut self, error: &upstream::ConnectFailure) -> Result<Option<Server>, Stop> {
+        let failure = ConnectFailure {
+            error: error.label(),
+            by_backend: error.is_backends_fault(),
+            distrust: error.is_distrust(),
+        };
+        match self.gateway.connect_failed(failure, &mut self.exchange) {
+            true => Ok(None),
+            false => Err(Stop::Fault(Fault::BackendFailed)),
+        }
+    }
+
+    /// `Ok` where there is another try.
+    fn fail(&mut self, failed: Failed, reused: bool) -> Result<(), Stop> {
+        let (died_silently, fault) = match failed {
+            Failed::Server { silent, fault } => (silent, fault),
+            Failed::Stop(stop) => return Err(stop),
+        };
+        let replayable = self.body.is_replayable();
+        let failure = ExchangeFailure { reused, died_silently, replayable, fault: Some(fault) };
+        let again = self.gateway.exchange_failed(&self.head, failure, &mut self.exchange);
+        if again && replayable { Ok(()) } else { Err(Stop::Fault(fault)) }
+    }
+
+    /// Sends the request, and reads the head of the answer.
+    async fn converse(&mut self, server: &mut Server) -> Result<Answer, Failed> {
+        failpoint::hit("send", &self.head.headers);
+        let reused = server.reused;
+        let fd = server.socket().tcp().as_fd();
+        let connected = self.gateway.connected(reused, fd, &mut self.exchange);
+        connected.map_err(Stop::Fault)?;
+        let edits = self.gateway.onward(&self.head, &self.exchange).map_err(Stop::Fault)?;
+        let mut edited = Edited::default();
+        edits.into_iter().for_each(|edit| edited.add(edit));
+        let target = self.exchange.admitted.spelling.as_deref();
+        server.out.reserve(self.raw.len() + 256);
+        write_request(&self.raw, target, &edited, &mut server.out);
+        loop {
+            self.send(server).await?;
+            if let Some(answer) = self.hear(server).await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Returns when head and body have gone, or the server has begun to speak.
+    async fn send(&mut self, server: &mut Server) -> Result<(), Failed> {
+        loop {
+            if server.head_is_sent() && self.body.unsent().is_empty() {
+                if self.body.is_here() {
+                    return Ok(());
+                }
+                if self.more_of_the_body(server).await? {
+                    return Ok(());
+                }
+            } else if !self.body.is_here() && self.body.unsent().is_empty() {
+                // What is here already goes with the head.
+                poll_fn(|cx| match self.body.poll_read(cx, self.guard) {
+                    Poll::Ready(Err(_)) => Poll::Ready(Err(Stop::Client)),
+                    _ => Poll::Ready(Ok(())),
+                })
+                .await?;
+            }
+            if let Some((bytes, ends)) = self.body.news() {
+                failpoint::hit("body", &self.head.headers);
+                let came = self.gateway.body_came(bytes, ends, &mut self.exchange).await;
+                came.map_err(Stop::Fault)?;
+            }
+            if self.write_all(server).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends what is left of the body of a request that was answered early.
+    pub async fn send_rest(&mut self, server: &mut Server) -> Result<(), Stop> {
+        while !self.body.is_here() || !self.body.unsent().is_empty() {
+            if self.body.unsent().is_empty() {
+                let read = poll_fn(|cx| self.body.poll_read(cx, self.guard)).await;
+                read.map_err(|_| Stop::Client)?;
+            }
+            if let Some((bytes, ends)) = self.body.news() {
+                let came = self.gateway.body_came(bytes, ends, &mut self.exchange).await;
+                came.map_err(Stop::Fault)?;
+            }
+            // What it says meanwhile is no answer to anything: the connection is seen not to be quiet.
+            while !self.body.unsent().is_empty() {
+                self.write_all(server).await.map_err(|_| Stop::Client)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next bytes of the body. True if the server speaks first.
+    async fn more_of_the_body(&mut self, server: &mut Server) -> Result<bool, Failed> {
+        poll_fn(|cx| {
+            match self.body.poll_read(cx, self.guard) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(false)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop::Client.into())),
+                Poll::Pending => {}
+            }
+            poll_early(server, cx)
+        })
+        .await
+    }
+
+    /// Writes what is at hand. True if the server speaks before all of it has gone.
+    async fn write_all(&mut self, server: &mut Server) -> Result<bool, Failed> {
+        let patience = self.exchange.arrival.farm.config.timeouts.backend_write;
+        let mut deadline = Deadline::default();
+        poll_fn(|cx| {
+            loop {
+                let rest = self.body.unsent();
+                let polled = if server.head_is_sent() && rest.is_empty() {
+                    match server.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => return Poll::Ready(Ok(false)),
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                        Poll::Pending => Poll::Pending,
+                    }
+                } else {
+                    server.poll_send(cx, rest)
+                };
+                match polled {
+                    Poll::Ready(Ok((_, of_body))) => {
+                        self.body.sent(of_body);
+                        deadline.stop();
+                        continue;
+                    }
+                    // It may have said why before it left.
+                    Poll::Ready(Err(_)) => {
+                        return match server.poll_hear(cx) {
+                            Poll::Ready(Ok(1..)) => Poll::Ready(Ok(true)),
+                            _ => Poll::Ready(Err(left(server))),
+                        };
+                    }
+                    Poll::Pending => {}
+                }
+                if self.guard.poll_called_off(cx).is_ready() {
+                    return Poll::Ready(Err(Stop::Client.into()));
+                }
+                if deadline.poll(cx, || patience).is_ready() {
+                    let fault = Fault::BackendTimeout;
+                    return Poll::Ready(Err(Failed::Server { silent: false, fault }));
+                }
+                return poll_early(server, cx);
+            }
+        })
+        .await
+    }
+
+    /// Reads the head of an answer. `None` for a 1xx, after which the server says more.
+    async fn hear(&mut self, server: &mut Server) -> Result<Option<Answer>, Failed> {
+        let mut deadline = Deadline::default();
+        loop {
+            let limits = &self.exchange.arrival.farm.config.limits.head;
+            match read_answer(&server.inbox, limits) {
+                Ok(Some(answer)) => {
+                    let came = self.gateway.answer_came(&answer.head, &mut self.exchange);
+                    if came.map_err(|fault| Failed::Server { silent: false, fault })? {
+                        return Ok(Some(answer));
+                    }
+                    server.inbox.drain(..answer.length);
+                    if !self.body.is_here() {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                Ok(None) => {}
+                Err(_) => {
+                    return Err(Failed::Server { silent: false, fault: Fault::BackendAnswer });
+                }
+            }
+            let patience = self.exchange.attempt.patience;
+            poll_fn(|cx| {
+                match server.poll_hear(cx) {
+                    Poll::Ready(Ok(1..)) => return Poll::Ready(Ok(())),
+                    Poll::Ready(_) => return Poll::Ready(Err(left(server))),
+                    Poll::Pending => {}
+                }
+                // What is left of a body is not read while its answer comes.
+                let waits = if self.body.is_here() {
+                    self.guard.poll_waiting(cx)
+                } else {
+                    match deadline.poll(cx, || patience) {
+                        Poll::Ready(()) => {
+                            let fault = Fault::BackendTimeout;
+                            return Poll::Ready(Err(Failed::Server { silent: false, fault }));
+                        }
+                        Poll::Pending => self.guard.poll_called_off(cx),
+                    }
+                };
+                waits.map(|_| Err(Stop::Client.into()))
+            })
+            .await?;
+        }
+    }
+
+    /// Writes to the client, all of it.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let patience = self.exchange.arrival.farm.config.timeouts.client_write;
+        let (mut deadline, mut rest) = (Deadline::default(), bytes);
+        poll_fn(|cx| {
+            loop {
+                let mut guard = Pin::new(&mut *self.guard);
+                let polled = if rest.is_empty() {
+                    guard.as_mut().poll_flush(cx).map_ok(|()| None)
+                } else {
+                    guard.as_mut().poll_write(cx, rest).map_ok(Some)
+                };
+                match polled {
+                    Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(Some(0))) => {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    Poll::Ready(Ok(Some(count))) => {
+                        rest = &rest[count..];
+                        deadline.stop();
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        if guard.poll_called_off(cx).is_ready() {
+                            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                        }
+                        return deadline
+                            .poll(cx, || patience)
+                            .map(|()| Err(io::ErrorKind::TimedOut.into()));
+                    }
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Ready with true once the server speaks, and with an error when it leaves.
+fn poll_early(server: &mut Server, cx: &mut std::task::Context<'_>) -> Poll<Result<bool, Failed>> {
+    match server.poll_hear(cx) {
+        Poll::Ready(Ok(1..)) => Poll::Ready(Ok(true)),
+        Poll::Ready(_) => Poll::Ready(Err(left(server))),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// The server's connection has ended.
+fn left(server: &Server) -> Failed {
+    Failed::Server { silent: server.inbox.is_empty(), fault: Fault::BackendFailed }
+}
