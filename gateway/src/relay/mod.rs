@@ -1,6 +1,6 @@
 //! The carrier of packets: from a client's connection to a server's and back.
 //!
-//! A [`transfer`] is one packet on its way. What is decided of it is decided by
+//! A `Transfer` is one packet on its way. What is decided of it is decided by
 //! [`crate::exchange`]; here are the bytes.
 //!
 //! What is absent: every type of Pingora, which carries plain HTTP.
