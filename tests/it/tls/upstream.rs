@@ -44,7 +44,8 @@ fn refused(farm: &Farm, words: &[&str]) {
 #[test]
 fn uploads_go_over_tls_to_the_backend_and_sessions_are_resumed() {
     let directory = TempDir::new("upstream");
-    let farm = showing(pki::server(), &directory).start();
+    // Each thread has connections of its own.
+    let farm = showing(pki::server(), &directory).set("process.threads", "1").start();
     let content = Content::seeded(1, 300_000);
     let client = farm.client().with(|o| o.fragments = FragmentSizes::Fixed(50_000));
     client.upload(&farm.url(TARGET), &content).expect_smooth();
