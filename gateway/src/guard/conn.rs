@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::task::AtomicWaker;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::chunked::ChunkError;
 use gateway_core::protocol::speaker::Speaker;
 use http::HeaderValue;
-use pingora::protocols::Stream;
 
 use crate::listening::Load;
 use crate::supervisor::InFlightGuard;
@@ -21,6 +21,7 @@ use super::addresses::Counted;
 use super::bond::{Bond, Bonds};
 use super::door::Entered;
 use super::room::Permit;
+use super::socket::ClientSocket;
 use super::tls::TlsInfo;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -107,8 +108,12 @@ pub struct Conn {
 
 impl Conn {
     /// A connection that may carry requests; `port` is that of the listener.
-    pub(super) fn new(slot: Slot, entered: Entered, port: Option<HeaderValue>) -> (Stream, Self) {
-        let Entered { stream, client, port: said, tls, counted } = entered;
+    pub(super) fn new(
+        slot: Slot,
+        entered: Entered,
+        port: Option<HeaderValue>,
+    ) -> (ClientSocket, BytesMut, Self) {
+        let Entered { socket, ahead, client, port: said, tls, counted } = entered;
         let port = said.map(HeaderValue::from).or(port);
         let conn = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -138,7 +143,7 @@ impl Conn {
             ending: AtomicBool::new(false),
             _slot: slot,
         };
-        (stream, conn)
+        (socket, ahead, conn)
     }
 
     /// The scheme of the client's URL.

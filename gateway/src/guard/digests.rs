@@ -1,59 +1,56 @@
-//! What Pingora asks of a stream besides bytes: the stream below answers.
+//! What Pingora asks of a stream besides bytes.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
+use tokio::io::AsyncWriteExt;
 
 use super::stream::GuardStream;
+
+/// For the rest of an answer that broke off, and for the alert by which TLS says goodbye: a client
+/// that has stopped reading would hold them up.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl Shutdown for GuardStream {
     async fn shutdown(&mut self) {
-        // What Pingora wants the client to have was flushed before.
-        self.send_last();
-        if let Some(io) = self.io.as_mut() {
-            Shutdown::shutdown(io.as_mut()).await;
-        }
+        // Whether the client heard it changes nothing.
+        let _ = tokio::time::timeout(GOODBYE, AsyncWriteExt::shutdown(self)).await;
     }
 }
 
 impl UniqueID for GuardStream {
     fn id(&self) -> UniqueIDType {
-        self.io_ref().id()
+        self.socket().as_raw_fd()
     }
 }
 
-impl Ssl for GuardStream {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.io_ref().get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.io_ref().selected_alpn_proto()
-    }
-}
+/// What the handshake has shown is in [`Conn::tls`](super::Conn::tls).
+impl Ssl for GuardStream {}
 
 impl GetTimingDigest for GuardStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.io_ref().get_timing_digest()
+        let established_ts = self.socket().accepted();
+        vec![Some(TimingDigest { established_ts, ..TimingDigest::default() })]
     }
 }
 
 impl GetProxyDigest for GuardStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.io_ref().get_proxy_digest()
+        None
     }
 }
 
 impl GetSocketDigest for GuardStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.io_ref().get_socket_digest()
+        Some(Arc::new(self.socket().digest()))
     }
 }
 

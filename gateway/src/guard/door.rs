@@ -4,15 +4,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use gateway_core::protocol::head::{HeadError, end_of_head, is_hopeless};
-use pingora::protocols::Stream;
-use pingora::protocols::l4;
+use gateway_core::session::Timestamp;
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
 use super::addresses::Counted;
 use super::conn::Slot;
-use super::proxy_protocol::{self, HeaderError, Spoken};
+use super::prefixed::Prefixed;
+use super::proxy_protocol::{HeaderError, Spoken};
 use super::refusal::Refusal;
+use super::socket::ClientSocket;
 use super::tls::{self, TlsInfo};
 use super::{Entrance, GuardLimits, Stray, linger};
 use crate::config::ProxyProtocol;
@@ -30,9 +33,36 @@ pub struct Door {
     proxy: Option<ProxyProtocol>,
 }
 
+/// A connection that was accepted.
+pub(super) struct Caller {
+    pub socket: Prefixed,
+    pub peer: SocketAddr,
+    pub accepted: Timestamp,
+}
+
+impl Caller {
+    pub fn new(socket: TcpStream, peer: SocketAddr, accepted: Timestamp) -> Self {
+        Self { socket: Prefixed::new(socket), peer, accepted }
+    }
+
+    fn plain(self, client: SocketAddr, port: Option<u16>, counted: Option<Counted>) -> Entered {
+        let (socket, ahead) = self.socket.into_parts();
+        Entered {
+            socket: ClientSocket::plain(socket, self.peer, self.accepted),
+            ahead,
+            client: Some(client),
+            port,
+            tls: None,
+            counted,
+        }
+    }
+}
+
 /// A connection that may carry requests.
 pub(super) struct Entered {
-    pub stream: Stream,
+    pub socket: ClientSocket,
+    /// The beginning of the first request, as far as it was read with the header of a proxy.
+    pub ahead: BytesMut,
     pub client: Option<SocketAddr>,
     /// The port that the client connected to, where a proxy in front has said it.
     pub port: Option<u16>,
@@ -53,17 +83,16 @@ impl Door {
     /// `None` for a connection that has ended, which has been reported.
     pub(super) async fn enter(
         &self,
-        stream: Stream,
+        caller: Caller,
         slot: &Slot,
         entrance: &Entrance,
         limits: &GuardLimits,
     ) -> Option<Entered> {
-        let client = peer(&stream);
+        // A listener on `[::]` has mapped addresses for its IPv4 clients.
+        let peer = SocketAddr::new(caller.peer.ip().to_canonical(), caller.peer.port());
         if self.tls.is_none() && self.proxy.is_none() {
-            return match self.count(stream, client, entrance, limits).await {
-                Ok((stream, counted)) => {
-                    Some(Entered { stream, client, port: None, tls: None, counted })
-                }
+            return match self.count(caller, peer, entrance, limits).await {
+                Ok((caller, counted)) => Some(caller.plain(peer, None, counted)),
                 Err(stray) => {
                     slot.events.strayed(stray);
                     None
@@ -71,8 +100,7 @@ impl Door {
             };
         }
         // In a box of its own: what a handshake needs is not held for the life of a connection.
-        let entered =
-            Box::pin(within(limits.handshake, self.pass(stream, client, entrance, limits)));
+        let entered = Box::pin(within(limits.handshake, self.pass(caller, peer, entrance, limits)));
         let stray = tokio::select! {
             entered = entered => match entered {
                 Ok(Ok(entered)) => return Some(entered),
@@ -89,41 +117,46 @@ impl Door {
 
     async fn pass(
         &self,
-        mut stream: Stream,
-        peer: Option<SocketAddr>,
+        mut caller: Caller,
+        peer: SocketAddr,
         entrance: &Entrance,
         limits: &GuardLimits,
     ) -> Result<Entered, Stray> {
         let (mut client, mut port) = (peer, None);
-        let trusting = self.proxy.as_ref().filter(|proxy| {
-            peer.is_some_and(|peer| proxy.trusted.iter().any(|net| net.contains(peer.ip())))
-        });
-        if let Some(proxy) = trusting {
-            match proxy_protocol::read(&mut stream).await {
-                Ok(Spoken::For(address, to)) => (client, port) = (Some(address), Some(to)),
+        let trusts = |proxy: &&ProxyProtocol| {
+            proxy.trusted.iter().any(|network| network.contains(peer.ip()))
+        };
+        if let Some(proxy) = self.proxy.as_ref().filter(trusts) {
+            match caller.socket.proxy_header().await {
+                Ok(Spoken::For(address, to)) => (client, port) = (address, Some(to)),
                 Ok(Spoken::ForItself) => {}
-                Ok(Spoken::Nothing(bytes)) if !proxy.required => {
-                    stream = rewind(stream, &bytes)?;
-                }
+                Ok(Spoken::Nothing(_)) if !proxy.required => {}
                 Err(HeaderError::Silent) => return Err(Stray::Silent),
                 Ok(Spoken::Nothing(_)) | Err(_) => return Err(Stray::ProxyProtocol),
             }
         }
         // Before the handshake, which costs the most, and as soon as it is known who comes.
-        let (mut stream, counted) = self.count(stream, client, entrance, limits).await?;
+        let (mut caller, counted) = self.count(caller, client, entrance, limits).await?;
         let Some(tls) = &self.tls else {
-            return Ok(Entered { stream, client, port, tls: None, counted });
+            return Ok(caller.plain(client, port, counted));
         };
-        let mut first = [0];
-        if stream.try_peek(&mut first).await.is_err() {
+        let Ok(Some(first)) = caller.socket.first_byte().await else {
             return Err(Stray::Silent);
-        }
-        if !tls::is_hello(&first) {
-            refuse_plain(stream).await;
+        };
+        if !tls::is_hello(&[first]) {
+            refuse_plain(caller.socket).await;
             return Err(Stray::PlainOnTls);
         }
-        match tls::accept(stream, tls).await {
-            Ok((stream, info)) => Ok(Entered { stream, client, port, tls: Some(info), counted }),
+        let Caller { socket, peer, accepted } = caller;
+        match tls::accept(socket, tls).await {
+            Ok((tls, info)) => Ok(Entered {
+                socket: ClientSocket::secured(tls, peer, accepted),
+                ahead: BytesMut::new(),
+                client: Some(client),
+                port,
+                tls: Some(info),
+                counted,
+            }),
             Err(failure) => Err(Stray::Handshake(failure)),
         }
     }
@@ -131,33 +164,24 @@ impl Door {
     /// Finds the connection a place among those of its client.
     async fn count(
         &self,
-        stream: Stream,
-        client: Option<SocketAddr>,
+        caller: Caller,
+        client: SocketAddr,
         entrance: &Entrance,
         limits: &GuardLimits,
-    ) -> Result<(Stream, Option<Counted>), Stray> {
+    ) -> Result<(Caller, Option<Counted>), Stray> {
         if let Ok(counted) = entrance.count(client, limits) {
-            return Ok((stream, counted));
+            return Ok((caller, counted));
         }
         if self.is_plain() {
-            linger::turn_away(stream).await;
+            linger::turn_away(caller.socket).await;
         }
         Err(Stray::Crowded)
     }
 }
 
-/// Puts back what was read too early.
-fn rewind(stream: Stream, bytes: &[u8]) -> Result<Stream, Stray> {
-    // What Pingora accepts is always of this type.
-    let stream = stream.into_any().downcast::<l4::stream::Stream>();
-    let mut stream = stream.map_err(|_| Stray::Handshake(HandshakeFailure::Other))?;
-    stream.rewind(bytes);
-    Ok(stream)
-}
-
 /// Says to somebody who speaks plain HTTP to a TLS listener that this is a mistake, and to a BITS
 /// client in the words of its protocol.
-async fn refuse_plain(mut stream: Stream) {
+async fn refuse_plain(mut stream: Prefixed) {
     let mut head = Vec::with_capacity(LOOK);
     while end_of_head(&head, 0).is_none() && !is_hopeless(&head, 0) && head.len() < LOOK {
         match stream.read_buf(&mut head).await {
@@ -167,12 +191,4 @@ async fn refuse_plain(mut stream: Stream) {
     }
     let (_, answer) = Refusal::answer(&head, HeadError::Line, false);
     linger::say_and_drain(stream, &answer).await;
-}
-
-fn peer(stream: &Stream) -> Option<SocketAddr> {
-    let digest = stream.get_socket_digest()?;
-    let mut peer = digest.peer_addr()?.as_inet().copied()?;
-    // A listener on `[::]` has mapped addresses for its IPv4 clients.
-    peer.set_ip(peer.ip().to_canonical());
-    Some(peer)
 }

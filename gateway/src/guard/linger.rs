@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::fault::Fault;
-use pingora::protocols::Stream;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::conn::Conn;
+use super::prefixed::Prefixed;
 use super::refusal::ack_bytes;
+use super::socket::ClientSocket;
 
 /// Long enough for a client that sends its whole Fragment before it reads; a peer that trickles
 /// must not hold a socket for longer.
@@ -21,7 +22,7 @@ const LINGER: Duration = Duration::from_secs(30);
 const STRAY: u64 = 256 * 1024;
 
 /// Drains in the background. The connection counts until it is over.
-pub(super) fn linger(mut stream: Stream, conn: Arc<Conn>, limit: u64) {
+pub(super) fn linger(mut stream: ClientSocket, conn: Arc<Conn>, limit: u64) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(async move {
         let _ = tokio::time::timeout(LINGER, drain(&mut stream, limit)).await;
@@ -29,7 +30,7 @@ pub(super) fn linger(mut stream: Stream, conn: Arc<Conn>, limit: u64) {
     });
 }
 
-async fn drain(stream: &mut Stream, limit: u64) {
+async fn drain(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), limit: u64) {
     if stream.shutdown().await.is_err() {
         return;
     }
@@ -45,14 +46,14 @@ async fn drain(stream: &mut Stream, limit: u64) {
 
 /// Says 503, and when to come back, to a connection over a cap. Nothing is read and nothing waits:
 /// whoever is turned away must not cost what the cap is there to save.
-pub(super) async fn turn_away(stream: Stream) {
+pub(super) async fn turn_away(stream: Prefixed) {
     // Which request would have come is unknown; the Ack for "not now" is right for a packet, and
     // for anything else its status is.
     say(stream, &ack_bytes(Fault::TableFull, None)).await;
 }
 
 /// As [`say`], to somebody who is still sending; for a moment only.
-pub(super) async fn say_and_drain(mut stream: Stream, answer: &[u8]) {
+pub(super) async fn say_and_drain(mut stream: Prefixed, answer: &[u8]) {
     let _ = tokio::time::timeout(Duration::from_secs(1), async {
         stream.write_all(answer).await?;
         stream.flush().await?;
@@ -63,11 +64,11 @@ pub(super) async fn say_and_drain(mut stream: Stream, answer: &[u8]) {
 }
 
 /// Writes a last answer and closes.
-pub(super) async fn say(mut stream: Stream, answer: &[u8]) {
+async fn say(mut stream: Prefixed, answer: &[u8]) {
     let _ = tokio::time::timeout(Duration::from_secs(1), async {
         stream.write_all(answer).await?;
-        AsyncWriteExt::flush(&mut stream).await?;
-        AsyncWriteExt::shutdown(&mut stream).await
+        stream.flush().await?;
+        stream.shutdown().await
     })
     .await;
 }

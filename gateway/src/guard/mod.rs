@@ -18,18 +18,19 @@ mod digests;
 mod door;
 mod held;
 mod linger;
+mod prefixed;
 pub mod proxy_protocol;
 mod refusal;
 mod relayed;
 mod room;
 mod serve;
+mod socket;
 mod stall;
 mod stream;
 mod tls;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +40,9 @@ use gateway_core::protocol::network::Network;
 use gateway_core::session::limits::PerClient;
 use http::HeaderValue;
 use pingora::apps::HttpServerApp;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream, l4};
 use pingora::server::ShutdownWatch;
-use tokio::net::TcpStream;
 
+use crate::clock;
 use crate::listening::{Accepted, Handler};
 use crate::metrics::HandshakeFailure;
 use crate::supervisor::{Farewell, InFlight};
@@ -54,10 +54,12 @@ use body_memory::BodyShare;
 pub use bond::{Bond, Held};
 pub use conn::Conn;
 use conn::Slot;
+use door::Caller;
 pub use door::Door;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use room::Room;
 pub use serve::Carrier;
+pub use socket::ClientSocket;
 pub use stream::GuardStream;
 pub use tls::TlsInfo;
 
@@ -152,15 +154,10 @@ pub struct Entrance {
 
 impl Entrance {
     /// A place among the connections of a client.
-    fn count(
-        &self,
-        client: Option<SocketAddr>,
-        limits: &GuardLimits,
-    ) -> Result<Option<Counted>, Full> {
-        let address = client.map(|client| client.ip());
+    fn count(&self, client: SocketAddr, limits: &GuardLimits) -> Result<Option<Counted>, Full> {
         let trusted = &limits.trusted;
         let alone = |address: &IpAddr| !trusted.iter().any(|proxy| proxy.contains(*address));
-        self.addresses.enter(address.filter(alone), limits.per_address, &self.room)
+        self.addresses.enter(Some(client.ip()).filter(alone), limits.per_address, &self.room)
     }
 }
 
@@ -194,11 +191,11 @@ where
 {
     async fn serve(self: Arc<Self>, connection: Accepted, shutdown: ShutdownWatch) {
         let Accepted { socket, peer, load } = connection;
-        let stream = of_pingora(socket, peer);
+        let caller = Caller::new(socket, peer, clock::now());
         let Some(permit) = self.entrance.room.enter() else {
             self.events.turned_away(self.listener);
             if self.door.is_plain() {
-                linger::turn_away(stream).await;
+                linger::turn_away(caller.socket).await;
             }
             return;
         };
@@ -206,31 +203,21 @@ where
         let open = self.open.enter();
         let limits = self.limits.load_full();
         let slot = Slot::new(self.listener, events, permit, open, load);
-        let Some(entered) = self.door.enter(stream, &slot, &self.entrance, &limits).await else {
+        let Some(entered) = self.door.enter(caller, &slot, &self.entrance, &limits).await else {
             return;
         };
         let port = self.entrance.port.clone();
-        let (stream, conn) = Conn::new(slot, entered, port);
+        let (socket, ahead, conn) = Conn::new(slot, entered, port);
         let bodies = BodyShare::of(Arc::clone(&self.entrance.bodies));
-        let guarded = Box::new(GuardStream::new(stream, Arc::new(conn), limits, bodies));
+        let guarded = GuardStream::new(socket, ahead, Arc::new(conn), limits, bodies);
         let farewell = self.entrance.farewell.clone();
         let carrier = self.carrier.clone();
-        serve::spawn(Arc::clone(&self.inner), guarded, shutdown, farewell, carrier);
+        serve::spawn(Arc::clone(&self.inner), Box::new(guarded), shutdown, farewell, carrier);
     }
 
     async fn cleanup(&self) {
         self.inner.http_cleanup().await;
     }
-}
-
-/// The socket as Pingora has it, without a buffer on its way.
-fn of_pingora(socket: TcpStream, peer: SocketAddr) -> Stream {
-    let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
-    // The cell is empty: nobody else has the digest.
-    let _ = digest.peer_addr.set(Some(peer.into()));
-    let mut stream = l4::stream::Stream::from(socket);
-    stream.set_socket_digest(digest);
-    Box::new(stream)
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use gateway_core::protocol::chunked::ChunkScanner;
 use gateway_core::protocol::head::{
     BodyFraming, HeadEdits, HeadError, check_head, end_of_head, fault_of_line, is_hopeless,
 };
-use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::Conn;
 use super::held::Held;
 use super::refusal::Refusal;
+use super::socket::ClientSocket;
 use super::stall::Stall;
 use super::{BodyShare, GuardLimits, Stray, linger, tls};
 use crate::patience::Deadline;
@@ -40,7 +40,7 @@ const AHEAD_LIMIT: usize = 4096;
 
 pub struct GuardStream {
     /// `None` only while the stream is dropped.
-    pub(super) io: Option<Stream>,
+    socket: Option<ClientSocket>,
     pub(super) conn: Arc<Conn>,
     pub(super) limits: Arc<GuardLimits>,
     pub(super) phase: Phase,
@@ -88,19 +88,20 @@ pub(super) enum Phase {
 
 impl GuardStream {
     pub(super) fn new(
-        io: Stream,
+        socket: ClientSocket,
+        ahead: BytesMut,
         conn: Arc<Conn>,
         limits: Arc<GuardLimits>,
         body: BodyShare,
     ) -> Self {
         Self {
-            io: Some(io),
+            socket: Some(socket),
             conn,
             limits,
             phase: Phase::Head,
             head_end: 0,
             body,
-            buffer: BytesMut::new(),
+            buffer: ahead,
             searched: 0,
             line_checked: false,
             empty_lines: 0,
@@ -161,12 +162,12 @@ impl GuardStream {
         self.phase = Phase::Done;
     }
 
-    fn io(&mut self) -> Pin<&mut Stream> {
-        Pin::new(self.io.as_mut().expect("the stream is taken on drop only"))
+    pub fn socket(&self) -> &ClientSocket {
+        self.socket.as_ref().expect("the socket is taken on drop only")
     }
 
-    pub(super) fn io_ref(&self) -> &Stream {
-        self.io.as_ref().expect("the stream is taken on drop only")
+    fn io(&mut self) -> Pin<&mut ClientSocket> {
+        Pin::new(self.socket.as_mut().expect("the socket is taken on drop only"))
     }
 
     /// Reads more into `buffer`. `Ok(false)` at the end of the stream.
@@ -288,7 +289,7 @@ impl GuardStream {
             let Phase::Refuse { answer, written } = &mut self.phase else {
                 return Poll::Ready(Ok(()));
             };
-            let io = Pin::new(self.io.as_mut().expect("the stream is taken on drop only"));
+            let io = Pin::new(self.socket.as_mut().expect("the socket is taken on drop only"));
             if *written < answer.len() {
                 *written += ready!(io.poll_write(cx, &answer[*written..]))?;
             } else {
@@ -440,7 +441,7 @@ impl AsyncRead for GuardStream {
 impl Drop for GuardStream {
     fn drop(&mut self) {
         self.send_last();
-        let Some(io) = self.io.take() else { return };
+        let Some(socket) = self.socket.take() else { return };
         // However long the client takes to read what it was told, it sends no request any more.
         self.conn.end_bonds();
         let unread = match self.phase {
@@ -455,7 +456,7 @@ impl Drop for GuardStream {
         // Where nothing was answered there is nothing to protect, and a client whose request was
         // killed is gone.
         if unread && self.answered && !self.at_end && !self.conn.was_killed() {
-            linger::linger(io, Arc::clone(&self.conn), self.limits.drain_bytes);
+            linger::linger(socket, Arc::clone(&self.conn), self.limits.drain_bytes);
         }
     }
 }

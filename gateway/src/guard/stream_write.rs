@@ -18,7 +18,7 @@ impl GuardStream {
         }
         self.answered = true;
         let mut sent = false;
-        let io = self.io.as_mut().expect("the stream is taken on drop only");
+        let io = self.socket.as_mut().expect("the socket is taken on drop only");
         let written = self.held.poll_write(io, cx, pieces, &mut sent);
         self.note_sent(sent);
         written
@@ -27,7 +27,7 @@ impl GuardStream {
     /// Sends what is held of an answer. A client that has gone by then has seen nothing of it.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut sent = false;
-        let io = self.io.as_mut().expect("the stream is taken on drop only");
+        let io = self.socket.as_mut().expect("the socket is taken on drop only");
         let done = self.held.poll_send(io, cx, &mut sent);
         self.note_sent(sent);
         done

@@ -2,8 +2,10 @@
 
 use std::sync::Mutex;
 
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use gateway_core::protocol::chunked::ChunkError;
+use pingora::protocols::{GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::door::Entered;
@@ -54,14 +56,26 @@ struct Rig {
 }
 
 fn rig() -> Rig {
+    rig_with("")
+}
+
+/// Some bytes have come with the header of a proxy.
+fn rig_with(ahead: &str) -> Rig {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let events = Arc::new(Events::default());
     let permit = Arc::new(Room::of(1)).enter().unwrap();
     let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter(), Load::of_none());
-    let entered =
-        Entered { stream: Box::new(server), client: None, port: None, tls: None, counted: None };
-    let (stream, conn) = Conn::new(slot, entered, None);
-    let guard = GuardStream::new(stream, Arc::new(conn), Arc::new(LIMITS), BodyShare::default());
+    let entered = Entered {
+        socket: ClientSocket::pipe(server),
+        ahead: BytesMut::from(ahead),
+        client: None,
+        port: None,
+        tls: None,
+        counted: None,
+    };
+    let (socket, ahead, conn) = Conn::new(slot, entered, None);
+    let guard =
+        GuardStream::new(socket, ahead, Arc::new(conn), Arc::new(LIMITS), BodyShare::default());
     Rig { client, guard, events }
 }
 
@@ -93,6 +107,68 @@ async fn a_head_passes_only_when_it_is_whole() {
     assert_eq!(rig.read_now(4096), None);
     rig.client.write_all(rest.as_bytes()).await.unwrap();
     assert_eq!(rig.read_now(4096).as_deref(), Some(GET));
+}
+
+#[tokio::test]
+async fn a_request_begins_with_what_came_with_the_header_of_a_proxy() {
+    let mut rig = rig_with(GET);
+    assert_eq!(rig.read_now(4096).as_deref(), Some(GET));
+    let (start, end) = GET.split_at(20);
+    let mut rig = rig_with(start);
+    assert!(rig.guard.is_inside_head());
+    assert_eq!(rig.read_now(4096), None);
+    rig.client.write_all(end.as_bytes()).await.unwrap();
+    assert_eq!(rig.read_now(4096).as_deref(), Some(GET));
+}
+
+#[tokio::test]
+async fn what_pingora_asks_of_a_stream_is_answered() {
+    let rig = rig();
+    let digest = rig.guard.get_socket_digest().unwrap();
+    let peer = digest.peer_addr().and_then(|peer| peer.as_inet()).copied();
+    assert_eq!(peer, Some(rig.guard.socket().peer()));
+    let [Some(timing)] = &rig.guard.get_timing_digest()[..] else { panic!("one layer") };
+    assert_eq!(timing.established_ts, rig.guard.socket().accepted());
+    assert!(rig.guard.get_ssl_digest().is_none() && rig.guard.get_proxy_digest().is_none());
+}
+
+#[tokio::test]
+async fn an_answer_is_seen_once_it_is_flushed() {
+    let mut rig = rig();
+    rig.client.write_all(GET.as_bytes()).await.unwrap();
+    assert!(rig.read_now(4096).is_some());
+    rig.guard.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    assert_eq!(rig.received(), "");
+    assert!(!rig.guard.conn().has_answered());
+    rig.guard.flush().await.unwrap();
+    assert_eq!(rig.received(), "HTTP/1.1 200 OK\r\n\r\n");
+    assert!(rig.guard.conn().has_answered());
+}
+
+#[tokio::test]
+async fn of_an_answer_to_a_client_that_has_gone_nothing_is_seen() {
+    let mut rig = rig();
+    rig.client.write_all(GET.as_bytes()).await.unwrap();
+    assert!(rig.read_now(4096).is_some());
+    rig.guard.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    let conn = Arc::clone(rig.guard.conn());
+    drop(rig.client);
+    rig.guard.flush().await.unwrap_err();
+    assert!(!conn.has_answered());
+    drop(rig.guard);
+    assert!(!conn.has_answered());
+}
+
+#[tokio::test]
+async fn what_is_written_of_an_answer_goes_out_with_the_end_of_its_connection() {
+    let mut rig = rig();
+    rig.client.write_all(GET.as_bytes()).await.unwrap();
+    assert!(rig.read_now(4096).is_some());
+    rig.guard.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+    drop(rig.guard);
+    let mut answer = String::new();
+    rig.client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "HTTP/1.1 200 OK\r\n");
 }
 
 #[tokio::test]

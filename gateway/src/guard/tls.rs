@@ -3,12 +3,13 @@
 use std::io;
 
 use gateway_core::session::Subject;
-use pingora::protocols::Stream;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, ProtocolVersion};
-use tokio_rustls::{TlsAcceptor, server};
+use tokio_rustls::server::TlsStream;
 
+use super::prefixed::Prefixed;
 use crate::metrics::HandshakeFailure;
-use crate::tls::{FromClient, ListenerTls, SecureStream, subject_of};
+use crate::tls::{ListenerTls, subject_of};
 
 /// What the handshake has shown of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +27,16 @@ pub(super) fn is_hello(bytes: &[u8]) -> bool {
 
 /// Completes a handshake, however long it takes.
 pub(super) async fn accept(
-    stream: Stream,
+    socket: Prefixed,
     tls: &ListenerTls,
-) -> Result<(Stream, TlsInfo), HandshakeFailure> {
-    let accepted = TlsAcceptor::from(tls.current()).accept(stream).await;
+) -> Result<(Box<TlsStream<Prefixed>>, TlsInfo), HandshakeFailure> {
+    let accepted = TlsAcceptor::from(tls.current()).accept(socket).await;
     let stream = accepted.map_err(|error| failure(&error))?;
     let info = info(&stream);
-    let stream: FromClient = SecureStream::new(stream, ());
     Ok((Box::new(stream), info))
 }
 
-fn info(stream: &server::TlsStream<Stream>) -> TlsInfo {
+fn info(stream: &TlsStream<Prefixed>) -> TlsInfo {
     let (_, session) = stream.get_ref();
     let certificate = session.peer_certificates().and_then(<[_]>::first);
     TlsInfo {

@@ -32,7 +32,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
 use super::client::{BackendTls, is_distrust};
-use super::stream::{SecureStream, ToBackend, Traced};
+use super::stream::{ToBackend, Traced};
 use crate::clock;
 
 /// Goes over no wire: it marks a peer as one of this connector's.
@@ -153,7 +153,7 @@ async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     let _ = digest.peer_addr.set(Some(peer.address().clone()));
     let Some(tls) = tls else {
-        return Ok(Box::new(SecureStream::new(stream, ToBackend::new(digest, traced))));
+        return Ok(Box::new(ToBackend::new(stream, digest, traced)));
     };
     let secured = tls.connect(stream, deadline).await.map_err(|error| {
         let kind = match error.kind() {
@@ -163,7 +163,7 @@ async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
         };
         Error::because(kind, "TLS to a backend", error)
     })?;
-    Ok(Box::new(SecureStream::new(secured, ToBackend::new(digest, traced))))
+    Ok(Box::new(ToBackend::new(secured, digest, traced)))
 }
 
 /// In Pingora's words, by which faults of the backend are told from our own.

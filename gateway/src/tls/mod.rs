@@ -32,7 +32,6 @@ pub use files::TlsError;
 pub use identity::{Identity, subject_of};
 pub use keeper::{Keeper, Renewable};
 pub use server::ListenerTls;
-pub use stream::{FromClient, SecureStream};
 
 /// Named rather than taken from the process, where another library may have set another one.
 pub fn provider() -> Arc<CryptoProvider> {
