@@ -96,6 +96,10 @@ fn a_ping_that_finds_no_backend_is_no_theft() {
     let farm = bound().set("failover.hold", "\"0s\"").start();
     let owner = with(&pki::clients().issue_to("laptop-1"));
     let thief = with(&pki::clients().issue_to("laptop-2"));
+    // No connection is kept over which the Ping could go.
+    for stub in farm.stubs() {
+        stub.fault(StubFault::on(PacketType::CreateSession, "connection_close"));
+    }
     let id = session_of(&say(&farm, &owner, &create(TARGET)));
     farm.stubs().iter().for_each(|stub| stub.refuse(true));
     let answer = say(&farm, &thief, &ping(TARGET).with("BITS-Session-Id", &id));
