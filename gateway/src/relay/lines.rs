@@ -58,14 +58,15 @@ impl Lines {
 
     /// Keeps a connection that has served a packet of that client.
     pub fn keep(self: &Arc<Self>, client: u64, idle: IdleConnection) {
-        let Some(idle) = self.pool.hold(idle) else { return };
+        let now = clock::stopwatch();
+        let Some(idle) = self.pool.hold(idle, now) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut state = self.state.lock();
         let before = state.held.insert(client, idle);
         let starts = !std::mem::replace(&mut state.swept, true);
         drop(state);
         if let Some(before) = before {
-            self.pool.give_back(before);
+            self.pool.give_back(before, now);
         }
         if starts {
             runtime.spawn(sweep(Arc::downgrade(self)));
@@ -76,7 +77,7 @@ impl Lines {
     pub fn release(&self, client: u64) {
         let held = self.state.lock().held.remove(&client);
         if let Some(idle) = held {
-            self.pool.give_back(idle);
+            self.pool.give_back(idle, clock::stopwatch());
         }
     }
 
@@ -87,7 +88,7 @@ impl Lines {
         state.swept = !state.held.is_empty();
         let goes_on = state.swept;
         drop(state);
-        due.into_iter().for_each(|(_, idle)| self.pool.give_back(idle));
+        due.into_iter().for_each(|(_, idle)| self.pool.give_back(idle, now));
         goes_on
     }
 }

@@ -30,7 +30,7 @@ pub struct KeepAlive {
     /// How long the server keeps the connection without a request.
     pub timeout: Option<Duration>,
     /// How many requests the server takes, see [`Announced`].
-    pub max: Option<u64>,
+    pub max: Option<u32>,
 }
 
 impl KeepAlive {
@@ -44,6 +44,7 @@ impl KeepAlive {
                 let timeout = Duration::from_secs(value);
                 all.timeout = Some(all.timeout.map_or(timeout, |other| other.min(timeout)));
             } else if name.eq_ignore_ascii_case("max") {
+                let value = u32::try_from(value).unwrap_or(u32::MAX);
                 all.max = Some(all.max.map_or(value, |other| other.min(value)));
             }
         }
@@ -66,8 +67,8 @@ fn parameter(text: &str) -> Option<(&str, u64)> {
 /// requests, which is right for both: a server that counts down takes one more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Announced {
-    answers: u64,
-    most: Option<u64>,
+    answers: u32,
+    most: Option<u32>,
     timeout: Option<Duration>,
     last: bool,
 }
@@ -75,7 +76,7 @@ pub struct Announced {
 impl Announced {
     /// One more answer has come.
     pub fn learn(&mut self, said: KeepAlive) {
-        self.answers += 1;
+        self.answers = self.answers.saturating_add(1);
         if let Some(max) = said.max {
             self.most.get_or_insert(max);
             self.last = max == 0;
@@ -84,7 +85,7 @@ impl Announced {
     }
 
     /// Answers that have come.
-    pub fn answers(&self) -> u64 {
+    pub fn answers(&self) -> u32 {
         self.answers
     }
 
@@ -173,6 +174,7 @@ mod tests {
             (&["timeouts=5, xmax=3"], None, None),
             (&["timeout=99999999999999999999"], None, None),
             (&["timeout=18446744073709551615"], Some(u64::MAX), None),
+            (&["max=18446744073709551615"], None, Some(u32::MAX)),
             (&["\u{e9}timeout=5"], None, None),
         ] {
             let expected = KeepAlive { timeout: timeout.map(Duration::from_secs), max };
@@ -181,7 +183,7 @@ mod tests {
     }
 
     /// The `max` of one answer after the other; returns how many requests go over the connection.
-    fn requests(maxima: impl IntoIterator<Item = Option<u64>>) -> u64 {
+    fn requests(maxima: impl IntoIterator<Item = Option<u32>>) -> u32 {
         let mut announced = Announced::default();
         for max in maxima {
             announced.learn(KeepAlive { timeout: None, max });

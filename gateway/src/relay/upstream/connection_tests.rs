@@ -8,7 +8,7 @@ use super::*;
 
 const S: Duration = Duration::from_secs(1);
 
-fn max(max: u64) -> KeepAlive {
+fn max(max: u32) -> KeepAlive {
     KeepAlive { timeout: None, max: Some(max) }
 }
 
@@ -85,4 +85,10 @@ async fn an_end_that_is_found_before_a_use_counts_from_the_last_look() {
     let reused = idle.reuse(endpoint.unwrap(), true, now + 8 * S);
     assert!(matches!(reused, Reuse::Ended(_)), "{reused:?}");
     assert_eq!(thread.servers.lives.observed(UP01), Some(5 * S));
+}
+
+/// Every client has room for one.
+#[test]
+fn a_connection_that_is_held_is_small() {
+    assert!(size_of::<Option<IdleConnection>>() <= 168, "{}", size_of::<Option<IdleConnection>>());
 }

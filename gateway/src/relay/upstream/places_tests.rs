@@ -132,12 +132,12 @@ async fn a_connection_that_becomes_free_is_handed_to_who_waits() {
     let (ours, theirs) = thread.busy().await;
     let waits = wait(&thread, &thread.pool, soon()).await;
     let idle = ours.answered(KeepAlive::default(), clock::stopwatch()).unwrap();
-    assert!(thread.pool.hold(idle).is_none(), "its client does not hold it");
+    assert!(thread.pool.hold(idle, clock::stopwatch()).is_none(), "its client does not hold it");
     let mut got = waits.await.unwrap().unwrap();
     assert!(got.is_reused() && is_one(&mut got, &theirs));
     // Now that nobody waits, it does.
     let idle = got.answered(KeepAlive::default(), clock::stopwatch()).unwrap();
-    assert!(thread.pool.hold(idle).is_some());
+    assert!(thread.pool.hold(idle, clock::stopwatch()).is_some());
 }
 
 /// One that is dead by then has a place at least.
@@ -149,8 +149,8 @@ async fn a_connection_that_cannot_be_used_is_a_place_for_another() {
     let waits = wait(&thread, &thread.pool, soon()).await;
     theirs.write_all(b"nobody asked").await.unwrap();
     ours.socket().tcp().readable().await.unwrap();
-    let idle = ours.answered(KeepAlive::default(), clock::stopwatch()).unwrap();
-    thread.pool.give_back(idle);
+    let now = clock::stopwatch();
+    thread.pool.give_back(ours.answered(KeepAlive::default(), now).unwrap(), now);
     assert!(!connected(&thread, waits).await.is_reused());
 }
 
@@ -160,7 +160,8 @@ async fn a_free_connection_is_closed_for_a_request_of_another_thread() {
     thread.servers.set_ceiling(1);
     let (ours, mut theirs) = thread.busy().await;
     let waits = wait(&thread, &thread.another_pool(), soon()).await;
-    thread.pool.give_back(ours.answered(KeepAlive::default(), clock::stopwatch()).unwrap());
+    let now = clock::stopwatch();
+    thread.pool.give_back(ours.answered(KeepAlive::default(), now).unwrap(), now);
     assert_eq!(read_to_end(&mut theirs).await.1, End::Clean);
     assert!(!connected(&thread, waits).await.is_reused());
 }
@@ -169,8 +170,9 @@ async fn a_free_connection_is_closed_for_a_request_of_another_thread() {
 async fn an_idle_connection_of_any_thread_is_closed_for_a_request_that_would_wait() {
     let thread = Thread::new().await;
     thread.servers.set_ceiling(1);
-    let (idle, mut theirs) = thread.idle(clock::stopwatch()).await;
-    thread.pool.give_back(idle);
+    let now = clock::stopwatch();
+    let (idle, mut theirs) = thread.idle(now).await;
+    thread.pool.give_back(idle, now);
     let other = thread.another_pool();
     let connecting = other.connect(&thread.server.endpoint, true, soon());
     assert!(!thread.accepts(connecting).await.0.is_reused());
@@ -185,7 +187,7 @@ async fn a_request_never_waits_beside_an_idle_connection() {
     thread.servers.set_ceiling(1);
     let (idle, _theirs) = thread.idle(clock::stopwatch()).await;
     let waits = wait(&thread, &thread.another_pool(), soon()).await;
-    thread.pool.keep(idle);
+    thread.pool.keep(idle, clock::stopwatch());
     assert!(!connected(&thread, waits).await.is_reused());
     assert_eq!(thread.kept(), 0);
 }
@@ -240,7 +242,7 @@ fn no_place_is_lost_or_given_twice() {
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
                 let runtime = runtime.unwrap();
-                for round in 0..5000_u64 {
+                for round in 0..1000_u64 {
                     let now = clock::stopwatch();
                     match servers.places.request(servers, UP01, thread, now) {
                         Ok(place) => hold(place),

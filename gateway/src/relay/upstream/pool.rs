@@ -69,7 +69,7 @@ impl Pool {
     ) -> Option<Connection> {
         match held.map(|held| held.reuse(endpoint, repeatable, now)) {
             Some(Reuse::Ready(connection)) => return Some(connection),
-            Some(Reuse::Unfit(idle)) => self.give_back(idle),
+            Some(Reuse::Unfit(idle)) => self.give_back(idle, now),
             Some(Reuse::Ended(_)) | None => {}
         }
         loop {
@@ -112,24 +112,27 @@ impl Pool {
 
     /// Returns a connection that its client may hold for [`super::HOLD`] after a packet. `None` if
     /// another one waits for it.
-    pub fn hold(self: &Arc<Self>, idle: IdleConnection) -> Option<IdleConnection> {
+    pub fn hold(self: &Arc<Self>, idle: IdleConnection, now: Instant) -> Option<IdleConnection> {
         if self.servers.places.is_wanted(idle.endpoint().backend) {
-            self.give_back(idle);
+            self.give_back(idle, now);
             return None;
         }
         Some(idle)
     }
 
-    /// Keeps a connection for whoever comes next.
-    pub fn give_back(self: &Arc<Self>, idle: IdleConnection) {
+    /// Keeps a connection for whoever comes next, if it is of any use.
+    pub fn give_back(self: &Arc<Self>, idle: IdleConnection, now: Instant) {
         if let Some(idle) = self.servers.places.hand_over(idle, self.thread) {
-            self.keep(idle);
+            self.keep(idle, now);
         }
     }
 
-    pub(super) fn keep(self: &Arc<Self>, idle: IdleConnection) {
+    pub(super) fn keep(self: &Arc<Self>, mut idle: IdleConnection, now: Instant) {
         let backend = idle.endpoint().backend;
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let useful = idle.look(self.farm.load().endpoint(backend).map(Arc::as_ref), now);
+        let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| useful) else {
+            return;
+        };
         let mut state = self.state.lock();
         state.insert(idle);
         let too_many = state.count > self.most || self.servers.open.is_full();

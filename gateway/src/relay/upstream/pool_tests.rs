@@ -16,7 +16,7 @@ const MS: Duration = Duration::from_millis(1);
 /// A connection in the pool that was used at `now`.
 async fn pooled(thread: &Thread, now: Instant) -> TcpStream {
     let (idle, theirs) = thread.idle(now).await;
-    thread.pool.give_back(idle);
+    thread.pool.give_back(idle, now);
     theirs
 }
 
@@ -74,7 +74,7 @@ async fn a_packet_gets_a_connection_that_is_young_enough() {
             if held {
                 mine = Some(idle)
             } else {
-                thread.pool.give_back(idle)
+                thread.pool.give_back(idle, now)
             }
             let at = now + age * MS;
             let taken = thread.pool.take(mine, &thread.server.endpoint, repeatable, at);
@@ -99,7 +99,13 @@ async fn a_dead_connection_is_used_for_no_packet() {
     ] {
         let thread = Thread::new().await;
         let now = clock::stopwatch();
-        let (mut idle, mut theirs) = thread.idle(now).await;
+        let (idle, mut theirs) = thread.idle(now).await;
+        let mut mine = None;
+        if held {
+            mine = Some(idle)
+        } else {
+            thread.pool.give_back(idle, now)
+        }
         match how {
             "ends it" => drop(theirs),
             "resets it" => {
@@ -108,13 +114,8 @@ async fn a_dead_connection_is_used_for_no_packet() {
             }
             _ => theirs.write_all(b"HTTP/1.1 408 Too Late\r\n\r\n").await.unwrap(),
         }
-        poll_fn(|cx| idle.socket().poll_news(cx)).await;
-        let mut mine = None;
-        if held {
-            mine = Some(idle)
-        } else {
-            thread.pool.give_back(idle)
-        }
+        // What comes after it has come: the runtime was told of both.
+        drop(thread.busy().await);
         let taken = thread.pool.take(mine, &thread.server.endpoint, repeatable, now);
         assert!(taken.is_none() && thread.kept() == 0, "the server {how}, {held} {repeatable}");
         assert_eq!(thread.servers.connections(UP01).used, 0, "its place is free");
@@ -135,6 +136,22 @@ async fn the_kernel_is_asked_before_an_old_connection_is_used() {
         let taken = thread.pool.take(Some(idle), &thread.server.endpoint, true, now + age);
         assert_eq!(taken.is_some(), used, "{age:?}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_of_no_use_is_not_kept() {
+    let thread = Thread::new().await;
+    let now = clock::stopwatch();
+    let (mut ended, theirs) = thread.idle(now).await;
+    drop(theirs);
+    poll_fn(|cx| ended.socket().poll_news(cx)).await;
+    thread.pool.give_back(ended, now);
+    let (old, _theirs) = thread.idle(now).await;
+    thread.pool.give_back(old, now + 90 * S);
+    let (moved, _theirs) = thread.idle(now).await;
+    thread.farm.store(Arc::new(farm("up01", "127.0.0.1:9".parse().unwrap())));
+    thread.pool.give_back(moved, now);
+    assert_eq!(thread.servers.connections(UP01), Connections { used: 0, idle: 0 });
 }
 
 #[tokio::test]
@@ -195,22 +212,21 @@ async fn where_the_process_has_enough_connections_no_more_are_kept() {
 async fn a_look_closes_what_is_of_no_more_use() {
     let thread = Thread::new().await;
     let now = clock::stopwatch();
-    let last = now + 89 * S;
+    let last = now + 88 * S;
     let _old = pooled(&thread, now).await;
     let ended = pooled(&thread, last).await;
     let good = pooled(&thread, last).await;
     let (ours, _announced) = thread.busy().await;
     let timeout = Some(4 * S);
-    thread.pool.give_back(ours.answered(KeepAlive { timeout, max: None }, last - 3 * S).unwrap());
+    let announced = ours.answered(KeepAlive { timeout, max: None }, last - 2 * S).unwrap();
+    thread.pool.give_back(announced, last);
     drop(ended);
     // For the runtime to be told of the end.
-    while thread.kept() == 4 {
-        tokio::task::yield_now().await;
-        thread.pool.look(&thread.farm.load(), last);
+    drop(thread.busy().await);
+    for (seconds, kept) in [(88, 3), (89, 2), (90, 1)] {
+        assert!(thread.pool.look(&thread.farm.load(), now + seconds * S));
+        assert_eq!(thread.kept(), kept, "after {seconds} s");
     }
-    assert_eq!(thread.kept(), 2, "what was announced is over too");
-    assert!(thread.pool.look(&thread.farm.load(), now + 90 * S));
-    assert_eq!(thread.kept(), 1);
     assert!(is_one(&mut thread.take(true, now + 90 * S).unwrap(), &good));
 }
 
@@ -262,7 +278,7 @@ async fn connections_are_counted_by_what_they_do() {
     let (ours, _theirs) = thread.busy().await;
     let (held, _theirs_too) = thread.idle(now).await;
     assert_eq!(count(), (2, 0), "the one that is held is used again soon, as a rule");
-    thread.pool.give_back(held);
+    thread.pool.give_back(held, now);
     assert_eq!(count(), (1, 1));
     drop(thread.take(true, now));
     drop(ours);

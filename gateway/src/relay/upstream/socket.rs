@@ -36,11 +36,13 @@ impl ServerSocket {
         let _ = self.tcp().set_zero_linger();
     }
 
-    /// Tells the server that nothing follows: close_notify, where there is TLS, then FIN. Waits for
-    /// nothing: a server whose buffer is full does not get to see the first.
+    /// Has the server see a clean end when the socket is closed: by TLS it is told now. Waits for
+    /// nothing, so a server whose buffer is full does not get to see it.
     pub fn goodbye(&mut self) {
         use tokio::io::AsyncWriteExt;
-        let _ = unconstrained(self.shutdown()).now_or_never();
+        if let Self::Tls(tls) = self {
+            let _ = unconstrained(tls.shutdown()).now_or_never();
+        }
     }
 
     /// Whether nothing has come from the server since the last read, its end included, as far as the
