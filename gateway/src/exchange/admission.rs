@@ -222,16 +222,18 @@ impl Gateway {
         exchange: &mut Exchange,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
+        let owner = owner(packet.packet_type(), lookup, exchange.arrival.target, alias);
+        let mut awaited = None;
         loop {
-            let owner = owner(packet.packet_type(), lookup, exchange.arrival.target, alias);
-            // Before the farm is looked at, or a change between the two would be missed.
-            let changed = owner.map(|owner| self.health.changed(owner));
             exchange.arrival.farm = self.farm.load_full();
             let decided = self.decide(packet, lookup, exchange, alias);
-            let (Err(fault), Some(owner), Some(changed)) = (decided, owner, changed) else {
-                return decided;
-            };
+            let (Err(fault), Some(owner)) = (decided, owner) else { return decided };
             let Some(absent) = self.absent(owner, fault) else { return decided };
+            let Some(changed) = awaited.take() else {
+                // The farm is looked at again, or a change before this would be missed.
+                awaited = Some(self.health.changed(owner));
+                continue;
+            };
             let step = exchange.arrival.farm.config.failover.step(absent, &self.held(exchange));
             if self.carry_out(step, owner, changed, head, exchange).await? == Went::Elsewhere {
                 return Ok(());
