@@ -222,15 +222,18 @@ fn a_failure_is_not_shared_and_the_next_one_goes_on_by_itself() {
             (PacketType::Fragment, last),
         ];
         for (kind, packet) in packets {
-            let slow = Slow::to(kind, failure.clone());
+            let slow = Slow::with(kind, failure.clone(), |farm| farm.set("process.threads", "1"));
             let (id, _) = slow.servers.open(TARGET);
             let mut first = slow.send_first(&packet(&id));
             let again = slow.meanwhile(&[packet(&id)]).remove(0);
-            // The server's own word to the second, which it has got.
             expect_lost(&again);
-            assert_eq!(slow.seen(), 2, "{failure:?}");
             let answer = first.read_answer().expect("the first one gets its own answer");
+            // It went over the connection of the Create, and a Cancel may go twice: what the server
+            // then says of it counts for the second as well.
+            let repeated = kind == PacketType::CancelSession && status == 502;
+            let status = if repeated { 500 } else { status };
             assert_eq!(answer.status, status, "{}", answer.head);
+            assert_eq!(slow.seen(), 2, "{failure:?}");
         }
     }
 }
