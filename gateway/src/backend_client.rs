@@ -1,13 +1,15 @@
 //! Requests of the gateway's own to a backend, in the name of a client's request.
 
+use gateway_core::protocol::head::RequestHead;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_core::farm::BackendId;
-use gateway_core::protocol::{cdn_loop, headers, login, read_ack};
+use gateway_core::protocol::host::Host;
+use gateway_core::protocol::{Field, Fields, cdn_loop, headers, login, read_ack};
 use gateway_core::routing::ask::{Question, elsewhere};
 use gateway_core::session::fnv1a;
-use http::{HeaderName, HeaderValue, StatusCode, header, request, response};
+use http::{HeaderName, HeaderValue, StatusCode, response};
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
@@ -16,7 +18,6 @@ use uuid::Uuid;
 use crate::build_info::VERSION;
 use crate::config::Http;
 use crate::exchange::forwarding::told_with;
-use crate::exchange::head::{host_of, target_of};
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::OrphanResult;
@@ -25,9 +26,8 @@ use crate::proxy::errors::is_backends_fault;
 use crate::tls;
 
 /// By these a server knows who sends a request, and by the last one that it is a packet.
-static TAKEN_OVER: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, METHOD_OVERRIDE];
-
-const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
+static TAKEN_OVER: [&Field; 3] =
+    [&headers::AUTHORIZATION, &headers::COOKIE, &headers::METHOD_OVERRIDE];
 
 /// Interim answers before the real one: more than a server has reason to send.
 const INTERIM: usize = 8;
@@ -40,7 +40,7 @@ pub struct BackendRequest {
     host: HeaderValue,
     session: HeaderValue,
     /// Who asks, and how a packet is told from another request.
-    fields: Vec<(HeaderName, HeaderValue)>,
+    fields: Vec<(&'static Field, HeaderValue)>,
     /// What is said of the client.
     client: Vec<(HeaderName, HeaderValue)>,
 }
@@ -65,24 +65,23 @@ pub struct Unanswered {
 impl BackendRequest {
     /// `None` if the request has no Host.
     pub fn of(
-        request: &request::Parts,
+        request: &RequestHead,
         session: HeaderValue,
         conn: Option<&Conn>,
         http: &Http,
     ) -> Option<Self> {
-        let fields = TAKEN_OVER.iter().flat_map(|name| {
-            let values = request.headers.get_all(name).iter();
-            values
-                .filter(|value| !login::binds(value.as_bytes()))
-                .map(|value| (name.clone(), value.clone()))
+        let fields = TAKEN_OVER.iter().flat_map(|field| {
+            let values = request.values(field).filter(|value| !login::binds(value));
+            let values = values.filter_map(|value| HeaderValue::from_bytes(value).ok());
+            values.map(|value| (*field, value))
         });
         Some(Self {
-            method: request.method.clone(),
-            target: target_of(request).to_vec(),
-            host: request.headers.get(header::HOST)?.clone(),
+            method: http::Method::from_bytes(request.method()).ok()?,
+            target: request.target().to_vec(),
+            host: request.value(&headers::HOST)?,
             session,
             fields: fields.collect(),
-            client: told_with(&request.headers, conn, http),
+            client: told_with(request, conn, http),
         })
     }
 
@@ -125,7 +124,8 @@ impl BackendRequest {
         let method = if looks { http::Method::HEAD } else { self.method.clone() };
         let mut request = RequestHeader::build(method, &self.target, Some(12))?;
         request.insert_header("Host", &self.host)?;
-        let host = host_of(&request).and_then(|host| farm.upstream_host(backend, &host)).cloned();
+        let host = self.host.to_str().ok().and_then(Host::parse);
+        let host = host.and_then(|host| farm.upstream_host(backend, &host)).cloned();
         if let Some(host) = host {
             request.insert_header("Host", host)?;
         }
@@ -133,10 +133,10 @@ impl BackendRequest {
         if let Some(entry) = farm.loop_entry(backend) {
             request.insert_header(cdn_loop::CDN_LOOP, entry)?;
         }
-        for (name, value) in
-            self.fields.iter().filter(|(name, _)| !looks || *name != METHOD_OVERRIDE)
+        for (field, value) in
+            self.fields.iter().filter(|(field, _)| !looks || *field != &headers::METHOD_OVERRIDE)
         {
-            request.append_header(name, value)?;
+            request.append_header(&field.name, value)?;
         }
         for (name, value) in &self.client {
             request.insert_header(name, value)?;
@@ -260,12 +260,9 @@ impl BackendClient {
 mod tests {
     use super::*;
 
-    fn client_head(fields: &[(&'static str, &'static str)]) -> RequestHeader {
-        let mut request = RequestHeader::build("BITS_POST", b"/in/a.bin?x=%20", None).unwrap();
-        for (name, value) in fields {
-            request.append_header(*name, *value).unwrap();
-        }
-        request
+    fn client_head(fields: &[(&str, &str)]) -> RequestHead {
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        RequestHead::of(b"BITS_POST", b"/in/a.bin?x=%20", fields).unwrap()
     }
 
     fn http() -> Http {

@@ -2,19 +2,23 @@
 //!
 //! They exist in debug builds only, and there only where the environment asks for them.
 
-use http::HeaderMap;
+use gateway_core::protocol::Fields;
+use gateway_core::protocol::head::RequestHead;
 
 /// Panics when the request's `X-Panic` names this place.
 #[cfg(debug_assertions)]
-pub fn hit(place: &str, fields: &HeaderMap) {
+pub fn hit(place: &str, head: &RequestHead) {
     static ALLOWED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     if !ALLOWED.get_or_init(|| std::env::var_os("BITS_GATEWAY_PANICS").is_some()) {
         return;
     }
-    if fields.get("x-panic").is_some_and(|wanted| wanted == place) {
+    let is_here = |(_, name, value): (_, &[u8], &[u8])| {
+        name.eq_ignore_ascii_case(b"x-panic") && value == place.as_bytes()
+    };
+    if head.all().any(is_here) {
         panic!("on demand, in {place}");
     }
 }
 
 #[cfg(not(debug_assertions))]
-pub fn hit(_: &str, _: &HeaderMap) {}
+pub fn hit(_: &str, _: &RequestHead) {}

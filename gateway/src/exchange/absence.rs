@@ -1,12 +1,12 @@
 //! A packet whose owner does not serve it: the shell of [`gateway_core::routing::failover`].
 
+use gateway_core::protocol::head::RequestHead;
 use std::time::Duration;
 
 use gateway_core::farm::{BackendId, Reason};
 use gateway_core::fault::Fault;
 use gateway_core::routing::failover::{Held, Owner, ends_or_moves};
 use gateway_core::routing::{Absence, Step};
-use http::request;
 
 use super::turns::Turn;
 use super::{Exchange, Gateway};
@@ -65,7 +65,7 @@ impl Gateway {
         step: Step,
         owner: BackendId,
         changed: impl Future<Output = ()>,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &mut Exchange,
     ) -> Result<Went, Fault> {
         match step {

@@ -1,12 +1,13 @@
 //! From a request head to a decision.
 
+use gateway_core::protocol::head::RequestHead;
 use std::sync::Arc;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::cdn_loop;
 use gateway_core::protocol::{
-    PacketError, PacketType, RequestPacket, headers, packet, read_request, reply,
+    Fields, PacketError, PacketType, RequestPacket, headers, packet, read_request, reply,
 };
 use gateway_core::routing::ownership::{may_speak, must_not_be_hidden, owner, visible_to};
 use gateway_core::routing::retry::is_repeatable;
@@ -14,7 +15,7 @@ use gateway_core::routing::{
     Decision, Holder, Lookup, Placement, Why, decide, decide_plain, reassign,
 };
 use gateway_core::session::{Binding, Subject, Target, lost_close};
-use http::{HeaderValue, Method, request};
+use http::Method;
 
 use crate::clock;
 use crate::config::{ChunkedMode, Http, Then};
@@ -23,7 +24,7 @@ use crate::instance;
 use crate::sessions::ReplyOwner;
 
 use super::absence::Went;
-use super::head::{body_length, is_chunked, target_of};
+use super::head::{body_length, is_chunked};
 use super::turns::Answer;
 use super::{Exchange, Gateway};
 
@@ -42,16 +43,16 @@ impl Gateway {
     /// Decides where the request goes and leaves that in `exchange`, or says why it is answered.
     pub async fn admit(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &mut Exchange,
     ) -> Result<Admission, Fault> {
         exchange.arrival.is_packet =
             packet::is_packet(head, exchange.arrival.farm.config.http.method_override);
-        exchange.arrival.target = Target::of(target_of(head));
-        exchange.arrival.binding = Binding::to(exchange.arrival.target, target_of(head));
+        exchange.arrival.target = Target::of(head.target());
+        exchange.arrival.binding = Binding::to(exchange.arrival.target, head.target());
         exchange.arrival.has_body = body_length(head) > 0 || is_chunked(head);
         let farm = Arc::clone(&exchange.arrival.farm);
-        let passed = head.headers.get_all(cdn_loop::CDN_LOOP).iter().map(HeaderValue::as_bytes);
+        let passed = head.values(&headers::CDN_LOOP);
         if let Some(backend) = cdn_loop::came_back(passed, instance::id()) {
             self.reporter.note_loop(BackendId(backend));
             return Err(Fault::Loop);
@@ -74,7 +75,7 @@ impl Gateway {
 
     async fn admit_packet(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &mut Exchange,
         alias: Option<BackendId>,
     ) -> Result<Admission, Fault> {
@@ -131,12 +132,10 @@ impl Gateway {
         if let Lookup::Pinned(pin) = lookup
             && (exchange.admitted.why == Some(Why::Pin) || exchange.admitted.moved)
         {
-            exchange.admitted.spelling =
-                pin.binding.onward(exchange.arrival.target, target_of(head));
+            exchange.admitted.spelling = pin.binding.onward(exchange.arrival.target, head.target());
             if let Some(backend_session) = pin.backend_session {
                 exchange.admitted.backend_session = Some(backend_session);
-                exchange.admitted.public_session =
-                    head.headers.get(&headers::SESSION_ID.name).cloned();
+                exchange.admitted.public_session = head.value(&headers::SESSION_ID);
             }
         }
         Ok(Admission::Goes)
@@ -146,7 +145,7 @@ impl Gateway {
     /// end first may have closed the session, so it is looked up anew.
     async fn speak(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         packet: &RequestPacket,
         lookup: &mut Lookup,
         alias: Option<BackendId>,
@@ -180,11 +179,7 @@ impl Gateway {
     }
 
     /// Refuses what is larger than the limits. A session that waits for its first byte ends by that.
-    async fn check_sizes(
-        &self,
-        head: &request::Parts,
-        exchange: &mut Exchange,
-    ) -> Result<(), Fault> {
+    async fn check_sizes(&self, head: &RequestHead, exchange: &mut Exchange) -> Result<(), Fault> {
         let Some(range) = exchange.admitted.range else { return Ok(()) };
         let known = || {
             let (kind, key) = (exchange.admitted.kind?, exchange.admitted.key.as_ref()?);
@@ -216,7 +211,7 @@ impl Gateway {
     /// of failover says.
     async fn decide_or_hold(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         packet: &RequestPacket,
         lookup: &Lookup,
         exchange: &mut Exchange,
@@ -280,22 +275,22 @@ impl Gateway {
     }
 
     /// Whether a request that is no packet may pass at all.
-    fn may_pass(&self, head: &request::Parts, http: &Http) -> Result<(), Fault> {
+    fn may_pass(&self, head: &RequestHead, http: &Http) -> Result<(), Fault> {
         if let Some(hidden) = packet::hidden_packet(head) {
             self.reporter.note_hidden(hidden);
             return Err(Fault::BadRequest);
         }
-        let served = http.methods.is_empty() || http.methods.contains(&head.method);
+        let served = http.methods.is_empty() || names(head, &http.methods);
         if served { Ok(()) } else { Err(Fault::MethodNotServed) }
     }
 
     fn admit_plain(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &mut Exchange,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
-        let path = head.uri.path();
+        let path = std::str::from_utf8(head.path()).unwrap_or_default();
         let last = exchange.arrival.conn.as_ref().and_then(|conn| conn.backend());
         let reply = reply::session_of_path(path);
         let may_have = |subject: Option<&Subject>| !exchange.arrival.asker().is_foreign(subject);
@@ -313,11 +308,11 @@ impl Gateway {
     }
 
     /// Who has the file that is asked for.
-    fn holder(&self, head: &request::Parts, exchange: &Exchange) -> Option<Holder> {
-        if ![Method::GET, Method::HEAD].contains(&head.method) {
+    fn holder(&self, head: &RequestHead, exchange: &Exchange) -> Option<Holder> {
+        if !names(head, &[Method::GET, Method::HEAD]) {
             return None;
         }
-        let backend = self.deliveries.holder(target_of(head))?;
+        let backend = self.deliveries.holder(head.target())?;
         let shared = exchange.arrival.farm.config.failover.then == Then::Reassign;
         Some(Holder { backend, shared })
     }
@@ -337,6 +332,10 @@ impl Gateway {
             decide_plain(owner, holder, &evidence, view, Placement::RoundRobin, sessions);
         obey(decision, exchange)
     }
+}
+
+fn names(head: &RequestHead, methods: &[Method]) -> bool {
+    methods.iter().any(|method| method.as_str().as_bytes() == head.method())
 }
 
 fn obey(decision: Decision, exchange: &mut Exchange) -> Result<(), Fault> {
@@ -371,9 +370,9 @@ fn log_decision(decision: Decision, exchange: &Exchange) {
     tracing::debug!(packet, session, backend, why, "decided: {decided}");
 }
 
-fn read_packet(head: &request::Parts, farm: &Farm) -> Result<RequestPacket, PacketError> {
+fn read_packet(head: &RequestHead, farm: &Farm) -> Result<RequestPacket, PacketError> {
     let chunked = farm.config.limits.chunked == ChunkedMode::Forward;
-    read_request(&head.headers, chunked)
+    read_request(head, chunked)
 }
 
 fn fault_of(error: PacketError) -> Fault {

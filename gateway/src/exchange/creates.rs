@@ -6,12 +6,12 @@
 
 use gateway_core::farm::{BackendId, Create, Directory, Folder};
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{Ack, HResult, PacketType};
 use gateway_core::routing::{Lookup, Refusal};
-use http::{request, response};
+use http::response;
 
 use super::failure::ExchangeFailure;
-use super::head::target_of;
 use super::{Exchange, Gateway};
 use crate::metrics::RefusedCreate;
 
@@ -28,8 +28,8 @@ pub(super) enum Follows {
 
 impl Gateway {
     /// What counts of a packet as a Create.
-    pub(super) fn create_of(&self, head: &request::Parts, exchange: &Exchange) -> Create {
-        let target = target_of(head);
+    pub(super) fn create_of(&self, head: &RequestHead, exchange: &Exchange) -> Create {
+        let target = head.target();
         Create {
             folder: Folder::of(target),
             directory: Directory::of(target),
@@ -54,7 +54,7 @@ impl Gateway {
     /// Learns what the answer to a Create says of its backend.
     pub(super) fn judge_create(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         response: &response::Parts,
         ack: &Ack<'_>,
         exchange: &mut Exchange,
@@ -76,7 +76,7 @@ impl Gateway {
     /// A server that has no room for a Fragment has none for the next upload either.
     pub(super) fn judge_disk(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         ack: &Ack<'_>,
         backend: BackendId,
         exchange: &Exchange,
@@ -94,7 +94,7 @@ impl Gateway {
     /// Whether a Create whose exchange failed goes to another backend.
     pub(super) fn outlives(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         failure: ExchangeFailure,
         exchange: &mut Exchange,
     ) -> bool {
@@ -112,7 +112,7 @@ impl Gateway {
         self.refused(head, Refusal::without_answer(stale), exchange) == Follows::Elsewhere
     }
 
-    fn refused(&self, head: &request::Parts, refusal: Refusal, exchange: &mut Exchange) -> Follows {
+    fn refused(&self, head: &RequestHead, refusal: Refusal, exchange: &mut Exchange) -> Follows {
         let Some(backend) =
             exchange.admitted.backend.filter(|_| !exchange.admitted.creating.id_came)
         else {
@@ -150,7 +150,7 @@ impl Gateway {
     /// Chooses the backend of the next try, if there is one.
     fn choose_another(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         refuser: BackendId,
         exchange: &mut Exchange,
     ) -> bool {

@@ -4,18 +4,17 @@
 use std::net::IpAddr;
 
 use gateway_core::protocol::client::{Trail, Walk, walk};
+use gateway_core::protocol::fields::text;
 use gateway_core::protocol::forwarded_host::{self, Unclear};
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::network::Network;
 use gateway_core::protocol::passage::{self, Edit, Onward, Sender};
 use gateway_core::protocol::speaker::{Peer, Speaker, speaker};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use gateway_core::protocol::{Fields, headers};
+use http::{HeaderName, HeaderValue};
 
 use crate::config::{ForwardedMode, Http};
 use crate::guard::Conn;
-
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 pub struct Forwarding<'a> {
     mode: ForwardedMode,
@@ -37,7 +36,7 @@ impl<'a> Forwarding<'a> {
     /// The client of a request, and who speaks on its connection.
     ///
     /// The client is the other end of the connection, unless that is a trusted proxy.
-    pub fn client(&self, conn: &Conn, head: &HeaderMap) -> (Option<IpAddr>, Speaker) {
+    pub fn client(&self, conn: &Conn, head: &RequestHead) -> (Option<IpAddr>, Speaker) {
         let peer = conn.client.map(|client| client.ip());
         let trusted = peer.filter(|peer| !self.trusted.is_empty() && self.trusts(*peer));
         let walk = trusted.map(|peer| self.walk(peer, head));
@@ -50,13 +49,12 @@ impl<'a> Forwarding<'a> {
         (walk.map(|walk| walk.client).or(peer), speaker)
     }
 
-    fn walk(&self, peer: IpAddr, head: &HeaderMap) -> Walk {
+    fn walk(&self, peer: IpAddr, head: &RequestHead) -> Walk {
         let (name, trail) = match self.mode {
-            ForwardedMode::Forwarded => (header::FORWARDED, Trail::Forwarded),
-            _ => (FOR, Trail::XForwardedFor),
+            ForwardedMode::Forwarded => (&headers::FORWARDED, Trail::Forwarded),
+            _ => (&headers::FORWARDED_FOR, Trail::XForwardedFor),
         };
-        let values = head.get_all(name).iter().map(HeaderValue::as_bytes);
-        walk(peer, values, trail, |address| self.trusts(address))
+        walk(peer, head.values(name), trail, |address| self.trusts(address))
     }
 
     /// The host that counts for host ids and for `http.hosts`, with its port: that of `Host`, or
@@ -67,22 +65,22 @@ impl<'a> Forwarding<'a> {
     pub fn host<'h>(
         &self,
         conn: Option<&Conn>,
-        head: &'h HeaderMap,
+        head: &'h RequestHead,
     ) -> std::result::Result<Option<&'h str>, Unclear> {
-        let said = || head.get(header::HOST)?.to_str().ok();
+        let said = || head.text(&headers::HOST);
         let peer = conn.and_then(|conn| conn.client).filter(|_| self.host_counts);
         if peer.is_none_or(|peer| !self.trusts(peer.ip())) {
             return Ok(said());
         }
-        let values = |name| head.get_all(name).iter().map(HeaderValue::as_bytes);
-        let named = forwarded_host::named(values(HOST), values(header::FORWARDED))?;
+        let (hosts, elements) = (&headers::FORWARDED_HOST, &headers::FORWARDED);
+        let named = forwarded_host::named(head.values(hosts), head.values(elements))?;
         Ok(named.or_else(said))
     }
 
     /// The scheme of the client's URL: what a trusted proxy says of it counts.
-    pub fn scheme(&self, conn: &Conn, head: &HeaderMap) -> &'static str {
+    pub fn scheme(&self, conn: &Conn, head: &RequestHead) -> &'static str {
         let said = conn.client.filter(|peer| self.trusts(peer.ip())).and_then(|_| {
-            let proto = head.get_all(PROTO).iter().next_back()?.to_str().ok()?;
+            let proto = text(head.values(&headers::FORWARDED_PROTO).last()?)?;
             let last = proto.rsplit(',').next()?.trim();
             ["http", "https"].into_iter().find(|scheme| last.eq_ignore_ascii_case(scheme))
         });
@@ -104,7 +102,7 @@ impl<'a> Forwarding<'a> {
 
 /// What a request of the gateway's own says of the client in whose name it is made.
 pub fn told_with(
-    fields: &HeaderMap,
+    head: &RequestHead,
     conn: Option<&Conn>,
     http: &Http,
 ) -> Vec<(HeaderName, HeaderValue)> {
@@ -117,7 +115,7 @@ pub fn told_with(
         session: None,
         empty_packet: false,
     };
-    let edits = passage::request(fields, onward).into_iter();
+    let edits = passage::request(head, onward).into_iter();
     let told = edits.filter_map(|edit| match edit {
         Edit::Set(field, value) => Some((field.name.clone(), value)),
         Edit::Remove(_) | Edit::Append(..) => None,

@@ -2,23 +2,22 @@
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::host::Host;
-use gateway_core::protocol::{SessionId, headers};
+use gateway_core::protocol::{Fields, SessionId, headers};
 use gateway_core::routing::Lookup;
 use gateway_core::routing::ownership::visible_to;
-use http::request;
 
 use super::forwarding::Forwarding;
 use super::{Exchange, Gateway};
 
 /// The host that counts for host ids and for `http.hosts`. It is never what a backend is told.
-fn host<'h>(head: &'h request::Parts, exchange: &Exchange) -> Result<Option<Host<'h>>, Fault> {
+fn host<'h>(head: &'h RequestHead, exchange: &Exchange) -> Result<Option<Host<'h>>, Fault> {
     let forwarding = Forwarding::of(&exchange.arrival.farm.config.http);
-    let named =
-        forwarding.host(exchange.arrival.conn.as_deref(), &head.headers).map_err(|unclear| {
-            tracing::debug!(error = %unclear, "a request of a trusted proxy is refused");
-            Fault::BadRequest
-        })?;
+    let named = forwarding.host(exchange.arrival.conn.as_deref(), head).map_err(|unclear| {
+        tracing::debug!(error = %unclear, "a request of a trusted proxy is refused");
+        Fault::BadRequest
+    })?;
     Ok(named.and_then(Host::parse))
 }
 
@@ -26,7 +25,7 @@ impl Gateway {
     /// The backend that the host of a request stands for, if the request is for us.
     pub(super) fn alias_of(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &Exchange,
     ) -> Result<Option<BackendId>, Fault> {
         let farm = &exchange.arrival.farm;
@@ -47,9 +46,9 @@ impl Gateway {
     /// Whether the request is of a session that is under way, under a name that was ours when it
     /// began: any that was configured since, or that of a backend of which nothing is known any
     /// more.
-    fn goes_on(&self, head: &request::Parts, host: &Host<'_>, exchange: &Exchange) -> bool {
+    fn goes_on(&self, head: &RequestHead, host: &Host<'_>, exchange: &Exchange) -> bool {
         let farm = &exchange.arrival.farm;
-        let id = head.headers.get(&headers::SESSION_ID.name).and_then(|id| id.to_str().ok());
+        let id = head.text(&headers::SESSION_ID);
         let id = id.and_then(SessionId::parse);
         let found =
             id.map(|id| visible_to(&exchange.arrival.asker(), self.sessions.find(Some(id.key()))));

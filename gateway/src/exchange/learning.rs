@@ -3,6 +3,7 @@
 use gateway_core::farm::BackendId;
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::passage::Edit;
 use gateway_core::protocol::{PacketType, SessionId, SessionKey, ids, read_ack};
 use gateway_core::rewrite::{AckBody, Identity, ack_body, edits};
@@ -10,11 +11,10 @@ use gateway_core::routing::Why;
 use gateway_core::routing::ownership::Shared;
 use gateway_core::session::opening::{self, Candidate};
 use gateway_core::session::{Effects, EndReason, Observed, Opened, Pin, Progress, observe};
-use http::{HeaderValue, request, response};
+use http::{HeaderValue, response};
 use uuid::Uuid;
 
 use super::creates::Follows;
-use super::head::target_of;
 use super::{Exchange, Gateway, reply_url};
 use crate::clock;
 use crate::farm::Farm;
@@ -47,7 +47,7 @@ impl Gateway {
     /// The client does not get this answer.
     pub async fn learn(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         response: &response::Parts,
         exchange: &mut Exchange,
     ) -> Result<Option<Learned>, NotPassed> {
@@ -108,7 +108,7 @@ impl Gateway {
                 if there { Ok(()) } else { self.adopt(progress, exchange).await }
             }
             Effects::Opened(opened) => {
-                let target = target_of(head);
+                let target = head.target();
                 let outcome = self.open(&opened, target, exchange).await;
                 match outcome {
                     Ok(()) => exchange.answered.opened = Some(opened.backend_session.into()),
@@ -154,14 +154,14 @@ impl Gateway {
     }
 
     /// An end that came without a pin is remembered like any.
-    pub(super) async fn end(&self, reason: EndReason, head: &request::Parts, exchange: &Exchange) {
+    pub(super) async fn end(&self, reason: EndReason, head: &RequestHead, exchange: &Exchange) {
         let Some(key) = &exchange.admitted.key else { return };
         if let (EndReason::Closed, Some(backend)) = (reason, exchange.admitted.backend) {
-            self.deliveries.note(target_of(head), backend);
+            self.deliveries.note(head.target(), backend);
         }
         let steady = clock::steady();
         if let Some(ended) = self.sessions.unpin(key, reason, steady).await {
-            self.reporter.ended(&ended, Some((&exchange.arrival, target_of(head))));
+            self.reporter.ended(&ended, Some((&exchange.arrival, head.target())));
         } else if let Some(backend) = exchange.admitted.backend {
             let pin = exchange.arrival.pin(backend, None);
             self.sessions.bury(key, &pin, reason, steady).await;

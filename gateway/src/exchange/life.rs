@@ -1,12 +1,13 @@
 //! The steps of a request that are the same whatever carries it.
 
+use gateway_core::protocol::head::RequestHead;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arc_swap::{ArcSwap, Guard};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::framing::{fits, is_framed_once};
-use http::{StatusCode, request, response};
+use http::{StatusCode, response};
 
 use super::Gateway;
 use super::arrival::Arrival;
@@ -39,12 +40,17 @@ impl Gateway {
     }
 
     /// Its head is here. From now on it owes one report, however it ends.
-    pub fn arrive(&self, conn: Option<Arc<Conn>>, head: &request::Parts, exchange: &mut Exchange) {
+    pub fn arrive(
+        &self,
+        conn: Option<Arc<Conn>>,
+        head: &Arc<RequestHead>,
+        exchange: &mut Exchange,
+    ) {
         exchange.owe_report(&self.reporter, head);
         exchange.arrival.conn = conn;
         if let Some(conn) = &exchange.arrival.conn {
             let forwarding = Forwarding::of(&exchange.arrival.farm.config.http);
-            let (client, speaker) = forwarding.client(conn, &head.headers);
+            let (client, speaker) = forwarding.client(conn, head);
             exchange.arrival.client = client;
             exchange.admitted.login = Login::of(conn, speaker);
         }
@@ -167,7 +173,7 @@ impl Gateway {
     }
 
     /// The request is over; `exchange.sent` says what its client got.
-    pub async fn finish(&self, head: &request::Parts, exchange: &mut Exchange) {
+    pub async fn finish(&self, head: &RequestHead, exchange: &mut Exchange) {
         exchange.report();
         self.end_undelivered(head, exchange).await;
         let limits = &exchange.arrival.farm.config.limits;

@@ -12,6 +12,8 @@
 //!
 //! What is absent: any look into the tokens.
 
+use gateway_core::protocol::head::RequestHead;
+use gateway_core::protocol::headers;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::login::{self, Challenge, Left};
 use gateway_core::protocol::speaker::Speaker;
-use http::{HeaderValue, StatusCode, Version, header, request, response};
+use http::{HeaderValue, StatusCode, Version, header, response};
 
 use super::forwarding::Forwarding;
 use super::login::Login;
@@ -30,14 +32,14 @@ impl Gateway {
     /// Over which connection the request goes to `backend`.
     pub(super) fn keep_apart(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         backend: BackendId,
         exchange: &mut Exchange,
     ) -> Result<Way, Fault> {
         let Some(conn) = &exchange.arrival.conn else { return Ok(Way::Shared) };
         let login = &mut exchange.admitted.login;
-        let credentials = head.headers.get(header::AUTHORIZATION);
-        let logs_in = credentials.is_some_and(|value| login::binds(value.as_bytes()));
+        let credentials = head.first(&headers::AUTHORIZATION);
+        let logs_in = credentials.is_some_and(login::binds);
         if logs_in && login.speaker == Speaker::Unnamed {
             login.once = true;
             return Ok(Way::Once);

@@ -1,6 +1,7 @@
 //! A Close whose session its backend does not know: the shell of
 //! [`gateway_core::session::lost_close`].
 
+use gateway_core::protocol::head::RequestHead;
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -12,7 +13,7 @@ use gateway_core::session::lost_close::{
     Conclusion, Evidence, Expected, FileHead, Next, Why, conclude, judge, next,
 };
 use gateway_core::session::{EndReason, Progress, Timestamp};
-use http::{HeaderName, header, request, response};
+use http::{HeaderName, header, response};
 
 use super::{Exchange, Gateway};
 use crate::backend_client::{BackendRequest, Task};
@@ -40,7 +41,7 @@ impl Gateway {
     /// start over; the session has ended then.
     pub(super) async fn close_not_found(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &Exchange,
     ) -> Result<(), Fault> {
         let (Some(key), Some(backend)) = (&exchange.admitted.key, exchange.admitted.backend) else {
@@ -101,12 +102,12 @@ impl Gateway {
         total: u64,
         key: &SessionKey,
         backend: BackendId,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &Exchange,
     ) -> Evidence {
         let Lookup::Pinned(pin) = self.sessions.find(Some(key)) else { return Evidence::Unclear };
         let http = &exchange.arrival.farm.config.http;
-        let session = head.headers.get(&headers::SESSION_ID.name).cloned();
+        let session = head.value(&headers::SESSION_ID);
         let request = session
             .and_then(|id| BackendRequest::of(head, id, exchange.arrival.conn.as_deref(), http));
         let Some(request) = request else { return Evidence::Unclear };

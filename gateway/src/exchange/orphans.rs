@@ -13,6 +13,7 @@
 //! Besides, a session whose file is refused for its size is cancelled: its client knows of it, and
 //! hears at the same moment that nothing will come of it.
 
+use gateway_core::protocol::head::RequestHead;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +26,9 @@ use gateway_core::protocol::{SessionId, SessionKey, headers, latin1};
 use gateway_core::routing::ownership::{ended_by_refusal, visible_to};
 use gateway_core::session::EndReason;
 use gateway_core::session::opening::is_orphan;
-use http::{HeaderValue, request};
+use http::HeaderValue;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::head::target_of;
 use super::report::Reporter;
 use super::{Exchange, Gateway};
 use crate::backend_client::{BackendClient, BackendRequest};
@@ -185,7 +185,7 @@ impl Gateway {
     /// has.
     pub(super) fn orphan(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &Exchange,
         id: &str,
         place: Option<Place>,
@@ -217,7 +217,7 @@ impl Gateway {
     ///
     /// Only one that surely has no byte yet: a limit that was lowered must not cost what is there.
     /// Where the backend cannot be told, the pin stays, and leads the client's own Cancel there.
-    pub(super) async fn end_refused(&self, head: &request::Parts, exchange: &mut Exchange) {
+    pub(super) async fn end_refused(&self, head: &RequestHead, exchange: &mut Exchange) {
         let Some(key) = exchange.admitted.key.clone() else { return };
         let Some(range) = exchange.admitted.range else { return };
         // Whether it is untouched is known only behind the request under way.
@@ -243,13 +243,13 @@ impl Gateway {
 
         let id = match &pin.backend_session {
             Some(id) => latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok()),
-            None => head.headers.get(&headers::SESSION_ID.name).cloned(),
+            None => head.value(&headers::SESSION_ID),
         };
         let http = &farm.config.http;
         let request =
             id.and_then(|id| BackendRequest::of(head, id, exchange.arrival.conn.as_deref(), http));
         let Some(request) = request else { return };
-        let onward = pin.binding.onward(exchange.arrival.target, target_of(head));
+        let onward = pin.binding.onward(exchange.arrival.target, head.target());
         let request = request.spelled(onward.as_deref());
         let result = self.recovery.client().cancel(&request, &farm, pin.backend).await;
         self.reporter.orphaned(pin.backend, result);
@@ -258,12 +258,12 @@ impl Gateway {
         }
         if let Some(ended) = self.sessions.unpin(&key, EndReason::Cancelled, clock::steady()).await
         {
-            self.reporter.ended(&ended, Some((&exchange.arrival, target_of(head))));
+            self.reporter.ended(&ended, Some((&exchange.arrival, head.target())));
         }
     }
 
     /// Called when the request is over.
-    pub async fn end_undelivered(&self, head: &request::Parts, exchange: &mut Exchange) {
+    pub async fn end_undelivered(&self, head: &RequestHead, exchange: &mut Exchange) {
         let Some(opened) = exchange.answered.opened.take() else { return };
         let written = exchange.arrival.conn.as_ref().is_none_or(|conn| conn.has_answered());
         // Whatever failed behind it: only another answer in its place takes an Ack back.

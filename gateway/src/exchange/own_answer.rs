@@ -1,9 +1,10 @@
 //! The gateway's own answers.
 
 use gateway_core::fault::{Fault, ack_headers};
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::headers;
 use gateway_core::protocol::packet::session_of;
-use http::{HeaderValue, Method, StatusCode, request};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::head::{body_length, expects_continue, is_chunked};
 use super::{Exchange, Gateway};
@@ -24,12 +25,7 @@ impl Gateway {
     ///
     /// # Source
     /// The fault table; MC-BUP 2.2.3 to 2.2.11 for what every Ack carries.
-    pub fn answer_for(
-        &self,
-        fault: Fault,
-        head: &request::Parts,
-        exchange: &Exchange,
-    ) -> OwnAnswer {
+    pub fn answer_for(&self, fault: Fault, head: &RequestHead, exchange: &Exchange) -> OwnAnswer {
         let config = &exchange.arrival.farm.config;
         let (status, fields) = match exchange.arrival.is_packet {
             true => ack(fault, head),
@@ -56,8 +52,8 @@ pub fn to_options() -> OwnAnswer {
 type Head = (StatusCode, Vec<(&'static str, HeaderValue)>);
 
 /// It echoes the session id, if the request had one.
-fn ack(fault: Fault, request: &request::Parts) -> Head {
-    let session = session_of(&request.headers);
+fn ack(fault: Fault, request: &RequestHead) -> Head {
+    let session = session_of(request);
     let fields = ack_headers(fault, session.as_ref());
     (fault.row().status, fields.map(|(field, value)| (field.wire, value)).collect())
 }

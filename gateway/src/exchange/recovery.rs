@@ -6,6 +6,7 @@
 //! that come together are one question ([`Flight`]); and nothing is kept of a question that has
 //! been answered but a bounded number of answers.
 
+use gateway_core::protocol::head::RequestHead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,7 +23,6 @@ use gateway_core::routing::ask::{
 use gateway_core::routing::failover::BeforeAsking;
 use gateway_core::routing::ownership::visible_to;
 use gateway_core::session::{EndReason, Pin, Progress, Target};
-use http::request;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
@@ -127,13 +127,13 @@ impl Gateway {
     /// leads there before it has taken some; nor if the pin has had to make room already.
     pub(super) async fn find_lost(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         packet: &RequestPacket,
         exchange: &mut Exchange,
     ) -> Result<(Lookup, BackendId), Fault> {
         let key = exchange.admitted.key.clone().ok_or(Fault::Internal)?;
 
-        let session = head.headers.get(&headers::SESSION_ID.name).cloned();
+        let session = head.value(&headers::SESSION_ID);
         let http = &exchange.arrival.farm.config.http;
         let request = session.and_then(|session| {
             BackendRequest::of(head, session, exchange.arrival.conn.as_deref(), http)

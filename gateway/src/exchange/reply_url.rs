@@ -1,9 +1,10 @@
 //! The URL of a reply, where its server has named itself in it.
 
-use gateway_core::protocol::headers;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::passage::Edit;
+use gateway_core::protocol::{Fields, headers};
 use gateway_core::reply_url::{Entrance, at_gateway};
-use http::{HeaderValue, header, request, response};
+use http::{HeaderValue, response};
 
 use super::Exchange;
 use super::forwarding::Forwarding;
@@ -11,7 +12,7 @@ use super::head::host_of;
 use crate::config::ReplyUrl;
 
 pub(super) fn edit(
-    head: &request::Parts,
+    head: &RequestHead,
     response: &response::Parts,
     exchange: &Exchange,
 ) -> Option<Edit> {
@@ -23,16 +24,16 @@ pub(super) fn edit(
     let (backend, conn) = (exchange.admitted.backend?, exchange.arrival.conn.as_ref()?);
 
     let host = host_of(head)?;
-    let text = |value: Option<&HeaderValue>| value?.to_str().ok().map(str::to_owned);
-    let sent =
-        exchange.arrival.farm.upstream_host(backend, &host).or(head.headers.get(header::HOST));
-    let said = text(sent)?;
+    let said = match exchange.arrival.farm.upstream_host(backend, &host) {
+        Some(host) => host.to_str().ok()?,
+        None => head.text(&headers::HOST)?,
+    };
     let configured = exchange.arrival.farm.named(backend)?.to_string();
     let found = exchange.arrival.farm.address(backend)?.to_string();
-    let own = [&*configured, &*found, &*said];
+    let own = [&*configured, &*found, said];
     let forwarding = Forwarding::of(http);
-    let scheme = forwarding.scheme(conn, &head.headers);
-    let authority = forwarding.host(Some(conn), &head.headers).ok()??;
+    let scheme = forwarding.scheme(conn, head);
+    let authority = forwarding.host(Some(conn), head).ok()??;
     let url = at_gateway(url, &own, Entrance { scheme, authority })?;
     Some(Edit::Set(&headers::REPLY_URL, HeaderValue::from_str(&url).ok()?))
 }

@@ -1,6 +1,8 @@
 //! What is told of a request when it is over: metrics and one log line. And what is told of sessions,
 //! connections and refused heads.
 
+use gateway_core::protocol::head::RequestHead;
+use gateway_core::protocol::headers;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,6 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::chunked::ChunkError;
 use gateway_core::protocol::head::find_field;
 use gateway_core::protocol::packet::Hidden;
-use http::{HeaderValue, Method, Uri, header, request};
 use uuid::Uuid;
 
 use crate::access_log::{AccessLog, RequestLine, UploadLine};
@@ -25,31 +26,6 @@ use super::arrival::Arrival;
 use super::forwarding::Forwarding;
 use super::state::{Admitted, Answered, Attempt, Findings};
 
-/// What a report tells of the head of a request. Its parts share their memory with the head.
-#[derive(Debug, Clone)]
-pub struct ReportedHead {
-    method: Method,
-    uri: Uri,
-    host: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-}
-
-impl ReportedHead {
-    pub fn of(head: &request::Parts) -> Self {
-        let field = |name| head.headers.get(name).cloned();
-        Self {
-            method: head.method.clone(),
-            uri: head.uri.clone(),
-            host: field(header::HOST),
-            user_agent: field(header::USER_AGENT),
-        }
-    }
-
-    fn target(&self) -> &[u8] {
-        self.uri.path_and_query().map_or(b"", |target| target.as_str().as_bytes())
-    }
-}
-
 /// What the client was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sent {
@@ -64,7 +40,7 @@ pub struct Sent {
 /// A request that is over.
 #[derive(Clone, Copy)]
 pub struct Report<'a> {
-    pub head: &'a ReportedHead,
+    pub head: &'a RequestHead,
     pub arrival: &'a Arrival,
     pub admitted: &'a Admitted,
     pub attempt: &'a Attempt,
@@ -246,8 +222,8 @@ impl Reporter {
             request_id: self.request_id(arrival.id),
             session: admitted.key.as_ref(),
             packet,
-            method: head.method.as_str().as_bytes(),
-            host: head.host.as_ref().map(HeaderValue::as_bytes),
+            method: head.method(),
+            host: head.first(&headers::HOST),
             target: head.target(),
             client: arrival.client,
             tls_version: arrival.conn.as_ref().and_then(|conn| conn.tls_version()),
@@ -270,7 +246,7 @@ impl Reporter {
             backend_time,
             retries: attempt.attempts.saturating_sub(1),
             conn_reused: went_out.then_some(attempt.reused),
-            user_agent: head.user_agent.as_ref().map(HeaderValue::as_bytes),
+            user_agent: head.first(&headers::USER_AGENT),
         });
     }
 }

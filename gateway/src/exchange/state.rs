@@ -1,6 +1,7 @@
 //! The states of a request, in their order: [`Arrival`], [`Admitted`], [`Attempt`], [`Answered`],
 //! and beside them [`Findings`], which its report tells.
 
+use gateway_core::protocol::head::RequestHead;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, RequestPacket, SessionKey};
 use gateway_core::routing::failover::Distrust;
 use gateway_core::routing::{Step, Why};
-use http::{HeaderValue, request};
+use http::HeaderValue;
 
 use crate::metrics::{Gauged, ProtocolError};
 use crate::sessions::{Opening, Place};
@@ -18,7 +19,7 @@ use super::arrival::Arrival;
 use super::bandwidth::BodyPace;
 use super::creating::Creating;
 use super::login::Login;
-use super::report::{Report, ReportedHead, Reporter, Sent};
+use super::report::{Report, Reporter, Sent};
 use super::turns::Turn;
 
 /// One request on its way through, and its answer.
@@ -31,7 +32,7 @@ pub struct Exchange {
     /// What the client was sent so far.
     pub sent: Sent,
     /// The report that its end owes; `None` before there is a head, and once it was made.
-    owed: Option<(Arc<Reporter>, ReportedHead)>,
+    owed: Option<(Arc<Reporter>, Arc<RequestHead>)>,
 }
 
 impl Exchange {
@@ -56,8 +57,8 @@ impl Exchange {
     }
 
     /// From now on the request owes one report, however it ends.
-    pub fn owe_report(&mut self, reporter: &Arc<Reporter>, head: &request::Parts) {
-        self.owed = Some((Arc::clone(reporter), ReportedHead::of(head)));
+    pub fn owe_report(&mut self, reporter: &Arc<Reporter>, head: &Arc<RequestHead>) {
+        self.owed = Some((Arc::clone(reporter), Arc::clone(head)));
     }
 
     pub fn report(&mut self) {

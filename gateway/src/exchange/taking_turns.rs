@@ -1,12 +1,14 @@
 //! The turn of a session, from a packet's arrival to its answer.
 
+use gateway_core::protocol::head::RequestHead;
+use gateway_core::protocol::{Fields, headers};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{Ack, RequestPacket, SessionKey, login};
 use gateway_core::routing::ownership::{self, Identity};
-use http::{HeaderName, header, request, response};
+use http::{HeaderName, response};
 
 use crate::clock;
 use crate::sessions::Elsewhere;
@@ -21,7 +23,7 @@ impl Gateway {
     /// Takes the session's turn, or returns what the same packet was answered that came before.
     pub(super) async fn take_turn(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         packet: &RequestPacket,
         key: &SessionKey,
         exchange: &mut Exchange,
@@ -124,13 +126,9 @@ impl Gateway {
     }
 }
 
-fn identity(
-    head: &request::Parts,
-    packet: &RequestPacket,
-    exchange: &Exchange,
-) -> Option<Identity> {
-    let credentials = head.headers.get_all(header::AUTHORIZATION);
-    let logs_in = || credentials.iter().any(|value| login::binds(value.as_bytes()));
+fn identity(head: &RequestHead, packet: &RequestPacket, exchange: &Exchange) -> Option<Identity> {
+    let credentials = || head.values(&headers::AUTHORIZATION);
+    let logs_in = || credentials().any(login::binds);
     // Without a bond yet, or ever, no other packet has its login.
     let bond = exchange.admitted.login.bond.as_ref().map(|bond| bond.key);
     let connection = bond.or_else(|| logs_in().then_some(exchange.arrival.id));
@@ -138,7 +136,7 @@ fn identity(
         packet,
         exchange.arrival.target,
         exchange.arrival.subject(),
-        credentials,
+        credentials(),
         connection,
     )
 }

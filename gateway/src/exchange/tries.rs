@@ -1,5 +1,6 @@
 //! Carrying out a decision: the tries to have a backend serve a request, and what it is sent.
 
+use gateway_core::protocol::head::RequestHead;
 use std::future::pending;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -12,12 +13,12 @@ use gateway_core::routing::failover::{MAX_TRIES, ends_or_moves, try_another};
 use gateway_core::routing::retry::MAX_REPEATS;
 use gateway_core::routing::{Failure, Lookup, Step, Why, may_retry};
 use gateway_core::session::EndReason;
-use http::{HeaderValue, request};
+use http::HeaderValue;
 
 use super::absence::Went;
 use super::failure::{ConnectFailure, ExchangeFailure};
 use super::forwarding::Forwarding;
-use super::head::{host_of, target_of};
+use super::head::host_of;
 use super::turns::Turn;
 use super::{Exchange, Gateway};
 use crate::clock;
@@ -52,7 +53,7 @@ impl Gateway {
     /// The fault to answer with, which the findings hold as well.
     pub async fn next_try(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &mut Exchange,
     ) -> Result<(BackendId, Way), Fault> {
         let chosen = self.choose_next(head, exchange).await;
@@ -64,7 +65,7 @@ impl Gateway {
 
     async fn choose_next(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         exchange: &mut Exchange,
     ) -> Result<(BackendId, Way), Fault> {
         if exchange.attempt.attempts > 0 && !exchange.admitted.creating.is_chosen() {
@@ -94,11 +95,7 @@ impl Gateway {
     }
 
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
-    async fn choose_again(
-        &self,
-        head: &request::Parts,
-        exchange: &mut Exchange,
-    ) -> Result<(), Fault> {
+    async fn choose_again(&self, head: &RequestHead, exchange: &mut Exchange) -> Result<(), Fault> {
         if let (Some(step), Some(owner)) = (exchange.attempt.step.take(), exchange.admitted.backend)
             && self.carry_out(step, owner, pending(), head, exchange).await? == Went::Elsewhere
         {
@@ -179,7 +176,7 @@ impl Gateway {
     /// An exchange with a backend has failed. Returns whether there is another try.
     pub fn exchange_failed(
         &self,
-        head: &request::Parts,
+        head: &RequestHead,
         failure: ExchangeFailure,
         exchange: &mut Exchange,
     ) -> bool {
@@ -202,10 +199,10 @@ impl Gateway {
     }
 
     /// Ends the pin to a backend that was given up.
-    pub(super) async fn release(&self, head: &request::Parts, exchange: &Exchange) {
+    pub(super) async fn release(&self, head: &RequestHead, exchange: &Exchange) {
         let Some(key) = &exchange.admitted.key else { return };
         if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
-            self.reporter.ended(&ended, Some((&exchange.arrival, target_of(head))));
+            self.reporter.ended(&ended, Some((&exchange.arrival, head.target())));
         }
     }
 
@@ -273,11 +270,7 @@ impl Gateway {
 
     /// What the backend sees differs from what the client sent only here, and in the target, which
     /// `admitted.spelling` says. `request` is the head as it would go out.
-    pub fn onward(
-        &self,
-        request: &request::Parts,
-        exchange: &Exchange,
-    ) -> Result<Vec<Edit>, Fault> {
+    pub fn onward(&self, request: &RequestHead, exchange: &Exchange) -> Result<Vec<Edit>, Fault> {
         let backend = exchange.admitted.backend.ok_or(Fault::Internal)?;
         let farm = &exchange.arrival.farm;
         let forwarding = Forwarding::of(&farm.config.http);
@@ -300,6 +293,6 @@ impl Gateway {
             session,
             empty_packet: exchange.arrival.is_packet && !exchange.arrival.has_body,
         };
-        Ok(passage::request(&request.headers, onward))
+        Ok(passage::request(request, onward))
     }
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 use gateway_core::protocol::chunked::ChunkScanner;
-use gateway_core::protocol::head::BodyFraming;
+use gateway_core::protocol::head::{BodyFraming, RequestHead};
 
 use super::stream::{GuardStream, Phase};
 
@@ -14,6 +14,15 @@ impl GuardStream {
     pub fn head(&self) -> Option<&[u8]> {
         let here = matches!(self.phase, Phase::Pass(_) | Phase::ChunkedHead(_));
         here.then(|| &self.buffer[..self.head_end])
+    }
+
+    /// The same as it is read. `None` if there is none.
+    pub fn read_head(&mut self) -> Option<RequestHead> {
+        let bytes = self.head()?.to_vec();
+        match self.index.take() {
+            Some(index) => Some(RequestHead::new(bytes, index)),
+            None => RequestHead::read(bytes),
+        }
     }
 
     /// The head has been read: what is read from now on is the body. Returns how that ends.

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use gateway_core::protocol::chunked::ChunkScanner;
 use gateway_core::protocol::head::{
-    BodyFraming, HeadEdits, HeadError, check_head, end_of_head, fault_of_line, is_hopeless,
+    BodyFraming, HeadEdits, HeadError, HeadIndex, check_head, end_of_head, fault_of_line,
+    is_hopeless,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -46,6 +47,8 @@ pub struct GuardStream {
     pub(super) phase: Phase,
     /// Where the head of the request that has come ends in `buffer`.
     pub(super) head_end: usize,
+    /// Where its parts stand, if it was not changed.
+    pub(super) index: Option<HeadIndex>,
     /// What the body of this request takes of memory, also once all of it was read.
     pub(super) body: BodyShare,
     /// Read from the socket and not yet passed on.
@@ -100,6 +103,7 @@ impl GuardStream {
             limits,
             phase: Phase::Head,
             head_end: 0,
+            index: None,
             body,
             buffer: ahead,
             searched: 0,
@@ -252,6 +256,7 @@ impl GuardStream {
             Ok(facts) => {
                 self.conn.request_started(facts.http10);
                 self.stall.stop();
+                self.index = facts.edits.is_empty().then_some(facts.index);
                 let end = self.edit(&facts.edits, end);
                 self.head_end = end;
                 self.phase = match facts.body {

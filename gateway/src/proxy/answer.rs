@@ -32,7 +32,7 @@ impl Proxy {
         ctx: &Ctx,
         fault: Fault,
     ) -> Result<()> {
-        let answer = self.gateway.answer_for(fault, downstream.req_header(), &ctx.exchange);
+        let answer = self.gateway.answer_for(fault, &ctx.head, &ctx.exchange);
         self.write(downstream, answer).await
     }
 
@@ -104,7 +104,7 @@ impl Proxy {
         ctx: &mut Ctx,
         answer: &Answer,
     ) -> Result<()> {
-        if expects_continue(downstream.req_header()) {
+        if expects_continue(&ctx.head) {
             // Its client sends no body unless it is told to.
             downstream.set_keepalive(None);
         } else {

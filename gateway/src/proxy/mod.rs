@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
 use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
@@ -50,6 +51,8 @@ pub struct Proxy {
 /// What Pingora keeps of one request on its way through.
 pub struct Ctx {
     exchange: Exchange,
+    /// The head of the request as it came.
+    head: Arc<RequestHead>,
     early: Early,
     /// We answered in the backend's place after it had begun to.
     replaced: bool,
@@ -67,6 +70,14 @@ impl Proxy {
             downstream.set_keepalive(None);
         }
     }
+}
+
+/// The head as its exchange reads it. The guard has checked it before Pingora saw it.
+fn read_head(head: &RequestHeader) -> Result<RequestHead> {
+    let fields = head.headers.iter();
+    let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    let read = RequestHead::of(head.method.as_str().as_bytes(), head.raw_path(), fields);
+    read.ok_or_else(|| Error::new(ErrorType::InvalidHTTPHeader))
 }
 
 /// Has a request go over a new connection that serves no other.
@@ -92,14 +103,16 @@ impl ProxyHttp for Proxy {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx { exchange: self.gateway.expect(), early: Early::default(), replaced: false }
+        let exchange = self.gateway.expect();
+        Ctx { exchange, head: Arc::default(), early: Early::default(), replaced: false }
     }
 
     async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
         let stream = downstream.stream().and_then(|io| io.as_any().downcast_ref::<GuardStream>());
         let conn = stream.map(|guard| Arc::clone(guard.conn()));
-        self.gateway.arrive(conn, downstream.req_header(), &mut ctx.exchange);
-        failpoint::hit("early_request_filter", &downstream.req_header().headers);
+        ctx.head = Arc::new(read_head(downstream.req_header())?);
+        self.gateway.arrive(conn, &ctx.head, &mut ctx.exchange);
+        failpoint::hit("early_request_filter", &ctx.head);
         let timeouts = &ctx.exchange.arrival.farm.config.timeouts;
         // The guard keeps this time and that of the answer, see `patience`.
         downstream.set_read_timeout(None);
@@ -121,14 +134,14 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        failpoint::hit("request_filter", &downstream.req_header().headers);
+        failpoint::hit("request_filter", &ctx.head);
         if downstream.req_header().raw_path() == b"*" {
             self.write(downstream, to_options()).await?;
             return Ok(true);
         }
-        match self.gateway.admit(downstream.req_header(), &mut ctx.exchange).await {
+        match self.gateway.admit(&ctx.head, &mut ctx.exchange).await {
             Ok(Admission::Goes) => {
-                if expects_continue(downstream.req_header()) {
+                if expects_continue(&ctx.head) {
                     // The body is wanted now, so the client need not wait for a backend's 100. If
                     // the client has gone, reading its body fails.
                     let _ = downstream.as_downstream_mut().write_continue_response().await;
@@ -149,11 +162,11 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_peer(
         &self,
-        downstream: &mut Session,
+        _downstream: &mut Session,
         ctx: &mut Ctx,
     ) -> Result<Box<HttpPeer>> {
-        failpoint::hit("upstream_peer", &downstream.req_header().headers);
-        let next = self.gateway.next_try(downstream.req_header(), &mut ctx.exchange).await;
+        failpoint::hit("upstream_peer", &ctx.head);
+        let next = self.gateway.next_try(&ctx.head, &mut ctx.exchange).await;
         let (backend, way) = next.map_err(|_| Error::new(ErrorType::ConnectNoRoute))?;
         let repeatable = ctx.exchange.admitted.repeatable;
         let peer = ctx.exchange.arrival.farm.peer(backend, repeatable).cloned();
@@ -189,27 +202,27 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        downstream: &mut Session,
+        _downstream: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        failpoint::hit("upstream_request_filter", &downstream.req_header().headers);
+        failpoint::hit("upstream_request_filter", &ctx.head);
         if let Some(spelling) = &ctx.exchange.admitted.spelling {
             request.set_raw_path(spelling.as_bytes())?;
         }
         // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
-        let edits = self.gateway.onward(request, &ctx.exchange);
+        let edits = self.gateway.onward(&ctx.head, &ctx.exchange);
         apply_to_request(edits.map_err(|_| Error::new(ErrorType::InternalError))?, request)
     }
 
     async fn request_body_filter(
         &self,
-        downstream: &mut Session,
+        _downstream: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        failpoint::hit("request_body_filter", &downstream.req_header().headers);
+        failpoint::hit("request_body_filter", &ctx.head);
         let bytes = body.as_ref().map_or(0, Bytes::len);
         let came = self.gateway.body_came(bytes, end, &mut ctx.exchange).await;
         came.map_err(|fault| match fault {
@@ -224,7 +237,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        failpoint::hit("upstream_response_filter", &downstream.req_header().headers);
+        failpoint::hit("upstream_response_filter", &ctx.head);
         let refused = |_| Error::new(errors::REFUSED_ANSWER);
         if !self.gateway.answer_came(response, &mut ctx.exchange).map_err(refused)? {
             return Ok(());
@@ -241,7 +254,7 @@ impl ProxyHttp for Proxy {
         }
         self.gateway.note_challenge(response, &mut ctx.exchange);
         ctx.exchange.attempt.replayable = !downstream.as_ref().retry_buffer_truncated();
-        let learned = self.gateway.learn(downstream.req_header(), response, &mut ctx.exchange);
+        let learned = self.gateway.learn(&ctx.head, response, &mut ctx.exchange);
         match learned.await {
             Ok(Some(learned)) => self.pass(downstream, response, learned, ctx).await,
             Ok(None) => Ok(()),
@@ -279,7 +292,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        failpoint::hit("response_filter", &downstream.req_header().headers);
+        failpoint::hit("response_filter", &ctx.head);
         answer::finish_head(downstream, response, &ctx.exchange)?;
         if ctx.exchange.arrival.conn.as_ref().is_some_and(|conn| conn.is_half_closed()) {
             downstream.set_keepalive(None);
@@ -319,8 +332,8 @@ impl ProxyHttp for Proxy {
             replayable: !downstream.as_ref().retry_buffer_truncated(),
             fault: errors::fault(&error),
         };
-        let head = downstream.req_header();
-        error.set_retry(self.gateway.exchange_failed(head, failure, &mut ctx.exchange));
+        let again = self.gateway.exchange_failed(&ctx.head, failure, &mut ctx.exchange);
+        error.set_retry(again);
         error
     }
 
@@ -349,14 +362,14 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
-        failpoint::hit("logging", &downstream.req_header().headers);
+        failpoint::hit("logging", &ctx.head);
         ctx.early.over();
         ctx.exchange.sent = Sent {
             status: final_status(downstream).map(|status| status.as_u16()),
             bytes: downstream.body_bytes_sent() as u64,
             bytes_forwarded: downstream.upstream_body_bytes_sent().unwrap_or(0) as u64,
         };
-        self.gateway.finish(downstream.req_header(), &mut ctx.exchange).await;
+        self.gateway.finish(&ctx.head, &mut ctx.exchange).await;
     }
 
     /// One line per request says what happened; Pingora's own would say it again, with the

@@ -1,38 +1,17 @@
 //! Heads on their way through: fields keep the spelling and the order in which they came.
 
-use gateway_core::protocol::headers::{self, Field};
+use gateway_core::protocol::head::RequestHead;
+use gateway_core::protocol::headers::{self, Field, Id, id_of};
 use gateway_core::protocol::passage::Edit;
-use http::uri::{self, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, request, response};
-
-use bytes::Bytes;
-
-/// Reads the head of a request that the strict check has let pass. `None` for a target that is no
-/// path.
-pub fn read_request(raw: &Bytes) -> Option<request::Parts> {
-    let mut lines = Lines { rest: raw };
-    let mut words = lines.next()?.split(|&byte| byte == b' ');
-    let (method, target) = (words.next()?, words.next()?);
-    let target = PathAndQuery::from_maybe_shared(raw.slice_ref(target)).ok()?;
-    let mut parts = uri::Parts::default();
-    parts.path_and_query = Some(target);
-    let mut head = Request::new(()).into_parts().0;
-    head.method = Method::from_bytes(method).ok()?;
-    head.uri = Uri::from_parts(parts).ok()?;
-    head.headers = HeaderMap::with_capacity(16);
-    for line in lines {
-        let (name, value) = split(line)?;
-        let name = HeaderName::from_bytes(name).ok()?;
-        let value = HeaderValue::from_maybe_shared(raw.slice_ref(value)).ok()?;
-        head.headers.append(name, value);
-    }
-    Some(head)
-}
+use http::{HeaderName, HeaderValue, response};
 
 /// Edits to a head whose other fields stay as they came.
 #[derive(Debug, Default)]
 pub struct Edited {
-    removed: Vec<HeaderName>,
+    /// The fields that are taken off: a bit for each number of a field.
+    removed: u128,
+    /// The names of those without a number.
+    removed_names: Vec<HeaderName>,
     /// The first value of a field stands where the field stood.
     added: Vec<(&'static Field, HeaderValue)>,
 }
@@ -43,26 +22,33 @@ impl Edited {
         match edit {
             Edit::Remove(name) => {
                 self.added.retain(|(field, _)| field.name != name);
-                self.removed.push(name);
+                match id_of(name.as_str().as_bytes()) {
+                    Id::OTHER => self.removed_names.push(name),
+                    id => self.removed |= bit(id),
+                }
             }
             Edit::Set(field, value) => {
-                self.added.retain(|(other, _)| other.name != field.name);
-                self.removed.push(field.name.clone());
+                self.added.retain(|(other, _)| other.id != field.id);
+                self.removed |= bit(field.id);
                 self.added.push((field, value));
             }
             Edit::Append(field, value) => self.added.push((field, value)),
         }
     }
 
-    fn removes(&self, name: &[u8]) -> bool {
-        self.removed.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_str().as_bytes()))
+    fn removes(&self, id: Id, name: &[u8]) -> bool {
+        let by_name = |removed: &HeaderName| name.eq_ignore_ascii_case(removed.as_str().as_bytes());
+        match id {
+            Id::OTHER => self.removed_names.iter().any(by_name),
+            id => self.removed & bit(id) != 0,
+        }
     }
 
-    /// Writes the fields that are left of these lines, as `write` writes them, and those that were
+    /// Writes those of the fields that are left, as `write` writes their lines, and those that were
     /// added.
     fn write<'h>(
         &self,
-        lines: impl Iterator<Item = &'h [u8]>,
+        fields: impl Iterator<Item = (Id, &'h [u8], &'h [u8])>,
         out: &mut Vec<u8>,
         write: impl Fn(&[u8], &mut Vec<u8>),
     ) {
@@ -75,15 +61,10 @@ impl Edited {
                 write_field(out, field.wire.as_bytes(), value.as_bytes());
             }
         };
-        for line in lines {
-            let Some((name, _)) = split(line) else { continue };
-            if !self.removes(name) {
+        for (id, name, line) in fields {
+            if !self.removes(id, name) {
                 write(line, out);
-                continue;
-            }
-            let is_this =
-                |(field, _): &(&Field, _)| name.eq_ignore_ascii_case(field.wire.as_bytes());
-            if let Some(index) = self.added.iter().position(is_this) {
+            } else if let Some(index) = self.added.iter().position(|(field, _)| field.id == id) {
                 add(index, out);
             }
         }
@@ -91,20 +72,17 @@ impl Edited {
     }
 }
 
+fn bit(id: Id) -> u128 {
+    1 << (id as u8)
+}
+
 /// Writes the head of a request for its server. `target` stands in place of its own.
-pub fn write_request(raw: &[u8], target: Option<&str>, edits: &Edited, out: &mut Vec<u8>) {
-    let mut lines = Lines { rest: raw };
-    let line = lines.next().unwrap_or_default();
-    let mut words = line.split(|&byte| byte == b' ');
-    out.extend_from_slice(words.next().unwrap_or_default());
+pub fn write_request(head: &RequestHead, target: Option<&str>, edits: &Edited, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method());
     out.push(b' ');
-    let own = words.next().unwrap_or_default();
-    out.extend_from_slice(target.map_or(own, str::as_bytes));
+    out.extend_from_slice(target.map_or(head.target(), str::as_bytes));
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    edits.write(lines, out, |line, out| {
-        out.extend_from_slice(line);
-        out.extend_from_slice(b"\r\n");
-    });
+    edits.write(head.lines(), out, |line, out| out.extend_from_slice(line));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -127,7 +105,11 @@ pub fn write_answer(raw: &[u8], head: &response::Parts, edits: &mut Edited, out:
             }
         }
     } else {
-        edits.write(lines, out, |line, out| {
+        let fields = lines.filter_map(|line| {
+            let (name, _) = split(line)?;
+            Some((id_of(name), name, line))
+        });
+        edits.write(fields, out, |line, out| {
             if let Some((name, value)) = split(line).filter(|(name, _)| !is_ours(name)) {
                 write_field(out, name, value);
             }

@@ -17,12 +17,10 @@ pub mod upstream;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use gateway_core::protocol::head::find_field;
-use gateway_core::protocol::{login, packet};
-use http::{header, request};
+use gateway_core::protocol::head::{RequestHead, find_field};
+use gateway_core::protocol::{Fields, headers, login, packet};
 use thread_local::ThreadLocal;
 use tokio::sync::watch;
 
@@ -56,13 +54,12 @@ impl Relay {
 
     /// Whether a request is to be carried here: a packet, or any request that goes over a connection of
     /// its client's own. Over a second one its client would be somebody else.
-    fn is_ours(&self, head: &request::Parts, guard: &GuardStream) -> bool {
+    fn is_ours(&self, head: &RequestHead, guard: &GuardStream) -> bool {
         let farm = self.gateway.farm();
-        let credentials = head.headers.get_all(header::AUTHORIZATION).iter();
         packet::is_packet(head, farm.config.http.method_override)
             || guard.conn().has_bonds()
             || farm.has_per_client()
-            || credentials.into_iter().any(|value| login::binds(value.as_bytes()))
+            || head.values(&headers::AUTHORIZATION).any(login::binds)
     }
 
     /// Whether it can be one of those, at a first look.
@@ -85,12 +82,11 @@ impl Carrier for Relay {
         if !self.may_be_ours(head, guard) {
             return None;
         }
-        let raw = Bytes::copy_from_slice(head);
-        let head = head::read_request(&raw)?;
+        let head = guard.read_head()?;
         if !self.is_ours(&head, guard) {
             return None;
         }
-        Some(Transfer::new(&self.gateway, self.lines(), guard, (raw, head), stop).run().boxed())
+        Some(Transfer::new(&self.gateway, self.lines(), guard, head, stop).run().boxed())
     }
 
     fn ended(&self, conn: &Conn) {

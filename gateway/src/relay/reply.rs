@@ -13,7 +13,7 @@ use gateway_core::protocol::headers;
 use gateway_core::protocol::keep_alive::KeepAlive;
 use gateway_core::protocol::passage::{self, Edit, Recipient};
 use gateway_core::rewrite::AckBody;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 
 use super::body::write_chunk;
 use super::head::{Edited, write_answer, write_field, write_status};
@@ -48,7 +48,7 @@ enum Framing {
 impl Transfer<'_> {
     /// Learns from an answer, and passes it on.
     pub async fn reply(&mut self, mut server: Server, answer: Answer) -> Result<Next, Stop> {
-        failpoint::hit("reply", &self.head.headers);
+        failpoint::hit("reply", &self.head);
         let Answer { mut head, body, length } = answer;
         let early = !self.body.is_here() || !self.body.unsent().is_empty();
         let bound = self.exchange.admitted.login.bound;
@@ -97,7 +97,7 @@ impl Transfer<'_> {
             edit(change, &mut head);
         }
         let mut framing = match body {
-            _ if self.head.method == Method::HEAD => Framing::Length(0),
+            _ if self.head.method() == b"HEAD" => Framing::Length(0),
             AnswerBody::Length(length) => Framing::Length(length),
             AnswerBody::Chunked if until_close => Framing::Unchunked(ChunkScanner::default()),
             AnswerBody::Chunked => Framing::Chunks(ChunkScanner::default()),

@@ -5,7 +5,8 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, StatusCode, Version, header, response};
+use gateway_core::protocol::{Fields, headers};
+use http::{StatusCode, Version, header, response};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
@@ -163,10 +164,9 @@ pub fn stays_open(head: &response::Parts) -> bool {
 }
 
 /// Whether `Connection` has that word.
-pub fn says(fields: &HeaderMap, word: &str) -> bool {
-    let values = fields.get_all(header::CONNECTION).iter();
-    let mut words = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
-    words.any(|found| found.trim().eq_ignore_ascii_case(word))
+pub fn says(fields: &impl Fields, word: &str) -> bool {
+    let mut words = fields.values(&headers::CONNECTION).flat_map(|v| v.split(|&byte| byte == b','));
+    words.any(|found| found.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
 #[cfg(test)]

@@ -15,12 +15,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Bytes;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::answer::{Answer, read_answer};
-use gateway_core::protocol::head::BodyFraming;
-use http::request;
+use gateway_core::protocol::head::{BodyFraming, RequestHead};
 use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 
@@ -31,7 +29,7 @@ use super::server::{Line, Own, Server, says};
 use super::upstream::{self, connect};
 use crate::clock;
 use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
-use crate::exchange::head::{expects_continue, target_of};
+use crate::exchange::head::expects_continue;
 use crate::exchange::own_answer::to_options;
 use crate::exchange::{Admission, Exchange, Gateway, Way};
 use crate::failpoint;
@@ -46,8 +44,7 @@ pub(super) struct Transfer<'r> {
     pub guard: &'r mut GuardStream,
     pub conn: Arc<Conn>,
     /// The head as it came.
-    pub raw: Bytes,
-    pub head: request::Parts,
+    pub head: Arc<RequestHead>,
     pub exchange: Exchange,
     pub body: Body,
     pub stop: &'r watch::Receiver<bool>,
@@ -94,31 +91,19 @@ impl<'r> Transfer<'r> {
         gateway: &'r Gateway,
         lines: &'r Arc<Lines>,
         guard: &'r mut GuardStream,
-        (raw, head): (Bytes, request::Parts),
+        head: RequestHead,
         stop: &'r watch::Receiver<bool>,
     ) -> Self {
-        let conn = Arc::clone(guard.conn());
+        let (conn, head) = (Arc::clone(guard.conn()), Arc::new(head));
         let mut exchange = gateway.expect();
         gateway.arrive(Some(Arc::clone(&conn)), &head, &mut exchange);
-        failpoint::hit("arrive", &head.headers);
+        failpoint::hit("arrive", &head);
         let framing = guard.skip_head();
         let body = Body::of(framing);
         // The guard lets no request follow a chunked one.
         let chunked = framing == BodyFraming::Chunked;
-        let goes_on = !chunked && !conn.is_http10() && !says(&head.headers, "close");
-        Self {
-            gateway,
-            lines,
-            guard,
-            conn,
-            raw,
-            head,
-            exchange,
-            body,
-            stop,
-            goes_on,
-            replied: false,
-        }
+        let goes_on = !chunked && !conn.is_http10() && !says(&*head, "close");
+        Self { gateway, lines, guard, conn, head, exchange, body, stop, goes_on, replied: false }
     }
 
     /// Serves it. Returns whether another request may follow.
@@ -126,17 +111,17 @@ impl<'r> Transfer<'r> {
         if let Err(stop) = self.carry().await {
             self.end(stop).await;
         }
-        failpoint::hit("finish", &self.head.headers);
+        failpoint::hit("finish", &self.head);
         self.exchange.sent.bytes_forwarded += self.body.forwarded;
         self.gateway.finish(&self.head, &mut self.exchange).await;
         self.drain().await
     }
 
     async fn carry(&mut self) -> Result<(), Stop> {
-        if target_of(&self.head) == b"*" {
+        if self.head.target() == b"*" {
             return self.write_own(to_options()).await;
         }
-        failpoint::hit("admit", &self.head.headers);
+        failpoint::hit("admit", &self.head);
         match self.gateway.admit(&self.head, &mut self.exchange).await {
             Ok(Admission::Goes) => {}
             Ok(Admission::Joined(answer)) => return self.answer_again(&answer).await,
@@ -151,7 +136,7 @@ impl<'r> Transfer<'r> {
             let _ = self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await;
         }
         loop {
-            failpoint::hit("connect", &self.head.headers);
+            failpoint::hit("connect", &self.head);
             let next = self.gateway.next_try(&self.head, &mut self.exchange).await;
             let (backend, way) = next.map_err(Stop::Fault)?;
             let Some(mut server) = self.connect(backend, way).await? else { continue };
@@ -236,7 +221,7 @@ impl<'r> Transfer<'r> {
 
     /// Sends the request, and reads the head of the answer.
     async fn converse(&mut self, server: &mut Server) -> Result<Answer, Failed> {
-        failpoint::hit("send", &self.head.headers);
+        failpoint::hit("send", &self.head);
         let reused = server.reused;
         let fd = server.socket().tcp().as_fd();
         let connected = self.gateway.connected(reused, fd, &mut self.exchange);
@@ -245,8 +230,8 @@ impl<'r> Transfer<'r> {
         let mut edited = Edited::default();
         edits.into_iter().for_each(|edit| edited.add(edit));
         let target = self.exchange.admitted.spelling.as_deref();
-        server.out.reserve(self.raw.len() + 256);
-        write_request(&self.raw, target, &edited, &mut server.out);
+        server.out.reserve(self.head.bytes().len() + 256);
+        write_request(&self.head, target, &edited, &mut server.out);
         loop {
             self.send(server).await?;
             if let Some(answer) = self.hear(server).await? {
@@ -274,7 +259,7 @@ impl<'r> Transfer<'r> {
                 .await?;
             }
             if let Some((bytes, ends)) = self.body.news() {
-                failpoint::hit("body", &self.head.headers);
+                failpoint::hit("body", &self.head);
                 let came = self.gateway.body_came(bytes, ends, &mut self.exchange).await;
                 came.map_err(Stop::Fault)?;
             }

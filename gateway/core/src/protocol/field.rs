@@ -9,7 +9,7 @@ pub struct Repeated(pub &'static Field);
 
 impl PartialEq for Field {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        self.id == other.id
     }
 }
 

@@ -3,15 +3,15 @@
 use http::HeaderMap;
 
 use super::field::{Repeated, trim};
-use super::headers::Field;
+use super::headers::{Field, Id, id_of};
 
 /// A head whose fields can be looked up. Names compare without regard to case.
 pub trait Fields {
-    /// Every field: its name, and its value.
-    fn all(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
+    /// Every field: its number, its name, and its value.
+    fn all(&self) -> impl Iterator<Item = (Id, &[u8], &[u8])>;
 
     /// The values of one field, in the order in which they stand.
-    fn values<'f>(&'f self, field: &'static Field) -> impl Iterator<Item = &'f [u8]>;
+    fn values<'f>(&'f self, field: &'static Field) -> impl DoubleEndedIterator<Item = &'f [u8]>;
 
     fn has(&self, field: &'static Field) -> bool {
         self.values(field).next().is_some()
@@ -36,11 +36,14 @@ pub trait Fields {
 }
 
 impl Fields for HeaderMap {
-    fn all(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+    fn all(&self) -> impl Iterator<Item = (Id, &[u8], &[u8])> {
+        self.iter().map(|(name, value)| {
+            let name = name.as_str().as_bytes();
+            (id_of(name), name, value.as_bytes())
+        })
     }
 
-    fn values<'f>(&'f self, field: &'static Field) -> impl Iterator<Item = &'f [u8]> {
+    fn values<'f>(&'f self, field: &'static Field) -> impl DoubleEndedIterator<Item = &'f [u8]> {
         self.get_all(&field.name).iter().map(http::HeaderValue::as_bytes)
     }
 }

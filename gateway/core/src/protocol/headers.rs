@@ -10,75 +10,155 @@ use http::HeaderName;
 pub struct Field {
     pub name: HeaderName,
     pub wire: &'static str,
+    pub id: Id,
 }
 
-const fn field(name: &'static str, wire: &'static str) -> Field {
-    Field { name: HeaderName::from_static(name), wire }
+/// Defines the fields that somebody here looks for. Each gets a number, by which a head that was
+/// read once finds it without comparing names.
+macro_rules! fields {
+    ($($(#[$doc:meta])* $field:ident = $name:literal, $wire:literal;)*) => {
+        /// The number of a field.
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the fields' own names")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Id {
+            /// Any field without a number.
+            OTHER,
+            $($field,)*
+        }
+
+        $($(#[$doc])* pub static $field: Field =
+            Field { name: HeaderName::from_static($name), wire: $wire, id: Id::$field };)*
+
+        /// All fields that have a number.
+        pub(crate) static KNOWN: [&Field; COUNT] = [$(&$field,)*];
+
+        const COUNT: usize = [$($wire,)*].len();
+
+        const LENGTHS: [usize; COUNT] = [$($wire.len(),)*];
+    };
 }
 
-/// MC-BUP 2.2.1.2. Its section 2.2.1 once prints "BITS-Package-Type"; nobody sends that.
-pub static PACKET_TYPE: Field = field("bits-packet-type", "BITS-Packet-Type");
-/// MC-BUP 2.2.2.2: GUIDs the client speaks, separated by spaces or commas.
-pub static SUPPORTED_PROTOCOLS: Field =
-    field("bits-supported-protocols", "BITS-Supported-Protocols");
-/// MC-BUP 2.2.3.2: the GUID the server chose.
-pub static PROTOCOL: Field = field("bits-protocol", "BITS-Protocol");
-/// MC-BUP 2.2.1.2, 2.2.3.2.
-pub static SESSION_ID: Field = field("bits-session-id", "BITS-Session-Id");
-/// MC-BUP 2.2.3.2: host, without port, that later packets go to.
-pub static HOST_ID: Field = field("bits-host-id", "BITS-Host-Id");
-/// MC-BUP 2.2.3.2: seconds after which a client leaves an unreachable Host-Id.
-pub static HOST_ID_FALLBACK_TIMEOUT: Field =
-    field("bits-host-id-fallback-timeout", "BITS-Host-Id-Fallback-Timeout");
-/// MC-BUP 2.2.7: the next offset, one number.
-pub static RECEIVED_CONTENT_RANGE: Field =
-    field("bits-received-content-range", "BITS-Received-Content-Range");
-/// The same, as GoBITS misspells it in its 416.
-pub static RECEIVED_CONTENT_RANGE_MISSPELT: Field =
-    field("bits-recieved-content-range", "BITS-Recieved-Content-Range");
-/// MC-BUP 2.2.7: where the reply of an upload-reply job lies. IIS sends a relative path with
-/// backslashes.
-pub static REPLY_URL: Field = field("bits-reply-url", "BITS-Reply-URL");
-/// MC-BUP's name of the error header; what Windows Server sends.
-pub static ERROR: Field = field("bits-error", "BITS-Error");
-/// The Win32 documentation's name of the same header; what most other servers send.
-pub static ERROR_CODE: Field = field("bits-error-code", "BITS-Error-Code");
-/// 0x5: found by the server itself. 0x7: came from the application behind it.
-pub static ERROR_CONTEXT: Field = field("bits-error-context", "BITS-Error-Context");
-/// The local file name, on Fragments (Windows) and elsewhere; may hold non-ASCII bytes.
-pub static CONTENT_NAME: Field = field("content-name", "Content-Name");
-pub static CONTENT_RANGE: Field = field("content-range", "Content-Range");
-pub static CONTENT_LENGTH: Field = field("content-length", "Content-Length");
-pub static TRANSFER_ENCODING: Field = field("transfer-encoding", "Transfer-Encoding");
-pub static HOST: Field = field("host", "Host");
-pub static CONNECTION: Field = field("connection", "Connection");
-/// RFC 2068 section 19.7.1.1.
-pub static KEEP_ALIVE: Field = field("keep-alive", "Keep-Alive");
-/// RFC 8586.
-pub static CDN_LOOP: Field = field("cdn-loop", "CDN-Loop");
-/// RFC 7239.
-pub static FORWARDED: Field = field("forwarded", "Forwarded");
-pub static FORWARDED_FOR: Field = field("x-forwarded-for", "X-Forwarded-For");
-pub static FORWARDED_HOST: Field = field("x-forwarded-host", "X-Forwarded-Host");
-pub static FORWARDED_PORT: Field = field("x-forwarded-port", "X-Forwarded-Port");
-pub static FORWARDED_PROTO: Field = field("x-forwarded-proto", "X-Forwarded-Proto");
-/// RFC 9110 section 10.2.2.
-pub static LOCATION: Field = field("location", "Location");
-/// RFC 9110 section 10.2.3, in seconds.
-pub static RETRY_AFTER: Field = field("retry-after", "Retry-After");
-/// RFC 9110 section 11.6.1.
-pub static WWW_AUTHENTICATE: Field = field("www-authenticate", "WWW-Authenticate");
-/// In a Create-Session Ack: the encodings allowed for Fragment bodies (MC-BUP 2.2.3.1).
-pub static ACCEPT_ENCODING: Field = field("accept-encoding", "Accept-Encoding");
-/// OneDrive's clients send `POST` with this instead of the method `BITS_POST`.
-pub static METHOD_OVERRIDE: Field = field("x-http-method-override", "X-Http-Method-Override");
+fields! {
+    /// MC-BUP 2.2.1.2. Its section 2.2.1 once prints "BITS-Package-Type"; nobody sends that.
+    PACKET_TYPE = "bits-packet-type", "BITS-Packet-Type";
+    /// MC-BUP 2.2.2.2: GUIDs the client speaks, separated by spaces or commas.
+    SUPPORTED_PROTOCOLS = "bits-supported-protocols", "BITS-Supported-Protocols";
+    /// MC-BUP 2.2.3.2: the GUID the server chose.
+    PROTOCOL = "bits-protocol", "BITS-Protocol";
+    /// MC-BUP 2.2.1.2, 2.2.3.2.
+    SESSION_ID = "bits-session-id", "BITS-Session-Id";
+    /// MC-BUP 2.2.3.2: host, without port, that later packets go to.
+    HOST_ID = "bits-host-id", "BITS-Host-Id";
+    /// MC-BUP 2.2.3.2: seconds after which a client leaves an unreachable Host-Id.
+    HOST_ID_FALLBACK_TIMEOUT = "bits-host-id-fallback-timeout", "BITS-Host-Id-Fallback-Timeout";
+    /// MC-BUP 2.2.7: the next offset, one number.
+    RECEIVED_CONTENT_RANGE = "bits-received-content-range", "BITS-Received-Content-Range";
+    /// The same, as GoBITS misspells it in its 416.
+    RECEIVED_CONTENT_RANGE_MISSPELT = "bits-recieved-content-range", "BITS-Recieved-Content-Range";
+    /// MC-BUP 2.2.7: where the reply of an upload-reply job lies. IIS sends a relative path with
+    /// backslashes.
+    REPLY_URL = "bits-reply-url", "BITS-Reply-URL";
+    /// MC-BUP's name of the error header; what Windows Server sends.
+    ERROR = "bits-error", "BITS-Error";
+    /// The Win32 documentation's name of the same header; what most other servers send.
+    ERROR_CODE = "bits-error-code", "BITS-Error-Code";
+    /// 0x5: found by the server itself. 0x7: came from the application behind it.
+    ERROR_CONTEXT = "bits-error-context", "BITS-Error-Context";
+    /// The local file name, on Fragments (Windows) and elsewhere; may hold non-ASCII bytes.
+    CONTENT_NAME = "content-name", "Content-Name";
+    CONTENT_RANGE = "content-range", "Content-Range";
+    CONTENT_LENGTH = "content-length", "Content-Length";
+    TRANSFER_ENCODING = "transfer-encoding", "Transfer-Encoding";
+    HOST = "host", "Host";
+    CONNECTION = "connection", "Connection";
+    /// RFC 2068 section 19.7.1.1.
+    KEEP_ALIVE = "keep-alive", "Keep-Alive";
+    /// RFC 8586.
+    CDN_LOOP = "cdn-loop", "CDN-Loop";
+    /// RFC 7239.
+    FORWARDED = "forwarded", "Forwarded";
+    FORWARDED_FOR = "x-forwarded-for", "X-Forwarded-For";
+    FORWARDED_HOST = "x-forwarded-host", "X-Forwarded-Host";
+    FORWARDED_PORT = "x-forwarded-port", "X-Forwarded-Port";
+    FORWARDED_PROTO = "x-forwarded-proto", "X-Forwarded-Proto";
+    /// RFC 9110 section 10.2.2.
+    LOCATION = "location", "Location";
+    /// RFC 9110 section 10.2.3, in seconds.
+    RETRY_AFTER = "retry-after", "Retry-After";
+    /// RFC 9110 section 11.6.1.
+    WWW_AUTHENTICATE = "www-authenticate", "WWW-Authenticate";
+    /// In a Create-Session Ack: the encodings allowed for Fragment bodies (MC-BUP 2.2.3.1).
+    ACCEPT_ENCODING = "accept-encoding", "Accept-Encoding";
+    /// OneDrive's clients send `POST` with this instead of the method `BITS_POST`.
+    METHOD_OVERRIDE = "x-http-method-override", "X-Http-Method-Override";
+    /// Express and Rack.
+    METHOD_OVERRIDE_SHORT = "x-method-override", "X-Method-Override";
+    /// Microsoft's WebAPI and OData.
+    HTTP_METHOD = "x-http-method", "X-HTTP-Method";
+    AUTHORIZATION = "authorization", "Authorization";
+    CONTENT_ENCODING = "content-encoding", "Content-Encoding";
+    CONTENT_TYPE = "content-type", "Content-Type";
+    COOKIE = "cookie", "Cookie";
+    DATE = "date", "Date";
+    EXPECT = "expect", "Expect";
+    ACCEPT = "accept", "Accept";
+    SERVER = "server", "Server";
+    USER_AGENT = "user-agent", "User-Agent";
+    VIA = "via", "Via";
+    HTTP2_SETTINGS = "http2-settings", "HTTP2-Settings";
+    PROXY_AUTHENTICATE = "proxy-authenticate", "Proxy-Authenticate";
+    PROXY_AUTHORIZATION = "proxy-authorization", "Proxy-Authorization";
+    PROXY_CONNECTION = "proxy-connection", "Proxy-Connection";
+    TE = "te", "TE";
+    TRAILER = "trailer", "Trailer";
+    UPGRADE = "upgrade", "Upgrade";
+}
 
 /// All fields by which servers are known to take another method than the one in the request line.
-pub static METHOD_OVERRIDES: [Field; 3] = [
-    field("x-http-method-override", "X-HTTP-Method-Override"),
-    field("x-method-override", "X-Method-Override"),
-    field("x-http-method", "X-HTTP-Method"),
-];
+pub static METHOD_OVERRIDES: [&Field; 3] = [&METHOD_OVERRIDE, &METHOD_OVERRIDE_SHORT, &HTTP_METHOD];
+
+/// The longest name of a field that has a number.
+const LONGEST: usize = 32;
+
+/// How many of them may have names of one length.
+const ALIKE: usize = 8;
+
+/// Places in [`KNOWN`], less one, of the fields whose names have that length; 0 behind the last.
+const BY_LENGTH: [[u8; ALIKE]; LONGEST] = {
+    let mut table = [[0; ALIKE]; LONGEST];
+    let mut index = 0;
+    while index < COUNT {
+        let row = &mut table[LENGTHS[index]];
+        let mut place = 0;
+        while row[place] != 0 {
+            place += 1;
+        }
+        index += 1;
+        row[place] = index as u8;
+    }
+    table
+};
+
+impl Id {
+    /// The field with this number.
+    pub fn field(self) -> Option<&'static Field> {
+        KNOWN.get((self as usize).checked_sub(1)?).copied()
+    }
+}
+
+/// The number of the field with that name, in whatever case it is written.
+pub fn id_of(name: &[u8]) -> Id {
+    let Some(places) = BY_LENGTH.get(name.len()) else { return Id::OTHER };
+    let known = places.iter().take_while(|place| **place != 0);
+    let mut known = known.map(|place| KNOWN[usize::from(*place) - 1]);
+    let is_this = |field: &&Field| {
+        let wire = field.wire.as_bytes();
+        // Nearly all are written as we write them.
+        wire == name || wire.eq_ignore_ascii_case(name)
+    };
+    known.find(is_this).map_or(Id::OTHER, |field| field.id)
+}
 
 /// The method of every packet (MC-BUP 2.2.1).
 pub const BITS_POST: &str = "BITS_POST";
@@ -95,3 +175,25 @@ pub const NAME_LIMIT: usize = 256;
 /// Longest value of any field, in either direction: what libraries and servers agree on that they
 /// can hold.
 pub const FIELD_LIMIT: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_by_its_name_in_any_case() {
+        for field in KNOWN {
+            assert_eq!(field.name.as_str(), field.wire.to_ascii_lowercase());
+            for name in [field.wire.to_owned(), field.wire.to_uppercase(), field.name.to_string()] {
+                assert_eq!(id_of(name.as_bytes()), field.id, "{name}");
+            }
+            for other in [format!("{}x", field.wire), field.wire[1..].to_owned()] {
+                let found = KNOWN.iter().find(|field| field.wire.eq_ignore_ascii_case(&other));
+                let id = found.map_or(Id::OTHER, |field| field.id);
+                assert_eq!(id_of(other.as_bytes()), id, "{other}");
+            }
+        }
+        assert_eq!(id_of(b""), Id::OTHER);
+        assert_eq!(id_of(&[b'x'; 300]), Id::OTHER);
+    }
+}

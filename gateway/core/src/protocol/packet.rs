@@ -1,9 +1,8 @@
 //! The five packets a client sends (MC-BUP 2.2.2 to 2.2.10).
 
-use http::{Method, request};
-
 use super::field::Repeated;
 use super::fields::{Fields, text};
+use super::head::RequestHead;
 use super::headers::{self, Field};
 use super::ids::SessionId;
 use super::range::{ContentRange, RangeError};
@@ -137,13 +136,14 @@ pub enum PacketError {
 ///
 /// `method_override` lets `POST` with `X-Http-Method-Override: BITS_POST` count, as OneDrive's
 /// clients sent it.
-pub fn is_packet(head: &request::Parts, method_override: bool) -> bool {
-    if head.method.as_str() == headers::BITS_POST {
+pub fn is_packet(head: &RequestHead, method_override: bool) -> bool {
+    if head.method() == headers::BITS_POST.as_bytes() {
         return true;
     }
     method_override
-        && head.method == Method::POST
-        && Fields::text(&head.headers, &headers::METHOD_OVERRIDE)
+        && head.method() == b"POST"
+        && head
+            .text(&headers::METHOD_OVERRIDE)
             .is_some_and(|value| value.eq_ignore_ascii_case(headers::BITS_POST))
 }
 
@@ -168,22 +168,22 @@ pub enum Hidden {
 /// The fields are those of OneDrive (`X-HTTP-Method-Override`) and of frameworks behind which a
 /// server may run: Microsoft's WebAPI and OData (`X-HTTP-Method`), Express and Rack
 /// (`X-Method-Override`). Some take the first word of a list, some the last.
-pub fn hidden_packet(head: &request::Parts) -> Option<Hidden> {
+pub fn hidden_packet(head: &RequestHead) -> Option<Hidden> {
     let is_packet = |method: &[u8]| method.eq_ignore_ascii_case(headers::BITS_POST.as_bytes());
-    let names_it = |field: &Field| {
-        let mut values = head.headers.get_all(&field.name).iter();
+    let names_it = |field: &&'static Field| {
+        let mut values = head.values(field);
         // Not a character of a method: a comma, a space, a quotation mark.
         let apart = |byte: &u8| !(byte.is_ascii_alphanumeric() || *byte == b'_');
-        values.any(|value| value.as_bytes().split(apart).any(is_packet))
+        values.any(|value| value.split(apart).any(is_packet))
     };
     if headers::METHOD_OVERRIDES.iter().any(names_it) {
         let allowable = self::is_packet(head, true);
         return Some(Hidden::Override { allowable });
     }
-    if is_packet(head.method.as_str().as_bytes()) {
+    if is_packet(head.method()) {
         return Some(Hidden::LetterCase);
     }
-    head.headers.contains_key(&headers::PACKET_TYPE.name).then_some(Hidden::PacketType)
+    head.has(&headers::PACKET_TYPE).then_some(Hidden::PacketType)
 }
 
 /// Reads the packet in a request for which [`is_packet`] holds.
@@ -276,9 +276,9 @@ fn check_protocols(fields: &impl Fields) -> Result<(), PacketError> {
 }
 
 fn check_value_lengths(fields: &impl Fields) -> Result<(), PacketError> {
-    for (name, _) in fields.all().filter(|(_, value)| value.len() > headers::VALUE_LIMIT) {
+    for (id, name, _) in fields.all().filter(|(.., value)| value.len() > headers::VALUE_LIMIT) {
         for field in [&headers::CONTENT_RANGE, &headers::CONTENT_NAME] {
-            if name.eq_ignore_ascii_case(field.wire.as_bytes()) {
+            if id == field.id {
                 return Err(PacketError::ValueTooLong { field });
             }
         }
@@ -293,18 +293,19 @@ fn check_value_lengths(fields: &impl Fields) -> Result<(), PacketError> {
 mod tests {
     use super::*;
 
-    fn head(fields: &[(&str, &str)]) -> request::Parts {
-        let mut request = http::Request::builder().method("BITS_POST").uri("/in/a.bin");
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        request.body(()).expect("legal head").into_parts().0
+    fn head_of(method: &str, fields: &[(&str, &str)]) -> RequestHead {
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        RequestHead::of(method.as_bytes(), b"/in/a.bin", fields).expect("a head")
+    }
+
+    fn head(fields: &[(&str, &str)]) -> RequestHead {
+        head_of("BITS_POST", fields)
     }
 
     #[track_caller]
     fn check(fields: &[(&str, &str)], expected: Result<PacketType, PacketError>) {
         let head = head(fields);
-        let packet = read_request(&head.headers, false).map(|packet| packet.packet_type());
+        let packet = read_request(&head, false).map(|packet| packet.packet_type());
         assert_eq!(packet, expected, "{fields:?}");
     }
 
@@ -316,11 +317,7 @@ mod tests {
 
     #[track_caller]
     fn hides(method: &str, fields: &[(&str, &str)], expected: Option<Hidden>) {
-        let mut request = http::Request::builder().method(method).uri("/in/a.bin");
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let head = request.body(()).expect("legal head").into_parts().0;
+        let head = head_of(method, fields);
         assert!(!is_packet(&head, false));
         assert_eq!(hidden_packet(&head), expected, "{method} {fields:?}");
     }
@@ -444,8 +441,8 @@ mod tests {
             ("Content-Range", "bytes 0-9/10"),
             ("Transfer-Encoding", "chunked"),
         ]);
-        assert_eq!(read_request(&head.headers, false), Err(PacketError::LengthRequired));
-        assert!(read_request(&head.headers, true).is_ok());
+        assert_eq!(read_request(&head, false), Err(PacketError::LengthRequired));
+        assert!(read_request(&head, true).is_ok());
     }
 
     #[test]
@@ -463,11 +460,9 @@ mod tests {
 
     #[test]
     fn post_with_an_override_is_a_packet_only_when_enabled() {
-        let mut head = head(&[("X-HTTP-Method-Override", "bits_post")]);
-        head.method = Method::POST;
-        assert!(is_packet(&head, true));
-        assert!(!is_packet(&head, false));
-        head.method = Method::PUT;
-        assert!(!is_packet(&head, true));
+        let overridden = [("X-HTTP-Method-Override", "bits_post")];
+        assert!(is_packet(&head_of("POST", &overridden), true));
+        assert!(!is_packet(&head_of("POST", &overridden), false));
+        assert!(!is_packet(&head_of("PUT", &overridden), true));
     }
 }

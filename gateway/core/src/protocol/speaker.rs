@@ -6,12 +6,9 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
-use http::header::VIA;
-
-use super::cdn_loop::CDN_LOOP;
 use super::client::Walk;
-use super::spoken;
+use super::headers::{self, Id};
+use super::{Fields, spoken};
 
 /// Who speaks on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +32,7 @@ pub enum Peer<'w> {
 }
 
 /// Who speaks in a request with these fields.
-pub fn speaker(peer: Peer<'_>, fields: &HeaderMap) -> Speaker {
+pub fn speaker(peer: Peer<'_>, fields: &impl Fields) -> Speaker {
     match peer {
         Peer::Stranger { shared } if shared || comes_from_proxy(fields) => Speaker::Unnamed,
         Peer::Stranger { .. } => Speaker::Peer,
@@ -49,14 +46,16 @@ pub fn speaker(peer: Peer<'_>, fields: &HeaderMap) -> Speaker {
 }
 
 /// Whether a request says that it came over a proxy.
-fn comes_from_proxy(fields: &HeaderMap) -> bool {
-    let said_by_proxy = |name: &str| name == VIA || name == CDN_LOOP || spoken::by_proxies(name);
-    fields.keys().any(|name| said_by_proxy(name.as_str()))
+fn comes_from_proxy(fields: &impl Fields) -> bool {
+    fields.all().any(|(id, name, _)| match id {
+        Id::VIA | Id::CDN_LOOP => true,
+        id => spoken::is_by_proxies(id, name),
+    })
 }
 
 /// How many proxies `Via` lists.
-fn vias(fields: &HeaderMap) -> usize {
-    fields.get_all(VIA).iter().map(|value| elements(value.as_bytes())).sum()
+fn vias(fields: &impl Fields) -> usize {
+    fields.values(&headers::VIA).map(elements).sum()
 }
 
 /// A comma in a comment ends no element. Behind a comment that does not end, each comma counts: the
@@ -86,6 +85,8 @@ fn count<'v>(elements: impl Iterator<Item = &'v [u8]>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
     use crate::protocol::client::{Trail, walk};
 

@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use super::headers::{Id, NAME_LIMIT};
+
 /// Starts of names that proxies, balancers and TLS terminators use, and nobody else.
 const PROXY_STARTS: [&str; 8] = [
     // RFC 9440.
@@ -80,9 +82,10 @@ const SERVER_NAMES: [&str; 13] = [
 ];
 
 /// Whether it begins as one of the above does; hardly a field of a packet does.
-fn may_be_of_proxies(name: &str) -> bool {
+fn may_be_of_proxies(name: &[u8]) -> bool {
+    let start = name.first_chunk().map(|start: &[u8; 2]| start.to_ascii_lowercase());
     matches!(
-        name.as_bytes(),
+        start.as_ref().map_or(name, |start| &start[..]),
         [b'c', b'f' | b'l', ..]
             | [b'f', b'a' | b'o' | b'r', ..]
             | [b'p' | b't', b'r', ..]
@@ -97,7 +100,7 @@ fn may_be_of_proxies(name: &str) -> bool {
 ///
 /// `_` is read as `-`, as some servers do: Apache itself writes `SSL_CLIENT_VERIFY`.
 pub fn by_proxies(name: &str) -> bool {
-    if !may_be_of_proxies(name) {
+    if !may_be_of_proxies(name.as_bytes()) {
         return false;
     }
     let read = match name.contains('_') {
@@ -113,9 +116,62 @@ pub fn by_servers(name: &str) -> bool {
     name.starts_with("bits-") && SERVER_NAMES.contains(&name)
 }
 
+/// [`by_proxies`] of a field that was read, in whatever case its name stands.
+pub fn is_by_proxies(id: Id, name: &[u8]) -> bool {
+    match id {
+        Id::OTHER => may_be_of_proxies(name) && in_lower_case(name, by_proxies),
+        Id::FORWARDED
+        | Id::FORWARDED_FOR
+        | Id::FORWARDED_HOST
+        | Id::FORWARDED_PORT
+        | Id::FORWARDED_PROTO => true,
+        _ => false,
+    }
+}
+
+/// [`by_servers`] of a field that was read, in whatever case its name stands.
+pub fn is_by_servers(id: Id, name: &[u8]) -> bool {
+    match id {
+        Id::OTHER => matches!(name, [b'B' | b'b', ..]) && in_lower_case(name, by_servers),
+        Id::ERROR
+        | Id::ERROR_CODE
+        | Id::ERROR_CONTEXT
+        | Id::HOST_ID
+        | Id::HOST_ID_FALLBACK_TIMEOUT
+        | Id::PROTOCOL
+        | Id::RECEIVED_CONTENT_RANGE
+        | Id::REPLY_URL => true,
+        _ => false,
+    }
+}
+
+/// False for what is no name. No head that was checked has a longer one.
+fn in_lower_case(name: &[u8], is: impl Fn(&str) -> bool) -> bool {
+    let mut room = [0; NAME_LIMIT];
+    let Some(lower) = room.get_mut(..name.len()) else { return false };
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    std::str::from_utf8(lower).is_ok_and(is)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::headers::{KNOWN, id_of};
     use super::*;
+
+    #[test]
+    fn a_field_is_judged_alike_by_its_number_and_by_its_name() {
+        let names = KNOWN.iter().map(|field| field.wire);
+        let names = names.chain(PROXY_NAMES).chain(PROXY_STARTS).chain(SERVER_NAMES);
+        for name in names.chain(["Accept", "X-Own", "x", "", "BITS-Other", "Client-Cert-Chain"]) {
+            let lower = name.to_ascii_lowercase();
+            for name in [name.as_bytes(), lower.as_bytes(), name.to_ascii_uppercase().as_bytes()] {
+                let id = id_of(name);
+                assert_eq!(is_by_proxies(id, name), by_proxies(&lower), "{lower}");
+                assert_eq!(is_by_servers(id, name), by_servers(&lower), "{lower}");
+            }
+        }
+    }
 
     #[test]
     fn underscores_are_read_as_what_they_imitate() {

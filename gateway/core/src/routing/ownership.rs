@@ -6,7 +6,7 @@
 //! that has come in full is not: its server may be closing the session at this moment, and only the
 //! answer says so.
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::farm::BackendId;
 use crate::protocol::{Ack, ContentRange, PacketType, RequestPacket};
@@ -121,7 +121,7 @@ pub struct Identity {
     target: TargetHash,
     subject: Option<Subject>,
     /// Every `Authorization`, in order.
-    credentials: Vec<HeaderValue>,
+    credentials: Vec<Box<[u8]>>,
     /// The connection to the server, where the server takes that for the client.
     connection: Option<u64>,
 }
@@ -137,7 +137,7 @@ impl Identity {
         packet: &RequestPacket,
         target: Target,
         subject: Option<&Subject>,
-        credentials: impl IntoIterator<Item = &'h HeaderValue>,
+        credentials: impl IntoIterator<Item = &'h [u8]>,
         connection: Option<u64>,
     ) -> Option<Self> {
         let ends = match packet {
@@ -150,7 +150,7 @@ impl Identity {
             range: packet.range(),
             target: target.hash(),
             subject: subject.cloned(),
-            credentials: credentials.into_iter().cloned().collect(),
+            credentials: credentials.into_iter().map(Box::from).collect(),
             connection: connection.filter(|_| !ends),
         })
     }

@@ -237,21 +237,21 @@ fn a_newer_request_cancels_joins_or_waits() {
 #[test]
 fn each_difference_makes_another_packet_of_it() {
     let [mine, theirs] = [1, 2].map(|byte| Subject::new([byte; 16]));
-    let [basic, other] = ["Basic YTpi", "Basic YTpj"].map(HeaderValue::from_static);
+    let [basic, other] = [&b"Basic YTpi"[..], b"Basic YTpj"];
     for packet in [close(), cancel(), fragment(FINAL)] {
-        let of = |target: TargetHash, subject, credentials: &[&HeaderValue]| {
+        let of = |target: TargetHash, subject, credentials: &[&[u8]]| {
             Identity::of(&packet, target.into(), subject, credentials.iter().copied(), None)
         };
-        let older = of(TARGET, Some(&mine), &[&basic]);
+        let older = of(TARGET, Some(&mine), &[basic]);
         let ordered = |newer| order(whole(older.as_ref()), Option::<Identity>::as_ref(&newer));
-        assert_eq!(ordered(of(TARGET, Some(&mine), &[&basic])), Order::Join);
+        assert_eq!(ordered(of(TARGET, Some(&mine), &[basic])), Order::Join);
         for differs in [
-            of(TargetHash(8), Some(&mine), &[&basic]),
-            of(TARGET, Some(&theirs), &[&basic]),
-            of(TARGET, None, &[&basic]),
-            of(TARGET, Some(&mine), &[&other]),
+            of(TargetHash(8), Some(&mine), &[basic]),
+            of(TARGET, Some(&theirs), &[basic]),
+            of(TARGET, None, &[basic]),
+            of(TARGET, Some(&mine), &[other]),
             of(TARGET, Some(&mine), &[]),
-            of(TARGET, Some(&mine), &[&basic, &basic]),
+            of(TARGET, Some(&mine), &[basic, basic]),
         ] {
             assert_eq!(ordered(differs.clone()), Order::Wait, "{differs:?}");
         }

@@ -1,24 +1,25 @@
 //! The fields of a head: what frames, routes and identifies the request, and what does not pass.
 
+use super::super::headers::{self, Field, Id};
 use super::super::host::Host;
-use super::hop_by_hop::{self, Word, is_hop_by_hop};
+use super::hop_by_hop::{self, Word, is_for_the_next_hop, is_hop_by_hop};
 use super::line::RequestLine;
 use super::{BodyFraming, HeadEdits, HeadError, HeadPolicy, is_token};
 
 /// Fields by which a message is framed or routed. Twice is once too often.
-pub(super) const ONCE: [&str; 12] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "content-range",
-    "content-encoding",
-    "content-name",
-    "authorization",
-    "expect",
-    "bits-packet-type",
-    "bits-session-id",
-    "bits-supported-protocols",
-    "x-http-method-override",
+pub(super) static ONCE: [&Field; 12] = [
+    &headers::HOST,
+    &headers::CONTENT_LENGTH,
+    &headers::TRANSFER_ENCODING,
+    &headers::CONTENT_RANGE,
+    &headers::CONTENT_ENCODING,
+    &headers::CONTENT_NAME,
+    &headers::AUTHORIZATION,
+    &headers::EXPECT,
+    &headers::PACKET_TYPE,
+    &headers::SESSION_ID,
+    &headers::SUPPORTED_PROTOCOLS,
+    &headers::METHOD_OVERRIDE,
 ];
 
 /// Whether a field reaches the server.
@@ -44,6 +45,7 @@ impl<'h> Fields<'h> {
     /// `value` is everything behind the colon; the line starts at `start`.
     pub fn take(
         &mut self,
+        id: Id,
         name: &'h [u8],
         value: &'h [u8],
         start: usize,
@@ -51,34 +53,35 @@ impl<'h> Fields<'h> {
     ) -> Result<Passage, HeadError> {
         let value_start = start + name.len() + 1 + (value.len() - value.trim_ascii_start().len());
         let value = value.trim_ascii();
-        if is_hop_by_hop(name) {
+        if id == Id::OTHER {
+            if !name.contains(&b'_') {
+                return Ok(Passage::Pass);
+            }
+            return match is_hop_by_hop(name) {
+                true => self.take_hop_by_hop(name, value, http10),
+                false => check_imitation(name).map(|()| Passage::Pass),
+            };
+        }
+        if is_for_the_next_hop(id) {
             return self.take_hop_by_hop(name, value, http10);
         }
-        if name.contains(&b'_') {
-            return check_imitation(name).map(|()| Passage::Pass);
-        }
-        if let Some(index) = ONCE.iter().position(|n| name.eq_ignore_ascii_case(n.as_bytes())) {
+        if let Some(index) = ONCE.iter().position(|field| field.id == id) {
             let bit = 1 << index;
             if self.seen & bit != 0 {
                 return Err(HeadError::Repeated);
             }
             self.seen |= bit;
         }
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        if is("host") {
-            self.host = Some((value, value_start));
-        } else if is("content-length") {
-            self.length = Some(value);
-        } else if is("transfer-encoding") {
-            self.encoding = Some(value);
-        } else if is("expect") {
+        match id {
+            Id::HOST => self.host = Some((value, value_start)),
+            Id::CONTENT_LENGTH => self.length = Some(value),
+            Id::TRANSFER_ENCODING => self.encoding = Some(value),
             // An HTTP/1.0 client cannot mean it (RFC 9110 section 10.1.1).
-            if http10 {
-                return Ok(Passage::Cut);
-            }
-            if !value.eq_ignore_ascii_case(b"100-continue") {
+            Id::EXPECT if http10 => return Ok(Passage::Cut),
+            Id::EXPECT if !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(HeadError::Expect);
             }
+            _ => {}
         }
         Ok(Passage::Pass)
     }
@@ -181,14 +184,14 @@ fn length(digits: &[u8]) -> Result<u64, HeadError> {
 /// Starts of names by which backends are spoken to.
 const PROTECTED: [&str; 3] = ["bits-", "content-", "proxy-"];
 
-/// Beside the one in [`ONCE`], see [`super::super::packet::Hidden`].
-const OVERRIDES: [&str; 2] = ["x-method-override", "x-http-method"];
-
 /// Some servers turn `_` into `-` when they hand fields to an application. What proxies say of their
 /// clients is often spelled so in good faith, and taken off later: see [`super::super::spoken`].
 fn check_imitation(name: &[u8]) -> Result<(), HeadError> {
     let name = hop_by_hop::read_name(name);
-    let protected = ONCE.iter().chain(&OVERRIDES).any(|known| name == known.as_bytes())
+    let protected = ONCE
+        .iter()
+        .chain(&headers::METHOD_OVERRIDES)
+        .any(|field| name == field.name.as_str().as_bytes())
         || PROTECTED.iter().any(|start| name.starts_with(start.as_bytes()));
     if protected { Err(HeadError::Imitation) } else { Ok(()) }
 }

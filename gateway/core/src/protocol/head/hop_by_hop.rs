@@ -7,6 +7,7 @@
 //! # Source
 //! RFC 9110 sections 7.6.1 and 7.8; RFC 9112 section 9.6.
 
+use super::super::headers::Id;
 use super::super::spoken;
 
 /// Fields for the next hop, in lower case. None of them passes. `Transfer-Encoding` is one too, but
@@ -52,6 +53,19 @@ pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     })
 }
 
+/// The same of a field that has a number.
+pub(super) fn is_for_the_next_hop(id: Id) -> bool {
+    matches!(
+        id,
+        Id::CONNECTION
+            | Id::HTTP2_SETTINGS
+            | Id::KEEP_ALIVE
+            | Id::PROXY_CONNECTION
+            | Id::TE
+            | Id::UPGRADE
+    )
+}
+
 /// What one word of `Connection` asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Word {
@@ -90,6 +104,7 @@ fn is_protected(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::headers::{KNOWN, id_of};
     use super::*;
 
     fn read(word: &str) -> Word {
@@ -137,6 +152,11 @@ mod tests {
                 assert!(is_hop_by_hop(name.as_bytes()), "{name}");
             }
         }
+        for name in HOP_BY_HOP {
+            assert!(is_for_the_next_hop(id_of(name.as_bytes())), "{name}");
+        }
+        let others = KNOWN.iter().filter(|field| !HOP_BY_HOP.contains(&field.name.as_str()));
+        assert!(others.into_iter().all(|field| !is_for_the_next_hop(field.id)));
         for name in ["te-x", "t", "keep-aliv", "connection-x", "transfer-encoding", "trailer"] {
             assert!(!is_hop_by_hop(name.as_bytes()), "{name}");
         }

@@ -47,6 +47,14 @@ impl<'h> RequestLine<'h> {
         Ok(Self { method, target, http10, authority })
     }
 
+    pub fn method(&self) -> &'h [u8] {
+        self.method
+    }
+
+    pub fn target(&self) -> &'h [u8] {
+        self.target
+    }
+
     pub fn authority(&self) -> Option<Authority<'h>> {
         self.authority
     }
@@ -125,6 +133,10 @@ fn split_target(target: &[u8]) -> (Option<Authority<'_>>, &[u8]) {
 
 /// Whether the scheme is `https`, and what follows `http://` or `https://`.
 fn split_scheme(target: &[u8]) -> Option<(bool, &[u8])> {
+    if target.starts_with(b"/") {
+        // A path, as nearly always.
+        return None;
+    }
     let at = target.windows(3).position(|bytes| bytes == b"://")?;
     let (scheme, rest) = (&target[..at], &target[at + 3..]);
     let https = scheme.eq_ignore_ascii_case(b"https");

@@ -7,17 +7,21 @@
 
 use std::collections::HashSet;
 
-use super::headers::{BITS_POST, FIELD_LIMIT, NAME_LIMIT};
+use memchr::{memchr, memchr_iter};
+
+use super::headers::{BITS_POST, FIELD_LIMIT, NAME_LIMIT, id_of};
 
 mod edits;
 mod fields;
 mod hop_by_hop;
 mod line;
+mod request;
 
 pub use edits::HeadEdits;
 use fields::{Fields, Passage};
 use line::RequestLine;
 pub use line::strip_scheme;
+pub use request::{HeadIndex, RequestHead};
 
 /// What a head may be at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub struct HeadFacts {
     /// The client speaks HTTP/1.0: it knows neither chunks nor 1xx answers, and its connection ends
     /// with the answer.
     pub http10: bool,
+    /// Where the parts of the head stand, before it is changed.
+    pub index: HeadIndex,
 }
 
 /// How the end of the body is found.
@@ -152,8 +158,10 @@ impl HeadError {
 /// terminator may straddle.
 pub fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let start = from.saturating_sub(3).min(bytes.len());
-    let at = bytes[start..].windows(4).position(|window| window == b"\r\n\r\n")?;
-    Some(start + at + 4)
+    let bytes = &bytes[start..];
+    let mut ends = memchr_iter(b'\n', bytes).filter(|&at| at >= 3);
+    let end = ends.find(|&at| bytes[at - 3..at] == *b"\r\n\r")?;
+    Some(start + end + 1)
 }
 
 /// Whether bytes that hold no end of a head yet can never get one that passes: another protocol
@@ -191,9 +199,10 @@ pub fn check_head(
     if head.len() > limits.head_bytes {
         return Err(HeadError::TooLong);
     }
-    let mut lines = Lines { head, at: 0 };
+    let mut lines = Lines { head, at: 0, clean: is_clean(head) };
     let (line, _) = lines.next()?;
     let line = RequestLine::read(line, limits)?;
+    let mut index = HeadIndex::of_line(line.method(), line.target());
     let mut edits = HeadEdits::default();
     line.check_target(policy, &mut edits)?;
     let mut fields = Fields::default();
@@ -208,9 +217,11 @@ pub fn check_head(
             return Err(HeadError::TooManyFields);
         }
         let (name, value) = split_field(text)?;
-        if fields.take(name, value, start, line.http10)? == Passage::Cut {
+        let id = id_of(name);
+        if fields.take(id, name, value, start, line.http10)? == Passage::Cut {
             edits.cut((start, lines.at));
         }
+        index.push(id, name, value, (start, lines.at));
     }
     if lines.at != head.len() {
         return Err(HeadError::Line);
@@ -221,12 +232,12 @@ pub fn check_head(
     let body = fields.framing(line.http10)?;
     let host = fields.host(&line, policy, &mut edits)?;
     line.say_anew(host, fields.close_was_cut, &mut edits);
-    Ok(HeadFacts { body, edits, http10: line.http10 })
+    Ok(HeadFacts { body, edits, http10: line.http10, index })
 }
 
 /// Cuts the fields that `Connection` names.
 fn take_off(head: &[u8], fields: &Fields<'_>, edits: &mut HeadEdits) -> Result<(), HeadError> {
-    let mut lines = Lines { head, at: 0 };
+    let mut lines = Lines { head, at: 0, clean: true };
     lines.next()?;
     loop {
         let (text, start) = lines.next()?;
@@ -259,9 +270,23 @@ pub fn find_field<'h>(head: &'h [u8], name: &str) -> Option<&'h str> {
     std::str::from_utf8(value.trim_ascii()).ok()
 }
 
+/// Whether a head holds no control character but tabs and the ends of lines, looked at as a whole:
+/// faster than line by line.
+fn is_clean(head: &[u8]) -> bool {
+    head.iter()
+        .fold(true, |clean, &byte| clean & (!is_control(byte) | matches!(byte, b'\r' | b'\n')))
+}
+
+/// A bare CR or LF, NUL and the rest: one reader's white space is another's line end.
+fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+}
+
 struct Lines<'h> {
     head: &'h [u8],
     at: usize,
+    /// [`is_clean`] holds.
+    clean: bool,
 }
 
 impl<'h> Lines<'h> {
@@ -269,12 +294,19 @@ impl<'h> Lines<'h> {
     fn next(&mut self) -> Result<(&'h [u8], usize), HeadError> {
         let start = self.at;
         let rest = &self.head[start..];
-        let end = rest.windows(2).position(|window| window == b"\r\n").ok_or(HeadError::Line)?;
+        // A head may hold other control characters, which count before a line without an end.
+        let end = match self.clean {
+            true => memchr(b'\n', rest).and_then(|end| end.checked_sub(1)),
+            false => rest.windows(2).position(|window| window == b"\r\n"),
+        };
+        let end = end.ok_or(HeadError::Line)?;
         let line = &rest[..end];
         self.at = start + end + 2;
-        // A bare CR or LF, NUL and the rest: one reader's white space is another's line end.
-        let control = |b: &u8| (*b < 0x20 && *b != b'\t') || *b == 0x7f;
-        if line.iter().any(control) { Err(HeadError::Line) } else { Ok((line, start)) }
+        let broken = match self.clean {
+            true => rest[end] != b'\r' || memchr(b'\r', line).is_some(),
+            false => line.iter().any(|&byte| is_control(byte)),
+        };
+        if broken { Err(HeadError::Line) } else { Ok((line, start)) }
     }
 }
 
@@ -293,14 +325,28 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
 }
 
 fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let index = bytes.iter().position(|&b| b == at)?;
+    let index = memchr(at, bytes)?;
     Some((&bytes[..index], &bytes[index + 1..]))
 }
 
 /// A character of a method or field name (RFC 9110 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+pub(super) const fn is_token(byte: u8) -> bool {
+    TOKEN[byte as usize]
 }
+
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let mark = matches!(
+            byte,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        );
+        table[byte as usize] = mark || byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests;

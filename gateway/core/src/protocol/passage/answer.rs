@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{Edit, remove};
-use crate::protocol::headers;
+use crate::protocol::headers::{self, Field, Id};
 use crate::protocol::{Fields, fields};
 
 /// What the one who gets an answer can do with it.
@@ -16,7 +16,8 @@ pub struct Recipient {
 }
 
 /// For the connection to the server alone, whether or not `Connection` names them.
-const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "upgrade"];
+static HOP_BY_HOP: [&Field; 3] =
+    [&headers::KEEP_ALIVE, &headers::PROXY_CONNECTION, &headers::UPGRADE];
 
 /// Words of `Connection` that take no field off: what is for the connection itself, what frames the
 /// answer, and what tells a client that a login counts for the connection, as it does here
@@ -42,11 +43,11 @@ pub fn answer(status: StatusCode, fields: &impl Fields, to: Recipient) -> Vec<Ed
     }
     for word in fields.values(&headers::CONNECTION).filter_map(fields::text) {
         for name in word.split(',').map(str::trim).filter(|word| is_nominated(word)) {
-            remove(standing(fields, name), |_| true, &mut edits);
+            standing(fields, name).for_each(|(id, name)| remove(id, name, &mut edits));
         }
     }
-    for name in HOP_BY_HOP {
-        remove(standing(fields, name), |_| true, &mut edits);
+    for field in HOP_BY_HOP {
+        edits.extend(fields.has(field).then(|| Edit::Remove(field.name.clone())));
     }
     if !to.packet {
         for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT] {
@@ -67,10 +68,10 @@ fn is_nominated(word: &str) -> bool {
     !kept && !protocol && HeaderName::try_from(word).is_ok()
 }
 
-/// The names of fields that compare equal to `name`.
-fn standing<'f>(fields: &'f impl Fields, name: &'f str) -> impl Iterator<Item = &'f [u8]> {
-    let names = fields.all().map(|(name, _)| name);
-    names.filter(move |other| other.eq_ignore_ascii_case(name.as_bytes()))
+/// The fields whose names compare equal to `name`.
+fn standing<'f>(fields: &'f impl Fields, name: &'f str) -> impl Iterator<Item = (Id, &'f [u8])> {
+    let names = fields.all().map(|(id, name, _)| (id, name));
+    names.filter(move |(_, other)| other.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 #[cfg(test)]

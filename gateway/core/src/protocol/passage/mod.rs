@@ -10,7 +10,7 @@ mod request;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::{Field, NAME_LIMIT};
+use super::headers::{Field, Id};
 
 pub use answer::{Recipient, answer};
 pub use forwarding::{ForwardedMode, Sender};
@@ -37,35 +37,13 @@ impl Edit {
     }
 }
 
-/// `None` for what is no name. No head that was checked has a longer one.
-fn in_lower_case<'r>(name: &'r [u8], room: &'r mut [u8; NAME_LIMIT]) -> Option<&'r str> {
-    let lower = if name.iter().any(u8::is_ascii_uppercase) {
-        let lower = room.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        lower
-    } else {
-        name
-    };
-    std::str::from_utf8(lower).ok()
-}
-
-/// Has the fields removed whose name, in lower case, is one of `these`. A field may stand several
-/// times; its name comes once.
-fn remove<'f>(
-    names: impl Iterator<Item = &'f [u8]>,
-    these: impl Fn(&str) -> bool,
-    edits: &mut Vec<Edit>,
-) {
-    let mut room = [0; NAME_LIMIT];
-    for name in names {
-        let Some(lower) = in_lower_case(name, &mut room).filter(|name| these(name)) else {
-            continue;
-        };
-        let known = |edit: &Edit| matches!(edit, Edit::Remove(name) if name == lower);
-        if !edits.iter().any(known) {
-            edits.extend(HeaderName::from_bytes(name).map(Edit::Remove));
-        }
+/// Has every field of that name removed. A field may stand several times; its name comes once.
+fn remove(id: Id, name: &[u8], edits: &mut Vec<Edit>) {
+    let known = id.field().map(|field| field.name.clone());
+    let Some(name) = known.or_else(|| HeaderName::from_bytes(name).ok()) else { return };
+    let again = |edit: &Edit| matches!(edit, Edit::Remove(other) if *other == name);
+    if !edits.iter().any(again) {
+        edits.push(Edit::Remove(name));
     }
 }
 
@@ -74,21 +52,7 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::protocol::Fields;
-
-    /// A head whose names stand as they were sent.
-    struct AsSent<'h>(&'h [(&'h str, &'h str)]);
-
-    impl Fields for AsSent<'_> {
-        fn all(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-            self.0.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-        }
-
-        fn values<'f>(&'f self, field: &'static Field) -> impl Iterator<Item = &'f [u8]> {
-            let of = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(field.wire);
-            self.0.iter().filter(of).map(|(_, value)| value.as_bytes())
-        }
-    }
+    use crate::protocol::head::RequestHead;
 
     #[test]
     fn names_count_without_regard_to_case() {
@@ -122,11 +86,13 @@ mod tests {
             session: None,
             empty_packet: true,
         };
-        let edits = sorted(request(&AsSent(&fields), onward()));
+        let as_sent = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let as_sent = RequestHead::of(b"POST", b"/", as_sent).expect("a head");
+        let edits = sorted(request(&as_sent, onward()));
         assert_eq!(edits, sorted(request(&map, onward())));
         assert_eq!(edits.len(), 7, "{edits:?}");
         let to = Recipient { packet: false, chunks: false };
-        let edits = sorted(answer(StatusCode::OK, &AsSent(&fields), to));
+        let edits = sorted(answer(StatusCode::OK, &as_sent, to));
         assert_eq!(edits, sorted(answer(StatusCode::OK, &map, to)));
         assert_eq!(edits.len(), 5, "{edits:?}");
     }

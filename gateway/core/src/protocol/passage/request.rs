@@ -1,10 +1,10 @@
 //! From a client to a server.
 
-use http::{HeaderValue, header};
+use http::HeaderValue;
 
 use super::forwarding::{ForwardedMode, Sender, forwarding};
 use super::{Edit, remove};
-use crate::protocol::headers;
+use crate::protocol::headers::{self, Id};
 use crate::protocol::{Fields, spoken};
 
 /// What a request says to its server, beside and in place of what its client says.
@@ -32,7 +32,8 @@ pub struct Onward<'a> {
 /// MC-BUP 2.2.2 to 2.2.10 for the length; RFC 9110 sections 7.6.1 and 10.1.1.
 pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
     let mut edits = Vec::with_capacity(4);
-    remove(fields.all().map(|(name, _)| name), is_withheld, &mut edits);
+    let withheld = fields.all().filter(|(id, name, _)| is_withheld(*id, name));
+    withheld.for_each(|(id, name, _)| remove(id, name, &mut edits));
     if let Some(sender) = &onward.sender {
         forwarding(fields, onward.forwarded, sender, &mut edits);
     }
@@ -45,26 +46,24 @@ pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
     edits
 }
 
-/// Fields for the connection to the gateway alone. `Transfer-Encoding` frames the body, so it belongs
-/// to who carries that.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "upgrade",
-];
-
-/// Whether a field, its name in lower case, ends at the gateway.
-fn is_withheld(name: &str) -> bool {
-    spoken::by_servers(name)
-        || spoken::by_proxies(name)
-        || name == header::EXPECT
-        || HOP_BY_HOP.contains(&name)
+/// Whether a field ends at the gateway: what only servers and proxies say, and what is for the
+/// connection to the gateway alone. `Transfer-Encoding` frames the body, so it belongs to who carries
+/// that.
+fn is_withheld(id: Id, name: &[u8]) -> bool {
+    let for_this_hop = matches!(
+        id,
+        Id::CONNECTION
+            | Id::EXPECT
+            | Id::HTTP2_SETTINGS
+            | Id::KEEP_ALIVE
+            | Id::PROXY_AUTHENTICATE
+            | Id::PROXY_AUTHORIZATION
+            | Id::PROXY_CONNECTION
+            | Id::TE
+            | Id::TRAILER
+            | Id::UPGRADE
+    );
+    for_this_hop || spoken::is_by_servers(id, name) || spoken::is_by_proxies(id, name)
 }
 
 #[cfg(test)]

@@ -1,0 +1,211 @@
+//! The head of a request, read once.
+
+use http::HeaderValue;
+
+use super::super::Fields;
+use super::super::headers::{Field, Id, id_of};
+use super::{Lines, split_once};
+
+/// Where the parts of a head stand in its bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeadIndex {
+    /// Where the method ends. The target begins behind the space that follows.
+    method_end: u32,
+    target_end: u32,
+    fields: Vec<FieldPlace>,
+}
+
+/// Where a field stands: its name at `start`, its value without the white space around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FieldPlace {
+    id: Id,
+    name_length: u16,
+    start: u32,
+    value: u32,
+    value_end: u32,
+    /// Behind the end of its line.
+    end: u32,
+}
+
+/// What most requests have fewer fields than.
+const USUAL: usize = 16;
+
+impl HeadIndex {
+    pub(super) fn of_line(method: &[u8], target: &[u8]) -> Self {
+        let method_end = place(method.len());
+        let target_end = method_end + 1 + place(target.len());
+        Self { method_end, target_end, fields: Vec::with_capacity(USUAL) }
+    }
+
+    /// One more field. `line` is where it stands with the end of its line, `value` is everything
+    /// behind the colon.
+    pub(super) fn push(&mut self, id: Id, name: &[u8], value: &[u8], line: (usize, usize)) {
+        let (start, end) = line;
+        let behind_colon = start + name.len() + 1;
+        let from = behind_colon + (value.len() - value.trim_ascii_start().len());
+        let to = from + value.trim_ascii().len();
+        self.fields.push(FieldPlace {
+            id,
+            name_length: u16::try_from(name.len()).unwrap_or(u16::MAX),
+            start: place(start),
+            value: place(from),
+            value_end: place(to),
+            end: place(end),
+        });
+    }
+
+    /// Reads a head that was checked. `None` for bytes that are none.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let mut lines = Lines { head: bytes, at: 0, clean: true };
+        let (line, _) = lines.next().ok()?;
+        let (method, rest) = split_once(line, b' ')?;
+        let (target, _) = split_once(rest, b' ')?;
+        let mut index = Self::of_line(method, target);
+        loop {
+            let (line, start) = lines.next().ok()?;
+            if line.is_empty() {
+                return Some(index);
+            }
+            let (name, value) = split_once(line, b':')?;
+            index.push(id_of(name), name, value, (start, lines.at));
+        }
+    }
+}
+
+/// A head is far smaller than 4 GiB.
+fn place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// The head of a request that was checked: its bytes, and where its parts stand in them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestHead {
+    bytes: Vec<u8>,
+    index: HeadIndex,
+}
+
+impl RequestHead {
+    /// `index` is what the check has found of these bytes.
+    pub fn new(bytes: Vec<u8>, index: HeadIndex) -> Self {
+        Self { bytes, index }
+    }
+
+    /// Reads a head that has passed the check, or was written by a library from one that has.
+    /// `None` for bytes that are no head.
+    pub fn read(bytes: Vec<u8>) -> Option<Self> {
+        let index = HeadIndex::of(&bytes)?;
+        Some(Self { bytes, index })
+    }
+
+    /// A head of these parts, which a library has read. `None` if they make no head.
+    pub fn of<'p>(
+        method: &[u8],
+        target: &[u8],
+        fields: impl IntoIterator<Item = (&'p [u8], &'p [u8])>,
+    ) -> Option<Self> {
+        let mut bytes = [method, b" ", target, b" HTTP/1.1\r\n"].concat();
+        for (name, value) in fields {
+            for part in [name, b": ", value, b"\r\n"] {
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes.extend_from_slice(b"\r\n");
+        Self::read(bytes)
+    }
+
+    /// All of it, with the empty line at its end.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn method(&self) -> &[u8] {
+        &self.bytes[..self.index.method_end as usize]
+    }
+
+    /// The target as it stands in the request line: a path with its query, or `*`.
+    pub fn target(&self) -> &[u8] {
+        &self.bytes[(self.index.method_end as usize + 1)..self.index.target_end as usize]
+    }
+
+    /// The target without its query.
+    pub fn path(&self) -> &[u8] {
+        let target = self.target();
+        target.split(|&byte| byte == b'?').next().unwrap_or(target)
+    }
+
+    /// The first value of a field.
+    pub fn first(&self, field: &'static Field) -> Option<&[u8]> {
+        self.values(field).next()
+    }
+
+    /// The same, to be sent on.
+    pub fn value(&self, field: &'static Field) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(self.first(field)?).ok()
+    }
+
+    /// Every field with its whole line: its number, its name, and the line with its end.
+    pub fn lines(&self) -> impl Iterator<Item = (Id, &[u8], &[u8])> {
+        self.index.fields.iter().map(|place| {
+            let line = &self.bytes[place.start as usize..place.end as usize];
+            (place.id, &line[..place.name_length.into()], line)
+        })
+    }
+}
+
+impl Fields for RequestHead {
+    fn all(&self) -> impl Iterator<Item = (Id, &[u8], &[u8])> {
+        self.index.fields.iter().map(|place| {
+            let start = place.start as usize;
+            let name = &self.bytes[start..start + usize::from(place.name_length)];
+            (place.id, name, &self.bytes[place.value as usize..place.value_end as usize])
+        })
+    }
+
+    fn values<'f>(&'f self, field: &'static Field) -> impl DoubleEndedIterator<Item = &'f [u8]> {
+        let places = self.index.fields.iter().filter(move |place| place.id == field.id);
+        places.map(|place| &self.bytes[place.value as usize..place.value_end as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::headers;
+    use super::super::{HeadLimits, HeadPolicy, check_head};
+    use super::*;
+
+    const HEAD: &[u8] = b"BITS_POST /in/a%20b?x=1 HTTP/1.1\r\nhost:up\r\nX-Own: \t a b \t\r\n\
+        BITS-SESSION-ID: {1}\r\nx-own:\r\nContent-Length: 0\r\n\r\n";
+
+    #[test]
+    fn a_head_is_found_by_its_parts() {
+        let head = RequestHead::read(HEAD.to_vec()).expect("a head");
+        assert_eq!(head.method(), b"BITS_POST");
+        assert_eq!(head.target(), b"/in/a%20b?x=1");
+        assert_eq!(head.path(), b"/in/a%20b");
+        assert_eq!(head.first(&headers::HOST), Some(&b"up"[..]));
+        assert_eq!(head.single(&headers::SESSION_ID), Ok(Some(&b"{1}"[..])));
+        assert!(head.has(&headers::CONTENT_LENGTH) && !head.has(&headers::CONTENT_RANGE));
+        let all: Vec<_> = head.all().map(|(_, name, value)| (name, value)).collect();
+        assert_eq!(all[1], (&b"X-Own"[..], &b"a b"[..]));
+        assert_eq!(all[3], (&b"x-own"[..], &b""[..]));
+        let lines: Vec<u8> = head.lines().flat_map(|(_, _, line)| line.iter().copied()).collect();
+        assert!(HEAD.ends_with(&[&lines[..], b"\r\n"].concat()));
+    }
+
+    #[test]
+    fn the_check_finds_the_parts_that_a_reader_finds() {
+        let limits = HeadLimits { head_bytes: 4096, line_bytes: 1024, fields: 10 };
+        let facts = check_head(HEAD, &limits, &HeadPolicy::default()).expect("a legal head");
+        let head = RequestHead::new(HEAD.to_vec(), facts.index);
+        assert_eq!(Some(head), RequestHead::read(HEAD.to_vec()));
+    }
+
+    #[test]
+    fn bytes_that_are_no_head_are_not_read() {
+        for bytes in
+            [&b""[..], b"GET", b"GET / HTTP/1.1\r\n", b"GET /\r\n\r\n", b"GET / x\r\na\r\n\r\n"]
+        {
+            assert_eq!(RequestHead::read(bytes.to_vec()), None, "{bytes:?}");
+        }
+    }
+}
