@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
+use gateway_core::protocol::Fields;
 use gateway_core::protocol::answer::{AnswerError, read_answer};
 use gateway_core::protocol::head::HeadLimits;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::ErrorType;
 use pingora::protocols::http::v1::client::HttpSession;
 
@@ -57,7 +58,12 @@ fn ours(bytes: &[u8]) -> (Reading, Option<AnswerError>) {
     match read_answer(bytes, &LIMITS) {
         Ok(Some(answer)) => {
             let status = answer.head.status.as_u16();
-            (Reading::Whole { status, fields: listed(&answer.head.headers) }, None)
+            let mut fields = HeaderMap::new();
+            for (_, name, value) in answer.head.all() {
+                let name = HeaderName::from_bytes(name).expect("a name");
+                fields.append(name, HeaderValue::from_bytes(value).expect("a value"));
+            }
+            (Reading::Whole { status, fields: listed(&fields) }, None)
         }
         Ok(None) => (Reading::Partial, None),
         Err(error) => (Reading::Refused, Some(error)),

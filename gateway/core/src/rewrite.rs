@@ -1,11 +1,11 @@
 //! Edits to an answer, so that the client stays on the gateway.
 
-use http::{HeaderValue, Version, header, response};
+use http::{HeaderValue, Version};
 
 use crate::farm::Announce;
 use crate::protocol::headers::{self, Field, UPLOAD_PROTOCOL};
 use crate::protocol::passage::Edit;
-use crate::protocol::{Ack, RequestPacket, SessionId};
+use crate::protocol::{Ack, Fields, RequestPacket, SessionId};
 
 /// What the client is to see of a session in place of what its backend wrote.
 #[derive(Debug, Clone, Copy)]
@@ -26,11 +26,11 @@ pub struct Identity<'a> {
 pub fn edits(
     packet: &RequestPacket,
     ack: &Ack<'_>,
-    head: &response::Parts,
+    fields: &impl Fields,
     identity: Identity<'_>,
 ) -> Vec<Edit> {
     let mut edits = Vec::new();
-    let has = |field: &Field| head.headers.contains_key(&field.name);
+    let has = |field: &'static Field| fields.has(field);
     for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT, &headers::LOCATION] {
         if has(field) {
             edits.push(Edit::Remove(field.name.clone()));
@@ -50,11 +50,12 @@ pub fn edits(
         let own = HeaderValue::from_str(own.as_str()).ok();
         edits.extend(own.map(|own| Edit::Set(&headers::SESSION_ID, own)));
     }
-    let misspelt = head.headers.get(&headers::RECEIVED_CONTENT_RANGE_MISSPELT.name);
+    let misspelt = fields.values(&headers::RECEIVED_CONTENT_RANGE_MISSPELT).next();
     if let Some(offset) = misspelt
         && !has(&headers::RECEIVED_CONTENT_RANGE)
     {
-        edits.push(Edit::Set(&headers::RECEIVED_CONTENT_RANGE, offset.clone()));
+        let offset = HeaderValue::from_bytes(offset).ok();
+        edits.extend(offset.map(|offset| Edit::Set(&headers::RECEIVED_CONTENT_RANGE, offset)));
     }
     if ack.is_success() && !ack.is_ack {
         edits.push(Edit::Set(&headers::PACKET_TYPE, HeaderValue::from_static("Ack")));
@@ -103,17 +104,22 @@ pub enum AckBody {
 /// # Source
 /// MC-BUP 2.2.3 to 2.2.11: every Ack has `Content-Length: 0`. A Close of Zenfolio's servers has a
 /// body that its clients read.
-pub fn ack_body(packet: &RequestPacket, ack: &Ack<'_>, head: &response::Parts) -> AckBody {
-    let chunked = head.headers.contains_key(&headers::TRANSFER_ENCODING.name);
-    let length = head.headers.get(&headers::CONTENT_LENGTH.name);
+pub fn ack_body(
+    packet: &RequestPacket,
+    ack: &Ack<'_>,
+    version: Version,
+    fields: &impl Fields,
+) -> AckBody {
+    let chunked = fields.has(&headers::TRANSFER_ENCODING);
+    let length = fields.values(&headers::CONTENT_LENGTH).next();
     let marked = chunked || length.is_some();
-    let closes = head.version < Version::HTTP_11
-        || head.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
+    let closes = version < Version::HTTP_11
+        || fields.values(&headers::CONNECTION).next().is_some_and(|value| value == b"close");
     let close_packet = matches!(packet, RequestPacket::CloseSession { .. });
     if close_packet && ack.is_success() && (chunked || (!marked && closes)) {
         return AckBody::UntilClose;
     }
-    let empty = !chunked && length.is_some_and(|length| length == "0");
+    let empty = !chunked && length.is_some_and(|length| length == b"0");
     let unread = ack.is_success() && !close_packet && !empty;
     let endless = !marked && (ack.is_protocol() || (ack.status.as_u16() >= 400 && !closes));
     match marked {

@@ -1,5 +1,7 @@
 //! What an answer looks like after the edits.
 
+use http::response;
+
 use super::*;
 use crate::protocol::{ContentRange, SessionId, read_ack};
 
@@ -30,7 +32,7 @@ fn announce() -> Announce {
 }
 
 fn rewrite(packet: &RequestPacket, head: &mut response::Parts, identity: Identity<'_>) {
-    let edits = edits(packet, &read_ack(head.status, &head.headers), head, identity);
+    let edits = edits(packet, &read_ack(head.status, &head.headers), &head.headers, identity);
     for edit in edits {
         edit.apply_to(&mut head.headers);
     }
@@ -185,7 +187,7 @@ fn the_ack_header_is_added_to_successes_of_the_protocol_only() {
 #[track_caller]
 fn check_body(packet: &RequestPacket, status: u16, fields: &[(&str, &str)], expected: AckBody) {
     let head = head(status, fields);
-    let body = ack_body(packet, &read_ack(head.status, &head.headers), &head);
+    let body = ack_body(packet, &read_ack(head.status, &head.headers), head.version, &head.headers);
     assert_eq!(body, expected, "{packet:?} {status} {fields:?}");
 }
 

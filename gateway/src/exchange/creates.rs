@@ -6,10 +6,10 @@
 
 use gateway_core::farm::{BackendId, Create, Directory, Folder};
 use gateway_core::fault::Fault;
+use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{Ack, HResult, PacketType};
 use gateway_core::routing::{Lookup, Refusal};
-use http::response;
 
 use super::failure::ExchangeFailure;
 use super::{Exchange, Gateway};
@@ -55,7 +55,7 @@ impl Gateway {
     pub(super) fn judge_create(
         &self,
         head: &RequestHead,
-        response: &response::Parts,
+        response: &AnswerHead,
         ack: &Ack<'_>,
         exchange: &mut Exchange,
     ) -> Follows {

@@ -3,6 +3,7 @@
 use gateway_core::farm::BackendId;
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::passage::Edit;
 use gateway_core::protocol::{PacketType, SessionId, SessionKey, ids, read_ack};
@@ -11,7 +12,7 @@ use gateway_core::routing::Why;
 use gateway_core::routing::ownership::Shared;
 use gateway_core::session::opening::{self, Candidate};
 use gateway_core::session::{Effects, EndReason, Observed, Opened, Pin, Progress, observe};
-use http::{HeaderValue, response};
+use http::HeaderValue;
 use uuid::Uuid;
 
 use super::creates::Follows;
@@ -48,11 +49,11 @@ impl Gateway {
     pub async fn learn(
         &self,
         head: &RequestHead,
-        response: &response::Parts,
+        response: &AnswerHead,
         exchange: &mut Exchange,
     ) -> Result<Option<Learned>, NotPassed> {
         let Some(packet) = exchange.admitted.packet.clone() else { return Ok(None) };
-        let ack = read_ack(response.status, &response.headers);
+        let ack = read_ack(response.status, response);
         exchange.answered.backend_error = ack.error;
         exchange.answered.protocol_error = ProtocolError::of(&ack);
         if let Some(backend) = exchange.admitted.backend {
@@ -142,7 +143,7 @@ impl Gateway {
         };
         let mut edits = edits(&packet, &ack, response, identity);
         edits.extend(reply_url::edit(head, response, exchange));
-        let body = ack_body(&packet, &ack, response);
+        let body = ack_body(&packet, &ack, response.version, response);
         let shared = self.shares(&ack, exchange);
         Ok(Some(Learned { edits, body, shared }))
     }

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use arc_swap::{ArcSwap, Guard};
 use gateway_core::fault::Fault;
-use gateway_core::protocol::framing::{fits, is_framed_once};
-use http::{StatusCode, response};
+use gateway_core::protocol::answer::AnswerHead;
+use http::StatusCode;
 
 use super::Gateway;
 use super::arrival::Arrival;
@@ -115,15 +115,12 @@ impl Gateway {
     /// It does not go on. The findings hold the fault.
     pub fn answer_came(
         &self,
-        response: &response::Parts,
+        response: &AnswerHead,
         exchange: &mut Exchange,
     ) -> Result<bool, Fault> {
         exchange.attempt.answer_began = true;
-        let limits = &exchange.arrival.farm.config.limits.head;
         // Nobody asked for a switch of protocols: an upgrade never reaches a backend.
-        let mut legal = response.status != StatusCode::SWITCHING_PROTOCOLS
-            && is_framed_once(response)
-            && fits(response, limits);
+        let mut legal = response.status != StatusCode::SWITCHING_PROTOCOLS;
         let interim = response.status.is_informational();
         if legal && interim {
             exchange.attempt.interim += 1;

@@ -12,8 +12,9 @@
 //!
 //! What is absent: any look into the tokens.
 
+use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
-use gateway_core::protocol::headers;
+use gateway_core::protocol::{Fields, headers};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::login::{self, Challenge, Left};
 use gateway_core::protocol::speaker::Speaker;
-use http::{HeaderValue, StatusCode, Version, header, response};
+use http::{HeaderValue, StatusCode, Version};
 
 use super::forwarding::Forwarding;
 use super::login::Login;
@@ -83,10 +84,10 @@ impl Gateway {
     }
 
     /// What the answer says of the login.
-    pub fn note_challenge(&self, response: &response::Parts, exchange: &mut Exchange) {
+    pub fn note_challenge(&self, response: &AnswerHead, exchange: &mut Exchange) {
         let Some(conn) = &exchange.arrival.conn else { return };
-        let challenges = response.headers.get_all(header::WWW_AUTHENTICATE).iter();
-        let challenge = challenges.map(|value| login::challenge(value.as_bytes())).max();
+        let challenges = response.values(&headers::WWW_AUTHENTICATE);
+        let challenge = challenges.map(login::challenge).max();
         let binds = challenge.is_some_and(|challenge| challenge != Challenge::Other);
         // Of the clients of a proxy, only those that do log in are told apart.
         if binds && exchange.admitted.login.speaker == Speaker::Peer {
@@ -112,7 +113,7 @@ impl Gateway {
     /// None is left. The findings hold the fault.
     pub fn refuse_login(
         &self,
-        response: &response::Parts,
+        response: &AnswerHead,
         exchange: &mut Exchange,
     ) -> Result<Option<Vec<HeaderValue>>, Fault> {
         let unnamed = exchange.admitted.login.speaker == Speaker::Unnamed;
@@ -122,7 +123,7 @@ impl Gateway {
         if response.status != StatusCode::UNAUTHORIZED {
             return Ok(None);
         }
-        let left = login::without_bound(&response.headers);
+        let left = login::without_bound(response);
         let challenges = match left {
             Left::All => return Ok(None),
             Left::Some(challenges) => challenges,
@@ -138,11 +139,7 @@ impl Gateway {
 }
 
 /// Whether the backend's connection ends with its answer.
-fn closes(response: &response::Parts) -> bool {
-    let says = |word: &str| {
-        let values = response.headers.get_all(header::CONNECTION).iter();
-        let words = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
-        words.into_iter().any(|found| found.trim().eq_ignore_ascii_case(word))
-    };
+fn closes(response: &AnswerHead) -> bool {
+    let says = |word| response.says(word);
     says("close") || (response.version < Version::HTTP_11 && !says("keep-alive"))
 }

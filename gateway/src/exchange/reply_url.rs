@@ -1,23 +1,20 @@
 //! The URL of a reply, where its server has named itself in it.
 
+use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::passage::Edit;
 use gateway_core::protocol::{Fields, headers};
 use gateway_core::reply_url::{Entrance, at_gateway};
-use http::{HeaderValue, response};
+use http::HeaderValue;
 
 use super::Exchange;
 use super::forwarding::Forwarding;
 use super::head::host_of;
 use crate::config::ReplyUrl;
 
-pub(super) fn edit(
-    head: &RequestHead,
-    response: &response::Parts,
-    exchange: &Exchange,
-) -> Option<Edit> {
+pub(super) fn edit(head: &RequestHead, response: &AnswerHead, exchange: &Exchange) -> Option<Edit> {
     let http = &exchange.arrival.farm.config.http;
-    let url = response.headers.get(&headers::REPLY_URL.name)?.to_str().ok()?;
+    let url = response.text(&headers::REPLY_URL)?;
     if http.reply_url == ReplyUrl::Pass {
         return None;
     }

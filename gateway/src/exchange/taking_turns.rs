@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::fault::Fault;
+use gateway_core::protocol::answer::AnswerHead;
+use gateway_core::protocol::passage::Edit;
 use gateway_core::protocol::{Ack, RequestPacket, SessionKey, login};
 use gateway_core::routing::ownership::{self, Identity};
-use http::{HeaderName, response};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock;
 use crate::sessions::Elsewhere;
@@ -111,14 +113,29 @@ impl Gateway {
         })
     }
 
-    /// Gives it to them. `response` is the answer as its own client gets it.
-    pub fn share(&self, what: ownership::Shared, response: &response::Parts, exchange: &Exchange) {
+    /// Gives it to them. `edits` make the answer what its own client gets.
+    pub fn share(
+        &self,
+        what: ownership::Shared,
+        response: &AnswerHead,
+        edits: &[Edit],
+        exchange: &Exchange,
+    ) {
         let Some(turn) = &exchange.admitted.turn else { return };
         match what {
             ownership::Shared::Nothing => {}
             ownership::Shared::End => turn.share(Shared::End),
             ownership::Shared::Answer => {
-                let fields = response.headers.iter().filter(|(name, _)| is_of_protocol(name));
+                let mut map = HeaderMap::new();
+                for (_, name, value) in response.all() {
+                    if let (Ok(name), Ok(value)) =
+                        (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+                    {
+                        map.append(name, value);
+                    }
+                }
+                edits.iter().for_each(|edit| edit.clone().apply_to(&mut map));
+                let fields = map.iter().filter(|(name, _)| is_of_protocol(name));
                 let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
                 turn.share(Shared::Answer(Arc::new(Answer { status: response.status, fields })));
             }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::ProbeFailure;
-use gateway_core::protocol::answer::read_answer;
+use gateway_core::protocol::answer::{AnswerHead, read_answer};
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::read_ack;
-use http::response;
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -76,8 +75,8 @@ async fn converse(
 
 /// A server that wants to know who we are is alive, and its uploads are switched on as far as it
 /// tells strangers.
-fn ping_answer(head: &response::Parts) -> Result<(), ProbeFailure> {
-    let ack = read_ack(head.status, &head.headers);
+fn ping_answer(head: &AnswerHead) -> Result<(), ProbeFailure> {
+    let ack = read_ack(head.status, head);
     match ack.status.as_u16() {
         401 => Ok(()),
         _ if ack.is_success() => Ok(()),
@@ -91,7 +90,7 @@ fn ping_answer(head: &response::Parts) -> Result<(), ProbeFailure> {
 async fn exchange(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     request: &[u8],
-) -> Result<response::Parts, ProbeFailure> {
+) -> Result<AnswerHead, ProbeFailure> {
     stream.write_all(request).await.map_err(|_| ProbeFailure::Closed)?;
     stream.flush().await.map_err(|_| ProbeFailure::Closed)?;
     let mut read = Vec::with_capacity(1024);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gateway_core::fault::Fault;
+use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::passage::{self, Edit, Recipient};
 use gateway_core::rewrite::AckBody;
 use http::{Version, header};
@@ -53,12 +54,12 @@ impl Proxy {
     pub(super) async fn pass(
         &self,
         downstream: &mut Session,
-        response: &mut ResponseHeader,
+        (answer, response): (&AnswerHead, &mut ResponseHeader),
         learned: Learned,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        self.gateway.share(learned.shared, answer, &learned.edits, &ctx.exchange);
         apply(learned.edits, response)?;
-        self.gateway.share(learned.shared, response, &ctx.exchange);
         match learned.body {
             AckBody::Keep => Ok(()),
             AckBody::UntilClose => {

@@ -15,7 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::head::RequestHead;
+use gateway_core::protocol::answer::AnswerHead;
+use gateway_core::protocol::framing::{fits, is_framed_once};
+use gateway_core::protocol::head::{HeadLimits, RequestHead};
 use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
@@ -78,6 +80,17 @@ fn read_head(head: &RequestHeader) -> Result<RequestHead> {
     let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     let read = RequestHead::of(head.method.as_str().as_bytes(), head.raw_path(), fields);
     read.ok_or_else(|| Error::new(ErrorType::InvalidHTTPHeader))
+}
+
+/// The head of an answer as its exchange reads it. `None` if it says in two ways where the answer
+/// ends, or is too large.
+fn read_answer(head: &ResponseHeader, limits: &HeadLimits) -> Option<AnswerHead> {
+    if !is_framed_once(head) || !fits(head, limits) {
+        return None;
+    }
+    let fields = head.headers.iter();
+    let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    AnswerHead::of(head.version, head.status, fields)
 }
 
 /// Has a request go over a new connection that serves no other.
@@ -239,24 +252,30 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         failpoint::hit("upstream_response_filter", &ctx.head);
         let refused = |_| Error::new(errors::REFUSED_ANSWER);
-        if !self.gateway.answer_came(response, &mut ctx.exchange).map_err(refused)? {
+        let read = read_answer(response, &ctx.exchange.arrival.farm.config.limits.head);
+        let Some(answer) = read else {
+            ctx.exchange.attempt.answer_began = true;
+            ctx.exchange.findings.fault = Some(Fault::BackendAnswer);
+            return Err(refused(Fault::BackendAnswer));
+        };
+        if !self.gateway.answer_came(&answer, &mut ctx.exchange).map_err(refused)? {
             return Ok(());
         }
         early::note(downstream, response, ctx);
         ctx.exchange.answered.backend_status = Some(response.status.as_u16());
         self.gateway.unwatch(&ctx.exchange);
-        let challenges = self.gateway.refuse_login(response, &mut ctx.exchange).map_err(refused)?;
+        let challenges = self.gateway.refuse_login(&answer, &mut ctx.exchange).map_err(refused)?;
         if let Some(challenges) = challenges {
             response.remove_header(&header::WWW_AUTHENTICATE);
             for challenge in challenges {
                 response.append_header(header::WWW_AUTHENTICATE, challenge)?;
             }
         }
-        self.gateway.note_challenge(response, &mut ctx.exchange);
+        self.gateway.note_challenge(&answer, &mut ctx.exchange);
         ctx.exchange.attempt.replayable = !downstream.as_ref().retry_buffer_truncated();
-        let learned = self.gateway.learn(&ctx.head, response, &mut ctx.exchange);
+        let learned = self.gateway.learn(&ctx.head, &answer, &mut ctx.exchange);
         match learned.await {
-            Ok(Some(learned)) => self.pass(downstream, response, learned, ctx).await,
+            Ok(Some(learned)) => self.pass(downstream, (&answer, response), learned, ctx).await,
             Ok(None) => Ok(()),
             Err(NotPassed::Elsewhere) => Err(Error::new(GOES_ELSEWHERE)),
             Err(NotPassed::Refused) => Err(Error::new(errors::REFUSED_ANSWER)),

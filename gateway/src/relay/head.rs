@@ -1,9 +1,13 @@
 //! Heads on their way through: fields keep the spelling and the order in which they came.
 
+use std::io::Write;
+
+use gateway_core::protocol::Fields;
+use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
-use gateway_core::protocol::headers::{self, Field, Id, id_of};
+use gateway_core::protocol::headers::{Field, Id, id_of};
 use gateway_core::protocol::passage::Edit;
-use http::{HeaderName, HeaderValue, response};
+use http::{HeaderName, HeaderValue};
 
 /// Edits to a head whose other fields stay as they came.
 #[derive(Debug, Default)]
@@ -44,13 +48,13 @@ impl Edited {
         }
     }
 
-    /// Writes those of the fields that are left, as `write` writes their lines, and those that were
-    /// added.
+    /// Writes those of the fields that are left, as `write` writes them, and those that were added. A
+    /// field is its number, its name, and what is written of it.
     fn write<'h>(
         &self,
         fields: impl Iterator<Item = (Id, &'h [u8], &'h [u8])>,
         out: &mut Vec<u8>,
-        write: impl Fn(&[u8], &mut Vec<u8>),
+        write: impl Fn(&[u8], &[u8], &mut Vec<u8>),
     ) {
         let mut written = 0_u64;
         let mut add = |index: usize, out: &mut Vec<u8>| {
@@ -61,9 +65,9 @@ impl Edited {
                 write_field(out, field.wire.as_bytes(), value.as_bytes());
             }
         };
-        for (id, name, line) in fields {
+        for (id, name, value) in fields {
             if !self.removes(id, name) {
-                write(line, out);
+                write(name, value, out);
             } else if let Some(index) = self.added.iter().position(|(field, _)| field.id == id) {
                 add(index, out);
             }
@@ -82,42 +86,25 @@ pub fn write_request(head: &RequestHead, target: Option<&str>, edits: &Edited, o
     out.push(b' ');
     out.extend_from_slice(target.map_or(head.target(), str::as_bytes));
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    edits.write(head.lines(), out, |line, out| out.extend_from_slice(line));
+    edits.write(head.lines(), out, |_, line, out| out.extend_from_slice(line));
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the head of an answer for its client, but for the empty line at its end. `head` is what was
-/// read of `raw`, edited. What is said of the connection is left out: that is the writer's to say.
-pub fn write_answer(raw: &[u8], head: &response::Parts, edits: &mut Edited, out: &mut Vec<u8>) {
-    edits.added.retain(|(field, _)| field.name != headers::CONTENT_LENGTH.name);
-    let mut lines = Lines { rest: raw };
-    let reason = lines.next().and_then(|line| line.get(13..)).unwrap_or_default();
-    write_status(out, head.status, reason);
-    let length = &headers::CONTENT_LENGTH;
-    let is_ours = |name: &[u8]| {
-        name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"content-length")
-    };
-    // A field that goes on in the next line is written from what was read.
-    if lines.rest.windows(2).any(|pair| matches!(pair, b"\n " | b"\n\t")) {
-        for (name, value) in &head.headers {
-            if !is_ours(name.as_str().as_bytes()) {
-                write_field(out, name.as_str().as_bytes(), value.as_bytes());
-            }
-        }
-    } else {
-        let fields = lines.filter_map(|line| {
-            let (name, _) = split(line)?;
-            Some((id_of(name), name, line))
-        });
-        edits.write(fields, out, |line, out| {
-            if let Some((name, value)) = split(line).filter(|(name, _)| !is_ours(name)) {
-                write_field(out, name, value);
-            }
-        });
+/// Writes the head of an answer for its client, but for the empty line at its end. `length` stands
+/// in place of its own. What is said of the connection is left out: that is the writer's to say.
+pub fn write_answer(head: &AnswerHead, length: Option<u64>, edits: &Edited, out: &mut Vec<u8>) {
+    write_status(out, head.status, head.reason());
+    let fields = head.all().filter(|(id, ..)| !is_ours(*id));
+    edits.write(fields, out, |name, value, out| write_field(out, name, value));
+    if let Some(length) = length {
+        // Writing to a vector cannot fail.
+        let _ = write!(out, "Content-Length: {length}\r\n");
     }
-    if let Some(value) = head.headers.get(&length.name) {
-        write_field(out, length.wire.as_bytes(), value.as_bytes());
-    }
+}
+
+/// Fields of an answer that its writer writes.
+fn is_ours(id: Id) -> bool {
+    matches!(id, Id::CONNECTION | Id::CONTENT_LENGTH)
 }
 
 /// Writes a status line. A status that its server gave no reason for gets the usual one.
@@ -135,29 +122,6 @@ pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// The lines of a head, without their ends, up to the empty one.
-struct Lines<'h> {
-    rest: &'h [u8],
-}
-
-impl<'h> Iterator for Lines<'h> {
-    type Item = &'h [u8];
-
-    fn next(&mut self) -> Option<&'h [u8]> {
-        let end = self.rest.iter().position(|&byte| byte == b'\n')?;
-        let (line, rest) = self.rest.split_at(end);
-        self.rest = &rest[1..];
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        (!line.is_empty()).then_some(line)
-    }
-}
-
-/// Name and value of a field.
-fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|&byte| byte == b':')?;
-    Some((line[..colon].trim_ascii_end(), line[colon + 1..].trim_ascii()))
 }
 
 #[cfg(test)]

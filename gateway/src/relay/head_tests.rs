@@ -1,5 +1,6 @@
 use gateway_core::protocol::answer::read_answer;
 use gateway_core::protocol::head::HeadLimits;
+use gateway_core::protocol::headers;
 
 use super::*;
 
@@ -68,14 +69,9 @@ fn edits_count_in_their_order() {
 #[track_caller]
 fn answered(raw: &str, edits: impl IntoIterator<Item = Edit>, expected: &str) {
     let raw = format!("{raw}\r\n\r\n");
-    let mut answer = read_answer(raw.as_bytes(), &LIMITS).unwrap().unwrap();
-    let mut all = Edited::default();
-    for edit in edits {
-        all.add(edit.clone());
-        edit.apply_to(&mut answer.head.headers);
-    }
+    let answer = read_answer(raw.as_bytes(), &LIMITS).unwrap().unwrap();
     let mut out = Vec::new();
-    write_answer(&raw.as_bytes()[..answer.length], &answer.head, &mut all, &mut out);
+    write_answer(&answer.head, answer.head.length, &edited(edits), &mut out);
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
@@ -98,11 +94,6 @@ fn one_length_is_written_of_equal_ones() {
         [],
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
     );
-    answered(
-        "HTTP/1.1 200 OK\r\nContent-Length: 5",
-        [set(&headers::CONTENT_LENGTH, "0")],
-        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n",
-    );
 }
 
 #[test]
@@ -110,6 +101,6 @@ fn a_folded_field_is_written_as_one_line() {
     answered(
         "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nBITS-Packet-Type: Ack",
         [set(&headers::SESSION_ID, "{x}")],
-        "HTTP/1.1 200 OK\r\nx: a b\r\nbits-packet-type: Ack\r\nbits-session-id: {x}\r\n",
+        "HTTP/1.1 200 OK\r\nX: a b\r\nBITS-Packet-Type: Ack\r\nBITS-Session-Id: {x}\r\n",
     );
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::answer::{Answer, AnswerBody};
 use gateway_core::protocol::chunked::ChunkScanner;
-use gateway_core::protocol::headers;
 use gateway_core::protocol::keep_alive::KeepAlive;
 use gateway_core::protocol::passage::{self, Edit, Recipient};
+use gateway_core::protocol::{Fields, headers};
 use gateway_core::rewrite::AckBody;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::body::write_chunk;
 use super::head::{Edited, write_answer, write_field, write_status};
@@ -30,6 +30,9 @@ use crate::patience::within;
 /// So long may the rest of a body that is dropped take, for the sake of the connection. The client
 /// has its Ack; its next packet on the same connection waits for this.
 const REST: Duration = Duration::from_millis(250);
+
+/// Room for the head of an answer. An Ack has some 300 bytes.
+const ACK_ROOM: usize = 512;
 
 /// How the body of an answer goes on.
 enum Framing {
@@ -49,52 +52,49 @@ impl Transfer<'_> {
     /// Learns from an answer, and passes it on.
     pub async fn reply(&mut self, mut server: Server, answer: Answer) -> Result<Next, Stop> {
         failpoint::hit("reply", &self.head);
-        let Answer { mut head, body, length } = answer;
+        let Answer { head, body, .. } = answer;
         let early = !self.body.is_here() || !self.body.unsent().is_empty();
         let bound = self.exchange.admitted.login.bound;
         // What was not read of a request would be taken for the next one.
         let stays = stays_open(&head) && (!early || bound);
-        let said = KeepAlive::read(&head.headers);
+        let said = KeepAlive::read(&head);
         let exchange = &mut self.exchange;
         exchange.answered.backend_status = Some(head.status.as_u16());
         exchange.attempt.replayable = self.body.is_replayable();
         self.gateway.unwatch(exchange);
-        let mut edits = Edited::default();
-        let mut edit = |edit: Edit, head: &mut http::response::Parts| {
-            edits.add(edit.clone());
-            edit.apply_to(&mut head.headers);
-        };
         let refused = |_| Stop::Fault(Fault::BackendAnswer);
-        if let Some(left) = self.gateway.refuse_login(&head, exchange).map_err(refused)? {
-            edit(Edit::Remove(header::WWW_AUTHENTICATE), &mut head);
-            for challenge in left {
-                edit(Edit::Append(&headers::WWW_AUTHENTICATE, challenge), &mut head);
-            }
-        }
+        let challenges = self.gateway.refuse_login(&head, exchange).map_err(refused)?;
         self.gateway.note_challenge(&head, exchange);
         let learned = match self.gateway.learn(&self.head, &head, exchange).await {
             Ok(learned) => learned,
             Err(NotPassed::Elsewhere) => return Ok(Next::Elsewhere),
             Err(NotPassed::Refused) => return Err(Stop::Fault(Fault::BackendAnswer)),
         };
-        let mut drop_body = AckBody::Keep;
-        if let Some(learned) = learned {
-            for change in learned.edits {
-                edit(change, &mut head);
-            }
-            self.gateway.share(learned.shared, &head, exchange);
-            drop_body = learned.body;
-        }
+        let drop_body = learned.as_ref().map_or(AckBody::Keep, |learned| learned.body);
         let until_close = drop_body == AckBody::UntilClose || self.conn.is_http10();
         let drops = matches!(drop_body, AckBody::Drain | AckBody::Cut);
-        if drops {
-            edit(Edit::Remove(header::TRANSFER_ENCODING), &mut head);
-            let none = HeaderValue::from_static("0");
-            edit(Edit::Set(&headers::CONTENT_LENGTH, none), &mut head);
-        }
+        // What is true of this connection, then what was learned, then how the body goes on.
+        let mut edits = Edited::default();
         let to = Recipient { packet: exchange.arrival.is_packet, chunks: !until_close };
-        for change in passage::answer(head.status, &head.headers, to) {
-            edit(change, &mut head);
+        passage::answer(head.status, &head, to).into_iter().for_each(|edit| edits.add(edit));
+        if let Some(challenges) = challenges {
+            edits.add(Edit::Remove(header::WWW_AUTHENTICATE));
+            for challenge in challenges {
+                edits.add(Edit::Append(&headers::WWW_AUTHENTICATE, challenge));
+            }
+        }
+        if let Some(learned) = learned {
+            self.gateway.share(learned.shared, &head, &learned.edits, exchange);
+            learned.edits.into_iter().for_each(|edit| edits.add(edit));
+        }
+        let length = match head.status {
+            // A client that believed in a length would wait for content.
+            StatusCode::NO_CONTENT => None,
+            _ if drops => Some(0),
+            _ => head.length,
+        };
+        if drops {
+            edits.add(Edit::Remove(header::TRANSFER_ENCODING));
         }
         let mut framing = match body {
             _ if self.head.method() == b"HEAD" => Framing::Length(0),
@@ -104,7 +104,7 @@ impl Transfer<'_> {
             AnswerBody::UntilClose if until_close || drops => Framing::UntilClose,
             AnswerBody::UntilClose => {
                 let chunked = HeaderValue::from_static("chunked");
-                edit(Edit::Set(&headers::TRANSFER_ENCODING, chunked), &mut head);
+                edits.add(Edit::Set(&headers::TRANSFER_ENCODING, chunked));
                 Framing::Chunked
             }
         };
@@ -112,11 +112,10 @@ impl Transfer<'_> {
         self.goes_on &= !endless && !exchange.admitted.login.ends && !until_close;
         let drained = exchange.arrival.farm.config.limits.drain_bytes;
         self.goes_on &= bound || self.body.left() <= drained;
-        let mut out = Vec::with_capacity(length + 256);
-        write_answer(&server.inbox[..length], &head, &mut edits, &mut out);
-        server.inbox.drain(..length);
+        let mut out = Vec::with_capacity(ACK_ROOM);
+        write_answer(&head, length, &edits, &mut out);
         self.exchange.sent.status = Some(head.status.as_u16());
-        self.finish_head(&head.headers, &mut out);
+        self.finish_head(head.has(&headers::DATE), &mut out);
         self.replied = true;
         if drops {
             let written = self.write(&out).await;
@@ -238,8 +237,8 @@ impl Transfer<'_> {
     }
 
     /// What is said of the connection, and the end of the head.
-    fn finish_head(&mut self, fields: &http::HeaderMap, out: &mut Vec<u8>) {
-        if !fields.contains_key(header::DATE) {
+    fn finish_head(&mut self, is_dated: bool, out: &mut Vec<u8>) {
+        if !is_dated {
             super::date::write(out);
         }
         let ends = self.conn.is_half_closed() || self.gateway.is_leaving() || *self.stop.borrow();
@@ -262,7 +261,7 @@ impl Transfer<'_> {
             write_field(&mut out, name.as_bytes(), value.as_bytes());
         }
         self.goes_on &= !answer.last;
-        self.finish_head(&http::HeaderMap::new(), &mut out);
+        self.finish_head(false, &mut out);
         self.replied = true;
         self.exchange.sent.status = Some(answer.status.as_u16());
         self.write(&out).await.map_err(|_| Stop::Client)
@@ -312,7 +311,7 @@ impl Transfer<'_> {
         }
         write_field(&mut out, b"Content-Length", b"0");
         self.goes_on &= !last;
-        self.finish_head(&http::HeaderMap::new(), &mut out);
+        self.finish_head(false, &mut out);
         self.replied = true;
         self.exchange.sent.status = Some(answer.status.as_u16());
         self.write(&out).await.map_err(|_| Stop::Client)

@@ -5,8 +5,9 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use gateway_core::protocol::{Fields, headers};
-use http::{StatusCode, Version, header, response};
+use gateway_core::protocol::Fields;
+use gateway_core::protocol::answer::AnswerHead;
+use http::{StatusCode, Version};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
@@ -150,28 +151,22 @@ impl Server {
 }
 
 /// Whether the connection of an answer can carry another request.
-pub fn stays_open(head: &response::Parts) -> bool {
-    let length = head.headers.get(header::CONTENT_LENGTH);
-    if head.status == StatusCode::NO_CONTENT && length.is_some_and(|length| length != "0") {
+pub fn stays_open(head: &AnswerHead) -> bool {
+    if head.status == StatusCode::NO_CONTENT && head.length.is_some_and(|length| length > 0) {
         // The server may send the content all the same, and it would be the next answer.
         return false;
     }
-    let close = says(&head.headers, "close");
+    let close = head.says("close");
     match head.version {
         Version::HTTP_11 => !close,
-        _ => !close && says(&head.headers, "keep-alive"),
+        _ => !close && head.says("keep-alive"),
     }
-}
-
-/// Whether `Connection` has that word.
-pub fn says(fields: &impl Fields, word: &str) -> bool {
-    let mut words = fields.values(&headers::CONNECTION).flat_map(|v| v.split(|&byte| byte == b','));
-    words.any(|found| found.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue, Response};
+    use gateway_core::protocol::answer::read_answer;
+    use gateway_core::protocol::head::HeadLimits;
 
     use super::*;
 
@@ -190,11 +185,12 @@ mod tests {
             (Version::HTTP_10, 200, ("content-length", "5"), false),
             (Version::HTTP_10, 200, ("connection", "Keep-Alive"), true),
         ] {
-            let mut head = Response::builder().version(version).status(status).body(()).unwrap();
+            let version = if version == v1 { "HTTP/1.1" } else { "HTTP/1.0" };
             let (name, value) = field;
-            let name = HeaderName::from_static(name);
-            head.headers_mut().append(name, HeaderValue::from_static(value));
-            assert_eq!(stays_open(&head.into_parts().0), stays, "{version:?} {status} {field:?}");
+            let head = format!("{version} {status}\r\n{name}: {value}\r\n\r\n");
+            let limits = HeadLimits { head_bytes: 1000, line_bytes: 0, fields: 10 };
+            let answer = read_answer(head.as_bytes(), &limits).unwrap().unwrap();
+            assert_eq!(stays_open(&answer.head), stays, "{head:?}");
         }
     }
 }

@@ -17,6 +17,7 @@ use std::task::Poll;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::Fields;
 use gateway_core::protocol::answer::{Answer, read_answer};
 use gateway_core::protocol::head::{BodyFraming, RequestHead};
 use tokio::io::AsyncWrite;
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 use super::body::Body;
 use super::head::{Edited, write_request};
 use super::lines::Lines;
-use super::server::{Line, Own, Server, says};
+use super::server::{Line, Own, Server};
 use super::upstream::{self, connect};
 use crate::clock;
 use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
@@ -102,7 +103,7 @@ impl<'r> Transfer<'r> {
         let body = Body::of(framing);
         // The guard lets no request follow a chunked one.
         let chunked = framing == BodyFraming::Chunked;
-        let goes_on = !chunked && !conn.is_http10() && !says(&*head, "close");
+        let goes_on = !chunked && !conn.is_http10() && !head.says("close");
         Self { gateway, lines, guard, conn, head, exchange, body, stop, goes_on, replied: false }
     }
 
@@ -352,11 +353,11 @@ impl<'r> Transfer<'r> {
             let limits = &self.exchange.arrival.farm.config.limits.head;
             match read_answer(&server.inbox, limits) {
                 Ok(Some(answer)) => {
+                    server.inbox.drain(..answer.length);
                     let came = self.gateway.answer_came(&answer.head, &mut self.exchange);
                     if came.map_err(|fault| Failed::Server { silent: false, fault })? {
                         return Ok(Some(answer));
                     }
-                    server.inbox.drain(..answer.length);
                     if !self.body.is_here() {
                         return Ok(None);
                     }

@@ -360,7 +360,7 @@ fn is_legal(name: &[u8], value: &[u8], old: bool) -> bool {
     if name.contains(&b'_') {
         let read = read(name);
         let starts = [&b"bits-"[..], b"content-", b"proxy-"];
-        let protected = read == b"host"
+        let protected = [&b"host"[..], b"x-http-method", b"x-method-override"].contains(&&*read)
             || ONCE.iter().any(|known| read == known.as_bytes())
             || starts.iter().any(|start| read.starts_with(start));
         return is_for_next_hop(&read) || !protected;

@@ -8,17 +8,75 @@
 //! What two readers could end in two places is refused, since what stands behind the first end
 //! might be taken for the next answer.
 
-use std::ops::Range;
+use http::{StatusCode, Version};
+use memchr::memchr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, response};
+use super::Fields;
+use super::head::{HeadLimits, OneField, Places, is_token};
+use super::headers::{self, FIELD_LIMIT, Field, Id, NAME_LIMIT, id_of};
 
-use super::head::{HeadLimits, is_token};
-use super::headers::{self, FIELD_LIMIT, NAME_LIMIT};
+/// The head of an answer: its bytes, and where its parts stand in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerHead {
+    pub version: Version,
+    pub status: StatusCode,
+    /// What its `Content-Length` says, also where that says nothing of a body.
+    pub length: Option<u64>,
+    bytes: Vec<u8>,
+    /// Where the first line ends.
+    line_end: usize,
+    fields: Places,
+}
+
+impl AnswerHead {
+    /// A head of these parts, which a library has read. `None` if they make no head.
+    pub fn of<'p>(
+        version: Version,
+        status: StatusCode,
+        fields: impl IntoIterator<Item = (&'p [u8], &'p [u8])>,
+    ) -> Option<Self> {
+        let version = if version < Version::HTTP_11 { "HTTP/1.0" } else { "HTTP/1.1" };
+        let mut bytes = format!("{version} {}\r\n", status.as_str()).into_bytes();
+        for (name, value) in fields {
+            for part in [name, b": ", value, b"\r\n"] {
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes.extend_from_slice(b"\r\n");
+        read_parts(&bytes, &NO_LIMITS).ok().flatten().map(|(head, _)| head)
+    }
+
+    /// What its server calls the status; mostly the usual words, or nothing.
+    pub fn reason(&self) -> &[u8] {
+        self.bytes.get(REASON..self.line_end).unwrap_or_default()
+    }
+
+    /// The fields are so many.
+    pub fn count(&self) -> usize {
+        self.fields.len()
+    }
+}
+
+impl Fields for AnswerHead {
+    fn all(&self) -> impl Iterator<Item = (Id, &[u8], &[u8])> {
+        self.fields.all(&self.bytes)
+    }
+
+    fn values<'f>(&'f self, field: &'static Field) -> impl DoubleEndedIterator<Item = &'f [u8]> {
+        self.fields.values(&self.bytes, field)
+    }
+}
+
+/// Where the reason stands in a first line.
+const REASON: usize = 13;
+
+const NO_LIMITS: HeadLimits =
+    HeadLimits { head_bytes: usize::MAX, line_bytes: usize::MAX, fields: usize::MAX };
 
 /// A head that was read.
 #[derive(Debug)]
 pub struct Answer {
-    pub head: response::Parts,
+    pub head: AnswerHead,
     /// What follows the head of an answer to a request other than HEAD.
     pub body: AnswerBody,
     /// Bytes of the head, with the empty line at its end.
@@ -60,29 +118,50 @@ pub enum AnswerError {
 /// # Source
 /// RFC 9112 sections 2.2, 4, 5 and 6, RFC 9110 section 8.6.
 pub fn read_answer(bytes: &[u8], limits: &HeadLimits) -> Result<Option<Answer>, AnswerError> {
-    let mut lines = Lines { bytes, at: 0 };
     // Another protocol speaks, or a body is longer than its head said: no reason to wait.
     const START: &[u8] = b"HTTP/1.";
     let begun = bytes.len().min(START.len());
     if bytes[..begun] != START[..begun] {
         return Err(AnswerError::StatusLine);
     }
-    let partial =
-        || if bytes.len() > limits.head_bytes { Err(AnswerError::TooLarge) } else { Ok(None) };
-    let Some(line) = lines.next() else { return partial() };
-    let (version, status) = read_status_line(&bytes[line])?;
-    let mut fields = HeaderMap::new();
-    let mut unread: Option<RawField> = None;
+    let Some((mut head, length)) = read_parts(bytes, limits)? else {
+        let too_large = bytes.len() > limits.head_bytes;
+        return if too_large { Err(AnswerError::TooLarge) } else { Ok(None) };
+    };
+    let body = framing(&mut head)?;
+    Ok(Some(Answer { head, body, length }))
+}
+
+/// Reads a head, and how many bytes it has. Its framing is not looked at.
+fn read_parts(
+    bytes: &[u8],
+    limits: &HeadLimits,
+) -> Result<Option<(AnswerHead, usize)>, AnswerError> {
+    let mut lines = Lines { bytes, at: 0 };
+    let Some((start, line_end)) = lines.next() else { return Ok(None) };
+    let (version, status) = read_status_line(&bytes[start..line_end])?;
+    let mut fields = Places::new();
+    // The last field may go on in the next line, so it is not looked at yet.
+    let mut last: Option<OneField<'_>> = None;
+    let mut folded = false;
     loop {
-        let Some(line) = lines.next() else { return partial() };
-        let text = &bytes[line.clone()];
+        let Some((start, end)) = lines.next() else { return Ok(None) };
+        let text = &bytes[start..end];
         if let Some(b' ' | b'\t') = text.first() {
             // White space alone between the head and its first field is no field of this head.
-            unread.as_mut().ok_or(AnswerError::Field)?.fold(text)?;
+            let before = last.as_ref().ok_or(AnswerError::Field)?;
+            // A reader that knows no folding finds another length.
+            if matches!(before.id, Id::CONTENT_LENGTH | Id::TRANSFER_ENCODING) {
+                return Err(AnswerError::Framing);
+            }
+            folded = true;
             continue;
         }
-        if let Some(field) = unread.take() {
-            field.add_to(&mut fields)?;
+        if let Some(field) = last.take() {
+            if field.value.iter().fold(false, |control, &byte| control | is_control(byte)) {
+                return Err(AnswerError::Field);
+            }
+            fields.push(&field);
         }
         if fields.len() >= limits.fields && !text.is_empty() {
             return Err(AnswerError::TooLarge);
@@ -90,15 +169,19 @@ pub fn read_answer(bytes: &[u8], limits: &HeadLimits) -> Result<Option<Answer>, 
         if text.is_empty() {
             break;
         }
-        unread = Some(RawField::read(text)?);
+        last = Some(read_field(text, start, lines.at)?);
     }
     if lines.at > limits.head_bytes {
         return Err(AnswerError::TooLarge);
     }
-    let body = framing(version, status, &mut fields)?;
-    let mut head = Response::new(()).into_parts().0;
-    (head.version, head.status, head.headers) = (version, status, fields);
-    Ok(Some(Answer { head, body, length: lines.at }))
+    if folded {
+        let unfolded = unfold(&bytes[..lines.at])?;
+        let read = read_parts(&unfolded, &NO_LIMITS)?;
+        return Ok(read.map(|(head, _)| (head, lines.at)));
+    }
+    let bytes = bytes[..lines.at].to_vec();
+    let head = AnswerHead { version, status, length: None, bytes, line_end, fields };
+    Ok(Some((head, lines.at)))
 }
 
 /// `HTTP/1.1 200 OK`, `HTTP/1.1 200 `, `HTTP/1.1 200`.
@@ -120,71 +203,65 @@ fn read_status_line(line: &[u8]) -> Result<(Version, StatusCode), AnswerError> {
     if status.as_u16() >= 600 { Err(AnswerError::Status) } else { Ok((version, status)) }
 }
 
-/// A field whose value may go on in the next line.
-struct RawField {
-    name: HeaderName,
-    value: Vec<u8>,
-    folded: bool,
+/// Reads a line that starts at `start`; `end` is behind it.
+fn read_field(line: &[u8], start: usize, end: usize) -> Result<OneField<'_>, AnswerError> {
+    let colon = memchr(b':', line).ok_or(AnswerError::Field)?;
+    let (name, value) = (trim(&line[..colon]), trim(&line[colon + 1..]));
+    let id = id_of(name);
+    if id == Id::OTHER && (name.is_empty() || !name.iter().all(|&b| is_token(b))) {
+        return Err(AnswerError::Field);
+    }
+    if name.len() > NAME_LIMIT || value.len() > FIELD_LIMIT {
+        return Err(AnswerError::TooLarge);
+    }
+    let behind_colon = &line[colon + 1..];
+    let space = behind_colon.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let value_start = start + colon + 1 + if value.is_empty() { 0 } else { space };
+    Ok(OneField { id, name, value, start, value_start, end })
 }
 
-impl RawField {
-    fn read(line: &[u8]) -> Result<Self, AnswerError> {
-        let colon = line.iter().position(|&b| b == b':').ok_or(AnswerError::Field)?;
-        let (name, value) = (trim(&line[..colon]), trim(&line[colon + 1..]));
-        if name.is_empty() || !name.iter().all(|&b| is_token(b)) {
-            return Err(AnswerError::Field);
+/// Writes a head anew whose fields go on in the next line. A proxy replaces the fold by a space.
+fn unfold(head: &[u8]) -> Result<Vec<u8>, AnswerError> {
+    let mut lines = Lines { bytes: head, at: 0 };
+    let mut unfolded = Vec::with_capacity(head.len() + 16);
+    // Where the value of the last field begins.
+    let mut value = 0;
+    while let Some((start, end)) = lines.next() {
+        let text = &head[start..end];
+        let goes_on = matches!(text.first(), Some(b' ' | b'\t'));
+        let text = if goes_on { trim(text) } else { text };
+        if goes_on {
+            // Behind what stands there, less the end of its line.
+            unfolded.truncate(unfolded.len() - 2);
+            unfolded.truncate(unfolded.trim_ascii_end().len());
+            unfolded.extend((unfolded.len() > value && !text.is_empty()).then_some(b' '));
         }
-        if name.len() > NAME_LIMIT || value.len() > FIELD_LIMIT {
+        let begins = unfolded.len();
+        unfolded.extend_from_slice(text);
+        if !goes_on {
+            value = begins + memchr(b':', text).map_or(text.len(), |colon| colon + 1);
+        }
+        if unfolded.len() - value.min(unfolded.len()) > FIELD_LIMIT {
             return Err(AnswerError::TooLarge);
         }
-        let name = HeaderName::from_bytes(name).map_err(|_| AnswerError::Field)?;
-        Ok(Self { name, value: value.to_vec(), folded: false })
+        unfolded.extend_from_slice(b"\r\n");
     }
-
-    /// A proxy replaces the fold by a space.
-    fn fold(&mut self, line: &[u8]) -> Result<(), AnswerError> {
-        let more = trim(line);
-        self.folded = true;
-        if !more.is_empty() {
-            if !self.value.is_empty() {
-                self.value.push(b' ');
-            }
-            self.value.extend_from_slice(more);
-        }
-        if self.value.len() > FIELD_LIMIT { Err(AnswerError::TooLarge) } else { Ok(()) }
-    }
-
-    fn add_to(self, fields: &mut HeaderMap) -> Result<(), AnswerError> {
-        let frames = [&headers::CONTENT_LENGTH, &headers::TRANSFER_ENCODING];
-        // A reader that knows no folding finds another length.
-        if self.folded && frames.iter().any(|field| field.name == self.name) {
-            return Err(AnswerError::Framing);
-        }
-        // Control characters, a carriage return among them.
-        let value = HeaderValue::from_bytes(&self.value).map_err(|_| AnswerError::Field)?;
-        fields.append(self.name, value);
-        Ok(())
-    }
+    Ok(unfolded)
 }
 
-/// Settles where the answer ends, and leaves one length of several equal ones.
-fn framing(
-    version: Version,
-    status: StatusCode,
-    fields: &mut HeaderMap,
-) -> Result<AnswerBody, AnswerError> {
+/// Settles where the answer ends.
+fn framing(head: &mut AnswerHead) -> Result<AnswerBody, AnswerError> {
+    let AnswerHead { version, status, .. } = *head;
     let bodyless = status.is_informational() || status == StatusCode::NO_CONTENT;
-    let length = read_length(fields)?;
-    let mut codings = fields.get_all(&headers::TRANSFER_ENCODING.name).iter();
+    let length = read_length(head)?;
+    let mut codings = head.values(&headers::TRANSFER_ENCODING);
     if let Some(coding) = codings.next() {
-        let chunked =
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        let chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         let clear = chunked && length.is_none() && !bodyless && version == Version::HTTP_11;
         return if clear { Ok(AnswerBody::Chunked) } else { Err(AnswerError::Framing) };
     }
-    if let Some(length) = length {
-        fields.insert(headers::CONTENT_LENGTH.name.clone(), length.into());
-    }
+    drop(codings);
+    head.length = length;
     match length {
         // One reader goes by the status, another by the length, and would take the next head for
         // content.
@@ -196,10 +273,10 @@ fn framing(
 }
 
 /// One number, however often it is said, over fields or in a list.
-fn read_length(fields: &HeaderMap) -> Result<Option<u64>, AnswerError> {
-    let values = fields.get_all(&headers::CONTENT_LENGTH.name).iter();
+fn read_length(fields: &impl Fields) -> Result<Option<u64>, AnswerError> {
+    let values = fields.values(&headers::CONTENT_LENGTH);
     let mut length = None;
-    for text in values.flat_map(|value| value.as_bytes().split(|&b| b == b',')) {
+    for text in values.flat_map(|value| value.split(|&b| b == b',')) {
         let number = read_number(trim(text)).ok_or(AnswerError::Framing)?;
         if length.replace(number).is_some_and(|other| other != number) {
             return Err(AnswerError::Framing);
@@ -233,14 +310,14 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Where the next line stands, without its end. `None` if it has no end yet.
-    fn next(&mut self) -> Option<Range<usize>> {
+    /// Where the next line starts and ends, without its end. `None` if it has no end yet.
+    fn next(&mut self) -> Option<(usize, usize)> {
         let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|&b| b == b'\n')?;
+        let length = memchr(b'\n', rest)?;
         let start = self.at;
         self.at += length + 1;
         let text = length - usize::from(rest[..length].ends_with(b"\r"));
-        Some(start..start + text)
+        Some((start, start + text))
     }
 }
 

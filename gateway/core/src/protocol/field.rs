@@ -17,5 +17,8 @@ impl Eq for Field {}
 
 /// Strips the optional white space of RFC 9110 5.6.3 from both ends.
 pub fn trim(value: &str) -> &str {
-    value.trim_matches([' ', '\t'])
+    match value.as_bytes() {
+        [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => value.trim_matches([' ', '\t']),
+        _ => value,
+    }
 }

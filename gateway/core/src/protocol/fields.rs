@@ -3,7 +3,7 @@
 use http::HeaderMap;
 
 use super::field::{Repeated, trim};
-use super::headers::{Field, Id, id_of};
+use super::headers::{self, Field, Id, id_of};
 
 /// A head whose fields can be looked up. Names compare without regard to case.
 pub trait Fields {
@@ -25,6 +25,13 @@ pub trait Fields {
         let mut values = self.values(field);
         let first = values.next();
         if values.next().is_some() { Err(Repeated(field)) } else { Ok(first) }
+    }
+
+    /// Whether `Connection` has that word.
+    fn says(&self, word: &str) -> bool {
+        let values = self.values(&headers::CONNECTION);
+        let mut words = values.flat_map(|value| value.split(|&byte| byte == b','));
+        words.any(|found| found.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     }
 
     /// The first value of a field as text; see [`text`].
@@ -51,8 +58,10 @@ impl Fields for HeaderMap {
 /// A value without the spaces around it. `None` where it holds bytes outside visible ASCII, space
 /// and tab.
 pub fn text(value: &[u8]) -> Option<&str> {
-    let visible = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
-    let text = value.iter().all(visible).then(|| std::str::from_utf8(value).ok());
+    let visible = |byte: u8| (b' '..=b'~').contains(&byte) | (byte == b'\t');
+    // All of them, since that is faster than to stop at the first.
+    let seen = value.iter().fold(true, |seen, &byte| seen & visible(byte));
+    let text = seen.then(|| std::str::from_utf8(value).ok());
     text.flatten().map(trim)
 }
 

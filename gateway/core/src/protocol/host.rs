@@ -98,7 +98,9 @@ fn is_name(name: &str) -> bool {
         && name.len() <= HOST_LIMIT
         && !name.starts_with('.')
         && !name.contains("..")
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        && name.bytes().fold(true, |legal, byte| {
+            legal & (byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_'))
+        })
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl SessionId {
     pub fn parse(text: &str) -> Option<Self> {
         let legal = !text.is_empty()
             && text.len() <= ID_LIMIT
-            && text.bytes().all(|b| b.is_ascii_graphic());
+            && text.bytes().fold(true, |legal, byte| legal & byte.is_ascii_graphic());
         if !legal {
             return None;
         }

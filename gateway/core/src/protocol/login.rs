@@ -7,8 +7,9 @@
 //! # Source
 //! RFC 4559 section 6; MC-BUP 2.2.4.
 
-use http::header::WWW_AUTHENTICATE;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
+
+use super::{Fields, headers};
 
 /// What the challenges of one answer mean for the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,12 +52,12 @@ pub fn challenge(value: &[u8]) -> Challenge {
 }
 
 /// Takes the schemes that log a connection in out of the challenges of an answer.
-pub fn without_bound(fields: &HeaderMap) -> Left {
-    let values = || fields.get_all(WWW_AUTHENTICATE).iter();
-    if values().all(|value| challenge(value.as_bytes()) == Challenge::Other) {
+pub fn without_bound(fields: &impl Fields) -> Left {
+    let values = || fields.values(&headers::WWW_AUTHENTICATE);
+    if values().all(|value| challenge(value) == Challenge::Other) {
         return Left::All;
     }
-    let left: Vec<_> = values().filter_map(|value| free(value.as_bytes())).collect();
+    let left: Vec<_> = values().filter_map(free).collect();
     if left.is_empty() { Left::Nothing } else { Left::Some(left) }
 }
 
@@ -116,6 +117,9 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+    use http::header::WWW_AUTHENTICATE;
+
     use super::*;
 
     #[test]

@@ -43,12 +43,15 @@ impl ContentRange {
     }
 
     pub fn parse(value: &str) -> Result<Self, RangeError> {
-        let (unit, rest) = value.split_once(' ').ok_or(RangeError::Syntax)?;
-        if !unit.eq_ignore_ascii_case("bytes") {
+        let (unit, rest) = value.as_bytes().split_at_checked(6).ok_or(RangeError::Syntax)?;
+        if !unit.eq_ignore_ascii_case(b"bytes ") {
             return Err(RangeError::Syntax);
         }
-        let (first, rest) = rest.split_once('-').ok_or(RangeError::Syntax)?;
-        let (last, total) = rest.split_once('/').ok_or(RangeError::Syntax)?;
+        let split = |text: &'_ [u8], at: u8| text.iter().position(|&byte| byte == at);
+        let dash = split(rest, b'-').ok_or(RangeError::Syntax)?;
+        let (first, rest) = (&rest[..dash], &rest[dash + 1..]);
+        let slash = split(rest, b'/').ok_or(RangeError::Syntax)?;
+        let (last, total) = (&rest[..slash], &rest[slash + 1..]);
         Self::new(number(first)?, number(last)?, number(total)?)
     }
 
@@ -85,21 +88,23 @@ impl ContentRange {
 
 /// A next offset as `BITS-Received-Content-Range` holds it.
 pub fn next_offset(value: &str) -> Option<u64> {
-    number(value).ok()
+    number(value.as_bytes()).ok()
 }
 
 /// As many digits as the largest number has. Leading zeros beyond that are read in different ways.
 const DIGITS: usize = 20;
 
 /// Digits only: no sign, no space, no `*`.
-fn number(text: &str) -> Result<u64, RangeError> {
+fn number(text: &[u8]) -> Result<u64, RangeError> {
     if text.len() > DIGITS {
         return Err(RangeError::Overflow);
     }
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return Err(RangeError::Syntax);
     }
-    text.parse().map_err(|_| RangeError::Overflow)
+    let mut digits = text.iter().map(|digit| u64::from(digit - b'0'));
+    let number = digits.try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(digit));
+    number.ok_or(RangeError::Overflow)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! A Create-Session that its backend refused: whether another backend may have it, and what it says
 //! about the first one.
 
-use http::{StatusCode, response};
+use http::StatusCode;
 
 use crate::farm::{BackendId, Sign};
-use crate::protocol::{Ack, HResult, PacketType, headers};
+use crate::protocol::{Ack, Fields, HResult, PacketType, headers};
 
 /// An answer to a Create that opens no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +50,9 @@ impl Refusal {
     }
 
     /// `None` if the backend has opened a session, or may have: an id is there.
-    pub fn of(head: &response::Parts, ack: &Ack<'_>) -> Option<Self> {
-        let mut ids = head.headers.get_all(&headers::SESSION_ID.name).iter();
-        if ids.any(|id| !id.as_bytes().trim_ascii().is_empty()) {
+    pub fn of(fields: &impl Fields, ack: &Ack<'_>) -> Option<Self> {
+        let mut ids = fields.values(&headers::SESSION_ID);
+        if ids.any(|id| !id.trim_ascii().is_empty()) {
             return None;
         }
         let error = ack.error.filter(|_| !ack.status.is_success());
@@ -123,7 +123,7 @@ mod tests {
         }
         let head = answer.body(()).unwrap().into_parts().0;
         assert_eq!(
-            Refusal::of(&head, &read_ack(head.status, &head.headers)),
+            Refusal::of(&head.headers, &read_ack(head.status, &head.headers)),
             expected,
             "{status} {fields:?}"
         );

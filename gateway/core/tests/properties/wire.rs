@@ -259,13 +259,14 @@ proptest! {
             Identity { public_id: minted.then_some(&id), announce: announced.then_some(&announce) };
         let mut head = response(status, &fields);
         let opening = packet == RequestPacket::CreateSession && read_ack(head.status, &head.headers).is_success();
-        let first = edits(&packet, &read_ack(head.status, &head.headers), &head, identity);
+        let first = edits(&packet, &read_ack(head.status, &head.headers), &head.headers, identity);
         apply(&mut head, first);
         let once = head.clone();
-        let second = edits(&packet, &read_ack(head.status, &head.headers), &head, identity);
+        let second = edits(&packet, &read_ack(head.status, &head.headers), &head.headers, identity);
         apply(&mut head, second);
         prop_assert_eq!(&once.headers, &head.headers);
-        let _ = ack_body(&packet, &read_ack(head.status, &head.headers), &head);
+        let ack = read_ack(head.status, &head.headers);
+        let _ = ack_body(&packet, &ack, head.version, &head.headers);
         // Both or neither, ours or none.
         let pair = ["bits-host-id", "bits-host-id-fallback-timeout"]
             .map(|name| once.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>());

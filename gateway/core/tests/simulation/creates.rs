@@ -100,7 +100,8 @@ impl Creates {
         steady: u64,
     ) -> bool {
         let now = Duration::from_secs(steady);
-        let Some(refusal) = Refusal::of(answer, &read_ack(answer.status, &answer.headers)) else {
+        let Some(refusal) = Refusal::of(&answer.headers, &read_ack(answer.status, &answer.headers))
+        else {
             self.folders.accepted(asked, &refusers.signs(), &RULES, now);
             return false;
         };

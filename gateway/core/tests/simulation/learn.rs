@@ -111,7 +111,7 @@ impl Gateway {
         let backend = self.view.backend(place.backend).expect("it was just chosen");
         let identity =
             Identity { public_id: public_id.as_ref(), announce: backend.announce.as_ref() };
-        for edit in edits(packet, &ack, &answer, identity) {
+        for edit in edits(packet, &ack, &answer.headers, identity) {
             edit.apply_to(&mut answer.headers);
         }
         Ok(answer)

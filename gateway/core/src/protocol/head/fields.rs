@@ -4,7 +4,7 @@ use super::super::headers::{self, Field, Id};
 use super::super::host::Host;
 use super::hop_by_hop::{self, Word, is_for_the_next_hop, is_hop_by_hop};
 use super::line::RequestLine;
-use super::{BodyFraming, HeadEdits, HeadError, HeadPolicy, is_token};
+use super::{BodyFraming, HeadEdits, HeadError, HeadPolicy, OneField, is_token};
 
 /// Fields by which a message is framed or routed. Twice is once too often.
 pub(super) static ONCE: [&Field; 12] = [
@@ -42,17 +42,8 @@ pub(super) struct Fields<'h> {
 }
 
 impl<'h> Fields<'h> {
-    /// `value` is everything behind the colon; the line starts at `start`.
-    pub fn take(
-        &mut self,
-        id: Id,
-        name: &'h [u8],
-        value: &'h [u8],
-        start: usize,
-        http10: bool,
-    ) -> Result<Passage, HeadError> {
-        let value_start = start + name.len() + 1 + (value.len() - value.trim_ascii_start().len());
-        let value = value.trim_ascii();
+    pub fn take(&mut self, field: &OneField<'h>, http10: bool) -> Result<Passage, HeadError> {
+        let OneField { id, name, value, value_start, .. } = *field;
         if id == Id::OTHER {
             if !name.contains(&b'_') {
                 return Ok(Passage::Pass);

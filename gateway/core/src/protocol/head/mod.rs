@@ -9,18 +9,20 @@ use std::collections::HashSet;
 
 use memchr::{memchr, memchr_iter};
 
-use super::headers::{BITS_POST, FIELD_LIMIT, NAME_LIMIT, id_of};
+use super::headers::{BITS_POST, FIELD_LIMIT, Id, NAME_LIMIT, id_of};
 
 mod edits;
 mod fields;
 mod hop_by_hop;
 mod line;
+mod places;
 mod request;
 
 pub use edits::HeadEdits;
 use fields::{Fields, Passage};
 use line::RequestLine;
 pub use line::strip_scheme;
+pub use places::Places;
 pub use request::{HeadIndex, RequestHead};
 
 /// What a head may be at most.
@@ -199,7 +201,7 @@ pub fn check_head(
     if head.len() > limits.head_bytes {
         return Err(HeadError::TooLong);
     }
-    let mut lines = Lines { head, at: 0, clean: is_clean(head) };
+    let mut lines = Lines::of(head);
     let (line, _) = lines.next()?;
     let line = RequestLine::read(line, limits)?;
     let mut index = HeadIndex::of_line(line.method(), line.target());
@@ -216,12 +218,11 @@ pub fn check_head(
         if count > limits.fields {
             return Err(HeadError::TooManyFields);
         }
-        let (name, value) = split_field(text)?;
-        let id = id_of(name);
-        if fields.take(id, name, value, start, line.http10)? == Passage::Cut {
+        let field = OneField::read(text, start, lines.at)?;
+        if fields.take(&field, line.http10)? == Passage::Cut {
             edits.cut((start, lines.at));
         }
-        index.push(id, name, value, (start, lines.at));
+        index.push(&field);
     }
     if lines.at != head.len() {
         return Err(HeadError::Line);
@@ -244,7 +245,7 @@ fn take_off(head: &[u8], fields: &Fields<'_>, edits: &mut HeadEdits) -> Result<(
         if text.is_empty() {
             return Ok(());
         }
-        let (name, _) = split_field(text)?;
+        let OneField { name, .. } = OneField::read(text, start, lines.at)?;
         if fields.is_named(name) && !edits.touches((start, lines.at)) {
             edits.cut((start, lines.at));
         }
@@ -270,11 +271,15 @@ pub fn find_field<'h>(head: &'h [u8], name: &str) -> Option<&'h str> {
     std::str::from_utf8(value.trim_ascii()).ok()
 }
 
-/// Whether a head holds no control character but tabs and the ends of lines, looked at as a whole:
+/// Whether a head holds no control character but tabs and whole ends of lines, looked at as a whole:
 /// faster than line by line.
 fn is_clean(head: &[u8]) -> bool {
-    head.iter()
-        .fold(true, |clean, &byte| clean & (!is_control(byte) | matches!(byte, b'\r' | b'\n')))
+    let plain = |byte: u8| !is_control(byte) | matches!(byte, b'\r' | b'\n');
+    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
+    let whole =
+        pairs.fold(true, |whole, (&one, &next)| whole & ((one == b'\r') == (next == b'\n')));
+    let ends_whole = head.first() != Some(&b'\n') && head.last() != Some(&b'\r');
+    whole && ends_whole && head.iter().fold(true, |clean, &byte| clean & plain(byte))
 }
 
 /// A bare CR or LF, NUL and the rest: one reader's white space is another's line end.
@@ -290,37 +295,56 @@ struct Lines<'h> {
 }
 
 impl<'h> Lines<'h> {
+    fn of(head: &'h [u8]) -> Self {
+        Self { head, at: 0, clean: is_clean(head) }
+    }
+
     /// The next line without its end, and where it starts.
     fn next(&mut self) -> Result<(&'h [u8], usize), HeadError> {
         let start = self.at;
         let rest = &self.head[start..];
-        // A head may hold other control characters, which count before a line without an end.
         let end = match self.clean {
-            true => memchr(b'\n', rest).and_then(|end| end.checked_sub(1)),
+            true => memchr(b'\r', rest),
             false => rest.windows(2).position(|window| window == b"\r\n"),
         };
         let end = end.ok_or(HeadError::Line)?;
         let line = &rest[..end];
         self.at = start + end + 2;
-        let broken = match self.clean {
-            true => rest[end] != b'\r' || memchr(b'\r', line).is_some(),
-            false => line.iter().any(|&byte| is_control(byte)),
-        };
+        let broken = !self.clean && line.iter().any(|&byte| is_control(byte));
         if broken { Err(HeadError::Line) } else { Ok((line, start)) }
     }
 }
 
-fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
-    // A line that starts with white space continues the one before (obsolete folding), and white
-    // space before the colon hides a name: both fail the token test.
-    let (name, value) = split_once(line, b':').ok_or(HeadError::Field)?;
-    if name.is_empty() || !name.iter().all(|&b| is_token(b)) {
-        return Err(HeadError::Field);
-    }
-    match (name.len(), value.trim_ascii().len()) {
-        (name, _) if name > NAME_LIMIT => Err(HeadError::NameTooLong),
-        (_, value) if value > FIELD_LIMIT => Err(HeadError::ValueTooLong),
-        _ => Ok((name, value)),
+/// A field and where it stands.
+pub(super) struct OneField<'h> {
+    pub id: Id,
+    pub name: &'h [u8],
+    /// Without the white space around it.
+    pub value: &'h [u8],
+    pub start: usize,
+    pub value_start: usize,
+    /// Behind the end of its line.
+    pub end: usize,
+}
+
+impl<'h> OneField<'h> {
+    /// Reads a line that starts at `start`.
+    fn read(line: &'h [u8], start: usize, end: usize) -> Result<Self, HeadError> {
+        // A line that starts with white space continues the one before (obsolete folding), and white
+        // space before the colon hides a name: both fail the token test.
+        let (name, behind) = split_once(line, b':').ok_or(HeadError::Field)?;
+        let id = id_of(name);
+        if id == Id::OTHER && (name.is_empty() || !name.iter().all(|&b| is_token(b))) {
+            return Err(HeadError::Field);
+        }
+        let value = behind.trim_ascii_start();
+        let value_start = start + line.len() - value.len();
+        let value = value.trim_ascii_end();
+        match (name.len(), value.len()) {
+            (name, _) if name > NAME_LIMIT => Err(HeadError::NameTooLong),
+            (_, value) if value > FIELD_LIMIT => Err(HeadError::ValueTooLong),
+            _ => Ok(Self { id, name, value, start, value_start, end }),
+        }
     }
 }
 

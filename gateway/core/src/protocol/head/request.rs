@@ -3,8 +3,9 @@
 use http::HeaderValue;
 
 use super::super::Fields;
-use super::super::headers::{Field, Id, id_of};
-use super::{Lines, split_once};
+use super::super::headers::{Field, Id};
+use super::places::{Places, place};
+use super::{Lines, OneField, split_once};
 
 /// Where the parts of a head stand in its bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,51 +13,24 @@ pub struct HeadIndex {
     /// Where the method ends. The target begins behind the space that follows.
     method_end: u32,
     target_end: u32,
-    fields: Vec<FieldPlace>,
+    fields: Places,
 }
-
-/// Where a field stands: its name at `start`, its value without the white space around it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FieldPlace {
-    id: Id,
-    name_length: u16,
-    start: u32,
-    value: u32,
-    value_end: u32,
-    /// Behind the end of its line.
-    end: u32,
-}
-
-/// What most requests have fewer fields than.
-const USUAL: usize = 16;
 
 impl HeadIndex {
     pub(super) fn of_line(method: &[u8], target: &[u8]) -> Self {
         let method_end = place(method.len());
         let target_end = method_end + 1 + place(target.len());
-        Self { method_end, target_end, fields: Vec::with_capacity(USUAL) }
+        Self { method_end, target_end, fields: Places::new() }
     }
 
-    /// One more field. `line` is where it stands with the end of its line, `value` is everything
-    /// behind the colon.
-    pub(super) fn push(&mut self, id: Id, name: &[u8], value: &[u8], line: (usize, usize)) {
-        let (start, end) = line;
-        let behind_colon = start + name.len() + 1;
-        let from = behind_colon + (value.len() - value.trim_ascii_start().len());
-        let to = from + value.trim_ascii().len();
-        self.fields.push(FieldPlace {
-            id,
-            name_length: u16::try_from(name.len()).unwrap_or(u16::MAX),
-            start: place(start),
-            value: place(from),
-            value_end: place(to),
-            end: place(end),
-        });
+    /// One more field.
+    pub(super) fn push(&mut self, field: &OneField<'_>) {
+        self.fields.push(field);
     }
 
     /// Reads a head that was checked. `None` for bytes that are none.
     fn of(bytes: &[u8]) -> Option<Self> {
-        let mut lines = Lines { head: bytes, at: 0, clean: true };
+        let mut lines = Lines::of(bytes);
         let (line, _) = lines.next().ok()?;
         let (method, rest) = split_once(line, b' ')?;
         let (target, _) = split_once(rest, b' ')?;
@@ -66,15 +40,9 @@ impl HeadIndex {
             if line.is_empty() {
                 return Some(index);
             }
-            let (name, value) = split_once(line, b':')?;
-            index.push(id_of(name), name, value, (start, lines.at));
+            index.push(&OneField::read(line, start, lines.at).ok()?);
         }
     }
-}
-
-/// A head is far smaller than 4 GiB.
-fn place(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// The head of a request that was checked: its bytes, and where its parts stand in them.
@@ -145,25 +113,17 @@ impl RequestHead {
 
     /// Every field with its whole line: its number, its name, and the line with its end.
     pub fn lines(&self) -> impl Iterator<Item = (Id, &[u8], &[u8])> {
-        self.index.fields.iter().map(|place| {
-            let line = &self.bytes[place.start as usize..place.end as usize];
-            (place.id, &line[..place.name_length.into()], line)
-        })
+        self.index.fields.lines(&self.bytes)
     }
 }
 
 impl Fields for RequestHead {
     fn all(&self) -> impl Iterator<Item = (Id, &[u8], &[u8])> {
-        self.index.fields.iter().map(|place| {
-            let start = place.start as usize;
-            let name = &self.bytes[start..start + usize::from(place.name_length)];
-            (place.id, name, &self.bytes[place.value as usize..place.value_end as usize])
-        })
+        self.index.fields.all(&self.bytes)
     }
 
     fn values<'f>(&'f self, field: &'static Field) -> impl DoubleEndedIterator<Item = &'f [u8]> {
-        let places = self.index.fields.iter().filter(move |place| place.id == field.id);
-        places.map(|place| &self.bytes[place.value as usize..place.value_end as usize])
+        self.index.fields.values(&self.bytes, field)
     }
 }
 

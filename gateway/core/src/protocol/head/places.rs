@@ -1,0 +1,88 @@
+//! Where the fields of a head stand in its bytes.
+
+use super::super::headers::{Field, Id};
+use super::OneField;
+
+/// Where the fields of a head stand, in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places(Vec<Place>);
+
+/// Where a field stands: its name at `start`, its value without the white space around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    id: Id,
+    /// No name is longer than [`NAME_LIMIT`](super::super::headers::NAME_LIMIT).
+    name_length: u16,
+    start: u32,
+    value: u32,
+    value_end: u32,
+    /// Behind the end of its line.
+    end: u32,
+}
+
+/// What most heads have fewer fields than.
+const USUAL: usize = 16;
+
+impl Places {
+    pub(in super::super) fn new() -> Self {
+        Self(Vec::with_capacity(USUAL))
+    }
+
+    pub(in super::super) fn push(&mut self, field: &OneField<'_>) {
+        self.0.push(Place {
+            id: field.id,
+            name_length: field.name.len() as u16,
+            start: place(field.start),
+            value: place(field.value_start),
+            value_end: place(field.value_start + field.value.len()),
+            end: place(field.end),
+        });
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Every field of the head with these bytes: its number, its name, and its value.
+    pub fn all<'h>(&'h self, bytes: &'h [u8]) -> impl Iterator<Item = (Id, &'h [u8], &'h [u8])> {
+        self.0.iter().map(|place| (place.id, place.name(bytes), place.value(bytes)))
+    }
+
+    /// The values of one field, in the order in which they stand.
+    pub fn values<'h>(
+        &'h self,
+        bytes: &'h [u8],
+        field: &'static Field,
+    ) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+        let places = self.0.iter().filter(move |place| place.id == field.id);
+        places.map(|place| place.value(bytes))
+    }
+
+    /// Every field with its whole line: its number, its name, and the line with its end.
+    pub fn lines<'h>(&'h self, bytes: &'h [u8]) -> impl Iterator<Item = (Id, &'h [u8], &'h [u8])> {
+        self.0.iter().map(|place| {
+            let line = &bytes[place.start as usize..place.end as usize];
+            (place.id, place.name(bytes), line)
+        })
+    }
+}
+
+impl Place {
+    fn name<'h>(&self, bytes: &'h [u8]) -> &'h [u8] {
+        let start = self.start as usize;
+        &bytes[start..start + usize::from(self.name_length)]
+    }
+
+    fn value<'h>(&self, bytes: &'h [u8]) -> &'h [u8] {
+        &bytes[self.value as usize..self.value_end as usize]
+    }
+}
+
+/// A head is far smaller than 4 GiB.
+pub(super) fn place(at: usize) -> u32 {
+    at as u32
+}
