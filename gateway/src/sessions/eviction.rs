@@ -73,7 +73,7 @@ impl Sessions {
 
     /// Walks the whole map, twice.
     fn longest_silent(&self) -> VecDeque<(SessionKey, u32)> {
-        let mut heard: Vec<_> = self.live.iter().map(|session| heard_in(session.value())).collect();
+        let mut heard: Vec<_> = self.live.iter().map(|session| heard_in(&session)).collect();
         if heard.is_empty() {
             return VecDeque::new();
         }
@@ -83,7 +83,7 @@ impl Sessions {
         let mut of_last = wanted - older.iter().filter(|&&second| second < last).count();
         let mut found = Vec::with_capacity(wanted);
         for session in self.live.iter() {
-            let second = heard_in(session.value());
+            let second = heard_in(&session);
             if second < last || (second == last && of_last > 0) {
                 of_last -= usize::from(second == last);
                 found.push((session.key().clone(), second));

@@ -13,21 +13,23 @@ mod empty;
 mod eviction;
 mod follow;
 mod load;
+mod packed;
 mod pinning;
 mod places;
 mod record;
 mod spelled;
+mod table;
 mod tally;
 mod text_budget;
 mod tombs;
 mod translated;
 mod under_way;
+mod uneven;
 pub mod view;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::{Loads, Lookup, Outstanding};
@@ -46,6 +48,7 @@ pub use follow::Other;
 pub use load::{Opened, Setup};
 pub use places::{Place, Places, Refused};
 use record::{ENDING, Session, UNTOUCHED};
+use table::Table;
 pub use tally::Opening;
 use tally::Tally;
 use text_budget::TextBudget;
@@ -54,13 +57,10 @@ use translated::Translated;
 use under_way::UnderWay;
 pub use under_way::{Elsewhere, EndLock};
 
-/// More shards than cores, so that a sweep of one shard delays few requests.
-const SHARDS: usize = 128;
-
 type Mourner = Box<dyn Fn(&SessionKey) + Send + Sync>;
 
 pub struct Sessions {
-    live: DashMap<SessionKey, Session>,
+    live: Table,
     translated: Translated,
     tombs: Tombs,
     tally: Arc<Tally>,
@@ -123,11 +123,11 @@ impl Sessions {
         Setup { ids: Arc::default(), limit, tombstone }.in_memory().sessions
     }
 
-    /// With room for `expected` sessions: a table that doubles as it fills copies everything again.
+    /// With room for `expected` sessions.
     fn build(setup: Setup, expected: usize) -> Self {
         let Setup { ids, limit, tombstone } = setup;
         Self {
-            live: DashMap::with_capacity_and_shard_amount(expected, SHARDS),
+            live: Table::new(expected),
             translated: Translated::default(),
             tombs: Tombs::new(limit, tombstone),
             tally: Arc::default(),
@@ -282,8 +282,7 @@ impl Sessions {
             let steady = steady.saturating_sub(session.heard_of());
             is_expired(now.since(session.progress.seen), steady, idle_timeout)
         };
-        let keys: Vec<_> =
-            self.live.iter().filter(|s| stale(s.value())).map(|s| s.key().clone()).collect();
+        let keys: Vec<_> = self.live.iter().filter(|s| stale(s)).map(|s| s.key().clone()).collect();
         let removed = keys.into_iter().filter_map(|key| {
             // It may have made progress since.
             let (key, session) = self.live.remove_if(&key, |_, session| stale(session))?;
@@ -301,8 +300,8 @@ impl Sessions {
 
     fn ended(&self, key: SessionKey, mut session: Session, reason: EndReason) -> Ended {
         self.drop_birth(&mut session);
-        self.free_spelling(&session);
         let (progress, pin) = (session.progress, session.pin());
+        self.free_spelling(&pin.binding);
         self.places.remove(session.counted_client());
         self.tally.remove(pin.backend, progress);
         if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {

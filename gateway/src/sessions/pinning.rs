@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use dashmap::mapref::entry::Entry;
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::limits::PerClient;
@@ -130,17 +129,13 @@ impl Sessions {
         let backend = session.backend;
         let at_backend = session.backend_session().and_then(SessionId::parse);
         let at_backend = at_backend.map(|id| id.key().clone());
-        let binding = match self.live.entry(key.clone()) {
-            Entry::Occupied(_) => return None,
-            Entry::Vacant(free) => {
-                self.fit_spelling(&mut session);
-                let binding = session.binding();
-                // Under the entry's lock: whoever finds the session finds it counted.
-                self.tally.add(backend, session.progress);
-                free.insert(session);
-                binding
-            }
-        };
+        self.fit_spelling(&mut session);
+        let (binding, progress) = (session.binding(), session.progress);
+        // Whoever finds the session finds it counted.
+        if !self.live.insert(key.clone(), session, || self.tally.add(backend, progress)) {
+            self.free_spelling(&binding);
+            return None;
+        }
         if let Some(id) = at_backend {
             self.translated.insert(id, backend, key);
         }

@@ -17,9 +17,9 @@ pub(super) const ENDING: u32 = 1 << 30;
 
 const CLOCK: u32 = !(UNTOUCHED | ENDING);
 
-/// A pin and its progress. In one piece: side by side they would take 8 bytes more each, of which
-/// there are a million.
-#[derive(Debug, Clone)]
+/// A pin and its progress, as it is while somebody looks at it. The table keeps most of them in a
+/// smaller form.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     pub backend: BackendId,
     /// Seconds of the steady clock at the last progress, with [`UNTOUCHED`] and [`ENDING`] in it.
@@ -33,7 +33,7 @@ pub(super) struct Session {
 }
 
 /// What most sessions do not have.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Rare {
     pub backend_session: Option<Box<str>>,
     pub subject: Option<Subject>,
@@ -51,6 +51,17 @@ impl Rare {
 }
 
 impl Session {
+    /// Stands where there is none.
+    pub const EMPTY: Self = Self {
+        backend: BackendId(0),
+        steady: 0,
+        target: TargetHash(0),
+        created: Timestamp(0),
+        client: ClientKey::UNKNOWN,
+        progress: Progress { next_offset: 0, total: 0, seen: Timestamp(0) },
+        rare: None,
+    };
+
     pub fn new(pin: Pin, progress: Progress, steady: Duration) -> Self {
         let Pin { backend, backend_session, binding, created, subject } = pin;
         let Binding { target, spelling } = binding;

@@ -23,8 +23,8 @@ impl Sessions {
         }
     }
 
-    pub(super) fn free_spelling(&self, session: &Session) {
-        if let Some(spelling) = session.spelling() {
+    pub(super) fn free_spelling(&self, binding: &Binding) {
+        if let Some(spelling) = &binding.spelling {
             self.spellings.give(spelling.as_bytes());
         }
     }

@@ -135,12 +135,6 @@ async fn of_two_replies_of_one_id_each_client_gets_its_own() {
     }
 }
 
-/// What the documents promise of a million sessions.
-#[test]
-fn a_key_and_its_record_have_80_bytes() {
-    assert_eq!(size_of::<SessionKey>() + size_of::<Session>(), 80);
-}
-
 #[tokio::test]
 async fn the_census_tells_active_from_idle() {
     let sessions = Sessions::new(10, Duration::from_secs(DAY));

@@ -124,7 +124,7 @@ impl Sessions {
     pub fn left(&self, now: Timestamp) -> Vec<Left> {
         let mut all: Vec<Left> = Vec::new();
         for session in self.live.iter() {
-            let Session { backend, progress, .. } = session.value();
+            let Session { backend, progress, .. } = &*session;
             let slot = backend.0 as usize;
             if slot >= all.len() {
                 all.resize(slot + 1, Left::default());

@@ -18,6 +18,15 @@ impl ClientKey {
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
         })
     }
+
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`Self::to_bits`] gave.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
 }
 
 /// The field in which proxies say for whom they speak.
