@@ -94,7 +94,7 @@ impl Gateway {
             exchange.admitted.creating.create = Some(self.create_of(head, exchange));
         }
         if matches!(packet, RequestPacket::CreateSession) && lookup != Lookup::StoreDown {
-            exchange.admitted.place = self.find_place(exchange).await?;
+            exchange.admitted.place = Box::pin(self.find_place(exchange)).await?;
         }
         if alias.is_some_and(|alias| self.is_hidden(alias, &lookup, exchange)) {
             return Err(Fault::UnknownSession);
@@ -110,7 +110,7 @@ impl Gateway {
         exchange.admitted.doubtful = lookup == Lookup::StoreDown;
         let mut decided = self.decide_or_hold(head, &packet, &lookup, exchange, alias).await;
         if exchange.findings.unasked {
-            let (found, owner) = self.find_lost(head, &packet, exchange).await?;
+            let (found, owner) = Box::pin(self.find_lost(head, &packet, exchange)).await?;
             lookup = found;
             let owner = Some(owner);
             if let Some(answer) = self.speak(head, &packet, &mut lookup, owner, exchange).await? {
@@ -125,7 +125,7 @@ impl Gateway {
         if exchange.admitted.kind == Some(PacketType::CloseSession)
             && let Some(key) = &exchange.admitted.key
         {
-            self.sessions.settle(key).await;
+            Box::pin(self.sessions.settle(key)).await;
         }
         let small = exchange.admitted.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
         exchange.admitted.repeatable = is_repeatable(&packet) && small;
@@ -190,7 +190,7 @@ impl Gateway {
         };
         let checked = exchange.arrival.farm.config.limits.sizes().check(&range, known);
         if checked == Err(Fault::UploadTooLarge) {
-            self.end_refused(head, exchange).await;
+            Box::pin(self.end_refused(head, exchange)).await;
         }
         checked
     }
@@ -200,7 +200,7 @@ impl Gateway {
         let found = self.sessions.find(exchange.admitted.key.as_ref());
         let found = match &exchange.admitted.key {
             Some(key) if found == Lookup::Unknown && self.sessions.follows_others() => {
-                self.sessions.find_elsewhere(key).await
+                Box::pin(self.sessions.find_elsewhere(key)).await
             }
             _ => found,
         };
@@ -230,7 +230,8 @@ impl Gateway {
                 continue;
             };
             let step = exchange.arrival.farm.config.failover.step(absent, &self.held(exchange));
-            if self.carry_out(step, owner, changed, head, exchange).await? == Went::Elsewhere {
+            let carried_out = self.carry_out(step, owner, changed, head, exchange);
+            if Box::pin(carried_out).await? == Went::Elsewhere {
                 return Ok(());
             }
         }

@@ -119,7 +119,8 @@ impl Bandwidth {
         while *unpaid >= TURN || (end && *unpaid > 0) {
             let turn = TURN.min(*unpaid);
             for (share, rate) in own.into_iter().chain(all) {
-                share.take(turn, rate, conn).await;
+                // Hardly anybody is limited, so the others have no room for it.
+                Box::pin(share.take(turn, rate, conn)).await;
             }
             *unpaid -= turn;
             if conn.is_some_and(Conn::is_killed) {

@@ -93,11 +93,11 @@ impl Gateway {
         let outcome = match observe(&observed) {
             // Where one storage is shared, the backend before may have delivered the file.
             Effects::Nothing if exchange.admitted.moved && close && ack.is_session_not_found() => {
-                self.close_not_found(head, exchange).await
+                Box::pin(self.close_not_found(head, exchange)).await
             }
             // It was to move here. Nobody has it now, and its pin leads to one that was given up.
             Effects::Nothing if exchange.admitted.moved && ack.is_session_not_found() => {
-                self.release(head, exchange).await;
+                Box::pin(self.release(head, exchange)).await;
                 Ok(())
             }
             Effects::Nothing => Ok(()),
@@ -106,11 +106,11 @@ impl Gateway {
                 let there =
                     key.is_some_and(|key| self.sessions.progress(key, progress, clock::steady()));
                 // A Fragment may outlast the idle timeout; its session is as live as can be.
-                if there { Ok(()) } else { self.adopt(progress, exchange).await }
+                if there { Ok(()) } else { Box::pin(self.adopt(progress, exchange)).await }
             }
             Effects::Opened(opened) => {
                 let target = head.target();
-                let outcome = self.open(&opened, target, exchange).await;
+                let outcome = Box::pin(self.open(&opened, target, exchange)).await;
                 match outcome {
                     Ok(()) => exchange.answered.opened = Some(opened.backend_session.into()),
                     Err(_) => {
@@ -120,12 +120,12 @@ impl Gateway {
                 }
                 outcome
             }
-            Effects::Adopt(progress) => self.adopt(progress, exchange).await,
+            Effects::Adopt(progress) => Box::pin(self.adopt(progress, exchange)).await,
             Effects::Ended(reason) => {
-                self.end(reason, head, exchange).await;
+                Box::pin(self.end(reason, head, exchange)).await;
                 Ok(())
             }
-            Effects::CloseNotFound => self.close_not_found(head, exchange).await,
+            Effects::CloseNotFound => Box::pin(self.close_not_found(head, exchange)).await,
             Effects::Refuse(fault) => Err(fault),
         };
         exchange.admitted.opening = None;

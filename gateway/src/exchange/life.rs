@@ -172,7 +172,9 @@ impl Gateway {
     /// The request is over; `exchange.sent` says what its client got.
     pub async fn finish(&self, head: &RequestHead, exchange: &mut Exchange) {
         exchange.report();
-        self.end_undelivered(head, exchange).await;
+        if exchange.answered.opened.is_some() {
+            Box::pin(self.end_undelivered(head, exchange)).await;
+        }
         let limits = &exchange.arrival.farm.config.limits;
         self.bandwidth.settle(&mut exchange.admitted.pace, limits);
         // The session's next request may come on another connection as soon as this one is over.

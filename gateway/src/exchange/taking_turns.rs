@@ -38,7 +38,7 @@ impl Gateway {
             Ok(Entered::Turn(turn)) => {
                 let turn = exchange.admitted.turn.insert(turn);
                 if self.sessions.follows_others() {
-                    self.wait_for_others(key, turn, patience).await?;
+                    Box::pin(self.wait_for_others(key, turn, patience)).await?;
                 }
                 if !exchange.arrival.has_body {
                     self.lock_end(exchange)?;

@@ -69,7 +69,7 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<(BackendId, Way), Fault> {
         if exchange.attempt.attempts > 0 && !exchange.admitted.creating.is_chosen() {
-            self.choose_again(head, exchange).await?;
+            Box::pin(self.choose_again(head, exchange)).await?;
         }
         exchange.attempt.begin();
         let farm = &exchange.arrival.farm;

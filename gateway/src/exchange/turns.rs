@@ -128,9 +128,23 @@ impl Turns {
         key: &SessionKey,
         request: TurnRequest,
     ) -> Result<Entered, Superseded> {
-        let arrived = clock::stopwatch();
-        let patience = arrived + request.patience;
+        let patience = request.patience;
         let mine = Arc::new(Running::of(request));
+        if self.take_free(key, &mine) {
+            return Ok(Entered::Turn(self.turn_of(key, mine)));
+        }
+        // Hardly a request waits, so those that do not have no room for it.
+        Box::pin(self.wait(key, mine, patience)).await
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        key: &SessionKey,
+        mine: Arc<Running>,
+        patience: Duration,
+    ) -> Result<Entered, Superseded> {
+        let arrived = clock::stopwatch();
+        let patience = arrived + patience;
         let mut place = None;
         let mut joined: Option<Arc<Running>> = None;
         let mut cancelled = None;
@@ -139,8 +153,7 @@ impl Turns {
                 return Ok(Entered::Joined(shared.clone()));
             }
             let Some(older) = self.step(key, &mine, &mut place, joined.as_ref())? else {
-                let (turns, key) = (Arc::clone(self), key.clone());
-                return Ok(Entered::Turn(Turn { turns, key, running: mine, lock: None }));
+                return Ok(Entered::Turn(self.turn_of(key, mine)));
             };
             let changed = older.changed.notified();
             tokio::pin!(changed);
@@ -186,15 +199,24 @@ impl Turns {
         }
     }
 
+    fn turn_of(self: &Arc<Self>, key: &SessionKey, running: Arc<Running>) -> Turn {
+        Turn { turns: Arc::clone(self), key: key.clone(), running, lock: None }
+    }
+
+    /// Takes the turn of a session of which no request is here.
+    fn take_free(&self, key: &SessionKey, mine: &Arc<Running>) -> bool {
+        let Entry::Vacant(free) = self.sessions.entry(key.clone()) else { return false };
+        free.insert(Lane { running: Some(Arc::clone(mine)), newest: 1, waiting: 0 });
+        true
+    }
+
     /// The turn of a session that has no request under way, and none that waits. A request that
     /// comes meanwhile waits for its end.
     pub fn try_enter(self: &Arc<Self>, key: &SessionKey) -> Option<Turn> {
-        let Entry::Vacant(free) = self.sessions.entry(key.clone()) else { return None };
         let request =
             TurnRequest { conn: None, identity: None, whole: true, patience: Duration::ZERO };
         let running = Arc::new(Running::of(request));
-        free.insert(Lane { running: Some(Arc::clone(&running)), ..Lane::default() });
-        Some(Turn { turns: Arc::clone(self), key: key.clone(), running, lock: None })
+        self.take_free(key, &running).then(|| self.turn_of(key, running))
     }
 
     /// Takes the turn if it is free, and says who has it if it is not.

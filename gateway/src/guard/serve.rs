@@ -5,6 +5,7 @@
 //! there is a head to read.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -67,12 +68,13 @@ async fn serve<A>(
 {
     let told = Told(carrier, Arc::clone(guard.conn()));
     let mut settings = None;
+    let mut said = pin!(farewell.said());
     loop {
         let idle = guard.limits().idle;
         let request = tokio::select! {
             biased;
             request = within(idle, poll_fn(|cx| guard.poll_request(cx))) => request,
-            () = farewell.said() => return,
+            () = &mut said => return,
         };
         // A head that has begun has a deadline of its own, and may outlast the time to be idle.
         let ready = match request {
@@ -84,7 +86,9 @@ async fn serve<A>(
             return;
         }
         if let Some(carried) = told.0.as_ref().and_then(|c| c.carry(&mut guard, &shutdown)) {
-            if carried.await && !*shutdown.borrow() {
+            // What was promised to its client: a connection that is to stay is not closed because the
+            // process has begun to leave since.
+            if carried.await {
                 continue;
             }
             return;

@@ -92,7 +92,8 @@ pub fn write_request(head: &RequestHead, target: Option<&str>, edits: &Edited, o
 
 /// Writes the head of an answer for its client, but for the empty line at its end. `length` stands
 /// in place of its own. What is said of the connection is left out: that is the writer's to say.
-pub fn write_answer(head: &AnswerHead, length: Option<u64>, edits: &Edited, out: &mut Vec<u8>) {
+pub fn write_answer(head: &AnswerHead, length: Option<u64>, edits: &mut Edited, out: &mut Vec<u8>) {
+    edits.added.retain(|(field, _)| !is_ours(field.id));
     write_status(out, head.status, head.reason());
     let fields = head.all().filter(|(id, ..)| !is_ours(*id));
     edits.write(fields, out, |name, value, out| write_field(out, name, value));

@@ -86,7 +86,14 @@ impl Carrier for Relay {
         if !self.is_ours(&head, guard) {
             return None;
         }
-        Some(Transfer::new(&self.gateway, self.lines(), guard, head, stop).run().boxed())
+        // Made where it stays, so that none of it is moved.
+        Some(
+            async move {
+                let mut transfer = Transfer::new(&self.gateway, self.lines(), guard, head, stop);
+                transfer.run().await
+            }
+            .boxed(),
+        )
     }
 
     fn ended(&self, conn: &Conn) {

@@ -113,7 +113,7 @@ impl Transfer<'_> {
         let drained = exchange.arrival.farm.config.limits.drain_bytes;
         self.goes_on &= bound || self.body.left() <= drained;
         let mut out = Vec::with_capacity(ACK_ROOM);
-        write_answer(&head, length, &edits, &mut out);
+        write_answer(&head, length, &mut edits, &mut out);
         self.exchange.sent.status = Some(head.status.as_u16());
         self.finish_head(head.has(&headers::DATE), &mut out);
         self.replied = true;
@@ -122,7 +122,8 @@ impl Transfer<'_> {
             self.conn.answer_is_here();
             written.map_err(|_| Stop::Client)?;
             let patience = if drop_body == AckBody::Drain { REST } else { Duration::ZERO };
-            let read = within_rest(patience, read_away(&mut server, &mut framing)).await;
+            let rest = read_away(&mut server, &mut framing);
+            let read = Box::pin(within_rest(patience, rest)).await;
             self.keep(server, (stays && read).then_some(said), early);
             return Ok(Next::Over);
         }
@@ -130,7 +131,7 @@ impl Transfer<'_> {
         self.conn.answer_is_here();
         if early && bound && ended.is_ok() {
             // The login goes on over this connection, behind the whole of this request.
-            self.send_rest(&mut server).await?;
+            Box::pin(self.send_rest(&mut server)).await?;
         }
         // What stands behind an answer must not become the next one.
         let marked = !matches!(framing, Framing::UntilClose | Framing::Chunked);

@@ -108,9 +108,9 @@ impl<'r> Transfer<'r> {
     }
 
     /// Serves it. Returns whether another request may follow.
-    pub async fn run(mut self) -> bool {
+    pub async fn run(&mut self) -> bool {
         if let Err(stop) = self.carry().await {
-            self.end(stop).await;
+            Box::pin(self.end(stop)).await;
         }
         failpoint::hit("finish", &self.head);
         self.exchange.sent.bytes_forwarded += self.body.forwarded;
@@ -120,15 +120,15 @@ impl<'r> Transfer<'r> {
 
     async fn carry(&mut self) -> Result<(), Stop> {
         if self.head.target() == b"*" {
-            return self.write_own(to_options()).await;
+            return Box::pin(self.write_own(to_options())).await;
         }
         failpoint::hit("admit", &self.head);
         match self.gateway.admit(&self.head, &mut self.exchange).await {
             Ok(Admission::Goes) => {}
-            Ok(Admission::Joined(answer)) => return self.answer_again(&answer).await,
+            Ok(Admission::Joined(answer)) => return Box::pin(self.answer_again(&answer)).await,
             Err(fault) => {
                 self.exchange.findings.fault = Some(fault);
-                return self.answer_for(fault).await;
+                return Box::pin(self.answer_for(fault)).await;
             }
         }
         if expects_continue(&self.head) {
@@ -167,14 +167,15 @@ impl<'r> Transfer<'r> {
             Way::Shared => match self.lines.take(self.conn.id, &endpoint, repeatable, now) {
                 Some(connection) => return Ok(Some(Server::new(Line::Shared(connection), true))),
                 None => {
-                    self.lines.pool.connect(&endpoint, repeatable, until).await.map(|connection| {
+                    let connecting = self.lines.pool.connect(&endpoint, repeatable, until);
+                    Box::pin(connecting).await.map(|connection| {
                         let reused = connection.is_reused();
                         Server::new(Line::Shared(connection), reused)
                     })
                 }
             },
             Way::Once => {
-                let connected = self.lines.pool.connect(&endpoint, false, until).await;
+                let connected = Box::pin(self.lines.pool.connect(&endpoint, false, until)).await;
                 connected.map(|connection| Server::new(Line::Once(connection), false))
             }
             Way::Bound(bond) if bond.has(backend) => {
@@ -188,7 +189,7 @@ impl<'r> Transfer<'r> {
                 };
             }
             Way::Bound(_) => {
-                let connected = connect(&endpoint).await;
+                let connected = Box::pin(connect(&endpoint)).await;
                 connected.map(|socket| Server::new(Line::Bound(Own::new(socket)), false))
             }
         };
