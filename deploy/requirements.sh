@@ -162,7 +162,7 @@ require_unpacked() { # PROGRAM PACKAGE
 }
 
 unpack() { # PROGRAM PACKAGE FOLDER
-    local unpacked=$3/$2.unpacked libraries package program places result
+    local unpacked=$3/$1.unpacked libraries package program places result
     rm -rf "$unpacked"
     mkdir -p "$unpacked" && pushd "$unpacked" >/dev/null || return
     mapfile -t libraries < <(apt-get install --simulate --no-install-recommends "$2" 2>/dev/null |
