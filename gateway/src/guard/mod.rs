@@ -12,6 +12,7 @@
 
 mod addresses;
 mod body_memory;
+mod body_part;
 mod bond;
 mod conn;
 mod digests;
@@ -22,6 +23,8 @@ mod prefixed;
 pub mod proxy_protocol;
 mod refusal;
 mod relayed;
+#[cfg(test)]
+pub mod rig;
 mod room;
 mod serve;
 mod socket;
@@ -60,7 +63,7 @@ pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use room::Room;
 pub use serve::Carrier;
 pub use socket::ClientSocket;
-pub use stream::GuardStream;
+pub use stream::{AHEAD, GuardStream};
 pub use tls::TlsInfo;
 
 /// Limits of a connection, from its beginning to its end.

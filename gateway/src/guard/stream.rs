@@ -39,6 +39,10 @@ const EMPTY_LINES: u8 = 4;
 /// see a client leave, not enough to buffer what it sends out of turn.
 const AHEAD_LIMIT: usize = 4096;
 
+/// A body may be read with so much room behind its end. A read that leaves room has found all that is
+/// there, and spares the runtime a second one that finds nothing.
+pub const AHEAD: u64 = 1;
+
 pub struct GuardStream {
     /// `None` only while the stream is dropped.
     socket: Option<ClientSocket>,
@@ -62,8 +66,8 @@ pub struct GuardStream {
     /// Runs from the first byte of a head to its end.
     deadline: Deadline,
     /// Runs while a request waits for its body, or for its answer.
-    stall: Stall,
-    at_end: bool,
+    pub(super) stall: Stall,
+    pub(super) at_end: bool,
     /// A byte was written to the client.
     answered: bool,
     /// What of an answer was not sent yet.
@@ -305,7 +309,7 @@ impl GuardStream {
     }
 
     /// Passes on at most `allowed` bytes; returns how many.
-    fn poll_pass(
+    pub(super) fn poll_pass(
         &mut self,
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
@@ -325,13 +329,18 @@ impl GuardStream {
         if room == 0 {
             return Poll::Ready(Ok(0));
         }
-        let room = room.min(self.body.piece(self.limits.body_memory));
+        let piece = self.body.piece(self.limits.body_memory);
         let before = out.filled().len();
-        if room == out.remaining() {
+        if out.remaining() <= piece && out.remaining() as u64 <= allowed.saturating_add(AHEAD) {
             ready!(self.io().poll_read(cx, out))?;
+            let end = before.saturating_add(usize::try_from(allowed).unwrap_or(usize::MAX));
+            if out.filled().len() > end {
+                self.buffer.extend_from_slice(&out.filled()[end..]);
+                out.set_filled(end);
+            }
         } else {
             // The end of the body, behind which are bytes of the next head, or a smaller piece.
-            let mut part = ReadBuf::new(out.initialize_unfilled_to(room));
+            let mut part = ReadBuf::new(out.initialize_unfilled_to(room.min(piece)));
             ready!(self.io().poll_read(cx, &mut part))?;
             let count = part.filled().len();
             out.advance(count);
@@ -410,11 +419,8 @@ impl AsyncRead for GuardStream {
                 Phase::Head if this.conn.is_busy() => return this.poll_watch(cx),
                 Phase::Head if this.conn.is_ending() => this.give_up(),
                 Phase::Head => ready!(this.poll_head(cx))?,
-                Phase::Pass(allowed) => {
-                    let polled = this.poll_pass(cx, out, allowed).map_ok(|count| {
-                        let left = allowed - count;
-                        this.phase = if left == 0 { Phase::Head } else { Phase::Pass(left) };
-                    });
+                Phase::Pass(_) => {
+                    let polled = this.poll_part(cx, out);
                     return this.stall.part(cx, &this.conn, polled);
                 }
                 Phase::ChunkedHead(allowed) => {

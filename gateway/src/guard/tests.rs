@@ -1,53 +1,13 @@
 //! The guard over an in-memory pipe.
 
-use std::sync::Mutex;
-
-use bytes::BytesMut;
 use futures_util::FutureExt;
 use gateway_core::protocol::chunked::ChunkError;
 use pingora::protocols::{GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::door::Entered;
+use super::rig::{Events, LIMITS, over};
 use super::*;
 use crate::clock;
-use crate::listening::Load;
-
-#[derive(Default)]
-struct Events(Mutex<Vec<String>>);
-
-impl ConnectionEvents for Events {
-    fn opened(&self, _: usize) {
-        self.0.lock().unwrap().push("opened".into());
-    }
-    fn closed(&self, _: usize) {
-        self.0.lock().unwrap().push("closed".into());
-    }
-    fn refused(&self, _: &Conn, refusal: &Refusal, _: &[u8]) {
-        self.0.lock().unwrap().push(format!("refused: {}", refusal.error));
-    }
-    fn timed_out(&self) {
-        self.0.lock().unwrap().push("timed out".into());
-    }
-    fn turned_away(&self, _: usize) {}
-    fn strayed(&self, stray: Stray) {
-        self.0.lock().unwrap().push(format!("strayed: {stray:?}"));
-    }
-}
-
-const LIMITS: GuardLimits = GuardLimits {
-    per_address: PerClient::Unlimited,
-    trusted: Vec::new(),
-    handshake: Duration::from_secs(10),
-    head: HeadLimits { head_bytes: 1024, line_bytes: 256, fields: 20 },
-    head_timeout: Duration::from_secs(15),
-    idle: Duration::from_secs(75),
-    drain_bytes: 1024,
-    body_memory: 1024 * 1024,
-    method_override: false,
-    hosts: None,
-    escape_path: false,
-};
 
 struct Rig {
     client: DuplexStream,
@@ -62,20 +22,7 @@ fn rig() -> Rig {
 /// Some bytes have come with the header of a proxy.
 fn rig_with(ahead: &str) -> Rig {
     let (client, server) = tokio::io::duplex(64 * 1024);
-    let events = Arc::new(Events::default());
-    let permit = Arc::new(Room::of(1)).enter().unwrap();
-    let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter(), Load::of_none());
-    let entered = Entered {
-        socket: ClientSocket::pipe(server),
-        ahead: BytesMut::from(ahead),
-        client: None,
-        port: None,
-        tls: None,
-        counted: None,
-    };
-    let (socket, ahead, conn) = Conn::new(slot, entered, None);
-    let guard =
-        GuardStream::new(socket, ahead, Arc::new(conn), Arc::new(LIMITS), BodyShare::default());
+    let (guard, events) = over(ClientSocket::pipe(server), ahead, LIMITS);
     Rig { client, guard, events }
 }
 

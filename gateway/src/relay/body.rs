@@ -4,12 +4,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::BufMut;
 use gateway_core::protocol::chunked::ChunkScanner;
 use gateway_core::protocol::head::BodyFraming;
 use tokio_util::io::poll_read_buf;
 
 use super::buffer::{Buffer, WHOLE};
-use crate::guard::GuardStream;
+use crate::guard::{AHEAD, GuardStream};
 
 /// What is read at once of a chunked body.
 const CHUNKS: usize = 16 * 1024;
@@ -113,12 +114,13 @@ impl Body {
             return polled;
         }
         self.make_room(guard);
-        match poll_read_buf(Pin::new(guard), cx, &mut *self.at_hand) {
+        let room = self.room(guard);
+        let mut out = (&mut *self.at_hand).limit(room);
+        match poll_read_buf(Pin::new(&mut *guard), cx, &mut out) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             Poll::Ready(Ok(count)) => {
-                self.left = self.left.saturating_sub(count as u64);
-                self.data += count;
-                self.new += count;
+                self.came(count);
+                self.gather(cx, guard);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -130,6 +132,30 @@ impl Body {
                 Poll::Pending
             }
         }
+    }
+
+    /// Reads on while something is here and there is room for it. A write costs several times as much
+    /// as a read, and by TLS a read brings one record.
+    ///
+    /// The end of the stream, or an error, is found again by the next read.
+    fn gather(&mut self, cx: &mut Context<'_>, guard: &mut GuardStream) {
+        loop {
+            let room = self.room(guard);
+            if self.left == 0 || room == 0 {
+                return;
+            }
+            let mut out = (&mut *self.at_hand).limit(room);
+            match poll_read_buf(Pin::new(&mut guard.here()), cx, &mut out) {
+                Poll::Ready(Ok(count @ 1..)) => self.came(count),
+                _ => return,
+            }
+        }
+    }
+
+    fn came(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(count as u64);
+        self.data += count;
+        self.new += count;
     }
 
     /// The guard lets nothing pass but a chunked body in good order. It goes on in chunks of our own,
@@ -166,15 +192,24 @@ impl Body {
         }
     }
 
+    /// How much may be read now.
+    fn room(&self, guard: &GuardStream) -> usize {
+        let free = self.at_hand.capacity() - self.at_hand.len();
+        let left = self.left.saturating_add(AHEAD);
+        usize::try_from(left).unwrap_or(usize::MAX).min(free).min(guard.piece())
+    }
+
     fn make_room(&mut self, guard: &GuardStream) {
-        if self.at_hand.len() < self.at_hand.capacity() {
+        let whole = self.left.saturating_add(self.at_hand.len() as u64);
+        if self.whole && self.at_hand.capacity() as u64 >= whole.saturating_add(AHEAD) {
             return;
         }
+        // It cannot be kept, and the next piece is as large as it can be.
         if !self.at_hand.is_empty() {
             self.throw_away();
         }
-        let piece = guard.piece().min(WHOLE);
-        let size = usize::try_from(self.left).unwrap_or(usize::MAX).min(piece);
+        let left = usize::try_from(self.left.saturating_add(AHEAD)).unwrap_or(usize::MAX);
+        let size = left.min(guard.piece());
         if self.at_hand.capacity() < size {
             self.at_hand = Buffer::of(size);
         }
@@ -206,3 +241,7 @@ pub fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;

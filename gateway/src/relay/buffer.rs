@@ -3,8 +3,13 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
+use crate::guard::AHEAD;
+
 /// Bytes of a whole buffer.
 pub const WHOLE: usize = 64 * 1024;
+
+/// A read of the last bytes of so large a body leaves room, by which it is seen to be the last.
+const ROOM: usize = WHOLE + AHEAD as usize;
 
 /// Buffers that a thread keeps.
 const KEPT: usize = 8;
@@ -23,8 +28,8 @@ impl Buffer {
         if size < WHOLE / 4 {
             return Self(Vec::with_capacity(size));
         }
-        let spare = SPARE.with_borrow_mut(Vec::pop).filter(|_| size <= WHOLE);
-        Self(spare.unwrap_or_else(|| Vec::with_capacity(size.max(WHOLE))))
+        let spare = SPARE.with_borrow_mut(Vec::pop).filter(|_| size <= ROOM);
+        Self(spare.unwrap_or_else(|| Vec::with_capacity(size.max(ROOM))))
     }
 }
 
@@ -45,7 +50,7 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut own = std::mem::take(&mut self.0);
-        if own.capacity() == WHOLE {
+        if own.capacity() == ROOM {
             own.clear();
             // A thread that is about to end keeps nothing.
             let _ = SPARE.try_with(|spare| {
