@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::Config;
 use crate::guard::Room;
@@ -27,9 +28,17 @@ const PER_LISTENER: usize = 2;
 /// For each backend: a probe, and connections of our own.
 const PER_BACKEND: usize = 4;
 
-/// One in so many connections may carry a long Fragment, with a second handle on its connection to
-/// the server; and as many idle connections to servers are always kept.
+/// One in so many connections may carry a long Fragment, with a share in the pipes of these or, where
+/// Pingora carries it, a second handle on its connection to the server; and as many idle connections to
+/// servers are always kept.
 const EIGHTH: usize = 8;
+
+static FOR_PIPES: AtomicUsize = AtomicUsize::new(0);
+
+/// How many descriptors pipes may take, through which long bodies go.
+pub fn for_pipes() -> usize {
+    FOR_PIPES.load(Ordering::Relaxed)
+}
 
 /// How many of each there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +136,7 @@ impl Descriptors {
         self.room.set_limit(shares.connections);
         self.metrics.set_connections_limit(shares.connections);
         pool::OPEN.keep_at_most(shares.shared);
+        FOR_PIPES.store(shares.connections.div_ceil(EIGHTH), Ordering::Relaxed);
         shares
     }
 }

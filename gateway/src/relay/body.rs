@@ -10,10 +10,16 @@ use gateway_core::protocol::head::BodyFraming;
 use tokio_util::io::poll_read_buf;
 
 use super::buffer::{Buffer, WHOLE};
+use super::pipe::Pipe;
+use super::server::Server;
+use super::splice;
 use crate::guard::{AHEAD, GuardStream};
 
 /// What is read at once of a chunked body.
 const CHUNKS: usize = 16 * 1024;
+
+/// Less than this is copied: two calls for a pipe cost what the copy does.
+const LEAST_PIPED: u64 = 32 * 1024;
 
 /// A body. What was read of it last is at hand, for as long as it may be needed.
 #[derive(Debug)]
@@ -33,6 +39,10 @@ pub struct Body {
     ended: bool,
     /// Nothing was thrown away so far.
     whole: bool,
+    /// What follows may go from socket to socket, as far as there are pipes.
+    pub splices: bool,
+    /// A pipe with bytes that are to go to the server, behind what is at hand.
+    piped: Option<Pipe>,
     /// Bytes that went to the server, on this try.
     pub forwarded: u64,
 }
@@ -52,6 +62,8 @@ impl Body {
             new: 0,
             ended: false,
             whole: true,
+            splices: false,
+            piped: None,
             forwarded: 0,
         }
     }
@@ -86,14 +98,27 @@ impl Body {
         (new > 0 || ends).then_some((new, ends))
     }
 
-    /// Bytes that are to go to the server now.
-    pub fn unsent(&self) -> &[u8] {
-        &self.at_hand[self.sent..]
+    /// Whether there are bytes that are to go to the server now.
+    pub fn has_unsent(&self) -> bool {
+        self.sent < self.at_hand.len() || self.piped.is_some()
     }
 
-    pub fn sent(&mut self, count: usize) {
+    /// Sends of what is to go, behind the head of the request. Ready when some of it has gone.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Poll<io::Result<()>> {
+        let rest = &self.at_hand[self.sent..];
+        if let Some(pipe) = self.piped.as_mut().filter(|_| rest.is_empty() && server.head_is_sent())
+        {
+            self.forwarded += ready!(splice::poll_drain(cx, pipe, server.socket().tcp()))? as u64;
+            if pipe.is_empty() {
+                // Back to its thread, for the next body.
+                self.piped = None;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let (_, count) = ready!(server.poll_send(cx, rest))?;
         self.sent += count;
         self.forwarded += count as u64;
+        Poll::Ready(Ok(()))
     }
 
     /// Reads on, once what is at hand has gone. Ready when there is something new, or the end.
@@ -113,6 +138,14 @@ impl Body {
             self.chunks = Some(scanner);
             return polled;
         }
+        if self.is_worth_a_pipe(guard)
+            && let Some(pipe) = Pipe::take()
+        {
+            match ready!(self.poll_pipe(cx, guard, pipe)) {
+                Err(error) if splice::is_refused(&error) => self.splices = false,
+                done => return Poll::Ready(done),
+            }
+        }
         self.make_room(guard);
         let room = self.room(guard);
         let mut out = (&mut *self.at_hand).limit(room);
@@ -120,7 +153,9 @@ impl Body {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             Poll::Ready(Ok(count)) => {
                 self.came(count);
-                self.gather(cx, guard);
+                if !self.is_worth_a_pipe(guard) {
+                    self.gather(cx, guard);
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -132,6 +167,36 @@ impl Body {
                 Poll::Pending
             }
         }
+    }
+
+    /// Whether what follows goes through a pipe: what can be kept is kept, for another try.
+    fn is_worth_a_pipe(&self, guard: &GuardStream) -> bool {
+        let kept = if self.whole { self.at_hand.len() as u64 } else { u64::MAX };
+        self.splices
+            && self.left >= LEAST_PIPED
+            && self.left.saturating_add(kept) > WHOLE as u64
+            && guard.is_body_next()
+    }
+
+    /// Moves what is here into a pipe, which is held only while there are bytes in it.
+    fn poll_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        guard: &mut GuardStream,
+        mut pipe: Pipe,
+    ) -> Poll<io::Result<()>> {
+        debug_assert!(!self.has_unsent(), "what is at hand goes first");
+        let count = ready!(guard.poll_take(cx, |socket, most| pipe.fill(socket, most)))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.skip();
+        self.at_hand = Buffer::default();
+        self.whole = false;
+        self.left -= count as u64;
+        self.new += count;
+        self.piped = Some(pipe);
+        Poll::Ready(Ok(()))
     }
 
     /// Reads on while something is here and there is room for it. A write costs several times as much
@@ -232,6 +297,7 @@ impl Body {
     pub fn release(&mut self) {
         self.skip();
         self.at_hand = Buffer::default();
+        (self.piped, self.splices) = (None, false);
     }
 }
 
@@ -240,6 +306,22 @@ pub fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+impl Body {
+    pub fn has_pipe(&self) -> bool {
+        self.piped.is_some()
+    }
+
+    fn unsent(&self) -> &[u8] {
+        &self.at_hand[self.sent..]
+    }
+
+    fn sent(&mut self, count: usize) {
+        self.sent += count;
+        self.forwarded += count as u64;
+    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ mod buffer;
 mod date;
 mod head;
 mod lines;
+mod pipe;
 mod reply;
 mod server;
+mod splice;
 mod transfer;
 pub mod upstream;
 

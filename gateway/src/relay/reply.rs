@@ -53,7 +53,7 @@ impl Transfer<'_> {
     pub async fn reply(&mut self, mut server: Server, answer: Answer) -> Result<Next, Stop> {
         failpoint::hit("reply", &self.head);
         let Answer { head, body, .. } = answer;
-        let early = !self.body.is_here() || !self.body.unsent().is_empty();
+        let early = !self.body.is_here() || self.body.has_unsent();
         let bound = self.exchange.admitted.login.bound;
         // What was not read of a request would be taken for the next one.
         let stays = stays_open(&head) && (!early || bound);

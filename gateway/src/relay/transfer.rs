@@ -27,6 +27,7 @@ use super::body::Body;
 use super::head::{Edited, write_request};
 use super::lines::Lines;
 use super::server::{Line, Own, Server};
+use super::splice::can_splice;
 use super::upstream::{self, connect};
 use crate::clock;
 use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
@@ -232,6 +233,8 @@ impl<'r> Transfer<'r> {
         let mut edited = Edited::default();
         edits.into_iter().for_each(|edit| edited.add(edit));
         let target = self.exchange.admitted.spelling.as_deref();
+        let limits = &self.exchange.arrival.farm.config.limits;
+        self.body.splices = can_splice(self.guard, server, limits);
         server.out.reserve(self.head.bytes().len() + 256);
         write_request(&self.head, target, &edited, &mut server.out);
         loop {
@@ -245,14 +248,14 @@ impl<'r> Transfer<'r> {
     /// Returns when head and body have gone, or the server has begun to speak.
     async fn send(&mut self, server: &mut Server) -> Result<(), Failed> {
         loop {
-            if server.head_is_sent() && self.body.unsent().is_empty() {
+            if server.head_is_sent() && !self.body.has_unsent() {
                 if self.body.is_here() {
                     return Ok(());
                 }
                 if self.more_of_the_body(server).await? {
                     return Ok(());
                 }
-            } else if !self.body.is_here() && self.body.unsent().is_empty() {
+            } else if !self.body.is_here() && !self.body.has_unsent() {
                 // What is here already goes with the head.
                 poll_fn(|cx| match self.body.poll_read(cx, self.guard) {
                     Poll::Ready(Err(_)) => Poll::Ready(Err(Stop::Client)),
@@ -273,8 +276,8 @@ impl<'r> Transfer<'r> {
 
     /// Sends what is left of the body of a request that was answered early.
     pub async fn send_rest(&mut self, server: &mut Server) -> Result<(), Stop> {
-        while !self.body.is_here() || !self.body.unsent().is_empty() {
-            if self.body.unsent().is_empty() {
+        while !self.body.is_here() || self.body.has_unsent() {
+            if !self.body.has_unsent() {
                 let read = poll_fn(|cx| self.body.poll_read(cx, self.guard)).await;
                 read.map_err(|_| Stop::Client)?;
             }
@@ -283,7 +286,7 @@ impl<'r> Transfer<'r> {
                 came.map_err(Stop::Fault)?;
             }
             // What it says meanwhile is no answer to anything: the connection is seen not to be quiet.
-            while !self.body.unsent().is_empty() {
+            while self.body.has_unsent() {
                 self.write_all(server).await.map_err(|_| Stop::Client)?;
             }
         }
@@ -309,19 +312,17 @@ impl<'r> Transfer<'r> {
         let mut deadline = Deadline::default();
         poll_fn(|cx| {
             loop {
-                let rest = self.body.unsent();
-                let polled = if server.head_is_sent() && rest.is_empty() {
+                let polled = if server.head_is_sent() && !self.body.has_unsent() {
                     match server.poll_flush(cx) {
                         Poll::Ready(Ok(())) => return Poll::Ready(Ok(false)),
                         Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                         Poll::Pending => Poll::Pending,
                     }
                 } else {
-                    server.poll_send(cx, rest)
+                    self.body.poll_send(cx, server)
                 };
                 match polled {
-                    Poll::Ready(Ok((_, of_body))) => {
-                        self.body.sent(of_body);
+                    Poll::Ready(Ok(())) => {
                         deadline.stop();
                         continue;
                     }

@@ -16,7 +16,7 @@ mod lives;
 mod places;
 mod pool;
 #[cfg(test)]
-mod rig;
+pub mod rig;
 mod servers;
 pub mod socket;
 

@@ -30,6 +30,11 @@ impl ServerSocket {
         }
     }
 
+    /// Whether what is written to the socket below is what the server reads.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
     /// Has the server see a reset when the socket is closed, and throws away what it has not taken.
     pub fn reset(&self) {
         // Fails for no socket of TCP; and a clean end is all that could be done.
