@@ -33,9 +33,9 @@ macro_rules! fields {
         /// All fields that have a number.
         pub(crate) static KNOWN: [&Field; COUNT] = [$(&$field,)*];
 
-        const COUNT: usize = [$($wire,)*].len();
+        const WIRES: [&str; COUNT] = [$($wire,)*];
 
-        const LENGTHS: [usize; COUNT] = [$($wire.len(),)*];
+        const COUNT: usize = [$($wire,)*].len();
     };
 }
 
@@ -124,21 +124,34 @@ const LONGEST: usize = 32;
 /// How many of them may have names of one length.
 const ALIKE: usize = 8;
 
-/// Places in [`KNOWN`], less one, of the fields whose names have that length; 0 behind the last.
-const BY_LENGTH: [[u8; ALIKE]; LONGEST] = {
-    let mut table = [[0; ALIKE]; LONGEST];
+/// What is looked at first of the fields whose names have that length.
+const BY_LENGTH: [[Start; ALIKE]; LONGEST] = {
+    let mut table = [[Start { number: 0, first: 0, last: 0 }; ALIKE]; LONGEST];
     let mut index = 0;
     while index < COUNT {
-        let row = &mut table[LENGTHS[index]];
+        let wire = WIRES[index].as_bytes();
+        let row = &mut table[wire.len()];
         let mut place = 0;
-        while row[place] != 0 {
+        while row[place].number != 0 {
             place += 1;
         }
         index += 1;
-        row[place] = index as u8;
+        row[place] = Start {
+            number: index as u8,
+            first: wire[0].to_ascii_lowercase(),
+            last: wire[wire.len() - 1].to_ascii_lowercase(),
+        };
     }
     table
 };
+
+/// The number of a field, 0 for none, and how its name begins and ends.
+#[derive(Clone, Copy)]
+struct Start {
+    number: u8,
+    first: u8,
+    last: u8,
+}
 
 impl Id {
     /// The field with this number.
@@ -149,15 +162,23 @@ impl Id {
 
 /// The number of the field with that name, in whatever case it is written.
 pub fn id_of(name: &[u8]) -> Id {
-    let Some(places) = BY_LENGTH.get(name.len()) else { return Id::OTHER };
-    let known = places.iter().take_while(|place| **place != 0);
-    let mut known = known.map(|place| KNOWN[usize::from(*place) - 1]);
-    let is_this = |field: &&Field| {
-        let wire = field.wire.as_bytes();
-        // Nearly all are written as we write them.
-        wire == name || wire.eq_ignore_ascii_case(name)
-    };
-    known.find(is_this).map_or(Id::OTHER, |field| field.id)
+    let Some(row) = BY_LENGTH.get(name.len()) else { return Id::OTHER };
+    let [first, .., last] = name else { return Id::OTHER };
+    let (first, last) = (first.to_ascii_lowercase(), last.to_ascii_lowercase());
+    for start in row {
+        if start.number == 0 {
+            break;
+        }
+        if start.first == first && start.last == last {
+            let field = KNOWN[usize::from(start.number) - 1];
+            let wire = field.wire.as_bytes();
+            // Nearly all are written as we write them.
+            if wire == name || wire.eq_ignore_ascii_case(name) {
+                return field.id;
+            }
+        }
+    }
+    Id::OTHER
 }
 
 /// The method of every packet (MC-BUP 2.2.1).
