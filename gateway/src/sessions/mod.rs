@@ -12,6 +12,7 @@ mod durable;
 mod empty;
 mod eviction;
 mod follow;
+mod lists;
 mod load;
 mod packed;
 mod pinning;

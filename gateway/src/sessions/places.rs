@@ -15,6 +15,8 @@ use dashmap::DashMap;
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::session::limits::PerClient;
 
+use super::uneven::{SHARDS, Uneven};
+
 /// All places, and who has how many.
 #[derive(Debug)]
 pub struct Places {
@@ -24,7 +26,7 @@ pub struct Places {
     held: AtomicU64,
     limit: AtomicU64,
     /// Places of each client. Who has none has no entry.
-    clients: DashMap<ClientKey, u32>,
+    clients: DashMap<ClientKey, u32, Uneven>,
 }
 
 /// A place that is no session's: yet, or any more. It is free again when this is dropped.
@@ -51,7 +53,7 @@ impl Places {
             taken: AtomicU64::new(0),
             held: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
-            clients: DashMap::new(),
+            clients: DashMap::with_hasher_and_shard_amount(Uneven::default(), SHARDS),
         })
     }
 

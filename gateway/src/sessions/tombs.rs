@@ -7,19 +7,19 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use gateway_core::protocol::SessionKey;
 use gateway_core::routing::Lookup;
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{TargetHash, Timestamp};
 
+use super::lists::{Entry, Lists};
 use crate::store::{EndKind, Tombstone, text_of};
 
 /// The store counts in such steps.
 const AGED_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Tombs {
-    tombs: DashMap<SessionKey, Tomb>,
+    tombs: Lists<Tomb>,
     /// Beyond it nothing more is remembered: the worst that follows is one upload sent twice.
     limit: AtomicU64,
     keep_ms: AtomicU64,
@@ -29,18 +29,60 @@ pub(super) struct Tombs {
     any: AtomicBool,
 }
 
+/// In [`Tomb::steady`]: an operator ended it, so its target is of no account. The bit would be the
+/// clock's after 68 years.
+const FORGOTTEN: u32 = 1 << 31;
+
+/// Its times are whole seconds. That of the wall clock is rounded up, and both clocks have to agree: so
+/// it is not forgotten early, and no session that it ended counts as a later one.
 struct Tomb {
-    /// `None` for a session that an operator ended.
-    target: Option<TargetHash>,
-    ended: Timestamp,
-    /// By the steady clock: when it ended, or was read from the disk.
-    steady: Duration,
+    key: SessionKey,
+    target: TargetHash,
+    /// Seconds of the wall clock, which end in the year 2106.
+    ended: u32,
+    /// Seconds of the steady clock: when it ended, or was read from the disk; with [`FORGOTTEN`] in it.
+    steady: u32,
+}
+
+const _: () = assert!(size_of::<Tomb>() == 32);
+
+impl Tomb {
+    /// Without a target, a session that an operator ended.
+    fn new(
+        key: SessionKey,
+        target: Option<TargetHash>,
+        ended: Timestamp,
+        steady: Duration,
+    ) -> Self {
+        let ended = u32::try_from(ended.0.div_ceil(1000)).unwrap_or(u32::MAX);
+        let seconds = u32::try_from(steady.as_secs()).unwrap_or(u32::MAX) & !FORGOTTEN;
+        let mark = if target.is_none() { FORGOTTEN } else { 0 };
+        Self { key, target: target.unwrap_or_default(), ended, steady: seconds | mark }
+    }
+
+    fn target(&self) -> Option<TargetHash> {
+        (self.steady & FORGOTTEN == 0).then_some(self.target)
+    }
+
+    fn ended(&self) -> Timestamp {
+        Timestamp(u64::from(self.ended) * 1000)
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_secs((self.steady & !FORGOTTEN).into())
+    }
+}
+
+impl Entry for Tomb {
+    fn key(&self) -> &SessionKey {
+        &self.key
+    }
 }
 
 impl Tombs {
     pub(super) fn new(limit: u64, keep: Duration) -> Self {
         let tombs = Self {
-            tombs: DashMap::new(),
+            tombs: Lists::default(),
             limit: AtomicU64::default(),
             keep_ms: AtomicU64::default(),
             aged_ms: AtomicU64::default(),
@@ -77,39 +119,39 @@ impl Tombs {
         let kept =
             self.are_kept() && (self.tombs.len() as u64) < self.limit.load(Ordering::Relaxed);
         if kept {
-            self.tombs.insert(key, Tomb { target, ended, steady });
+            self.tombs.put(Tomb::new(key, target, ended, steady));
         }
         kept
     }
 
     pub(super) fn find(&self, key: &SessionKey) -> Lookup {
-        match self.tombs.get(key) {
-            Some(tomb) => tomb.target.map_or(Lookup::Forgotten, Lookup::Ended),
+        self.tombs.find(key, |found| match found.first() {
+            Some(tomb) => tomb.target().map_or(Lookup::Forgotten, Lookup::Ended),
             None => Lookup::Unknown,
-        }
+        })
     }
 
     pub(super) fn has(&self, key: &SessionKey) -> bool {
-        self.tombs.contains_key(key)
+        self.tombs.find(key, |found| !found.is_empty())
     }
 
     /// As they are stored. Which backend it was is not kept.
     pub(super) fn each(&self, visit: &mut dyn FnMut(Tombstone)) {
-        for tomb in self.tombs.iter() {
-            let (kind, target, status) = match tomb.target {
+        self.tombs.each(|tomb| {
+            let (kind, target, status) = match tomb.target() {
                 Some(target) => (EndKind::Close, target, 200),
                 None => (EndKind::Forgotten, TargetHash(0), 500),
             };
-            let (id, backend, ended) = (text_of(tomb.key()), String::new(), tomb.ended);
+            let (id, backend, ended) = (text_of(&tomb.key), String::new(), tomb.ended());
             visit(Tombstone { id, kind, backend, target, status, ended });
-        }
+        });
     }
 
     /// Forgets those that are too old by both clocks.
     pub(super) fn sweep(&self, now: Timestamp, steady: Duration) {
         let keep = self.keep();
-        self.tombs.retain(|_, tomb| {
-            !is_expired(now.since(tomb.ended), steady.saturating_sub(tomb.steady), keep)
+        self.tombs.retain(|tomb| {
+            !is_expired(now.since(tomb.ended()), steady.saturating_sub(tomb.steady()), keep)
         });
     }
 
@@ -124,5 +166,60 @@ impl Tombs {
         }
         self.aged_ms.store(now, Ordering::Relaxed);
         Some((ran, keep))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_core::protocol::SessionId;
+
+    use super::*;
+
+    fn key(id: &str) -> SessionKey {
+        SessionId::parse(id).expect("a legal id").key().clone()
+    }
+
+    #[test]
+    fn an_end_is_remembered_for_no_less_than_its_time() {
+        let tombs = Tombs::new(10, Duration::from_secs(60));
+        let milliseconds = Duration::from_millis;
+        let find = || tombs.find(&key("a"));
+        assert!(tombs.insert(key("a"), None, Timestamp(1), milliseconds(10_001)));
+        // The last one counts.
+        assert!(tombs.insert(
+            key("a"),
+            Some(TargetHash(7)),
+            Timestamp(1_001),
+            milliseconds(10_001)
+        ));
+        for (wall, steady) in [(61_001, 71_001), (62_001, 69_999)] {
+            tombs.sweep(Timestamp(wall), milliseconds(steady));
+            assert_eq!(find(), Lookup::Ended(TargetHash(7)));
+        }
+        tombs.sweep(Timestamp(62_001), milliseconds(71_001));
+        assert_eq!(find(), Lookup::Unknown);
+    }
+
+    #[test]
+    fn an_end_is_stored_as_it_was_to_the_second() {
+        let tombs = Tombs::new(3, Duration::from_secs(60));
+        for (id, target, ended) in
+            [("a", Some(TargetHash(7)), 1_800_000_000_001), ("b", None, u64::MAX), ("c", None, 0)]
+        {
+            assert!(tombs.insert(key(id), target, Timestamp(ended), Duration::MAX));
+        }
+        assert!(!tombs.insert(key("d"), None, Timestamp(0), Duration::ZERO), "there is no room");
+        let mut all = Vec::new();
+        tombs.each(&mut |tomb| all.push((tomb.id, tomb.kind, tomb.target.0, tomb.ended.0)));
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        let latest = u64::from(u32::MAX) * 1000;
+        let expected = [
+            ("a".to_owned(), EndKind::Close, 7, 1_800_000_001_000),
+            ("b".to_owned(), EndKind::Forgotten, 0, latest),
+            ("c".to_owned(), EndKind::Forgotten, 0, 0),
+        ];
+        assert_eq!(all, expected);
+        assert!(tombs.has(&key("b")) && !tombs.has(&key("d")));
+        assert_eq!(tombs.find(&key("b")), Lookup::Forgotten);
     }
 }

@@ -29,7 +29,7 @@ const DRAWN: u32 = u64::BITS - 7 - DRAWN_AT;
 
 static SEED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(random()));
 
-/// Keyed hashes, for tables that are not sharded by them.
+/// Keyed hashes that are even.
 pub(super) fn keyed() -> SeedableRandomState {
     SeedableRandomState::with_seed(random(), &SEED)
 }
@@ -40,7 +40,7 @@ fn random() -> u64 {
 }
 
 /// Keyed hashes by which a map of [`SHARDS`] shards is filled unevenly.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Uneven(SeedableRandomState);
 
 impl Default for Uneven {
@@ -83,13 +83,18 @@ impl Hasher for UnevenHasher {
     }
 }
 
-/// The shard of an even hash. The share of shard `i` is as good as proportional to `2^(i / SHARDS)`:
-/// that many of them are passed by a number that is drawn between 0 and 1 is `SHARDS * log2(1 + u)`,
-/// and `u (4 - u) / 3` is within a hundredth of that logarithm.
+/// The shard of an even hash.
 fn shard_of(hash: u64) -> u64 {
+    one_of(SHARDS as u64, hash)
+}
+
+/// One of `parts`, which are a power of two, for an even hash. The share of part `i` is as good as
+/// proportional to `2^(i / parts)`: a number `u` that is drawn between 0 and 1 passes
+/// `parts * log2(1 + u)` of them, and `u (4 - u) / 3` is within a hundredth of that logarithm.
+pub(super) fn one_of(parts: u64, hash: u64) -> u64 {
     let one = 1 << DRAWN;
     let drawn = (hash >> DRAWN_AT) % one;
-    drawn * (4 * one - drawn) / (3 * one * one / SHARDS as u64)
+    drawn * (4 * one - drawn) / (3 * one * one / parts)
 }
 
 #[cfg(test)]
