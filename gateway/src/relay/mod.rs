@@ -104,3 +104,19 @@ impl Carrier for Relay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_packet_takes_little_room() {
+        let running = size_of_future(|transfer: &'static mut Transfer<'static>| transfer.run());
+        let whole = size_of::<Transfer<'static>>() + running;
+        assert!(whole <= 3 * 1024, "what hardly a packet needs belongs into a box: {whole} bytes");
+    }
+}
