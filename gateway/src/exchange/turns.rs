@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use foldhash::quality::SeedableRandomState;
 use gateway_core::protocol::SessionKey;
 use gateway_core::routing::ownership::{Identity, Order, UnderWay, order};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::guard::Conn;
-use crate::sessions::EndLock;
+use crate::sessions::{EndLock, keyed};
 
 /// A cancelled request ends at once; this is for the case that it does not.
 const TO_END: Duration = Duration::from_secs(60);
@@ -32,9 +33,14 @@ const TO_END: Duration = Duration::from_secs(60);
 /// again costs its bytes.
 const BRIEFLY: Duration = Duration::from_secs(5);
 
-#[derive(Default)]
 pub struct Turns {
-    sessions: DashMap<SessionKey, Lane>,
+    sessions: DashMap<SessionKey, Lane, SeedableRandomState>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { sessions: DashMap::with_hasher(keyed()) }
+    }
 }
 
 /// A session with a request in it, or one that waits.

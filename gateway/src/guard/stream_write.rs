@@ -24,6 +24,22 @@ impl GuardStream {
         written
     }
 
+    /// Writes a part of an answer that waits for no other, behind what is held.
+    pub fn poll_write_at_once(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.conn.is_killed() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        self.answered = true;
+        ready!(self.poll_send(cx))?;
+        let written = ready!(self.io().poll_write(cx, bytes))?;
+        self.note_sent(written > 0);
+        Poll::Ready(Ok(written))
+    }
+
     /// Sends what is held of an answer. A client that has gone by then has seen nothing of it.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut sent = false;

@@ -1,4 +1,4 @@
-//! Buffers for bodies, which each thread keeps for the next body.
+//! Buffers for heads and bodies, which each thread keeps for the next ones.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -11,11 +11,15 @@ pub const WHOLE: usize = 64 * 1024;
 /// A read of the last bytes of so large a body leaves room, by which it is seen to be the last.
 const ROOM: usize = WHOLE + AHEAD as usize;
 
-/// Buffers that a thread keeps.
+/// Bytes of a buffer for a head, or for a body as small as one.
+pub const SMALL: usize = 4096;
+
+/// Buffers of each size that a thread keeps.
 const KEPT: usize = 8;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE_SMALL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Room for a part of a body. Goes back to its thread when it is dropped.
@@ -25,6 +29,10 @@ pub struct Buffer(Vec<u8>);
 impl Buffer {
     /// Room for at least `size` bytes.
     pub fn of(size: usize) -> Self {
+        if size <= SMALL {
+            let spare = SPARE_SMALL.with_borrow_mut(Vec::pop);
+            return Self(spare.unwrap_or_else(|| Vec::with_capacity(SMALL)));
+        }
         if size < WHOLE / 4 {
             return Self(Vec::with_capacity(size));
         }
@@ -50,16 +58,19 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut own = std::mem::take(&mut self.0);
-        if own.capacity() == ROOM {
-            own.clear();
-            // A thread that is about to end keeps nothing.
-            let _ = SPARE.try_with(|spare| {
-                let mut spare = spare.borrow_mut();
-                if spare.len() < KEPT {
-                    spare.push(own);
-                }
-            });
-        }
+        let spare = match own.capacity() {
+            ROOM => &SPARE,
+            SMALL => &SPARE_SMALL,
+            _ => return,
+        };
+        own.clear();
+        // A thread that is about to end keeps nothing.
+        let _ = spare.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < KEPT {
+                spare.push(own);
+            }
+        });
     }
 }
 

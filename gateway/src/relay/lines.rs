@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -23,8 +24,8 @@ pub struct Lines {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the number of the client's connection.
-    held: HashMap<u64, IdleConnection>,
+    /// By the number of the client's connection, which is ours and not the client's to choose.
+    held: HashMap<u64, IdleConnection, FixedState>,
     /// A task looks for those that were held for long enough.
     swept: bool,
 }

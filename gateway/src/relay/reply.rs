@@ -16,6 +16,7 @@ use gateway_core::rewrite::AckBody;
 use http::{HeaderValue, StatusCode, header};
 
 use super::body::write_chunk;
+use super::buffer::{Buffer, SMALL};
 use super::head::{Edited, write_answer, write_field, write_status};
 use super::server::{Line, PIECE, Server, stays_open};
 use super::transfer::{Next, Stop, Transfer};
@@ -30,9 +31,6 @@ use crate::patience::within;
 /// So long may the rest of a body that is dropped take, for the sake of the connection. The client
 /// has its Ack; its next packet on the same connection waits for this.
 const REST: Duration = Duration::from_millis(250);
-
-/// Room for the head of an answer. An Ack has some 300 bytes.
-const ACK_ROOM: usize = 512;
 
 /// How the body of an answer goes on.
 enum Framing {
@@ -112,7 +110,7 @@ impl Transfer<'_> {
         self.goes_on &= !endless && !exchange.admitted.login.ends && !until_close;
         let drained = exchange.arrival.farm.config.limits.drain_bytes;
         self.goes_on &= bound || self.body.left() <= drained;
-        let mut out = Vec::with_capacity(ACK_ROOM);
+        let mut out = Buffer::of(SMALL);
         write_answer(&head, length, &mut edits, &mut out);
         self.exchange.sent.status = Some(head.status.as_u16());
         self.finish_head(head.has(&headers::DATE), &mut out);
@@ -145,7 +143,7 @@ impl Transfer<'_> {
         &mut self,
         server: &mut Server,
         framing: &mut Framing,
-        mut out: Vec<u8>,
+        mut out: Buffer,
     ) -> Result<(), Stop> {
         loop {
             let here = server.inbox.len();

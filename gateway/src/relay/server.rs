@@ -11,6 +11,7 @@ use http::{StatusCode, Version};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
+use super::buffer::{Buffer, SMALL};
 use super::upstream::{Connection, ServerSocket};
 use crate::guard::Held;
 
@@ -81,16 +82,17 @@ pub struct Server {
     /// It has served a request before.
     pub reused: bool,
     /// The head of the request.
-    pub out: Vec<u8>,
+    pub out: Buffer,
     /// How much of that has gone.
     pub sent: usize,
     /// What has come, and was not taken yet.
-    pub inbox: Vec<u8>,
+    pub inbox: Buffer,
 }
 
 impl Server {
     pub fn new(line: Line, reused: bool) -> Self {
-        Self { line, reused, out: Vec::new(), sent: 0, inbox: Vec::new() }
+        let (out, inbox) = (Buffer::of(SMALL), Buffer::of(SMALL));
+        Self { line, reused, out, sent: 0, inbox }
     }
 
     pub fn socket(&mut self) -> &mut ServerSocket {
@@ -142,7 +144,7 @@ impl Server {
     /// Reads on. 0 at the end.
     pub fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.inbox.reserve(HEAD_ROOM);
-        poll_read_buf(Pin::new(self.line.socket()), cx, &mut self.inbox)
+        poll_read_buf(Pin::new(self.line.socket()), cx, &mut *self.inbox)
     }
 
     pub fn head_is_sent(&self) -> bool {

@@ -401,11 +401,10 @@ impl<'r> Transfer<'r> {
         let (mut deadline, mut rest) = (Deadline::default(), bytes);
         poll_fn(|cx| {
             loop {
-                let mut guard = Pin::new(&mut *self.guard);
                 let polled = if rest.is_empty() {
-                    guard.as_mut().poll_flush(cx).map_ok(|()| None)
+                    Pin::new(&mut *self.guard).poll_flush(cx).map_ok(|()| None)
                 } else {
-                    guard.as_mut().poll_write(cx, rest).map_ok(Some)
+                    self.guard.poll_write_at_once(cx, rest).map_ok(Some)
                 };
                 match polled {
                     Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
@@ -418,7 +417,7 @@ impl<'r> Transfer<'r> {
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
-                        if guard.poll_called_off(cx).is_ready() {
+                        if self.guard.poll_called_off(cx).is_ready() {
                             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
                         }
                         return deadline

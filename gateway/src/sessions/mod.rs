@@ -57,6 +57,7 @@ use tombs::Tombs;
 use translated::Translated;
 use under_way::UnderWay;
 pub use under_way::{Elsewhere, EndLock};
+pub use uneven::keyed;
 
 type Mourner = Box<dyn Fn(&SessionKey) + Send + Sync>;
 

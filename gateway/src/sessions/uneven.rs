@@ -30,7 +30,7 @@ const DRAWN: u32 = u64::BITS - 7 - DRAWN_AT;
 static SEED: LazyLock<SharedSeed> = LazyLock::new(|| SharedSeed::from_u64(random()));
 
 /// Keyed hashes that are even.
-pub(super) fn keyed() -> SeedableRandomState {
+pub fn keyed() -> SeedableRandomState {
     SeedableRandomState::with_seed(random(), &SEED)
 }
 

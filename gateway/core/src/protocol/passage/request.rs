@@ -31,6 +31,7 @@ pub struct Onward<'a> {
 /// # Source
 /// MC-BUP 2.2.2 to 2.2.10 for the length; RFC 9110 sections 7.6.1 and 10.1.1.
 pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
+    // Most get a field of the client and one by which loops are seen, and lose two.
     let mut edits = Vec::with_capacity(4);
     let withheld = fields.all().filter(|(id, name, _)| is_withheld(*id, name));
     withheld.for_each(|(id, name, _)| remove(id, name, &mut edits));
