@@ -1,10 +1,10 @@
 //! Requests of the gateway's own to a backend, in the name of a client's request.
 
-use gateway_core::protocol::head::RequestHead;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_core::farm::BackendId;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{Field, Fields, cdn_loop, headers, login, read_ack};
 use gateway_core::routing::ask::{Question, elsewhere};

@@ -119,7 +119,8 @@ pub fn ack_body(
     if close_packet && ack.is_success() && (chunked || (!marked && closes)) {
         return AckBody::UntilClose;
     }
-    let empty = !chunked && length.is_some_and(|length| length == b"0");
+    let is_zero = |length: &[u8]| length.split(|&b| b == b',').all(|one| one.trim_ascii() == b"0");
+    let empty = !chunked && length.is_some_and(is_zero);
     let unread = ack.is_success() && !close_packet && !empty;
     let endless = !marked && (ack.is_protocol() || (ack.status.as_u16() >= 400 && !closes));
     match marked {

@@ -1,10 +1,10 @@
 //! A packet whose owner does not serve it: the shell of [`gateway_core::routing::failover`].
 
-use gateway_core::protocol::head::RequestHead;
 use std::time::Duration;
 
 use gateway_core::farm::{BackendId, Reason};
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::routing::failover::{Held, Owner, ends_or_moves};
 use gateway_core::routing::{Absence, Step};
 

@@ -1,11 +1,11 @@
 //! From a request head to a decision.
 
-use gateway_core::protocol::head::RequestHead;
 use std::sync::Arc;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::cdn_loop;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{
     Fields, PacketError, PacketType, RequestPacket, headers, packet, read_request, reply,
 };

@@ -119,7 +119,7 @@ impl Bandwidth {
         while *unpaid >= TURN || (end && *unpaid > 0) {
             let turn = TURN.min(*unpaid);
             for (share, rate) in own.into_iter().chain(all) {
-                // Hardly anybody is limited, so the others have no room for it.
+                // Hardly anybody is limited: the state of waiting is made for those who are.
                 Box::pin(share.take(turn, rate, conn)).await;
             }
             *unpaid -= turn;

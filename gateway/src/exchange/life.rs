@@ -1,12 +1,12 @@
 //! The steps of a request that are the same whatever carries it.
 
-use gateway_core::protocol::head::RequestHead;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arc_swap::{ArcSwap, Guard};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::answer::AnswerHead;
+use gateway_core::protocol::head::RequestHead;
 use http::StatusCode;
 
 use super::Gateway;

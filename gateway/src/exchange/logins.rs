@@ -12,16 +12,16 @@
 //!
 //! What is absent: any look into the tokens.
 
-use gateway_core::protocol::answer::AnswerHead;
-use gateway_core::protocol::head::RequestHead;
-use gateway_core::protocol::{Fields, headers};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::answer::AnswerHead;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::login::{self, Challenge, Left};
 use gateway_core::protocol::speaker::Speaker;
+use gateway_core::protocol::{Fields, headers};
 use http::{HeaderValue, StatusCode, Version};
 
 use super::forwarding::Forwarding;

@@ -1,12 +1,12 @@
 //! A Close whose session its backend does not know: the shell of
 //! [`gateway_core::session::lost_close`].
 
-use gateway_core::protocol::head::RequestHead;
 use std::time::Duration;
 
 use dashmap::DashMap;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{SessionKey, headers};
 use gateway_core::routing::Lookup;
 use gateway_core::session::lost_close::{

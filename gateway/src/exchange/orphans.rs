@@ -13,7 +13,6 @@
 //! Besides, a session whose file is refused for its size is cancelled: its client knows of it, and
 //! hears at the same moment that nothing will come of it.
 
-use gateway_core::protocol::head::RequestHead;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use gateway_core::farm::BackendId;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{SessionId, SessionKey, headers, latin1};
 use gateway_core::routing::ownership::{ended_by_refusal, visible_to};
 use gateway_core::session::EndReason;

@@ -6,7 +6,6 @@
 //! that come together are one question ([`Flight`]); and nothing is kept of a question that has
 //! been answered but a bounded number of answers.
 
-use gateway_core::protocol::head::RequestHead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use dashmap::DashMap;
 use futures_util::future::join_all;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{RequestPacket, SessionKey, headers, read_ack};
 use gateway_core::routing::Lookup;
 use gateway_core::routing::ask::{

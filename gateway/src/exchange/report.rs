@@ -1,15 +1,15 @@
 //! What is told of a request when it is over: metrics and one log line. And what is told of sessions,
 //! connections and refused heads.
 
-use gateway_core::protocol::head::RequestHead;
-use gateway_core::protocol::headers;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::chunked::ChunkError;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::head::find_field;
+use gateway_core::protocol::headers;
 use gateway_core::protocol::packet::Hidden;
 use uuid::Uuid;
 

@@ -1,12 +1,12 @@
 //! The states of a request, in their order: [`Arrival`], [`Admitted`], [`Attempt`], [`Answered`],
 //! and beside them [`Findings`], which its report tells.
 
-use gateway_core::protocol::head::RequestHead;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, RequestPacket, SessionKey};
 use gateway_core::routing::failover::Distrust;
 use gateway_core::routing::{Step, Why};

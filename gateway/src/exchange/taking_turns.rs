@@ -1,14 +1,14 @@
 //! The turn of a session, from a packet's arrival to its answer.
 
-use gateway_core::protocol::head::RequestHead;
-use gateway_core::protocol::{Fields, headers};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::fault::Fault;
 use gateway_core::protocol::answer::AnswerHead;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::passage::Edit;
 use gateway_core::protocol::{Ack, RequestPacket, SessionKey, login};
+use gateway_core::protocol::{Fields, headers};
 use gateway_core::routing::ownership::{self, Identity};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -128,9 +128,8 @@ impl Gateway {
             ownership::Shared::Answer => {
                 let mut map = HeaderMap::new();
                 for (_, name, value) in response.all() {
-                    if let (Ok(name), Ok(value)) =
-                        (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-                    {
+                    let name = HeaderName::from_bytes(name).ok().filter(is_of_protocol);
+                    if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
                         map.append(name, value);
                     }
                 }

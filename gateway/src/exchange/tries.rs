@@ -1,12 +1,12 @@
 //! Carrying out a decision: the tries to have a backend serve a request, and what it is sent.
 
-use gateway_core::protocol::head::RequestHead;
 use std::future::pending;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::passage::{self, Edit, Onward};
 use gateway_core::protocol::{PacketType, latin1};
 use gateway_core::routing::failover::{MAX_TRIES, ends_or_moves, try_another};

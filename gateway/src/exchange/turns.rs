@@ -139,7 +139,7 @@ impl Turns {
         if self.take_free(key, &mine) {
             return Ok(Entered::Turn(self.turn_of(key, mine)));
         }
-        // Hardly a request waits, so those that do not have no room for it.
+        // Hardly a request waits: the state of waiting is made for those that do.
         Box::pin(self.wait(key, mine, patience)).await
     }
 

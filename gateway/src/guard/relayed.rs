@@ -16,7 +16,7 @@ impl GuardStream {
         here.then(|| &self.buffer[..self.head_end])
     }
 
-    /// The same as it is read. `None` if there is none.
+    /// The same with the places of its parts. `None` if no head has come.
     pub fn read_head(&mut self) -> Option<RequestHead> {
         let bytes = self.head()?.to_vec();
         match self.index.take() {

@@ -5,7 +5,7 @@ use std::io::Write;
 use gateway_core::protocol::Fields;
 use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
-use gateway_core::protocol::headers::{Field, Id, id_of};
+use gateway_core::protocol::headers::{Field, Id, KNOWN_FIELDS, id_of};
 use gateway_core::protocol::passage::Edit;
 use http::{HeaderName, HeaderValue};
 
@@ -38,6 +38,12 @@ impl Edited {
             }
             Edit::Append(field, value) => self.added.push((field, value)),
         }
+    }
+
+    /// Whether no field of that name is left.
+    pub fn removes_all(&self, field: &'static Field) -> bool {
+        self.removed & bit(field.id) != 0
+            && self.added.iter().all(|(added, _)| added.id != field.id)
     }
 
     fn removes(&self, id: Id, name: &[u8]) -> bool {
@@ -77,6 +83,7 @@ impl Edited {
 }
 
 fn bit(id: Id) -> u128 {
+    const { assert!(KNOWN_FIELDS < u128::BITS as usize) };
     1 << (id as u8)
 }
 

@@ -117,6 +117,6 @@ mod tests {
     fn a_packet_takes_little_room() {
         let running = size_of_future(|transfer: &'static mut Transfer<'static>| transfer.run());
         let whole = size_of::<Transfer<'static>>() + running;
-        assert!(whole <= 3 * 1024, "what hardly a packet needs belongs into a box: {whole} bytes");
+        assert!(whole <= 3 * 1024, "what hardly a packet needs belongs in a box: {whole} bytes");
     }
 }

@@ -113,7 +113,7 @@ impl Transfer<'_> {
         let mut out = Buffer::of(SMALL);
         write_answer(&head, length, &mut edits, &mut out);
         self.exchange.sent.status = Some(head.status.as_u16());
-        self.finish_head(head.has(&headers::DATE), &mut out);
+        self.finish_head(head.has(&headers::DATE) && !edits.removes_all(&headers::DATE), &mut out);
         self.replied = true;
         if drops {
             let written = self.write(&out).await;

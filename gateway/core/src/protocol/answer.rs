@@ -51,7 +51,7 @@ impl AnswerHead {
         self.bytes.get(REASON..self.line_end).unwrap_or_default()
     }
 
-    /// The fields are so many.
+    /// How many fields it has.
     pub fn count(&self) -> usize {
         self.fields.len()
     }
@@ -175,7 +175,7 @@ fn read_parts(
         return Err(AnswerError::TooLarge);
     }
     if folded {
-        let unfolded = unfold(&bytes[..lines.at])?;
+        let unfolded = unfold(&bytes[..lines.at]);
         let read = read_parts(&unfolded, &NO_LIMITS)?;
         return Ok(read.map(|(head, _)| (head, lines.at)));
     }
@@ -221,7 +221,7 @@ fn read_field(line: &[u8], start: usize, end: usize) -> Result<OneField<'_>, Ans
 }
 
 /// Writes a head anew whose fields go on in the next line. A proxy replaces the fold by a space.
-fn unfold(head: &[u8]) -> Result<Vec<u8>, AnswerError> {
+fn unfold(head: &[u8]) -> Vec<u8> {
     let mut lines = Lines { bytes: head, at: 0 };
     let mut unfolded = Vec::with_capacity(head.len() + 16);
     // Where the value of the last field begins.
@@ -233,7 +233,9 @@ fn unfold(head: &[u8]) -> Result<Vec<u8>, AnswerError> {
         if goes_on {
             // Behind what stands there, less the end of its line.
             unfolded.truncate(unfolded.len() - 2);
-            unfolded.truncate(unfolded.trim_ascii_end().len());
+            while let Some(b' ' | b'\t') = unfolded.last() {
+                unfolded.pop();
+            }
             unfolded.extend((unfolded.len() > value && !text.is_empty()).then_some(b' '));
         }
         let begins = unfolded.len();
@@ -241,12 +243,9 @@ fn unfold(head: &[u8]) -> Result<Vec<u8>, AnswerError> {
         if !goes_on {
             value = begins + memchr(b':', text).map_or(text.len(), |colon| colon + 1);
         }
-        if unfolded.len() - value.min(unfolded.len()) > FIELD_LIMIT {
-            return Err(AnswerError::TooLarge);
-        }
         unfolded.extend_from_slice(b"\r\n");
     }
-    Ok(unfolded)
+    unfolded
 }
 
 /// Settles where the answer ends.

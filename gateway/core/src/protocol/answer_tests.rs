@@ -84,6 +84,9 @@ fn fields() {
         ("A\0: b", None),
         ("A: \0", None),
         ("A: b\rc", None),
+        ("A: b\r\n c\x0c\r\n d", None),
+        ("A: b\r\n c\r\r\n d", None),
+        ("A: b\x0c\r\n c", None),
         ("A: b\r\r\nC: d", None),
         ("A: \u{7f}", None),
     ] {

@@ -31,11 +31,12 @@ macro_rules! fields {
             Field { name: HeaderName::from_static($name), wire: $wire, id: Id::$field };)*
 
         /// All fields that have a number.
-        pub(crate) static KNOWN: [&Field; COUNT] = [$(&$field,)*];
+        pub(crate) static KNOWN: [&Field; KNOWN_FIELDS] = [$(&$field,)*];
 
-        const WIRES: [&str; COUNT] = [$($wire,)*];
+        const WIRES: [&str; KNOWN_FIELDS] = [$($wire,)*];
 
-        const COUNT: usize = [$($wire,)*].len();
+        /// How many fields have a number.
+        pub const KNOWN_FIELDS: usize = [$($wire,)*].len();
     };
 }
 
@@ -128,7 +129,7 @@ const ALIKE: usize = 8;
 const BY_LENGTH: [[Start; ALIKE]; LONGEST] = {
     let mut table = [[Start { number: 0, first: 0, last: 0 }; ALIKE]; LONGEST];
     let mut index = 0;
-    while index < COUNT {
+    while index < KNOWN_FIELDS {
         let wire = WIRES[index].as_bytes();
         let row = &mut table[wire.len()];
         let mut place = 0;

@@ -28,7 +28,7 @@ impl HeadIndex {
         self.fields.push(field);
     }
 
-    /// Reads a head that was checked. `None` for bytes that are none.
+    /// Reads a head that was checked. `None` for bytes that are no head.
     fn of(bytes: &[u8]) -> Option<Self> {
         let mut lines = Lines::of(bytes);
         let (line, _) = lines.next().ok()?;
@@ -45,7 +45,8 @@ impl HeadIndex {
     }
 }
 
-/// The head of a request that was checked: its bytes, and where its parts stand in them.
+/// The head of a request that was checked: its bytes, and where its parts stand in them. The default
+/// is one without any part.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestHead {
     bytes: Vec<u8>,
@@ -87,12 +88,13 @@ impl RequestHead {
     }
 
     pub fn method(&self) -> &[u8] {
-        &self.bytes[..self.index.method_end as usize]
+        self.bytes.get(..self.index.method_end as usize).unwrap_or_default()
     }
 
     /// The target as it stands in the request line: a path with its query, or `*`.
     pub fn target(&self) -> &[u8] {
-        &self.bytes[(self.index.method_end as usize + 1)..self.index.target_end as usize]
+        let target = self.index.method_end as usize + 1..self.index.target_end as usize;
+        self.bytes.get(target).unwrap_or_default()
     }
 
     /// The target without its query.
@@ -158,6 +160,13 @@ mod tests {
         let facts = check_head(HEAD, &limits, &HeadPolicy::default()).expect("a legal head");
         let head = RequestHead::new(HEAD.to_vec(), facts.index);
         assert_eq!(Some(head), RequestHead::read(HEAD.to_vec()));
+    }
+
+    #[test]
+    fn a_head_without_parts_has_none() {
+        let head = RequestHead::default();
+        assert_eq!((head.method(), head.target(), head.path()), (&b""[..], &b""[..], &b""[..]));
+        assert!(!head.has(&headers::HOST) && head.lines().next().is_none());
     }
 
     #[test]
