@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use e2e_tests::farm::FarmBuilder;
 use e2e_tests::raw_backend::{Moment, RawBackend, Reply};
 use e2e_tests::wait;
 use rustix::net::sockopt::set_socket_linger;
@@ -38,7 +39,7 @@ impl Stalled {
             }
             Moment::Body => honest(request),
         });
-        let servers = Servers::of(vec![script], |farm| farm);
+        let servers = Servers::of(vec![script], FarmBuilder::plain);
         let (id, _) = servers.open(TARGET);
         Self { goes_on, servers, id }
     }
