@@ -28,9 +28,7 @@ impl GuardStream {
         self.phase = Phase::after(allowed - count);
         Poll::Ready(Ok(()))
     }
-}
 
-impl GuardStream {
     /// Whether the next bytes of the socket are those of a body of known length, in the clear.
     pub fn is_body_next(&self) -> bool {
         matches!(self.phase, Phase::Pass(_))

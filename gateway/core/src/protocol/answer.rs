@@ -50,11 +50,6 @@ impl AnswerHead {
     pub fn reason(&self) -> &[u8] {
         self.bytes.get(REASON..self.line_end).unwrap_or_default()
     }
-
-    /// How many fields it has.
-    pub fn count(&self) -> usize {
-        self.fields.len()
-    }
 }
 
 impl Fields for AnswerHead {
@@ -214,9 +209,8 @@ fn read_field(line: &[u8], start: usize, end: usize) -> Result<OneField<'_>, Ans
     if name.len() > NAME_LIMIT || value.len() > FIELD_LIMIT {
         return Err(AnswerError::TooLarge);
     }
-    let behind_colon = &line[colon + 1..];
-    let space = behind_colon.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    let value_start = start + colon + 1 + if value.is_empty() { 0 } else { space };
+    let space = line[colon + 1..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let value_start = start + colon + 1 + space;
     Ok(OneField { id, name, value, start, value_start, end })
 }
 

@@ -54,7 +54,7 @@ pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
 }
 
 /// The same of a field that has a number.
-pub(super) fn is_for_the_next_hop(id: Id) -> bool {
+pub fn is_for_the_next_hop(id: Id) -> bool {
     matches!(
         id,
         Id::CONNECTION

@@ -20,6 +20,7 @@ mod request;
 
 pub use edits::HeadEdits;
 use fields::{Fields, Passage};
+pub(super) use hop_by_hop::is_for_the_next_hop;
 use line::RequestLine;
 pub use line::strip_scheme;
 pub use places::Places;

@@ -4,6 +4,7 @@ use http::HeaderValue;
 
 use super::forwarding::{ForwardedMode, Sender, forwarding};
 use super::{Edit, remove};
+use crate::protocol::head::is_for_the_next_hop;
 use crate::protocol::headers::{self, Id};
 use crate::protocol::{Fields, spoken};
 
@@ -51,20 +52,12 @@ pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
 /// connection to the gateway alone. `Transfer-Encoding` frames the body, so it belongs to who carries
 /// that.
 fn is_withheld(id: Id, name: &[u8]) -> bool {
-    let for_this_hop = matches!(
-        id,
-        Id::CONNECTION
-            | Id::EXPECT
-            | Id::HTTP2_SETTINGS
-            | Id::KEEP_ALIVE
-            | Id::PROXY_AUTHENTICATE
-            | Id::PROXY_AUTHORIZATION
-            | Id::PROXY_CONNECTION
-            | Id::TE
-            | Id::TRAILER
-            | Id::UPGRADE
-    );
-    for_this_hop || spoken::is_by_servers(id, name) || spoken::is_by_proxies(id, name)
+    let for_the_gateway =
+        matches!(id, Id::EXPECT | Id::PROXY_AUTHENTICATE | Id::PROXY_AUTHORIZATION | Id::TRAILER);
+    is_for_the_next_hop(id)
+        || for_the_gateway
+        || spoken::is_by_servers(id, name)
+        || spoken::is_by_proxies(id, name)
 }
 
 #[cfg(test)]
