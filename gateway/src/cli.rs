@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::{self, RunOptions};
 use crate::commands;
+use crate::commands::config_file::ConfigFile;
 
 /// Keeps BITS uploads on the server that has their file.
 #[derive(Debug, Parser)]
@@ -64,9 +65,8 @@ pub enum ConfigCommand {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The configuration
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[command(flatten)]
+    pub config: ConfigFile,
     /// Write this file once every listener accepts connections
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
@@ -77,9 +77,8 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[command(flatten)]
+    pub config: ConfigFile,
     #[command(flatten)]
     pub json: Json,
 }
@@ -114,10 +113,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Upload(args) => crate::upload::run(*args),
         Command::Demo(args) => crate::demo::run(args),
-        Command::Check(args) => commands::check::check(&args.config, args.json.json).into(),
+        Command::Check(args) => commands::check::check(&args.config.path(), args.json.json).into(),
         Command::Schema(args) => commands::schema::schema(args.format).into(),
         Command::Config(ConfigCommand::Dump(args)) => {
-            commands::dump::dump(&args.config, args.json.json).into()
+            commands::dump::dump(&args.config.path(), args.json.json).into()
         }
         Command::Status(args) => commands::status::status(&args).into(),
         Command::Sessions(command) => commands::sessions::sessions(&command).into(),
@@ -130,9 +129,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> ExitCode {
-    match commands::load_to_run(&args.config) {
+    let config = args.config.path();
+    match commands::load_to_run(&config) {
         Ok(loaded) => {
-            let RunArgs { config, ready_file, upgrade } = args;
+            let RunArgs { ready_file, upgrade, .. } = args;
             app::run(loaded, RunOptions { config, ready_file, upgrade })
         }
         Err(error) => commands::explain(&error).into(),

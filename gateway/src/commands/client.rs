@@ -11,8 +11,9 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value as Json, json};
 
-use super::{explain, print, print_error, table::printable, to_text};
+use super::{config_file, count, explain, print, print_error, table::printable, to_text};
 use crate::admin::{Token, TokenError};
+use crate::config::report::Report;
 use crate::config::{self, LoadError};
 use crate::exit::Exit;
 
@@ -22,8 +23,9 @@ pub struct Connection {
     /// The admin listener, such as 127.0.0.1:9081 or unix:/run/bits-gateway/admin.sock
     #[arg(long, value_name = "ADDR|unix:PATH")]
     pub admin: Option<Target>,
-    /// The configuration of the gateway, which says where its admin listener is
-    #[arg(long, value_name = "FILE", env = "BITSGW_CONFIG")]
+    /// The configuration of the gateway, of which only `admin` is read
+    /// [default: $BITSGW_CONFIG, or /etc/bits-gateway/config.toml]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The file with the token, for an address [default: the one in the configuration]
     #[arg(long, value_name = "FILE")]
@@ -44,7 +46,12 @@ pub enum Target {
 pub struct Client {
     target: Target,
     token: Option<Token>,
+    /// What is to be said of the configuration that named the target.
+    notice: Option<String>,
 }
+
+/// Where it listens, its token, and what is to be said of the file.
+type Found = (Target, Option<PathBuf>, Option<String>);
 
 /// Why there is no answer, or not the one that was wished for.
 #[derive(Debug, thiserror::Error)]
@@ -86,36 +93,54 @@ const ANSWER: Duration = Duration::from_secs(70);
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'@');
 
 impl Connection {
-    /// Finds out where the gateway is, without asking it yet.
+    /// Finds out where the gateway is, without asking it yet. Says so if the file as a whole cannot
+    /// be used.
     pub fn client(&self) -> Result<Client, ClientError> {
-        let configured = match &self.config {
-            // A configuration that cannot be read is no obstacle if nothing is wanted of it.
-            Some(_) if self.admin.is_some() && self.token_file.is_some() => None,
-            Some(path) => Some((path, self.load(path)?)),
-            None => None,
+        let client = self.find()?;
+        client.notice.iter().for_each(|notice| print_error(notice));
+        Ok(client)
+    }
+
+    /// As [`Self::client`], for a command of which the gateway says itself what is wrong with the
+    /// file.
+    pub fn find(&self) -> Result<Client, ClientError> {
+        let (target, token_file, notice) = match (&self.admin, &self.token_file) {
+            (Some(target @ Target::Unix(_)), _) => (target.clone(), None, None),
+            (Some(target), Some(file)) => (target.clone(), Some(file.clone()), None),
+            (given, _) => self.read(given.clone())?,
         };
-        let admin = configured.as_ref().map(|(path, loaded)| (*path, &loaded.config.admin));
-        let target = match (&self.admin, admin) {
-            (Some(target), _) => target.clone(),
-            (None, None) => return Err(ClientError::Nowhere),
-            (None, Some((path, admin))) => match (&admin.socket, admin.address) {
-                (Some(socket), _) => Target::Unix(socket.clone()),
-                (None, Some(address)) if address.port() == 0 => {
-                    return Err(ClientError::AnyPort { path: path.clone() });
-                }
-                (None, Some(address)) => Target::Tcp(address),
-                (None, None) => return Err(ClientError::NoListener { path: path.clone() }),
-            },
-        };
-        let file = match &target {
-            Target::Unix(_) => None,
-            Target::Tcp(_) => {
-                let configured = admin.and_then(|(_, admin)| admin.token_file.as_deref());
-                self.token_file.as_deref().or(configured)
+        let token = token_file.as_deref().map(Token::read).transpose()?;
+        Ok(Client { target, token, notice })
+    }
+
+    /// What the configuration says.
+    fn read(&self, given: Option<Target>) -> Result<Found, ClientError> {
+        let named = self.config.clone().or_else(config_file::from_environment);
+        let path = named.clone().unwrap_or_else(|| config_file::DEFAULT.into());
+        let part = match config::load_part(&path, &["admin"], std::env::vars_os()) {
+            Ok(part) => part,
+            // Nobody has named it, so nobody expects it.
+            Err(LoadError::Missing { .. }) if named.is_none() => {
+                let target = given.ok_or(ClientError::Nowhere)?;
+                return Ok((target, self.token_file.clone(), None));
             }
+            Err(error) => return Err(ClientError::Config(error)),
         };
-        let token = file.map(Token::read).transpose()?;
-        Ok(Client { target, token })
+        let admin = part.admin();
+        let target = match (given, admin.socket, admin.address) {
+            (Some(target), ..) => target,
+            (None, Some(socket), _) => Target::Unix(socket),
+            (None, None, Some(address)) if address.port() == 0 => {
+                return Err(ClientError::AnyPort { path });
+            }
+            (None, None, Some(address)) => Target::Tcp(address),
+            (None, None, None) => return Err(ClientError::NoListener { path }),
+        };
+        let token_file = match &target {
+            Target::Unix(_) => None,
+            Target::Tcp(_) => self.token_file.clone().or(admin.token_file),
+        };
+        Ok((target, token_file, part.broken.map(|report| notice(&path, &report))))
     }
 
     /// Asks, and shows what came of it: `show` turns the result into text for people.
@@ -124,15 +149,20 @@ impl Connection {
         ask: impl FnOnce(&Client) -> Result<Json, ClientError>,
         show: impl FnOnce(&Json) -> String,
     ) -> Exit {
-        match self.client().and_then(|client| ask(&client)) {
+        self.show(self.client().and_then(|client| ask(&client)), show)
+    }
+
+    /// Shows what came of asking.
+    pub fn show(
+        &self,
+        asked: Result<Json, ClientError>,
+        show: impl FnOnce(&Json) -> String,
+    ) -> Exit {
+        match asked {
             Ok(answer) if self.json => print(&to_text(&answer)),
             Ok(answer) => print(&show(&answer)),
             Err(error) => fail(&error, self.json),
         }
-    }
-
-    fn load(&self, path: &Path) -> Result<config::Loaded, ClientError> {
-        super::load(path).map_err(ClientError::Config)
     }
 }
 
@@ -217,6 +247,16 @@ impl Client {
     }
 }
 
+/// That the file is of no use for a gateway that starts.
+fn notice(path: &Path, report: &Report) -> String {
+    format!(
+        "warning: {} cannot be used: {}; only its [admin] is read here\n\
+         help: `bits-gateway check {0}` shows what is wrong\n",
+        path.display(),
+        count(report)
+    )
+}
+
 /// A part of a path, whatever it holds.
 pub fn segment(text: &str) -> String {
     match text {
@@ -295,7 +335,11 @@ impl ClientError {
     fn help(&self) -> Option<String> {
         Some(match self {
             Self::Nowhere => {
-                "name it by --admin, or its configuration by --config or BITSGW_CONFIG".to_owned()
+                format!(
+                    "name it by --admin, or its configuration by --config or BITSGW_CONFIG; there \
+                     is no {}",
+                    config_file::DEFAULT
+                )
             }
             Self::NoListener { .. } => {
                 "set admin.socket, or admin.address and admin.token_file, and restart the gateway"

@@ -3,6 +3,7 @@
 pub mod backends;
 pub mod check;
 pub mod client;
+pub mod config_file;
 pub mod dump;
 pub mod meta;
 pub mod reload;
@@ -37,8 +38,11 @@ pub fn explain(error: &LoadError) -> Exit {
             text.push_str(&report.render(colour()));
             text.push_str(&format!("error: {error}: {}\n", count(report)));
         }
-        LoadError::Missing { .. } => {
+        LoadError::Missing { path } => {
             text.push_str(&format!("error: {error}\n"));
+            if config_file::is_default(path) {
+                text.push_str("help: name another one, as in `bits-gateway check FILE`, or by --config or BITSGW_CONFIG\n");
+            }
             text.push_str(
                 "help: `bits-gateway schema --format example` prints a file to start from\n",
             );

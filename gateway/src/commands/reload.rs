@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::client::{Client, Connection};
+use super::client::Connection;
 use super::table::printable;
 use crate::exit::Exit;
 
@@ -14,7 +14,8 @@ pub struct Args {
 
 /// Has the gateway read its configuration again: all of it or nothing.
 pub fn reload(args: &Args) -> Exit {
-    args.connection.run(|client: &Client| client.post("reload"), show)
+    let asked = args.connection.find().and_then(|client| client.post("reload"));
+    args.connection.show(asked, show)
 }
 
 fn show(answer: &Json) -> String {

@@ -1,6 +1,7 @@
 //! What file and environment say, with the origin of everything, before it is a configuration.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{FromValue, Given, Value};
@@ -85,11 +86,36 @@ impl Draft {
         self.presumed.contains(&section) || self.all(section).next().is_some()
     }
 
+    /// Makes every relative path that was read so far one that begins at `base`.
+    pub fn paths_begin_at(&mut self, base: &Path) {
+        if base.as_os_str().is_empty() {
+            return;
+        }
+        let settings = self.tables.iter_mut().flat_map(|table| table.settings.values_mut());
+        for value in settings.filter_map(|setting| setting.value.as_mut()) {
+            match value {
+                Value::Path(path) => *path = beginning_at(base, path),
+                Value::Certificates(pairs) => {
+                    for files in pairs {
+                        files.certificate = beginning_at(base, &files.certificate);
+                        files.key = beginning_at(base, &files.key);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     pub fn add(&mut self, section: &'static Section, name: String, place: Place) -> &mut Table {
         let index = self.all(section.name).count();
         self.tables.push(Table::new(section, name, index, Some(place)));
         self.tables.last_mut().expect("one was just added")
     }
+}
+
+/// `./` is left out between the two.
+fn beginning_at(base: &Path, path: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_owned() } else { base.join(path).components().collect() }
 }
 
 impl Table {

@@ -8,7 +8,7 @@ const INTRODUCTION: &str = "\
 # bits-gateway: every key, commented out where it has its default.
 # Made by `bits-gateway schema --format example`; docs/config.md says the same at more length.
 #
-#   bits-gateway check --config FILE    shows what is wrong, or what would run
+#   bits-gateway check FILE    shows what is wrong, or what would run
 #   bits-gateway run --config FILE      runs it
 #
 # Any key can be set by the environment: BITSGW__AFFINITY__FALLBACK_TIMEOUT=1h

@@ -12,11 +12,17 @@ use super::report::{Finding, Place, Report};
 use super::sections::{LATER, SECTIONS};
 use super::suggest::closest;
 
-/// Reads `text`, which is source number `source` of the report.
+/// Reads `text`, which is source number `source` of the report: all of it, or `only` these sections.
 ///
 /// Returns whether it is TOML at all. If not, what it means is not looked at: what a parser
 /// rescues from a broken file only makes for more confusing messages.
-pub fn read(text: &str, source: usize, draft: &mut Draft, report: &mut Report) -> bool {
+pub fn read(
+    text: &str,
+    source: usize,
+    only: Option<&[&str]>,
+    draft: &mut Draft,
+    report: &mut Report,
+) -> bool {
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
@@ -24,7 +30,7 @@ pub fn read(text: &str, source: usize, draft: &mut Draft, report: &mut Report) -
         report.add(finding.at(Place { source, span }, error.message()));
     }
     if errors.is_empty() {
-        let mut reader = Reader { source, draft, report };
+        let mut reader = Reader { source, only, draft, report };
         reader.root(root.get_ref());
     }
     errors.is_empty()
@@ -34,13 +40,16 @@ type Entry<'t, 'i> = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>);
 
 struct Reader<'r> {
     source: usize,
+    only: Option<&'r [&'r str]>,
     draft: &'r mut Draft,
     report: &'r mut Report,
 }
 
 impl Reader<'_> {
     fn root(&mut self, root: &DeTable<'_>) {
-        for (name, value) in root.iter() {
+        let only = self.only;
+        let wanted = |name: &str| only.is_none_or(|sections| sections.contains(&name));
+        for (name, value) in root.iter().filter(|(name, _)| wanted(name.get_ref())) {
             let known = keys::section(name.get_ref());
             let section = known.or_else(|| self.unknown_section((name, value)));
             match section.map(|section| (section, section.shape, value.get_ref())) {

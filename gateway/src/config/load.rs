@@ -36,6 +36,23 @@ pub fn load(
     path: &Path,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, LoadError> {
+    let text = read(path)?;
+    read_through(path, &text, variables)
+        .map_err(|report| LoadError::Invalid { path: path.to_path_buf(), report: Box::new(report) })
+}
+
+/// Makes a configuration of the text of the file at `path`.
+pub(super) fn read_through(
+    path: &Path,
+    text: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Report> {
+    let base = path.parent().unwrap_or(Path::new(""));
+    parse_in(base, &path.display().to_string(), text, variables)
+}
+
+/// The text of the file at `path`.
+pub(super) fn read(path: &Path) -> Result<String, LoadError> {
     let path = path.to_path_buf();
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -44,15 +61,10 @@ pub fn load(
         }
         Err(source) => return Err(LoadError::Io { path, source }),
     };
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            return Err(LoadError::NotText { path, at });
-        }
-    };
-    parse(&path.display().to_string(), &text, variables)
-        .map_err(|report| LoadError::Invalid { path, report: Box::new(report) })
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        LoadError::NotText { path, at }
+    })
 }
 
 /// Reads a file as [`load`] does, and looks at the other files that it names.
@@ -72,7 +84,8 @@ pub fn load_to_run(
     Ok(loaded)
 }
 
-/// Makes a configuration of the text of a file, which `name` stands for in messages.
+/// Makes a configuration of the text of a file, which `name` stands for in messages. Relative paths
+/// begin at the working directory.
 ///
 /// # Errors
 /// Every mistake in the file and in the environment.
@@ -81,11 +94,23 @@ pub fn parse(
     text: &str,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Report> {
+    parse_in(Path::new(""), name, text, variables)
+}
+
+/// As [`parse`], for a file whose relative paths begin at `base`. Those of the environment begin at
+/// the working directory, as those of a command line do.
+fn parse_in(
+    base: &Path,
+    name: &str,
+    text: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Report> {
     let mut report = Report::default();
     let mut draft = Draft::default();
     let source = Source { name: name.into(), text: text.into(), kind: SourceKind::File };
     let source = report.add_source(source);
-    if file::read(text, source, &mut draft, &mut report) {
+    if file::read(text, source, None, &mut draft, &mut report) {
+        draft.paths_begin_at(base);
         env::apply(variables, &mut draft, &mut report);
         check::check(&draft, &mut report);
     }

@@ -23,6 +23,7 @@ mod lists;
 pub mod load;
 pub mod markdown;
 pub mod names;
+pub mod part;
 mod process;
 pub mod report;
 pub mod schema;
@@ -54,6 +55,7 @@ use crate::store::{OnError, SyncMode};
 
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};
+pub use part::{Part, load_part};
 pub use syntax::{show_duration, show_size};
 pub use tls::{BackendTls, CertificateFiles, ClientAuth, ListenerTls, ProxyProtocol, Verify};
 

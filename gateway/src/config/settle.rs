@@ -76,7 +76,7 @@ pub fn build(draft: &Draft) -> Result<Config, Broken> {
         http: http::build(draft.once("http"))?,
         limits: limits::build(draft.once("limits"))?,
         timeouts: timeouts(draft.once("timeouts"))?,
-        ops: Ops { address: unless_off(draft.once("ops"), "address")? },
+        ops: ops(draft.once("ops"))?,
         admin: admin(draft.once("admin"))?,
         log: log(draft.once("log"))?,
         process: process(draft.once("process"))?,
@@ -117,7 +117,7 @@ fn sessions(table: &Table) -> Result<Sessions, Broken> {
     })
 }
 
-fn store(table: &Table) -> Result<Store, Broken> {
+pub(super) fn store(table: &Table) -> Result<Store, Broken> {
     Ok(match table.get("kind")? {
         StoreKind::Memory => Store::Memory,
         StoreKind::Sqlite => Store::Sqlite(SqliteStore {
@@ -173,7 +173,11 @@ fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
     })
 }
 
-fn admin(table: &Table) -> Result<Admin, Broken> {
+pub(super) fn ops(table: &Table) -> Result<Ops, Broken> {
+    Ok(Ops { address: unless_off(table, "address")? })
+}
+
+pub(super) fn admin(table: &Table) -> Result<Admin, Broken> {
     Ok(Admin {
         socket: table.find("socket")?,
         socket_mode: table.get("socket_mode")?,

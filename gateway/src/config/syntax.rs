@@ -159,7 +159,7 @@ pub fn socket(text: &str) -> Result<SocketAddr, Refusal> {
     Err(refuse("not address:port").help("such as \"[::]:8080\" or \"127.0.0.1:8080\""))
 }
 
-/// The path of a file; relative ones begin at the working directory.
+/// The path of a file; relative ones begin beside the configuration.
 pub fn path(text: &str) -> Result<PathBuf, Refusal> {
     match text {
         "" => Err(Refusal::new("must be the path of a file", "this is empty")),
@@ -177,7 +177,7 @@ pub fn path_beside_words(text: &str) -> Result<PathBuf, Refusal> {
         return path(text);
     }
     Err(Refusal::new("is neither a known word nor a path", "a path has a slash")
-        .help(format!("for a file in the working directory: \"./{}\"", text.escape_default())))
+        .help(format!("for a file beside this one: \"./{}\"", text.escape_default())))
 }
 
 /// What stands in a request line: a path, with a query or without.

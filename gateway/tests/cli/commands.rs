@@ -158,9 +158,8 @@ fn a_wrong_command_line_exits_with_2() {
     for arguments in [
         &["banana"][..],
         &[],
-        &["check"],
         &["check", "--config"],
-        &["run"],
+        &["check", "gw.toml", "--config", "gw.toml"],
         &["config"],
         &["schema", "--format", "xml"],
         &["completions", "csh"],

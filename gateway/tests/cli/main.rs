@@ -3,6 +3,7 @@
 mod admin_config;
 mod commands;
 mod environment;
+mod files;
 mod generated;
 mod mistakes;
 mod support;

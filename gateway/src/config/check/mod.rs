@@ -70,6 +70,14 @@ pub fn check(draft: &Draft, report: &mut Report) {
     }
 }
 
+/// Applies the rules about `[admin]` alone.
+pub fn admin(draft: &Draft, report: &mut Report) {
+    for rule in [admin::address, admin::token, admin::socket] {
+        // What is broken has been reported.
+        let _ = rule(draft, report);
+    }
+}
+
 /// Looks at the files that a configuration without mistakes names.
 pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
     admin::files(draft, report);
