@@ -215,6 +215,12 @@ impl Farm {
         self.link(id)?.address()
     }
 
+    /// Whether a backend came to its address so lately that its name may lead elsewhere again with
+    /// the next look.
+    pub fn has_moved_lately(&self, id: BackendId, health: &FarmHealth) -> bool {
+        health.has_moved_within(id, self.config.health.resolve)
+    }
+
     /// What the name of a backend stood for when the farm was built.
     pub fn found(&self, id: BackendId) -> &[SocketAddr] {
         self.link(id).map_or(&[], |link| &link.found)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::cdn_loop;
@@ -11,41 +12,66 @@ use gateway_core::protocol::{
 };
 use gateway_core::routing::ownership::{may_speak, must_not_be_hidden, owner, visible_to};
 use gateway_core::routing::retry::is_repeatable;
-use gateway_core::routing::{
-    Decision, Holder, Lookup, Placement, Why, decide, decide_plain, reassign,
-};
+use gateway_core::routing::{Holder, Lookup, Why};
 use gateway_core::session::{Binding, Subject, Target, lost_close};
 use http::Method;
 
 use crate::clock;
 use crate::config::{ChunkedMode, Http, Then};
 use crate::farm::Farm;
+use crate::health::FarmHealth;
 use crate::instance;
-use crate::sessions::ReplyOwner;
+use crate::sessions::{ReplyOwner, Sessions};
 
-use super::absence::Went;
+use super::Exchange;
+use super::bodies::Bodies;
+use super::cancellation::Cancellation;
+use super::creates::create_of;
+use super::deliveries::Deliveries;
+use super::failover::{Failover, Went};
 use super::head::{body_length, is_chunked};
+use super::lookup::{find, look_up};
+use super::recovery::Recovery;
+use super::report::Reporter;
+use super::room::Room;
+use super::router::{Denied, Router, log_decision, obey};
+use super::session_turns::SessionTurns;
 use super::turns::Answer;
-use super::{Exchange, Gateway};
 
 /// So much of a body is kept for a second try.
 const REPLAY_LIMIT: u64 = 64 * 1024;
 
 /// What becomes of a request that is not refused.
-pub enum Admission {
+pub enum Course {
     /// It goes to a backend.
     Goes,
     /// It is the packet that came before it, and gets the answer to that.
     Joined(Arc<Answer>),
 }
 
-impl Gateway {
+/// Decides what becomes of a request whose head is here.
+pub(super) struct Admission {
+    pub farm: Arc<ArcSwap<Farm>>,
+    pub health: FarmHealth,
+    pub sessions: Arc<Sessions>,
+    pub reporter: Arc<Reporter>,
+    pub router: Arc<Router>,
+    pub failover: Arc<Failover>,
+    pub turns: Arc<SessionTurns>,
+    pub bodies: Arc<Bodies>,
+    pub deliveries: Arc<Deliveries>,
+    pub cancellation: Arc<Cancellation>,
+    pub room: Room,
+    pub recovery: Recovery,
+}
+
+impl Admission {
     /// Decides where the request goes and leaves that in `exchange`, or says why it is answered.
     pub async fn admit(
         &self,
         head: &RequestHead,
         exchange: &mut Exchange,
-    ) -> Result<Admission, Fault> {
+    ) -> Result<Course, Fault> {
         exchange.arrival.is_packet =
             packet::is_packet(head, exchange.arrival.farm.config.http.method_override);
         exchange.arrival.target = Target::of(head.target());
@@ -57,10 +83,10 @@ impl Gateway {
             self.reporter.note_loop(BackendId(backend));
             return Err(Fault::Loop);
         }
-        let alias = self.alias_of(head, exchange)?;
+        let alias = self.router.alias_of(head, exchange)?;
         if exchange.arrival.is_packet {
             let admitted = self.admit_packet(head, exchange, alias).await?;
-            if matches!(admitted, Admission::Joined(_)) {
+            if matches!(admitted, Course::Joined(_)) {
                 return Ok(admitted);
             }
         } else {
@@ -68,9 +94,9 @@ impl Gateway {
             self.admit_plain(head, exchange, alias)?;
         }
         if exchange.arrival.has_body {
-            self.begin_body(exchange);
+            self.bodies.begin(exchange);
         }
-        Ok(Admission::Goes)
+        Ok(Course::Goes)
     }
 
     async fn admit_packet(
@@ -78,29 +104,29 @@ impl Gateway {
         head: &RequestHead,
         exchange: &mut Exchange,
         alias: Option<BackendId>,
-    ) -> Result<Admission, Fault> {
+    ) -> Result<Course, Fault> {
         let packet = read_packet(head, &exchange.arrival.farm).map_err(fault_of)?;
         exchange.admitted.packet = Some(packet.clone());
         exchange.admitted.kind = Some(packet.packet_type());
         exchange.admitted.range = packet.range();
         exchange.admitted.key = packet.session().map(|session| session.key().clone());
         self.check_sizes(head, exchange).await?;
-        let mut lookup = self.look_up(exchange).await;
+        let mut lookup = look_up(&self.sessions, exchange).await;
         if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
             // Before a backend opens a session that nobody could be told of.
             lookup = Lookup::StoreDown;
         }
         if matches!(packet, RequestPacket::CreateSession) {
-            exchange.admitted.creating.create = Some(self.create_of(head, exchange));
+            exchange.admitted.creating.create = Some(create_of(head, exchange));
         }
         if matches!(packet, RequestPacket::CreateSession) && lookup != Lookup::StoreDown {
-            exchange.admitted.place = Box::pin(self.find_place(exchange)).await?;
+            exchange.admitted.place = Box::pin(self.room.find_place(exchange)).await?;
         }
         if alias.is_some_and(|alias| self.is_hidden(alias, &lookup, exchange)) {
             return Err(Fault::UnknownSession);
         }
         if let Some(answer) = self.speak(head, &packet, &mut lookup, alias, exchange).await? {
-            return Ok(Admission::Joined(answer));
+            return Ok(Course::Joined(answer));
         }
         exchange.findings.pin_found =
             exchange.admitted.key.as_ref().map(|_| matches!(lookup, Lookup::Pinned(_)));
@@ -109,19 +135,19 @@ impl Gateway {
         }
         exchange.admitted.doubtful = lookup == Lookup::StoreDown;
         let mut decided = self.decide_or_hold(head, &packet, &lookup, exchange, alias).await;
-        if exchange.findings.unasked {
-            let (found, owner) = Box::pin(self.find_lost(head, &packet, exchange)).await?;
+        if decided == Err(Denied::Ask) {
+            let (found, owner) = Box::pin(self.recovery.find_lost(head, &packet, exchange)).await?;
             lookup = found;
             let owner = Some(owner);
             if let Some(answer) = self.speak(head, &packet, &mut lookup, owner, exchange).await? {
-                return Ok(Admission::Joined(answer));
+                return Ok(Course::Joined(answer));
             }
             decided = self.decide_or_hold(head, &packet, &lookup, exchange, owner).await;
             if exchange.admitted.why == Some(Why::Alias) {
                 exchange.admitted.why = Some(Why::Asked);
             }
         }
-        decided?;
+        decided.map_err(Denied::fault)?;
         if exchange.admitted.kind == Some(PacketType::CloseSession)
             && let Some(key) = &exchange.admitted.key
         {
@@ -138,7 +164,7 @@ impl Gateway {
                 exchange.admitted.public_session = head.value(&headers::SESSION_ID);
             }
         }
-        Ok(Admission::Goes)
+        Ok(Course::Goes)
     }
 
     /// Takes the turn of the packet's session, if the packet may have it. The request that had to
@@ -156,7 +182,7 @@ impl Gateway {
             return Ok(None);
         }
         if exchange.admitted.turn.is_none()
-            && let Some(answer) = self.take_turn(head, packet, &key, exchange).await?
+            && let Some(answer) = self.turns.take(head, packet, &key, exchange).await?
         {
             return Ok(Some(answer));
         }
@@ -183,28 +209,16 @@ impl Gateway {
         let Some(range) = exchange.admitted.range else { return Ok(()) };
         let known = || {
             let (kind, key) = (exchange.admitted.kind?, exchange.admitted.key.as_ref()?);
-            let found = visible_to(&exchange.arrival.asker(), self.sessions.find(Some(key)));
+            let found = find(&self.sessions, Some(key), &exchange.arrival);
             // The id may be another session's by now.
             let own = may_speak(kind, &found, exchange.arrival.target, None);
             self.sessions.progress_of(key).filter(|_| own)
         };
         let checked = exchange.arrival.farm.config.limits.sizes().check(&range, known);
         if checked == Err(Fault::UploadTooLarge) {
-            Box::pin(self.end_refused(head, exchange)).await;
+            Box::pin(self.cancellation.end_refused(head, exchange)).await;
         }
         checked
-    }
-
-    /// While two processes share the store, an id that is not here may be there.
-    pub(super) async fn look_up(&self, exchange: &Exchange) -> Lookup {
-        let found = self.sessions.find(exchange.admitted.key.as_ref());
-        let found = match &exchange.admitted.key {
-            Some(key) if found == Lookup::Unknown && self.sessions.follows_others() => {
-                Box::pin(self.sessions.find_elsewhere(key)).await
-            }
-            _ => found,
-        };
-        visible_to(&exchange.arrival.asker(), found)
     }
 
     /// Asks the core, and while the one right backend does not serve the packet, does what the rule
@@ -216,63 +230,32 @@ impl Gateway {
         lookup: &Lookup,
         exchange: &mut Exchange,
         alias: Option<BackendId>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Denied> {
         let owner = owner(packet.packet_type(), lookup, exchange.arrival.target, alias);
         let mut awaited = None;
+        let mut told = None;
         loop {
             exchange.arrival.farm = self.farm.load_full();
-            let decided = self.decide(packet, lookup, exchange, alias);
-            let (Err(fault), Some(owner)) = (decided, owner) else { return decided };
-            let Some(absent) = self.absent(owner, fault) else { return decided };
+            let decision = self.router.decide(packet, lookup, exchange, alias);
+            if told.replace(decision) != Some(decision) {
+                log_decision(decision, exchange);
+            }
+            let decided = obey(decision, exchange);
+            let (Err(Denied::Answer(fault)), Some(owner)) = (decided, owner) else {
+                return decided;
+            };
+            let Some(absent) = self.failover.absent(owner, fault) else { return decided };
             let Some(changed) = awaited.take() else {
                 // The farm is looked at again, or a change before this would be missed.
                 awaited = Some(self.health.changed(owner));
                 continue;
             };
-            let step = exchange.arrival.farm.config.failover.step(absent, &self.held(exchange));
-            let carried_out = self.carry_out(step, owner, changed, head, exchange);
+            let step = exchange.arrival.farm.config.failover.step(absent, &exchange.held());
+            let carried_out = self.failover.carry_out(step, owner, changed, head, exchange);
             if Box::pin(carried_out).await? == Went::Elsewhere {
                 return Ok(());
             }
         }
-    }
-
-    /// Asks the core. Also called for each further try, with the failed backends in
-    /// `exchange.attempt.avoid`.
-    pub(super) fn decide(
-        &self,
-        packet: &RequestPacket,
-        lookup: &Lookup,
-        exchange: &mut Exchange,
-        alias: Option<BackendId>,
-    ) -> Result<(), Fault> {
-        let farm = Arc::clone(&exchange.arrival.farm);
-        let create = matches!(packet, RequestPacket::CreateSession);
-        // Of two Creates at once, the second is to see where the first one goes.
-        let one_by_one = create.then(|| self.placing.lock());
-        let folder = exchange.admitted.creating.create.as_ref().map(|create| &create.folder);
-        let barred =
-            folder.map(|folder| self.health.barred(folder, &farm.config.health.folder_rules()));
-        let barred = barred.unwrap_or_default();
-        let evidence = self.evidence(exchange, lookup, alias, &barred);
-        let decision = decide(packet, &evidence, &farm.view, farm.policy, &*self.sessions);
-        if let (true, Decision::Forward { backend, .. }) = (create, decision) {
-            self.asks(backend, exchange);
-        }
-        drop(one_by_one);
-        // A Ping asks for no session, and fails for other reasons.
-        exchange.findings.foreign =
-            *lookup == Lookup::Foreign && packet.packet_type() != PacketType::Ping;
-        obey(decision, exchange)
-    }
-
-    /// Finds a session whose owner was given up a new one.
-    pub(super) fn decide_again(&self, exchange: &mut Exchange) -> Result<(), Fault> {
-        let farm = Arc::clone(&exchange.arrival.farm);
-        let evidence = self.evidence(exchange, &Lookup::Unknown, None, &[]);
-        let placement = farm.policy.placement;
-        let decision = reassign(&evidence, &farm.view, placement, &*self.sessions);
-        obey(decision, exchange)
     }
 
     /// Whether a request that is no packet may pass at all.
@@ -305,7 +288,8 @@ impl Gateway {
             ReplyOwner::Backend(owner) => Some(owner),
         };
         let holder = self.holder(head, exchange);
-        self.decide_plain(owner, holder, exchange, alias)
+        let decided = self.router.decide_plain(owner, holder, exchange, alias);
+        decided.map_err(Denied::fault)
     }
 
     /// Who has the file that is asked for.
@@ -317,58 +301,10 @@ impl Gateway {
         let shared = exchange.arrival.farm.config.failover.then == Then::Reassign;
         Some(Holder { backend, shared })
     }
-
-    /// Sessions say nothing about the load of a plain request, so those go round.
-    pub(super) fn decide_plain(
-        &self,
-        owner: Option<BackendId>,
-        holder: Option<Holder>,
-        exchange: &mut Exchange,
-        alias: Option<BackendId>,
-    ) -> Result<(), Fault> {
-        let farm = Arc::clone(&exchange.arrival.farm);
-        let evidence = self.evidence(exchange, &Lookup::NotAsked, alias, &[]);
-        let (view, sessions) = (&farm.view, &*self.sessions);
-        let decision =
-            decide_plain(owner, holder, &evidence, view, Placement::RoundRobin, sessions);
-        obey(decision, exchange)
-    }
 }
 
 fn names(head: &RequestHead, methods: &[Method]) -> bool {
     methods.iter().any(|method| method.as_str().as_bytes() == head.method())
-}
-
-fn obey(decision: Decision, exchange: &mut Exchange) -> Result<(), Fault> {
-    log_decision(decision, exchange);
-    match decision {
-        Decision::Forward { backend, why } => {
-            exchange.admitted.backend = Some(backend);
-            exchange.admitted.why = Some(why);
-            Ok(())
-        }
-        Decision::Answer(fault) => Err(fault),
-        Decision::Ask => {
-            exchange.findings.unasked = true;
-            Err(Fault::UnknownSession)
-        }
-    }
-}
-
-/// So that an operator can follow a packet.
-fn log_decision(decision: Decision, exchange: &Exchange) {
-    if !tracing::enabled!(tracing::Level::DEBUG) {
-        return;
-    }
-    let name = |id| exchange.arrival.farm.view.backend(id).map(|backend| &*backend.name);
-    let (decided, backend, why) = match decision {
-        Decision::Forward { backend, why } => ("forward", name(backend), Some(why.label())),
-        Decision::Answer(fault) => ("answer", None, Some(fault.label())),
-        Decision::Ask => ("ask the backends", None, None),
-    };
-    let session = exchange.admitted.key.as_ref().map(|key| tracing::field::display(key.short()));
-    let packet = exchange.admitted.kind.map(PacketType::label);
-    tracing::debug!(packet, session, backend, why, "decided: {decided}");
 }
 
 fn read_packet(head: &RequestHead, farm: &Farm) -> Result<RequestPacket, PacketError> {

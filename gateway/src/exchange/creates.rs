@@ -4,6 +4,8 @@
 //! from the last one, in its own words. Where the next ones cannot be reached, the client comes back
 //! later: one of them may accept it. No Create is sent again once a session id has come.
 
+use std::sync::Arc;
+
 use gateway_core::farm::{BackendId, Create, Directory, Folder};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::answer::AnswerHead;
@@ -11,8 +13,11 @@ use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{Ack, HResult, PacketType};
 use gateway_core::routing::{Lookup, Refusal};
 
+use super::Exchange;
 use super::failure::ExchangeFailure;
-use super::{Exchange, Gateway};
+use super::report::Reporter;
+use super::router::{Router, follow};
+use crate::health::FarmHealth;
 use crate::metrics::RefusedCreate;
 
 /// What follows from the answer of a backend to a Create.
@@ -26,33 +31,16 @@ pub(super) enum Follows {
     Later,
 }
 
-impl Gateway {
-    /// What counts of a packet as a Create.
-    pub(super) fn create_of(&self, head: &RequestHead, exchange: &Exchange) -> Create {
-        let target = head.target();
-        Create {
-            folder: Folder::of(target),
-            directory: Directory::of(target),
-            target: exchange.arrival.target.hash().0,
-            client: exchange.arrival.counted_client(),
-            without_body: !exchange.arrival.has_body,
-        }
-    }
+/// Judges the answers to Creates, and what they say of their backends.
+pub(super) struct Creates {
+    pub health: FarmHealth,
+    pub reporter: Arc<Reporter>,
+    pub router: Arc<Router>,
+}
 
-    /// A Create goes to `backend`.
-    pub(super) fn asks(&self, backend: BackendId, exchange: &mut Exchange) {
-        exchange.admitted.opening = Some(self.sessions.opening(backend));
-        if let Some(create) = &exchange.admitted.creating.create {
-            exchange.admitted.creating.asking = Some(self.health.asks(
-                backend,
-                create,
-                &exchange.arrival.farm.config.health.folder_rules(),
-            ));
-        }
-    }
-
+impl Creates {
     /// Learns what the answer to a Create says of its backend.
-    pub(super) fn judge_create(
+    pub fn judge(
         &self,
         head: &RequestHead,
         response: &AnswerHead,
@@ -74,7 +62,7 @@ impl Gateway {
     }
 
     /// A server that has no room for a Fragment has none for the next upload either.
-    pub(super) fn judge_disk(
+    pub fn judge_disk(
         &self,
         head: &RequestHead,
         ack: &Ack<'_>,
@@ -85,14 +73,14 @@ impl Gateway {
         if full && exchange.admitted.kind != Some(PacketType::CreateSession) {
             self.health.full(
                 backend,
-                &self.create_of(head, exchange),
+                &create_of(head, exchange),
                 &exchange.arrival.farm.config.health.folder_rules(),
             );
         }
     }
 
     /// Whether a Create whose exchange failed goes to another backend.
-    pub(super) fn outlives(
+    pub fn outlives(
         &self,
         head: &RequestHead,
         failure: ExchangeFailure,
@@ -156,7 +144,20 @@ impl Gateway {
     ) -> bool {
         let Some(packet) = exchange.admitted.packet.clone() else { return false };
         exchange.attempt.avoid.push(refuser);
-        let alias = self.alias_of(head, exchange).unwrap_or_default();
-        self.decide(&packet, &Lookup::NotAsked, exchange, alias).is_ok()
+        let alias = self.router.alias_of(head, exchange).unwrap_or_default();
+        let decision = self.router.decide(&packet, &Lookup::NotAsked, exchange, alias);
+        follow(decision, exchange).is_ok()
+    }
+}
+
+/// What counts of a packet as a Create.
+pub(super) fn create_of(head: &RequestHead, exchange: &Exchange) -> Create {
+    let target = head.target();
+    Create {
+        folder: Folder::of(target),
+        directory: Directory::of(target),
+        target: exchange.arrival.target.hash().0,
+        client: exchange.arrival.counted_client(),
+        without_body: !exchange.arrival.has_body,
     }
 }

@@ -1,7 +1,11 @@
 //! How a try at a backend can fail, whatever carries its bytes.
 
+use gateway_core::farm::Answer;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::PacketType;
 
+use super::Exchange;
+use crate::health::FarmHealth;
 use crate::metrics::ConnectError;
 
 /// No connection to a backend came about.
@@ -28,4 +32,43 @@ pub struct ExchangeFailure {
     pub replayable: bool,
     /// What its client is told, if nobody finds a better answer; `None` where the client has gone.
     pub fault: Option<Fault>,
+}
+
+/// The fault to answer with when no answer came: what was found on the way counts before what
+/// the carrier says. `None` where nobody is left to be answered.
+pub(super) fn fault_of_failure(
+    seen: Option<Fault>,
+    health: &FarmHealth,
+    exchange: &mut Exchange,
+) -> Option<Fault> {
+    let login = &exchange.admitted.login;
+    if exchange.findings.fault == Some(Fault::LoginLost) && !login.is_behind_proxy() {
+        // Its client is to see the end of the connection.
+        return None;
+    }
+    let conn = exchange.arrival.conn.as_ref();
+    let found = conn.and_then(|conn| {
+        let malformed = conn.malformed_body().map(|_| Fault::BadRequest);
+        let overdue = || conn.is_answer_overdue().then_some(Fault::BackendTimeout);
+        let stalled = || conn.has_stalled().then_some(Fault::ClientStalled);
+        malformed.or_else(overdue).or_else(stalled)
+    });
+    let fault = exchange.findings.fault.or(found).or(seen)?;
+    exchange.findings.fault = Some(fault);
+    exchange.admitted.place = None;
+    note_silence(health, fault, exchange);
+    Some(fault)
+}
+
+/// A backend that takes connections and answers nothing gets no new sessions for a while. Only
+/// packets tell that no application has a part in: a slow one must not look like a dead server.
+/// Of Creates [`gateway_core::farm::folders`] knows more.
+fn note_silence(health: &FarmHealth, fault: Fault, exchange: &Exchange) {
+    let simple =
+        matches!(exchange.admitted.kind, Some(PacketType::Ping | PacketType::CreateSession));
+    if let Some(backend) =
+        exchange.admitted.backend.filter(|_| simple && fault == Fault::BackendTimeout)
+    {
+        health.answered(backend, Answer::Silent, || exchange.arrival.counted_client());
+    }
 }

@@ -1,55 +1,65 @@
-//! What all requests share.
+//! What carriers ask: the owners of the steps of a request, put together.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use arc_swap::{ArcSwap, Guard};
+use gateway_core::farm::BackendId;
+use gateway_core::fault::Fault;
+use gateway_core::protocol::answer::AnswerHead;
+use gateway_core::protocol::head::RequestHead;
+use gateway_core::protocol::passage::Edit;
+use gateway_core::routing::ownership::Shared;
+use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-use super::bandwidth::Bandwidth;
+use super::admission::{Admission, Course};
+use super::arrival::Arrival;
+use super::bodies::Bodies;
+use super::cancellation::Cancellation;
+use super::creates::Creates;
 use super::deliveries::Deliveries;
-use super::lost_close::UnclearCloses;
-use super::orphans::{OrphanCanceller, Orphans};
-use super::outages::Outages;
+use super::ends::Ends;
+use super::failover::Failover;
+use super::failure::{self, ConnectFailure, ExchangeFailure};
+use super::forwarding::Forwarding;
+use super::learning::{Learned, Learning, NotPassed};
+use super::login::Login;
+use super::logins::{self, Logins};
+use super::lost_close::LostCloses;
+use super::onward;
+use super::orphans::OrphanCanceller;
+use super::own_answer::{self, OwnAnswer};
 use super::recovery::Recovery;
 use super::report::Reporter;
 use super::room::Room;
+use super::router::Router;
+use super::session_turns::{self, SessionTurns};
+use super::state::Exchange;
+use super::tries::{self, Tries, Way};
 use super::turns::Turns;
 use crate::backend_client::BackendClient;
 use crate::clock;
 use crate::farm::Farm;
+use crate::guard::Conn;
 use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 use crate::supervisor::{Farewell, InFlight};
 
-/// Everything a request may need.
+/// Serves requests, step by step, for whatever carries their bytes.
 pub struct Gateway {
-    pub(super) farm: Arc<ArcSwap<Farm>>,
-    pub(super) health: FarmHealth,
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) reporter: Arc<Reporter>,
-    pub(super) running: InFlight,
-    pub(super) farewell: Farewell,
-    pub(super) turns: Arc<Turns>,
-    pub(super) outages: Outages,
-    /// Room for connections that belong to one client each.
-    pub(super) bound: Arc<Semaphore>,
-    pub(super) bandwidth: Bandwidth,
-    pub(super) room: Room,
-    pub(super) recovery: Recovery,
-    pub(super) unclear_closes: Arc<UnclearCloses>,
-    pub(super) deliveries: Deliveries,
-    pub(super) orphans: Orphans,
-    /// When it began, by the steady clock.
-    pub(super) begun: Duration,
-    pub(super) requests: AtomicU64,
-    /// Placements of new sessions. A counter of its own, or round-robin would skip backends with
-    /// every packet that has nothing to place.
-    pub(super) creates: AtomicU64,
-    /// Held while a Create is placed and counted.
-    pub(super) placing: Mutex<()>,
+    farm: Arc<ArcSwap<Farm>>,
+    health: FarmHealth,
+    reporter: Arc<Reporter>,
+    running: InFlight,
+    farewell: Farewell,
+    requests: AtomicU64,
+    admission: Admission,
+    tries: Tries,
+    bodies: Arc<Bodies>,
+    learning: Learning,
+    cancellation: Arc<Cancellation>,
 }
 
 impl Gateway {
@@ -63,52 +73,317 @@ impl Gateway {
         farewell: Farewell,
         bound_connections: usize,
     ) -> (Self, OrphanCanceller) {
-        let turns = Arc::new(Turns::default());
-        let outages = Outages::default();
-        let requests = AtomicU64::new(0);
-        let creates = AtomicU64::new(0);
-        let config = Arc::clone(&farm.load().config);
-        let bound = Arc::new(Semaphore::new(bound_connections));
-        let client = Arc::new(BackendClient::new(config.timeouts.ask));
-        let recovery = Recovery::new(config.sessions.ask_rate, Arc::clone(&client));
-        let unclear_closes = Arc::<UnclearCloses>::default();
-        let unclear = Arc::clone(&unclear_closes);
-        sessions.tell_of_ends(move |key| unclear.forget(key));
+        let reporter = Arc::new(reporter);
         let metrics = Arc::clone(&reporter.metrics);
         sessions.tell_of_evictions(move |ended| {
             let age = clock::now().since(ended.pin.created);
             let total = ended.progress.total;
             metrics.session_ended(ended.pin.backend, ended.reason, age, total);
         });
+        let client = Arc::new(BackendClient::new(farm.load().config.timeouts.ask));
+        let (farm_of, sessions_of) = (|| Arc::clone(&farm), || Arc::clone(&sessions));
+        let (reporter_of, client_of) = (|| Arc::clone(&reporter), || Arc::clone(&client));
         let (orphans, canceller) = OrphanCanceller::new(
-            client,
-            Arc::clone(&farm),
+            client_of(),
+            farm_of(),
             health.clone(),
-            Arc::clone(&sessions),
-            reporter.clone(),
+            sessions_of(),
+            reporter_of(),
         );
-        let reporter = Arc::new(reporter);
+        let deliveries = Arc::<Deliveries>::default();
+        let turns = Arc::<Turns>::default();
+        let router = Arc::new(Router::new(sessions_of(), health.clone(), reporter_of()));
+        let ends = Arc::new(Ends {
+            sessions: sessions_of(),
+            reporter: reporter_of(),
+            deliveries: Arc::clone(&deliveries),
+        });
+        let failover =
+            Arc::new(Failover::new(health.clone(), Arc::clone(&ends), Arc::clone(&router)));
+        let session_turns =
+            Arc::new(SessionTurns { turns: Arc::clone(&turns), sessions: sessions_of() });
+        let bodies = Arc::new(Bodies::new(Arc::clone(&session_turns)));
+        let creates = Arc::new(Creates {
+            health: health.clone(),
+            reporter: reporter_of(),
+            router: Arc::clone(&router),
+        });
+        let cancellation = Arc::new(Cancellation {
+            sessions: sessions_of(),
+            reporter: reporter_of(),
+            turns: Arc::clone(&session_turns),
+            client: client_of(),
+            orphans,
+        });
+        let admission = Admission {
+            farm: farm_of(),
+            health: health.clone(),
+            sessions: sessions_of(),
+            reporter: reporter_of(),
+            router: Arc::clone(&router),
+            failover: Arc::clone(&failover),
+            turns: session_turns,
+            bodies: Arc::clone(&bodies),
+            deliveries,
+            cancellation: Arc::clone(&cancellation),
+            room: Room::new(farm_of(), sessions_of(), reporter_of(), turns, client_of()),
+            recovery: Recovery::new(
+                farm_of(),
+                health.clone(),
+                sessions_of(),
+                reporter_of(),
+                client_of(),
+            ),
+        };
+        let bound = Arc::new(Semaphore::new(bound_connections));
+        let tries = Tries {
+            farm: farm_of(),
+            health: health.clone(),
+            reporter: reporter_of(),
+            router,
+            failover,
+            creates: Arc::clone(&creates),
+            logins: Logins { bound, reporter: reporter_of() },
+        };
+        let learning = Learning {
+            health: health.clone(),
+            sessions: sessions_of(),
+            reporter: reporter_of(),
+            ends: Arc::clone(&ends),
+            creates,
+            lost_closes: LostCloses::new(health.clone(), ends, client_of()),
+            cancellation: Arc::clone(&cancellation),
+        };
+        let requests = AtomicU64::new(0);
         let gateway = Self {
             farm,
             health,
-            sessions,
             reporter,
             running,
             farewell,
-            turns,
-            outages,
-            bound,
-            bandwidth: Bandwidth::default(),
-            room: Room::default(),
-            recovery,
-            unclear_closes,
-            deliveries: Deliveries::default(),
-            orphans,
-            begun: clock::steady(),
             requests,
-            creates,
-            placing: Mutex::default(),
+            admission,
+            tries,
+            bodies,
+            learning,
+            cancellation,
         };
         (gateway, canceller)
+    }
+
+    pub fn farms(&self) -> &Arc<ArcSwap<Farm>> {
+        &self.farm
+    }
+
+    /// The farm as it stands.
+    pub fn farm(&self) -> Guard<Arc<Farm>> {
+        self.farm.load()
+    }
+
+    /// The answer that is about to be written is the last one on its connection: the process is
+    /// about to end, and the next request belongs to another.
+    pub fn is_leaving(&self) -> bool {
+        self.farewell.is_leaving()
+    }
+
+    /// A request is about to come.
+    pub fn expect(&self) -> Exchange {
+        let id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut arrival = Arrival::new(self.farm.load_full(), id, clock::now(), clock::steady());
+        arrival.running = Some(self.running.enter());
+        Exchange::new(arrival)
+    }
+
+    /// Its head is here. From now on it owes one report, however it ends.
+    pub fn arrive(
+        &self,
+        conn: Option<Arc<Conn>>,
+        head: &Arc<RequestHead>,
+        exchange: &mut Exchange,
+    ) {
+        exchange.owe_report(&self.reporter, head);
+        exchange.arrival.conn = conn;
+        if let Some(conn) = &exchange.arrival.conn {
+            let forwarding = Forwarding::of(&exchange.arrival.farm.config.http);
+            let (client, speaker) = forwarding.client(conn, head);
+            exchange.arrival.client = client;
+            exchange.admitted.login = Login::of(conn, speaker);
+        }
+        let listener = exchange.arrival.conn.as_ref().map_or(0, |conn| conn.listener);
+        exchange.arrival.request = Some(self.reporter.metrics.request(listener));
+        if let Some(conn) = &exchange.arrival.conn {
+            conn.wait_for_body(exchange.arrival.farm.config.timeouts.client_body);
+        }
+    }
+
+    /// Decides where the request goes and leaves that in `exchange`, or says why it is answered.
+    pub fn admit<'a>(
+        &'a self,
+        head: &'a RequestHead,
+        exchange: &'a mut Exchange,
+    ) -> impl Future<Output = Result<Course, Fault>> + Send + use<'a> {
+        self.admission.admit(head, exchange)
+    }
+
+    /// The rate at which the client of a request may send its body.
+    pub fn begin_body(&self, exchange: &mut Exchange) {
+        self.bodies.begin(exchange);
+    }
+
+    /// So many bytes of the body have come, and are about to go on; `end` says that these are the
+    /// last. Waits until the bandwidth allows for them.
+    ///
+    /// # Errors
+    /// The body must not go on. The findings hold the fault.
+    pub fn body_came<'a>(
+        &'a self,
+        bytes: usize,
+        end: bool,
+        exchange: &'a mut Exchange,
+    ) -> impl Future<Output = Result<(), Fault>> + Send + use<'a> {
+        self.bodies.came(bytes, end, exchange)
+    }
+
+    /// Waits until the bandwidth allows for so many bytes of a body.
+    pub fn keep_pace<'a>(
+        &'a self,
+        bytes: usize,
+        end: bool,
+        exchange: &'a mut Exchange,
+    ) -> impl Future<Output = ()> + Send + use<'a> {
+        self.bodies.keep_pace(bytes, end, exchange)
+    }
+
+    /// Begins the next try: at which backend, and over which connection.
+    ///
+    /// # Errors
+    /// The fault to answer with, which the findings hold as well.
+    pub fn next_try<'a>(
+        &'a self,
+        head: &'a RequestHead,
+        exchange: &'a mut Exchange,
+    ) -> impl Future<Output = Result<(BackendId, Way), Fault>> + Send + use<'a> {
+        self.tries.next_try(head, exchange)
+    }
+
+    /// No connection came about. Returns whether there is another try.
+    pub fn connect_failed(&self, failure: ConnectFailure, exchange: &mut Exchange) -> bool {
+        self.tries.connect_failed(failure, exchange)
+    }
+
+    /// A connection for the request is there.
+    ///
+    /// # Errors
+    /// The fault to answer with, which the findings hold as well.
+    pub fn connected(
+        &self,
+        reused: bool,
+        socket: BorrowedFd<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Fault> {
+        self.tries.connected(reused, socket, exchange)
+    }
+
+    /// Has a newer request of the session break the connection to the backend, should the body get
+    /// stuck in it: for a carrier that does not look at the client then.
+    pub fn watch(&self, socket: BorrowedFd<'_>, exchange: &Exchange) {
+        tries::watch(socket, exchange);
+    }
+
+    /// A body that has gone, of a request that is being answered, is not stuck; and soon the
+    /// connection may serve somebody else.
+    pub fn unwatch(&self, exchange: &Exchange) {
+        exchange.unwatch();
+    }
+
+    /// How the head of the request is changed for its backend.
+    ///
+    /// # Errors
+    /// The fault to answer with.
+    pub fn onward(&self, request: &RequestHead, exchange: &Exchange) -> Result<Vec<Edit>, Fault> {
+        onward::onward(request, exchange)
+    }
+
+    /// An exchange with a backend has failed. Returns whether there is another try.
+    pub fn exchange_failed(
+        &self,
+        head: &RequestHead,
+        failure: ExchangeFailure,
+        exchange: &mut Exchange,
+    ) -> bool {
+        self.tries.exchange_failed(head, failure, exchange)
+    }
+
+    /// The head of an answer has come. False for a 1xx: another head follows.
+    ///
+    /// # Errors
+    /// It does not go on. The findings hold the fault.
+    pub fn answer_came(
+        &self,
+        response: &AnswerHead,
+        exchange: &mut Exchange,
+    ) -> Result<bool, Fault> {
+        exchange.answer_came(response)
+    }
+
+    /// What the answer says of the login.
+    pub fn note_challenge(&self, response: &AnswerHead, exchange: &mut Exchange) {
+        logins::note_challenge(response, exchange);
+    }
+
+    /// A client that is not known is offered no login that would count for others too. Returns the
+    /// challenges that stand in place of those of the answer, if not all of them may pass.
+    ///
+    /// # Errors
+    /// None is left. The findings hold the fault.
+    pub fn refuse_login(
+        &self,
+        response: &AnswerHead,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Vec<HeaderValue>>, Fault> {
+        self.tries.logins.refuse_login(response, exchange)
+    }
+
+    /// Applies what the answer teaches, then edits it.
+    ///
+    /// # Errors
+    /// The client does not get this answer.
+    pub fn learn<'a>(
+        &'a self,
+        head: &'a RequestHead,
+        response: &'a AnswerHead,
+        exchange: &'a mut Exchange,
+    ) -> impl Future<Output = Result<Option<Learned>, NotPassed>> + Send + use<'a> {
+        self.learning.learn(head, response, exchange)
+    }
+
+    /// Gives those that have joined the packet its answer. `edits` make it what its own client gets.
+    pub fn share(&self, what: Shared, response: &AnswerHead, edits: &[Edit], exchange: &Exchange) {
+        session_turns::share(what, response, edits, exchange);
+    }
+
+    /// The gateway's own answer for a fault.
+    pub fn answer_for(&self, fault: Fault, head: &RequestHead, exchange: &Exchange) -> OwnAnswer {
+        own_answer::answer_for(fault, head, exchange)
+    }
+
+    /// The fault to answer with when no answer came: what was found on the way counts before what
+    /// the carrier says. `None` where nobody is left to be answered.
+    pub fn fault_of_failure(&self, seen: Option<Fault>, exchange: &mut Exchange) -> Option<Fault> {
+        failure::fault_of_failure(seen, &self.health, exchange)
+    }
+
+    /// The request is over; `exchange.sent` says what its client got.
+    pub async fn finish(&self, head: &RequestHead, exchange: &mut Exchange) {
+        exchange.report();
+        if exchange.answered.opened.is_some() {
+            Box::pin(self.cancellation.end_undelivered(head, exchange)).await;
+        }
+        self.bodies.end(exchange);
+        // The session's next request may come on another connection as soon as this one is over.
+        exchange.admitted.turn = None;
+        if let Some(conn) = &exchange.arrival.conn {
+            conn.request_done();
+        }
     }
 }

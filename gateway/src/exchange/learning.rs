@@ -1,6 +1,7 @@
 //! Learning from a backend's answer, and making it fit for the client.
 
-use gateway_core::farm::BackendId;
+use std::sync::Arc;
+
 use gateway_core::farm::health::Answer;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::answer::AnswerHead;
@@ -15,19 +16,24 @@ use gateway_core::session::{Effects, EndReason, Observed, Opened, Pin, Progress,
 use http::HeaderValue;
 use uuid::Uuid;
 
-use super::creates::Follows;
-use super::{Exchange, Gateway, reply_url};
+use super::cancellation::Cancellation;
+use super::creates::{Creates, Follows};
+use super::ends::Ends;
+use super::lost_close::LostCloses;
+use super::report::Reporter;
+use super::session_turns::shares;
+use super::{Exchange, reply_url};
 use crate::clock;
-use crate::farm::Farm;
-use crate::metrics::ProtocolError;
-use crate::sessions::{Birth, Pinned, Place, StoreError};
+use crate::health::FarmHealth;
+use crate::metrics::{FailoverReason, ProtocolError};
+use crate::sessions::{Birth, Pinned, Sessions, StoreError};
 
 /// What becomes of the answer to a packet.
 pub struct Learned {
     /// Changes to its head.
     pub edits: Vec<Edit>,
     pub body: AckBody,
-    /// What those that have joined the packet get of it, by [`Gateway::share`].
+    /// What those that have joined the packet get of it, by [`super::Gateway::share`].
     pub shared: Shared,
 }
 
@@ -40,7 +46,18 @@ pub enum NotPassed {
     Refused,
 }
 
-impl Gateway {
+/// Keeps of the answers to packets what they teach.
+pub(super) struct Learning {
+    pub health: FarmHealth,
+    pub sessions: Arc<Sessions>,
+    pub reporter: Arc<Reporter>,
+    pub ends: Arc<Ends>,
+    pub creates: Arc<Creates>,
+    pub lost_closes: LostCloses,
+    pub cancellation: Arc<Cancellation>,
+}
+
+impl Learning {
     /// Applies what the answer teaches, then edits it. When this returns, the pin of a new
     /// session is as durable as it gets, so the client may learn its id.
     ///
@@ -64,9 +81,9 @@ impl Gateway {
             {
                 self.health.acknowledged(backend, address);
             }
-            self.judge_disk(head, &ack, backend, exchange);
+            self.creates.judge_disk(head, &ack, backend, exchange);
         }
-        match self.judge_create(head, response, &ack, exchange) {
+        match self.creates.judge(head, response, &ack, exchange) {
             Follows::Answer => {}
             Follows::Elsewhere => return Err(NotPassed::Elsewhere),
             Follows::Later => {
@@ -80,7 +97,7 @@ impl Gateway {
             && exchange
                 .admitted
                 .backend
-                .is_some_and(|backend| self.has_moved(backend, &exchange.arrival.farm));
+                .is_some_and(|id| exchange.arrival.farm.has_moved_lately(id, &self.health));
         let observed = Observed {
             packet: &packet,
             ack: &ack,
@@ -93,11 +110,11 @@ impl Gateway {
         let outcome = match observe(&observed) {
             // Where one storage is shared, the backend before may have delivered the file.
             Effects::Nothing if exchange.admitted.moved && close && ack.is_session_not_found() => {
-                Box::pin(self.close_not_found(head, exchange)).await
+                Box::pin(self.lost_closes.close_not_found(head, exchange)).await
             }
             // It was to move here. Nobody has it now, and its pin leads to one that was given up.
             Effects::Nothing if exchange.admitted.moved && ack.is_session_not_found() => {
-                Box::pin(self.release(head, exchange)).await;
+                Box::pin(self.ends.release(head, exchange)).await;
                 Ok(())
             }
             Effects::Nothing => Ok(()),
@@ -115,17 +132,19 @@ impl Gateway {
                     Ok(()) => exchange.answered.opened = Some(opened.backend_session.into()),
                     Err(_) => {
                         let place = exchange.admitted.place.take();
-                        self.orphan(head, exchange, opened.backend_session, place);
+                        self.cancellation.orphan(head, exchange, opened.backend_session, place);
                     }
                 }
                 outcome
             }
             Effects::Adopt(progress) => Box::pin(self.adopt(progress, exchange)).await,
             Effects::Ended(reason) => {
-                Box::pin(self.end(reason, head, exchange)).await;
+                Box::pin(self.ends.end(reason, head, exchange)).await;
                 Ok(())
             }
-            Effects::CloseNotFound => Box::pin(self.close_not_found(head, exchange)).await,
+            Effects::CloseNotFound => {
+                Box::pin(self.lost_closes.close_not_found(head, exchange)).await
+            }
             Effects::Refuse(fault) => Err(fault),
         };
         exchange.admitted.opening = None;
@@ -144,29 +163,8 @@ impl Gateway {
         let mut edits = edits(&packet, &ack, response, identity);
         edits.extend(reply_url::edit(head, response, exchange));
         let body = ack_body(&packet, &ack, response.version, response);
-        let shared = self.shares(&ack, exchange);
+        let shared = shares(&ack, exchange);
         Ok(Some(Learned { edits, body, shared }))
-    }
-
-    /// Whether the backend came to its address so lately that its name may lead elsewhere again with
-    /// the next look.
-    pub(super) fn has_moved(&self, backend: BackendId, farm: &Farm) -> bool {
-        self.health.has_moved_within(backend, farm.config.health.resolve)
-    }
-
-    /// An end that came without a pin is remembered like any.
-    pub(super) async fn end(&self, reason: EndReason, head: &RequestHead, exchange: &Exchange) {
-        let Some(key) = &exchange.admitted.key else { return };
-        if let (EndReason::Closed, Some(backend)) = (reason, exchange.admitted.backend) {
-            self.deliveries.note(head.target(), backend);
-        }
-        let steady = clock::steady();
-        if let Some(ended) = self.sessions.unpin(key, reason, steady).await {
-            self.reporter.ended(&ended, Some((&exchange.arrival, head.target())));
-        } else if let Some(backend) = exchange.admitted.backend {
-            let pin = exchange.arrival.pin(backend, None);
-            self.sessions.bury(key, &pin, reason, steady).await;
-        }
     }
 
     /// Pins a new session under the id that its client will know.
@@ -212,7 +210,7 @@ impl Gateway {
         if naming.is_conflict() {
             self.reporter.metrics.session_id_conflict();
         }
-        self.note_created(backend);
+        self.reporter.metrics.session_created(backend);
         Ok(())
     }
 
@@ -235,17 +233,6 @@ impl Gateway {
         Ok(pinned)
     }
 
-    pub(super) async fn pin_session(
-        &self,
-        place: &mut Option<Place>,
-        key: SessionKey,
-        pin: Pin,
-        progress: Progress,
-    ) -> Result<Pinned, Fault> {
-        let pinned = self.sessions.pin_in(place, key, pin, progress, clock::steady()).await;
-        pinned.map_err(not_pinned)
-    }
-
     /// A session that an alias brought back gets its pin again, so that it also survives the
     /// client's way back to the origin name. Failing to is no reason to refuse its Ack.
     async fn adopt(&self, progress: Progress, exchange: &mut Exchange) -> Result<(), Fault> {
@@ -255,14 +242,14 @@ impl Gateway {
             if !exchange.admitted.moved {
                 let _ = self.sessions.adopt(key.clone(), pin, progress, steady).await;
             } else if let Ok(Some(from)) = self.sessions.repin(key, pin, progress, steady).await {
-                self.note_moved(from.backend);
+                self.reporter.metrics.failover(from.backend, FailoverReason::Connect);
             }
         }
         Ok(())
     }
 }
 
-fn not_pinned(error: StoreError) -> Fault {
+pub(super) fn not_pinned(error: StoreError) -> Fault {
     match error {
         StoreError::Full { .. } => Fault::TableFull,
         StoreError::Store(_) => Fault::StoreDown,

@@ -23,15 +23,24 @@ use gateway_core::protocol::login::{self, Challenge, Left};
 use gateway_core::protocol::speaker::Speaker;
 use gateway_core::protocol::{Fields, headers};
 use http::{HeaderValue, StatusCode, Version};
+use tokio::sync::Semaphore;
 
+use super::Exchange;
 use super::forwarding::Forwarding;
 use super::login::Login;
+use super::report::Reporter;
 use super::tries::Way;
-use super::{Exchange, Gateway};
 
-impl Gateway {
+/// Has the clients that log in to connections have some of their own.
+pub(super) struct Logins {
+    /// Room for connections that belong to one client each.
+    pub bound: Arc<Semaphore>,
+    pub reporter: Arc<Reporter>,
+}
+
+impl Logins {
     /// Over which connection the request goes to `backend`.
-    pub(super) fn keep_apart(
+    pub fn keep_apart(
         &self,
         head: &RequestHead,
         backend: BackendId,
@@ -65,7 +74,7 @@ impl Gateway {
     }
 
     /// A connection for the request is there.
-    pub(super) fn bind_connected(
+    pub fn bind_connected(
         &self,
         backend: BackendId,
         reused: bool,
@@ -81,29 +90,6 @@ impl Gateway {
             bond.take(backend, socket, permit, counted)
         });
         if taken { Ok(()) } else { Err(Fault::LoginLost) }
-    }
-
-    /// What the answer says of the login.
-    pub fn note_challenge(&self, response: &AnswerHead, exchange: &mut Exchange) {
-        let Some(conn) = &exchange.arrival.conn else { return };
-        let challenges = response.values(&headers::WWW_AUTHENTICATE);
-        let challenge = challenges.map(login::challenge).max();
-        let binds = challenge.is_some_and(|challenge| challenge != Challenge::Other);
-        // Of the clients of a proxy, only those that do log in are told apart.
-        if binds && exchange.admitted.login.speaker == Speaker::Peer {
-            conn.bind(Speaker::Peer);
-        }
-        let Some(bond) =
-            exchange.admitted.login.bond.as_ref().filter(|_| exchange.admitted.login.bound)
-        else {
-            return;
-        };
-        let goes_on =
-            challenge == Some(Challenge::Token) && response.status == StatusCode::UNAUTHORIZED;
-        bond.set_pending(exchange.admitted.backend.filter(|_| goes_on));
-        // A proxy goes on with the requests of its other clients.
-        let alone = !matches!(exchange.admitted.login.speaker, Speaker::Named(..));
-        exchange.admitted.login.ends = alone && closes(response);
     }
 
     /// A client that is not known is offered no login that would count for others too. Returns the
@@ -136,6 +122,29 @@ impl Gateway {
         }
         Ok(Some(challenges))
     }
+}
+
+/// What the answer says of the login.
+pub fn note_challenge(response: &AnswerHead, exchange: &mut Exchange) {
+    let Some(conn) = &exchange.arrival.conn else { return };
+    let challenges = response.values(&headers::WWW_AUTHENTICATE);
+    let challenge = challenges.map(login::challenge).max();
+    let binds = challenge.is_some_and(|challenge| challenge != Challenge::Other);
+    // Of the clients of a proxy, only those that do log in are told apart.
+    if binds && exchange.admitted.login.speaker == Speaker::Peer {
+        conn.bind(Speaker::Peer);
+    }
+    let Some(bond) =
+        exchange.admitted.login.bond.as_ref().filter(|_| exchange.admitted.login.bound)
+    else {
+        return;
+    };
+    let goes_on =
+        challenge == Some(Challenge::Token) && response.status == StatusCode::UNAUTHORIZED;
+    bond.set_pending(exchange.admitted.backend.filter(|_| goes_on));
+    // A proxy goes on with the requests of its other clients.
+    let alone = !matches!(exchange.admitted.login.speaker, Speaker::Named(..));
+    exchange.admitted.login.ends = alone && closes(response);
 }
 
 /// Whether the backend's connection ends with its answer.

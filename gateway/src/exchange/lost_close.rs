@@ -1,6 +1,7 @@
 //! A Close whose session its backend does not know: the shell of
 //! [`gateway_core::session::lost_close`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -15,15 +16,19 @@ use gateway_core::session::lost_close::{
 use gateway_core::session::{EndReason, Progress, Timestamp};
 use http::{HeaderName, header, response};
 
-use super::{Exchange, Gateway};
-use crate::backend_client::{BackendRequest, Task};
+use super::Exchange;
+use super::ends::Ends;
+use super::report::Reporter;
+use crate::backend_client::{BackendClient, BackendRequest, Task};
 use crate::clock;
+use crate::health::FarmHealth;
 use crate::metrics::LostCloseResult;
+use crate::sessions::Sessions;
 
 /// Since when it has been unclear what became of a session, by the steady clock. An entry goes with
 /// its session.
 #[derive(Default)]
-pub(super) struct UnclearCloses(DashMap<SessionKey, Duration>);
+struct UnclearCloses(DashMap<SessionKey, Duration>);
 
 impl UnclearCloses {
     /// For how long it has been unclear, now included.
@@ -31,15 +36,33 @@ impl UnclearCloses {
         now.saturating_sub(*self.0.entry(key.clone()).or_insert(now))
     }
 
-    pub(super) fn forget(&self, key: &SessionKey) {
+    fn forget(&self, key: &SessionKey) {
         self.0.remove(key);
     }
 }
 
-impl Gateway {
+/// Finds out what became of sessions whose Close-Session was not understood.
+pub(super) struct LostCloses {
+    health: FarmHealth,
+    sessions: Arc<Sessions>,
+    reporter: Arc<Reporter>,
+    ends: Arc<Ends>,
+    client: Arc<BackendClient>,
+    unclear: Arc<UnclearCloses>,
+}
+
+impl LostCloses {
+    pub fn new(health: FarmHealth, ends: Arc<Ends>, client: Arc<BackendClient>) -> Self {
+        let (sessions, reporter) = (Arc::clone(&ends.sessions), Arc::clone(&ends.reporter));
+        let unclear = Arc::<UnclearCloses>::default();
+        let told = Arc::clone(&unclear);
+        sessions.tell_of_ends(move |key| told.forget(key));
+        Self { health, sessions, reporter, ends, client, unclear }
+    }
+
     /// The backend has said "session not found" to a Close. `Ok` if its client is to hear that and
     /// start over; the session has ended then.
-    pub(super) async fn close_not_found(
+    pub async fn close_not_found(
         &self,
         head: &RequestHead,
         exchange: &Exchange,
@@ -55,7 +78,7 @@ impl Gateway {
             Next::Look { total } => {
                 let evidence = self.look_for_file(total, key, backend, head, exchange).await;
                 let doubt = match evidence {
-                    Evidence::Unclear => self.unclear_closes.lasts(key, clock::steady()),
+                    Evidence::Unclear => self.unclear.lasts(key, clock::steady()),
                     _ => Duration::ZERO,
                 };
                 match conclude(evidence, doubt, sessions.lost_close_after) {
@@ -69,7 +92,7 @@ impl Gateway {
         self.reporter.lost_close(backend, result);
         match result {
             LostCloseResult::Delivered | LostCloseResult::Acknowledged => {
-                self.end(EndReason::Closed, head, exchange).await;
+                self.ends.end(EndReason::Closed, head, exchange).await;
                 Err(Fault::AlreadyEnded)
             }
             LostCloseResult::Unclear => Err(Fault::CloseUnverified),
@@ -77,7 +100,7 @@ impl Gateway {
             | LostCloseResult::Unverified
             | LostCloseResult::Incomplete
             | LostCloseResult::Restarted => {
-                self.end(EndReason::Lost, head, exchange).await;
+                self.ends.end(EndReason::Lost, head, exchange).await;
                 Ok(())
             }
         }
@@ -113,11 +136,7 @@ impl Gateway {
         let Some(request) = request else { return Evidence::Unclear };
         let request = request.spelled(exchange.admitted.spelling.as_deref());
         let asked = clock::now();
-        let answer = self
-            .recovery
-            .client()
-            .send(&request, Task::Look, &exchange.arrival.farm, backend)
-            .await;
+        let answer = self.client.send(&request, Task::Look, &exchange.arrival.farm, backend).await;
         let (created, answered) = (pin.created, clock::now());
         match answer {
             Ok(answer) => judge(&file_head(&answer), &Expected { total, created, asked, answered }),

@@ -6,8 +6,8 @@ use gateway_core::protocol::headers;
 use gateway_core::protocol::packet::session_of;
 use http::{HeaderValue, Method, StatusCode};
 
+use super::Exchange;
 use super::head::{body_length, expects_continue, is_chunked};
-use super::{Exchange, Gateway};
 
 /// An answer without a body, as it is written.
 #[derive(Debug)]
@@ -19,28 +19,26 @@ pub struct OwnAnswer {
     pub last: bool,
 }
 
-impl Gateway {
-    /// The answer for a fault. Whatever the client still sends of its body is drained after it, on
-    /// this connection where that is quick, else while the connection closes.
-    ///
-    /// # Source
-    /// The fault table; MC-BUP 2.2.3 to 2.2.11 for what every Ack carries.
-    pub fn answer_for(&self, fault: Fault, head: &RequestHead, exchange: &Exchange) -> OwnAnswer {
-        let config = &exchange.arrival.farm.config;
-        let (status, fields) = match exchange.arrival.is_packet {
-            true => ack(fault, head),
-            false => plain(fault, &config.http.methods),
-        };
-        // A body that waits for a 100 which will not come cannot be drained.
-        let endless = expects_continue(head) || is_chunked(head);
-        let too_long = body_length(head) > config.limits.drain_bytes;
-        // What follows is a body of unknown length, not a request.
-        let unframed = fault == Fault::LengthRequired;
-        if let Some(conn) = exchange.arrival.conn.as_ref().filter(|_| unframed) {
-            conn.body_follows();
-        }
-        OwnAnswer { status, fields, last: endless || too_long || unframed }
+/// The answer for a fault. Whatever the client still sends of its body is drained after it, on
+/// this connection where that is quick, else while the connection closes.
+///
+/// # Source
+/// The fault table; MC-BUP 2.2.3 to 2.2.11 for what every Ack carries.
+pub fn answer_for(fault: Fault, head: &RequestHead, exchange: &Exchange) -> OwnAnswer {
+    let config = &exchange.arrival.farm.config;
+    let (status, fields) = match exchange.arrival.is_packet {
+        true => ack(fault, head),
+        false => plain(fault, &config.http.methods),
+    };
+    // A body that waits for a 100 which will not come cannot be drained.
+    let endless = expects_continue(head) || is_chunked(head);
+    let too_long = body_length(head) > config.limits.drain_bytes;
+    // What follows is a body of unknown length, not a request.
+    let unframed = fault == Fault::LengthRequired;
+    if let Some(conn) = exchange.arrival.conn.as_ref().filter(|_| unframed) {
+        conn.body_follows();
     }
+    OwnAnswer { status, fields, last: endless || too_long || unframed }
 }
 
 /// `OPTIONS *` asks for this server itself, mostly to see whether it lives (RFC 9110 section 9.3.7).

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use futures_util::future::join_all;
 use gateway_core::farm::BackendId;
@@ -21,17 +22,21 @@ use gateway_core::routing::ask::{
     ClientPace, Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge, settle,
 };
 use gateway_core::routing::failover::BeforeAsking;
-use gateway_core::routing::ownership::visible_to;
 use gateway_core::session::{EndReason, Pin, Progress, Target};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::absence::LOOK_AGAIN;
-use super::{Exchange, Gateway};
+use super::Exchange;
+use super::failover::LOOK_AGAIN;
+use super::learning::not_pinned;
+use super::lookup::find;
+use super::report::Reporter;
 use crate::backend_client::{BackendClient, BackendRequest, Task};
 use crate::clock;
 use crate::farm::Farm;
+use crate::health::FarmHealth;
 use crate::metrics::AskResult;
+use crate::sessions::Sessions;
 
 /// How long an answer counts: as long as a client that comes again at once, and no longer.
 const KEEP: Duration = Duration::from_secs(1);
@@ -39,8 +44,12 @@ const KEEP: Duration = Duration::from_secs(1);
 /// Answers kept at once, at some hundred bytes each.
 const ANSWERS: usize = 4096;
 
-/// Everything that asking needs to remember.
+/// Asks the backends, and remembers what it needs to ask no more than it may.
 pub(super) struct Recovery {
+    farm: Arc<ArcSwap<Farm>>,
+    health: FarmHealth,
+    sessions: Arc<Sessions>,
+    reporter: Arc<Reporter>,
     client: Arc<BackendClient>,
     memory: Mutex<Memory>,
     flights: DashMap<Matter, Arc<Flight>>,
@@ -78,8 +87,19 @@ struct Seat<'a> {
 }
 
 impl Recovery {
-    pub(super) fn new(rate: u32, client: Arc<BackendClient>) -> Self {
+    pub fn new(
+        farm: Arc<ArcSwap<Farm>>,
+        health: FarmHealth,
+        sessions: Arc<Sessions>,
+        reporter: Arc<Reporter>,
+        client: Arc<BackendClient>,
+    ) -> Self {
+        let rate = farm.load().config.sessions.ask_rate;
         Self {
+            farm,
+            health,
+            sessions,
+            reporter,
             client,
             memory: Mutex::new(Memory {
                 clients: ClientPace::new(rate),
@@ -89,10 +109,6 @@ impl Recovery {
             }),
             flights: DashMap::new(),
         }
-    }
-
-    pub(super) fn client(&self) -> &BackendClient {
-        &self.client
     }
 
     fn join<'a>(&'a self, matter: &'a Matter) -> Seat<'a> {
@@ -119,13 +135,13 @@ impl Drop for Seat<'_> {
     }
 }
 
-impl Gateway {
+impl Recovery {
     /// Asks the backends for the session of a packet that nothing else tells of. Returns what the
     /// table says now, and the backend that has the session.
     ///
     /// If that has bytes of it, the session is pinned there again, durably. If it has none, no pin
     /// leads there before it has taken some; nor if the pin has had to make room already.
-    pub(super) async fn find_lost(
+    pub async fn find_lost(
         &self,
         head: &RequestHead,
         packet: &RequestPacket,
@@ -154,10 +170,10 @@ impl Gateway {
             }
             Verdict::Owner(owner, next) => {
                 self.pin_lost(&key, owner, next, exchange).await?;
-                Ok((visible_to(&exchange.arrival.asker(), self.sessions.find(Some(&key))), owner))
+                Ok((find(&self.sessions, Some(&key), &exchange.arrival), owner))
             }
             Verdict::Newborn(owner) => {
-                Ok((visible_to(&exchange.arrival.asker(), self.sessions.find(Some(&key))), owner))
+                Ok((find(&self.sessions, Some(&key), &exchange.arrival), owner))
             }
             Verdict::Spoilt(backend) => {
                 self.forget_spoilt(&key, backend, exchange).await;
@@ -182,8 +198,10 @@ impl Gateway {
             ..Progress::default()
         };
         // It is there already if another packet of the session was quicker.
-        self.pin_session(&mut None, key.clone(), pin, progress).await?;
-        tracing::info!(backend = self.backend_name(owner), "a lost session has its pin again");
+        let steady = clock::steady();
+        let pinned = self.sessions.pin_in(&mut None, key.clone(), pin, progress, steady).await;
+        pinned.map_err(not_pinned)?;
+        tracing::info!(backend = self.reporter.name(owner), "a lost session has its pin again");
         Ok(())
     }
 
@@ -193,7 +211,7 @@ impl Gateway {
         let pin = Pin { subject: None, ..exchange.arrival.pin(backend, None) };
         self.sessions.bury(key, &pin, EndReason::Admin, clock::steady()).await;
         tracing::warn!(
-            backend = self.backend_name(backend),
+            backend = self.reporter.name(backend),
             session = %key.short(),
             "a server took the byte that was asked with: the client starts over"
         );
@@ -210,18 +228,18 @@ impl Gateway {
         let (key, target, credentials) =
             (key.clone(), exchange.arrival.target, request.credentials());
         let matter = Matter { key, target, credentials, question };
-        let known = self.recovery.memory.lock().recent.find(&matter, clock::steady());
+        let known = self.memory.lock().recent.find(&matter, clock::steady());
         if let Some(known) = known {
             return known;
         }
-        let seat = self.recovery.join(&matter);
+        let seat = self.join(&matter);
         let find = || async {
             let Some(verdict) = self.ask_farm(&matter, request, exchange).await else {
                 self.reporter.metrics.asked(AskResult::Limited);
                 return Verdict::Unclear;
             };
             if matches!(verdict, Verdict::Nobody | Verdict::Unclear) {
-                let recent = &mut self.recovery.memory.lock().recent;
+                let recent = &mut self.memory.lock().recent;
                 recent.insert(matter.clone(), verdict, clock::steady());
             }
             verdict
@@ -252,11 +270,13 @@ impl Gateway {
         self.wait_for_turn(&asked, exchange).await?;
         let answers = asked.iter().map(|&backend| self.ask_one(request, question, &farm, backend));
         let answers = asked.iter().copied().zip(join_all(answers).await);
-        said.extend(answers.map(|(backend, said)| match self.has_moved(backend, &farm) {
-            true => (backend, said.after_a_move()),
-            false => (backend, said),
-        }));
-        let verdict = self.recovery.judge(question, &said, farm.config.sessions.ask_patience);
+        said.extend(answers.map(
+            |(backend, said)| match farm.has_moved_lately(backend, &self.health) {
+                true => (backend, said.after_a_move()),
+                false => (backend, said),
+            },
+        ));
+        let verdict = self.judge(question, &said, farm.config.sessions.ask_patience);
         match settle(verdict, question) {
             Verdict::Newborn(owner) => {
                 self.wait_for_turn(&[owner], exchange).await?;
@@ -270,7 +290,7 @@ impl Gateway {
     /// Until these backends may be asked once more; `None` if that takes too long.
     async fn wait_for_turn(&self, backends: &[BackendId], exchange: &Exchange) -> Option<()> {
         let wait = {
-            let pace = &mut self.recovery.memory.lock().pace;
+            let pace = &mut self.memory.lock().pace;
             pace.take(backends, clock::steady(), self.patience_left(exchange))?
         };
         tokio::time::sleep(wait).await;
@@ -282,7 +302,7 @@ impl Gateway {
     async fn wait_for_client(&self, exchange: &Exchange) -> Option<()> {
         let Some(client) = exchange.arrival.counted_client() else { return Some(()) };
         let wait = {
-            let clients = &mut self.recovery.memory.lock().clients;
+            let clients = &mut self.memory.lock().clients;
             clients.take(client, clock::steady(), self.patience_left(exchange))?
         };
         tokio::time::sleep(wait).await;
@@ -297,7 +317,7 @@ impl Gateway {
         backend: BackendId,
     ) -> Said {
         self.reporter.metrics.asked(AskResult::Sent);
-        match self.recovery.client.send(request, Task::Answer(question), farm, backend).await {
+        match self.client.send(request, Task::Answer(question), farm, backend).await {
             Ok(answer) => Said::of(&read_ack(answer.status, &answer.headers), question),
             Err(error) => {
                 if error.by_backend {
@@ -324,7 +344,7 @@ impl Gateway {
             farm = self.farm.load_full();
             let missing = || farm.view.backends().iter().filter(|b| !b.is_reachable());
             let absences = missing().map(|backend| self.health.absence(backend.id));
-            let waited = self.held(exchange).waited;
+            let waited = exchange.waited();
             match farm.config.failover.before_asking(absences, waited) {
                 BeforeAsking::Ask => {
                     let said = missing().map(|b| (b.id, Said::NotFound)).collect();
@@ -341,7 +361,6 @@ impl Gateway {
     }
 
     fn patience_left(&self, exchange: &Exchange) -> Duration {
-        let waited = clock::steady().saturating_sub(exchange.arrival.started);
-        exchange.arrival.farm.config.failover.hold.saturating_sub(waited)
+        exchange.arrival.farm.config.failover.hold.saturating_sub(exchange.waited())
     }
 }

@@ -5,8 +5,10 @@
 //! limit holds there too. Who the rule is about is the core's (`session::limits`); here it is
 //! carried out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{SessionKey, latin1};
 use gateway_core::session::limits::PerClient;
@@ -14,11 +16,14 @@ use http::HeaderValue;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::{Exchange, Gateway};
-use crate::backend_client::BackendRequest;
+use super::Exchange;
+use super::report::Reporter;
+use super::turns::Turns;
+use crate::backend_client::{BackendClient, BackendRequest};
 use crate::clock;
+use crate::farm::Farm;
 use crate::metrics::OrphanResult;
-use crate::sessions::{Birth, Evictable, Place, Refused};
+use crate::sessions::{Birth, Evictable, Place, Refused, Sessions};
 use crate::warned::Hourly;
 
 /// After this long in a full table the sessions that may give way are looked for anew.
@@ -30,9 +35,13 @@ const CANCEL: Duration = Duration::from_secs(2);
 /// Sessions that are tried for one that is to be opened.
 const TRIES: usize = 4;
 
-/// What making room remembers.
-#[derive(Debug, Default)]
+/// Finds places, and makes room for them.
 pub(super) struct Room {
+    farm: Arc<ArcSwap<Farm>>,
+    sessions: Arc<Sessions>,
+    reporter: Arc<Reporter>,
+    turns: Arc<Turns>,
+    client: Arc<BackendClient>,
     candidates: Mutex<Candidates>,
     warned: Hourly,
 }
@@ -44,9 +53,20 @@ struct Candidates {
     looked: Option<Duration>,
 }
 
-impl Gateway {
+impl Room {
+    pub fn new(
+        farm: Arc<ArcSwap<Farm>>,
+        sessions: Arc<Sessions>,
+        reporter: Arc<Reporter>,
+        turns: Arc<Turns>,
+        client: Arc<BackendClient>,
+    ) -> Self {
+        let (candidates, warned) = (Mutex::default(), Hourly::default());
+        Self { farm, sessions, reporter, turns, client, candidates, warned }
+    }
+
     /// A place for the session of a Create; `None` if the table is full.
-    pub(super) async fn find_place(&self, exchange: &Exchange) -> Result<Option<Place>, Fault> {
+    pub async fn find_place(&self, exchange: &Exchange) -> Result<Option<Place>, Fault> {
         let shared_farm = self.sessions.evicts();
         let (client, most) = (
             exchange.arrival.counted_client(),
@@ -75,7 +95,7 @@ impl Gateway {
 
     fn warn_of_client(&self, exchange: &Exchange, sessions: u64) {
         let (taken, limit) = (self.sessions.places().taken(), self.sessions.limit());
-        self.room.warned.warn(|| {
+        self.warned.warn(|| {
             let client = exchange.arrival.client.map(tracing::field::display);
             tracing::warn!(
                 client,
@@ -100,7 +120,7 @@ impl Gateway {
 
     async fn next_candidate(&self) -> Option<SessionKey> {
         // Who comes while somebody looks waits for what is found.
-        let mut candidates = self.room.candidates.lock().await;
+        let mut candidates = self.candidates.lock().await;
         let steady = clock::steady();
         let fresh =
             candidates.looked.is_some_and(|looked| steady.saturating_sub(looked) < LOOK_AGAIN);
@@ -132,7 +152,7 @@ impl Gateway {
                 let request =
                     id.and_then(|id| BackendRequest::to_cancel(target, id, &farm, pin.backend));
                 let Some(request) = request else { return false };
-                let cancel = self.recovery.client().cancel(&request, &farm, pin.backend);
+                let cancel = self.client.cancel(&request, &farm, pin.backend);
                 let done = tokio::time::timeout(CANCEL, cancel).await;
                 done.unwrap_or(OrphanResult::Failed)
             }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, RequestPacket, SessionKey};
-use gateway_core::routing::failover::Distrust;
+use gateway_core::routing::failover::{Distrust, Held, ends_or_moves};
 use gateway_core::routing::{Step, Why};
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
+use crate::clock;
 use crate::metrics::{Gauged, ProtocolError};
 use crate::sessions::{Opening, Place};
 
@@ -21,6 +23,9 @@ use super::creating::Creating;
 use super::login::Login;
 use super::report::{Report, Reporter, Sent};
 use super::turns::Turn;
+
+/// Each 1xx starts the wait for the answer anew, so there is an end to them.
+const MAX_INTERIM: u8 = 100;
 
 /// One request on its way through, and its answer.
 pub struct Exchange {
@@ -59,6 +64,58 @@ impl Exchange {
     /// From now on the request owes one report, however it ends.
     pub fn owe_report(&mut self, reporter: &Arc<Reporter>, head: &Arc<RequestHead>) {
         self.owed = Some((Arc::clone(reporter), Arc::clone(head)));
+    }
+
+    /// For how long the request has been here.
+    pub fn waited(&self) -> Duration {
+        clock::steady().saturating_sub(self.arrival.started)
+    }
+
+    /// What counts of the request where its backend is away.
+    pub fn held(&self) -> Held {
+        Held {
+            waited: self.waited(),
+            ends_or_moves: ends_or_moves(self.admitted.kind, self.admitted.key.is_some()),
+            superseded: self.admitted.turn.as_ref().is_some_and(Turn::is_cancelled),
+        }
+    }
+
+    /// A body that has gone, of a request that is being answered, is not stuck; and soon the
+    /// connection may serve somebody else.
+    pub fn unwatch(&self) {
+        let sent = self.attempt.body_done.is_some() || !self.arrival.has_body;
+        let answered = self.answered.first_byte.is_some();
+        if let Some(turn) = self.admitted.turn.as_ref().filter(|_| sent && answered) {
+            turn.unwatch_upstream();
+        }
+    }
+
+    /// The head of an answer has come. False for a 1xx: another head follows.
+    ///
+    /// # Errors
+    /// It does not go on. The findings hold the fault.
+    pub fn answer_came(&mut self, response: &AnswerHead) -> Result<bool, Fault> {
+        self.attempt.answer_began = true;
+        // Nobody asked for a switch of protocols: an upgrade never reaches a backend.
+        let mut legal = response.status != StatusCode::SWITCHING_PROTOCOLS;
+        let interim = response.status.is_informational();
+        if legal && interim {
+            self.attempt.interim += 1;
+            legal = self.attempt.interim <= MAX_INTERIM;
+        }
+        if !legal {
+            self.findings.fault = Some(Fault::BackendAnswer);
+            return Err(Fault::BackendAnswer);
+        }
+        if interim {
+            return Ok(false);
+        }
+        let now = clock::steady();
+        self.answered.first_byte = Some(now);
+        if let Some(conn) = &self.arrival.conn {
+            conn.expect_answer(now + self.attempt.patience);
+        }
+        Ok(true)
     }
 
     pub fn report(&mut self) {
@@ -175,8 +232,6 @@ pub struct Findings {
     /// The session is bound to another client's certificate.
     pub foreign: bool,
     pub alias_found: Option<bool>,
-    /// The backends have not been asked for the session yet, and should be.
-    pub unasked: bool,
     /// Whether the backends, asked for the session, said whose it is.
     pub owner_found: Option<bool>,
 }

@@ -4,25 +4,27 @@ use std::future::pending;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::PacketType;
 use gateway_core::protocol::head::RequestHead;
-use gateway_core::protocol::passage::{self, Edit, Onward};
-use gateway_core::protocol::{PacketType, latin1};
 use gateway_core::routing::failover::{MAX_TRIES, ends_or_moves, try_another};
 use gateway_core::routing::retry::MAX_REPEATS;
 use gateway_core::routing::{Failure, Lookup, Step, Why, may_retry};
-use gateway_core::session::EndReason;
-use http::HeaderValue;
 
-use super::absence::Went;
+use super::Exchange;
+use super::creates::Creates;
+use super::failover::{Failover, Went};
 use super::failure::{ConnectFailure, ExchangeFailure};
-use super::forwarding::Forwarding;
-use super::head::host_of;
+use super::logins::Logins;
+use super::report::Reporter;
+use super::router::{Router, follow};
 use super::turns::Turn;
-use super::{Exchange, Gateway};
-use crate::clock;
+use crate::farm::Farm;
 use crate::guard::Bond;
+use crate::health::FarmHealth;
+use crate::metrics::{ConnectError, FailoverReason};
 
 /// A body beyond this may get stuck between us and the backend.
 const MAY_STICK: u64 = 64 * 1024;
@@ -46,7 +48,18 @@ fn is_owned(exchange: &Exchange) -> bool {
     named && admitted.kind != Some(PacketType::CreateSession)
 }
 
-impl Gateway {
+/// Has backends tried one after the other, until one serves the request.
+pub(super) struct Tries {
+    pub farm: Arc<ArcSwap<Farm>>,
+    pub health: FarmHealth,
+    pub reporter: Arc<Reporter>,
+    pub router: Arc<Router>,
+    pub failover: Arc<Failover>,
+    pub creates: Arc<Creates>,
+    pub logins: Logins,
+}
+
+impl Tries {
     /// Begins the next try: at which backend, and over which connection.
     ///
     /// # Errors
@@ -87,7 +100,7 @@ impl Gateway {
         if let Some(conn) = &exchange.arrival.conn {
             conn.answer_is_here();
         }
-        let way = match self.keep_apart(head, backend, exchange)? {
+        let way = match self.logins.keep_apart(head, backend, exchange)? {
             Way::Shared if exchange.attempt.avoid_pool => Way::Once,
             way => way,
         };
@@ -97,7 +110,8 @@ impl Gateway {
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
     async fn choose_again(&self, head: &RequestHead, exchange: &mut Exchange) -> Result<(), Fault> {
         if let (Some(step), Some(owner)) = (exchange.attempt.step.take(), exchange.admitted.backend)
-            && self.carry_out(step, owner, pending(), head, exchange).await? == Went::Elsewhere
+            && self.failover.carry_out(step, owner, pending(), head, exchange).await?
+                == Went::Elsewhere
         {
             return Ok(());
         }
@@ -106,16 +120,19 @@ impl Gateway {
             exchange.arrival.farm = self.farm.load_full();
             return Ok(());
         }
-        let alias = self.alias_of(head, exchange).unwrap_or_default();
+        let alias = self.router.alias_of(head, exchange).unwrap_or_default();
         let decided = match exchange.admitted.packet.clone() {
             // It had an owner that was given up; the one chosen in its place refuses too.
             Some(_) if ends_or_moves(exchange.admitted.kind, exchange.admitted.key.is_some()) => {
-                self.decide_again(exchange)
+                self.router.decide_again(exchange)
             }
-            Some(packet) => self.decide(&packet, &Lookup::NotAsked, exchange, alias),
-            None => self.decide_plain(None, None, exchange, alias),
+            Some(packet) => {
+                let decision = self.router.decide(&packet, &Lookup::NotAsked, exchange, alias);
+                follow(decision, exchange)
+            }
+            None => self.router.decide_plain(None, None, exchange, alias),
         };
-        decided.map_err(|fault| match fault {
+        decided.map_err(|denied| match denied.fault() {
             Fault::NoBackend => exchange.attempt.distrust.when_none_is_left(),
             fault => fault,
         })
@@ -134,8 +151,8 @@ impl Gateway {
         exchange.attempt.distrust.note(failure.distrust);
         let again = match exchange.admitted.backend.filter(|_| owned) {
             Some(owner) => {
-                let refuses = self.refuses(owner, failure.distrust, exchange);
-                match exchange.arrival.farm.config.failover.step(refuses, &self.held(exchange)) {
+                let refuses = self.failover.refuses(owner, failure.distrust, exchange);
+                match exchange.arrival.farm.config.failover.step(refuses, &exchange.held()) {
                     Step::Later(fault) => Err(fault),
                     step => {
                         exchange.attempt.step = Some(step);
@@ -188,7 +205,7 @@ impl Gateway {
         let retry = may_retry(exchange.admitted.repeatable, failed)
             && exchange.attempt.attempts < MAX_REPEATS
             && !exchange.admitted.login.bound;
-        if self.outlives(head, failure, exchange) {
+        if self.creates.outlives(head, failure, exchange) {
             return true;
         }
         // The connection was dead, not the backend: the next try need not wait, but it must not
@@ -196,24 +213,6 @@ impl Gateway {
         exchange.attempt.step = None;
         exchange.attempt.avoid_pool = retry;
         retry
-    }
-
-    /// Ends the pin to a backend that was given up.
-    pub(super) async fn release(&self, head: &RequestHead, exchange: &Exchange) {
-        let Some(key) = &exchange.admitted.key else { return };
-        if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
-            self.reporter.ended(&ended, Some((&exchange.arrival, head.target())));
-        }
-    }
-
-    /// A body that has gone, of a request that is being answered, is not stuck; and soon the
-    /// connection may serve somebody else.
-    pub fn unwatch(&self, exchange: &Exchange) {
-        let sent = exchange.attempt.body_done.is_some() || !exchange.arrival.has_body;
-        let answered = exchange.answered.first_byte.is_some();
-        if let Some(turn) = exchange.admitted.turn.as_ref().filter(|_| sent && answered) {
-            turn.unwatch_upstream();
-        }
     }
 
     /// A connection for the request is there.
@@ -241,7 +240,7 @@ impl Gateway {
     ) -> Result<(), Fault> {
         exchange.attempt.reused = reused;
         if let Some(backend) = exchange.admitted.backend {
-            self.bind_connected(backend, reused, socket, exchange)?;
+            self.logins.bind_connected(backend, reused, socket, exchange)?;
             if let Some(conn) = &exchange.arrival.conn {
                 conn.used_backend(backend);
             }
@@ -249,7 +248,7 @@ impl Gateway {
             if let Some(bond) = login.bond.as_ref().filter(|_| login.bound) {
                 bond.used_backend(backend);
             }
-            self.outages.over(backend);
+            self.failover.is_back(backend);
             if !reused {
                 self.health.connected(backend);
             }
@@ -259,40 +258,26 @@ impl Gateway {
         if cancelled { Err(Fault::Superseded) } else { Ok(()) }
     }
 
-    /// Has a newer request of the session break the connection to the backend, should the body get
-    /// stuck in it: for a carrier that does not look at the client then.
-    pub fn watch(&self, socket: BorrowedFd<'_>, exchange: &Exchange) {
-        let large = exchange.admitted.range.is_some_and(|range| range.len() > MAY_STICK);
-        if let Some(turn) = exchange.admitted.turn.as_ref().filter(|_| large) {
-            turn.watch_upstream(socket);
+    fn note_connect_error(&self, backend: BackendId, error: ConnectError, moves_on: bool) {
+        let metrics = &self.reporter.metrics;
+        metrics.connect_error(backend, error);
+        if moves_on {
+            metrics.failover(backend, FailoverReason::Connect);
         }
     }
 
-    /// What the backend sees differs from what the client sent only here, and in the target, which
-    /// `admitted.spelling` says. `request` is the head as it would go out.
-    pub fn onward(&self, request: &RequestHead, exchange: &Exchange) -> Result<Vec<Edit>, Fault> {
-        let backend = exchange.admitted.backend.ok_or(Fault::Internal)?;
-        let farm = &exchange.arrival.farm;
-        let forwarding = Forwarding::of(&farm.config.http);
-        let host = match host_of(request) {
-            Some(host) => farm.upstream_host(backend, &host),
-            None => farm.authority(backend),
-        };
-        let session = match &exchange.admitted.backend_session {
-            Some(id) => {
-                let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
-                Some(id.ok_or(Fault::Internal)?)
-            }
-            None => None,
-        };
-        let onward = Onward {
-            forwarded: farm.config.http.forwarded,
-            sender: exchange.arrival.conn.as_deref().map(|conn| forwarding.sender(conn)),
-            host,
-            loop_entry: farm.loop_entry(backend),
-            session,
-            empty_packet: exchange.arrival.is_packet && !exchange.arrival.has_body,
-        };
-        Ok(passage::request(request, onward))
+    fn note_connected(&self, backend: BackendId, exchange: &mut Exchange) {
+        let metrics = &self.reporter.metrics;
+        metrics.backend_connected(backend, exchange.attempt.reused);
+        exchange.attempt.backend_request = Some(metrics.backend_request(backend));
+    }
+}
+
+/// Has a newer request of the session break the connection to the backend, should the body get
+/// stuck in it: for a carrier that does not look at the client then.
+pub fn watch(socket: BorrowedFd<'_>, exchange: &Exchange) {
+    let large = exchange.admitted.range.is_some_and(|range| range.len() > MAY_STICK);
+    if let Some(turn) = exchange.admitted.turn.as_ref().filter(|_| large) {
+        turn.watch_upstream(socket);
     }
 }

@@ -30,7 +30,7 @@ use crate::exchange::failure::ExchangeFailure;
 use crate::exchange::head::expects_continue;
 use crate::exchange::own_answer::to_options;
 use crate::exchange::report::Sent;
-use crate::exchange::{Admission, Exchange, Gateway, NotPassed, Way};
+use crate::exchange::{Course, Exchange, Gateway, NotPassed, Way};
 use crate::failpoint;
 use crate::guard::GuardStream;
 use crate::pool;
@@ -153,7 +153,7 @@ impl ProxyHttp for Proxy {
             return Ok(true);
         }
         match self.gateway.admit(&ctx.head, &mut ctx.exchange).await {
-            Ok(Admission::Goes) => {
+            Ok(Course::Goes) => {
                 if expects_continue(&ctx.head) {
                     // The body is wanted now, so the client need not wait for a backend's 100. If
                     // the client has gone, reading its body fails.
@@ -161,7 +161,7 @@ impl ProxyHttp for Proxy {
                 }
                 Ok(false)
             }
-            Ok(Admission::Joined(answer)) => {
+            Ok(Course::Joined(answer)) => {
                 self.answer_again(downstream, ctx, &answer).await?;
                 Ok(true)
             }

@@ -33,7 +33,7 @@ use crate::clock;
 use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
 use crate::exchange::head::expects_continue;
 use crate::exchange::own_answer::to_options;
-use crate::exchange::{Admission, Exchange, Gateway, Way};
+use crate::exchange::{Course, Exchange, Gateway, Way};
 use crate::failpoint;
 use crate::guard::{Conn, GuardStream};
 use crate::patience::Deadline;
@@ -125,8 +125,8 @@ impl<'r> Transfer<'r> {
         }
         failpoint::hit("admit", &self.head);
         match self.gateway.admit(&self.head, &mut self.exchange).await {
-            Ok(Admission::Goes) => {}
-            Ok(Admission::Joined(answer)) => return Box::pin(self.answer_again(&answer)).await,
+            Ok(Course::Goes) => {}
+            Ok(Course::Joined(answer)) => return Box::pin(self.answer_again(&answer)).await,
             Err(fault) => {
                 self.exchange.findings.fault = Some(fault);
                 return Box::pin(self.answer_for(fault)).await;

@@ -13,17 +13,23 @@ use gateway_core::routing::ownership::{self, Identity};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock;
-use crate::sessions::Elsewhere;
+use crate::sessions::{Elsewhere, Sessions};
 
-use super::turns::{Answer, Entered, Shared, Turn, TurnRequest};
-use super::{Exchange, Gateway};
+use super::Exchange;
+use super::turns::{Answer, Entered, Shared, Turn, TurnRequest, Turns};
 
 /// Other processes say nothing when an end is over, so it is looked for this often.
 const STEP: Duration = Duration::from_millis(50);
 
-impl Gateway {
+/// Has packets take the turns of their sessions, here and beside other processes on the store.
+pub(super) struct SessionTurns {
+    pub turns: Arc<Turns>,
+    pub sessions: Arc<Sessions>,
+}
+
+impl SessionTurns {
     /// Takes the session's turn, or returns what the same packet was answered that came before.
-    pub(super) async fn take_turn(
+    pub async fn take(
         &self,
         head: &RequestHead,
         packet: &RequestPacket,
@@ -53,7 +59,7 @@ impl Gateway {
 
     /// The last byte of the body has come. From here on no newer request cancels one that must not
     /// reach its server twice.
-    pub(super) fn came_whole(&self, exchange: &mut Exchange) -> Result<(), Fault> {
+    pub fn came_whole(&self, exchange: &mut Exchange) -> Result<(), Fault> {
         let called_off = exchange.admitted.turn.as_ref().is_some_and(|turn| !turn.came_whole());
         if called_off || self.lock_end(exchange).is_err() {
             return Err(Fault::Superseded);
@@ -100,44 +106,38 @@ impl Gateway {
         }
         Ok(())
     }
+}
 
-    /// What those that have joined the packet get of its answer.
-    pub(super) fn shares(&self, ack: &Ack<'_>, exchange: &Exchange) -> ownership::Shared {
-        let packet = exchange.admitted.turn.as_ref().and_then(|turn| turn.identity());
-        packet.map_or(ownership::Shared::Nothing, |packet| {
-            ownership::shared(
-                packet,
-                ack,
-                exchange.admitted.login.bound || exchange.admitted.login.once,
-            )
-        })
-    }
+/// What those that have joined the packet get of its answer.
+pub(super) fn shares(ack: &Ack<'_>, exchange: &Exchange) -> ownership::Shared {
+    let packet = exchange.admitted.turn.as_ref().and_then(|turn| turn.identity());
+    packet.map_or(ownership::Shared::Nothing, |packet| {
+        ownership::shared(
+            packet,
+            ack,
+            exchange.admitted.login.bound || exchange.admitted.login.once,
+        )
+    })
+}
 
-    /// Gives it to them. `edits` make the answer what its own client gets.
-    pub fn share(
-        &self,
-        what: ownership::Shared,
-        response: &AnswerHead,
-        edits: &[Edit],
-        exchange: &Exchange,
-    ) {
-        let Some(turn) = &exchange.admitted.turn else { return };
-        match what {
-            ownership::Shared::Nothing => {}
-            ownership::Shared::End => turn.share(Shared::End),
-            ownership::Shared::Answer => {
-                let mut map = HeaderMap::new();
-                for (_, name, value) in response.all() {
-                    let name = HeaderName::from_bytes(name).ok().filter(is_of_protocol);
-                    if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
-                        map.append(name, value);
-                    }
+/// Gives it to them. `edits` make the answer what its own client gets.
+pub fn share(what: ownership::Shared, response: &AnswerHead, edits: &[Edit], exchange: &Exchange) {
+    let Some(turn) = &exchange.admitted.turn else { return };
+    match what {
+        ownership::Shared::Nothing => {}
+        ownership::Shared::End => turn.share(Shared::End),
+        ownership::Shared::Answer => {
+            let mut map = HeaderMap::new();
+            for (_, name, value) in response.all() {
+                let name = HeaderName::from_bytes(name).ok().filter(is_of_protocol);
+                if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+                    map.append(name, value);
                 }
-                edits.iter().for_each(|edit| edit.clone().apply_to(&mut map));
-                let fields = map.iter().filter(|(name, _)| is_of_protocol(name));
-                let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
-                turn.share(Shared::Answer(Arc::new(Answer { status: response.status, fields })));
             }
+            edits.iter().for_each(|edit| edit.clone().apply_to(&mut map));
+            let fields = map.iter().filter(|(name, _)| is_of_protocol(name));
+            let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+            turn.share(Shared::Answer(Arc::new(Answer { status: response.status, fields })));
         }
     }
 }

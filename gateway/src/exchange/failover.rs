@@ -1,16 +1,20 @@
 //! A packet whose owner does not serve it: the shell of [`gateway_core::routing::failover`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::farm::{BackendId, Reason};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::head::RequestHead;
-use gateway_core::routing::failover::{Held, Owner, ends_or_moves};
+use gateway_core::routing::failover::Owner;
 use gateway_core::routing::{Absence, Step};
 
-use super::turns::Turn;
-use super::{Exchange, Gateway};
+use super::Exchange;
+use super::ends::Ends;
+use super::outages::Outages;
+use super::router::{Denied, Router};
 use crate::clock;
+use crate::health::FarmHealth;
 
 /// A request that is held looks this often whether it still should be.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -24,17 +28,28 @@ pub(super) enum Went {
     Elsewhere,
 }
 
-impl Gateway {
-    pub(super) fn held(&self, exchange: &Exchange) -> Held {
-        Held {
-            waited: clock::steady().saturating_sub(exchange.arrival.started),
-            ends_or_moves: ends_or_moves(exchange.admitted.kind, exchange.admitted.key.is_some()),
-            superseded: exchange.admitted.turn.as_ref().is_some_and(Turn::is_cancelled),
-        }
+/// Knows for how long each backend has been away, and carries out what follows for its packets.
+pub(super) struct Failover {
+    health: FarmHealth,
+    outages: Outages,
+    ends: Arc<Ends>,
+    router: Arc<Router>,
+    /// When it began, by the steady clock.
+    begun: Duration,
+}
+
+impl Failover {
+    pub fn new(health: FarmHealth, ends: Arc<Ends>, router: Arc<Router>) -> Self {
+        Self { health, outages: Outages::default(), ends, router, begun: clock::steady() }
+    }
+
+    /// A connection to it came about.
+    pub fn is_back(&self, backend: BackendId) {
+        self.outages.over(backend);
     }
 
     /// What keeps the owner of a packet from serving it, if that is why it was decided so.
-    pub(super) fn absent(&self, owner: BackendId, fault: Fault) -> Option<Owner> {
+    pub fn absent(&self, owner: BackendId, fault: Fault) -> Option<Owner> {
         match fault {
             Fault::BackendDown => Some(Owner::Down(self.health.absence(owner))),
             Fault::BackendRemoved => {
@@ -46,7 +61,7 @@ impl Gateway {
     }
 
     /// The same where a connection to it has failed.
-    pub(super) fn refuses(&self, owner: BackendId, distrusted: bool, exchange: &Exchange) -> Owner {
+    pub fn refuses(&self, owner: BackendId, distrusted: bool, exchange: &Exchange) -> Owner {
         if distrusted {
             return Owner::Distrusted;
         }
@@ -60,7 +75,7 @@ impl Gateway {
     }
 
     /// Does what the rule says. `changed` ends a wait before its time.
-    pub(super) async fn carry_out(
+    pub async fn carry_out(
         &self,
         step: Step,
         owner: BackendId,
@@ -76,14 +91,14 @@ impl Gateway {
             }
             Step::Later(fault) => Err(fault),
             Step::Restart => {
-                self.release(head, exchange).await;
+                self.ends.release(head, exchange).await;
                 Err(Fault::BackendGivenUp)
             }
             // The old pin goes when an Ack shows that the new backend has taken the session.
             Step::Reassign => {
                 exchange.admitted.moved = true;
                 exchange.attempt.avoid.push(owner);
-                self.decide_again(exchange)?;
+                self.router.decide_again(exchange).map_err(Denied::fault)?;
                 Ok(Went::Elsewhere)
             }
         }

@@ -1,0 +1,39 @@
+//! What the backend of a request is sent.
+
+use gateway_core::fault::Fault;
+use gateway_core::protocol::head::RequestHead;
+use gateway_core::protocol::latin1;
+use gateway_core::protocol::passage::{self, Edit, Onward};
+use http::HeaderValue;
+
+use super::Exchange;
+use super::forwarding::Forwarding;
+use super::head::host_of;
+
+/// What the backend sees differs from what the client sent only here, and in the target, which
+/// `admitted.spelling` says. `request` is the head as it would go out.
+pub fn onward(request: &RequestHead, exchange: &Exchange) -> Result<Vec<Edit>, Fault> {
+    let backend = exchange.admitted.backend.ok_or(Fault::Internal)?;
+    let farm = &exchange.arrival.farm;
+    let forwarding = Forwarding::of(&farm.config.http);
+    let host = match host_of(request) {
+        Some(host) => farm.upstream_host(backend, &host),
+        None => farm.authority(backend),
+    };
+    let session = match &exchange.admitted.backend_session {
+        Some(id) => {
+            let id = latin1::encode(id).and_then(|id| HeaderValue::from_bytes(&id).ok());
+            Some(id.ok_or(Fault::Internal)?)
+        }
+        None => None,
+    };
+    let onward = Onward {
+        forwarded: farm.config.http.forwarded,
+        sender: exchange.arrival.conn.as_deref().map(|conn| forwarding.sender(conn)),
+        host,
+        loop_entry: farm.loop_entry(backend),
+        session,
+        empty_packet: exchange.arrival.is_packet && !exchange.arrival.has_body,
+    };
+    Ok(passage::request(request, onward))
+}
