@@ -227,7 +227,7 @@ impl BackendClient {
         backend: BackendId,
     ) -> pingora::Result<ResponseHeader> {
         let request = request.head(task, farm, backend)?;
-        let peer = farm.peer(backend, false).ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let peer = farm.peer(backend).ok_or_else(|| Error::new(ErrorType::InternalError))?;
         let (mut connection, _) = self.connector.get_http_session(peer).await?;
         // All of it has that time, see `send`.
         connection.set_read_timeout(None);

@@ -28,9 +28,8 @@ const PER_LISTENER: usize = 2;
 /// For each backend: a probe, and connections of our own.
 const PER_BACKEND: usize = 4;
 
-/// One in so many connections may carry a long Fragment, with a share in the pipes of these or, where
-/// Pingora carries it, a second handle on its connection to the server; and as many idle connections to
-/// servers are always kept.
+/// One in so many connections may carry a long Fragment, with a share in the pipes of these; and as many
+/// idle connections to servers are always kept.
 const EIGHTH: usize = 8;
 
 static FOR_PIPES: AtomicUsize = AtomicUsize::new(0);
@@ -54,7 +53,7 @@ pub struct Shares {
 impl Shares {
     /// What is wanted by a configuration, as far as `open_files` allows it; `None` is no limit.
     ///
-    /// A client takes a descriptor for itself and one for its server, a bound one two more.
+    /// A client takes a descriptor for itself and one for its server, a bound one one more.
     pub fn of(config: &Config, open_files: Option<usize>) -> Self {
         let limits = &config.limits;
         // Of each backend a client has one at most.
@@ -70,7 +69,7 @@ impl Shares {
             + PER_BACKEND * config.backends.len();
         let left = open_files.saturating_sub(reserve);
         let cost = |connections: usize, bound: usize| {
-            2 * connections + 2 * connections.div_ceil(EIGHTH) + 2 * bound
+            2 * connections + 2 * connections.div_ceil(EIGHTH) + bound
         };
         let all = cost(connections, bound);
         let (connections, bound) = match all > left {
@@ -78,13 +77,13 @@ impl Shares {
                 let scaled = ((bound as u128 * left as u128) / all as u128) as usize;
                 // A few are left as they are: a limit of two must not become none.
                 let bound = scaled.max(bound.min(left / 32));
-                let rest = left.saturating_sub(2 * bound) * EIGHTH / (2 * EIGHTH + 2);
+                let rest = left.saturating_sub(bound) * EIGHTH / (2 * EIGHTH + 2);
                 // What was rounded up must not add up to more than there is.
                 (connections.min(rest.saturating_sub(1)).max(1), bound)
             }
             false => (connections, bound),
         };
-        let taken = 2 * connections + connections.div_ceil(EIGHTH) + 2 * bound;
+        let taken = 2 * connections + connections.div_ceil(EIGHTH) + bound;
         let shared = left.saturating_sub(taken).clamp(1, wanted);
         Self { connections, bound, shared }
     }
@@ -168,14 +167,14 @@ mod tests {
         // Enough for all that may ever be idle.
         check(200_000, (20_000, 10_000), [20_000, 10_000, 22_048]);
         // The usual hard limit of services, and half of it.
-        check(65_536, (20_000, 10_000), [20_000, 10_000, 2956]);
-        check(32_768, (20_000, 10_000), [10_057, 5028, 1260]);
-        check(4096, (20_000, 10_000), [1235, 617, 157]);
-        check(200, (20_000, 10_000), [36, 18, 7]);
+        check(65_536, (20_000, 10_000), [20_000, 10_000, 12_956]);
+        check(32_768, (20_000, 10_000), [11_885, 5943, 1489]);
+        check(4096, (20_000, 10_000), [1459, 730, 185]);
+        check(200, (20_000, 10_000), [43, 21, 7]);
         check(200, (20, 0), [20, 0, 77]);
-        check(20_000, (20_000, 2), [8850, 2, 1109]);
+        check(20_000, (20_000, 2), [8851, 2, 1109]);
         // Few clients have few logins, however many are allowed.
-        check(200, (4, 10_000), [4, 4, 103]);
+        check(200, (4, 10_000), [4, 4, 107]);
         // Nothing works with so few; it is said, and tried.
         check(64, (20_000, 10_000), [1, 0, 1]);
     }
@@ -189,7 +188,7 @@ mod tests {
                 assert!(shares.connections <= connections && shares.bound <= bound);
                 let idle_and_in_use = shares.shared + shares.connections;
                 let long = shares.connections.div_ceil(EIGHTH);
-                let most = shares.connections + idle_and_in_use + long + 2 * shares.bound;
+                let most = shares.connections + idle_and_in_use + long + shares.bound;
                 // The least that is served by any.
                 let least = 80 + 4;
                 assert!(most + 80 <= open_files.max(least), "{open_files} {shares:?}");

@@ -29,7 +29,7 @@ use crate::tls::{self, BackendTls, Contents, Renewable, TlsError};
 pub use endpoint::{Endpoint, KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL};
 
 /// A connection that was used so recently is very unlikely to have been closed by its server
-/// meanwhile. For packets that cannot be sent twice.
+/// meanwhile. For requests that are no packets, none of which is sent twice.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// Of a name with several addresses, the first that takes a connection within this time is used.
@@ -82,11 +82,10 @@ struct Link {
 /// One address of a backend.
 #[derive(Clone)]
 struct Peers {
+    /// For packets.
     endpoint: Arc<Endpoint>,
-    /// For packets that may be sent again when a pooled connection turns out to be dead.
-    pooled: HttpPeer,
-    /// For packets that may not: its connections are dropped after a few idle seconds.
-    fresh: HttpPeer,
+    /// For all else.
+    plain: HttpPeer,
 }
 
 /// TLS to a backend, and the certificate that is shown to it.
@@ -274,11 +273,9 @@ impl Farm {
         self.hosts.any_before || host.with_key(|key| self.hosts.before.contains(key))
     }
 
-    /// A peer for one request; `None` while the backend's name has no address. `repeatable` says
-    /// that a stale connection costs nothing.
-    pub fn peer(&self, id: BackendId, repeatable: bool) -> Option<&HttpPeer> {
-        let peers = self.link(id)?.peers.as_ref()?;
-        Some(if repeatable { &peers.pooled } else { &peers.fresh })
+    /// A backend as Pingora reaches it; `None` while the backend's name has no address.
+    pub fn peer(&self, id: BackendId) -> Option<&HttpPeer> {
+        self.link(id)?.peers.as_ref().map(|peers| &peers.plain)
     }
 
     /// Where connections to a backend lead; `None` while its name has no address.
@@ -373,25 +370,21 @@ impl Peers {
             connect_timeout: timeouts.connect,
             idle_timeout: timeouts.backend_idle,
         });
-        let mut pooled = HttpPeer::new(address, tls.is_some(), String::new());
-        let options = &mut pooled.options;
+        let mut plain = HttpPeer::new(address, tls.is_some(), String::new());
+        let options = &mut plain.options;
         options.connection_timeout = Some(timeouts.connect);
         options.total_connection_timeout = Some(timeouts.connect);
         options.read_timeout = Some(timeouts.answer);
         options.write_timeout = Some(timeouts.backend_write);
-        options.idle_timeout = Some(timeouts.backend_idle);
+        options.idle_timeout = Some(timeouts.backend_idle.min(FRESH));
         options.tcp_keepalive = Some(KEEPALIVE);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-        pool::share(&mut pooled);
+        pool::share(&mut plain);
         match tls {
-            Some((tls, _)) => tls::secure(&mut pooled, tls),
-            None => tls::own(&mut pooled),
+            Some((tls, _)) => tls::secure(&mut plain, tls),
+            None => tls::own(&mut plain),
         }
-        let mut fresh = pooled.clone();
-        // A pool of its own: a connection goes back to the pool of the key it came from.
-        fresh.group_key = 1;
-        fresh.options.idle_timeout = Some(timeouts.backend_idle.min(FRESH));
-        Self { endpoint, pooled, fresh }
+        Self { endpoint, plain }
     }
 }
 

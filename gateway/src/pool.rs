@@ -1,8 +1,7 @@
-//! How many idle connections to backends are kept, so that Pingora's pool never has to choose.
+//! How many idle connections to backends are kept.
 //!
-//! Its pool holds every idle connection, those of logins too, and over its size drops the one that
-//! has waited longest: perhaps one in the middle of a login. So it gets room for all that can be
-//! idle, and what is shared is kept few by not being kept.
+//! Those that are open are counted for both carriers. Where there are enough, none is kept after its
+//! request, so that no pool has to choose which of its own it closes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,10 +11,6 @@ use pingora::upstreams::peer::{Tracer, Tracing};
 
 use crate::config::Config;
 use crate::listening::thread_number;
-
-/// Where the number of a thread stands in a pool key. Keys for one request are counted from below, and
-/// those of logins begin above.
-const THREAD: u32 = 48;
 
 /// Idle connections kept per worker thread for everybody, over all backends.
 const SHARED: usize = 1024;
@@ -99,7 +94,7 @@ pub fn share(peer: &mut HttpPeer) {
 /// there. And Pingora gives up a connection that a thread takes while the one that has watched it
 /// still holds it (`failed to acquire reusable stream`).
 pub fn keep_to_thread(peer: &mut HttpPeer) {
-    peer.group_key |= (thread_number() as u64) << THREAD;
+    peer.group_key = thread_number() as u64;
 }
 
 /// Has a shared connection closed after its request when enough of them are open.
@@ -116,12 +111,10 @@ pub fn shared_most(config: &Config) -> usize {
 
 /// Size of the pool for each worker thread: Pingora multiplies it by their number.
 ///
-/// Idle can be the shared ones, the bound ones, and those that requests under way made while
-/// nobody yet knew that enough were open.
+/// Idle can be those that are kept, and those that requests under way made before enough were open.
 pub fn size_per_thread(config: &Config) -> usize {
     let limits = &config.limits;
-    let all = shared_most(config) + limits.bound_connections + limits.connections;
-    all.div_ceil(config.process.threads)
+    (shared_most(config) + limits.connections).div_ceil(config.process.threads)
 }
 
 #[cfg(test)]
@@ -131,19 +124,19 @@ mod tests {
 
     #[test]
     fn the_pool_has_room_for_all_that_can_be_idle() {
-        let config = |threads: usize, connections: usize, bound: usize| {
+        let config = |threads: usize, connections: usize| {
             let text = format!(
                 "[listeners.a]\naddress = \"127.0.0.1:80\"\n[[backends]]\nname = \"b\"\n\
                  address = \"127.0.0.1:81\"\n[process]\nthreads = {threads}\n[limits]\n\
-                 connections = {connections}\nbound_connections = {bound}\n"
+                 connections = {connections}\n"
             );
             Config::from_toml(&text).unwrap()
         };
-        for (threads, connections, bound) in [(1, 1, 0), (2, 20_000, 10_000), (7, 100, 1000)] {
-            let config = config(threads, connections, bound);
+        for (threads, connections) in [(1, 1), (2, 20_000), (7, 100)] {
+            let config = config(threads, connections);
             let size = size_per_thread(&config) * threads;
-            assert!(size >= 2 * connections + SHARED * threads + bound);
-            assert!(size < 2 * connections + SHARED * threads + bound + threads);
+            assert!(size >= 2 * connections + SHARED * threads);
+            assert!(size < 2 * connections + SHARED * threads + threads);
         }
     }
 
@@ -157,7 +150,6 @@ mod tests {
                     let (tell, told) = std::sync::mpsc::channel();
                     handle.spawn(async move {
                         let mut peer = HttpPeer::new("127.0.0.1:1", false, String::new());
-                        peer.group_key = 1;
                         keep_to_thread(&mut peer);
                         tell.send(peer.group_key)
                     });
@@ -166,7 +158,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let threads = Threads::start(2).unwrap();
-        assert_eq!(keys(&threads), [1 | 1 << THREAD, 1 | 2 << THREAD]);
+        assert_eq!(keys(&threads), [1, 2]);
         threads.end(Duration::ZERO);
     }
 

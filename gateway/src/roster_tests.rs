@@ -153,17 +153,17 @@ async fn a_backend_whose_name_has_no_address_is_down_and_the_others_are_not() {
         let b = roster.ids.find("b").unwrap();
         let health: Vec<_> = farm.view.backends().iter().map(|backend| backend.health).collect();
         assert_eq!(health, [Health::Up, Health::Down]);
-        assert!(farm.address(b).is_none() && farm.peer(b, true).is_none());
+        assert!(farm.address(b).is_none() && farm.peer(b).is_none());
     };
     let started = roster(&nowhere(1002));
     check(&started);
     let reloaded = roster(&config(&[("a", 1001, ""), ("b", 1002, "")], ""));
     let b = reloaded.ids.find("b").unwrap();
-    assert!(reloaded.farm.load().peer(b, true).is_some());
+    assert!(reloaded.farm.load().peer(b).is_some());
     reloaded.apply(&nowhere(1003)).unwrap();
     check(&reloaded);
     reloaded.apply(&config(&[("a", 1001, ""), ("b", 1002, "")], "")).unwrap();
-    assert!(reloaded.farm.load().peer(b, true).is_some());
+    assert!(reloaded.farm.load().peer(b).is_some());
 }
 
 #[tokio::test]

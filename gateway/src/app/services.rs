@@ -42,10 +42,8 @@ pub(super) fn services(
         ..ServerConf::default()
     });
     let gateway = Arc::new(gateway);
-    let carrier: Option<Arc<dyn Carrier>> = match carries_all() {
-        true => None,
-        false => Some(Arc::new(Relay::new(Arc::clone(&gateway), pool::size_per_thread(config)))),
-    };
+    let relay = Relay::new(Arc::clone(&gateway), pool::size_per_thread(config));
+    let carrier: Arc<dyn Carrier> = Arc::new(relay);
     let proxy = Arc::new(tls::proxy(&conf, Proxy::new(gateway)));
     let events = Arc::new(reporter.clone());
     let addresses = Arc::new(Addresses::default());
@@ -66,17 +64,11 @@ pub(super) fn services(
             port: Some(listening.address.port().into()),
             farewell: way_in.farewell.clone(),
         })
-        .with(carrier.clone());
+        .with(Arc::clone(&carrier));
         let patient = Patient::new(guarded, way_in.farewell.clone());
         let mut service = Service::new(listening.name.clone(), patient, threads);
         service.listen(listening.address);
         Box::new(service) as Box<dyn ServiceWithDependents>
     };
     listening.iter().enumerate().map(one).collect()
-}
-
-/// Whether Pingora is to carry packets too, which a debug build can be told so that both ways are
-/// compared.
-fn carries_all() -> bool {
-    cfg!(debug_assertions) && std::env::var_os("BITS_GATEWAY_CARRIER").is_some_and(|c| c == "proxy")
 }

@@ -60,8 +60,8 @@ pub const LIMITS: Section = Section {
             preset: Preset::Is(Value::Integer(defaults::CONNECTIONS)),
             about: "Client connections at once, over all listeners. \
                     It is lowered to what the limit of open files allows, with a warning: that has \
-                    to be two and a quarter times `connections`, twice `bound_connections`, and \
-                    some hundred more.",
+                    to be two and a quarter times `connections`, `bound_connections`, and some \
+                    hundred more.",
         },
         Key {
             name: "connections_per_address",
@@ -82,7 +82,7 @@ pub const LIMITS: Section = Section {
             preset: Preset::Is(Value::Integer(defaults::BOUND_CONNECTIONS)),
             about: "Connections to backends at once that belong to one client connection each: \
                     those logged in by NTLM or Negotiate, and those of backends with \
-                    `connections = \"per-client\"`. They need three open files each.",
+                    `connections = \"per-client\"`. They need two open files each.",
         },
         Key {
             name: "chunked",

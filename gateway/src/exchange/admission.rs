@@ -74,29 +74,53 @@ impl Admission {
     ) -> Result<Course, Fault> {
         exchange.arrival.is_packet =
             packet::is_packet(head, exchange.arrival.farm.config.http.method_override);
-        exchange.arrival.target = Target::of(head.target());
-        exchange.arrival.binding = Binding::to(exchange.arrival.target, head.target());
-        exchange.arrival.has_body = body_length(head) > 0 || is_chunked(head);
-        let farm = Arc::clone(&exchange.arrival.farm);
-        let passed = head.values(&headers::CDN_LOOP);
-        if let Some(backend) = cdn_loop::came_back(passed, instance::id()) {
-            self.reporter.note_loop(BackendId(backend));
-            return Err(Fault::Loop);
-        }
-        let alias = self.router.alias_of(head, exchange)?;
+        let alias = self.look_at_head(head, exchange)?;
         if exchange.arrival.is_packet {
             let admitted = self.admit_packet(head, exchange, alias).await?;
             if matches!(admitted, Course::Joined(_)) {
                 return Ok(admitted);
             }
         } else {
-            self.may_pass(head, &farm.config.http)?;
-            self.admit_plain(head, exchange, alias)?;
+            self.place_plain(head, exchange, alias)?;
         }
         if exchange.arrival.has_body {
             self.bodies.begin(exchange);
         }
         Ok(Course::Goes)
+    }
+
+    /// The same for the carrier of plain HTTP, where no packet ever comes.
+    pub fn admit_plain(&self, head: &RequestHead, exchange: &mut Exchange) -> Result<(), Fault> {
+        // By its method. Another is one as the configuration says, and what it said when the carrier was
+        // chosen holds: a packet under another method that came before the key was set is refused.
+        if packet::is_packet(head, false) {
+            debug_assert!(false, "a packet on the carrier of plain HTTP");
+            exchange.arrival.is_packet = true;
+            return Err(Fault::Internal);
+        }
+        let alias = self.look_at_head(head, exchange)?;
+        self.place_plain(head, exchange, alias)?;
+        if exchange.arrival.has_body {
+            self.bodies.begin(exchange);
+        }
+        Ok(())
+    }
+
+    /// Notes what the head says whatever the request is. Returns the backend whose alias it names.
+    fn look_at_head(
+        &self,
+        head: &RequestHead,
+        exchange: &mut Exchange,
+    ) -> Result<Option<BackendId>, Fault> {
+        exchange.arrival.target = Target::of(head.target());
+        exchange.arrival.binding = Binding::to(exchange.arrival.target, head.target());
+        exchange.arrival.has_body = body_length(head) > 0 || is_chunked(head);
+        let passed = head.values(&headers::CDN_LOOP);
+        if let Some(backend) = cdn_loop::came_back(passed, instance::id()) {
+            self.reporter.note_loop(BackendId(backend));
+            return Err(Fault::Loop);
+        }
+        self.router.alias_of(head, exchange)
     }
 
     async fn admit_packet(
@@ -268,12 +292,13 @@ impl Admission {
         if served { Ok(()) } else { Err(Fault::MethodNotServed) }
     }
 
-    fn admit_plain(
+    fn place_plain(
         &self,
         head: &RequestHead,
         exchange: &mut Exchange,
         alias: Option<BackendId>,
     ) -> Result<(), Fault> {
+        self.may_pass(head, &exchange.arrival.farm.config.http)?;
         let path = std::str::from_utf8(head.path()).unwrap_or_default();
         let last = exchange.arrival.conn.as_ref().and_then(|conn| conn.backend());
         let reply = reply::session_of_path(path);

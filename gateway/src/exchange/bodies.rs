@@ -57,7 +57,6 @@ impl Bodies {
             if let Some(conn) = exchange.arrival.conn.as_ref().filter(|_| waits) {
                 conn.expect_answer(now + exchange.attempt.patience);
             }
-            exchange.unwatch();
         }
         Ok(())
     }

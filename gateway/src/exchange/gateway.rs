@@ -1,6 +1,5 @@
 //! What carriers ask: the owners of the steps of a request, put together.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,7 +36,7 @@ use super::room::Room;
 use super::router::Router;
 use super::session_turns::{self, SessionTurns};
 use super::state::Exchange;
-use super::tries::{self, Tries, Way};
+use super::tries::{Tries, Way};
 use super::turns::Turns;
 use crate::backend_client::BackendClient;
 use crate::clock;
@@ -225,6 +224,11 @@ impl Gateway {
         self.admission.admit(head, exchange)
     }
 
+    /// The same for the carrier of plain HTTP.
+    pub fn admit_plain(&self, head: &RequestHead, exchange: &mut Exchange) -> Result<(), Fault> {
+        self.admission.admit_plain(head, exchange)
+    }
+
     /// The rate at which the client of a request may send its body.
     pub fn begin_body(&self, exchange: &mut Exchange) {
         self.bodies.begin(exchange);
@@ -266,6 +270,18 @@ impl Gateway {
         self.tries.next_try(head, exchange)
     }
 
+    /// The same for a carrier all of whose connections are shared.
+    ///
+    /// # Errors
+    /// The fault to answer with, which the findings hold as well.
+    pub fn next_backend<'a>(
+        &'a self,
+        head: &'a RequestHead,
+        exchange: &'a mut Exchange,
+    ) -> impl Future<Output = Result<BackendId, Fault>> + Send + use<'a> {
+        self.tries.next_backend(head, exchange)
+    }
+
     /// No connection came about. Returns whether there is another try.
     pub fn connect_failed(&self, failure: ConnectFailure, exchange: &mut Exchange) -> bool {
         self.tries.connect_failed(failure, exchange)
@@ -275,25 +291,8 @@ impl Gateway {
     ///
     /// # Errors
     /// The fault to answer with, which the findings hold as well.
-    pub fn connected(
-        &self,
-        reused: bool,
-        socket: BorrowedFd<'_>,
-        exchange: &mut Exchange,
-    ) -> Result<(), Fault> {
-        self.tries.connected(reused, socket, exchange)
-    }
-
-    /// Has a newer request of the session break the connection to the backend, should the body get
-    /// stuck in it: for a carrier that does not look at the client then.
-    pub fn watch(&self, socket: BorrowedFd<'_>, exchange: &Exchange) {
-        tries::watch(socket, exchange);
-    }
-
-    /// A body that has gone, of a request that is being answered, is not stuck; and soon the
-    /// connection may serve somebody else.
-    pub fn unwatch(&self, exchange: &Exchange) {
-        exchange.unwatch();
+    pub fn connected(&self, reused: bool, exchange: &mut Exchange) -> Result<(), Fault> {
+        self.tries.connected(reused, exchange)
     }
 
     /// How the head of the request is changed for its backend.

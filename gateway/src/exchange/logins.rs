@@ -12,7 +12,6 @@
 //!
 //! What is absent: any look into the tokens.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use gateway_core::farm::BackendId;
@@ -78,7 +77,6 @@ impl Logins {
         &self,
         backend: BackendId,
         reused: bool,
-        socket: BorrowedFd<'_>,
         exchange: &mut Exchange,
     ) -> Result<(), Fault> {
         if !exchange.admitted.login.bound || reused {
@@ -87,7 +85,7 @@ impl Logins {
         let Login { bond, permit, .. } = &mut exchange.admitted.login;
         let taken = bond.as_ref().zip(permit.take()).is_some_and(|(bond, permit)| {
             let counted = self.reporter.metrics.bound_connection();
-            bond.take(backend, socket, permit, counted)
+            bond.take(backend, permit, counted)
         });
         if taken { Ok(()) } else { Err(Fault::LoginLost) }
     }

@@ -146,7 +146,7 @@ fn identity(head: &RequestHead, packet: &RequestPacket, exchange: &Exchange) -> 
     let credentials = || head.values(&headers::AUTHORIZATION);
     let logs_in = || credentials().any(login::binds);
     // Without a bond yet, or ever, no other packet has its login.
-    let bond = exchange.admitted.login.bond.as_ref().map(|bond| bond.key);
+    let bond = exchange.admitted.login.bond.as_ref().map(|bond| bond.id);
     let connection = bond.or_else(|| logs_in().then_some(exchange.arrival.id));
     Identity::of(
         packet,

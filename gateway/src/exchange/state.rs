@@ -80,16 +80,6 @@ impl Exchange {
         }
     }
 
-    /// A body that has gone, of a request that is being answered, is not stuck; and soon the
-    /// connection may serve somebody else.
-    pub fn unwatch(&self) {
-        let sent = self.attempt.body_done.is_some() || !self.arrival.has_body;
-        let answered = self.answered.first_byte.is_some();
-        if let Some(turn) = self.admitted.turn.as_ref().filter(|_| sent && answered) {
-            turn.unwatch_upstream();
-        }
-    }
-
     /// The head of an answer has come. False for a 1xx: another head follows.
     ///
     /// # Errors
@@ -215,10 +205,6 @@ pub struct Answered {
     pub backend_status: Option<u16>,
     pub backend_error: Option<HResult>,
     pub protocol_error: Option<ProtocolError>,
-    /// The body of the answer is to be thrown away.
-    pub drop_body: bool,
-    /// The answer has no length and ends with the connection.
-    pub until_close: bool,
     /// The backend opened a session with this id; no client knows of it before the Ack is out.
     pub opened: Option<Box<str>>,
 }

@@ -1,7 +1,6 @@
 //! Carrying out a decision: the tries to have a backend serve a request, and what it is sent.
 
 use std::future::pending;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -25,9 +24,6 @@ use crate::farm::Farm;
 use crate::guard::Bond;
 use crate::health::FarmHealth;
 use crate::metrics::{ConnectError, FailoverReason};
-
-/// A body beyond this may get stuck between us and the backend.
-const MAY_STICK: u64 = 64 * 1024;
 
 /// The connection over which a request goes.
 #[derive(Clone)]
@@ -69,18 +65,34 @@ impl Tries {
         head: &RequestHead,
         exchange: &mut Exchange,
     ) -> Result<(BackendId, Way), Fault> {
+        let backend = self.next_backend(head, exchange).await?;
+        let way = match self.logins.keep_apart(head, backend, exchange) {
+            Ok(Way::Shared) if exchange.attempt.avoid_pool => Ok(Way::Once),
+            way => way,
+        };
+        let chosen = way.map(|way| (backend, way));
+        chosen.inspect_err(|&fault| exchange.findings.fault = Some(fault))
+    }
+
+    /// The same for a carrier all of whose connections are shared, to which no request comes that has a
+    /// login.
+    ///
+    /// # Errors
+    /// The fault to answer with, which the findings hold as well.
+    pub async fn next_backend(
+        &self,
+        head: &RequestHead,
+        exchange: &mut Exchange,
+    ) -> Result<BackendId, Fault> {
         let chosen = self.choose_next(head, exchange).await;
-        if let Err(fault) = &chosen {
-            exchange.findings.fault = Some(*fault);
-        }
-        chosen
+        chosen.inspect_err(|&fault| exchange.findings.fault = Some(fault))
     }
 
     async fn choose_next(
         &self,
         head: &RequestHead,
         exchange: &mut Exchange,
-    ) -> Result<(BackendId, Way), Fault> {
+    ) -> Result<BackendId, Fault> {
         if exchange.attempt.attempts > 0 && !exchange.admitted.creating.is_chosen() {
             Box::pin(self.choose_again(head, exchange)).await?;
         }
@@ -100,11 +112,7 @@ impl Tries {
         if let Some(conn) = &exchange.arrival.conn {
             conn.answer_is_here();
         }
-        let way = match self.logins.keep_apart(head, backend, exchange)? {
-            Way::Shared if exchange.attempt.avoid_pool => Way::Once,
-            way => way,
-        };
-        Ok((backend, way))
+        Ok(backend)
     }
 
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
@@ -219,28 +227,18 @@ impl Tries {
     ///
     /// # Errors
     /// The fault to answer with, which the findings hold as well.
-    pub fn connected(
-        &self,
-        reused: bool,
-        socket: BorrowedFd<'_>,
-        exchange: &mut Exchange,
-    ) -> Result<(), Fault> {
-        let connected = self.use_connection(reused, socket, exchange);
+    pub fn connected(&self, reused: bool, exchange: &mut Exchange) -> Result<(), Fault> {
+        let connected = self.use_connection(reused, exchange);
         if let Err(fault) = connected {
             exchange.findings.fault = Some(fault);
         }
         connected
     }
 
-    fn use_connection(
-        &self,
-        reused: bool,
-        socket: BorrowedFd<'_>,
-        exchange: &mut Exchange,
-    ) -> Result<(), Fault> {
+    fn use_connection(&self, reused: bool, exchange: &mut Exchange) -> Result<(), Fault> {
         exchange.attempt.reused = reused;
         if let Some(backend) = exchange.admitted.backend {
-            self.logins.bind_connected(backend, reused, socket, exchange)?;
+            self.logins.bind_connected(backend, reused, exchange)?;
             if let Some(conn) = &exchange.arrival.conn {
                 conn.used_backend(backend);
             }
@@ -270,14 +268,5 @@ impl Tries {
         let metrics = &self.reporter.metrics;
         metrics.backend_connected(backend, exchange.attempt.reused);
         exchange.attempt.backend_request = Some(metrics.backend_request(backend));
-    }
-}
-
-/// Has a newer request of the session break the connection to the backend, should the body get
-/// stuck in it: for a carrier that does not look at the client then.
-pub fn watch(socket: BorrowedFd<'_>, exchange: &Exchange) {
-    let large = exchange.admitted.range.is_some_and(|range| range.len() > MAY_STICK);
-    if let Some(turn) = exchange.admitted.turn.as_ref().filter(|_| large) {
-        turn.watch_upstream(socket);
     }
 }

@@ -7,7 +7,6 @@
 //! Of those that wait, the newest gets the turn. The others learn that they were overtaken, unless
 //! they have joined the request under way and its answer is theirs too.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,7 +17,6 @@ use foldhash::quality::SeedableRandomState;
 use gateway_core::protocol::SessionKey;
 use gateway_core::routing::ownership::{Identity, Order, UnderWay, order};
 use http::{HeaderName, HeaderValue, StatusCode};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -63,8 +61,6 @@ struct Running {
     followed: OnceLock<Instant>,
     /// A newer request has come, the answer may be shared, or it has ended.
     changed: Notify,
-    /// The connection to the backend, for a body that may be stuck in it.
-    upstream: Mutex<Option<OwnedFd>>,
 }
 
 /// Stages of a request. It can be cancelled while its body still comes in.
@@ -293,7 +289,6 @@ impl Running {
             shared: OnceLock::new(),
             followed: OnceLock::new(),
             changed: Notify::new(),
-            upstream: Mutex::new(None),
         }
     }
 
@@ -327,13 +322,6 @@ impl Running {
         if let Some((conn, request)) = &self.conn {
             conn.kill(*request);
         }
-        if let Some(upstream) = self.upstream.lock().take() {
-            let socket = socket2::SockRef::from(&upstream);
-            // What the kernel still holds must not arrive after the newer request: closing resets.
-            // Either call fails only if the connection is gone, which is what we want.
-            let _ = socket.set_linger(Some(Duration::ZERO));
-            let _ = socket.shutdown(std::net::Shutdown::Both);
-        }
     }
 }
 
@@ -358,26 +346,10 @@ impl Turn {
         let _ = self.running.shared.set(shared);
         self.running.changed.notify_waiters();
     }
-
-    /// Lets a cancel reach a request whose body is stuck on its way to the backend: its carrier does
-    /// not look at the client then.
-    pub fn watch_upstream(&self, upstream: impl AsFd) {
-        *self.running.upstream.lock() = upstream.as_fd().try_clone_to_owned().ok();
-        if self.is_cancelled() {
-            self.running.cut();
-        }
-    }
-
-    /// The backend answers, so the body is not stuck, and soon its connection may serve somebody
-    /// else.
-    pub fn unwatch_upstream(&self) {
-        self.running.upstream.lock().take();
-    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.running.upstream.lock().take();
         // Before the next request of this process may take it.
         self.lock = None;
         self.turns.leave(&self.key, |lane| lane.running = None);

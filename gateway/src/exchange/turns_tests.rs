@@ -221,20 +221,6 @@ async fn any_number_of_requests_may_give_up_waiting_for_one_that_does_not_end() 
 }
 
 #[tokio::test]
-async fn a_cancel_breaks_the_connection_to_the_backend() {
-    use std::io::Read;
-    use std::net::{TcpListener, TcpStream};
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (mut backend, _) = listener.accept().unwrap();
-    let turns = Arc::<Turns>::default();
-    let older = turns.turn(fragment()).await;
-    older.watch_upstream(&upstream);
-    let _newer = turns.waits(fragment());
-    assert_eq!(backend.read(&mut [0; 1]).unwrap(), 0);
-}
-
-#[tokio::test]
 async fn a_turn_that_nobody_has_is_taken_and_kept_from_who_comes() {
     let turns = Arc::<Turns>::default();
     let held = turns.try_enter(&key()).expect("it is free");

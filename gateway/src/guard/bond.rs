@@ -5,8 +5,6 @@
 //! that.
 
 use std::any::Any;
-use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -18,10 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::metrics::Gauged;
 
-/// Pool keys of bound connections; all others are below.
-const FIRST_KEY: u64 = 1 << 63;
-
-static NEXT_KEY: AtomicU64 = AtomicU64::new(FIRST_KEY);
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// More logins than this that ended half-way are not remembered of one client connection.
 const LOST_MOST: usize = 32;
@@ -89,8 +84,8 @@ impl Bonds {
 /// What one client owns at the backends.
 pub struct Bond {
     pub speaker: Speaker,
-    /// Unique for the life of the process; it keeps its connections apart from all others.
-    pub key: u64,
+    /// Unique for the life of the process.
+    pub id: u64,
     owned: Mutex<Vec<Owned>>,
     /// Backend of a login that has begun and has not ended, plus one; 0 for none.
     pending: AtomicU32,
@@ -110,9 +105,6 @@ struct Owned {
     backend: BackendId,
     /// It, while no request is on it.
     held: Option<Box<dyn Held>>,
-    /// A second handle on the socket, by which it is closed when the client leaves. Without one,
-    /// for want of descriptors, it is closed when it has been idle for too long.
-    socket: Option<OwnedFd>,
     _counted: Gauged,
     _permit: OwnedSemaphorePermit,
 }
@@ -121,7 +113,7 @@ impl Bond {
     fn new(speaker: Speaker) -> Self {
         Self {
             speaker,
-            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             owned: Mutex::default(),
             pending: AtomicU32::new(0),
             backend: AtomicU32::new(0),
@@ -136,19 +128,12 @@ impl Bond {
     }
 
     /// Takes a new connection over. False if there was one before.
-    pub fn take(
-        &self,
-        backend: BackendId,
-        socket: impl AsFd,
-        permit: OwnedSemaphorePermit,
-        counted: Gauged,
-    ) -> bool {
+    pub fn take(&self, backend: BackendId, permit: OwnedSemaphorePermit, counted: Gauged) -> bool {
         let mut all = self.owned.lock();
         if all.iter().any(|owned| owned.backend == backend) {
             return false;
         }
-        let socket = socket.as_fd().try_clone_to_owned().ok();
-        all.push(Owned { backend, held: None, socket, _counted: counted, _permit: permit });
+        all.push(Owned { backend, held: None, _counted: counted, _permit: permit });
         true
     }
 
@@ -206,13 +191,4 @@ impl Bond {
 
 fn backend_of(number: &AtomicU32) -> Option<BackendId> {
     number.load(Ordering::Relaxed).checked_sub(1).map(BackendId)
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        if let Some(socket) = &self.socket {
-            // Fails only if it is closed already. The pool notices, and drops its own handle.
-            let _ = socket2::SockRef::from(socket).shutdown(Shutdown::Both);
-        }
-    }
 }

@@ -182,8 +182,8 @@ impl<A, E> Guarded<A, E> {
     }
 
     /// What is the carrier's is not served by Pingora.
-    pub fn with(self, carrier: Option<Arc<dyn Carrier>>) -> Self {
-        Self { carrier, ..self }
+    pub fn with(self, carrier: Arc<dyn Carrier>) -> Self {
+        Self { carrier: Some(carrier), ..self }
     }
 }
 

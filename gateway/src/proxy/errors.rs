@@ -25,24 +25,6 @@ pub fn fault(error: &Error) -> Option<Fault> {
     }
 }
 
-/// Whether the connection to the backend died before a byte of an answer came over it. A backend
-/// that only takes its time, or has begun to answer, has the packet and may be working on it.
-///
-/// Pingora tells the two ends of a connection apart in the text of its error only.
-pub fn died_silently(error: &Error) -> bool {
-    if *error.esource() != ErrorSource::Upstream {
-        return false;
-    }
-    match error.etype() {
-        ErrorType::WriteError => true,
-        ErrorType::ConnectionClosed | ErrorType::ReadError => {
-            let context = error.context.as_ref().map(|text| text.as_str()).unwrap_or_default();
-            context.contains("bytes already read: 0")
-        }
-        _ => false,
-    }
-}
-
 /// Whether a connection failed at the backend, not for want of descriptors or ports here: running
 /// out of those must not take the farm down.
 pub fn is_backends_fault(error: &Error) -> bool {

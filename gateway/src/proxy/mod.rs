@@ -1,14 +1,15 @@
-//! The carrier of plain HTTP and, today, of packets: Pingora's phases.
+//! The carrier of plain HTTP: Pingora's phases.
 //!
 //! Nothing is decided here: each phase asks [`crate::exchange`] and does what it says, in the words of
 //! Pingora.
+//!
+//! What is absent: packets, and connections that belong to one client. [`crate::relay`] carries those,
+//! and what is asked of the exchange here has no answer for them.
 
 mod answer;
-mod bound;
 mod early;
 pub mod errors;
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,24 +27,20 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
-use crate::exchange::failure::ExchangeFailure;
 use crate::exchange::head::expects_continue;
 use crate::exchange::own_answer::to_options;
 use crate::exchange::report::Sent;
-use crate::exchange::{Course, Exchange, Gateway, NotPassed, Way};
+use crate::exchange::{Exchange, Gateway};
 use crate::failpoint;
 use crate::guard::GuardStream;
 use crate::pool;
 
-use answer::{GOES_ELSEWHERE, apply_to_request};
+use answer::apply_to_request;
 use early::Early;
 
 /// More tries than any rule, or the longest hold at a second each, ever makes: the end that Pingora
 /// demands.
 pub const TRIES: usize = 512;
-
-/// First pool key that the pools of [`crate::farm`] do not use.
-const OWN_KEYS: u64 = 2;
 
 /// The application that Pingora runs.
 pub struct Proxy {
@@ -56,8 +53,6 @@ pub struct Ctx {
     /// The head of the request as it came.
     head: Arc<RequestHead>,
     early: Early,
-    /// We answered in the backend's place after it had begun to.
-    replaced: bool,
 }
 
 impl Proxy {
@@ -93,13 +88,6 @@ fn read_answer(head: &ResponseHeader, limits: &HeadLimits) -> Option<AnswerHead>
     AnswerHead::of(head.version, head.status, fields)
 }
 
-/// Has a request go over a new connection that serves no other.
-fn use_once(peer: &mut HttpPeer, ctx: &Ctx) {
-    // A key of its own finds nothing pooled, and nobody finds what it leaves.
-    peer.group_key = ctx.exchange.arrival.id.wrapping_add(OWN_KEYS);
-    peer.options.idle_timeout = Some(Duration::ZERO);
-}
-
 /// The status that the client was sent. Our 100 Continue is no answer, though Pingora counts it.
 fn final_status(downstream: &Session) -> Option<StatusCode> {
     let written = downstream.response_written()?.status;
@@ -117,7 +105,7 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Ctx {
         let exchange = self.gateway.expect();
-        Ctx { exchange, head: Arc::default(), early: Early::default(), replaced: false }
+        Ctx { exchange, head: Arc::default(), early: Early::default() }
     }
 
     async fn early_request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<()> {
@@ -152,18 +140,14 @@ impl ProxyHttp for Proxy {
             self.write(downstream, to_options()).await?;
             return Ok(true);
         }
-        match self.gateway.admit(&ctx.head, &mut ctx.exchange).await {
-            Ok(Course::Goes) => {
+        match self.gateway.admit_plain(&ctx.head, &mut ctx.exchange) {
+            Ok(()) => {
                 if expects_continue(&ctx.head) {
                     // The body is wanted now, so the client need not wait for a backend's 100. If
                     // the client has gone, reading its body fails.
                     let _ = downstream.as_downstream_mut().write_continue_response().await;
                 }
                 Ok(false)
-            }
-            Ok(Course::Joined(answer)) => {
-                self.answer_again(downstream, ctx, &answer).await?;
-                Ok(true)
             }
             Err(fault) => {
                 ctx.exchange.findings.fault = Some(fault);
@@ -179,20 +163,14 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<Box<HttpPeer>> {
         failpoint::hit("upstream_peer", &ctx.head);
-        let next = self.gateway.next_try(&ctx.head, &mut ctx.exchange).await;
-        let (backend, way) = next.map_err(|_| Error::new(ErrorType::ConnectNoRoute))?;
-        let repeatable = ctx.exchange.admitted.repeatable;
-        let peer = ctx.exchange.arrival.farm.peer(backend, repeatable).cloned();
+        let next = self.gateway.next_backend(&ctx.head, &mut ctx.exchange).await;
+        let backend = next.map_err(|_| Error::new(ErrorType::ConnectNoRoute))?;
+        let peer = ctx.exchange.arrival.farm.peer(backend).cloned();
         let mut peer = peer.ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
         // The guard looks at the client for as long as the answer is awaited, and keeps the time.
         peer.options.read_timeout = None;
         pool::spare(&mut peer);
         pool::keep_to_thread(&mut peer);
-        match way {
-            Way::Shared => {}
-            Way::Once => use_once(&mut peer, ctx),
-            Way::Bound(bond) => bound::bind(&mut peer, &bond, &ctx.exchange),
-        }
         Ok(Box::new(peer))
     }
 
@@ -206,11 +184,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.early.connected(fd);
-        // SAFETY: Pingora owns the connection and keeps it open for the length of this call; the
-        // descriptor is duplicated before the call returns.
-        let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-        self.gateway.watch(socket, &ctx.exchange);
-        self.gateway.connected(reused, socket, &mut ctx.exchange).map_err(|_| ended())
+        self.gateway.connected(reused, &mut ctx.exchange).map_err(|_| ended())
     }
 
     async fn upstream_request_filter(
@@ -220,9 +194,6 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         failpoint::hit("upstream_request_filter", &ctx.head);
-        if let Some(spelling) = &ctx.exchange.admitted.spelling {
-            request.set_raw_path(spelling.as_bytes())?;
-        }
         // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
         let edits = self.gateway.onward(&ctx.head, &ctx.exchange);
         apply_to_request(edits.map_err(|_| Error::new(ErrorType::InternalError))?, request)
@@ -237,11 +208,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         failpoint::hit("request_body_filter", &ctx.head);
         let bytes = body.as_ref().map_or(0, Bytes::len);
-        let came = self.gateway.body_came(bytes, end, &mut ctx.exchange).await;
-        came.map_err(|fault| match fault {
-            Fault::BadRequest => Error::new(ErrorType::InvalidHTTPHeader),
-            _ => ended(),
-        })
+        self.gateway.body_came(bytes, end, &mut ctx.exchange).await.map_err(|_| ended())
     }
 
     async fn upstream_response_filter(
@@ -263,7 +230,6 @@ impl ProxyHttp for Proxy {
         }
         early::note(downstream, response, ctx);
         ctx.exchange.answered.backend_status = Some(response.status.as_u16());
-        self.gateway.unwatch(&ctx.exchange);
         let challenges = self.gateway.refuse_login(&answer, &mut ctx.exchange).map_err(refused)?;
         if let Some(challenges) = challenges {
             response.remove_header(&header::WWW_AUTHENTICATE);
@@ -272,20 +238,13 @@ impl ProxyHttp for Proxy {
             }
         }
         self.gateway.note_challenge(&answer, &mut ctx.exchange);
-        ctx.exchange.attempt.replayable = !downstream.as_ref().retry_buffer_truncated();
-        let learned = self.gateway.learn(&ctx.head, &answer, &mut ctx.exchange);
-        match learned.await {
-            Ok(Some(learned)) => self.pass(downstream, (&answer, response), learned, ctx).await,
-            Ok(None) => Ok(()),
-            Err(NotPassed::Elsewhere) => Err(Error::new(GOES_ELSEWHERE)),
-            Err(NotPassed::Refused) => Err(Error::new(errors::REFUSED_ANSWER)),
-        }
+        Ok(())
     }
 
     fn upstream_response_body_filter(
         &self,
         _downstream: &mut Session,
-        body: &mut Option<Bytes>,
+        _body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
@@ -299,9 +258,6 @@ impl ProxyHttp for Proxy {
                 conn.expect_answer(clock::steady() + ctx.exchange.attempt.patience);
             }
         }
-        if ctx.exchange.answered.drop_body {
-            *body = None;
-        }
         Ok(None)
     }
 
@@ -312,8 +268,9 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         failpoint::hit("response_filter", &ctx.head);
-        answer::finish_head(downstream, response, &ctx.exchange)?;
-        if ctx.exchange.arrival.conn.as_ref().is_some_and(|conn| conn.is_half_closed()) {
+        let conn = ctx.exchange.arrival.conn.as_ref();
+        answer::finish_head(downstream, response, conn.is_some_and(|conn| conn.is_http10()))?;
+        if conn.is_some_and(|conn| conn.is_half_closed()) {
             downstream.set_keepalive(None);
         }
         self.take_leave(downstream);
@@ -333,26 +290,16 @@ impl ProxyHttp for Proxy {
         error
     }
 
+    /// A server may have begun to work on what it was sent: there is no second try.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
-        downstream: &mut Session,
+        _downstream: &mut Session,
         mut error: Box<Error>,
-        ctx: &mut Ctx,
-        reused: bool,
+        _ctx: &mut Ctx,
+        _reused: bool,
     ) -> Box<Error> {
-        if *error.etype() == GOES_ELSEWHERE {
-            error.set_retry(true);
-            return error;
-        }
-        let failure = ExchangeFailure {
-            reused,
-            died_silently: errors::died_silently(&error),
-            replayable: !downstream.as_ref().retry_buffer_truncated(),
-            fault: errors::fault(&error),
-        };
-        let again = self.gateway.exchange_failed(&ctx.head, failure, &mut ctx.exchange);
-        error.set_retry(again);
+        error.set_retry(false);
         error
     }
 
@@ -363,7 +310,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> FailToProxy {
         let silent = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if ctx.replaced || final_status(downstream).is_some() {
+        if final_status(downstream).is_some() {
             return silent;
         }
         let seen = errors::fault(error);
@@ -382,7 +329,6 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, downstream: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
         failpoint::hit("logging", &ctx.head);
-        ctx.early.over();
         ctx.exchange.sent = Sent {
             status: final_status(downstream).map(|status| status.as_u16()),
             bytes: downstream.body_bytes_sent() as u64,

@@ -59,7 +59,6 @@ impl Transfer<'_> {
         let exchange = &mut self.exchange;
         exchange.answered.backend_status = Some(head.status.as_u16());
         exchange.attempt.replayable = self.body.is_replayable();
-        self.gateway.unwatch(exchange);
         let refused = |_| Stop::Fault(Fault::BackendAnswer);
         let challenges = self.gateway.refuse_login(&head, exchange).map_err(refused)?;
         self.gateway.note_challenge(&head, exchange);

@@ -10,7 +10,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -226,8 +225,7 @@ impl<'r> Transfer<'r> {
     async fn converse(&mut self, server: &mut Server) -> Result<Answer, Failed> {
         failpoint::hit("send", &self.head);
         let reused = server.reused;
-        let fd = server.socket().tcp().as_fd();
-        let connected = self.gateway.connected(reused, fd, &mut self.exchange);
+        let connected = self.gateway.connected(reused, &mut self.exchange);
         connected.map_err(Stop::Fault)?;
         let edits = self.gateway.onward(&self.head, &self.exchange).map_err(Stop::Fault)?;
         let mut edited = Edited::default();
