@@ -20,7 +20,7 @@ use gateway_core::session::{EndReason, Timestamp};
 use uuid::Uuid;
 
 use crate::log_writer::{Destination, FlushGuard, LineWriter};
-use crate::metrics::{LogCounters, LogName, PacketLabel};
+use crate::metrics::{Carrier, LogCounters, LogName, PacketLabel};
 use crate::telemetry::{VALUE_LIMIT, rfc3339};
 
 /// Writes lines without ever waiting for what they are written to. Clones share one file.
@@ -44,6 +44,8 @@ pub struct RequestLine<'a> {
     /// "TLSv1.3", where the client speaks TLS.
     pub tls_version: Option<&'static str>,
     pub backend: Option<&'a str>,
+    /// `None` for a head that was refused.
+    pub carrier: Option<Carrier>,
     /// Which evidence chose the backend.
     pub pin_source: Option<Why>,
     /// What the client was sent; `None` if it was gone before.
@@ -141,6 +143,7 @@ fn write_request(out: &mut Object<'_>, line: &RequestLine<'_>) {
     out.optional("client", line.client);
     out.optional("tls_version", line.tls_version);
     out.untrusted("backend", line.backend.map(str::as_bytes));
+    out.optional("carrier", line.carrier.map(Carrier::label));
     out.optional("pin_source", line.pin_source.map(Why::label));
     out.optional_number("status", line.status);
     out.optional("bits_error", line.bits_error);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bits_gateway::access_log::{AccessLog, RequestLine};
 use bits_gateway::log_writer::Destination;
-use bits_gateway::metrics::{Metrics, Outcome, PacketLabel, ProtocolError};
+use bits_gateway::metrics::{Carrier, Metrics, Outcome, PacketLabel, ProtocolError};
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{ContentRange, HResult, SessionId};
@@ -106,6 +106,7 @@ fn logging_a_request_allocates_nothing() {
         client: Some("192.0.2.1".parse().unwrap()),
         tls_version: Some("TLSv1.2"),
         backend: Some("up01"),
+        carrier: Some(Carrier::Relay),
         pin_source: Some(Why::Pin),
         status: Some(500),
         bits_error: Some(HResult::SESSION_NOT_FOUND),

@@ -12,7 +12,7 @@ use gateway_core::session::{Binding, Pin, Subject, Target, Timestamp};
 use crate::config::Bind;
 use crate::farm::Farm;
 use crate::guard::Conn;
-use crate::metrics::Gauged;
+use crate::metrics::{Carrier, Gauged};
 use crate::supervisor::InFlightGuard;
 
 /// What is known of a request before anything is decided.
@@ -26,6 +26,8 @@ pub struct Arrival {
     /// By the steady clock.
     pub started: Duration,
     pub conn: Option<Arc<Conn>>,
+    /// Who carries it.
+    pub carrier: Carrier,
     /// The client, behind trusted proxies too.
     pub client: Option<IpAddr>,
     /// Whether the request is a packet, however broken.
@@ -41,8 +43,15 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    pub fn new(farm: Arc<Farm>, id: u64, now: Timestamp, started: Duration) -> Self {
+    pub fn new(
+        carrier: Carrier,
+        farm: Arc<Farm>,
+        id: u64,
+        now: Timestamp,
+        started: Duration,
+    ) -> Self {
         Self {
+            carrier,
             farm,
             id,
             now,

@@ -43,6 +43,7 @@ use crate::clock;
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::health::FarmHealth;
+use crate::metrics::Carrier;
 use crate::sessions::Sessions;
 use crate::supervisor::{Farewell, InFlight};
 
@@ -185,10 +186,11 @@ impl Gateway {
         self.farewell.is_leaving()
     }
 
-    /// A request is about to come.
-    pub fn expect(&self) -> Exchange {
+    /// A request is about to come to that carrier.
+    pub fn expect(&self, carrier: Carrier) -> Exchange {
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut arrival = Arrival::new(self.farm.load_full(), id, clock::now(), clock::steady());
+        let (farm, now, started) = (self.farm.load_full(), clock::now(), clock::steady());
+        let mut arrival = Arrival::new(carrier, farm, id, now, started);
         arrival.running = Some(self.running.enter());
         Exchange::new(arrival)
     }

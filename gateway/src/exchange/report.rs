@@ -203,6 +203,7 @@ impl Reporter {
             status: sent.status.unwrap_or(0),
             fault: findings.fault,
             foreign: findings.foreign,
+            carrier: Some(arrival.carrier),
             backend: admitted.backend.filter(|_| went_out),
             backend_status: answered.backend_status,
             protocol_error: answered.protocol_error,
@@ -228,6 +229,7 @@ impl Reporter {
             client: arrival.client,
             tls_version: arrival.conn.as_ref().and_then(|conn| conn.tls_version()),
             backend: admitted.backend.map(|id| self.name(id)),
+            carrier: Some(arrival.carrier),
             pin_source: admitted.why,
             status: sent.status,
             bits_error: answered
@@ -290,6 +292,7 @@ impl ConnectionEvents for Reporter {
             client: conn.client.map(|addr| addr.ip()),
             tls_version: conn.tls_version(),
             backend: None,
+            carrier: None,
             pin_source: None,
             status: Some(refusal.status),
             bits_error: None,

@@ -76,6 +76,8 @@ fn closed_sets() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     vec![
         (name::REQUESTS.name, "packet_type", values::<labels::PacketLabel>()),
         (name::REQUESTS.name, "code", values::<labels::StatusLabel>()),
+        (name::CARRIED.name, "carrier", values::<labels::Carrier>()),
+        (name::CARRIED.name, "packet_type", values::<labels::PacketLabel>()),
         (name::REQUEST_DURATION.name, "packet_type", values::<labels::PacketLabel>()),
         (name::REJECTED.name, "reason", values::<labels::Rejection>()),
         (name::TLS_HANDSHAKE_FAILURES.name, "reason", values::<labels::HandshakeFailure>()),

@@ -10,10 +10,10 @@ use prometheus::{
 };
 
 use super::labels::{
-    AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
-    HandshakeFailure, Label, LogLevel, LogName, LookupResult, LookupSource, LostCloseResult,
-    OrphanResult, PacketLabel, ProtocolError, RefusedCreate, Rejection, ReloadResult, SessionState,
-    StatusClass, StatusLabel, StoreKind, StoreOperation, StoreResult,
+    AdminAction, AdminResult, AskResult, BackendState, Carrier, CheckResult, ConnectError,
+    FailoverReason, HandshakeFailure, Label, LogLevel, LogName, LookupResult, LookupSource,
+    LostCloseResult, OrphanResult, PacketLabel, ProtocolError, RefusedCreate, Rejection,
+    ReloadResult, SessionState, StatusClass, StatusLabel, StoreKind, StoreOperation, StoreResult,
 };
 use super::registry as table;
 use crate::build_info::{REVISION, RUSTC, VERSION};
@@ -72,6 +72,7 @@ impl BackendMetrics {
 }
 
 pub(super) struct GatewayMetrics {
+    pub carried: ByLabel<Carrier, ByLabel<PacketLabel, IntCounter>>,
     pub request_seconds: ByLabel<PacketLabel, Histogram>,
     pub rejected: ByLabel<Rejection, IntCounter>,
     pub lookups: ByLabel<LookupSource, ByLabel<LookupResult, IntCounter>>,
@@ -118,6 +119,7 @@ pub(super) struct LogMetrics {
 /// All families of one registry, to take handles from.
 pub(super) struct Families {
     requests: IntCounterVec,
+    carried: IntCounterVec,
     request_duration: HistogramVec,
     requests_in_flight: IntGaugeVec,
     rejected: IntCounterVec,
@@ -181,6 +183,7 @@ impl Families {
         build.with_label_values(&[VERSION, REVISION, RUSTC]).set(1);
         Self {
             requests: table::REQUESTS.counter(registry),
+            carried: table::CARRIED.counter(registry),
             request_duration: table::REQUEST_DURATION.histogram(registry),
             requests_in_flight: table::REQUESTS_IN_FLIGHT.gauge(registry),
             rejected: table::REJECTED.counter(registry),
@@ -315,6 +318,9 @@ impl Families {
 
     pub fn gateway(&self) -> GatewayMetrics {
         GatewayMetrics {
+            carried: ByLabel::new(|carrier| {
+                ByLabel::new(|packet| self.carried.with_label_values(&[carrier, packet]))
+            }),
             request_seconds: ByLabel::new(|packet| {
                 self.request_duration.with_label_values(&[packet])
             }),

@@ -54,6 +54,16 @@ labels! {
     }
 }
 
+labels! {
+    /// What carried a request between its client and a backend.
+    Carrier {
+        /// The gateway's own, which carries all packets.
+        Relay = "relay",
+        /// Pingora's, which carries plain HTTP.
+        Proxy = "proxy",
+    }
+}
+
 impl From<PacketType> for PacketLabel {
     fn from(packet: PacketType) -> Self {
         match packet {

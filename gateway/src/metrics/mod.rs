@@ -25,9 +25,10 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 use crate::by_id::ById;
 use families::{BackendMetrics, Families, GatewayMetrics, ListenerMetrics};
 pub use labels::{
-    AdminAction, AdminResult, AskResult, BackendState, CheckResult, ConnectError, FailoverReason,
-    HandshakeFailure, LogLevel, LogName, LostCloseResult, OrphanResult, PacketLabel, ProtocolError,
-    RefusedCreate, Rejection, ReloadResult, SessionState, StoreKind, StoreOperation, StoreResult,
+    AdminAction, AdminResult, AskResult, BackendState, Carrier, CheckResult, ConnectError,
+    FailoverReason, HandshakeFailure, LogLevel, LogName, LostCloseResult, OrphanResult,
+    PacketLabel, ProtocolError, RefusedCreate, Rejection, ReloadResult, SessionState, StoreKind,
+    StoreOperation, StoreResult,
 };
 pub use outcome::Outcome;
 

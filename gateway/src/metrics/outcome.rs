@@ -9,7 +9,8 @@ use gateway_core::protocol::head::HeadError;
 
 use super::Metrics;
 use super::labels::{
-    LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection, StatusClass, StatusLabel,
+    Carrier, LookupResult, LookupSource, PacketLabel, ProtocolError, Rejection, StatusClass,
+    StatusLabel,
 };
 
 /// What became of one request.
@@ -18,6 +19,8 @@ pub struct Outcome {
     /// Position among the listeners that [`Metrics::new`] was given.
     pub listener: usize,
     pub packet: PacketLabel,
+    /// `None` for a head that was refused.
+    pub carrier: Option<Carrier>,
     /// What the client was sent; 0 if it was gone before.
     pub status: u16,
     /// The gateway answered by itself, for this reason.
@@ -57,6 +60,7 @@ impl Outcome {
         Self {
             listener,
             packet,
+            carrier: None,
             status: 0,
             fault: None,
             foreign: false,
@@ -88,6 +92,9 @@ pub(super) fn record(metrics: &Metrics, outcome: &Outcome) {
         }
     }
     let gateway = &metrics.gateway;
+    if let Some(carrier) = outcome.carrier {
+        gateway.carried.of(carrier).of(outcome.packet).inc();
+    }
     // A refused head never became a request that could have taken time.
     if outcome.head_refused.is_none() {
         gateway.request_seconds.of(outcome.packet).observe(outcome.total.as_secs_f64());

@@ -73,6 +73,8 @@ use Kind::{Counter, Gauge, Histogram};
 table! {
     REQUESTS = "bitsgw_requests_total", Counter, ["listener", "packet_type", "code"], "requests",
         "Finished requests, by the status that the client was sent.";
+    CARRIED = "bitsgw_carried_requests_total", Counter, ["carrier", "packet_type"], "requests",
+        "Finished requests, by what carried them: the gateway's own relay, which has all packets and all requests of logins, or Pingora's proxy, which has plain HTTP.";
     REQUEST_DURATION = "bitsgw_request_duration_seconds", Histogram(REQUEST_SECONDS), ["packet_type"], "seconds",
         "Time from the head of a request to the last byte of its answer.";
     REQUESTS_IN_FLIGHT = "bitsgw_requests_in_flight", Gauge, ["listener"], "requests",

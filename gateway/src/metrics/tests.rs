@@ -57,6 +57,7 @@ fn a_request_moves_the_series_of_its_listener_packet_and_backend() {
     let metrics = metrics();
     let mut outcome = Outcome::new(0, PacketLabel::Fragment);
     outcome.status = 416;
+    outcome.carrier = Some(Carrier::Relay);
     outcome.backend = Some(UP01);
     outcome.backend_status = Some(416);
     outcome.protocol_error = Some(ProtocolError::Range);
@@ -72,6 +73,8 @@ fn a_request_moves_the_series_of_its_listener_packet_and_backend() {
     for (series, value) in [
         ("bitsgw_requests_total{code=\"416\",listener=\"public\",packet_type=\"fragment\"}", "1"),
         ("bitsgw_requests_total{code=\"200\",listener=\"public\",packet_type=\"fragment\"}", "0"),
+        ("bitsgw_carried_requests_total{carrier=\"relay\",packet_type=\"fragment\"}", "1"),
+        ("bitsgw_carried_requests_total{carrier=\"proxy\",packet_type=\"fragment\"}", "0"),
         ("bitsgw_request_duration_seconds_bucket{packet_type=\"fragment\",le=\"0.01\"}", "0"),
         ("bitsgw_request_duration_seconds_bucket{packet_type=\"fragment\",le=\"0.025\"}", "1"),
         ("bitsgw_received_bytes_total{listener=\"public\"}", "10000"),

@@ -33,6 +33,7 @@ use crate::exchange::report::Sent;
 use crate::exchange::{Exchange, Gateway};
 use crate::failpoint;
 use crate::guard::GuardStream;
+use crate::metrics::Carrier;
 use crate::pool;
 
 use answer::apply_to_request;
@@ -104,7 +105,7 @@ impl ProxyHttp for Proxy {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        let exchange = self.gateway.expect();
+        let exchange = self.gateway.expect(Carrier::Proxy);
         Ctx { exchange, head: Arc::default(), early: Early::default() }
     }
 

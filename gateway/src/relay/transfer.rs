@@ -35,6 +35,7 @@ use crate::exchange::own_answer::to_options;
 use crate::exchange::{Course, Exchange, Gateway, Way};
 use crate::failpoint;
 use crate::guard::{Conn, GuardStream};
+use crate::metrics::Carrier;
 use crate::patience::Deadline;
 
 /// A packet that is being served.
@@ -96,7 +97,7 @@ impl<'r> Transfer<'r> {
         stop: &'r watch::Receiver<bool>,
     ) -> Self {
         let (conn, head) = (Arc::clone(guard.conn()), Arc::new(head));
-        let mut exchange = gateway.expect();
+        let mut exchange = gateway.expect(Carrier::Relay);
         gateway.arrive(Some(Arc::clone(&conn)), &head, &mut exchange);
         failpoint::hit("arrive", &head);
         let framing = guard.skip_head();

@@ -216,6 +216,17 @@ impl Gateway {
             .collect()
     }
 
+    /// Packets that Pingora carried, by their lines in the access log. There are none: whatever a test
+    /// does, the relay has them all.
+    pub fn packets_on_proxy(&self) -> Vec<String> {
+        let text = read(&self.directory.join("gateway.out"));
+        // What clients say has its quotation marks escaped.
+        let on_proxy = |line: &&str| {
+            line.contains(r#""carrier":"proxy""#) && !line.contains(r#""packet":"other""#)
+        };
+        text.lines().filter(on_proxy).map(str::to_owned).collect()
+    }
+
     /// Standard error, over all runs.
     pub fn log(&self) -> String {
         read(&self.directory.join("gateway.err"))

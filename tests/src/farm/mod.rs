@@ -409,6 +409,11 @@ impl Drop for Farm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
+            return;
+        }
+        for gateway in &self.gateways {
+            let packets = gateway.packets_on_proxy();
+            assert!(packets.is_empty(), "packets that the relay did not carry: {packets:?}");
         }
     }
 }
