@@ -34,6 +34,11 @@ pub enum Command {
     Config(ConfigCommand),
     /// Say how the gateway is
     Status(commands::status::Args),
+    /// Say in one line whether all is well, for monitoring and containers
+    #[command(
+        after_help = "Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown; with --live 0 or 1."
+    )]
+    Health(commands::health::Args),
     /// Look after the uploads that the gateway remembers
     #[command(subcommand)]
     Sessions(commands::sessions::Command),
@@ -119,6 +124,7 @@ pub fn main() -> ExitCode {
             commands::dump::dump(&args.config.path(), args.json.json).into()
         }
         Command::Status(args) => commands::status::status(&args).into(),
+        Command::Health(args) => commands::health::health(&args),
         Command::Sessions(command) => commands::sessions::sessions(&command).into(),
         Command::Backends(command) => commands::backends::backends(&command).into(),
         Command::Reload(args) => commands::reload::reload(&args).into(),

@@ -1,5 +1,6 @@
 //! The doors of the listeners, and who looks after the certificates on them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -9,6 +10,7 @@ use crate::config::{Config, Listener};
 use crate::farm::Farm;
 use crate::guard::Door;
 use crate::metrics::Metrics;
+use crate::problems::Certificate;
 use crate::supervisor::TaskResult;
 use crate::tls::{Contents, Keeper, ListenerTls, Renewable, TlsError};
 
@@ -63,6 +65,14 @@ impl Certificates {
         };
         let listeners = self.listeners.iter().flatten().map(one);
         self.keeper.watch(listeners.chain(farm.renewables()));
+    }
+
+    /// When each file ends to be of use, and why new ones are not in use.
+    pub fn state(&self) -> (Vec<Certificate>, Option<String>) {
+        let (ends, failing) = self.keeper.state();
+        let one =
+            |(path, ends): (PathBuf, i64)| Certificate { path: path.display().to_string(), ends };
+        (ends.into_iter().map(one).collect(), failing)
     }
 
     /// Reads all files again, changed or not. What cannot be used is in the log, and what there

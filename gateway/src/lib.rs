@@ -34,6 +34,7 @@ pub mod operator;
 pub mod ops;
 pub mod patience;
 pub mod pool;
+pub mod problems;
 pub mod proxy;
 pub mod ready_file;
 pub mod relay;

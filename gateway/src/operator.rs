@@ -11,15 +11,18 @@ use parking_lot::Mutex;
 
 use crate::admin::{ActionError, BackendInfo, BarredFolder, Control, Reloaded};
 use crate::clock;
+use crate::config::Store;
 use crate::durable;
+use crate::entrance::Certificates;
 use crate::exchange::report::Reporter;
 use crate::farm::Farm;
 use crate::health::FarmHealth;
-use crate::ops::Readiness;
+use crate::ops::{Phase, Readiness};
+use crate::problems::{Facts, Judge, judge};
 use crate::reload::{Reloader, Trigger};
 use crate::roster::Roster;
 use crate::sessions::Sessions;
-use crate::store::BackendState;
+use crate::store::{BackendState, OnError};
 
 /// Who decides what comes in through the admin listener, in the store.
 const BY: &str = "admin listener";
@@ -45,7 +48,7 @@ impl Operator {
     }
 
     /// The handle that the admin listener works with.
-    pub fn control(&self, readiness: &Readiness, reloader: Reloader) -> Control {
+    pub fn control(&self, readiness: &Readiness, reloader: Reloader, judge: Judge) -> Control {
         let shared = || self.clone();
         let (backends, states, moves, forgets) = (shared(), shared(), shared(), shared());
         let sessions = Arc::clone(&self.sessions);
@@ -53,6 +56,7 @@ impl Operator {
             sessions: Arc::clone(&self.sessions),
             metrics: Arc::clone(&self.reporter.metrics),
             readiness: readiness.clone(),
+            judge,
             backends: Box::new(move || backends.backends()),
             store: Box::new(move || durable::info(sessions.store())),
             set_state: Box::new(move |id, state| {
@@ -69,6 +73,41 @@ impl Operator {
             }),
             reload: Box::new(move || Box::pin(reload(reloader.clone()))),
         }
+    }
+
+    /// Tells what is the matter with the gateway as a whole.
+    pub fn judge(
+        &self,
+        readiness: &Readiness,
+        reloader: &Reloader,
+        certificates: &Certificates,
+    ) -> Judge {
+        let (operator, readiness) = (self.clone(), readiness.clone());
+        let (reloader, certificates) = (reloader.clone(), certificates.clone());
+        Judge::new(move || {
+            let phase = readiness.phase();
+            let backends = operator.backends();
+            let configured = backends.iter().filter(|backend| backend.configured);
+            let config = Arc::clone(&operator.farm.load().config);
+            let store = durable::info(operator.sessions.store());
+            let (certificates, unusable) = certificates.state();
+            let facts = Facts {
+                is_starting: phase == Phase::Starting,
+                is_draining: phase == Phase::Draining,
+                store: (!store.ok).then(|| store.message.unwrap_or_default()),
+                accepts_without_store: match &config.store {
+                    Store::Sqlite(store) => store.on_error == OnError::Accept,
+                    Store::Memory => true,
+                },
+                backends: configured.clone().count(),
+                eligible: configured.filter(|backend| backend.is_eligible()).count(),
+                sessions: operator.sessions.len(),
+                config: reloader.drift(),
+                certificates,
+                unusable,
+            };
+            judge(&facts, clock::now())
+        })
     }
 
     fn backends(&self) -> Vec<BackendInfo> {

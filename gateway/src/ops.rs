@@ -1,4 +1,5 @@
-//! The listener for operators and their machines: `/metrics`, `/livez`, `/readyz`, `/version`.
+//! The listener for operators and their machines: `/metrics`, `/livez`, `/readyz`, `/health`,
+//! `/version`.
 //!
 //! Read-only, and small on purpose. Each connection carries one request and lives for
 //! [`EXCHANGE`] at most, and there are at most [`CONNECTIONS`] of them: a scraper that reads
@@ -24,6 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::build_info::{REVISION, RUSTC, VERSION};
 use crate::metrics::{self, Metrics};
+use crate::problems::Judge;
 use crate::store::Store;
 
 /// A scrape of 200 backends is about 1 MiB, so this bounds what slow readers can hold.
@@ -49,6 +51,7 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
     pub store: Store,
+    pub judge: Judge,
 }
 
 /// Whether this process should be given work. Clones share it.
@@ -124,8 +127,14 @@ pub async fn serve(
 
 async fn exchange(stream: TcpStream, state: Arc<State>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri(), &state);
-        async move { Ok::<_, Infallible>(response) }
+        let state = Arc::clone(&state);
+        async move {
+            let (method, uri) = (request.method(), request.uri());
+            Ok::<_, Infallible>(match uri.path() {
+                HEALTH if is_read(method) => health_page(&state).await,
+                _ => answer(method, uri, &state),
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -138,6 +147,8 @@ async fn exchange(stream: TcpStream, state: Arc<State>) {
     let _ = timeout(EXCHANGE, connection).await;
 }
 
+const HEALTH: &str = "/health";
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
@@ -147,15 +158,35 @@ fn answer(method: &Method, uri: &http::Uri, state: &State) -> Response<String> {
         "/livez" => |_, _| response(StatusCode::OK, TEXT, "ok\n".to_owned()),
         "/readyz" => readyz_page,
         "/version" => version_page,
+        // Of another method: what is read is answered by `health_page`.
+        HEALTH => version_page,
         _ => return response(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
     };
-    if method != Method::GET && method != Method::HEAD {
+    if !is_read(method) {
         let refusal = "only GET and HEAD are served here\n".to_owned();
         let mut answer = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, refusal);
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
     page(state, uri.query().unwrap_or_default())
+}
+
+/// Always 200: it is for people and `bits-gateway health`, and nobody is to kill a process because
+/// its disk is full.
+async fn health_page(state: &State) -> Response<String> {
+    let judge = state.judge.clone();
+    // It reads a file, on a disk that may hang.
+    match tokio::task::spawn_blocking(move || judge.verdict()).await {
+        Ok(verdict) => {
+            let text = serde_json::to_string(&verdict).expect("a verdict has text for keys");
+            response(StatusCode::OK, JSON, text + "\n")
+        }
+        Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the log says more\n".into()),
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
 }
 
 fn metrics_page(state: &State, _: &str) -> Response<String> {

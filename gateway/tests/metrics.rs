@@ -16,6 +16,7 @@ use bits_gateway::metrics::{
     StoreResult, docs,
 };
 use bits_gateway::ops::{self, Readiness, State};
+use bits_gateway::problems::{Judge, Level, Problem, Verdict};
 use bits_gateway::store::Store;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
@@ -45,6 +46,17 @@ impl Ops {
             metrics: Arc::clone(&metrics),
             readiness: readiness.clone(),
             store: Store::memory(),
+            judge: Judge::new(|| Verdict {
+                status: Level::Critical,
+                problems: vec![Problem {
+                    level: Level::Critical,
+                    code: "no_backend",
+                    message: "none of 3 backends takes new uploads".to_owned(),
+                }],
+                backends: 3,
+                eligible: 0,
+                sessions: 7,
+            }),
         };
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -287,10 +299,22 @@ fn the_version_is_json() {
     assert!(version["rustc"].as_str().unwrap().starts_with("rustc 1."), "{version}");
 }
 
+/// Who kills what does not answer 200 must not kill for a full disk.
+#[test]
+fn health_is_told_with_200_whatever_it_is() {
+    let (head, body) = Ops::start().ask("GET", "/health");
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    assert!(head.contains("content-type: application/json"), "{head}");
+    let health: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(health["status"], "critical");
+    assert_eq!(health["problems"][0]["code"], "no_backend");
+    assert_eq!((&health["eligible"], &health["sessions"]), (&0.into(), &7.into()));
+}
+
 #[test]
 fn heads_are_answered_like_gets_without_the_body() {
     let ops = Ops::start();
-    for target in ["/metrics", "/livez", "/readyz", "/version"] {
+    for target in ["/metrics", "/livez", "/readyz", "/health", "/version"] {
         let (head, body) = ops.ask("HEAD", target);
         assert_eq!(body, "", "{target}");
         assert!(head.contains("content-length: ") && !head.contains("content-length: 0"), "{head}");
@@ -305,6 +329,7 @@ fn nothing_else_is_served() {
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BITS_POST", "TRACE"] {
         let (head, _) = ops.ask(method, "/metrics");
+        assert!(ops.ask(method, "/health").0.starts_with("http/1.1 405 "), "{method}");
         assert!(head.starts_with("http/1.1 405 "), "{method}: {head}");
         assert!(head.contains("allow: get, head"), "{head}");
     }

@@ -12,6 +12,7 @@ mod failover;
 mod farm_chaos;
 mod fault_matrix;
 mod fragments;
+mod health;
 mod host_id;
 mod limits;
 mod logins;

@@ -35,6 +35,11 @@ impl Operated {
         Self { farm, socket, _folder: folder }
     }
 
+    /// That of the admin listener.
+    pub fn socket(&self) -> &str {
+        &self.socket
+    }
+
     #[track_caller]
     pub fn type_in(&self, words: &[&str]) -> Output {
         let output = self.try_in(words);

@@ -13,7 +13,7 @@ use crate::packets::{Servers, TARGET, create};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-separate";
 
-const OPS: [&str; 4] = ["/metrics", "/livez", "/readyz", "/version"];
+const OPS: [&str; 5] = ["/metrics", "/livez", "/readyz", "/health", "/version"];
 const ADMIN: [&str; 4] =
     ["/api/v1/status", "/api/v1/sessions", "/api/v1/backends", "/api/v1/backends/up01/drain"];
 

@@ -3,10 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
+
+use crate::clock;
 
 /// Signs certificates.
 pub struct Authority {
@@ -33,6 +36,8 @@ pub enum Validity {
     Now,
     Over,
     NotYet,
+    /// For five days.
+    NotForLong,
 }
 
 impl Authority {
@@ -57,6 +62,10 @@ impl Authority {
         self.issue_with(names, |params| match validity {
             Validity::Now => {}
             Validity::Over => params.not_after = date_time_ymd(2000, 1, 1),
+            Validity::NotForLong => {
+                let end = clock::since_1970() + Duration::from_secs(5 * 24 * 60 * 60);
+                params.not_after = date_time_ymd(1970, 1, 1) + end;
+            }
             Validity::NotYet => params.not_before = date_time_ymd(4000, 1, 1),
         })
     }

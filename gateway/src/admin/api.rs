@@ -140,6 +140,7 @@ impl Api {
         let control = &self.0.control;
         match call {
             Call::Status => {
+                let judge = control.judge.clone();
                 let uptime = clock::steady().saturating_sub(self.0.started_steady).as_secs();
                 let sessions =
                     view::Fill { count: control.sessions.len(), limit: control.sessions.limit() };
@@ -150,6 +151,7 @@ impl Api {
                     sessions,
                     (control.store)(),
                     &(control.backends)(),
+                    blocking(move || judge.verdict()).await?,
                 ))
             }
             Call::Sessions { after, limit, backend } => {
@@ -314,7 +316,9 @@ impl Api {
 async fn blocking<T: Send + 'static>(
     walk: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    spawn_blocking(walk).await.map_err(|_| Refusal::failed("the session table cannot be read"))
+    spawn_blocking(walk)
+        .await
+        .map_err(|_| Refusal::failed("something went wrong inside; the log says more"))
 }
 
 fn find(backends: &[BackendInfo], name: &str) -> Result<BackendInfo, Refusal> {

@@ -9,6 +9,7 @@ use gateway_core::session::Timestamp;
 
 use crate::metrics::Metrics;
 use crate::ops::Readiness;
+use crate::problems::Judge;
 use crate::sessions::Sessions;
 
 /// An action under way. It runs to its end even if whoever asked for it has gone.
@@ -19,6 +20,7 @@ pub struct Control {
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
+    pub judge: Judge,
     /// Every backend, in the order of the configuration, and those behind it that were removed but
     /// still have sessions.
     pub backends: Box<dyn Fn() -> Vec<BackendInfo> + Send + Sync>,

@@ -8,6 +8,7 @@ use super::control::{BackendInfo, BarredFolder, Reloaded, StoreInfo};
 use super::estimate::Pace;
 use crate::build_info::{REVISION, VERSION};
 use crate::ops::Phase;
+use crate::problems::Verdict;
 use crate::sessions::view::{Left, Row};
 use crate::telemetry::rfc3339;
 
@@ -24,6 +25,7 @@ pub struct Status {
     sessions: Fill,
     store: Store,
     backends: Counts,
+    health: Verdict,
 }
 
 #[derive(Debug, Serialize)]
@@ -168,6 +170,7 @@ impl Status {
         sessions: Fill,
         store: StoreInfo,
         backends: &[BackendInfo],
+        health: Verdict,
     ) -> Self {
         Self {
             name: env!("CARGO_PKG_NAME"),
@@ -184,6 +187,7 @@ impl Status {
             sessions,
             store: Store { kind: store.kind, ok: store.ok, message: store.message },
             backends: Counts::of(backends),
+            health,
         }
     }
 }

@@ -105,7 +105,9 @@ pub(super) fn serve(
     let (admin_address, has_admin) =
         (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
     let entry = socket.as_ref().map(UnixSocket::entry);
-    let api = admin::Api::new(operator.control(&readiness, reloader.clone()), token);
+    let judge = operator.judge(&readiness, &reloader, &certificates);
+    let control = operator.control(&readiness, reloader.clone(), judge.clone());
+    let api = admin::Api::new(control, token);
     let (gateway, canceller) = Gateway::new(
         Arc::clone(&roster.farm),
         roster.health.clone(),
@@ -184,7 +186,7 @@ pub(super) fn serve(
     })
     .on_reopen_logs(move || access.reopen());
     if ops_address.is_some() {
-        let state = ops::State { metrics, readiness, store };
+        let state = ops::State { metrics, readiness, store, judge };
         plan = plan.side_listener(OPS, move |listener, stop| async move {
             ops::serve(listener, state, stop).await.map_err(BoxError::from)
         });

@@ -5,6 +5,7 @@ pub mod check;
 pub mod client;
 pub mod config_file;
 pub mod dump;
+pub mod health;
 pub mod meta;
 pub mod reload;
 pub mod schema;
@@ -12,6 +13,7 @@ pub mod sessions;
 pub mod status;
 pub mod stored;
 pub mod table;
+pub mod transport;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;

@@ -32,8 +32,17 @@ fn show(status: &Json) -> String {
         .filter(|state| seldom(state))
         .map(|state| format!("{} {state}", number(&backends[*state])))
         .collect();
+    let problems = status["health"]["problems"].as_array();
+    let problems: String = problems
+        .into_iter()
+        .flatten()
+        .map(|problem| {
+            let (level, message) = (text(&problem["level"]), text(&problem["message"]));
+            format!("{}: {}\n", printable(&level), printable(&message))
+        })
+        .collect();
     format!(
-        "bits-gateway {} is {}, up {}\n{}",
+        "bits-gateway {} is {}, up {}\n{}{problems}",
         printable(&text(&status["version"])),
         printable(&text(&status["phase"])),
         span(number(&status["uptime_seconds"])),

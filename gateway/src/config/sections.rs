@@ -312,7 +312,7 @@ pub const SECTIONS: &[Section] = &[
     Section {
         name: "ops",
         shape: Shape::Once,
-        about: "The listener for operators: `/metrics`, `/livez`, `/readyz`, `/version`. \
+        about: "The listener for operators: `/metrics`, `/livez`, `/readyz`, `/health`, `/version`. \
                 It is read-only and asks for no password.",
         keys: &[Key {
             name: "address",

@@ -95,6 +95,15 @@ impl Keeper {
         failing.map_or(Ok(()), |failing| Err(failing.text()))
     }
 
+    /// When files end to be of use, in Unix seconds, and why new ones cannot be used. Blocks while
+    /// files are read.
+    pub fn state(&self) -> (Vec<(PathBuf, i64)>, Option<String>) {
+        let watched = self.0.watched.lock();
+        let failing = watched.iter().filter_map(|each| each.failing.as_ref());
+        let failing = failing.filter(|failing| failing.counts).map(Failing::text).next();
+        (ends(&watched).into_iter().collect(), failing)
+    }
+
     /// Looks at the files until told to stop.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> TaskResult {
         loop {
@@ -125,18 +134,22 @@ impl Inner {
     }
 
     fn tell(&self, watched: &[Watched]) {
-        // The file that several share stands once, with the earliest end.
-        let mut ends: BTreeMap<PathBuf, i64> = BTreeMap::new();
-        for expiry in watched.iter().flat_map(|each| each.contents.expiries()) {
-            let end = ends.entry(expiry.path).or_insert(expiry.at);
-            *end = expiry.at.min(*end);
-        }
         let ends: Vec<_> =
-            ends.iter().map(|(path, at)| (path.display().to_string(), *at)).collect();
+            ends(watched).iter().map(|(path, at)| (path.display().to_string(), *at)).collect();
         self.metrics.set_certificate_expiries(&ends);
         let counts = |each: &Watched| each.failing.as_ref().is_some_and(|failing| failing.counts);
         self.metrics.set_certificates_usable(!watched.iter().any(counts));
     }
+}
+
+/// The file that several share stands once, with the earliest end.
+fn ends(watched: &[Watched]) -> BTreeMap<PathBuf, i64> {
+    let mut ends: BTreeMap<PathBuf, i64> = BTreeMap::new();
+    for expiry in watched.iter().flat_map(|each| each.contents.expiries()) {
+        let end = ends.entry(expiry.path).or_insert(expiry.at);
+        *end = expiry.at.min(*end);
+    }
+    ends
 }
 
 impl Watched {

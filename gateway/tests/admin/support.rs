@@ -18,6 +18,7 @@ use bits_gateway::admin::{
 use bits_gateway::clock;
 use bits_gateway::metrics::Metrics;
 use bits_gateway::ops::Readiness;
+use bits_gateway::problems::{Judge, Level, Verdict};
 use bits_gateway::sessions::Sessions;
 use gateway_core::farm::{AdminState, BackendId, Health};
 use gateway_core::protocol::{SessionId, SessionKey};
@@ -37,6 +38,7 @@ pub struct Farm {
     pub store_error: Option<String>,
     pub reload: Result<Reloaded, ActionError>,
     pub reloads: usize,
+    pub verdict: Verdict,
 }
 
 pub struct Admin {
@@ -94,6 +96,13 @@ impl Admin {
             store_error: None,
             reload: Ok(Reloaded::default()),
             reloads: 0,
+            verdict: Verdict {
+                status: Level::Ok,
+                problems: vec![],
+                backends: 3,
+                eligible: 3,
+                sessions: 7,
+            },
         }));
         let control = control(&sessions, &metrics, &readiness, &farm);
         let api = Api::new(control, Some(Token::read(&token_file(folder.path())).unwrap()));
@@ -289,10 +298,12 @@ fn control(
     let (_, to_reload) = shared();
     let (to_move, _) = shared();
     let (to_forget, _) = shared();
+    let (_, judged) = shared();
     Control {
         sessions: Arc::clone(sessions),
         metrics: Arc::clone(metrics),
         readiness: readiness.clone(),
+        judge: Judge::new(move || judged.lock().unwrap().verdict.clone()),
         backends: Box::new(move || snapshot.lock().unwrap().backends.clone()),
         store: Box::new(|| StoreInfo { kind: "sqlite", ok: true, message: None }),
         set_state: Box::new(move |id, state| {

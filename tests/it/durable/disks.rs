@@ -90,6 +90,9 @@ fn with_a_full_disk_new_uploads_wait_and_running_ones_go_on_until_there_is_room(
         "{}",
         ready.body_text()
     );
+    let health = ops_health(farm);
+    assert_eq!(health["status"], "critical");
+    assert_eq!(health["problems"][0]["code"], "store", "{health}");
     assert_eq!(farm.metric("bitsgw_store_up", &[]), 0.0);
     let report = upload.run();
     report.expect_smooth();
@@ -102,6 +105,7 @@ fn with_a_full_disk_new_uploads_wait_and_running_ones_go_on_until_there_is_room(
     takes_new_ones(farm);
     operated.type_in(&["backends", "drain", "up01"]);
     assert_eq!(farm.metric("bitsgw_store_up", &[]), 1.0);
+    assert_eq!(ops_health(farm)["status"], "ok");
     // What ended meanwhile is on the disk now.
     let known = sessions(farm);
     farm.gateway().restart();
@@ -190,4 +194,9 @@ fn a_gateway_that_may_lose_sessions_takes_them_on_a_read_only_disk() {
     farm.gateway().restart();
     assert_eq!(sessions(&farm), 2.0);
     farm.expect_healthy();
+}
+
+/// What `bits-gateway health` rests on.
+fn ops_health(farm: &Farm) -> serde_json::Value {
+    serde_json::from_str(&farm.gateway().ops("/health").body_text()).expect("JSON")
 }

@@ -7,8 +7,9 @@ use e2e_tests::raw_backend::{RawBackend, Reply};
 use crate::packets::Servers;
 
 /// Everything that the other listeners serve, and what is often found beside it.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 15] = [
     "/metrics",
+    "/health",
     "/healthz",
     "/livez",
     "/readyz",
