@@ -178,11 +178,30 @@ fn agent() -> String {
 pub struct BackendClient {
     connector: Connector<tls::Connector>,
     timeout: Duration,
+    #[cfg(test)]
+    script: Option<Script>,
 }
+
+/// Answers in place of the servers.
+#[cfg(test)]
+type Script = Box<dyn Fn(BackendId, Task) -> Result<response::Parts, Unanswered> + Send + Sync>;
 
 impl BackendClient {
     pub fn new(timeout: Duration) -> Self {
-        Self { connector: Connector::new_custom(None, tls::Connector), timeout }
+        Self {
+            connector: Connector::new_custom(None, tls::Connector),
+            timeout,
+            #[cfg(test)]
+            script: None,
+        }
+    }
+
+    /// One that asks nobody: this says what the servers answer.
+    #[cfg(test)]
+    pub fn scripted(
+        script: impl Fn(BackendId, Task) -> Result<response::Parts, Unanswered> + Send + Sync + 'static,
+    ) -> Self {
+        Self { script: Some(Box::new(script)), ..Self::new(Duration::ZERO) }
     }
 
     /// Cancels the session of a request; one that is not there counts as cancelled.
@@ -211,6 +230,10 @@ impl BackendClient {
         farm: &Farm,
         backend: BackendId,
     ) -> Result<response::Parts, Unanswered> {
+        #[cfg(test)]
+        if let Some(script) = &self.script {
+            return script(backend, task);
+        }
         let sent = self.exchange(request, task, farm, backend);
         match within(self.timeout, sent).await {
             Ok(Ok(answer)) => Ok(answer.as_owned_parts()),

@@ -19,7 +19,8 @@ pub fn stopwatch() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
-/// Time since the process first asked, by a clock that never jumps: for deadlines and durations.
+/// Time since the process first asked, by a clock that never jumps: for deadlines and durations. It
+/// is that of [`stopwatch`].
 pub fn steady() -> Duration {
-    START.elapsed()
+    stopwatch().into_std().saturating_duration_since(*START)
 }

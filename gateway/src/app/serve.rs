@@ -113,8 +113,7 @@ pub(super) fn serve(
         roster.health.clone(),
         Arc::clone(&sessions),
         reporter.clone(),
-        requests.clone(),
-        farewell.clone(),
+        (requests.clone(), farewell.clone()),
         config.limits.bound_connections,
     );
     let (threads, ops_address) = (config.process.threads, config.ops.address);

@@ -343,3 +343,7 @@ fn fault_of(error: PacketError) -> Fault {
         _ => Fault::BadRequest,
     }
 }
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

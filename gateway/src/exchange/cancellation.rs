@@ -131,3 +131,7 @@ impl Cancellation {
         self.orphan(head, exchange, &opened, place);
     }
 }
+
+#[cfg(test)]
+#[path = "cancellation_tests.rs"]
+mod tests;

@@ -161,3 +161,7 @@ pub(super) fn create_of(head: &RequestHead, exchange: &Exchange) -> Create {
         without_body: !exchange.arrival.has_body,
     }
 }
+
+#[cfg(test)]
+#[path = "creates_tests.rs"]
+mod tests;

@@ -104,3 +104,7 @@ impl Failover {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "failover_tests.rs"]
+mod tests;

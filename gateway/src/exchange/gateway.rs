@@ -55,11 +55,11 @@ pub struct Gateway {
     running: InFlight,
     farewell: Farewell,
     requests: AtomicU64,
-    admission: Admission,
-    tries: Tries,
-    bodies: Arc<Bodies>,
-    learning: Learning,
-    cancellation: Arc<Cancellation>,
+    pub(super) admission: Admission,
+    pub(super) tries: Tries,
+    pub(super) bodies: Arc<Bodies>,
+    pub(super) learning: Learning,
+    pub(super) cancellation: Arc<Cancellation>,
 }
 
 impl Gateway {
@@ -69,9 +69,23 @@ impl Gateway {
         health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
-        running: InFlight,
-        farewell: Farewell,
+        (running, farewell): (InFlight, Farewell),
         bound_connections: usize,
+    ) -> (Self, OrphanCanceller) {
+        let client = Arc::new(BackendClient::new(farm.load().config.timeouts.ask));
+        let life = (running, farewell);
+        Self::with_client(farm, health, sessions, reporter, life, bound_connections, client)
+    }
+
+    /// With another way to ask backends.
+    pub(super) fn with_client(
+        farm: Arc<ArcSwap<Farm>>,
+        health: FarmHealth,
+        sessions: Arc<Sessions>,
+        reporter: Reporter,
+        (running, farewell): (InFlight, Farewell),
+        bound_connections: usize,
+        client: Arc<BackendClient>,
     ) -> (Self, OrphanCanceller) {
         let reporter = Arc::new(reporter);
         let metrics = Arc::clone(&reporter.metrics);
@@ -80,7 +94,6 @@ impl Gateway {
             let total = ended.progress.total;
             metrics.session_ended(ended.pin.backend, ended.reason, age, total);
         });
-        let client = Arc::new(BackendClient::new(farm.load().config.timeouts.ask));
         let (farm_of, sessions_of) = (|| Arc::clone(&farm), || Arc::clone(&sessions));
         let (reporter_of, client_of) = (|| Arc::clone(&reporter), || Arc::clone(&client));
         let (orphans, canceller) = OrphanCanceller::new(

@@ -29,6 +29,7 @@ use crate::metrics::{FailoverReason, ProtocolError};
 use crate::sessions::{Birth, Pinned, Sessions, StoreError};
 
 /// What becomes of the answer to a packet.
+#[derive(Debug)]
 pub struct Learned {
     /// Changes to its head.
     pub edits: Vec<Edit>,
@@ -255,3 +256,7 @@ pub(super) fn not_pinned(error: StoreError) -> Fault {
         StoreError::Store(_) => Fault::StoreDown,
     }
 }
+
+#[cfg(test)]
+#[path = "learning_tests.rs"]
+mod tests;

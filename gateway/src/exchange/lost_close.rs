@@ -239,3 +239,7 @@ mod tests {
         assert_eq!(closes.lasts(&key("a"), at(90)), Duration::ZERO);
     }
 }
+
+#[cfg(test)]
+#[path = "lost_close_tests.rs"]
+mod closed_tests;

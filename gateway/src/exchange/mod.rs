@@ -44,6 +44,8 @@ pub mod own_answer;
 mod recovery;
 mod reply_url;
 pub mod report;
+#[cfg(test)]
+mod rig;
 mod room;
 mod router;
 mod session_turns;

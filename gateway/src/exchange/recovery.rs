@@ -364,3 +364,7 @@ impl Recovery {
         exchange.arrival.farm.config.failover.hold.saturating_sub(exchange.waited())
     }
 }
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;

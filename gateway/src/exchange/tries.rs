@@ -270,3 +270,7 @@ impl Tries {
         exchange.attempt.backend_request = Some(metrics.backend_request(backend));
     }
 }
+
+#[cfg(test)]
+#[path = "tries_tests.rs"]
+mod tests;
