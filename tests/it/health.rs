@@ -108,7 +108,7 @@ fn health_tells_of_a_certificate_that_ends_soon() {
     let soon = pki::servers().issue_valid(&[ORIGIN], Validity::NotForLong);
     soon.write(farm.directory().path(), "server");
     wait::until("the new one is in use", || ask(&farm, &[]).status.code() == Some(1));
-    expect(&farm, 1, "server.pem expires in 4 days");
+    expect(&farm, 1, "server.pem expires in 5 days");
     std::fs::write(farm.directory().join("server.pem"), "junk").expect("written");
     wait::until("it is told of", || {
         String::from_utf8_lossy(&ask(&farm, &[]).stdout).contains("new certificates are not in use")

@@ -36,7 +36,7 @@ pub enum Validity {
     Now,
     Over,
     NotYet,
-    /// For five days.
+    /// For five days and a half.
     NotForLong,
 }
 
@@ -63,7 +63,7 @@ impl Authority {
             Validity::Now => {}
             Validity::Over => params.not_after = date_time_ymd(2000, 1, 1),
             Validity::NotForLong => {
-                let end = clock::since_1970() + Duration::from_secs(5 * 24 * 60 * 60);
+                let end = clock::since_1970() + Duration::from_secs((5 * 24 + 12) * 60 * 60);
                 params.not_after = date_time_ymd(1970, 1, 1) + end;
             }
             Validity::NotYet => params.not_before = date_time_ymd(4000, 1, 1),
