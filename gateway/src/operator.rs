@@ -16,7 +16,8 @@ use crate::durable;
 use crate::entrance::Certificates;
 use crate::exchange::report::Reporter;
 use crate::farm::Farm;
-use crate::health::FarmHealth;
+use crate::health::{FarmHealth, History};
+use crate::metrics::BackendTotals;
 use crate::ops::{Phase, Readiness};
 use crate::problems::{Facts, Judge, judge};
 use crate::reload::{Reloader, Trigger};
@@ -134,6 +135,10 @@ impl Operator {
             health_reason: self.health.state(backend.id).map(|state| state.reason.to_string()),
             barred: barred(backend.id),
             configured: !farm.is_leaving(backend.id),
+            weight_percent: self.health.state(backend.id).map_or(100, |state| state.weight_percent),
+            in_flight: self.reporter.metrics.backend_in_flight(backend.id),
+            totals: self.reporter.metrics.backend_totals(backend.id),
+            history: self.health.history(backend.id),
         };
         let known = farm.view.backends().iter().map(one);
         // Stored sessions may name a backend that nothing else is known of.
@@ -153,6 +158,10 @@ impl Operator {
             health_reason: Some("it is not in the configuration".to_owned()),
             barred: Vec::new(),
             configured: false,
+            weight_percent: 100,
+            in_flight: 0,
+            totals: BackendTotals::default(),
+            history: History::default(),
         });
         known.chain(unknown).collect()
     }

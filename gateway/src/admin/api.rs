@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use super::access::{self, Peer};
 use super::control::{BackendInfo, Control};
 use super::estimate::Estimates;
+use super::rates::Rates;
 use super::refusal::Refusal;
 use super::route::{Call, Handle, route};
 use super::token::Token;
@@ -30,7 +31,7 @@ use crate::sessions::view::{Left, Row};
 use crate::supervisor::{TaskResult, told_to_stop};
 use crate::telemetry::Untrusted;
 
-/// What is left of a drain is looked at this often, for the estimate.
+/// Backends are looked at this often.
 const SAMPLE: Duration = Duration::from_secs(10);
 
 /// Refused requests that the log tells of; the metric counts every one. Any program on this
@@ -46,6 +47,7 @@ struct Inner {
     /// For requests over TCP; a Unix socket has its permissions.
     token: Option<Token>,
     estimates: Mutex<Estimates>,
+    rates: Mutex<Rates>,
     started: Timestamp,
     started_steady: Duration,
     /// Seconds of the steady clock, times 2^16, plus refusals logged in that second.
@@ -67,6 +69,7 @@ impl Api {
             control,
             token,
             estimates: Mutex::default(),
+            rates: Mutex::default(),
             started: clock::now(),
             started_steady: clock::steady(),
             refusals: AtomicU64::new(0),
@@ -111,27 +114,30 @@ impl Api {
         }
     }
 
-    /// Looks at drains now and then, so that there is an estimate for whoever asks.
-    pub async fn watch_drains(self, mut stop: watch::Receiver<bool>) -> TaskResult {
+    /// Looks at backends now and then, so that there is a rate, and an estimate of what is drained,
+    /// for whoever asks.
+    pub async fn watch_backends(self, mut stop: watch::Receiver<bool>) -> TaskResult {
         loop {
-            tokio::select! {
-                () = told_to_stop(&mut stop) => return Ok(()),
-                () = tokio::time::sleep(SAMPLE) => {}
-            }
             let backends = (self.0.control.backends)();
+            let bytes = backends.iter().map(|backend| (backend.id, backend.totals.uploaded));
+            self.0.rates.lock().look(clock::steady(), bytes);
             let draining: Vec<BackendId> = backends
                 .iter()
                 .filter(|backend| backend.admin == AdminState::Drain)
                 .map(|backend| backend.id)
                 .collect();
             self.0.estimates.lock().retain(|backend| draining.contains(&backend));
-            if draining.is_empty() {
-                continue;
+            if !draining.is_empty()
+                && let Ok(left) = self.left().await
+            {
+                let mut estimates = self.0.estimates.lock();
+                for backend in draining {
+                    estimates.note(backend, clock::steady(), of(&left, backend).bytes);
+                }
             }
-            let Ok(left) = self.left().await else { continue };
-            let mut estimates = self.0.estimates.lock();
-            for backend in draining {
-                estimates.note(backend, clock::steady(), of(&left, backend).bytes);
+            tokio::select! {
+                () = told_to_stop(&mut stop) => return Ok(()),
+                () = tokio::time::sleep(SAMPLE) => {}
             }
         }
     }
@@ -177,8 +183,7 @@ impl Api {
             Call::Backends => {
                 let left = self.left().await?;
                 let backends = (control.backends)();
-                let now = clock::now();
-                let row = |info: &BackendInfo| view::Backend::new(info, of(&left, info.id), now);
+                let row = |info: &BackendInfo| self.view(info, &left);
                 done(&view::Backends { backends: backends.iter().map(row).collect() })
             }
             Call::Backend(name) => done(&self.backend(&name).await?),
@@ -251,7 +256,12 @@ impl Api {
     async fn backend(&self, name: &str) -> Result<view::Backend, Refusal> {
         let left = self.left().await?;
         let info = find(&(self.0.control.backends)(), name)?;
-        Ok(view::Backend::new(&info, of(&left, info.id), clock::now()))
+        Ok(self.view(&info, &left))
+    }
+
+    fn view(&self, info: &BackendInfo, left: &[Left]) -> view::Backend {
+        let rate = self.0.rates.lock().rate(info.id, clock::steady(), info.totals.uploaded);
+        view::Backend::new(info, of(left, info.id), rate, clock::now())
     }
 
     async fn left(&self) -> Result<Vec<Left>, Refusal> {

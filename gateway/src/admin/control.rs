@@ -7,7 +7,8 @@ use gateway_core::farm::{AdminState, BackendId, Health};
 use gateway_core::protocol::SessionKey;
 use gateway_core::session::Timestamp;
 
-use crate::metrics::Metrics;
+use crate::health::History;
+use crate::metrics::{BackendTotals, Metrics};
 use crate::ops::Readiness;
 use crate::problems::Judge;
 use crate::sessions::Sessions;
@@ -53,6 +54,12 @@ pub struct BackendInfo {
     pub barred: Vec<BarredFolder>,
     /// Whether the configuration still names it.
     pub configured: bool,
+    /// Share of its weight that counts while it starts slowly, 1 to 100.
+    pub weight_percent: u32,
+    /// Requests that are with it now.
+    pub in_flight: u64,
+    pub totals: BackendTotals,
+    pub history: History,
 }
 
 /// A folder of which a backend gets no new sessions but a trial now and then.

@@ -14,6 +14,7 @@ pub mod access;
 pub mod api;
 pub mod control;
 pub mod estimate;
+pub mod rates;
 pub mod refusal;
 pub mod route;
 pub mod server;

@@ -57,7 +57,7 @@ pub fn attach(mut plan: Plan, api: &Api, address: bool, socket: Option<UnixSocke
         });
     }
     let api = api.clone();
-    plan.task("admin drains", move |stop| api.watch_drains(stop))
+    plan.task("admin drains", move |stop| api.watch_backends(stop))
 }
 
 /// Answers on a TCP socket until `shutdown` becomes true or its sender is gone.

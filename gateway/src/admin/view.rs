@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::control::{BackendInfo, BarredFolder, Reloaded, StoreInfo};
 use super::estimate::Pace;
 use crate::build_info::{REVISION, VERSION};
+use crate::health::LastProbe;
 use crate::ops::Phase;
 use crate::problems::Verdict;
 use crate::sessions::view::{Left, Row};
@@ -74,6 +75,23 @@ pub struct Backend {
     bytes_received: u64,
     of_unknown_size: u64,
     idle: u64,
+    /// Less than 100 while it starts slowly.
+    weight_percent: u32,
+    requests_in_flight: u64,
+    /// Of bodies, over the last seconds.
+    bytes_per_second: Option<u64>,
+    /// Since the start: connections that could not be made, and answers of 5xx.
+    errors: u64,
+    last_probe: Option<Probe>,
+    /// Since the start, all outages together.
+    down_seconds: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Probe {
+    at: String,
+    passed: bool,
+    milliseconds: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -211,7 +229,12 @@ impl Counts {
 }
 
 impl Backend {
-    pub fn new(info: &BackendInfo, left: Left, now: Timestamp) -> Self {
+    pub fn new(info: &BackendInfo, left: Left, rate: Option<u64>, now: Timestamp) -> Self {
+        let probe = |probe: LastProbe| Probe {
+            at: rfc3339(probe.at).to_string(),
+            passed: probe.passed,
+            milliseconds: u64::try_from(probe.took.as_millis()).unwrap_or(u64::MAX),
+        };
         let since = |at: Option<Timestamp>| at.map(|at| rfc3339(at).to_string());
         Self {
             name: info.name.to_string(),
@@ -239,6 +262,12 @@ impl Backend {
             bytes_received: left.received,
             of_unknown_size: left.of_unknown_size,
             idle: left.idle,
+            weight_percent: info.weight_percent,
+            requests_in_flight: info.in_flight,
+            bytes_per_second: rate,
+            errors: info.totals.errors,
+            last_probe: info.history.last_probe.map(probe),
+            down_seconds: info.history.down.as_secs(),
         }
     }
 }

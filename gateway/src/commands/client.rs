@@ -67,6 +67,9 @@ pub enum ClientError {
     NotAGateway { target: Target },
     #[error("{message}")]
     Refused { status: u16, code: String, message: String, details: Option<String> },
+    /// A name that the command itself has looked for.
+    #[error("{message}")]
+    Unknown { message: String, help: String },
     /// Something that the command itself found out.
     #[error("{message}")]
     Failed { code: &'static str, message: String, exit: Exit },
@@ -280,7 +283,7 @@ impl ClientError {
             Self::Io { .. } => Exit::Io,
             Self::Refused { status: 401 | 403, .. } => Exit::Permission,
             Self::Refused { status: 422, .. } => Exit::Config,
-            Self::Refused { .. } => Exit::Failure,
+            Self::Refused { .. } | Self::Unknown { .. } => Exit::Failure,
             Self::Failed { exit, .. } => *exit,
         }
     }
@@ -296,6 +299,7 @@ impl ClientError {
             Self::Io { .. } => "no_answer",
             Self::NotAGateway { .. } => "not_a_gateway",
             Self::Refused { code, .. } => code,
+            Self::Unknown { .. } => "backend_not_found",
             Self::Failed { code, .. } => code,
         }
     }
@@ -315,6 +319,7 @@ impl ClientError {
             }
             Self::AnyPort { .. } => "name the address by --admin; the ready file has it".to_owned(),
             Self::Token(error) => error.help().to_owned(),
+            Self::Unknown { help, .. } => help.clone(),
             Self::NoPermission { .. } => {
                 "be the user that the gateway runs as, or set admin.socket_mode = \"0660\" and be \
                  in its group"

@@ -3,7 +3,9 @@
 pub mod backends;
 pub mod check;
 pub mod client;
+pub mod colour;
 pub mod config_file;
+pub mod confirm;
 pub mod dump;
 pub mod health;
 pub mod meta;
@@ -15,7 +17,7 @@ pub mod stored;
 pub mod table;
 pub mod transport;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::report::{Report, Severity};
@@ -85,9 +87,9 @@ pub fn to_text(json: &serde_json::Value) -> String {
     format!("{json:#}\n")
 }
 
-/// Whether standard error shows colours (<https://no-color.org>).
+/// Whether standard error shows colours.
 pub fn colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    colour::Painter::for_stderr().is_on()
 }
 
 /// "2 errors, 1 warning".

@@ -74,6 +74,16 @@ pub fn size(bytes: u64) -> String {
     ByteSize(bytes).to_string()
 }
 
+/// "1.2M", "512": as short as it gets, for a column whose title says of what.
+pub fn plain_size(bytes: u64) -> String {
+    let text = ByteSize(bytes).to_string();
+    match text.split_once(' ') {
+        Some((number, "B")) => number.to_owned(),
+        Some((number, unit)) => format!("{number}{}", &unit[..1]),
+        None => text,
+    }
+}
+
 /// "12s", "5m", "3h 20m", "2d 4h": two units at most, and never more than is of use.
 pub fn span(seconds: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];

@@ -30,7 +30,7 @@ pub mod schema;
 pub mod sections;
 mod settle;
 mod store;
-mod suggest;
+pub mod suggest;
 mod syntax;
 pub mod tls;
 mod waits;

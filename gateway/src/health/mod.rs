@@ -10,6 +10,7 @@
 //! in [`FarmHealth::changed`] wakes up. So a hook that makes a new picture of the farm has made it
 //! by the time a held request looks again.
 
+mod history;
 mod names;
 mod new_sessions;
 mod probe;
@@ -35,6 +36,7 @@ use crate::clock;
 use crate::metrics::Metrics;
 use crate::supervisor::{TaskResult, told_to_stop};
 
+pub use history::{History, LastProbe};
 pub use new_sessions::Asking;
 use new_sessions::NewSessions;
 pub use spec::{Ask, BackendSpec};
@@ -172,6 +174,11 @@ impl FarmHealth {
 
     pub fn state(&self, id: BackendId) -> Option<HealthState> {
         self.look(id, BackendHealth::state)
+    }
+
+    /// What it went through since the process began.
+    pub fn history(&self, id: BackendId) -> History {
+        self.get(id).map(|backend| backend.history()).unwrap_or_default()
     }
 
     /// How long a backend has been down, by a clock that never jumps; `None` while it is up.

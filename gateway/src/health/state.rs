@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock;
 use crate::metrics::BackendState;
 
+use super::history::{History, LastProbe, Past};
 use super::{BackendSpec, Shared};
 
 /// What is known of a backend at one moment.
@@ -65,6 +66,7 @@ struct Inner {
     addresses: Addresses,
     /// The name was looked up, and the watcher has not seen what came of it.
     looked_up: bool,
+    past: Past,
 }
 
 /// What a watcher has to do next.
@@ -93,7 +95,7 @@ impl HealthState {
 
 impl BackendHealth {
     pub(super) fn new(spec: &BackendSpec, fresh: bool, shared: &Arc<Shared>) -> Self {
-        let inner = Inner {
+        let mut inner = Inner {
             tracker: tracker(spec, fresh, shared.now()),
             rules: spec.rules.clone(),
             admin: AdminState::Ready,
@@ -102,8 +104,10 @@ impl BackendHealth {
             hurry: false,
             addresses: Addresses::new(&spec.found, shared.now()),
             looked_up: false,
+            past: Past::default(),
         };
         let state = inner.state(shared.now());
+        inner.past.turned(state.up, shared.now());
         let backend = Self {
             id: spec.id,
             name: Arc::clone(&spec.name),
@@ -146,6 +150,10 @@ impl BackendHealth {
 
     pub fn address(&self) -> Option<SocketAddr> {
         self.address.load().as_deref().copied()
+    }
+
+    pub fn history(&self) -> History {
+        self.inner.lock().past.history(self.shared.now())
     }
 
     /// `None` while it is up.
@@ -344,6 +352,7 @@ impl BackendHealth {
 
     pub(super) fn count_probe(&self, passed: bool, took: Duration) {
         self.shared.metrics.health_check(self.id, passed, took);
+        self.inner.lock().past.probed(LastProbe { at: clock::now(), took, passed });
     }
 
     /// The only way to change anything: what follows from it is published.
@@ -359,6 +368,7 @@ impl BackendHealth {
             let before = self.state();
             let after = inner.state(now);
             self.quiet.store(inner.tracker.is_quiet(), Ordering::Relaxed);
+            inner.past.turned(after.up, now);
             if before == after {
                 return;
             }

@@ -24,6 +24,7 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 
 use crate::by_id::ById;
 use families::{BackendMetrics, Families, GatewayMetrics, ListenerMetrics};
+use labels::StatusClass;
 pub use labels::{
     AdminAction, AdminResult, AskResult, BackendState, Carrier, CheckResult, ConnectError,
     FailoverReason, HandshakeFailure, LogLevel, LogName, LostCloseResult, OrphanResult,
@@ -37,6 +38,15 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Tells, at scrape time, how many sessions each backend holds: backend, active, idle.
 pub type SessionCounts = Box<dyn Fn() -> Vec<(BackendId, u64, u64)> + Send + Sync>;
+
+/// Counters of one backend that people are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackendTotals {
+    /// Bytes of bodies that were sent to it.
+    pub uploaded: u64,
+    /// Connections that could not be made, and answers of 5xx.
+    pub errors: u64,
+}
 
 pub struct Metrics {
     registry: Registry,
@@ -97,6 +107,17 @@ impl Metrics {
     pub fn backend_in_flight(&self, id: BackendId) -> u64 {
         let running = self.backend(id).map_or(0, |metrics| metrics.in_flight.get());
         u64::try_from(running).unwrap_or(0)
+    }
+
+    /// What has come of a backend since it is counted for.
+    pub fn backend_totals(&self, id: BackendId) -> BackendTotals {
+        let Some(metrics) = self.backend(id) else { return BackendTotals::default() };
+        let refused: u64 =
+            ConnectError::ALL.iter().map(|&reason| metrics.connect_errors.of(reason).get()).sum();
+        BackendTotals {
+            uploaded: metrics.upload_bytes.get(),
+            errors: refused + metrics.requests.of(StatusClass::ServerError).get(),
+        }
     }
 
     /// Counts a request; to be called once for each, when it has ended.

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bits_gateway::admin::{ActionError, BarredFolder, Reloaded};
+use bits_gateway::health::LastProbe;
 use gateway_core::farm::{AdminState, Health};
+use gateway_core::session::Timestamp;
 use serde_json::{Value as Json, json};
 
 use crate::support::{Admin, Output, TOKEN, run, stranger, token_file};
@@ -61,9 +63,18 @@ fn backends_are_a_table() {
             "a-host-name-that-is-even-longer-than-that.internal.example.com:80".into();
         backend.health = Health::Down;
         backend.health_reason = Some("connection refused".to_owned());
+        backend.history.down = Duration::from_secs(90);
+        backend.totals.errors = 12;
+    });
+    admin.set(0, |backend| {
+        backend.health_reason = Some("probes pass".to_owned());
+        backend.in_flight = 3;
+        let (at, took) = (Timestamp(0), Duration::from_millis(12));
+        backend.history.last_probe = Some(LastProbe { at, took, passed: true });
     });
     admin.set(2, |backend| {
         backend.configured = false;
+        backend.weight_percent = 40;
         backend.barred = vec![BarredFolder { folder: "/in/".to_owned(), reason: "refuses" }];
     });
     let output = admin.run(&["backends", "list"]);
@@ -71,13 +82,20 @@ fn backends_are_a_table() {
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert!(lines[..4].iter().all(|line| line.chars().count() <= 80), "{}", output.stdout);
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(words(lines[0]), ["NAME", "STATE", "HEALTH", "FOR", "UPLOADS", "LEFT", "ADDRESS"]);
-    let row = ["up01", "ready", "up", "-", "1", "2.0", "GiB", "up01.internal:80"];
+    let titles =
+        ["NAME", "STATE", "HEALTH", "FOR", "W", "UPLOADS", "NOW", "B/S", "ERR", "PROBE", "DOWN"];
+    assert_eq!(words(lines[0]), titles);
+    let row = ["up01", "ready", "up", "-", "1", "1", "3", "-", "0", "12ms", "-"];
     assert_eq!(words(lines[1]), row);
     assert!(lines[2].contains("down") && lines[2].contains('\u{2026}'), "{}", lines[2]);
-    assert!(lines[3].contains("gone"), "{}", lines[3]);
-    assert!(lines[4].ends_with(": connection refused"), "{}", lines[4]);
+    assert_eq!(words(lines[2])[8..], ["12", "-", "1m"]);
+    assert!(lines[3].contains("gone") && lines[3].contains("1 (40%)"), "{}", lines[3]);
+    assert!(lines[4].ends_with(".internal.example.com:80: connection refused"), "{}", lines[4]);
     assert_eq!(lines[5], "up03: no new uploads of /in/: it refuses what others accept");
+    assert_eq!(lines.len(), 6, "the reason of one that is well is nobody's concern");
+    let one = admin.run(&["backends", "list", "up03", "UP01"]);
+    let names: Vec<&str> = one.stdout.lines().map(|line| &line[..4]).collect();
+    assert_eq!(names, ["NAME", "up03", "up01", "up03"], "{}", one.stdout);
     let all = json(&admin.run(&["backends", "list", "--json"]));
     assert_eq!(all["backends"].as_array().unwrap().len(), 3);
     assert_eq!(all["backends"][2]["barred_folders"][0]["reason"], "refuses");
@@ -104,6 +122,64 @@ fn states_are_set() {
         1,
         &["error: there is no backend \"up/../99\"", "help: `bits-gateway backends list`"],
     );
+}
+
+#[test]
+fn states_are_set_on_several_at_once_or_on_none() {
+    let admin = Admin::start();
+    prints(
+        &admin.run(&["backends", "drain", "up01", "UP03"]),
+        "up01 takes no new uploads; 0 uploads left\nup03 takes no new uploads; 0 uploads left\n",
+    );
+    let wrong = admin.run(&["backends", "maint", "up01", "up0", "up02"]);
+    fails(&wrong, 1, &["error: there is no backend \"up0\"\n", "help: did you mean up01?\n"]);
+    assert_eq!([admin.state(0), admin.state(1)], [AdminState::Drain, AdminState::Ready]);
+    let all = json(&admin.run(&["backends", "ready", "--all", "--json"]));
+    assert_eq!(all["backends"].as_array().unwrap().len(), 3);
+    assert_eq!(all["backends"][2]["backend"]["name"], "up03");
+    assert!((0..3).all(|backend| admin.state(backend) == AdminState::Ready));
+    let lost = admin.run(&["backends", "lost", "up01", "up02", "--yes"]);
+    assert_eq!(lost.code, 0, "{}", lost.stderr);
+    assert_eq!(lost.stdout.lines().count(), 2, "{}", lost.stdout);
+    for wrong in [&["drain"][..], &["drain", "up01", "--all"], &["lost", "--all"]] {
+        assert_eq!(admin.run(&[&["backends"], wrong].concat()).code, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn an_unknown_backend_is_told_what_was_meant() {
+    let admin = Admin::start();
+    admin.set(1, |backend| backend.name = "uploads-west".into());
+    for words in [
+        &["drain", "upload-west"][..],
+        &["drain", "--wait", "upload-west"],
+        &["drain", "--wait", "--deadline", "0s", "upload-west"],
+        &["lost", "--yes", "upload-west"],
+        &["list", "upload-west"],
+    ] {
+        let output = admin.run(&[&["backends"], words].concat());
+        fails(&output, 1, &["no backend \"upload-west\"", "help: did you mean uploads-west?\n"]);
+    }
+    let far = admin.run(&["backends", "drain", "nothing-of-the-kind"]);
+    fails(&far, 1, &["help: `bits-gateway backends list` shows them\n"]);
+}
+
+#[test]
+fn a_deadline_that_may_cost_many_uploads_asks() {
+    let admin = Admin::start();
+    (0..100).for_each(|n| admin.put(&format!("s-{n}"), 0, (GIB, 3 * GIB), Duration::ZERO));
+    let drain = ["backends", "drain", "up01", "--wait", "--deadline", "0s"];
+    // Standard input is at its end, which is no yes.
+    let asked = admin.run(&drain);
+    fails(&asked, 1, &["There are 100 uploads with 100.0 GiB received.", "Go on? [y/N]"]);
+    assert_eq!(admin.state(0), AdminState::Ready, "nothing was changed");
+    admin.end("s-0");
+    let few = admin.run(&drain);
+    assert_eq!(few.code, 0, "{}", few.stderr);
+    (0..100).for_each(|n| admin.put(&format!("t-{n}"), 1, (0, 1), Duration::ZERO));
+    let drain = ["backends", "drain", "up02", "--wait", "--deadline", "0s", "--yes"];
+    let told = admin.run(&drain);
+    assert_eq!(told.stdout, "up02 is empty; the clients of 100 uploads start over\n");
 }
 
 #[test]

@@ -16,7 +16,8 @@ use bits_gateway::admin::{
     serve_unix,
 };
 use bits_gateway::clock;
-use bits_gateway::metrics::Metrics;
+use bits_gateway::health::History;
+use bits_gateway::metrics::{BackendTotals, Metrics};
 use bits_gateway::ops::Readiness;
 use bits_gateway::problems::{Judge, Level, Verdict};
 use bits_gateway::sessions::Sessions;
@@ -283,6 +284,10 @@ fn info(id: BackendId, name: &str) -> BackendInfo {
         health_reason: None,
         barred: Vec::new(),
         configured: true,
+        weight_percent: 100,
+        in_flight: 0,
+        totals: BackendTotals::default(),
+        history: History::default(),
     }
 }
 
