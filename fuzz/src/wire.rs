@@ -16,8 +16,8 @@ use gateway_core::protocol::login::{Challenge, Left, binds, challenge, without_b
 use gateway_core::protocol::passage::Edit;
 use gateway_core::protocol::reply::session_of_path;
 use gateway_core::protocol::{
-    ContentRange, Fields, HResult, PacketType, RequestPacket, SessionId, latin1, packet, read_ack,
-    read_request,
+    ChunkedMode, ContentRange, Fields, HResult, PacketType, RequestPacket, SessionId, latin1,
+    packet, read_ack, read_request,
 };
 use gateway_core::rewrite::{Identity, ack_body, edits};
 use gateway_core::session::{Observed, Timestamp, observe};
@@ -123,14 +123,17 @@ pub fn packet(data: &[u8]) {
     let all = map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     let head = RequestHead::of(b"BITS_POST", b"/in/a.bin", all).expect("a head");
     assert!(packet::is_packet(&head, false));
-    let strict = read_request(&head, false);
-    assert_eq!(strict, read_request(&map, false), "both find the same fields");
-    let Ok(read) = read_request(&head, true) else {
+    let strict = read_request(&head, ChunkedMode::Refuse);
+    assert_eq!(strict, read_request(&map, ChunkedMode::Refuse), "both find the same fields");
+    let forwarded = read_request(&head, ChunkedMode::Forward);
+    let Ok(read) = read_request(&head, ChunkedMode::Length) else {
+        assert!(forwarded.is_err(), "allowing more refuses nothing");
         assert!(strict.is_err(), "allowing more refuses nothing");
         return;
     };
     let chunked = map.contains_key("transfer-encoding");
     assert_eq!(strict.is_ok(), !chunked, "the difference is chunks");
+    assert_eq!(forwarded.is_ok(), !chunked || read.range().is_some(), "those of Fragments");
     let mut again = HeaderMap::new();
     let mut put = |name: &'static str, value: &str| {
         again.insert(name, HeaderValue::from_str(value).expect("a legal value"));
@@ -149,7 +152,10 @@ pub fn packet(data: &[u8]) {
     if read == RequestPacket::CreateSession {
         put("bits-supported-protocols", "{7df0354d-249b-430f-820d-3d2a9bef4931}");
     }
-    assert_eq!(read_request(&again, false).expect("what was read can be written"), read);
+    assert_eq!(
+        read_request(&again, ChunkedMode::Refuse).expect("what was read can be written"),
+        read
+    );
 }
 
 /// An answer that is read can be written anew and says the same, ends where it did however its bytes

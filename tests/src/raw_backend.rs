@@ -1,7 +1,7 @@
 //! A backend that records exactly what arrives and answers as the test says: any bytes, at any moment.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -109,6 +109,8 @@ pub struct Recorded {
     pub bytes: Vec<u8>,
     /// The peer has ended its direction, or the connection broke.
     pub ended: bool,
+    /// The peer has reset it, while it was read.
+    pub reset: bool,
 }
 
 type Script = dyn Fn(Moment, &Request) -> Reply + Send + Sync;
@@ -411,7 +413,11 @@ impl Serving<'_> {
                 self.shared.connections()[self.connection].bytes.extend(arrived);
                 true
             }
-            _ => false,
+            read => {
+                let reset = read.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+                self.shared.connections()[self.connection].reset = reset;
+                false
+            }
         }
     }
 }

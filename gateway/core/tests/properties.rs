@@ -26,7 +26,7 @@ mod wire;
 use gateway_core::protocol::head::{
     BodyFraming, HeadLimits, HeadPolicy, check_head, end_of_head, find_field,
 };
-use gateway_core::protocol::{RequestPacket, packet, read_request};
+use gateway_core::protocol::{ChunkedMode, RequestPacket, packet, read_request};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -131,7 +131,7 @@ proptest! {
                 request = request.header(*name, *value);
             }
             let parts = request.body(()).expect("and the http types hold it").into_parts().0;
-            let packet = read_request(&parts.headers, false);
+            let packet = read_request(&parts.headers, ChunkedMode::Refuse);
             if let Ok(RequestPacket::Fragment { range, .. }) = &packet {
                 prop_assert_eq!(facts.body, BodyFraming::Length(range.len()));
             } else if packet.is_ok() {

@@ -1,8 +1,10 @@
 //! The section `[limits]`: how much of anything there may be.
 
+use gateway_core::protocol::ChunkedMode;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::session::limits::Sizes;
 
+use super::Limits;
 use super::defaults;
 use super::draft::{Broken, Table};
 use super::keys::{Key, Preset, Section, Shape};
@@ -10,7 +12,6 @@ use super::kind::{Kind, Value};
 use super::names::Choice;
 use super::sections::word;
 use super::settle::{per_client, unless_off};
-use super::{ChunkedMode, Limits};
 
 impl Limits {
     pub fn sizes(&self) -> Sizes {

@@ -42,6 +42,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gateway_core::protocol::ChunkedMode;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::network::Network;
 pub use gateway_core::protocol::passage::ForwardedMode;
@@ -279,13 +280,6 @@ pub struct Limits {
     pub drain_bytes: u64,
     /// Bytes, over all connections.
     pub body_memory: u64,
-}
-
-/// What happens to a packet with `Transfer-Encoding: chunked`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChunkedMode {
-    Refuse,
-    Forward,
 }
 
 /// Every one counts from the last progress, never from the start of a transfer.

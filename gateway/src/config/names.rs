@@ -1,12 +1,13 @@
 //! The words of the file for the values of our enums.
 
+use gateway_core::protocol::ChunkedMode;
 use gateway_core::routing::{Placement, UnknownSession};
 use gateway_core::session::lost_close::LostClose;
 use gateway_core::session::opening::IdPolicy;
 
 use super::{
-    BackendConnections, Bind, ChunkedMode, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level,
-    LogFormat, ProbeKind, RawPath, ReplyUrl, SocketMode, StoreKind, Then, UpstreamHost, Verify,
+    BackendConnections, Bind, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level, LogFormat,
+    ProbeKind, RawPath, ReplyUrl, SocketMode, StoreKind, Then, UpstreamHost, Verify,
 };
 use crate::store::{OnError, SyncMode};
 
@@ -143,7 +144,10 @@ named!(ForwardedMode {
 
 named!(ChunkedMode {
     Refuse = "refuse": "411, as the protocol requires a Content-Length",
-    Forward = "forward": "passed to the backend, which has to cope",
+    Forward = "forward": "Fragments are passed to the backend in chunks, which it has to read; other \
+                          packets are answered 411",
+    Length = "length": "Fragments go on with the length of their `Content-Range`, as IIS needs it; a \
+                        body of another length is answered 400. Other packets may come in empty chunks",
 });
 
 named!(Level {

@@ -17,7 +17,7 @@ use gateway_core::session::{Binding, Subject, Target, lost_close};
 use http::Method;
 
 use crate::clock;
-use crate::config::{ChunkedMode, Http, Then};
+use crate::config::{Http, Then};
 use crate::farm::Farm;
 use crate::health::FarmHealth;
 use crate::instance;
@@ -130,6 +130,11 @@ impl Admission {
         alias: Option<BackendId>,
     ) -> Result<Course, Fault> {
         let packet = read_packet(head, &exchange.arrival.farm).map_err(fault_of)?;
+        if is_chunked(head) {
+            let mode = exchange.arrival.farm.config.limits.chunked;
+            exchange.admitted.length = mode.length_of(&packet);
+            exchange.arrival.has_body = packet.range().is_some();
+        }
         exchange.admitted.packet = Some(packet.clone());
         exchange.admitted.kind = Some(packet.packet_type());
         exchange.admitted.range = packet.range();
@@ -333,8 +338,7 @@ fn names(head: &RequestHead, methods: &[Method]) -> bool {
 }
 
 fn read_packet(head: &RequestHead, farm: &Farm) -> Result<RequestPacket, PacketError> {
-    let chunked = farm.config.limits.chunked == ChunkedMode::Forward;
-    read_request(head, chunked)
+    read_request(head, farm.config.limits.chunked)
 }
 
 fn fault_of(error: PacketError) -> Fault {

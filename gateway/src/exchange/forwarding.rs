@@ -113,7 +113,7 @@ pub fn told_with(
         host: None,
         loop_entry: None,
         session: None,
-        empty_packet: false,
+        length: None,
     };
     let edits = passage::request(head, onward).into_iter();
     let told = edits.filter_map(|edit| match edit {

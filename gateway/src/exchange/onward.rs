@@ -27,13 +27,14 @@ pub fn onward(request: &RequestHead, exchange: &Exchange) -> Result<Vec<Edit>, F
         }
         None => None,
     };
+    let empty_packet = exchange.arrival.is_packet && !exchange.arrival.has_body;
     let onward = Onward {
         forwarded: farm.config.http.forwarded,
         sender: exchange.arrival.conn.as_deref().map(|conn| forwarding.sender(conn)),
         host,
         loop_entry: farm.loop_entry(backend),
         session,
-        empty_packet: exchange.arrival.is_packet && !exchange.arrival.has_body,
+        length: exchange.admitted.length.or_else(|| empty_packet.then_some(0)),
     };
     Ok(passage::request(request, onward))
 }

@@ -1,5 +1,6 @@
 use super::super::rig::*;
 use super::*;
+use gateway_core::protocol::{ChunkedMode, read_request};
 
 const AT_100: Reply = (416, &[ACK, ("BITS-Received-Content-Range", "100")]);
 const AT_0: Reply = (416, &[ACK, ("BITS-Received-Content-Range", "0")]);
@@ -13,7 +14,7 @@ const FIRST: &str = "0-99/10000";
 async fn found(rig: &Rig, range: &str) -> Result<(Lookup, BackendId), Fault> {
     let head = fragment(ID, range);
     let mut exchange = rig.arrive(&head);
-    let packet = gateway_core::protocol::read_request(&*head, false).expect("a packet");
+    let packet = read_request(&*head, ChunkedMode::Refuse).expect("a packet");
     exchange.arrival.is_packet = true;
     exchange.arrival.target = Target::of(TARGET.as_bytes());
     exchange.admitted.key = Some(key(ID));
@@ -145,7 +146,7 @@ async fn questions_beyond_the_rate_wait_and_are_then_refused() {
             let mut exchange = rig.arrive(&head);
             // Behind a proxy that names nobody, so no client's share counts.
             exchange.arrival.client = None;
-            let packet = gateway_core::protocol::read_request(&*head, false).unwrap();
+            let packet = read_request(&*head, ChunkedMode::Refuse).unwrap();
             exchange.admitted.key = Some(key(&id));
             let found = rig.gateway.admission.recovery.find_lost(&head, &packet, &mut exchange);
             found.await.err()

@@ -141,6 +141,8 @@ pub struct Admitted {
     /// Its session; from the answer to a Create-Session on, the one that was opened.
     pub key: Option<SessionKey>,
     pub range: Option<ContentRange>,
+    /// The length with which it goes on in place of chunks.
+    pub length: Option<u64>,
     /// Where it goes.
     pub backend: Option<BackendId>,
     pub why: Option<Why>,

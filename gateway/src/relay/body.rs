@@ -24,9 +24,12 @@ const LEAST_PIPED: u64 = 32 * 1024;
 /// A body. What was read of it last is at hand, for as long as it may be needed.
 #[derive(Debug)]
 pub struct Body {
-    /// Bytes that the client has still to send; of a chunked body more than any until its end.
+    /// Bytes that the client has still to send; of a chunked body more than any until its end, or,
+    /// where it goes on with a length, one for that end.
     left: u64,
     chunks: Option<ChunkScanner>,
+    /// The data of chunks goes on as it is.
+    unchunked: bool,
     /// As it goes to the server.
     at_hand: Buffer,
     /// How much of that has gone.
@@ -56,6 +59,7 @@ impl Body {
         Self {
             left,
             chunks,
+            unchunked: false,
             at_hand: Buffer::default(),
             sent: 0,
             data: 0,
@@ -66,6 +70,19 @@ impl Body {
             piped: None,
             forwarded: 0,
         }
+    }
+
+    /// A body in chunks goes on without them, as `length` bytes. The last one is held back until the
+    /// client has shown that it is the last: a server takes a body as long as it was told to for whole.
+    pub fn unchunk(&mut self, length: u64) {
+        debug_assert!(self.chunks.is_some() && self.data == 0, "before any of it was read");
+        self.unchunked = true;
+        self.left = length.saturating_add(1);
+    }
+
+    /// Whether there is anything in it, as far as it has come.
+    pub fn is_empty(&self) -> bool {
+        self.whole && self.data == 0
     }
 
     /// Whether the client has sent all of it.
@@ -100,12 +117,18 @@ impl Body {
 
     /// Whether there are bytes that are to go to the server now.
     pub fn has_unsent(&self) -> bool {
-        self.sent < self.at_hand.len() || self.piped.is_some()
+        self.sent < self.sendable() || self.piped.is_some()
+    }
+
+    /// How far that goes which is at hand and may go to the server.
+    fn sendable(&self) -> usize {
+        let holds_back = self.unchunked && self.left == 1;
+        self.at_hand.len() - usize::from(holds_back && !self.at_hand.is_empty())
     }
 
     /// Sends of what is to go, behind the head of the request. Ready when some of it has gone.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Poll<io::Result<()>> {
-        let rest = &self.at_hand[self.sent..];
+        let rest = &self.at_hand[self.sent..self.sendable()];
         if let Some(pipe) = self.piped.as_mut().filter(|_| rest.is_empty() && server.head_is_sent())
         {
             self.forwarded += ready!(splice::poll_drain(cx, pipe, server.socket().tcp()))? as u64;
@@ -223,15 +246,16 @@ impl Body {
         self.new += count;
     }
 
-    /// The guard lets nothing pass but a chunked body in good order. It goes on in chunks of our own,
-    /// without extensions and trailers.
+    /// The guard lets nothing pass but a chunked body in good order. It goes on in chunks of our own, or
+    /// in none, without extensions and trailers.
     fn poll_chunks(
         &mut self,
         cx: &mut Context<'_>,
         guard: &mut GuardStream,
         scanner: &mut ChunkScanner,
     ) -> Poll<io::Result<()>> {
-        if self.at_hand.len() >= WHOLE - 2 * CHUNKS {
+        // What is held back stays, and nothing but the end may follow it.
+        if self.at_hand.len() >= WHOLE - 2 * CHUNKS && self.sent == self.at_hand.len() {
             self.throw_away();
         }
         let mut raw = Buffer::of(CHUNKS.min(guard.piece()));
@@ -242,13 +266,22 @@ impl Body {
             }
             let before = self.data;
             let scanned = scanner.scan_data(&raw, |data| {
-                write_chunk(data, &mut self.at_hand);
+                if self.unchunked {
+                    self.at_hand.extend_from_slice(data);
+                } else {
+                    write_chunk(data, &mut self.at_hand);
+                }
                 self.data += data.len();
             });
             let scanned = scanned.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
             self.new += self.data - before;
+            if self.unchunked {
+                self.left = self.left.saturating_sub((self.data - before) as u64).max(1);
+            }
             if scanned.ended {
-                self.at_hand.extend_from_slice(b"0\r\n\r\n");
+                if !self.unchunked {
+                    self.at_hand.extend_from_slice(b"0\r\n\r\n");
+                }
                 self.left = 0;
             }
             if scanned.ended || self.data > before {
@@ -315,7 +348,7 @@ impl Body {
     }
 
     fn unsent(&self) -> &[u8] {
-        &self.at_hand[self.sent..]
+        &self.at_hand[self.sent..self.sendable()]
     }
 
     fn sent(&mut self, count: usize) {

@@ -116,3 +116,87 @@ async fn what_came_before_a_client_left_goes_on_before_that_is_known() {
     let error = read(&mut body, &mut guard).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
+
+/// A client whose request has come with these bytes of a body in chunks that goes on as `length` bytes.
+async fn unchunked(length: u64, here: &str) -> (TcpStream, GuardStream, Body) {
+    let (mut client, mut guard) = rig::tcp().await;
+    let head = "POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.write_all([head, here].concat().as_bytes()).await.unwrap();
+    assert!(rig::request(&mut guard).await);
+    let mut body = Body::of(guard.skip_head());
+    body.unchunk(length);
+    (client, guard, body)
+}
+
+#[tokio::test]
+async fn a_body_without_its_chunks_holds_its_last_byte_back_until_their_end() {
+    let (mut client, mut guard, mut body) = unchunked(10, "4\r\n0123\r\n").await;
+    let mut went = Vec::new();
+    for (more, goes, news) in [
+        ("", "0123", Some((4, false))),
+        ("6;x\r\n456789\r\n", "45678", Some((6, false))),
+        ("0\r\nX: y\r\n\r\n", "9", Some((0, true))),
+    ] {
+        client.write_all(more.as_bytes()).await.unwrap();
+        read(&mut body, &mut guard).await.unwrap();
+        assert_eq!(body.news(), news);
+        assert_eq!(String::from_utf8_lossy(body.unsent()), goes);
+        went.extend_from_slice(body.unsent());
+        body.sent(goes.len());
+        assert!(!body.has_unsent());
+    }
+    assert!(body.is_here() && body.is_replayable() && went == b"0123456789");
+    body.rewind();
+    assert_eq!(body.news(), Some((10, true)));
+    assert_eq!(body.unsent(), b"0123456789");
+}
+
+#[tokio::test]
+async fn a_long_body_without_its_chunks_holds_one_byte_back_too() {
+    let sent = pattern(3 * WHOLE + 5);
+    let (mut client, mut guard, mut body) = unchunked(sent.len() as u64, "").await;
+    let writing = async {
+        for piece in sent.chunks(10_000) {
+            client.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
+            client.write_all(&[piece, b"\r\n"].concat()).await.unwrap();
+        }
+    };
+    let mut went = Vec::new();
+    let reading = async {
+        while went.len() < sent.len() - 1 {
+            read(&mut body, &mut guard).await.unwrap();
+            went.extend_from_slice(body.unsent());
+            body.sent(body.unsent().len());
+        }
+    };
+    tokio::join!(writing, reading);
+    assert!(!body.is_here() && !body.has_unsent());
+    client.write_all(b"0\r\n\r\n").await.unwrap();
+    read(&mut body, &mut guard).await.unwrap();
+    went.extend_from_slice(body.unsent());
+    assert!(body.is_here() && went == sent);
+}
+
+#[tokio::test]
+async fn what_follows_the_length_of_a_body_in_chunks_is_new_and_does_not_go() {
+    let (mut client, mut guard, mut body) = unchunked(3, "3\r\nabc\r\n").await;
+    read(&mut body, &mut guard).await.unwrap();
+    assert_eq!(body.unsent(), b"ab");
+    body.sent(2);
+    client.write_all(b"1\r\nd\r\n").await.unwrap();
+    assert_eq!(body.news(), Some((3, false)));
+    read(&mut body, &mut guard).await.unwrap();
+    assert_eq!(body.news(), Some((1, false)), "its reader refuses it");
+    assert!(!body.is_here());
+}
+
+#[tokio::test]
+async fn an_empty_body_in_chunks_is_seen_to_be_empty() {
+    for (chunks, empty) in [("0\r\n\r\n", true), ("1\r\nx\r\n0\r\n\r\n", false)] {
+        let (_client, mut guard, mut body) = unchunked(0, chunks).await;
+        read(&mut body, &mut guard).await.unwrap();
+        assert_eq!(body.is_empty(), empty);
+        assert!(body.is_here());
+        assert!(!empty || (!body.has_unsent() && body.news() == Some((0, true))));
+    }
+}

@@ -301,6 +301,10 @@ impl Transfer<'_> {
                 }
                 self.body.skip();
             }
+            let came = self.exchange.attempt.bytes_in;
+            if self.exchange.admitted.range.is_some_and(|range| range.len() != came) {
+                return Err(Stop::Fault(Fault::BadRequest));
+            }
         }
         let mut out = Vec::with_capacity(512);
         write_status(&mut out, answer.status, b"");

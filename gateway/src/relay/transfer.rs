@@ -137,6 +137,12 @@ impl<'r> Transfer<'r> {
             // has gone, reading its body fails.
             let _ = self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await;
         }
+        if let Some(length) = self.exchange.admitted.length {
+            self.body.unchunk(length);
+            if !self.exchange.arrival.has_body {
+                Box::pin(self.read_empty_body()).await?;
+            }
+        }
         loop {
             failpoint::hit("connect", &self.head);
             let next = self.gateway.next_try(&self.head, &mut self.exchange).await;
@@ -155,6 +161,18 @@ impl<'r> Transfer<'r> {
                 }
             }
         }
+    }
+
+    /// Reads the end of a body in chunks that has to be empty: its packet goes on without any.
+    async fn read_empty_body(&mut self) -> Result<(), Stop> {
+        while !self.body.is_here() {
+            let read = poll_fn(|cx| self.body.poll_read(cx, self.guard)).await;
+            read.map_err(|_| Stop::Client)?;
+            if !self.body.is_empty() {
+                return Err(Stop::Fault(Fault::BadRequest));
+            }
+        }
+        Ok(())
     }
 
     /// `None` where there is another try.

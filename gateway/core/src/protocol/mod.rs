@@ -30,5 +30,5 @@ pub use fields::Fields;
 pub use headers::Field;
 pub use hresult::HResult;
 pub use ids::{SessionId, SessionKey};
-pub use packet::{PacketError, PacketType, RequestPacket, read_request};
+pub use packet::{ChunkedMode, PacketError, PacketType, RequestPacket, read_request};
 pub use range::ContentRange;

@@ -186,14 +186,34 @@ pub fn hidden_packet(head: &RequestHead) -> Option<Hidden> {
     head.has(&headers::PACKET_TYPE).then_some(Hidden::PacketType)
 }
 
+/// What becomes of a packet with `Transfer-Encoding: chunked`, as python-onedrive sends Fragments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkedMode {
+    Refuse,
+    /// A Fragment goes on in chunks.
+    Forward,
+    /// A Fragment goes on with the length of its range. In another packet there is nothing in the
+    /// chunks, and it goes on without them.
+    Length,
+}
+
+impl ChunkedMode {
+    /// The length with which a packet goes on that came in chunks, if it does not go on in chunks.
+    pub fn length_of(self, packet: &RequestPacket) -> Option<u64> {
+        (self == Self::Length).then(|| packet.range().map_or(0, |range| range.len()))
+    }
+}
+
 /// Reads the packet in a request for which [`is_packet`] holds.
 ///
-/// `chunked` lets a Fragment come with `Transfer-Encoding` in place of a length, as
-/// python-onedrive sends it; MC-BUP demands a length.
+/// MC-BUP demands a length; `chunked` says what becomes of a packet that came without one.
 ///
 /// # Source
 /// MC-BUP 2.2.1.2 and 3.2.5.2 for what is refused.
-pub fn read_request(fields: &impl Fields, chunked: bool) -> Result<RequestPacket, PacketError> {
+pub fn read_request(
+    fields: &impl Fields,
+    chunked: ChunkedMode,
+) -> Result<RequestPacket, PacketError> {
     check_value_lengths(fields)?;
     let kind = fields.single(&headers::PACKET_TYPE)?.ok_or(PacketError::NoType)?;
     let kind = text(kind).and_then(PacketType::parse);
@@ -206,13 +226,15 @@ pub fn read_request(fields: &impl Fields, chunked: bool) -> Result<RequestPacket
         match body {
             Body::Length(len) if len == range.len() => {}
             Body::Length(_) => return Err(PacketError::LengthMismatch),
-            Body::Chunked if chunked => {}
+            Body::Chunked if chunked != ChunkedMode::Refuse => {}
             Body::Chunked | Body::None => return Err(PacketError::LengthRequired),
         }
         return Ok(RequestPacket::Fragment { session, range });
     }
     match body {
         Body::None | Body::Length(0) => {}
+        // Its carrier sees to it that nothing is in the chunks.
+        Body::Chunked if chunked == ChunkedMode::Length => {}
         Body::Length(_) => return Err(PacketError::BodyNotAllowed),
         Body::Chunked => return Err(PacketError::LengthRequired),
     }
@@ -290,179 +312,5 @@ fn check_value_lengths(fields: &impl Fields) -> Result<(), PacketError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head_of(method: &str, fields: &[(&str, &str)]) -> RequestHead {
-        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        RequestHead::of(method.as_bytes(), b"/in/a.bin", fields).expect("a head")
-    }
-
-    fn head(fields: &[(&str, &str)]) -> RequestHead {
-        head_of("BITS_POST", fields)
-    }
-
-    #[track_caller]
-    fn check(fields: &[(&str, &str)], expected: Result<PacketType, PacketError>) {
-        let head = head(fields);
-        let packet = read_request(&head, false).map(|packet| packet.packet_type());
-        assert_eq!(packet, expected, "{fields:?}");
-    }
-
-    const CREATE: (&str, &str) = ("BITS-Packet-Type", "Create-Session");
-    const FRAGMENT: (&str, &str) = ("BITS-Packet-Type", "Fragment");
-    const CLOSE: (&str, &str) = ("BITS-Packet-Type", "Close-Session");
-    const ID: (&str, &str) = ("BITS-Session-Id", "{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}");
-    const PROTOCOLS: (&str, &str) = ("BITS-Supported-Protocols", headers::UPLOAD_PROTOCOL);
-
-    #[track_caller]
-    fn hides(method: &str, fields: &[(&str, &str)], expected: Option<Hidden>) {
-        let head = head_of(method, fields);
-        assert!(!is_packet(&head, false));
-        assert_eq!(hidden_packet(&head), expected, "{method} {fields:?}");
-    }
-
-    #[test]
-    fn a_packet_under_another_method_is_found() {
-        let by = |allowable| Some(Hidden::Override { allowable });
-        let post = "X-HTTP-Method-Override";
-        hides("POST", &[(post, "BITS_POST")], by(true));
-        hides("POST", &[(post, "bits_post")], by(true));
-        hides("POST", &[("x-http-method-override", " Bits_Post ")], by(true));
-        // What the key does not let pass.
-        for method in ["GET", "PUT", "DELETE", "post", "X"] {
-            hides(method, &[(post, "BITS_POST")], by(false));
-        }
-        for list in
-            ["PUT, BITS_POST", "BITS_POST,PUT", "\"BITS_POST\"", "a;bits_post", "\tBITS_POST x"]
-        {
-            hides("POST", &[(post, list)], by(false));
-        }
-        for name in ["X-Method-Override", "X-HTTP-Method"] {
-            hides("POST", &[(name, "BITS_POST")], by(false));
-            hides("POST", &[(name, "PUT"), (name, "x, bits_POST")], by(false));
-        }
-        for method in ["bits_post", "Bits_Post", "BITS_post"] {
-            hides(method, &[], Some(Hidden::LetterCase));
-        }
-        for method in ["GET", "POST", "PUT", "BITS-POST", "BITS_POST_"] {
-            hides(method, &[("BITS-Packet-Type", "Ping")], Some(Hidden::PacketType));
-            hides(method, &[("bits-packet-type", "")], Some(Hidden::PacketType));
-        }
-    }
-
-    #[test]
-    fn an_ordinary_request_hides_nothing() {
-        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND", "BITS_POSTS"]
-        {
-            hides(method, &[], None);
-            hides(method, &[("X-HTTP-Method-Override", "PUT")], None);
-            hides(method, &[("X-Method-Override", "BITS_POSTED, MY_BITS_POST")], None);
-            hides(method, &[("BITS-Session-Id", "{x}"), ("X-Note", "BITS_POST")], None);
-        }
-    }
-
-    #[test]
-    fn packet_types_compare_without_case_and_outer_spaces() {
-        for spelling in ["create-session", "CREATE-SESSION", "CreatE-SEssION", " Create-Session\t"]
-        {
-            check(&[("bits-PACKET-type", spelling), PROTOCOLS], Ok(PacketType::CreateSession));
-        }
-        check(&[("BITS-Packet-Type", "Ping")], Ok(PacketType::Ping));
-        check(&[("BITS-Packet-Type", "Ping"), ID], Ok(PacketType::Ping));
-    }
-
-    #[test]
-    fn unknown_types_are_refused() {
-        check(&[], Err(PacketError::NoType));
-        check(&[("BITS-Packet-Type", "")], Err(PacketError::UnknownType));
-        check(&[("BITS-Packet-Type", "Ack")], Err(PacketError::UnknownType));
-        check(&[("BITS-Packet-Type", "Create Session")], Err(PacketError::UnknownType));
-        check(
-            &[CREATE, ("BITS-Packet-Type", "Ping")],
-            Err(PacketError::Repeated(Repeated(&headers::PACKET_TYPE))),
-        );
-    }
-
-    #[test]
-    fn sessions_are_demanded_where_the_protocol_does() {
-        for kind in ["Fragment", "Close-Session", "Cancel-Session"] {
-            check(&[("BITS-Packet-Type", kind)], Err(PacketError::NoSession));
-        }
-        check(&[CLOSE, ID], Ok(PacketType::CloseSession));
-        check(&[CLOSE, ("BITS-Session-Id", "a b")], Err(PacketError::BadSession));
-        check(&[CLOSE, ID, ID], Err(PacketError::Repeated(Repeated(&headers::SESSION_ID))));
-    }
-
-    #[test]
-    fn empty_packets_have_no_body() {
-        check(&[CLOSE, ID, ("Content-Length", "0")], Ok(PacketType::CloseSession));
-        check(&[CLOSE, ID, ("Content-Length", "1")], Err(PacketError::BodyNotAllowed));
-        check(&[CREATE, PROTOCOLS, ("Content-Length", "5")], Err(PacketError::BodyNotAllowed));
-        check(&[CLOSE, ID, ("Transfer-Encoding", "chunked")], Err(PacketError::LengthRequired));
-    }
-
-    #[test]
-    fn the_known_protocol_is_found_anywhere_in_the_list() {
-        let other = "{00000000-0000-0000-0000-000000000001}";
-        let hundred = format!("{}{}", format!("{other} ").repeat(99), headers::UPLOAD_PROTOCOL);
-        for list in [
-            format!("{other} {}", headers::UPLOAD_PROTOCOL),
-            format!("{},{other}", headers::UPLOAD_PROTOCOL),
-            format!("{other}, {}", headers::UPLOAD_PROTOCOL.to_uppercase()),
-            hundred,
-        ] {
-            let create = [CREATE, ("BITS-Supported-Protocols", list.as_str())];
-            check(&create, Ok(PacketType::CreateSession));
-        }
-        check(&[CREATE], Err(PacketError::NoProtocols));
-        check(&[CREATE, ("BITS-Supported-Protocols", other)], Err(PacketError::NoCommonProtocol));
-    }
-
-    #[test]
-    fn a_fragment_is_as_long_as_its_range() {
-        let fragment = |range: &'static str, length: &'static str| {
-            [FRAGMENT, ID, ("Content-Range", range), ("Content-Length", length)]
-        };
-        check(&fragment("bytes 0-9/10", "10"), Ok(PacketType::Fragment));
-        check(&fragment("bytes 0-0/0", "0"), Ok(PacketType::Fragment));
-        check(&fragment("bytes 0-9/10", "9"), Err(PacketError::LengthMismatch));
-        check(&fragment("bytes 0-9/10", "1e1"), Err(PacketError::BadLength));
-        check(&fragment("bytes 9-0/10", "10"), Err(RangeError::Reversed.into()));
-        check(&[FRAGMENT, ID, ("Content-Length", "1")], Err(PacketError::NoRange));
-        check(&[FRAGMENT, ID, ("Content-Range", "bytes 0-9/10")], Err(PacketError::LengthRequired));
-    }
-
-    #[test]
-    fn a_chunked_fragment_passes_only_where_it_is_allowed() {
-        let head = head(&[
-            FRAGMENT,
-            ID,
-            ("Content-Range", "bytes 0-9/10"),
-            ("Transfer-Encoding", "chunked"),
-        ]);
-        assert_eq!(read_request(&head, false), Err(PacketError::LengthRequired));
-        assert!(read_request(&head, true).is_ok());
-    }
-
-    #[test]
-    fn protocol_values_end_at_4096_bytes() {
-        let edge = format!("{}{}", " ".repeat(4096 - 38), headers::UPLOAD_PROTOCOL);
-        check(&[CREATE, ("BITS-Supported-Protocols", &edge)], Ok(PacketType::CreateSession));
-        let long = "x".repeat(4097);
-        check(&[CREATE, PROTOCOLS, ("BITS-Other", &long)], Err(PacketError::OtherValueTooLong));
-        check(
-            &[CREATE, PROTOCOLS, ("Content-Name", &long)],
-            Err(PacketError::ValueTooLong { field: &headers::CONTENT_NAME }),
-        );
-        check(&[CREATE, PROTOCOLS, ("X-Other", &long)], Ok(PacketType::CreateSession));
-    }
-
-    #[test]
-    fn post_with_an_override_is_a_packet_only_when_enabled() {
-        let overridden = [("X-HTTP-Method-Override", "bits_post")];
-        assert!(is_packet(&head_of("POST", &overridden), true));
-        assert!(!is_packet(&head_of("POST", &overridden), false));
-        assert!(!is_packet(&head_of("PUT", &overridden), true));
-    }
-}
+#[path = "packet_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@ use gateway_core::farm::{Announce, Backend, BackendId, Barred, FarmView, Health}
 use gateway_core::fault::{Fault, ack_headers};
 use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::{
-    PacketType, RequestPacket, SessionId, SessionKey, packet, read_request,
+    ChunkedMode, PacketType, RequestPacket, SessionId, SessionKey, packet, read_request,
 };
 use gateway_core::routing::ask::Doubts;
 use gateway_core::routing::failover::{Distrust, Held, Owner, ends_or_moves, try_another};
@@ -151,8 +151,8 @@ impl Gateway {
         time: Time,
         network: &mut dyn Network,
     ) -> Option<response::Parts> {
-        let packet =
-            read_request(&request.head.headers, false).expect("an honest client is understood");
+        let packet = read_request(&request.head.headers, ChunkedMode::Refuse)
+            .expect("an honest client is understood");
         self.opened = None;
         match self.forward(&packet, request, connection, table, rng, time, network) {
             Ok(answer) => Some(answer),

@@ -2,7 +2,7 @@
 //! the session does about them.
 
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{RequestPacket, read_ack, read_request};
+use gateway_core::protocol::{ChunkedMode, RequestPacket, read_ack, read_request};
 use gateway_core::routing::ownership::visible_to;
 use gateway_core::routing::ownership::{self, Identity, Order, Shared, may_speak, order, shared};
 use http::response;
@@ -27,8 +27,8 @@ pub struct UnderWay {
 impl Gateway {
     /// What a packet is, if it must not reach a server twice; `None` if it takes no turn at all.
     fn takes_turn(&self, request: &Request, table: &Table) -> Option<Option<Identity>> {
-        let packet =
-            read_request(&request.head.headers, false).expect("an honest client is understood");
+        let packet = read_request(&request.head.headers, ChunkedMode::Refuse)
+            .expect("an honest client is understood");
         let asker = self.asker(request);
         let lookup = visible_to(&asker, table.find(packet.session()));
         let speaks = may_speak(packet.packet_type(), &lookup, asker.target, self.alias(request));

@@ -159,7 +159,7 @@ mod tests {
             host: None,
             loop_entry: None,
             session: None,
-            empty_packet: false,
+            length: None,
         };
         for edit in request(&map, onward) {
             edit.apply_to(&mut map);

@@ -84,7 +84,7 @@ mod tests {
             host: None,
             loop_entry: None,
             session: None,
-            empty_packet: true,
+            length: Some(0),
         };
         let as_sent = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let as_sent = RequestHead::of(b"POST", b"/", as_sent).expect("a head");

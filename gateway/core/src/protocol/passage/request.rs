@@ -21,8 +21,8 @@ pub struct Onward<'a> {
     pub loop_entry: Option<&'a HeaderValue>,
     /// The id by which the server knows the session, where the client has another.
     pub session: Option<HeaderValue>,
-    /// It is a packet without a body, which says so by a length.
-    pub empty_packet: bool,
+    /// The length that it says in place of none, or of chunks.
+    pub length: Option<u64>,
 }
 
 /// The edits that make a client's request one for its server.
@@ -42,8 +42,15 @@ pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
     edits.extend(onward.host.map(|host| Edit::Set(&headers::HOST, host.clone())));
     edits.extend(onward.loop_entry.map(|entry| Edit::Append(&headers::CDN_LOOP, entry.clone())));
     edits.extend(onward.session.map(|id| Edit::Set(&headers::SESSION_ID, id)));
-    if onward.empty_packet && !fields.has(&headers::CONTENT_LENGTH) {
-        edits.push(Edit::Set(&headers::CONTENT_LENGTH, HeaderValue::from_static("0")));
+    if let Some(length) = onward.length.filter(|_| !fields.has(&headers::CONTENT_LENGTH)) {
+        if fields.has(&headers::TRANSFER_ENCODING) {
+            edits.push(Edit::Remove(headers::TRANSFER_ENCODING.name.clone()));
+        }
+        let length = match length {
+            0 => HeaderValue::from_static("0"),
+            length => HeaderValue::from(length),
+        };
+        edits.push(Edit::Set(&headers::CONTENT_LENGTH, length));
     }
     edits
 }
@@ -72,7 +79,7 @@ mod tests {
         host: None,
         loop_entry: None,
         session: None,
-        empty_packet: false,
+        length: None,
     };
 
     #[track_caller]
@@ -125,7 +132,7 @@ mod tests {
             host: Some(&host),
             loop_entry: Some(&entry),
             session: Some(HeaderValue::from_static("{y}")),
-            empty_packet: true,
+            length: Some(0),
             ..PLAIN
         };
         check(
@@ -139,7 +146,10 @@ mod tests {
                 "host: up.test",
             ],
         );
-        let onward = Onward { host: None, loop_entry: None, session: None, ..onward };
+        let onward = Onward { length: Some(10), ..PLAIN };
+        let chunks = [("Transfer-Encoding", "chunked"), ("Host", "a")];
+        check(&chunks, onward.clone(), &["content-length: 10", "host: a"]);
+        check(&chunks, PLAIN, &["host: a", "transfer-encoding: chunked"]);
         check(&[("Content-Length", "0"), ("Host", "a")], onward, &["content-length: 0", "host: a"]);
         check(&[("Host", "a")], PLAIN, &["host: a"]);
     }
