@@ -99,9 +99,10 @@ impl AccessLog {
         Ok((Self(Some(writer)), guard))
     }
 
-    pub fn request(&self, line: &RequestLine<'_>) {
+    /// `line` is made only where there is a log.
+    pub fn request<'l>(&self, line: impl FnOnce() -> RequestLine<'l>) {
         let Some(writer) = &self.0 else { return };
-        with_line(writer, |out| write_request(out, line));
+        with_line(writer, |out| write_request(out, &line()));
     }
 
     pub fn upload_end(&self, line: &UploadLine<'_>) {

@@ -237,7 +237,7 @@ fn a_file_is_appended_to_and_opened_anew_on_demand() {
     let open = || AccessLog::open(Destination::File(path.clone()), counters.clone()).unwrap();
 
     let (log, guard) = open();
-    log.request(&request());
+    log.request(request);
     drop(guard);
     let (log, guard) = open();
     std::fs::rename(&path, &moved).unwrap();
@@ -246,8 +246,8 @@ fn a_file_is_appended_to_and_opened_anew_on_demand() {
     while !path.exists() {
         std::thread::yield_now();
     }
-    log.request(&request());
-    log.request(&request());
+    log.request(request);
+    log.request(request);
     drop(guard);
 
     let lines = |path| std::fs::read_to_string(path).unwrap().lines().count();
@@ -265,7 +265,7 @@ fn a_file_is_appended_to_and_opened_anew_on_demand() {
 #[test]
 fn a_log_that_is_off_writes_nothing() {
     let log = AccessLog::off();
-    log.request(&request());
+    log.request(request);
     log.reopen();
     assert!(log.0.is_none());
 }

@@ -94,14 +94,14 @@ type Secured = (Arc<BackendTls>, Contents);
 #[derive(Clone)]
 struct Hosts {
     /// Names we answer to, empty for any, in the form of [`Host::with_key`].
-    accepted: HashSet<String>,
+    accepted: HashSet<Vec<u8>>,
     /// Names that we once answered to, and do not any more.
-    before: HashSet<String>,
+    before: HashSet<Vec<u8>>,
     /// Once any name would do.
     any_before: bool,
     /// The name that backends see in place of an alias.
     origin: Option<HeaderValue>,
-    origin_keys: HashSet<String>,
+    origin_keys: HashSet<Vec<u8>>,
     upstream: UpstreamHost,
 }
 
@@ -337,11 +337,12 @@ impl Hosts {
         aliases: &HashMap<String, BackendId>,
         earlier: Option<&Self>,
     ) -> Self {
-        let origin_keys: HashSet<String> = http.hosts.iter().cloned().collect();
+        let origin_keys: HashSet<_> =
+            http.hosts.iter().map(|name| name.clone().into_bytes()).collect();
         let mut accepted = origin_keys.clone();
         if !accepted.is_empty() {
-            accepted.extend(gateway.and_then(key_of));
-            accepted.extend(aliases.keys().cloned());
+            accepted.extend(gateway.and_then(key_of).map(String::into_bytes));
+            accepted.extend(aliases.keys().map(|name| name.clone().into_bytes()));
         }
         let origin = http.origin.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
         let mut before = HashSet::new();

@@ -121,7 +121,7 @@ fn logging_a_request_allocates_nothing() {
         conn_reused: Some(true),
         user_agent: Some(b"Microsoft BITS/7.8"),
     };
-    check(|| log.request(&line));
+    check(|| log.request(|| line.clone()));
     drop(guard);
     assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 21);
     std::fs::remove_dir_all(folder).unwrap();

@@ -66,15 +66,15 @@ impl<'a> Forwarding<'a> {
         &self,
         conn: Option<&Conn>,
         head: &'h RequestHead,
-    ) -> std::result::Result<Option<&'h str>, Unclear> {
-        let said = || head.text(&headers::HOST);
+    ) -> std::result::Result<Option<&'h [u8]>, Unclear> {
+        let said = || head.first(&headers::HOST);
         let peer = conn.and_then(|conn| conn.client).filter(|_| self.host_counts);
         if peer.is_none_or(|peer| !self.trusts(peer.ip())) {
             return Ok(said());
         }
         let (hosts, elements) = (&headers::FORWARDED_HOST, &headers::FORWARDED);
         let named = forwarded_host::named(head.values(hosts), head.values(elements))?;
-        Ok(named.or_else(said))
+        Ok(named.map(str::as_bytes).or_else(said))
     }
 
     /// The scheme of the client's URL: what a trusted proxy says of it counts.

@@ -2,10 +2,11 @@
 
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::host::Host;
+use gateway_core::protocol::range::number;
 use gateway_core::protocol::{Fields, headers};
 
 pub fn host_of(head: &RequestHead) -> Option<Host<'_>> {
-    head.text(&headers::HOST).and_then(Host::parse)
+    head.first(&headers::HOST).and_then(Host::parse)
 }
 
 pub fn expects_continue(head: &RequestHead) -> bool {
@@ -18,5 +19,5 @@ pub fn is_chunked(head: &RequestHead) -> bool {
 
 /// Bytes of the body that is announced; 0 where it is chunked.
 pub fn body_length(head: &RequestHead) -> u64 {
-    head.text(&headers::CONTENT_LENGTH).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    head.first(&headers::CONTENT_LENGTH).and_then(|digits| number(digits).ok()).unwrap_or(0)
 }

@@ -30,7 +30,7 @@ pub(super) fn edit(head: &RequestHead, response: &AnswerHead, exchange: &Exchang
     let own = [&*configured, &*found, said];
     let forwarding = Forwarding::of(http);
     let scheme = forwarding.scheme(conn, head);
-    let authority = forwarding.host(Some(conn), head).ok()??;
+    let authority = std::str::from_utf8(forwarding.host(Some(conn), head).ok()??).ok()?;
     let url = at_gateway(url, &own, Entrance { scheme, authority })?;
     Some(Edit::Set(&headers::REPLY_URL, HeaderValue::from_str(&url).ok()?))
 }

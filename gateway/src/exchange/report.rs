@@ -218,7 +218,7 @@ impl Reporter {
             backend_wait: backend_time,
             ..Outcome::new(arrival.conn.as_ref().map_or(0, |conn| conn.listener), packet)
         });
-        self.access.request(&RequestLine {
+        self.access.request(|| RequestLine {
             ts: clock::now(),
             request_id: self.request_id(arrival.id),
             session: admitted.key.as_ref(),
@@ -281,7 +281,7 @@ impl ConnectionEvents for Reporter {
         let (method, target) = request_line(head);
         let host = find_field(head, "host")
             .filter(|host| host.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
-        self.access.request(&RequestLine {
+        self.access.request(|| RequestLine {
             ts: clock::now(),
             request_id: Uuid::new_v4(),
             session: None,

@@ -180,6 +180,10 @@ impl GuardStream {
 
     /// Reads more into `buffer`. `Ok(false)` at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        // Room is made only where there is something to read: most looks find nothing.
+        if let Some(tcp) = self.socket().tcp() {
+            ready!(tcp.poll_read_ready(cx))?;
+        }
         self.buffer.reserve(HEAD_ROOM);
         let mut buffer = std::mem::take(&mut self.buffer);
         let polled = tokio_util::io::poll_read_buf(self.io(), cx, &mut buffer);

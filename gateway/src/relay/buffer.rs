@@ -14,8 +14,11 @@ const ROOM: usize = WHOLE + AHEAD as usize;
 /// Bytes of a buffer for a head, or for a body as small as one.
 pub const SMALL: usize = 4096;
 
-/// Buffers of each size that a thread keeps.
+/// Whole buffers that a thread keeps.
 const KEPT: usize = 8;
+
+/// Small ones: as many as packets are under way on a busy thread.
+const KEPT_SMALL: usize = 64;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -58,16 +61,16 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut own = std::mem::take(&mut self.0);
-        let spare = match own.capacity() {
-            ROOM => &SPARE,
-            SMALL => &SPARE_SMALL,
+        let (spare, most) = match own.capacity() {
+            ROOM => (&SPARE, KEPT),
+            SMALL => (&SPARE_SMALL, KEPT_SMALL),
             _ => return,
         };
         own.clear();
         // A thread that is about to end keeps nothing.
         let _ = spare.try_with(|spare| {
             let mut spare = spare.borrow_mut();
-            if spare.len() < KEPT {
+            if spare.len() < most {
                 spare.push(own);
             }
         });

@@ -1,11 +1,9 @@
 //! Heads on their way through: fields keep the spelling and the order in which they came.
 
-use std::io::Write;
-
 use gateway_core::protocol::Fields;
 use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
-use gateway_core::protocol::headers::{Field, Id, KNOWN_FIELDS, id_of};
+use gateway_core::protocol::headers::{Field, Id, id_of};
 use gateway_core::protocol::passage::Edit;
 use http::{HeaderName, HeaderValue};
 
@@ -13,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 #[derive(Debug, Default)]
 pub struct Edited {
     /// The fields that are taken off: a bit for each number of a field.
-    removed: u128,
+    removed: u64,
     /// The names of those without a number.
     removed_names: Vec<HeaderName>,
     /// The first value of a field stands where the field stood.
@@ -28,12 +26,12 @@ impl Edited {
                 self.added.retain(|(field, _)| field.name != name);
                 match id_of(name.as_str().as_bytes()) {
                     Id::OTHER => self.removed_names.push(name),
-                    id => self.removed |= bit(id),
+                    id => self.removed |= id.bit(),
                 }
             }
             Edit::Set(field, value) => {
                 self.added.retain(|(other, _)| other.id != field.id);
-                self.removed |= bit(field.id);
+                self.removed |= field.id.bit();
                 self.added.push((field, value));
             }
             Edit::Append(field, value) => self.added.push((field, value)),
@@ -42,7 +40,7 @@ impl Edited {
 
     /// Whether no field of that name is left.
     pub fn removes_all(&self, field: &'static Field) -> bool {
-        self.removed & bit(field.id) != 0
+        self.removed & field.id.bit() != 0
             && self.added.iter().all(|(added, _)| added.id != field.id)
     }
 
@@ -50,7 +48,7 @@ impl Edited {
         let by_name = |removed: &HeaderName| name.eq_ignore_ascii_case(removed.as_str().as_bytes());
         match id {
             Id::OTHER => self.removed_names.iter().any(by_name),
-            id => self.removed & bit(id) != 0,
+            id => self.removed & id.bit() != 0,
         }
     }
 
@@ -82,11 +80,6 @@ impl Edited {
     }
 }
 
-fn bit(id: Id) -> u128 {
-    const { assert!(KNOWN_FIELDS < u128::BITS as usize) };
-    1 << (id as u8)
-}
-
 /// Writes the head of a request for its server. `target` stands in place of its own.
 pub fn write_request(head: &RequestHead, target: Option<&str>, edits: &Edited, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method());
@@ -105,8 +98,7 @@ pub fn write_answer(head: &AnswerHead, length: Option<u64>, edits: &mut Edited, 
     let fields = head.all().filter(|(id, ..)| !is_ours(*id));
     edits.write(fields, out, |name, value, out| write_field(out, name, value));
     if let Some(length) = length {
-        // Writing to a vector cannot fail.
-        let _ = write!(out, "Content-Length: {length}\r\n");
+        write_field(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
     }
 }
 

@@ -58,8 +58,7 @@ impl Lines {
     }
 
     /// Keeps a connection that has served a packet of that client.
-    pub fn keep(self: &Arc<Self>, client: u64, idle: IdleConnection) {
-        let now = clock::stopwatch();
+    pub fn keep(self: &Arc<Self>, client: u64, idle: IdleConnection, now: Instant) {
         let Some(idle) = self.pool.hold(idle, now) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut state = self.state.lock();

@@ -194,8 +194,9 @@ impl Transfer<'_> {
         };
         match server.over() {
             Line::Shared(connection) => {
-                if let Some(idle) = connection.answered(said, clock::stopwatch()) {
-                    self.lines.keep(self.conn.id, idle);
+                let now = clock::stopwatch();
+                if let Some(idle) = connection.answered(said, now) {
+                    self.lines.keep(self.conn.id, idle, now);
                 }
             }
             Line::Bound(own) => {

@@ -22,7 +22,7 @@ struct Configured {
     /// Position in `backends` by id. Ids are small and dense: one per configured name.
     positions: Vec<Option<u32>>,
     /// Host names that stand for one backend, in the form of [`Host::with_key`].
-    aliases: HashMap<String, BackendId>,
+    aliases: HashMap<Vec<u8>, BackendId>,
 }
 
 impl FarmView {
@@ -33,6 +33,7 @@ impl FarmView {
         for (position, backend) in (0u32..).zip(&backends) {
             positions[backend.id.0 as usize] = Some(position);
         }
+        let aliases = aliases.into_iter().map(|(name, id)| (name.into_bytes(), id)).collect();
         let weights = backends.iter().map(|backend| backend.weight).collect();
         Self { backends, configured: Arc::new(Configured { weights, positions, aliases }) }
     }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
-use super::fields::{Fields, text};
+use super::field::trim;
+use super::fields::Fields;
 use super::headers;
 use super::hresult::HResult;
 use super::latin1;
@@ -42,13 +43,14 @@ pub fn read_ack(status: StatusCode, fields: &impl Fields) -> Ack<'_> {
     };
     let spellings = [&headers::RECEIVED_CONTENT_RANGE, &headers::RECEIVED_CONTENT_RANGE_MISSPELT];
     let all = spellings.into_iter().flat_map(|field| fields.values(field));
-    let mut offsets = all.map(|value| text(value).and_then(range::next_offset));
+    let mut offsets = all.map(|value| range::next_offset(trim(value)));
     let next_offset = offsets.next();
     Ack {
         status,
         is_ack: fields
-            .text(&headers::PACKET_TYPE)
-            .is_some_and(|value| value.eq_ignore_ascii_case("Ack")),
+            .values(&headers::PACKET_TYPE)
+            .next()
+            .is_some_and(|value| trim(value).eq_ignore_ascii_case(b"Ack")),
         // Two ids name no session: the client might keep the other one.
         session_id: fields
             .single(&headers::SESSION_ID)

@@ -12,6 +12,7 @@ use http::{StatusCode, Version};
 use memchr::memchr;
 
 use super::Fields;
+use super::field::trim;
 use super::head::{HeadLimits, OneField, Places, is_token};
 use super::headers::{self, FIELD_LIMIT, Field, Id, NAME_LIMIT, id_of};
 
@@ -282,14 +283,6 @@ fn read_length(fields: &impl Fields) -> Result<Option<u64>, AnswerError> {
 fn read_number(digits: &[u8]) -> Option<u64> {
     let legal = (1..=19).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     legal.then(|| digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
-}
-
-/// Less the spaces and tabs around it.
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }
 
 fn is_control(byte: u8) -> bool {

@@ -16,9 +16,9 @@ impl PartialEq for Field {
 impl Eq for Field {}
 
 /// Strips the optional white space of RFC 9110 5.6.3 from both ends.
-pub fn trim(value: &str) -> &str {
-    match value.as_bytes() {
-        [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => value.trim_matches([' ', '\t']),
-        _ => value,
+pub fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
     }
+    value
 }

@@ -61,8 +61,8 @@ pub fn text(value: &[u8]) -> Option<&str> {
     let visible = |byte: u8| (b' '..=b'~').contains(&byte) | (byte == b'\t');
     // All of them, since that is faster than to stop at the first.
     let seen = value.iter().fold(true, |seen, &byte| seen & visible(byte));
-    let text = seen.then(|| std::str::from_utf8(value).ok());
-    text.flatten().map(trim)
+    let text = seen.then(|| std::str::from_utf8(trim(value)).ok());
+    text.flatten()
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ fn host(text: &str) -> Result<&str, Unclear> {
 
 /// Names are compared as host ids are: without a port, which many proxies leave out.
 fn is_same_name(one: &str, other: &str) -> bool {
-    let key = |text| Host::parse(text).map(|host| host.with_key(str::to_owned));
+    let key = |text| Host::parse(text).map(|host| host.with_key(<[u8]>::to_vec));
     key(one) == key(other)
 }
 

@@ -21,7 +21,7 @@ pub fn is_framed_once(head: &response::Parts) -> bool {
     let mut codings = head.headers.get_all(&headers::TRANSFER_ENCODING.name).iter();
     let mut lengths = head.headers.get_all(&headers::CONTENT_LENGTH.name).iter();
     if let Some(coding) = codings.next() {
-        let chunked = coding.to_str().is_ok_and(|text| trim(text).eq_ignore_ascii_case("chunked"));
+        let chunked = trim(coding.as_bytes()).eq_ignore_ascii_case(b"chunked");
         return chunked
             && codings.next().is_none()
             && lengths.next().is_none()

@@ -155,6 +155,12 @@ struct Start {
 }
 
 impl Id {
+    /// A bit for each number.
+    pub const fn bit(self) -> u64 {
+        const { assert!(KNOWN_FIELDS < u64::BITS as usize) };
+        1 << (self as u8)
+    }
+
     /// The field with this number.
     pub fn field(self) -> Option<&'static Field> {
         KNOWN.get((self as usize).checked_sub(1)?).copied()

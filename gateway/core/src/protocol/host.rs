@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 /// address.
 #[derive(Debug, Clone, Copy)]
 pub struct Host<'h> {
-    name: &'h str,
+    name: &'h [u8],
     /// The address of an IPv6 literal, which has many spellings.
     literal: Option<Ipv6Addr>,
     port: Option<u16>,
@@ -24,25 +24,27 @@ impl<'h> Host<'h> {
     ///
     /// # Source
     /// RFC 3986 section 3.2.
-    pub fn parse(value: &'h str) -> Option<Self> {
-        let (name, literal, port) = match value.strip_prefix('[') {
+    pub fn parse<T: AsRef<[u8]> + ?Sized>(value: &'h T) -> Option<Self> {
+        let value = value.as_ref();
+        let (name, literal, port) = match value.strip_prefix(b"[") {
             Some(rest) => {
-                let (literal, after) = rest.split_once(']')?;
-                let address = literal.parse::<Ipv6Addr>().ok()?;
-                let port = after.strip_prefix(':');
+                let (literal, after) = split_once(rest, b']')?;
+                let port = after.strip_prefix(b":");
                 if port.is_none() && !after.is_empty() {
                     return None;
                 }
-                (&value[..literal.len() + 2], Some(address), port)
+                (&value[..literal.len() + 2], Some(text(literal).parse::<Ipv6Addr>().ok()?), port)
             }
-            None => match value.split_once(':') {
+            None => match split_once(value, b':') {
                 Some((name, port)) => (name, None, Some(port)),
                 None => (value, None, None),
             },
         };
-        let port = port.filter(|port| !port.is_empty());
-        let legal = port.is_none_or(is_port) && (literal.is_some() || is_name(name));
-        let port = port.and_then(|port| port.parse().ok());
+        let port = match port {
+            None | Some([]) => None,
+            Some(port) => Some(read_port(port)?),
+        };
+        let legal = literal.is_some() || is_name(name);
         legal.then_some(Self { name, literal, port })
     }
 
@@ -54,14 +56,14 @@ impl<'h> Host<'h> {
 
     /// The name as it was sent, without port; an IPv6 literal keeps its brackets.
     pub fn as_str(&self) -> &'h str {
-        self.name
+        text(self.name)
     }
 
     /// Calls `f` with the form in which names are compared: lower case, no final dot, no port, and
     /// the canonical form of an IPv6 literal (RFC 5952).
     ///
     /// Windows repeats a Host-Id in the case in which it came, and names are configured in any.
-    pub fn with_key<T>(&self, f: impl FnOnce(&str) -> T) -> T {
+    pub fn with_key<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
         let mut buffer = [0u8; HOST_LIMIT];
         let length = match self.literal {
             Some(address) => {
@@ -71,36 +73,68 @@ impl<'h> Host<'h> {
                 HOST_LIMIT - rest.len()
             }
             None => {
-                let name = self.name.strip_suffix('.').unwrap_or(self.name);
-                buffer[..name.len()].copy_from_slice(name.as_bytes());
+                let name = self.name.strip_suffix(b".").unwrap_or(self.name);
+                buffer[..name.len()].copy_from_slice(name);
                 buffer[..name.len()].make_ascii_lowercase();
                 name.len()
             }
         };
-        f(std::str::from_utf8(&buffer[..length]).unwrap_or_default())
+        f(&buffer[..length])
     }
 }
 
 /// A configured name in the form of [`Host::with_key`]; `None` where it could never match.
 pub fn key_of(name: &str) -> Option<String> {
-    Host::parse(name).map(|host| host.with_key(str::to_owned))
+    Host::parse(name).map(|host| host.with_key(|key| text(key).to_owned()))
 }
 
 /// 1 to 65535, without leading zeros.
 pub fn is_port(port: &str) -> bool {
-    let digits = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
-    digits && port.parse::<u16>().is_ok()
+    read_port(port.as_bytes()).is_some()
 }
 
-fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && name != "."
-        && name.len() <= HOST_LIMIT
-        && !name.starts_with('.')
-        && !name.contains("..")
-        && name.bytes().fold(true, |legal, byte| {
-            legal & (byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'.' | b'_'))
-        })
+fn read_port(port: &[u8]) -> Option<u16> {
+    let digits = (1..=5).contains(&port.len()) && port[0] != b'0';
+    let legal = digits && port.iter().all(u8::is_ascii_digit);
+    let number =
+        legal.then(|| port.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')));
+    u16::try_from(number?).ok()
+}
+
+fn is_name(name: &[u8]) -> bool {
+    if name.is_empty() || name.len() > HOST_LIMIT {
+        return false;
+    }
+    // A name does not begin with a dot, and no dot follows another.
+    let mut before = b'.';
+    for &byte in name {
+        if !IN_NAME[usize::from(byte)] || (byte == b'.' && before == b'.') {
+            return false;
+        }
+        before = byte;
+    }
+    true
+}
+
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let mark = matches!(byte, b'-' | b'.' | b'_');
+        table[byte as usize] = mark || byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
+
+fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let index = bytes.iter().position(|&byte| byte == at)?;
+    Some((&bytes[..index], &bytes[index + 1..]))
+}
+
+/// Of bytes that are ASCII.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

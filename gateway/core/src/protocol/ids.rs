@@ -23,20 +23,21 @@ pub struct SessionId {
 
 impl SessionId {
     /// Takes 1 to 100 visible ASCII characters. Everything else is no id.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub fn parse<T: AsRef<[u8]> + ?Sized>(text: &T) -> Option<Self> {
+        let text = text.as_ref();
         let legal = !text.is_empty()
             && text.len() <= ID_LIMIT
-            && text.bytes().fold(true, |legal, byte| legal & byte.is_ascii_graphic());
+            && text.iter().fold(true, |legal, byte| legal & byte.is_ascii_graphic());
         if !legal {
             return None;
         }
         let mut spelling = [0; BRACED];
         let key = match guid(text) {
             Some(guid) => {
-                spelling.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+                spelling.get_mut(..text.len())?.copy_from_slice(text);
                 SessionKey::of_guid(guid)
             }
-            None => SessionKey::of_text(text),
+            None => SessionKey::of_text(std::str::from_utf8(text).ok()?),
         };
         Some(Self { key, spelling })
     }
@@ -102,7 +103,7 @@ impl SessionKey {
     pub fn guid(&self) -> Option<Uuid> {
         match &self.0 {
             Repr::Guid(high, low) => Some(Uuid::from_u64_pair(!high.get(), *low)),
-            Repr::Text(text) => guid(text),
+            Repr::Text(text) => guid(text.as_bytes()),
         }
     }
 
@@ -143,12 +144,12 @@ impl fmt::Display for ShortId<'_> {
 
 /// A GUID as 32 digits with hyphens, in braces or not. The bare 32-digit and URN forms that the
 /// uuid crate knows are left opaque: no server writes them, so they are somebody's own ids.
-fn guid(text: &str) -> Option<Uuid> {
-    let inner = match text.strip_prefix('{') {
-        Some(rest) => rest.strip_suffix('}')?,
+fn guid(text: &[u8]) -> Option<Uuid> {
+    let inner = match text.strip_prefix(b"{") {
+        Some(rest) => rest.strip_suffix(b"}")?,
         None => text,
     };
-    if inner.len() != BARE { None } else { Uuid::try_parse(inner).ok() }
+    if inner.len() != BARE { None } else { Uuid::try_parse_ascii(inner).ok() }
 }
 
 /// An id of our own making, in the form in which IIS writes its ids.

@@ -1,11 +1,11 @@
 //! The five packets a client sends (MC-BUP 2.2.2 to 2.2.10).
 
-use super::field::Repeated;
-use super::fields::{Fields, text};
+use super::field::{Repeated, trim};
+use super::fields::Fields;
 use super::head::RequestHead;
 use super::headers::{self, Field};
 use super::ids::SessionId;
-use super::range::{ContentRange, RangeError};
+use super::range::{self, ContentRange, RangeError};
 
 /// Which of the five packets; also the closed set of metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,8 +43,8 @@ impl PacketType {
         }
     }
 
-    fn parse(value: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| value.eq_ignore_ascii_case(kind.wire()))
+    fn parse(value: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| value.eq_ignore_ascii_case(kind.wire().as_bytes()))
     }
 }
 
@@ -216,8 +216,7 @@ pub fn read_request(
 ) -> Result<RequestPacket, PacketError> {
     check_value_lengths(fields)?;
     let kind = fields.single(&headers::PACKET_TYPE)?.ok_or(PacketError::NoType)?;
-    let kind = text(kind).and_then(PacketType::parse);
-    let kind = kind.ok_or(PacketError::UnknownType)?;
+    let kind = PacketType::parse(trim(kind)).ok_or(PacketError::UnknownType)?;
     let body = read_body(fields)?;
     let session = read_session(fields)?;
     if kind == PacketType::Fragment {
@@ -271,29 +270,25 @@ fn read_body(fields: &impl Fields) -> Result<Body, PacketError> {
         return if length.is_some() { Err(PacketError::BadLength) } else { Ok(Body::Chunked) };
     }
     let Some(digits) = length else { return Ok(Body::None) };
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(PacketError::BadLength);
-    }
-    let digits = text(digits).ok_or(PacketError::BadLength)?;
-    digits.parse().map(Body::Length).map_err(|_| PacketError::BadLength)
+    range::number(digits).map(Body::Length).map_err(|_| PacketError::BadLength)
 }
 
 fn read_session(fields: &impl Fields) -> Result<Option<SessionId>, PacketError> {
     let Some(value) = fields.single(&headers::SESSION_ID)? else { return Ok(None) };
-    text(value).and_then(SessionId::parse).map(Some).ok_or(PacketError::BadSession)
+    SessionId::parse(trim(value)).map(Some).ok_or(PacketError::BadSession)
 }
 
 fn read_range(fields: &impl Fields) -> Result<ContentRange, PacketError> {
     let value = fields.single(&headers::CONTENT_RANGE)?.ok_or(PacketError::NoRange)?;
-    Ok(ContentRange::parse(text(value).ok_or(RangeError::Syntax)?)?)
+    Ok(ContentRange::parse(trim(value))?)
 }
 
 /// The list is split on spaces and commas; MC-BUP and the Win32 pages disagree on which.
 fn check_protocols(fields: &impl Fields) -> Result<(), PacketError> {
     let list = fields.single(&headers::SUPPORTED_PROTOCOLS)?.ok_or(PacketError::NoProtocols)?;
-    let known = text(list).is_some_and(|list| {
-        list.split([' ', ',', '\t']).any(|id| id.eq_ignore_ascii_case(headers::UPLOAD_PROTOCOL))
-    });
+    let mut offered = list.split(|byte| matches!(byte, b' ' | b',' | b'\t'));
+    let upload = headers::UPLOAD_PROTOCOL.as_bytes();
+    let known = offered.any(|id| id.eq_ignore_ascii_case(upload));
     if known { Ok(()) } else { Err(PacketError::NoCommonProtocol) }
 }
 

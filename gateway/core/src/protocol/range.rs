@@ -42,8 +42,8 @@ impl ContentRange {
         Ok(Self { first, len: last - first + 1, total })
     }
 
-    pub fn parse(value: &str) -> Result<Self, RangeError> {
-        let (unit, rest) = value.as_bytes().split_at_checked(6).ok_or(RangeError::Syntax)?;
+    pub fn parse<T: AsRef<[u8]> + ?Sized>(value: &T) -> Result<Self, RangeError> {
+        let (unit, rest) = value.as_ref().split_at_checked(6).ok_or(RangeError::Syntax)?;
         if !unit.eq_ignore_ascii_case(b"bytes ") {
             return Err(RangeError::Syntax);
         }
@@ -87,24 +87,32 @@ impl ContentRange {
 }
 
 /// A next offset as `BITS-Received-Content-Range` holds it.
-pub fn next_offset(value: &str) -> Option<u64> {
-    number(value.as_bytes()).ok()
+pub fn next_offset(value: &[u8]) -> Option<u64> {
+    number(value).ok()
 }
 
 /// As many digits as the largest number has. Leading zeros beyond that are read in different ways.
 const DIGITS: usize = 20;
 
 /// Digits only: no sign, no space, no `*`.
-fn number(text: &[u8]) -> Result<u64, RangeError> {
+pub fn number(text: &[u8]) -> Result<u64, RangeError> {
     if text.len() > DIGITS {
         return Err(RangeError::Overflow);
     }
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+    if text.is_empty() {
         return Err(RangeError::Syntax);
     }
-    let mut digits = text.iter().map(|digit| u64::from(digit - b'0'));
-    let number = digits.try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(digit));
-    number.ok_or(RangeError::Overflow)
+    let (mut number, mut fits) = (0_u64, true);
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(RangeError::Syntax);
+        }
+        let (shifted, over) = number.overflowing_mul(10);
+        let (sum, beyond) = shifted.overflowing_add(u64::from(digit));
+        (number, fits) = (sum, fits & !over & !beyond);
+    }
+    if fits { Ok(number) } else { Err(RangeError::Overflow) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!
 //! What is absent: the scheme and the authority. A target is a path with its query.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::pin::{Subject, fnv1a, fnv1a_on};
 
@@ -199,7 +199,10 @@ fn is_unreserved(byte: u8) -> bool {
 
 /// Whether a target of such bytes alone is in normal form. Most are.
 fn stays_as_it_is(byte: u8) -> bool {
-    byte == b'/' || in_path(byte) == Form::Raw
+    static STAYS: LazyLock<[bool; 256]> = LazyLock::new(|| {
+        std::array::from_fn(|byte| byte == usize::from(b'/') || in_path(byte as u8) == Form::Raw)
+    });
+    STAYS[usize::from(byte)]
 }
 
 fn is_escaped_well(part: &[u8]) -> bool {

@@ -59,7 +59,7 @@ impl World<'_> {
         }
         let table = &self.tables[if self.farm.lossy { gateway } else { 0 }];
         let Some(hidden) = pin.backend_session else { return };
-        let Some(id) = SessionId::parse(&hidden) else { return };
+        let Some(id) = SessionId::parse(&*hidden) else { return };
         if table.find(Some(&id)) == Lookup::Unknown {
             self.intrude(gateway, &hidden, &path, host, &own, Some(pin.backend));
             self.counts.add("intruder with a hidden id refused");

@@ -120,7 +120,9 @@ impl Table {
         id: &SessionId,
     ) -> impl Iterator<Item = (SessionKey, Progress)> {
         let known = |key: &SessionKey, pin: &Pin| match &pin.backend_session {
-            Some(hidden) => SessionId::parse(hidden).is_some_and(|hidden| hidden.key() == id.key()),
+            Some(hidden) => {
+                SessionId::parse(&**hidden).is_some_and(|hidden| hidden.key() == id.key())
+            }
             None => key == id.key(),
         };
         let held = self.pins.iter().filter(move |(_, (pin, _))| pin.backend == backend);

@@ -1,5 +1,8 @@
 //! The fields of a head: what frames, routes and identifies the request, and what does not pass.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 use super::super::headers::{self, Field, Id};
 use super::super::host::Host;
 use super::hop_by_hop::{self, Word, is_for_the_next_hop, is_hop_by_hop};
@@ -22,6 +25,10 @@ pub(super) static ONCE: [&Field; 12] = [
     &headers::METHOD_OVERRIDE,
 ];
 
+/// The same, a bit for each.
+static ONCE_BITS: LazyLock<u64> =
+    LazyLock::new(|| ONCE.iter().fold(0, |bits, field| bits | field.id.bit()));
+
 /// Whether a field reaches the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passage {
@@ -31,7 +38,8 @@ pub(super) enum Passage {
 
 #[derive(Default)]
 pub(super) struct Fields<'h> {
-    seen: u16,
+    /// A bit for each number of a field that stood before.
+    seen: u64,
     host: Option<(&'h [u8], usize)>,
     length: Option<&'h [u8]>,
     encoding: Option<&'h [u8]>,
@@ -56,13 +64,10 @@ impl<'h> Fields<'h> {
         if is_for_the_next_hop(id) {
             return self.take_hop_by_hop(name, value, http10);
         }
-        if let Some(index) = ONCE.iter().position(|field| field.id == id) {
-            let bit = 1 << index;
-            if self.seen & bit != 0 {
-                return Err(HeadError::Repeated);
-            }
-            self.seen |= bit;
+        if self.seen & *ONCE_BITS & id.bit() != 0 {
+            return Err(HeadError::Repeated);
         }
+        self.seen |= id.bit();
         match id {
             Id::HOST => self.host = Some((value, value_start)),
             Id::CONTENT_LENGTH => self.length = Some(value),
@@ -134,7 +139,7 @@ impl<'h> Fields<'h> {
                 _ => Err(HeadError::Host),
             };
         };
-        let host = std::str::from_utf8(value).ok().and_then(Host::parse).ok_or(HeadError::Host)?;
+        let host = Host::parse(value).ok_or(HeadError::Host)?;
         let Some(authority) = authority else { return Ok(None) };
         let named = authority.host().ok_or(HeadError::Host)?;
         if named.is_same(&host, authority.default_port) {
@@ -143,7 +148,10 @@ impl<'h> Fields<'h> {
         // Which of the two a server takes is not certain, unless each of them is one of ours: then
         // the target counts, as RFC 9112 section 3.2.2 says.
         let ours = |host: &Host<'_>| {
-            policy.hosts.is_some_and(|hosts| host.with_key(|key| hosts.contains(key)))
+            let listed = |key: &[u8], hosts: &HashSet<String>| {
+                std::str::from_utf8(key).is_ok_and(|key| hosts.contains(key))
+            };
+            policy.hosts.is_some_and(|hosts| host.with_key(|key| listed(key, hosts)))
         };
         if !ours(&named) || !ours(&host) {
             return Err(HeadError::TwoHosts);

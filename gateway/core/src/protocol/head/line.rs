@@ -1,5 +1,7 @@
 //! The request line: method, target, version.
 
+use memchr::memchr_iter;
+
 use super::super::host::Host;
 use super::{HeadEdits, HeadError, HeadLimits, HeadPolicy, is_token, split_once};
 
@@ -151,25 +153,26 @@ pub fn strip_scheme(target: &str) -> Option<&str> {
 
 /// Bytes beyond ASCII are judged later.
 fn is_path(path: &[u8]) -> bool {
-    let mut bytes = path.iter();
-    while let Some(byte) = bytes.next() {
-        let legal = match byte {
-            b'%' => {
-                bytes.next().is_some_and(u8::is_ascii_hexdigit)
-                    && bytes.next().is_some_and(u8::is_ascii_hexdigit)
-            }
+    let legal = path.iter().fold(true, |legal, &byte| legal & IN_PATH[usize::from(byte)]);
+    let escaped = |at: usize| matches!(path.get(at + 1..at + 3), Some([high, low]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
+    legal && path.starts_with(b"/") && memchr_iter(b'%', path).all(escaped)
+}
+
+const IN_PATH: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
             // Braces and the bar are no URI characters, but session ids in reply paths have them.
             b'{' | b'}' | b'|' => true,
             b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' => false,
             0x80.. => true,
             byte => byte.is_ascii_graphic(),
         };
-        if !legal {
-            return false;
-        }
+        byte += 1;
     }
-    path.starts_with(b"/")
-}
+    table
+};
 
 /// Percent-encodes every byte beyond ASCII (RFC 3986 section 2.5).
 fn escape(path: &[u8]) -> Vec<u8> {

@@ -6,8 +6,10 @@
 //! then already forgiven what matters here, such as bare line feeds.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
+use memchr::memmem::Finder;
 
 use super::headers::{BITS_POST, FIELD_LIMIT, Id, NAME_LIMIT, id_of};
 
@@ -160,11 +162,9 @@ impl HeadError {
 /// `from` is where the search may start: what was searched before, less the three bytes that a
 /// terminator may straddle.
 pub fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
     let start = from.saturating_sub(3).min(bytes.len());
-    let bytes = &bytes[start..];
-    let mut ends = memchr_iter(b'\n', bytes).filter(|&at| at >= 3);
-    let end = ends.find(|&at| bytes[at - 3..at] == *b"\r\n\r")?;
-    Some(start + end + 1)
+    END.find(&bytes[start..]).map(|end| start + end + 4)
 }
 
 /// Whether bytes that hold no end of a head yet can never get one that passes: another protocol
@@ -275,12 +275,12 @@ pub fn find_field<'h>(head: &'h [u8], name: &str) -> Option<&'h str> {
 /// Whether a head holds no control character but tabs and whole ends of lines, looked at as a whole:
 /// faster than line by line.
 fn is_clean(head: &[u8]) -> bool {
+    let Some((&first, rest)) = head.split_first() else { return true };
     let plain = |byte: u8| !is_control(byte) | matches!(byte, b'\r' | b'\n');
-    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
-    let whole =
-        pairs.fold(true, |whole, (&one, &next)| whole & ((one == b'\r') == (next == b'\n')));
-    let ends_whole = head.first() != Some(&b'\n') && head.last() != Some(&b'\r');
-    whole && ends_whole && head.iter().fold(true, |clean, &byte| clean & plain(byte))
+    let clean = head.iter().zip(rest).fold(true, |clean, (&one, &next)| {
+        clean & plain(next) & ((one == b'\r') == (next == b'\n'))
+    });
+    clean && plain(first) && first != b'\n' && head.last() != Some(&b'\r')
 }
 
 /// A bare CR or LF, NUL and the rest: one reader's white space is another's line end.
@@ -330,6 +330,7 @@ pub(super) struct OneField<'h> {
 
 impl<'h> OneField<'h> {
     /// Reads a line that starts at `start`.
+    #[inline]
     fn read(line: &'h [u8], start: usize, end: usize) -> Result<Self, HeadError> {
         // A line that starts with white space continues the one before (obsolete folding), and white
         // space before the colon hides a name: both fail the token test.

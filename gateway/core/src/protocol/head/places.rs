@@ -5,7 +5,11 @@ use super::OneField;
 
 /// Where the fields of a head stand, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Places(Vec<Place>);
+pub struct Places {
+    places: Vec<Place>,
+    /// A bit for each number of a field that is there: most look-ups are for one that is not.
+    present: u64,
+}
 
 /// Where a field stands: its name at `start`, its value without the white space around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +29,12 @@ const USUAL: usize = 16;
 
 impl Places {
     pub(in super::super) fn new() -> Self {
-        Self(Vec::with_capacity(USUAL))
+        Self { places: Vec::with_capacity(USUAL), present: 0 }
     }
 
     pub(in super::super) fn push(&mut self, field: &OneField<'_>) {
-        self.0.push(Place {
+        self.present |= field.id.bit();
+        self.places.push(Place {
             id: field.id,
             name_length: field.name.len() as u16,
             start: place(field.start),
@@ -40,16 +45,16 @@ impl Places {
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.places.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.places.is_empty()
     }
 
     /// Every field of the head with these bytes: its number, its name, and its value.
     pub fn all<'h>(&'h self, bytes: &'h [u8]) -> impl Iterator<Item = (Id, &'h [u8], &'h [u8])> {
-        self.0.iter().map(|place| (place.id, place.name(bytes), place.value(bytes)))
+        self.places.iter().map(|place| (place.id, place.name(bytes), place.value(bytes)))
     }
 
     /// The values of one field, in the order in which they stand.
@@ -58,13 +63,14 @@ impl Places {
         bytes: &'h [u8],
         field: &'static Field,
     ) -> impl DoubleEndedIterator<Item = &'h [u8]> {
-        let places = self.0.iter().filter(move |place| place.id == field.id);
-        places.map(|place| place.value(bytes))
+        let absent = self.present & field.id.bit() == 0;
+        let places = if absent { &[] } else { &self.places[..] };
+        places.iter().filter(move |place| place.id == field.id).map(|place| place.value(bytes))
     }
 
     /// Every field with its whole line: its number, its name, and the line with its end.
     pub fn lines<'h>(&'h self, bytes: &'h [u8]) -> impl Iterator<Item = (Id, &'h [u8], &'h [u8])> {
-        self.0.iter().map(|place| {
+        self.places.iter().map(|place| {
             let line = &bytes[place.start as usize..place.end as usize];
             (place.id, place.name(bytes), line)
         })

@@ -1,11 +1,13 @@
 //! From a client to a server.
 
+use std::sync::LazyLock;
+
 use http::HeaderValue;
 
 use super::forwarding::{ForwardedMode, Sender, forwarding};
 use super::{Edit, remove};
 use crate::protocol::head::is_for_the_next_hop;
-use crate::protocol::headers::{self, Id};
+use crate::protocol::headers::{self, Id, KNOWN};
 use crate::protocol::{Fields, spoken};
 
 /// What a request says to its server, beside and in place of what its client says.
@@ -59,6 +61,15 @@ pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
 /// connection to the gateway alone. `Transfer-Encoding` frames the body, so it belongs to who carries
 /// that.
 fn is_withheld(id: Id, name: &[u8]) -> bool {
+    /// A bit for each field that has a number.
+    static WITHHELD: LazyLock<u64> = LazyLock::new(|| {
+        let withheld = KNOWN.iter().filter(|field| is_withheld_name(field.id, field.name.as_ref()));
+        withheld.fold(0, |bits, field| bits | field.id.bit())
+    });
+    if id == Id::OTHER { is_withheld_name(id, name) } else { *WITHHELD & id.bit() != 0 }
+}
+
+fn is_withheld_name(id: Id, name: &[u8]) -> bool {
     let for_the_gateway =
         matches!(id, Id::EXPECT | Id::PROXY_AUTHENTICATE | Id::PROXY_AUTHORIZATION | Id::TRAILER);
     is_for_the_next_hop(id)
