@@ -136,8 +136,6 @@ impl Admission {
             exchange.arrival.has_body = packet.range().is_some();
         }
         exchange.admitted.packet = Some(packet.clone());
-        exchange.admitted.kind = Some(packet.packet_type());
-        exchange.admitted.range = packet.range();
         exchange.admitted.key = packet.session().map(|session| session.key().clone());
         self.check_sizes(head, exchange).await?;
         let mut lookup = look_up(&self.sessions, exchange).await;
@@ -177,12 +175,12 @@ impl Admission {
             }
         }
         decided.map_err(Denied::fault)?;
-        if exchange.admitted.kind == Some(PacketType::CloseSession)
+        if exchange.admitted.kind() == Some(PacketType::CloseSession)
             && let Some(key) = &exchange.admitted.key
         {
             Box::pin(self.sessions.settle(key)).await;
         }
-        let small = exchange.admitted.range.is_none_or(|range| range.len() <= REPLAY_LIMIT);
+        let small = exchange.admitted.range().is_none_or(|range| range.len() <= REPLAY_LIMIT);
         exchange.admitted.repeatable = is_repeatable(&packet) && small;
         if let Lookup::Pinned(pin) = lookup
             && (exchange.admitted.why == Some(Why::Pin) || exchange.admitted.moved)
@@ -226,7 +224,7 @@ impl Admission {
     /// Whether a packet for `backend` has an id by which only that backend and the gateway know the
     /// session.
     fn is_hidden(&self, backend: BackendId, lookup: &Lookup, exchange: &Exchange) -> bool {
-        let (Some(kind), Some(key)) = (exchange.admitted.kind, &exchange.admitted.key) else {
+        let (Some(kind), Some(key)) = (exchange.admitted.kind(), &exchange.admitted.key) else {
             return false;
         };
         must_not_be_hidden(kind, lookup, exchange.arrival.target)
@@ -235,9 +233,9 @@ impl Admission {
 
     /// Refuses what is larger than the limits. A session that waits for its first byte ends by that.
     async fn check_sizes(&self, head: &RequestHead, exchange: &mut Exchange) -> Result<(), Fault> {
-        let Some(range) = exchange.admitted.range else { return Ok(()) };
+        let Some(range) = exchange.admitted.range() else { return Ok(()) };
         let known = || {
-            let (kind, key) = (exchange.admitted.kind?, exchange.admitted.key.as_ref()?);
+            let (kind, key) = (exchange.admitted.kind()?, exchange.admitted.key.as_ref()?);
             let found = find(&self.sessions, Some(key), &exchange.arrival);
             // The id may be another session's by now.
             let own = may_speak(kind, &found, exchange.arrival.target, None);

@@ -177,7 +177,7 @@ async fn a_packet_without_its_parts_is_refused() {
     let kind = ("BITS-Packet-Type", "Fragment");
     let (fault, exchange) = refused(&rig, &head("BITS_POST", TARGET, &[kind])).await;
     assert_eq!(fault, Fault::BadRequest);
-    assert!(exchange.arrival.is_packet && exchange.admitted.kind.is_none());
+    assert!(exchange.arrival.is_packet && exchange.admitted.kind().is_none());
     let fields = [kind, ("BITS-Session-Id", ID), ("Content-Range", "bytes 0-9/10")];
     assert_eq!(refused(&rig, &head("BITS_POST", TARGET, &fields)).await.0, Fault::LengthRequired);
 }

@@ -40,7 +40,7 @@ impl Bodies {
     ) -> Result<(), Fault> {
         exchange.attempt.bytes_in += bytes as u64;
         let came = exchange.attempt.bytes_in;
-        let range = exchange.admitted.range;
+        let range = exchange.admitted.range();
         if range.is_some_and(|range| came > range.len() || (end && came < range.len())) {
             // Only a chunked body can differ from its range; the backend must not take it for
             // whole.
@@ -74,3 +74,7 @@ impl Bodies {
         self.bandwidth.settle(&mut exchange.admitted.pace, limits);
     }
 }
+
+#[cfg(test)]
+#[path = "bodies_tests.rs"]
+mod tests;

@@ -63,7 +63,7 @@ impl Cancellation {
     /// Where the backend cannot be told, the pin stays, and leads the client's own Cancel there.
     pub async fn end_refused(&self, head: &RequestHead, exchange: &mut Exchange) {
         let Some(key) = exchange.admitted.key.clone() else { return };
-        let Some(range) = exchange.admitted.range else { return };
+        let Some(range) = exchange.admitted.range() else { return };
         // Whether it is untouched is known only behind the request under way.
         if ended_by_refusal(
             &range,

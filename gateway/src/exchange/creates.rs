@@ -47,7 +47,7 @@ impl Creates {
         ack: &Ack<'_>,
         exchange: &mut Exchange,
     ) -> Follows {
-        if exchange.admitted.kind != Some(PacketType::CreateSession) {
+        if exchange.admitted.kind() != Some(PacketType::CreateSession) {
             return Follows::Answer;
         }
         if let Some(refusal) = Refusal::of(response, ack) {
@@ -70,7 +70,7 @@ impl Creates {
         exchange: &Exchange,
     ) {
         let full = ack.error.is_some_and(HResult::is_disk_full) && !ack.status.is_success();
-        if full && exchange.admitted.kind != Some(PacketType::CreateSession) {
+        if full && exchange.admitted.kind() != Some(PacketType::CreateSession) {
             self.health.full(
                 backend,
                 &create_of(head, exchange),
@@ -95,7 +95,7 @@ impl Creates {
         if ours || !matches!(fault, Some(Fault::BackendFailed | Fault::BackendAnswer)) {
             return false;
         }
-        let stale = exchange.attempt.reused && failure.died_silently;
+        let stale = exchange.tries.reused && failure.died_silently;
         exchange.attempt.replayable = failure.replayable;
         self.refused(head, Refusal::without_answer(stale), exchange) == Follows::Elsewhere
     }
@@ -119,7 +119,7 @@ impl Creates {
         let bound = exchange.admitted.login.bound;
         let may = exchange
             .admitted
-            .kind
+            .kind()
             .is_some_and(|kind| refusers.lets_go_elsewhere(kind, bound, whole));
         let moves = may && self.choose_another(head, backend, exchange);
         let result = if moves { RefusedCreate::Moved } else { RefusedCreate::Final };
@@ -128,7 +128,7 @@ impl Creates {
             exchange.admitted.creating.chosen = true;
             exchange.begin_anew();
             Follows::Elsewhere
-        } else if may && !exchange.admitted.creating.refusers.include_all(&exchange.attempt.avoid) {
+        } else if may && !exchange.admitted.creating.refusers.include_all(&exchange.tries.avoid) {
             Follows::Later
         } else {
             Follows::Answer
@@ -143,7 +143,7 @@ impl Creates {
         exchange: &mut Exchange,
     ) -> bool {
         let Some(packet) = exchange.admitted.packet.clone() else { return false };
-        exchange.attempt.avoid.push(refuser);
+        exchange.tries.avoid.push(refuser);
         let alias = self.router.alias_of(head, exchange).unwrap_or_default();
         let decision = self.router.decide(&packet, &Lookup::NotAsked, exchange, alias);
         follow(decision, exchange).is_ok()

@@ -99,7 +99,7 @@ async fn a_create_outlives_a_server_that_dies_of_it() {
 async fn a_stale_connection_is_no_refusal() {
     let rig = Rig::new();
     let (_, mut exchange) = created(&rig).await;
-    exchange.attempt.reused = true;
+    exchange.tries.reused = true;
     let stale = ExchangeFailure { reused: true, ..LOST };
     assert!(!rig.gateway.tries.creates.outlives(&create(), stale, &mut exchange));
 }

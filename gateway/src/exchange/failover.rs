@@ -71,7 +71,7 @@ impl Failover {
         }
         let away = self.outages.failed(owner, clock::steady());
         let absence = Absence::of(away, self.health.is_lost(owner));
-        Owner::Refuses { absence, tries: exchange.attempt.attempts }
+        Owner::Refuses { absence, tries: exchange.tries.count }
     }
 
     /// Does what the rule says. `changed` ends a wait before its time.
@@ -97,7 +97,7 @@ impl Failover {
             // The old pin goes when an Ack shows that the new backend has taken the session.
             Step::Reassign => {
                 exchange.admitted.moved = true;
-                exchange.attempt.avoid.push(owner);
+                exchange.tries.avoid.push(owner);
                 self.router.decide_again(exchange).map_err(Denied::fault)?;
                 Ok(Went::Elsewhere)
             }

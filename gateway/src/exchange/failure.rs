@@ -65,10 +65,14 @@ pub(super) fn fault_of_failure(
 /// Of Creates [`gateway_core::farm::folders`] knows more.
 fn note_silence(health: &FarmHealth, fault: Fault, exchange: &Exchange) {
     let simple =
-        matches!(exchange.admitted.kind, Some(PacketType::Ping | PacketType::CreateSession));
+        matches!(exchange.admitted.kind(), Some(PacketType::Ping | PacketType::CreateSession));
     if let Some(backend) =
         exchange.admitted.backend.filter(|_| simple && fault == Fault::BackendTimeout)
     {
         health.answered(backend, Answer::Silent, || exchange.arrival.counted_client());
     }
 }
+
+#[cfg(test)]
+#[path = "failure_tests.rs"]
+mod tests;

@@ -107,7 +107,7 @@ impl Learning {
             moved,
             now: exchange.arrival.now,
         };
-        let close = exchange.admitted.kind == Some(PacketType::CloseSession);
+        let close = exchange.admitted.kind() == Some(PacketType::CloseSession);
         let outcome = match observe(&observed) {
             // Where one storage is shared, the backend before may have delivered the file.
             Effects::Nothing if exchange.admitted.moved && close && ack.is_session_not_found() => {

@@ -150,3 +150,7 @@ fn closes(response: &AnswerHead) -> bool {
     let says = |word| response.says(word);
     says("close") || (response.version < Version::HTTP_11 && !says("keep-alive"))
 }
+
+#[cfg(test)]
+#[path = "logins_tests.rs"]
+mod tests;

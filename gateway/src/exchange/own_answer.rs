@@ -76,3 +76,7 @@ fn plain(fault: Fault, methods: &[Method]) -> Head {
     fields.push((headers::CONTENT_LENGTH.wire, HeaderValue::from_static("0")));
     (status, fields)
 }
+
+#[cfg(test)]
+#[path = "own_answer_tests.rs"]
+mod tests;

@@ -24,7 +24,7 @@ use crate::warned::Hourly;
 
 use super::arrival::Arrival;
 use super::forwarding::Forwarding;
-use super::state::{Admitted, Answered, Attempt, Findings};
+use super::state::{Admitted, Answered, Attempt, Findings, Tried};
 
 /// What the client was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,6 +43,7 @@ pub struct Report<'a> {
     pub head: &'a RequestHead,
     pub arrival: &'a Arrival,
     pub admitted: &'a Admitted,
+    pub tries: &'a Tried,
     pub attempt: &'a Attempt,
     pub answered: &'a Answered,
     pub findings: &'a Findings,
@@ -189,16 +190,16 @@ impl Reporter {
 
     /// What became of a request: one update of the metrics and one line.
     pub fn tell(&self, report: &Report<'_>) {
-        let Report { head, arrival, admitted, attempt, answered, findings, sent } = *report;
+        let Report { head, arrival, admitted, tries, attempt, answered, findings, sent } = *report;
         let total = clock::steady().saturating_sub(arrival.started);
         let sent_whole = attempt.body_done.unwrap_or(arrival.started);
         let backend_time = answered.first_byte.map(|first| first.saturating_sub(sent_whole));
-        let packet = match admitted.kind {
+        let packet = match admitted.kind() {
             Some(kind) => kind.into(),
             None if arrival.is_packet => PacketLabel::Unknown,
             None => PacketLabel::Other,
         };
-        let went_out = attempt.backend_request.is_some();
+        let went_out = tries.backend_request.is_some();
         self.metrics.record(&Outcome {
             status: sent.status.unwrap_or(0),
             fault: findings.fault,
@@ -210,7 +211,7 @@ impl Reporter {
             pin_found: findings.pin_found,
             alias_found: findings.alias_found,
             owner_found: findings.owner_found,
-            range: admitted.range,
+            range: admitted.range(),
             bytes_in: attempt.bytes_in,
             bytes_out: sent.bytes,
             bytes_forwarded: sent.bytes_forwarded,
@@ -243,11 +244,11 @@ impl Reporter {
                 .map(ChunkError::label),
             bytes_in: attempt.bytes_in,
             bytes_out: sent.bytes,
-            range: admitted.range,
+            range: admitted.range(),
             total_time: total,
             backend_time,
-            retries: attempt.attempts.saturating_sub(1),
-            conn_reused: went_out.then_some(attempt.reused),
+            retries: tries.count.saturating_sub(1),
+            conn_reused: went_out.then_some(tries.reused),
             user_agent: head.first(&headers::USER_AGENT),
         });
     }
@@ -340,3 +341,7 @@ impl ConnectionEvents for Reporter {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

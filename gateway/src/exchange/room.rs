@@ -170,3 +170,7 @@ impl Room {
         ended.is_some()
     }
 }
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;

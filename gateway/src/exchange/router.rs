@@ -76,7 +76,7 @@ impl Router {
     }
 
     /// Asks the core. Also called for each further try, with the failed backends in
-    /// `exchange.attempt.avoid`. [`follow`] does what it says.
+    /// `exchange.tries.avoid`. [`follow`] does what it says.
     pub fn decide(
         &self,
         packet: &RequestPacket,
@@ -168,11 +168,11 @@ impl Router {
             connection,
             login: connection.is_some_and(login),
             room: exchange.admitted.place.is_some(),
-            avoid: &exchange.attempt.avoid,
+            avoid: &exchange.tries.avoid,
             barred,
             refused: !exchange.admitted.creating.refusers.is_empty(),
             hash,
-            turn: match exchange.admitted.kind {
+            turn: match exchange.admitted.kind() {
                 Some(PacketType::CreateSession) => self.creates.fetch_add(1, Ordering::Relaxed),
                 _ => exchange.arrival.id,
             },
@@ -246,6 +246,6 @@ pub(super) fn log_decision(decision: Decision, exchange: &Exchange) {
         Decision::Ask => ("ask the backends", None, None),
     };
     let session = exchange.admitted.key.as_ref().map(|key| tracing::field::display(key.short()));
-    let packet = exchange.admitted.kind.map(PacketType::label);
+    let packet = exchange.admitted.kind().map(PacketType::label);
     tracing::debug!(packet, session, backend, why, "decided: {decided}");
 }

@@ -160,3 +160,7 @@ fn identity(head: &RequestHead, packet: &RequestPacket, exchange: &Exchange) -> 
 fn is_of_protocol(name: &HeaderName) -> bool {
     name.as_str().starts_with("bits-")
 }
+
+#[cfg(test)]
+#[path = "session_turns_tests.rs"]
+mod tests;

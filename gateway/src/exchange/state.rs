@@ -1,5 +1,6 @@
-//! The states of a request, in their order: [`Arrival`], [`Admitted`], [`Attempt`], [`Answered`],
-//! and beside them [`Findings`], which its report tells.
+//! The states of a request, in their order: [`Arrival`], [`Admitted`], [`Attempt`], [`Answered`].
+//! Beside them stand what the [tries](Tried) before have shown, and the [`Findings`], which its report
+//! tells.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ const MAX_INTERIM: u8 = 100;
 pub struct Exchange {
     pub arrival: Arrival,
     pub admitted: Admitted,
+    pub tries: Tried,
     pub attempt: Attempt,
     pub answered: Answered,
     pub findings: Findings,
@@ -45,6 +47,7 @@ impl Exchange {
         Self {
             arrival,
             admitted: Admitted::default(),
+            tries: Tried::default(),
             attempt: Attempt::default(),
             answered: Answered::default(),
             findings: Findings::default(),
@@ -58,7 +61,8 @@ impl Exchange {
         self.findings.fault = None;
         debug_assert!(self.answered.opened.is_none(), "a session is opened once");
         self.answered = Answered::default();
-        self.attempt.begin_anew();
+        self.tries.avoid_pool = false;
+        self.tries.step = None;
     }
 
     /// From now on the request owes one report, however it ends.
@@ -75,7 +79,7 @@ impl Exchange {
     pub fn held(&self) -> Held {
         Held {
             waited: self.waited(),
-            ends_or_moves: ends_or_moves(self.admitted.kind, self.admitted.key.is_some()),
+            ends_or_moves: ends_or_moves(self.admitted.kind(), self.admitted.key.is_some()),
             superseded: self.admitted.turn.as_ref().is_some_and(Turn::is_cancelled),
         }
     }
@@ -101,7 +105,7 @@ impl Exchange {
             return Ok(false);
         }
         let now = clock::steady();
-        self.answered.first_byte = Some(now);
+        self.answered = Answered::at(now);
         if let Some(conn) = &self.arrival.conn {
             conn.expect_answer(now + self.attempt.patience);
         }
@@ -114,6 +118,7 @@ impl Exchange {
             head: &head,
             arrival: &self.arrival,
             admitted: &self.admitted,
+            tries: &self.tries,
             attempt: &self.attempt,
             answered: &self.answered,
             findings: &self.findings,
@@ -137,10 +142,8 @@ impl Drop for Exchange {
 pub struct Admitted {
     /// The packet, once it was read and found to be one.
     pub packet: Option<RequestPacket>,
-    pub kind: Option<PacketType>,
     /// Its session; from the answer to a Create-Session on, the one that was opened.
     pub key: Option<SessionKey>,
-    pub range: Option<ContentRange>,
     /// The length with which it goes on in place of chunks.
     pub length: Option<u64>,
     /// Where it goes.
@@ -171,10 +174,21 @@ pub struct Admitted {
     pub doubtful: bool,
 }
 
-/// The tries to have a backend serve it: what is true of all of them, and of the last one.
+impl Admitted {
+    pub fn kind(&self) -> Option<PacketType> {
+        self.packet.as_ref().map(RequestPacket::packet_type)
+    }
+
+    /// Of a Fragment.
+    pub fn range(&self) -> Option<ContentRange> {
+        self.packet.as_ref().and_then(RequestPacket::range)
+    }
+}
+
+/// What the tries so far have shown.
 #[derive(Default)]
-pub struct Attempt {
-    pub attempts: u32,
+pub struct Tried {
+    pub count: u32,
     /// Backends that could not be reached, or that refused.
     pub avoid: Vec<BackendId>,
     pub distrust: Distrust,
@@ -182,7 +196,15 @@ pub struct Attempt {
     pub step: Option<Step>,
     /// A pooled connection turned out to be dead: the next try takes a new one.
     pub avoid_pool: bool,
+    /// The last connection had served a request before.
     pub reused: bool,
+    /// Held for the gauge of requests at backends, from the first connection on.
+    pub backend_request: Option<Gauged>,
+}
+
+/// One try at a backend. Each begins with a new one.
+#[derive(Default)]
+pub struct Attempt {
     /// How long the backend may take for the head of its answer, and for each piece of the rest.
     pub patience: Duration,
     /// Bytes of the body that were read.
@@ -195,8 +217,12 @@ pub struct Attempt {
     pub answer_began: bool,
     /// How many 1xx came before the answer.
     pub interim: u8,
-    /// Held for the gauge of requests at backends.
-    pub backend_request: Option<Gauged>,
+}
+
+impl Attempt {
+    pub fn new(patience: Duration) -> Self {
+        Self { patience, ..Self::default() }
+    }
 }
 
 /// What the backend has answered, and what becomes of that.
@@ -209,6 +235,12 @@ pub struct Answered {
     pub protocol_error: Option<ProtocolError>,
     /// The backend opened a session with this id; no client knows of it before the Ack is out.
     pub opened: Option<Box<str>>,
+}
+
+impl Answered {
+    fn at(first_byte: Duration) -> Self {
+        Self { first_byte: Some(first_byte), ..Self::default() }
+    }
 }
 
 /// What was found out on the way, for the report.
@@ -224,20 +256,6 @@ pub struct Findings {
     pub owner_found: Option<bool>,
 }
 
-impl Attempt {
-    /// One more try begins.
-    pub fn begin(&mut self) {
-        self.attempts += 1;
-        // The body passes the filter again from its start.
-        self.bytes_in = 0;
-        self.body_done = None;
-    }
-
-    /// The answer that was seen goes to nobody, and there will be another try.
-    pub fn begin_anew(&mut self) {
-        self.answer_began = false;
-        self.interim = 0;
-        self.avoid_pool = false;
-        self.step = None;
-    }
-}
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -19,6 +19,7 @@ use super::failure::{ConnectFailure, ExchangeFailure};
 use super::logins::Logins;
 use super::report::Reporter;
 use super::router::{Router, follow};
+use super::state::Attempt;
 use super::turns::Turn;
 use crate::farm::Farm;
 use crate::guard::Bond;
@@ -41,7 +42,7 @@ pub enum Way {
 fn is_owned(exchange: &Exchange) -> bool {
     let admitted = &exchange.admitted;
     let named = matches!(admitted.why, Some(Why::Pin | Why::Alias | Why::Asked | Why::Delivered));
-    named && admitted.kind != Some(PacketType::CreateSession)
+    named && admitted.kind() != Some(PacketType::CreateSession)
 }
 
 /// Has backends tried one after the other, until one serves the request.
@@ -67,7 +68,7 @@ impl Tries {
     ) -> Result<(BackendId, Way), Fault> {
         let backend = self.next_backend(head, exchange).await?;
         let way = match self.logins.keep_apart(head, backend, exchange) {
-            Ok(Way::Shared) if exchange.attempt.avoid_pool => Ok(Way::Once),
+            Ok(Way::Shared) if exchange.tries.avoid_pool => Ok(Way::Once),
             way => way,
         };
         let chosen = way.map(|way| (backend, way));
@@ -93,22 +94,23 @@ impl Tries {
         head: &RequestHead,
         exchange: &mut Exchange,
     ) -> Result<BackendId, Fault> {
-        if exchange.attempt.attempts > 0 && !exchange.admitted.creating.is_chosen() {
+        if exchange.tries.count > 0 && !exchange.admitted.creating.is_chosen() {
             Box::pin(self.choose_again(head, exchange)).await?;
         }
-        exchange.attempt.begin();
         let farm = &exchange.arrival.farm;
+        let kind = exchange.admitted.kind();
+        // A Fragment and a Close may be answered by an application behind the server.
+        let by_application = matches!(kind, Some(PacketType::Fragment | PacketType::CloseSession));
+        let long = exchange.arrival.has_body || by_application;
+        let timeouts = &farm.config.timeouts;
+        exchange.tries.count += 1;
+        let patience = if long { timeouts.answer_long } else { timeouts.answer };
+        exchange.attempt = Attempt::new(patience);
         let backend = exchange.admitted.backend.filter(|&id| farm.address(id).is_some());
         let Some(backend) = backend else {
             // Its name has no address any more.
             return Err(if is_owned(exchange) { Fault::BackendDown } else { Fault::NoBackend });
         };
-        // A Fragment and a Close may be answered by an application behind the server.
-        let by_application =
-            matches!(exchange.admitted.kind, Some(PacketType::Fragment | PacketType::CloseSession));
-        let long = exchange.arrival.has_body || by_application;
-        let timeouts = &farm.config.timeouts;
-        exchange.attempt.patience = if long { timeouts.answer_long } else { timeouts.answer };
         if let Some(conn) = &exchange.arrival.conn {
             conn.answer_is_here();
         }
@@ -117,7 +119,7 @@ impl Tries {
 
     /// What no backend owns may go elsewhere; a packet with an owner waits for it a moment.
     async fn choose_again(&self, head: &RequestHead, exchange: &mut Exchange) -> Result<(), Fault> {
-        if let (Some(step), Some(owner)) = (exchange.attempt.step.take(), exchange.admitted.backend)
+        if let (Some(step), Some(owner)) = (exchange.tries.step.take(), exchange.admitted.backend)
             && self.failover.carry_out(step, owner, pending(), head, exchange).await?
                 == Went::Elsewhere
         {
@@ -131,7 +133,7 @@ impl Tries {
         let alias = self.router.alias_of(head, exchange).unwrap_or_default();
         let decided = match exchange.admitted.packet.clone() {
             // It had an owner that was given up; the one chosen in its place refuses too.
-            Some(_) if ends_or_moves(exchange.admitted.kind, exchange.admitted.key.is_some()) => {
+            Some(_) if ends_or_moves(exchange.admitted.kind(), exchange.admitted.key.is_some()) => {
                 self.router.decide_again(exchange)
             }
             Some(packet) => {
@@ -141,7 +143,7 @@ impl Tries {
             None => self.router.decide_plain(None, None, exchange, alias),
         };
         decided.map_err(|denied| match denied.fault() {
-            Fault::NoBackend => exchange.attempt.distrust.when_none_is_left(),
+            Fault::NoBackend => exchange.tries.distrust.when_none_is_left(),
             fault => fault,
         })
     }
@@ -155,20 +157,20 @@ impl Tries {
         if let Some(backend) = exchange.admitted.backend.filter(|_| failure.by_backend) {
             self.health.connect_failed(backend);
         }
-        exchange.attempt.avoid.extend(exchange.admitted.backend.filter(|_| !owned));
-        exchange.attempt.distrust.note(failure.distrust);
+        exchange.tries.avoid.extend(exchange.admitted.backend.filter(|_| !owned));
+        exchange.tries.distrust.note(failure.distrust);
         let again = match exchange.admitted.backend.filter(|_| owned) {
             Some(owner) => {
                 let refuses = self.failover.refuses(owner, failure.distrust, exchange);
                 match exchange.arrival.farm.config.failover.step(refuses, &exchange.held()) {
                     Step::Later(fault) => Err(fault),
                     step => {
-                        exchange.attempt.step = Some(step);
+                        exchange.tries.step = Some(step);
                         Ok(())
                     }
                 }
             }
-            None => try_another(exchange.attempt.attempts, exchange.attempt.distrust),
+            None => try_another(exchange.tries.count, exchange.tries.distrust),
         };
         if let Some(backend) = exchange.admitted.backend {
             self.note_connect_error(backend, failure.error, again.is_ok() && !owned);
@@ -182,8 +184,8 @@ impl Tries {
     /// Has a Create go on at the next address of its backend's name, where no upload can lie at the
     /// one that cannot be reached.
     fn try_next_address(&self, failure: ConnectFailure, exchange: &mut Exchange) -> bool {
-        let tries = exchange.admitted.kind == Some(PacketType::CreateSession)
-            && exchange.attempt.attempts < MAX_TRIES;
+        let tries = exchange.admitted.kind() == Some(PacketType::CreateSession)
+            && exchange.tries.count < MAX_TRIES;
         let backend = exchange.admitted.backend.filter(|_| tries && failure.by_backend);
         let Some(backend) = backend else { return false };
         let next = exchange
@@ -211,15 +213,15 @@ impl Tries {
             body_whole: failure.replayable,
         };
         let retry = may_retry(exchange.admitted.repeatable, failed)
-            && exchange.attempt.attempts < MAX_REPEATS
+            && exchange.tries.count < MAX_REPEATS
             && !exchange.admitted.login.bound;
         if self.creates.outlives(head, failure, exchange) {
             return true;
         }
         // The connection was dead, not the backend: the next try need not wait, but it must not
         // find the next dead connection in the pool.
-        exchange.attempt.step = None;
-        exchange.attempt.avoid_pool = retry;
+        exchange.tries.step = None;
+        exchange.tries.avoid_pool = retry;
         retry
     }
 
@@ -236,7 +238,7 @@ impl Tries {
     }
 
     fn use_connection(&self, reused: bool, exchange: &mut Exchange) -> Result<(), Fault> {
-        exchange.attempt.reused = reused;
+        exchange.tries.reused = reused;
         if let Some(backend) = exchange.admitted.backend {
             self.logins.bind_connected(backend, reused, exchange)?;
             if let Some(conn) = &exchange.arrival.conn {
@@ -266,8 +268,8 @@ impl Tries {
 
     fn note_connected(&self, backend: BackendId, exchange: &mut Exchange) {
         let metrics = &self.reporter.metrics;
-        metrics.backend_connected(backend, exchange.attempt.reused);
-        exchange.attempt.backend_request = Some(metrics.backend_request(backend));
+        metrics.backend_connected(backend, exchange.tries.reused);
+        exchange.tries.backend_request = Some(metrics.backend_request(backend));
     }
 }
 

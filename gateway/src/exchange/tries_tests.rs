@@ -46,7 +46,7 @@ async fn an_application_has_longer_for_its_answer() {
         (head("POST", "/", &[("Content-Length", "1")]), timeouts.answer_long),
     ] {
         let (_, exchange) = tried(&rig, &head).await;
-        let kind = exchange.admitted.kind;
+        let kind = exchange.admitted.kind();
         assert_eq!(exchange.attempt.patience, patience, "{kind:?}");
     }
 }
@@ -174,7 +174,7 @@ async fn a_connection_ends_an_outage() {
     let (_, mut exchange) = pinned(&rig).await;
     assert!(rig.gateway.connect_failed(REFUSED, &mut exchange));
     rig.gateway.connected(false, &mut exchange).unwrap();
-    assert!(exchange.attempt.backend_request.is_some() && !exchange.attempt.reused);
+    assert!(exchange.tries.backend_request.is_some() && !exchange.tries.reused);
     let refuses = rig.gateway.tries.failover.refuses(UP01, false, &exchange);
     let none = gateway_core::routing::Absence::For(std::time::Duration::ZERO);
     let expected = gateway_core::routing::failover::Owner::Refuses { absence: none, tries: 1 };

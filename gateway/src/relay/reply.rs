@@ -303,7 +303,7 @@ impl Transfer<'_> {
                 self.body.skip();
             }
             let came = self.exchange.attempt.bytes_in;
-            if self.exchange.admitted.range.is_some_and(|range| range.len() != came) {
+            if self.exchange.admitted.range().is_some_and(|range| range.len() != came) {
                 return Err(Stop::Fault(Fault::BadRequest));
             }
         }
