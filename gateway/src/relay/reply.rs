@@ -13,7 +13,7 @@ use gateway_core::protocol::keep_alive::KeepAlive;
 use gateway_core::protocol::passage::{self, Edit, Recipient};
 use gateway_core::protocol::{Fields, headers};
 use gateway_core::rewrite::AckBody;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 
 use super::body::write_chunk;
 use super::buffer::{Buffer, SMALL};
@@ -85,8 +85,7 @@ impl Transfer<'_> {
             learned.edits.into_iter().for_each(|edit| edits.add(edit));
         }
         let length = match head.status {
-            // A client that believed in a length would wait for content.
-            StatusCode::NO_CONTENT => None,
+            status if !passage::may_say_length(status) => None,
             _ if drops => Some(0),
             _ => head.length,
         };

@@ -25,6 +25,15 @@ static HOP_BY_HOP: [&Field; 3] =
 const NOT_NOMINATED: [&str; 6] =
     ["close", "keep-alive", "connection", "content-length", "transfer-encoding", "proxy-support"];
 
+/// Whether a client is told the length of an answer. One that believed in that of a 204 would wait for
+/// content.
+///
+/// # Source
+/// RFC 9110 section 8.6.
+pub fn may_say_length(status: StatusCode) -> bool {
+    status != StatusCode::NO_CONTENT
+}
+
 /// The edits that make an answer one of the gateway's own connection. Most answers need none, and
 /// none costs no allocation.
 ///
@@ -33,8 +42,7 @@ const NOT_NOMINATED: [&str; 6] =
 pub fn answer(status: StatusCode, fields: &impl Fields, to: Recipient) -> Vec<Edit> {
     let mut edits = Vec::new();
     let mut lengths = fields.values(&headers::CONTENT_LENGTH);
-    if status == StatusCode::NO_CONTENT {
-        // A client that believed in a length would wait for content.
+    if !may_say_length(status) {
         edits.extend(lengths.next().map(|_| Edit::Remove(header::CONTENT_LENGTH)));
     } else if let (Some(length), Some(_)) = (lengths.next(), lengths.next()) {
         // Equal lengths said twice are one length; unequal ones have been refused.

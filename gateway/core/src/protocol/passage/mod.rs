@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::headers::{Field, Id};
 
-pub use answer::{Recipient, answer};
+pub use answer::{Recipient, answer, may_say_length};
 pub use forwarding::{ForwardedMode, Sender};
 pub use request::{Onward, request};
 
