@@ -1,5 +1,7 @@
 //! What an operator can do to a running gateway.
 
+mod effects;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use crate::health::{FarmHealth, History};
 use crate::metrics::BackendTotals;
 use crate::ops::{Phase, Readiness};
 use crate::problems::{Facts, Judge, judge};
-use crate::reload::{Reloader, Trigger};
+use crate::reload::{Refused, Reloader, Trigger};
 use crate::roster::Roster;
 use crate::sessions::Sessions;
 use crate::store::{BackendState, OnError};
@@ -72,6 +74,10 @@ impl Operator {
                 let operator = forgets.clone();
                 Box::pin(async move { Ok(operator.forget(&key).await) })
             }),
+            preview: {
+                let (operator, reloader) = (self.clone(), reloader.clone());
+                Box::new(move || Box::pin(preview(operator.clone(), reloader.clone())))
+            },
             reload: Box::new(move || Box::pin(reload(reloader.clone()))),
         }
     }
@@ -237,14 +243,40 @@ async fn reload(reloader: Reloader) -> Result<Reloaded, ActionError> {
         return Err(ActionError::Other { message });
     };
     if let Some(error) = &reload.error {
-        let (message, report) = error.split_once('\n').unwrap_or((error, ""));
-        let (message, report) = (message.to_owned(), report.to_owned());
-        return Err(ActionError::Config { message, report });
+        return Err(unusable(error, reload.findings.clone()));
     }
     let done = reload.changed.iter().filter(|change| !change.needs_restart);
     Ok(Reloaded {
         changed: done.map(ToString::to_string).collect(),
         needs_restart: reload.needs_restart.iter().map(ToString::to_string).collect(),
         warnings: reload.warnings.clone(),
+        findings: reload.findings.clone(),
+        touched: None,
     })
+}
+
+/// What a reload would do.
+async fn preview(operator: Operator, reloader: Reloader) -> Result<Reloaded, ActionError> {
+    let look = move || {
+        let preview =
+            reloader.preview().map_err(|Refused { text, findings }| unusable(&text, findings))?;
+        let done = preview.changed.iter().filter(|change| !change.needs_restart);
+        Ok(Reloaded {
+            changed: done.map(ToString::to_string).collect(),
+            needs_restart: preview.needs_restart.iter().map(ToString::to_string).collect(),
+            warnings: preview.warnings,
+            findings: preview.findings,
+            touched: Some(operator.effects(&preview.changed, &preview.config)),
+        })
+    };
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.unwrap_or_else(|_| {
+        Err(ActionError::Other { message: "it panicked, see the log".to_owned() })
+    })
+}
+
+/// The first line, and the picture behind it.
+fn unusable(error: &str, findings: serde_json::Value) -> ActionError {
+    let (message, report) = error.split_once('\n').unwrap_or((error, ""));
+    ActionError::Config { message: message.to_owned(), report: report.to_owned(), findings }
 }

@@ -1,6 +1,7 @@
 //! Taking over a changed configuration, or leaving everything as it is.
 
 mod drift;
+mod preview;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,14 +11,18 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::{fmt, fs, io, thread};
 
 use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use crate::clock;
 use crate::config::diff::{self, Change, diff};
+use crate::config::draft::Draft;
 use crate::config::report::Place;
 use crate::config::{self, Config, Limits, LoadError, Loaded, Log, Sessions, Timeouts};
 use crate::metrics::Metrics;
 use crate::notify_systemd::Notifier;
+
+pub use preview::Preview;
 
 /// Puts a configuration in force, in one step: is given what is in force and what is to be. What
 /// needs a restart is in both as the process has it. An error leaves everything as it was, and says
@@ -80,6 +85,8 @@ pub struct Reload {
     pub needs_restart: Vec<Change>,
     /// What `check` would warn about.
     pub warnings: Vec<String>,
+    /// What `check --json` would find, good or not.
+    pub findings: Json,
     /// Of the configuration in force, in hexadecimal digits.
     pub hash: String,
 }
@@ -210,10 +217,11 @@ impl Inner {
             changed: Vec::new(),
             needs_restart: Vec::new(),
             warnings: Vec::new(),
+            findings: Json::Array(Vec::new()),
             hash: String::new(),
         };
-        if let Err(error) = self.take_over(state, &mut reload) {
-            reload.error = Some(error);
+        if let Err(Refused { text, findings }) = self.take_over(state, &mut reload) {
+            (reload.error, reload.findings) = (Some(text), findings);
         }
         let hash = diff::hash(&state.current.draft);
         reload.hash = format!("{hash:012x}");
@@ -230,25 +238,33 @@ impl Inner {
         reload
     }
 
-    fn take_over(&self, state: &mut State, reload: &mut Reload) -> Result<(), String> {
-        let loaded = self.source.load().map_err(picture)?;
+    fn take_over(&self, state: &mut State, reload: &mut Reload) -> Result<(), Refused> {
+        let loaded = self.source.load().map_err(refused)?;
         reload.warnings = loaded.report.lines();
+        reload.findings = loaded.report.to_json();
         reload.changed = diff(&state.current.draft, &loaded.draft);
-        reload.needs_restart = diff(&state.started.draft, &loaded.draft);
-        reload.needs_restart.retain(|change| change.needs_restart);
+        reload.needs_restart = fixed(&state.started.draft, &loaded.draft);
         let new = with_fixed(&state.started.config, loaded.config.clone());
         if reload.changed.iter().any(|change| !change.needs_restart) {
             let apply = || (self.apply)(&state.in_force, &new, &reload.changed);
             catch_unwind(AssertUnwindSafe(apply))
                 .unwrap_or_else(|_| Err("applying it panicked, see the log".to_owned()))
-                .map_err(|error| {
-                    format!("the configuration is good but cannot be applied: {error}")
+                .map_err(|error| Refused {
+                    text: format!("the configuration is good but cannot be applied: {error}"),
+                    findings: reload.findings.clone(),
                 })?;
         }
         state.in_force = new;
         state.current = loaded;
         // After the file: a reload that it refuses changes nothing at all.
-        reload.warnings.extend((self.reread)());
+        if let Some(warning) = (self.reread)() {
+            if let Json::Array(findings) = &mut reload.findings {
+                findings.push(json!({
+                    "severity": "warning", "message": warning, "help": null, "places": [],
+                }));
+            }
+            reload.warnings.push(warning);
+        }
         Ok(())
     }
 }
@@ -276,13 +292,30 @@ fn fingerprint(path: &Path) -> Option<Fingerprint> {
     fs::read(path).ok().map(|bytes| Sha256::digest(bytes).into())
 }
 
-fn picture(error: LoadError) -> String {
+/// Why a file is not taken over.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The whole picture, of several lines.
+    pub text: String,
+    /// As `check --json` has them.
+    pub findings: Json,
+}
+
+fn refused(error: LoadError) -> Refused {
     match &error {
-        LoadError::Invalid { report, .. } => {
-            format!("{error}\n{}", report.render(false).trim_end())
-        }
-        _ => error.to_string(),
+        LoadError::Invalid { report, .. } => Refused {
+            text: format!("{error}\n{}", report.render(false).trim_end()),
+            findings: report.to_json(),
+        },
+        _ => Refused { text: error.to_string(), findings: Json::Array(Vec::new()) },
     }
+}
+
+/// What is other than it was at the start, and stays so until a restart.
+fn fixed(started: &Draft, new: &Draft) -> Vec<Change> {
+    let mut changes = diff(started, new);
+    changes.retain(|change| change.needs_restart);
+    changes
 }
 
 fn tell(reload: &Reload, path: &Path) {

@@ -1,10 +1,11 @@
 //! A changed configuration, taken over by a gateway with uploads under way.
 //!
 //! [`backends`]: servers that leave, come back and move. [`ways`]: signal, file, command, and what each of them says.
-//! [`effects`]: what counts from the next request on. [`certificates`]: what is in other files.
+//! [`dry_run`]: what is said before it takes place. [`effects`]: what counts from the next request on. [`certificates`]: what is in other files.
 
 mod backends;
 mod certificates;
+mod dry_run;
 mod effects;
 mod ways;
 

@@ -201,7 +201,8 @@ impl Api {
                 done(&view::Drain::new(&info, left, pace))
             }
             Call::Move(name) => self.move_sessions(&name).await,
-            Call::Reload => done(&view::Reload::from((control.reload)().await?)),
+            Call::Reload => done(&(control.reload)().await?),
+            Call::Preview => done(&(control.preview)().await?),
         }
     }
 
@@ -369,7 +370,9 @@ fn subject(call: &Call) -> Option<String> {
         Call::Backend(name) | Call::SetState(name, _) | Call::Drain(name) | Call::Move(name) => {
             Some(name.clone())
         }
-        Call::Status | Call::Sessions { .. } | Call::Backends | Call::Reload => None,
+        Call::Status | Call::Sessions { .. } | Call::Backends | Call::Reload | Call::Preview => {
+            None
+        }
     }
 }
 
@@ -388,6 +391,7 @@ fn refuse(refusal: &Refusal) -> Response<String> {
         code: refusal.code,
         message: &refusal.message,
         details: refusal.details.as_deref(),
+        findings: refusal.findings.as_deref(),
     };
     let mut response = respond(refusal.status, text(&view::Problem { error }));
     let mut header = |name: HeaderName, value: &'static str| {

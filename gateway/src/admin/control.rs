@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use gateway_core::farm::{AdminState, BackendId, Health};
 use gateway_core::protocol::SessionKey;
 use gateway_core::session::Timestamp;
+use serde_json::Value as Json;
 
 use crate::health::History;
 use crate::metrics::{BackendTotals, Metrics};
@@ -33,6 +34,8 @@ pub struct Control {
     /// Drops one pin, so that its client starts over. `false` if there is none.
     pub forget: Box<dyn Fn(SessionKey) -> Action<bool> + Send + Sync>,
     pub reload: Box<dyn Fn() -> Action<Reloaded> + Send + Sync>,
+    /// What a reload would do.
+    pub preview: Box<dyn Fn() -> Action<Reloaded> + Send + Sync>,
 }
 
 /// A backend at this moment.
@@ -88,14 +91,28 @@ pub struct StoreInfo {
     pub message: Option<String>,
 }
 
-/// A reload that took place.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A reload that took place, or would.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Reloaded {
     /// What is different now, a line each.
     pub changed: Vec<String>,
     /// What the file changes, but only a restart can.
     pub needs_restart: Vec<String>,
     pub warnings: Vec<String>,
+    /// The same and more, as `check --json` has them.
+    pub findings: Json,
+    /// Uploads that it touches. Said before it takes place only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub touched: Option<Vec<Touched>>,
+}
+
+/// What one changed key does to uploads that are under way.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Touched {
+    pub key: String,
+    pub uploads: u64,
+    /// What becomes of them.
+    pub what: String,
 }
 
 /// Why an action did not take place. The texts are shown to the operator.
@@ -103,7 +120,7 @@ pub struct Reloaded {
 pub enum ActionError {
     /// The new configuration cannot be used, and the old one stays. `report` shows every mistake.
     #[error("{message}")]
-    Config { message: String, report: String },
+    Config { message: String, report: String, findings: Json },
     #[error("it cannot be made durable: {message}")]
     Store { message: String },
     /// Not now; it is no mistake to ask again.

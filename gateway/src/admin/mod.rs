@@ -23,7 +23,9 @@ pub mod unix;
 pub mod view;
 
 pub use api::Api;
-pub use control::{Action, ActionError, BackendInfo, BarredFolder, Control, Reloaded, StoreInfo};
+pub use control::{
+    Action, ActionError, BackendInfo, BarredFolder, Control, Reloaded, StoreInfo, Touched,
+};
 pub use server::{attach, serve_tcp, serve_unix};
 pub use token::{Token, TokenError};
 pub use unix::{Entry, UnixSocket};

@@ -1,6 +1,7 @@
 //! Every "no" of the interface.
 
 use http::StatusCode;
+use serde_json::Value as Json;
 
 use super::control::ActionError;
 use crate::metrics::AdminResult;
@@ -13,6 +14,8 @@ pub struct Refusal {
     pub message: String,
     /// Several lines for people, such as the picture of a mistake in a file.
     pub details: Option<String>,
+    /// For 422: what `check --json` finds in the file.
+    pub findings: Option<Box<Json>>,
     /// For 405: the methods that are allowed.
     pub allow: Option<&'static str>,
     pub result: AdminResult,
@@ -25,7 +28,8 @@ impl Refusal {
         message: impl Into<String>,
         result: AdminResult,
     ) -> Self {
-        Self { status, code, message: message.into(), details: None, allow: None, result }
+        let (details, findings, allow) = (None, None, None);
+        Self { status, code, message: message.into(), details, findings, allow, result }
     }
 
     /// 403: the request could come from a page in a browser.
@@ -72,10 +76,10 @@ impl From<ActionError> for Refusal {
     fn from(error: ActionError) -> Self {
         let message = error.to_string();
         match error {
-            ActionError::Config { report, .. } => {
+            ActionError::Config { report, findings, .. } => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
                 let refusal = Self::new(status, "config_invalid", message, AdminResult::Invalid);
-                Self { details: Some(report), ..refusal }
+                Self { details: Some(report), findings: Some(Box::new(findings)), ..refusal }
             }
             ActionError::Store { .. } => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;

@@ -22,7 +22,11 @@ pub const PAGE_LIMIT: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     Status,
-    Sessions { after: Option<Mark>, limit: usize, backend: Option<String> },
+    Sessions {
+        after: Option<Mark>,
+        limit: usize,
+        backend: Option<String>,
+    },
     Session(Handle),
     Forget(Handle),
     Backends,
@@ -31,6 +35,8 @@ pub enum Call {
     Drain(String),
     Move(String),
     Reload,
+    /// What a reload would do.
+    Preview,
 }
 
 /// How a caller names a session.
@@ -66,6 +72,7 @@ impl Call {
             Self::Move(_) => AdminAction::BackendMove,
             Self::Reload => AdminAction::Reload,
             Self::Status
+            | Self::Preview
             | Self::Sessions { .. }
             | Self::Session(_)
             | Self::Backends
@@ -85,7 +92,11 @@ pub fn route(method: &Method, uri: &Uri) -> Result<Call, Refusal> {
     let segments: Vec<&str> = path.split('/').collect();
     let call = match segments.as_slice() {
         ["status"] => one(method, Call::Status),
-        ["reload"] => change(method, Call::Reload),
+        ["reload"] => match *method {
+            Method::GET | Method::HEAD => Ok(Call::Preview),
+            Method::POST => Ok(Call::Reload),
+            _ => Err(Refusal::method("GET, HEAD, POST")),
+        },
         ["backends"] => one(method, Call::Backends),
         ["sessions"] => {
             read_only(method)?;
@@ -212,6 +223,8 @@ mod tests {
         }
         assert_eq!(ask("POST", "/api/v1/backends/up01/move"), Ok(Call::Move(name())));
         assert_eq!(ask("POST", "/api/v1/reload"), Ok(Call::Reload));
+        assert_eq!(ask("GET", "/api/v1/reload"), Ok(Call::Preview));
+        assert_eq!(ask("DELETE", "/api/v1/reload"), Err((405, "method_not_allowed")));
         let handle = |id: &str| Handle::Id(id.to_owned());
         assert_eq!(
             ask("GET", "/api/v1/sessions/%7B3F9C1E52%7D"),
@@ -247,7 +260,6 @@ mod tests {
     #[test]
     fn nothing_changes_by_get() {
         for path in [
-            "reload",
             "backends/up01/ready",
             "backends/up01/maint",
             "backends/up01/lost",

@@ -4,7 +4,7 @@ use gateway_core::farm::{AdminState, Health};
 use gateway_core::session::Timestamp;
 use serde::Serialize;
 
-use super::control::{BackendInfo, BarredFolder, Reloaded, StoreInfo};
+use super::control::{BackendInfo, BarredFolder, StoreInfo};
 use super::estimate::Pace;
 use crate::build_info::{REVISION, VERSION};
 use crate::health::LastProbe;
@@ -161,13 +161,6 @@ pub struct Forgotten {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Reload {
-    changed: Vec<String>,
-    needs_restart: Vec<String>,
-    warnings: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
 pub struct Problem<'a> {
     pub error: ProblemBody<'a>,
 }
@@ -178,6 +171,8 @@ pub struct ProblemBody<'a> {
     pub message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<&'a serde_json::Value>,
 }
 
 impl Status {
@@ -312,12 +307,5 @@ impl Session {
             next_offset: row.progress.next_offset,
             total: (row.progress.total > 0).then_some(row.progress.total),
         }
-    }
-}
-
-impl From<Reloaded> for Reload {
-    fn from(reloaded: Reloaded) -> Self {
-        let Reloaded { changed, needs_restart, warnings } = reloaded;
-        Self { changed, needs_restart, warnings }
     }
 }

@@ -66,7 +66,14 @@ pub enum ClientError {
     #[error("what listens on {target} is no admin listener of a gateway")]
     NotAGateway { target: Target },
     #[error("{message}")]
-    Refused { status: u16, code: String, message: String, details: Option<String> },
+    Refused {
+        status: u16,
+        code: String,
+        message: String,
+        details: Option<String>,
+        /// Of a configuration, as `check --json` has them.
+        findings: Option<Box<Json>>,
+    },
     /// A name that the command itself has looked for.
     #[error("{message}")]
     Unknown { message: String, help: String },
@@ -211,7 +218,9 @@ impl Client {
         let text = |name: &str| error[name].as_str().map(str::to_owned);
         match (text("code"), text("message")) {
             (Some(code), Some(message)) => {
-                Err(ClientError::Refused { status, code, message, details: text("details") })
+                let (details, findings) =
+                    (text("details"), error.get("findings").cloned().map(Box::new));
+                Err(ClientError::Refused { status, code, message, details, findings })
             }
             _ => Err(stranger()),
         }
@@ -242,7 +251,15 @@ pub fn segment(text: &str) -> String {
 pub fn fail(error: &ClientError, json: bool) -> Exit {
     let exit = error.exit();
     if json {
-        let body = json!({ "error": { "code": error.code(), "message": error.to_string() } });
+        let mut body = json!({ "error": { "code": error.code(), "message": error.to_string() } });
+        let findings = match error {
+            ClientError::Refused { findings, .. } => findings.as_deref().cloned(),
+            ClientError::Config(LoadError::Invalid { report, .. }) => Some(report.to_json()),
+            _ => None,
+        };
+        if let Some(findings) = findings {
+            body["error"]["findings"] = findings;
+        }
         return match print(&to_text(&body)) {
             Exit::Ok => exit,
             other => other,

@@ -4,7 +4,7 @@ use std::fs;
 
 use sha2::{Digest, Sha256};
 
-use super::{Fingerprint, Inner, Reloader, State};
+use super::{Fingerprint, Inner, Reloader, State, fixed};
 use crate::config::diff::{Change, diff};
 use crate::config::report::Severity;
 use crate::config::{self, LoadError};
@@ -54,8 +54,7 @@ impl Inner {
         if !changed.is_empty() {
             return Some(ConfigState::Differs(names(&changed)));
         }
-        let mut fixed = diff(&state.started.draft, &loaded.draft);
-        fixed.retain(|change| change.needs_restart);
+        let fixed = fixed(&state.started.draft, &loaded.draft);
         (!fixed.is_empty()).then(|| ConfigState::NeedsRestart(names(&fixed)))
     }
 }

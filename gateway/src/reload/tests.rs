@@ -205,3 +205,22 @@ fn a_file_that_is_not_in_force_is_told_of() {
     bench.write(&file(2, ""));
     expect_drift(&bench, Some(ConfigState::Differs(vec!["log.format".to_owned()])));
 }
+
+#[test]
+fn a_preview_says_what_would_come_and_changes_nothing() {
+    let bench = Bench::new();
+    bench.write(&file(3, "[log]\nformat = \"text\"\n[sessions]\nidle_timeout = \"1d\""));
+    let preview = bench.reloader.preview().expect("a good file");
+    let keys = |changes: &[Change]| changes.iter().map(|c| c.key.clone()).collect::<Vec<_>>();
+    let changed = ["sessions.idle_timeout", "backends.up01.weight", "log.format"];
+    assert_eq!(keys(&preview.changed), changed);
+    assert_eq!(keys(&preview.needs_restart), ["log.format"]);
+    assert_eq!(preview.findings[0]["severity"], "warning", "{}", preview.findings);
+    assert!(bench.applied.lock().is_empty() && bench.reloader.last().is_none());
+    bench.write(&file(0, ""));
+    let refused = bench.reloader.preview().expect_err("a mistake");
+    assert!(refused.text.contains("too small"), "{}", refused.text);
+    assert_eq!(refused.findings[0]["places"][0]["line"], 7);
+    // The same as of a reload.
+    assert_eq!(bench.reloader.reload(Trigger::Signal).findings, refused.findings);
+}

@@ -7,6 +7,7 @@
 use std::collections::BinaryHeap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionKey;
@@ -118,6 +119,12 @@ impl Sessions {
         }
         let (rows, next) = pager.finish();
         Page { rows, next }
+    }
+
+    /// How many sessions have made no progress for so long.
+    pub fn silent_for(&self, now: Timestamp, span: Duration) -> u64 {
+        let silent = |session: &Session| now.since(session.progress.seen) >= span;
+        self.live.iter().filter(|session| silent(session)).count() as u64
     }
 
     /// What each backend still has to receive, by backend id.

@@ -237,12 +237,14 @@ fn a_reload_tells_what_it_did() {
     admin.farm.lock().unwrap().reload = Ok(Reloaded {
         changed: vec!["backends.up01.weight: 1 -> 2".to_owned()],
         needs_restart: vec!["process.threads".to_owned()],
-        warnings: vec![],
+        findings: json!([]),
+        ..Reloaded::default()
     });
     let expected = json!({
         "changed": ["backends.up01.weight: 1 -> 2"],
         "needs_restart": ["process.threads"],
         "warnings": [],
+        "findings": [],
     });
     assert_eq!(admin.post("reload"), expected);
     assert_eq!(admin.counted("reload", "ok"), 1);
@@ -254,10 +256,15 @@ fn a_reload_of_a_wrong_file_shows_its_mistakes() {
     admin.farm.lock().unwrap().reload = Err(ActionError::Config {
         message: "gw.toml cannot be used".to_owned(),
         report: "error: no\n --> gw.toml:1:1\n".to_owned(),
+        findings: json!([{ "severity": "error", "message": "no" }]),
     });
     let answer = admin.ask("POST", "/api/v1/reload");
     answer.refused(422, "config_invalid");
     assert_eq!(answer.json()["error"]["details"], "error: no\n --> gw.toml:1:1\n");
+    assert_eq!(answer.json()["error"]["findings"][0]["message"], "no");
+    let preview = admin.ask("GET", "/api/v1/reload");
+    preview.refused(422, "config_invalid");
+    assert_eq!(admin.farm.lock().unwrap().reloads, 1, "a preview is none");
     admin.farm.lock().unwrap().reload =
         Err(ActionError::Busy { message: "a reload is under way".to_owned() });
     admin.ask("POST", "/api/v1/reload").refused(409, "busy");

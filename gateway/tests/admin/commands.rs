@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use bits_gateway::admin::{ActionError, BarredFolder, Reloaded};
+use bits_gateway::admin::{ActionError, BarredFolder, Reloaded, Touched};
 use bits_gateway::health::LastProbe;
 use gateway_core::farm::{AdminState, Health};
 use gateway_core::session::Timestamp;
@@ -233,7 +233,7 @@ fn reload_prints_what_changed() {
     admin.farm.lock().unwrap().reload = Ok(Reloaded {
         changed: vec!["backends.up01.weight: 1 -> 2".to_owned()],
         needs_restart: vec!["process.threads: 2 -> 4".to_owned()],
-        warnings: vec![],
+        ..Reloaded::default()
     });
     prints(
         &admin.run(&["reload"]),
@@ -243,6 +243,7 @@ fn reload_prints_what_changed() {
     admin.farm.lock().unwrap().reload = Err(ActionError::Config {
         message: "gw.toml cannot be used: 1 error".to_owned(),
         report: "error: `backends.up01.weight` is too small\n".to_owned(),
+        findings: json!([{ "severity": "error" }]),
     });
     let wrong = admin.run(&["reload"]);
     fails(&wrong, 78, &["is too small\n", "error: gw.toml cannot be used: 1 error\n"]);
@@ -250,6 +251,42 @@ fn reload_prints_what_changed() {
     assert_eq!((wrong.code, wrong.stderr.as_str()), (78, ""));
     let wrong: Json = serde_json::from_str(&wrong.stdout).unwrap();
     assert_eq!(wrong["error"]["code"], "config_invalid");
+    assert_eq!(wrong["error"]["findings"], json!([{ "severity": "error" }]));
+}
+
+#[test]
+fn a_dry_run_says_what_would_change_and_asks_for_no_reload() {
+    let admin = Admin::start();
+    prints(&admin.run(&["reload", "--dry-run"]), "nothing would change\n");
+    let (key, what) = ("backends.up02".to_owned(), "served there to their end".to_owned());
+    admin.farm.lock().unwrap().reload = Ok(Reloaded {
+        changed: vec!["backends.up02: {} -> not set".to_owned()],
+        findings: json!([]),
+        touched: Some(vec![Touched { key, uploads: 811, what }]),
+        ..Reloaded::default()
+    });
+    prints(
+        &admin.run(&["reload", "--dry-run"]),
+        "would change:\n  backends.up02: {} -> not set\n\
+         uploads that it touches:\n  backends.up02: 811 uploads, served there to their end\n",
+    );
+    let told = json(&admin.run(&["reload", "--dry-run", "--json"]));
+    assert_eq!(told["touched"][0]["uploads"], 811);
+    assert_eq!(admin.farm.lock().unwrap().reloads, 0);
+}
+
+/// To a program that does not expect it, SIGHUP is the end.
+#[test]
+fn a_signal_goes_to_gateways_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = std::process::id().to_string();
+    let wrong = run(folder.path(), &["reload", "--signal", &own], &[]);
+    fails(&wrong, 1, &["is no gateway: it is `"]);
+    let nobody = run(folder.path(), &["reload", "--signal", "2147483647"], &[]);
+    fails(&nobody, 69, &["there is no process 2147483647"]);
+    for wrong in ["0", "-1", "all"] {
+        assert_eq!(run(folder.path(), &["reload", "--signal", wrong], &[]).code, 2, "{wrong}");
+    }
 }
 
 /// A configuration that names the listener.

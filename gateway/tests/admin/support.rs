@@ -301,6 +301,7 @@ fn control(
     let (_, snapshot) = shared();
     let (_, to_set) = shared();
     let (_, to_reload) = shared();
+    let (_, to_preview) = shared();
     let (to_move, _) = shared();
     let (to_forget, _) = shared();
     let (_, judged) = shared();
@@ -339,6 +340,10 @@ fn control(
             Box::pin(async move {
                 Ok(sessions.unpin(&key, EndReason::Lost, std::time::Duration::ZERO).await.is_some())
             })
+        }),
+        preview: Box::new(move || {
+            let farm = Arc::clone(&to_preview);
+            Box::pin(async move { farm.lock().unwrap().reload.clone() })
         }),
         reload: Box::new(move || {
             let farm = Arc::clone(&to_reload);
