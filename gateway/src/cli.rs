@@ -45,6 +45,9 @@ pub enum Command {
     /// Look after the upload servers
     #[command(subcommand)]
     Backends(commands::backends::Command),
+    /// Keep a copy of the session store
+    #[command(subcommand)]
+    Store(commands::store::Command),
     /// Have the gateway read its configuration again
     Reload(commands::reload::Args),
     /// Print completions for a shell
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Health(args) => commands::health::health(&args),
         Command::Sessions(command) => commands::sessions::sessions(&command).into(),
         Command::Backends(command) => commands::backends::backends(&command).into(),
+        Command::Store(command) => commands::store::store(&command).into(),
         Command::Reload(args) => commands::reload::reload(&args).into(),
         Command::Completions { shell } => commands::meta::completions(shell).into(),
         Command::Man { dir } => commands::meta::man(dir.as_deref()).into(),

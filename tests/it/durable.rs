@@ -1,5 +1,6 @@
 //! What outlives the gateway's process: sessions, their ends, and what operators decided.
 
+mod backup;
 mod commands;
 mod disks;
 mod ends;

@@ -13,6 +13,7 @@ pub mod reload;
 pub mod schema;
 pub mod sessions;
 pub mod status;
+pub mod store;
 pub mod stored;
 pub mod table;
 pub mod transport;

@@ -177,16 +177,27 @@ impl Folder {
     /// # Errors
     /// Nothing has changed then, but for copies that may be left.
     pub fn replace(&self, now: Timestamp) -> io::Result<PathBuf> {
-        sync(&self.draft())?;
         let aside = self.aside(now, "");
-        set_aside(&self.database(), &aside)?;
-        set_aside(&self.log(), &self.aside(now, "-wal"))?;
+        self.replace_and_keep(&aside, &self.aside(now, "-wal"))?;
+        Ok(aside)
+    }
+
+    /// The same for a database that is to be as it was before. `None` if there is none.
+    pub fn replace_by_copy(&self, now: Timestamp) -> io::Result<Option<PathBuf>> {
+        let aside = |of| self.path.join(format!("sessions.db.before-{}{of}", now.0));
+        self.replace_and_keep(&aside(""), &aside("-wal"))?;
+        Ok(Some(aside("")).filter(|aside| aside.exists()))
+    }
+
+    fn replace_and_keep(&self, aside: &Path, log_aside: &Path) -> io::Result<()> {
+        sync(&self.draft())?;
+        set_aside(&self.database(), aside)?;
+        set_aside(&self.log(), log_aside)?;
         // Before the new file has the name: a log is played back into whatever is called so.
         remove(&self.log())?;
         remove(&self.index())?;
         rename(&self.draft(), &self.database())?;
-        self.sync()?;
-        Ok(aside)
+        self.sync()
     }
 
     /// Makes names durable.

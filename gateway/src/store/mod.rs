@@ -9,6 +9,7 @@
 //! file can be in), `writer` (how it fails and comes back), `pages` (what is left of a broken file).
 
 mod ages;
+mod backup;
 mod checkpoint;
 mod database;
 mod error;
@@ -51,6 +52,7 @@ use open::How;
 use shared::{Shared, is_kept};
 use writer::{IfLeft, Message, Reply, Writer};
 
+pub use backup::{Copied, Restored, backup, restore};
 pub use error::{OpenError, StoreError, Trouble, TroubleKind};
 pub use load::Position;
 pub use read::{Follower, ReadError, Reader, read_only};

@@ -169,7 +169,12 @@ impl Follower {
 }
 
 fn connect(folder: &Folder) -> Result<Connection, OpenError> {
-    let path = folder.database();
+    connect_to(&folder.database())
+}
+
+/// Opens a database of ours to read it.
+pub(super) fn connect_to(path: &Path) -> Result<Connection, OpenError> {
+    let path = path.to_owned();
     let trouble = |error: rusqlite::Error| OpenError::from(Trouble::sqlite(&path, &error));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags).map_err(trouble)?;

@@ -1,5 +1,6 @@
 //! What a store promises, on disk and in memory.
 
+mod backup;
 mod bound;
 mod damage;
 mod log;
