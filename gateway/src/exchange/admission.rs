@@ -8,12 +8,13 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::cdn_loop;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{
-    Fields, PacketError, PacketType, RequestPacket, headers, packet, read_request, reply,
+    Fields, PacketError, PacketType, RequestPacket, SessionKey, headers, packet, read_request,
+    reply,
 };
 use gateway_core::routing::ownership::{may_speak, must_not_be_hidden, owner, visible_to};
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{Holder, Lookup, Why};
-use gateway_core::session::{Binding, Subject, Target, lost_close};
+use gateway_core::session::{Binding, Pin, Subject, Target, lost_close};
 use http::Method;
 
 use crate::clock;
@@ -138,7 +139,10 @@ impl Admission {
         exchange.admitted.packet = Some(packet.clone());
         exchange.admitted.key = packet.session().map(|session| session.key().clone());
         self.check_sizes(head, exchange).await?;
-        let mut lookup = look_up(&self.sessions, exchange).await;
+        let mut lookup = match self.find_free(head, &packet, exchange)? {
+            Some(pin) => Lookup::Pinned(pin),
+            None => look_up(&self.sessions, exchange).await,
+        };
         if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
             // Before a backend opens a session that nobody could be told of.
             lookup = Lookup::StoreDown;
@@ -152,7 +156,9 @@ impl Admission {
         if alias.is_some_and(|alias| self.is_hidden(alias, &lookup, exchange)) {
             return Err(Fault::UnknownSession);
         }
-        if let Some(answer) = self.speak(head, &packet, &mut lookup, alias, exchange).await? {
+        if exchange.admitted.turn.is_none()
+            && let Some(answer) = self.speak(head, &packet, &mut lookup, alias, exchange).await?
+        {
             return Ok(Course::Joined(answer));
         }
         exchange.findings.pin_found =
@@ -194,6 +200,42 @@ impl Admission {
         Ok(Course::Goes)
     }
 
+    /// The pin of the packet's session, where the packet may speak for it and no other request does:
+    /// it is asked for once, with the turn in hand.
+    ///
+    /// A packet of somebody else has the turn for the time of this look, and hands it back.
+    fn find_free(
+        &self,
+        head: &RequestHead,
+        packet: &RequestPacket,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Pin>, Fault> {
+        let Some(key) = &exchange.admitted.key else { return Ok(None) };
+        let (kind, arrival) = (packet.packet_type(), &exchange.arrival);
+        if kind == PacketType::Ping {
+            return Ok(None);
+        }
+        let Some(turn) = self.turns.try_take(head, packet, key, exchange) else { return Ok(None) };
+        let own = |pin: &Pin| {
+            let foreign = arrival.asker().is_foreign(pin.subject.as_ref());
+            !foreign && arrival.target.is(pin.binding.target)
+        };
+        let found = self.sessions.find_own(key, clock::steady(), own);
+        let Some((pin, total)) = found else { return Ok(None) };
+        self.note_end(packet, key);
+        exchange.admitted.total = total;
+        exchange.admitted.turn = Some(turn);
+        self.turns.begin(exchange)?;
+        Ok(Some(pin))
+    }
+
+    /// The end of a file is about to be passed on.
+    fn note_end(&self, packet: &RequestPacket, key: &SessionKey) {
+        if let Some(total) = packet.range().as_ref().and_then(lost_close::ending) {
+            self.sessions.ends(key, total);
+        }
+    }
+
     /// Takes the turn of the packet's session, if the packet may have it. The request that had to
     /// end first may have closed the session, so it is looked up anew.
     async fn speak(
@@ -214,9 +256,7 @@ impl Admission {
             return Ok(Some(answer));
         }
         let (found, total) = self.sessions.find_and_touch(Some(&key), clock::steady());
-        if let Some(total) = packet.range().as_ref().and_then(lost_close::ending) {
-            self.sessions.ends(&key, total);
-        }
+        self.note_end(packet, &key);
         (*lookup, exchange.admitted.total) = (visible_to(&exchange.arrival.asker(), found), total);
         Ok(None)
     }

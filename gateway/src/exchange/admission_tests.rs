@@ -5,9 +5,11 @@ use std::time::Duration;
 use futures_util::poll;
 use gateway_core::protocol::cdn_loop::entry;
 use gateway_core::routing::Why;
+use gateway_core::session::EndReason;
 
 use super::super::rig::*;
 use super::*;
+use crate::exchange::turns::TurnRequest;
 
 async fn refused(rig: &Rig, head: &std::sync::Arc<RequestHead>) -> (Fault, Exchange) {
     let mut exchange = rig.arrive(head);
@@ -119,8 +121,7 @@ async fn nobody_is_asked_where_that_is_switched_off() {
 async fn an_end_that_is_remembered_is_acknowledged() {
     let rig = Rig::new();
     rig.pin(ID, UP01, 10_000).await;
-    let reason = gateway_core::session::EndReason::Closed;
-    rig.sessions.unpin(&key(ID), reason, clock::steady()).await;
+    rig.sessions.unpin(&key(ID), EndReason::Closed, clock::steady()).await;
     assert_eq!(refused(&rig, &close(ID)).await.0, Fault::AlreadyEnded);
     assert_eq!(rig.asked(), 0);
 }
@@ -201,6 +202,22 @@ async fn a_target_that_is_not_the_sessions_does_not_get_its_turn() {
     let (_, exchange) = refused(&rig, &head("BITS_POST", "/in/other", &fields)).await;
     assert!(exchange.admitted.turn.is_none());
     assert_eq!(rig.next_offset(ID), Some(100));
+    let turns = &rig.gateway.admission.turns.turns;
+    assert!(turns.try_enter(&key(ID), TurnRequest::own()).is_some(), "it was handed back");
+}
+
+#[tokio::test]
+async fn a_packet_that_had_to_wait_is_looked_up_anew() {
+    let rig = Rig::new();
+    rig.pin(ID, UP01, 10_000).await;
+    let first = rig.admitted(&close(ID)).await;
+    let head = cancel(ID);
+    let mut second = rig.arrive(&head);
+    let mut waits = pin!(rig.gateway.admit(&head, &mut second));
+    assert!(poll!(&mut waits).is_pending());
+    rig.sessions.unpin(&key(ID), EndReason::Closed, clock::steady()).await;
+    drop(first);
+    assert_eq!(waits.await.err(), Some(Fault::AlreadyEnded));
 }
 
 #[tokio::test(start_paused = true)]

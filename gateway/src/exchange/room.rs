@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::Exchange;
 use super::report::Reporter;
-use super::turns::Turns;
+use super::turns::{TurnRequest, Turns};
 use crate::backend_client::{BackendClient, BackendRequest};
 use crate::clock;
 use crate::farm::Farm;
@@ -139,7 +139,7 @@ impl Room {
     /// Ends a session that may still give way.
     async fn evict(&self, key: &SessionKey) -> bool {
         // For as long as this lives nobody begins a request of it.
-        let Some(_turn) = self.turns.try_enter(key) else { return false };
+        let Some(_turn) = self.turns.try_enter(key, TurnRequest::own()) else { return false };
         let found = self.sessions.evictable(key, clock::now(), clock::steady());
         let Some(Evictable { pin, birth }) = found else { return false };
         let farm = self.farm.load_full();

@@ -74,7 +74,13 @@ async fn a_session_with_a_request_under_way_does_not_give_way() {
     rig.say(|_, _| DONE);
     opened(&rig, ID, UP01).await;
     pass(HOUR).await;
-    let turn = rig.gateway.admission.room.turns.try_enter(&key(ID)).expect("it is free");
+    let turn = rig
+        .gateway
+        .admission
+        .room
+        .turns
+        .try_enter(&key(ID), TurnRequest::own())
+        .expect("it is free");
     assert!(place(&rig).await.is_none());
     drop(turn);
     // What may give way is looked for anew, but not at once.

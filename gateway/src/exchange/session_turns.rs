@@ -28,6 +28,26 @@ pub(super) struct SessionTurns {
 }
 
 impl SessionTurns {
+    /// The session's turn, if no request has it or waits for it. Beside other processes on the store
+    /// there is more to wait for.
+    pub fn try_take(
+        &self,
+        head: &RequestHead,
+        packet: &RequestPacket,
+        key: &SessionKey,
+        exchange: &Exchange,
+    ) -> Option<Turn> {
+        if self.sessions.follows_others() {
+            return None;
+        }
+        self.turns.try_enter(key, request(head, packet, exchange))
+    }
+
+    /// A packet that has the turn and no body goes out as soon as it may.
+    pub fn begin(&self, exchange: &mut Exchange) -> Result<(), Fault> {
+        if exchange.arrival.has_body { Ok(()) } else { self.lock_end(exchange) }
+    }
+
     /// Takes the session's turn, or returns what the same packet was answered that came before.
     pub async fn take(
         &self,
@@ -36,19 +56,15 @@ impl SessionTurns {
         key: &SessionKey,
         exchange: &mut Exchange,
     ) -> Result<Option<Arc<Answer>>, Fault> {
-        let patience = exchange.arrival.farm.config.timeouts.answer_long;
-        let identity = identity(head, packet, exchange);
-        let (conn, whole) = (exchange.arrival.conn.clone(), !exchange.arrival.has_body);
-        let request = TurnRequest { conn, identity, whole, patience };
+        let request = request(head, packet, exchange);
+        let patience = request.patience;
         match self.turns.enter(key, request).await {
             Ok(Entered::Turn(turn)) => {
                 let turn = exchange.admitted.turn.insert(turn);
                 if self.sessions.follows_others() {
                     Box::pin(self.wait_for_others(key, turn, patience)).await?;
                 }
-                if !exchange.arrival.has_body {
-                    self.lock_end(exchange)?;
-                }
+                self.begin(exchange)?;
                 Ok(None)
             }
             Ok(Entered::Joined(Shared::End)) => Err(Fault::AlreadyEnded),
@@ -140,6 +156,13 @@ pub fn share(what: ownership::Shared, response: &AnswerHead, edits: &[Edit], exc
             turn.share(Shared::Answer(Arc::new(Answer { status: response.status, fields })));
         }
     }
+}
+
+fn request(head: &RequestHead, packet: &RequestPacket, exchange: &Exchange) -> TurnRequest {
+    let patience = exchange.arrival.farm.config.timeouts.answer_long;
+    let identity = identity(head, packet, exchange);
+    let (conn, whole) = (exchange.arrival.conn.clone(), !exchange.arrival.has_body);
+    TurnRequest { conn, identity, whole, patience }
 }
 
 fn identity(head: &RequestHead, packet: &RequestPacket, exchange: &Exchange) -> Option<Identity> {

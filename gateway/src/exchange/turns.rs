@@ -96,6 +96,13 @@ pub struct TurnRequest {
     pub patience: Duration,
 }
 
+impl TurnRequest {
+    /// Of the gateway itself, which sends nothing that came from a client.
+    pub fn own() -> Self {
+        Self { conn: None, identity: None, whole: true, patience: Duration::ZERO }
+    }
+}
+
 pub enum Entered {
     Turn(Turn),
     /// The request before was the same packet, and its answer counts for this one.
@@ -214,9 +221,7 @@ impl Turns {
 
     /// The turn of a session that has no request under way, and none that waits. A request that
     /// comes meanwhile waits for its end.
-    pub fn try_enter(self: &Arc<Self>, key: &SessionKey) -> Option<Turn> {
-        let request =
-            TurnRequest { conn: None, identity: None, whole: true, patience: Duration::ZERO };
+    pub fn try_enter(self: &Arc<Self>, key: &SessionKey, request: TurnRequest) -> Option<Turn> {
         let running = Arc::new(Running::of(request));
         self.take_free(key, &running).then(|| self.turn_of(key, running))
     }

@@ -223,14 +223,17 @@ async fn any_number_of_requests_may_give_up_waiting_for_one_that_does_not_end() 
 #[tokio::test]
 async fn a_turn_that_nobody_has_is_taken_and_kept_from_who_comes() {
     let turns = Arc::<Turns>::default();
-    let held = turns.try_enter(&key()).expect("it is free");
-    assert!(turns.try_enter(&key()).is_none());
+    let held = turns.try_enter(&key(), TurnRequest::own()).expect("it is free");
+    assert!(turns.try_enter(&key(), TurnRequest::own()).is_none());
     let newer = turns.waits(fragment());
     assert!(!held.is_cancelled());
     drop(held);
-    assert!(turns.try_enter(&key()).is_none(), "somebody waits for it");
+    assert!(turns.try_enter(&key(), TurnRequest::own()).is_none(), "somebody waits for it");
     let newer = newer.await;
-    assert!(is_turn(&newer) && turns.try_enter(&key()).is_none(), "a request is under way");
+    assert!(
+        is_turn(&newer) && turns.try_enter(&key(), TurnRequest::own()).is_none(),
+        "a request is under way"
+    );
     drop(newer);
     assert!(turns.sessions.is_empty());
 }

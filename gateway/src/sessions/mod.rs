@@ -188,6 +188,23 @@ impl Sessions {
         }
     }
 
+    /// The pin of a live session that is `own`, with the size of its file as of
+    /// [`Self::find_and_touch`]. No other is touched.
+    pub fn find_own(
+        &self,
+        key: &SessionKey,
+        steady: Duration,
+        own: impl FnOnce(&Pin) -> bool,
+    ) -> Option<(Pin, u64)> {
+        let mut session = self.live.get_mut(key)?;
+        let pin = session.pin();
+        if !own(&pin) {
+            return None;
+        }
+        self.touch(key, &mut session, steady);
+        Some((pin, session.agreed_total()))
+    }
+
     /// Whether it is known that the backend holds no byte of a session: no packet of it was passed
     /// on since it was opened, by this process or by one before. That nothing is known to be
     /// acknowledged says less: an Ack may have been lost, or come before the process began.
