@@ -10,8 +10,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::Sleep;
 use tokio::time::error::Elapsed;
+use tokio::time::{Instant, Sleep};
 
 use crate::clock;
 
@@ -30,10 +30,13 @@ pub async fn within<F: Future>(limit: Duration, future: F) -> Result<F::Output, 
     }
 }
 
-/// A deadline that is set again and again; its timer is made once.
+/// A deadline that is set again and again; its timer is made once. A timer that stands at an earlier
+/// time stays there, and is moved when it goes off: nearly every deadline is stopped long before.
 #[derive(Default)]
 pub struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
+    /// When the time is over.
+    due: Option<Instant>,
     state: State,
 }
 
@@ -54,6 +57,10 @@ impl Deadline {
         }
         while let Some(timer) = &mut self.timer {
             ready!(timer.as_mut().poll(cx));
+            if let Some(due) = self.due.filter(|due| *due > timer.deadline()) {
+                timer.as_mut().reset(due);
+                continue;
+            }
             if self.state == State::Looking {
                 break;
             }
@@ -68,9 +75,12 @@ impl Deadline {
 
     fn set(&mut self, limit: Duration, state: State) {
         self.state = state;
+        let due = clock::stopwatch() + limit;
+        self.due = Some(due);
         match &mut self.timer {
-            Some(timer) => timer.as_mut().reset(clock::stopwatch() + limit),
-            none => *none = Some(Box::pin(tokio::time::sleep(limit))),
+            Some(timer) if timer.deadline() <= due && !timer.is_elapsed() => {}
+            Some(timer) => timer.as_mut().reset(due),
+            none => *none = Some(Box::pin(tokio::time::sleep_until(due))),
         }
     }
 }
@@ -107,6 +117,25 @@ mod tests {
         let begun = clock::stopwatch();
         poll_fn(|cx| deadline.poll(cx, || LIMIT)).await;
         assert!(begun.elapsed() >= LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_is_set_again_counts_from_then() {
+        let mut deadline = Deadline::default();
+        let begun = clock::stopwatch();
+        for step in 1..=5 {
+            assert!(poll_fn(|cx| deadline.poll(cx, || LIMIT)).now_or_never().is_none());
+            tokio::time::advance(LIMIT * 7 / 10).await;
+            deadline.stop();
+            assert_eq!(begun.elapsed(), LIMIT * 7 / 10 * step);
+        }
+        // A shorter one moves the timer, a longer one leaves it.
+        for limit in [LIMIT, LIMIT / 10, LIMIT * 3] {
+            let begun = clock::stopwatch();
+            poll_fn(|cx| deadline.poll(cx, || limit)).await;
+            assert!(begun.elapsed() >= limit + LOOK && begun.elapsed() < limit + LOOK * 2);
+            deadline.stop();
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -121,8 +121,8 @@ impl Learning {
             Effects::Nothing => Ok(()),
             Effects::Progress(progress) => {
                 let key = exchange.admitted.key.as_ref();
-                let there =
-                    key.is_some_and(|key| self.sessions.progress(key, progress, clock::steady()));
+                let now = exchange.answered.first_byte.unwrap_or_else(clock::steady);
+                let there = key.is_some_and(|key| self.sessions.progress(key, progress, now));
                 // A Fragment may outlast the idle timeout; its session is as live as can be.
                 if there { Ok(()) } else { Box::pin(self.adopt(progress, exchange)).await }
             }

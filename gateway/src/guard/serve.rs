@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures_util::future::BoxFuture;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp};
@@ -15,7 +16,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
 use super::{Conn, GuardStream};
-use crate::patience::within;
+use crate::patience::Deadline;
 use crate::supervisor::Farewell;
 
 /// Carries requests in Pingora's place.
@@ -69,22 +70,24 @@ async fn serve<A>(
     let told = Told(carrier, Arc::clone(guard.conn()));
     let mut settings = None;
     let mut said = pin!(farewell.said());
+    let mut silence = Deadline::default();
     loop {
         let idle = guard.limits().idle;
-        let request = tokio::select! {
+        let waits = poll_fn(|cx| match guard.poll_request(cx) {
+            Poll::Ready(ready) => Poll::Ready(ready),
+            // A head that has begun has a deadline of its own, and may outlast the time to be idle.
+            Poll::Pending if guard.is_inside_head() => Poll::Pending,
+            Poll::Pending => silence.poll(cx, || idle).map(|()| false),
+        });
+        let ready = tokio::select! {
             biased;
-            request = within(idle, poll_fn(|cx| guard.poll_request(cx))) => request,
+            ready = waits => ready,
             () = &mut said => return,
-        };
-        // A head that has begun has a deadline of its own, and may outlast the time to be idle.
-        let ready = match request {
-            Ok(ready) => ready,
-            Err(_) if guard.is_inside_head() => poll_fn(|cx| guard.poll_request(cx)).await,
-            Err(_) => false,
         };
         if !ready {
             return;
         }
+        silence.stop();
         if let Some(carried) = told.0.as_ref().and_then(|c| c.carry(&mut guard, &shutdown)) {
             // What was promised to its client: a connection that is to stay is not closed because the
             // process has begun to leave since.
@@ -108,4 +111,48 @@ async fn serve<A>(
 /// The stream that Pingora was given.
 fn back(stream: Stream) -> Option<Box<GuardStream>> {
     stream.into_any().downcast().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use pingora::apps::ReusedHttpStream;
+
+    use super::*;
+
+    /// Serves nothing.
+    struct Nothing;
+
+    #[async_trait]
+    impl HttpServerApp for Nothing {
+        async fn process_new_http(
+            self: &Arc<Self>,
+            _session: ServerSession,
+            _shutdown: &ShutdownWatch,
+        ) -> Option<ReusedHttpStream> {
+            None
+        }
+    }
+
+    fn size_of_task<F: Future>(
+        _: impl FnOnce(
+            Arc<Nothing>,
+            Box<GuardStream>,
+            ShutdownWatch,
+            Farewell,
+            Option<Arc<dyn Carrier>>,
+        ) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_waits_takes_little_room() {
+        let task = size_of_task(serve::<Nothing>);
+        let whole = task + size_of::<GuardStream>();
+        assert!(
+            whole <= 2 * 1024,
+            "what most connections lack belongs in a box: {task}, {whole} bytes"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 //! client sent, no more and no less.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -269,17 +269,24 @@ impl Recorder {
             for stream in listener.incoming().map_while(Result::ok) {
                 let watch = Arc::clone(&accepting);
                 let _ = stream.set_nodelay(true);
-                std::thread::spawn(move || Serving { stream, watch, buffer: Vec::new() }.serve());
+                std::thread::spawn(move || {
+                    Serving { stream, watch, buffer: Vec::new(), was_reset: false }.serve();
+                });
             }
         });
         Self { address, watch }
     }
 }
 
+/// As much of a head goes in one piece, whatever the socket.
+const AT_ONCE: usize = 16 * 1024;
+
 struct Serving {
     stream: TcpStream,
     watch: Arc<Watch>,
     buffer: Vec<u8>,
+    /// The connection has ended by a reset.
+    was_reset: bool,
 }
 
 impl Serving {
@@ -291,6 +298,9 @@ impl Serving {
                     None if self.fill() => {}
                     // A connection may end between requests; a head is written at once.
                     None if self.buffer.is_empty() => return,
+                    // Unless a socket does not take all of it, and the client leaves meanwhile. The
+                    // connection is reset then, so no server takes the request for whole.
+                    None if self.was_reset && self.buffer.len() > AT_ONCE => return,
                     None => {
                         let rest = String::from_utf8_lossy(&self.buffer).into_owned();
                         return self.watch.report(0, format!("half a head: {rest:?}"));
@@ -436,7 +446,11 @@ impl Serving {
                 self.buffer.extend(&chunk[..n]);
                 true
             }
-            _ => false,
+            Ok(_) => false,
+            Err(error) => {
+                self.was_reset = error.kind() == io::ErrorKind::ConnectionReset;
+                false
+            }
         }
     }
 }
