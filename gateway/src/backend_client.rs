@@ -189,7 +189,7 @@ type Script = Box<dyn Fn(BackendId, Task) -> Result<response::Parts, Unanswered>
 impl BackendClient {
     pub fn new(timeout: Duration) -> Self {
         Self {
-            connector: Connector::new_custom(None, tls::Connector),
+            connector: Connector::new_custom(None, tls::Connector(None)),
             timeout,
             #[cfg(test)]
             script: None,

@@ -371,7 +371,7 @@ impl Peers {
             connect_timeout: timeouts.connect,
             idle_timeout: timeouts.backend_idle,
         });
-        let mut plain = HttpPeer::new(address, tls.is_some(), String::new());
+        let mut plain = tls::peer(backend, address, tls.is_some());
         let options = &mut plain.options;
         options.connection_timeout = Some(timeouts.connect);
         options.total_connection_timeout = Some(timeouts.connect);

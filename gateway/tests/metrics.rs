@@ -190,6 +190,7 @@ fn the_rules_for_prometheus_ask_for_metrics_that_there_are() {
 fn what_is_served_is_what_is_described() {
     let ops = Ops::start();
     record_one_of_everything(&ops.metrics);
+    ops.metrics.count_connections_with(Box::new(|_| Some(1)));
     let (_, scrape) = ops.ask("GET", "/metrics");
     let described: BTreeSet<_> = ALL.iter().chain(PROCESS).map(|metric| metric.name).collect();
     assert_eq!(names(&scrape), described);

@@ -42,6 +42,8 @@ pub enum Fault {
     BackendAnswer,
     /// The session's backend cannot be reached now.
     BackendDown,
+    /// As many connections to the backend are open as may be, and none became free.
+    BackendBusy,
     /// The session is not at the address to which its backend came a moment ago.
     BackendMoved,
     /// No backend takes a new session now.
@@ -98,7 +100,7 @@ pub struct Row {
 }
 
 impl Fault {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::AlreadyEnded,
         Self::BadRequest,
         Self::MethodNotServed,
@@ -113,6 +115,7 @@ impl Fault {
         Self::BackendFailed,
         Self::BackendAnswer,
         Self::BackendDown,
+        Self::BackendBusy,
         Self::BackendMoved,
         Self::NoBackend,
         Self::TableFull,
@@ -151,6 +154,7 @@ impl Fault {
             Self::BackendFailed    => row(StatusCode::BAD_GATEWAY,           None,      "backend_failed",     Warn),
             Self::BackendAnswer    => row(StatusCode::BAD_GATEWAY,           None,      "backend_answer",     Warn),
             Self::BackendDown      => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "backend_down",       Warn),
+            Self::BackendBusy      => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "backend_busy",       Warn),
             Self::BackendMoved     => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "backend_moved",      Warn),
             Self::NoBackend        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "no_backend",         Error),
             Self::TableFull        => row(StatusCode::SERVICE_UNAVAILABLE,   None,      "table_full",         Error),
@@ -182,6 +186,8 @@ impl Fault {
             Self::SessionNotHere => Some("60"),
             // A server that restarts is probed and back within that time.
             Self::NoBackend | Self::BackendDown | Self::BackendMoved => Some("30"),
+            // Others have it to themselves by then, or have gone.
+            Self::BackendBusy => Some("30"),
             // Its server may answer for the file then.
             Self::CloseUnverified => Some("60"),
             _ => None,
@@ -268,6 +274,7 @@ mod tests {
             (Fault::BackendFailed, 502, None),
             (Fault::BackendAnswer, 502, None),
             (Fault::BackendDown, 503, None),
+            (Fault::BackendBusy, 503, None),
             (Fault::BackendMoved, 503, None),
             (Fault::NoBackend, 503, None),
             (Fault::TableFull, 503, None),

@@ -15,6 +15,7 @@ use crate::entrance::Certificates;
 use crate::guard::GuardLimits;
 use crate::metrics::Metrics;
 use crate::notify_systemd::Notifier;
+use crate::relay::upstream::Servers;
 use crate::reload::{Reloader, Source};
 use crate::roster::Roster;
 use crate::telemetry;
@@ -26,6 +27,7 @@ pub(super) type Limits = Arc<ArcSwap<GuardLimits>>;
 pub(super) struct Admission {
     pub limits: Limits,
     pub descriptors: Descriptors,
+    pub servers: Arc<Servers>,
 }
 
 pub(super) fn limits(config: &Config) -> GuardLimits {
@@ -71,6 +73,7 @@ pub(super) fn reloader(
         roster.apply(new).map_err(|error| error.to_string())?;
         // The limit on open files may be another by now, and so is what probes need.
         admission.descriptors.share_out(new);
+        admission.servers.set_ceiling(new.limits.backend_connections);
         admission.limits.store(Arc::new(limits(new)));
         telemetry::set_level(level(new));
         Ok(())

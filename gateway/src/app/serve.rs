@@ -21,6 +21,8 @@ use crate::listening::Threads;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::ops::{self, Readiness};
+use crate::pool;
+use crate::relay::upstream::Servers;
 use crate::reload::Trigger;
 use crate::roster::Roster;
 use crate::sessions::Other;
@@ -74,13 +76,23 @@ pub(super) fn serve(
     let roster =
         Roster::new(ids, farm, Arc::clone(&sessions), Arc::clone(&metrics), certificates.clone());
     let guard = Limits::new(ArcSwap::from_pointee(limits(&config)));
+    let servers = Servers::new(&pool::OPEN);
+    servers.set_ceiling(config.limits.backend_connections);
+    let counted = Arc::clone(&servers);
+    metrics.count_connections_with(Box::new(move |backend| {
+        counted.has_ceiling().then(|| counted.connections(backend).used)
+    }));
     let reloader = reloader(
         options.config,
         loaded,
         Arc::clone(&metrics),
         supervisor.notifier(),
         roster.clone(),
-        Admission { limits: Arc::clone(&guard), descriptors: descriptors.clone() },
+        Admission {
+            limits: Arc::clone(&guard),
+            descriptors: descriptors.clone(),
+            servers: Arc::clone(&servers),
+        },
         certificates.clone(),
     );
     let doors = entrance::doors(&config, &listeners);
@@ -125,7 +137,7 @@ pub(super) fn serve(
     let sweeper = sweep(sessions, reporter.clone(), Arc::clone(&roster.farm), farewell.clone());
     let (health, farm) = (roster.health.clone(), Arc::clone(&roster.farm));
     let mut plan = Plan::new(move |listening: &[Listening], threads: &Threads| {
-        Ok(services(&config, gateway, &reporter, &way_in, listening, threads))
+        Ok(services(&config, gateway, &reporter, &servers, &way_in, listening, threads))
     })
     .threads(threads)
     .requests(requests)

@@ -12,8 +12,9 @@ use crate::exchange::report::Reporter;
 use crate::guard::{Addresses, BodyMemory, Carrier, Door, Entrance, Guarded, Room};
 use crate::listening::{Service, Threads};
 use crate::pool;
-use crate::proxy::{Proxy, TRIES};
+use crate::proxy::{Proxy, TRIES, take_place};
 use crate::relay::Relay;
+use crate::relay::upstream::Servers;
 use crate::supervisor::{Farewell, InFlight, Listening, Patient};
 use crate::tls;
 
@@ -31,6 +32,7 @@ pub(super) fn services(
     config: &Config,
     gateway: Gateway,
     reporter: &Reporter,
+    servers: &Arc<Servers>,
     way_in: &WayIn,
     listening: &[Listening],
     threads: &Threads,
@@ -42,9 +44,11 @@ pub(super) fn services(
         ..ServerConf::default()
     });
     let gateway = Arc::new(gateway);
-    let relay = Relay::new(Arc::clone(&gateway), pool::size_per_thread(config));
+    let relay =
+        Relay::new(Arc::clone(&gateway), Arc::clone(servers), pool::size_per_thread(config));
     let carrier: Arc<dyn Carrier> = Arc::new(relay);
-    let proxy = Arc::new(tls::proxy(&conf, Proxy::new(gateway)));
+    let places = take_place(Arc::clone(servers));
+    let proxy = Arc::new(tls::proxy(&conf, Proxy::new(gateway, Arc::clone(servers)), places));
     let events = Arc::new(reporter.clone());
     let addresses = Arc::new(Addresses::default());
     let bodies = Arc::new(BodyMemory::default());

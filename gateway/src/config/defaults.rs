@@ -110,6 +110,9 @@ pub const CONNECTIONS_PER_ADDRESS: PerClient = PerClient::OneIn(2);
 /// As many clients as a gateway is sized for, should they all log in by NTLM.
 pub const BOUND_CONNECTIONS: u64 = 10_000;
 
+/// Servers differ, and the limit on open files bounds the whole.
+pub const BACKEND_CONNECTIONS: u64 = 0;
+
 /// A client in the middle of a refused Fragment reads the answer only once it has sent the rest.
 /// About five times 13 MiB, the largest Fragment that Windows sends.
 pub const DRAIN_BYTES: u64 = 64 * 1024 * 1024;

@@ -86,6 +86,16 @@ pub const LIMITS: Section = Section {
                     `connections = \"per-client\"`. They need two open files each.",
         },
         Key {
+            name: "backend_connections",
+            kind: Kind::Integer { min: 0, max: 1_000_000 },
+            preset: Preset::Is(Value::Integer(defaults::BACKEND_CONNECTIONS)),
+            about: "Connections to each backend at once, over all threads, those of logins included. \
+                    A request that finds none free waits for one: for `failover.hold` if only this \
+                    backend may have it, else for three seconds, after which it tries another one. Then \
+                    it is answered 503 (`backend_busy`). 0 is no limit. Probes, and questions of the \
+                    gateway's own, come on top.",
+        },
+        Key {
             name: "chunked",
             kind: word::<ChunkedMode>(),
             preset: Preset::Is(Value::Word("refuse")),
@@ -152,6 +162,7 @@ pub(super) fn build(table: &Table) -> Result<Limits, Broken> {
             defaults::CONNECTIONS_PER_ADDRESS,
         )?,
         bound_connections: table.get("bound_connections")?,
+        backend_connections: table.get("backend_connections")?,
         chunked: table.get("chunked")?,
         fragment: unless_off(table, "fragment")?,
         upload: unless_off(table, "upload")?,

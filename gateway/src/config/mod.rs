@@ -267,6 +267,8 @@ pub struct Limits {
     pub connections: usize,
     pub connections_per_address: PerClient,
     pub bound_connections: usize,
+    /// To each backend, over all threads; 0 is no limit.
+    pub backend_connections: usize,
     pub chunked: ChunkedMode,
     /// Bytes; a larger Fragment is answered 413. `None` is no limit.
     pub fragment: Option<u64>,

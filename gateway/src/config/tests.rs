@@ -100,6 +100,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             connections: 20_000,
             connections_per_address: PerClient::OneIn(2),
             bound_connections: 10_000,
+            backend_connections: 0,
             chunked: ChunkedMode::Refuse,
             fragment: None,
             upload: None,

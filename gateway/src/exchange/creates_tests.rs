@@ -68,8 +68,12 @@ async fn what_is_wrong_with_the_request_its_client_hears_at_once() {
 async fn a_client_comes_back_where_another_server_could_not_be_reached() {
     let rig = Rig::new();
     let (_, mut exchange) = created(&rig).await;
-    let refused =
-        ConnectFailure { error: ConnectError::Refused, by_backend: true, distrust: false };
+    let refused = ConnectFailure {
+        error: ConnectError::Refused,
+        by_backend: true,
+        distrust: false,
+        busy: false,
+    };
     // One that cannot be reached, and two that refuse.
     assert!(rig.gateway.connect_failed(refused, &mut exchange));
     goes_on(&rig, &mut exchange).await;

@@ -18,6 +18,8 @@ pub struct ConnectFailure {
     /// The backend showed a certificate that is not to be trusted. No wait makes it better, and it
     /// is nothing that a client should be told to wait for.
     pub distrust: bool,
+    /// As many connections to the backend are open as may be.
+    pub busy: bool,
 }
 
 /// A connection ended, or was given up, before its request was answered.

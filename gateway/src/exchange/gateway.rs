@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use gateway_core::farm::BackendId;
@@ -300,6 +301,11 @@ impl Gateway {
     /// No connection came about. Returns whether there is another try.
     pub fn connect_failed(&self, failure: ConnectFailure, exchange: &mut Exchange) -> bool {
         self.tries.connect_failed(failure, exchange)
+    }
+
+    /// How long a request waits for a place among the connections to its backend.
+    pub fn place_patience(&self, exchange: &Exchange) -> Duration {
+        self.tries.place_patience(exchange)
     }
 
     /// A connection for the request is there.

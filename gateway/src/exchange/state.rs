@@ -192,6 +192,8 @@ pub struct Tried {
     /// Backends that could not be reached, or that refused.
     pub avoid: Vec<BackendId>,
     pub distrust: Distrust,
+    /// A backend had no place for one more connection.
+    pub busy: bool,
     /// The owner refused the last try, and this is done about it before the next one.
     pub step: Option<Step>,
     /// A pooled connection turned out to be dead: the next try takes a new one.

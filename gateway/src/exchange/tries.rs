@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
@@ -25,6 +26,10 @@ use crate::farm::Farm;
 use crate::guard::Bond;
 use crate::health::FarmHealth;
 use crate::metrics::{ConnectError, FailoverReason};
+
+/// So long a request waits for a connection to a backend where another one may have it: longer than an
+/// unused connection stays with its client.
+const ELSEWHERE: Duration = Duration::from_secs(3);
 
 /// The connection over which a request goes.
 #[derive(Clone)]
@@ -143,6 +148,7 @@ impl Tries {
             None => self.router.decide_plain(None, None, exchange, alias),
         };
         decided.map_err(|denied| match denied.fault() {
+            Fault::NoBackend if exchange.tries.busy => Fault::BackendBusy,
             Fault::NoBackend => exchange.tries.distrust.when_none_is_left(),
             fault => fault,
         })
@@ -159,7 +165,10 @@ impl Tries {
         }
         exchange.tries.avoid.extend(exchange.admitted.backend.filter(|_| !owned));
         exchange.tries.distrust.note(failure.distrust);
+        exchange.tries.busy |= failure.busy;
         let again = match exchange.admitted.backend.filter(|_| owned) {
+            // It has waited for as long as it may.
+            Some(_) if failure.busy => Err(Fault::BackendBusy),
             Some(owner) => {
                 let refuses = self.failover.refuses(owner, failure.distrust, exchange);
                 match exchange.arrival.farm.config.failover.step(refuses, &exchange.held()) {
@@ -179,6 +188,13 @@ impl Tries {
             exchange.findings.fault.get_or_insert(fault);
         }
         again.is_ok()
+    }
+
+    /// How long a request waits for a place among the connections to its backend: where another
+    /// backend may have it, not for long.
+    pub fn place_patience(&self, exchange: &Exchange) -> Duration {
+        let hold = exchange.arrival.farm.config.failover.hold;
+        if is_owned(exchange) { hold } else { hold.min(ELSEWHERE) }
     }
 
     /// Has a Create go on at the next address of its backend's name, where no upload can lie at the

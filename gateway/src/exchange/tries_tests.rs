@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::rig::*;
 use super::*;
@@ -6,7 +7,9 @@ use crate::clock;
 use crate::metrics::ConnectError;
 
 const REFUSED: ConnectFailure =
-    ConnectFailure { error: ConnectError::Refused, by_backend: true, distrust: false };
+    ConnectFailure { error: ConnectError::Refused, by_backend: true, distrust: false, busy: false };
+const BUSY: ConnectFailure =
+    ConnectFailure { error: ConnectError::Other, by_backend: false, distrust: false, busy: true };
 const DISTRUSTED: ConnectFailure = ConnectFailure { distrust: true, ..REFUSED };
 
 /// A pooled connection that ended without a byte.
@@ -67,6 +70,33 @@ async fn a_create_goes_to_another_backend_until_none_is_left() {
     let next = rig.gateway.next_try(&head, &mut exchange).await;
     assert_eq!(next.err(), Some(Fault::NoBackend));
     assert_eq!(exchange.findings.fault, Some(Fault::NoBackend));
+}
+
+#[tokio::test]
+async fn a_create_goes_on_where_a_backend_has_no_place_for_a_connection() {
+    let rig = Rig::new();
+    let head = create();
+    let (first, mut exchange) = tried(&rig, &head).await;
+    assert!(rig.gateway.place_patience(&exchange) < Duration::from_secs(20));
+    for failure in [BUSY, REFUSED] {
+        assert!(rig.gateway.connect_failed(failure, &mut exchange));
+        let (next, _) = rig.gateway.next_try(&head, &mut exchange).await.unwrap();
+        assert_ne!(next, first);
+    }
+    assert!(rig.gateway.connect_failed(REFUSED, &mut exchange));
+    let next = rig.gateway.next_try(&head, &mut exchange).await;
+    assert_eq!(next.err(), Some(Fault::BackendBusy), "one of them had none");
+    assert!(rig.health.down_for(first).is_none(), "nor is it down");
+}
+
+#[tokio::test]
+async fn a_packet_with_an_owner_has_waited_for_its_place() {
+    let rig = Rig::new();
+    let (_, mut exchange) = pinned(&rig).await;
+    let hold = rig.farm.load().config.failover.hold;
+    assert_eq!(rig.gateway.place_patience(&exchange), hold);
+    assert!(!rig.gateway.connect_failed(BUSY, &mut exchange));
+    assert_eq!(exchange.findings.fault, Some(Fault::BackendBusy));
 }
 
 #[tokio::test]

@@ -15,7 +15,8 @@ const HEAD: &str = "\
 `UPDATE_DOCS=1 cargo test -p bits-gateway --test metrics` writes this file anew. -->
 
 The ops listener serves these at `/metrics` in the text format of Prometheus.
-Every series exists from the start, at 0, so that a rate sees the first event too.
+Every series exists from the start, at 0, so that a rate sees the first event too; \
+`bitsgw_backend_connections` is there while `limits.backend_connections` is set.
 Label values come from the configuration (`listener`, `backend`) or from the closed sets below, \
 never from a request: no client can make a new series.
 A gateway with 4 listeners and 200 backends has fewer than 10,000 series.

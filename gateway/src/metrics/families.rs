@@ -57,6 +57,7 @@ pub(super) struct BackendMetrics {
     pub attempts: IntCounter,
     pub reuses: IntCounter,
     pub connect_errors: ByLabel<ConnectError, IntCounter>,
+    name: String,
     states: ByLabel<BackendState, IntGauge>,
     pub up: IntGauge,
     pub checks: ByLabel<CheckResult, IntCounter>,
@@ -154,6 +155,7 @@ pub(super) struct Families {
     attempts: IntCounterVec,
     reuses: IntCounterVec,
     connect_errors: IntCounterVec,
+    connections_to: IntGaugeVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: IntGaugeVec,
     certificates_usable: IntGaugeVec,
@@ -218,6 +220,7 @@ impl Families {
             attempts: table::CONNECTION_ATTEMPTS.counter(registry),
             reuses: table::CONNECTION_REUSES.counter(registry),
             connect_errors: table::CONNECTION_ERRORS.counter(registry),
+            connections_to: table::BACKEND_CONNECTIONS.gauge(registry),
             handshake_failures: table::TLS_HANDSHAKE_FAILURES.counter(registry),
             certificate_expiry: table::CERTIFICATE_EXPIRY.gauge(registry),
             certificates_usable: table::CERTIFICATES_USABLE.gauge(registry),
@@ -277,6 +280,7 @@ impl Families {
             attempts: self.attempts.with_label_values(&[name]),
             reuses: self.reuses.with_label_values(&[name]),
             connect_errors: ByLabel::new(|why| self.connect_errors.with_label_values(&[name, why])),
+            name: name.to_owned(),
             states: ByLabel::new(|state| self.backend_state.with_label_values(&[name, state])),
             up: self.backend_up.with_label_values(&[name]),
             checks: ByLabel::new(|how| self.health_checks.with_label_values(&[name, how])),
@@ -290,12 +294,26 @@ impl Families {
 
     /// Deletes the series that [`Self::backend`] made. Handles that are still around count on, and
     /// nobody sees it.
+    /// How many connections to a backend are used, where somebody counts them.
+    pub fn connections_to(&self, backend: &BackendMetrics, count: Option<usize>) {
+        let name = [backend.name.as_str()];
+        match count {
+            Some(count) => {
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                self.connections_to.with_label_values(&name).set(count);
+            }
+            // An error says that there was none.
+            None => _ = self.connections_to.remove_label_values(&name),
+        }
+    }
+
     pub fn remove_backend(&self, name: &str) {
         // An error says that there is no such series.
         for each in [&self.sessions_created, &self.backend_upload, &self.attempts, &self.reuses] {
             let _ = each.remove_label_values(&[name]);
         }
-        for each in [&self.backend_in_flight, &self.backend_weight, &self.backend_up] {
+        let up = [&self.backend_up, &self.connections_to];
+        for each in up.into_iter().chain([&self.backend_in_flight, &self.backend_weight]) {
             let _ = each.remove_label_values(&[name]);
         }
         let _ = self.backend_response.remove_label_values(&[name]);

@@ -48,6 +48,9 @@ pub struct BackendTotals {
     pub errors: u64,
 }
 
+/// Tells, at scrape time, how many connections to a backend are used; `None` without a ceiling for them.
+pub type ConnectionCounts = Box<dyn Fn(BackendId) -> Option<usize> + Send + Sync>;
+
 pub struct Metrics {
     registry: Registry,
     listeners: Box<[ListenerMetrics]>,
@@ -57,6 +60,7 @@ pub struct Metrics {
     gateway: GatewayMetrics,
     logs: LogCounters,
     sessions: OnceLock<SessionCounts>,
+    connections: OnceLock<ConnectionCounts>,
 }
 
 impl Metrics {
@@ -75,6 +79,7 @@ impl Metrics {
             gateway: families.gateway(),
             logs: LogCounters(Arc::new(families.logs())),
             sessions: OnceLock::new(),
+            connections: OnceLock::new(),
             families,
             registry,
         };
@@ -339,6 +344,11 @@ impl Metrics {
         let _ = self.sessions.set(counts);
     }
 
+    /// Where `bitsgw_backend_connections` comes from; asked at every scrape. The first caller wins.
+    pub fn count_connections_with(&self, counts: ConnectionCounts) {
+        let _ = self.connections.set(counts);
+    }
+
     /// For the writers of the logs.
     pub fn logs(&self) -> LogCounters {
         self.logs.clone()
@@ -347,6 +357,7 @@ impl Metrics {
     /// Everything, in the text format of Prometheus; see [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         self.fill_sessions();
+        self.fill_connections();
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .expect("gathered families have a name and at least one series")
@@ -363,6 +374,14 @@ impl Metrics {
                 let count = i64::try_from(count).unwrap_or(i64::MAX);
                 metrics.sessions.of(state).set(count);
             }
+        }
+    }
+
+    fn fill_connections(&self) {
+        let Some(counts) = self.connections.get() else { return };
+        for (id, metrics) in self.backends.iter() {
+            let Some(metrics) = metrics.load_full() else { continue };
+            self.families.connections_to(&metrics, counts(id));
         }
     }
 

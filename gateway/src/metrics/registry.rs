@@ -149,6 +149,8 @@ table! {
         "Requests that went out on a connection kept from an earlier one.";
     CONNECTION_ERRORS = "bitsgw_backend_connection_errors_total", Counter, ["backend", "reason"], "connections",
         "Connections to a backend that could not be made.";
+    BACKEND_CONNECTIONS = "bitsgw_backend_connections", Gauge, ["backend"], "connections",
+        "Connections to a backend that carry a request, are being made or belong to one client; one that is idle makes room for those. Only there with `limits.backend_connections`.";
     TLS_HANDSHAKE_FAILURES = "bitsgw_tls_handshake_failures_total", Counter, ["reason"], "connections",
         "TLS handshakes with clients that came to nothing.";
     CERTIFICATE_EXPIRY = "bitsgw_tls_certificate_expiry_timestamp_seconds", Gauge, ["name"], "seconds",

@@ -2,6 +2,7 @@ use super::*;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::ContentRange;
 use gateway_core::protocol::head::HeadError;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const UP01: BackendId = BackendId(0);
 
@@ -228,4 +229,17 @@ fn a_backend_that_leaves_takes_its_series_along_and_may_come_back() {
     assert_eq!(series(&metrics), both);
     check(&metrics, "bitsgw_backend_weight{backend=\"up02\"}", "7");
     check(&metrics, "bitsgw_backend_requests_in_flight{backend=\"up02\"}", "0");
+}
+
+#[test]
+fn connections_are_counted_where_they_have_a_ceiling() {
+    let metrics = metrics();
+    let ceiling = Arc::new(AtomicBool::new(true));
+    let has = Arc::clone(&ceiling);
+    metrics.count_connections_with(Box::new(move |id| {
+        has.load(Ordering::Relaxed).then_some(if id == UP01 { 3 } else { 1 })
+    }));
+    check(&metrics, "bitsgw_backend_connections{backend=\"up01\"}", "3");
+    ceiling.store(false, Ordering::Relaxed);
+    assert!(!metrics.encode().contains("bitsgw_backend_connections"));
 }

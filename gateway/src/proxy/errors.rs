@@ -5,6 +5,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::exchange::failure::ConnectFailure;
 use crate::metrics::ConnectError;
+use crate::tls::NO_PLACE;
 
 /// Ends a request whose answer from the backend does not go on; what the client hears instead is
 /// in the context or written already.
@@ -46,6 +47,7 @@ pub fn connect_failure(error: &Error) -> ConnectFailure {
         error: connect_error(error),
         by_backend: is_backends_fault(error),
         distrust: *error.etype() == ErrorType::InvalidCert,
+        busy: *error.etype() == NO_PLACE,
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::framing::{fits, is_framed_once};
@@ -35,6 +36,8 @@ use crate::failpoint;
 use crate::guard::GuardStream;
 use crate::metrics::Carrier;
 use crate::pool;
+use crate::relay::upstream::Servers;
+use crate::tls::TakePlace;
 
 use answer::apply_to_request;
 use early::Early;
@@ -46,6 +49,19 @@ pub const TRIES: usize = 512;
 /// The application that Pingora runs.
 pub struct Proxy {
     gateway: Arc<Gateway>,
+    servers: Arc<Servers>,
+}
+
+/// Gives the connections of plain HTTP their places among all those to a backend.
+pub fn take_place(servers: Arc<Servers>) -> TakePlace {
+    Arc::new(move |backend, deadline| {
+        let servers = Arc::clone(&servers);
+        async move {
+            let place = servers.place_elsewhere(backend, deadline).await?;
+            Some(Box::new(place) as Box<dyn Send + Sync>)
+        }
+        .boxed()
+    })
 }
 
 /// What Pingora keeps of one request on its way through.
@@ -57,8 +73,8 @@ pub struct Ctx {
 }
 
 impl Proxy {
-    pub fn new(gateway: Arc<Gateway>) -> Self {
-        Self { gateway }
+    pub fn new(gateway: Arc<Gateway>, servers: Arc<Servers>) -> Self {
+        Self { gateway, servers }
     }
 
     /// The answer is the last one on its connection if the process is about to end: the next
@@ -171,6 +187,10 @@ impl ProxyHttp for Proxy {
         // The guard looks at the client for as long as the answer is awaited, and keeps the time.
         peer.options.read_timeout = None;
         pool::spare(&mut peer);
+        if self.servers.has_ceiling() {
+            // A packet that waits could not have it.
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
         pool::keep_to_thread(&mut peer);
         Ok(Box::new(peer))
     }

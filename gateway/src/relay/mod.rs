@@ -28,7 +28,6 @@ use tokio::sync::watch;
 
 use crate::exchange::Gateway;
 use crate::guard::{Carrier, Conn, GuardStream};
-use crate::pool;
 use lines::Lines;
 use transfer::Transfer;
 use upstream::{Pool, Servers};
@@ -44,8 +43,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn new(gateway: Arc<Gateway>, most_idle: usize) -> Self {
-        let servers = Servers::new(&pool::OPEN);
+    pub fn new(gateway: Arc<Gateway>, servers: Arc<Servers>, most_idle: usize) -> Self {
         Self { gateway, servers, lines: ThreadLocal::new(), most_idle }
     }
 

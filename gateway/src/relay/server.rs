@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
 use super::buffer::{Buffer, SMALL};
-use super::upstream::{Connection, ServerSocket};
+use super::upstream::{Connection, Place, ServerSocket};
 use crate::guard::Held;
 
 /// Room for the head of an answer. An Ack has some 300 bytes.
@@ -27,11 +27,13 @@ pub const PIECE: usize = 16 * 1024;
 pub struct Own {
     socket: ServerSocket,
     busy: bool,
+    /// Dropped last: it is free once the connection is closed.
+    _place: Place,
 }
 
 impl Own {
-    pub fn new(socket: ServerSocket) -> Self {
-        Self { socket, busy: true }
+    pub fn new(socket: ServerSocket, place: Place) -> Self {
+        Self { socket, busy: true, _place: place }
     }
 
     /// One that was held, for its next request. `None` if it has ended meanwhile.

@@ -27,7 +27,7 @@ use super::head::{Edited, write_request};
 use super::lines::Lines;
 use super::server::{Line, Own, Server};
 use super::splice::can_splice;
-use super::upstream::{self, connect};
+use super::upstream;
 use crate::clock;
 use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
 use crate::exchange::head::expects_continue;
@@ -181,20 +181,21 @@ impl<'r> Transfer<'r> {
         let endpoint = endpoint.ok_or(Stop::Fault(Fault::NoBackend))?;
         let repeatable = self.exchange.admitted.repeatable;
         let now = clock::stopwatch();
-        let until = now + self.exchange.arrival.farm.config.failover.hold;
+        let until = now + self.gateway.place_patience(&self.exchange);
         let connected = match way {
             Way::Shared => match self.lines.take(self.conn.id, &endpoint, repeatable, now) {
                 Some(connection) => return Ok(Some(Server::new(Line::Shared(connection), true))),
                 None => {
                     let connecting = self.lines.pool.connect(&endpoint, repeatable, until);
-                    Box::pin(connecting).await.map(|connection| {
+                    self.unless_called_off(Box::pin(connecting)).await?.map(|connection| {
                         let reused = connection.is_reused();
                         Server::new(Line::Shared(connection), reused)
                     })
                 }
             },
             Way::Once => {
-                let connected = Box::pin(self.lines.pool.connect(&endpoint, false, until)).await;
+                let connecting = self.lines.pool.connect_anew(&endpoint, until);
+                let connected = self.unless_called_off(Box::pin(connecting)).await?;
                 connected.map(|connection| Server::new(Line::Once(connection), false))
             }
             Way::Bound(bond) if bond.has(backend) => {
@@ -208,11 +209,27 @@ impl<'r> Transfer<'r> {
                 };
             }
             Way::Bound(_) => {
-                let connected = Box::pin(connect(&endpoint)).await;
-                connected.map(|socket| Server::new(Line::Bound(Own::new(socket)), false))
+                let connecting = self.lines.pool.connect_own(&endpoint, until);
+                let connected = self.unless_called_off(Box::pin(connecting)).await?;
+                connected
+                    .map(|(socket, place)| Server::new(Line::Bound(Own::new(socket, place)), false))
             }
         };
         connected.map(Some).or_else(|error| self.unconnected(&error))
+    }
+
+    /// Waits for something that may take long, while nobody calls the packet off.
+    async fn unless_called_off<T>(
+        &mut self,
+        mut waiting: Pin<Box<impl Future<Output = T>>>,
+    ) -> Result<T, Stop> {
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            self.guard.poll_called_off(cx).map(|_| Err(Stop::Client))
+        })
+        .await
     }
 
     /// There is no connection. `None` where there is another try.
@@ -221,6 +238,7 @@ impl<'r> Transfer<'r> {
             error: error.label(),
             by_backend: error.is_backends_fault(),
             distrust: error.is_distrust(),
+            busy: matches!(error, upstream::ConnectFailure::NoPlace),
         };
         match self.gateway.connect_failed(failure, &mut self.exchange) {
             true => Ok(None),

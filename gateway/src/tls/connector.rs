@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use gateway_core::farm::BackendId;
 use parking_lot::Mutex;
 use pingora::connectors::http::custom;
 use pingora::protocols::l4::ext::set_tcp_keepalive;
@@ -29,7 +30,7 @@ use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, OkOrErr, OrErr, Result};
 use rustix::io::Errno;
 use tokio::net::TcpStream;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::client::{BackendTls, is_distrust};
 use super::stream::{ToBackend, Traced};
@@ -41,6 +42,17 @@ const PROTOCOL: &[u8] = b"bits-gateway";
 /// A peer can carry text to the connector, and nothing else of ours; so the text is a number that
 /// stands for the rest.
 static KNOWN: OnceLock<Mutex<Vec<Weak<BackendTls>>>> = OnceLock::new();
+
+/// As many connections to the backend are open as may be, and none became free in time.
+pub const NO_PLACE: ErrorType = ErrorType::Custom("no place for a connection");
+
+/// Takes a place among the connections to a backend, until the deadline: kept until what is returned is
+/// dropped.
+pub type TakePlace =
+    Arc<dyn Fn(BackendId, Instant) -> BoxFuture<'static, Option<OwnPlace>> + Send + Sync>;
+
+/// Says that a connection is open.
+pub type OwnPlace = Box<dyn Send + Sync>;
 
 /// Turns a peer into one that this connector connects to.
 pub fn own(peer: &mut HttpPeer) {
@@ -55,18 +67,27 @@ pub fn secure(peer: &mut HttpPeer, tls: &Arc<BackendTls>) {
     if !known.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(tls))) {
         known.push(Arc::downgrade(tls));
     }
-    // Part of the pool's key: a connection serves only those who would have made it alike.
-    peer.sni = tls.id.to_string();
+    peer.sni = format!("{}/{}", peer.sni, tls.id);
+}
+
+/// A peer of that backend. What stands in place of a name is part of the pool's key: a connection serves
+/// only requests for which it would have been made alike.
+pub fn peer(backend: BackendId, address: std::net::SocketAddr, tls: bool) -> HttpPeer {
+    HttpPeer::new(address, tls, backend.0.to_string())
+}
+
+fn backend_of(peer: &impl Peer) -> Option<BackendId> {
+    peer.sni().split('/').next()?.parse().ok().map(BackendId)
 }
 
 fn find(peer: &impl Peer) -> Option<Arc<BackendTls>> {
-    let id: u64 = peer.sni().parse().ok()?;
+    let id: u64 = peer.sni().split('/').nth(1)?.parse().ok()?;
     let known = KNOWN.get()?.lock();
     known.iter().filter_map(Weak::upgrade).find(|tls| tls.id == id)
 }
 
 /// The proxy with this connector in it.
-pub fn proxy<P>(conf: &Arc<ServerConf>, inner: P) -> HttpProxy<P, Connector>
+pub fn proxy<P>(conf: &Arc<ServerConf>, inner: P, places: TakePlace) -> HttpProxy<P, Connector>
 where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync + 'static,
@@ -75,7 +96,8 @@ where
         let nothing: BoxFuture<'static, Option<Stream>> = Box::pin(std::future::ready(None));
         nothing
     });
-    let service = ProxyServiceBuilder::new(conf, inner).custom(Connector, nobody).build();
+    let service =
+        ProxyServiceBuilder::new(conf, inner).custom(Connector(Some(places)), nobody).build();
     let mut service = ManuallyDrop::new(service);
     let proxy = service.app_logic_mut().expect("a service that was not started has it");
     // SAFETY: the service is never used nor dropped again, so this is the one owner of the proxy. Its
@@ -83,8 +105,9 @@ where
     unsafe { std::ptr::read(proxy) }
 }
 
-/// Connects to backends whose peers are its [`own`].
-pub struct Connector;
+/// Connects to backends whose peers are its [`own`]. Without somebody to ask for places its connections
+/// are not counted.
+pub struct Connector(pub Option<TakePlace>);
 
 #[async_trait]
 impl custom::Connector for Connector {
@@ -94,7 +117,7 @@ impl custom::Connector for Connector {
         &self,
         peer: &P,
     ) -> Result<(custom::Connection<()>, bool)> {
-        let stream = connect(peer).await.map_err(Error::into_up)?;
+        let stream = connect(peer, self.0.as_ref()).await.map_err(Error::into_up)?;
         Ok((custom::Connection::Stream(stream), false))
     }
 
@@ -131,13 +154,20 @@ impl Future for PoolOfPingora {
     }
 }
 
-async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
+async fn connect(peer: &(impl Peer + 'static), places: Option<&TakePlace>) -> Result<Stream> {
     let tls = match peer.tls() {
         true => Some(find(peer).or_err(ErrorType::InternalError, "no TLS settings for this peer")?),
         false => None,
     };
     let limit = peer.total_connection_timeout();
     let limit = limit.or_err(ErrorType::InternalError, "no time limit for this peer")?;
+    let place = match (places, backend_of(peer)) {
+        (Some(take), Some(backend)) => match take(backend, clock::stopwatch() + limit).await {
+            None => return Error::e_explain(NO_PLACE, "none became free in time"),
+            place => place,
+        },
+        _ => None,
+    };
     let deadline = clock::stopwatch() + limit;
     let SocketAddr::Inet(address) = peer.address() else {
         return Error::e_explain(ErrorType::InternalError, "backends are reached by TCP");
@@ -153,7 +183,7 @@ async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     let _ = digest.peer_addr.set(Some(peer.address().clone()));
     let Some(tls) = tls else {
-        return Ok(Box::new(ToBackend::new(stream, digest, traced)));
+        return Ok(Box::new(ToBackend::new(stream, digest, (traced, place))));
     };
     let secured = tls.connect(stream, deadline).await.map_err(|error| {
         let kind = match error.kind() {
@@ -163,7 +193,7 @@ async fn connect(peer: &(impl Peer + 'static)) -> Result<Stream> {
         };
         Error::because(kind, "TLS to a backend", error)
     })?;
-    Ok(Box::new(ToBackend::new(secured, digest, traced)))
+    Ok(Box::new(ToBackend::new(secured, digest, (traced, place))))
 }
 
 /// In Pingora's words, by which faults of the backend are told from our own.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub use client::{BackendTls, is_distrust};
-pub use connector::{Connector, own, proxy, secure};
+pub use connector::{Connector, NO_PLACE, TakePlace, own, peer, proxy, secure};
 pub use contents::Contents;
 pub use exposed::{Exposed, What, exposed};
 pub use files::TlsError;

@@ -18,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client;
 
+use super::connector::OwnPlace;
+
 /// What is read at once from a backend.
 ///
 /// Pingora passes a body on in the pieces in which it was read, as soon as they are there: up to nine of
@@ -32,12 +34,13 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct ToBackend<T> {
     over: T,
     digest: Arc<SocketDigest>,
-    _traced: Traced,
+    /// Dropped last: what counts the connection, and its place.
+    _counted: (Traced, Option<OwnPlace>),
 }
 
 impl<T> ToBackend<T> {
-    pub fn new(over: T, digest: SocketDigest, traced: Traced) -> Self {
-        Self { over, digest: Arc::new(digest), _traced: traced }
+    pub fn new(over: T, digest: SocketDigest, counted: (Traced, Option<OwnPlace>)) -> Self {
+        Self { over, digest: Arc::new(digest), _counted: counted }
     }
 }
 

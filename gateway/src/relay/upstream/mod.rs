@@ -22,6 +22,7 @@ pub mod socket;
 
 pub use connect::{ConnectFailure, connect};
 pub use connection::{Connection, FRESH, HOLD, IdleConnection};
+pub use places::Place;
 pub use pool::Pool;
 pub use servers::{Connections, Servers};
 pub use socket::ServerSocket;

@@ -67,6 +67,16 @@ pub enum Granted {
     Connection(IdleConnection),
 }
 
+impl Granted {
+    /// The place alone.
+    pub fn into_place(self) -> Place {
+        match self {
+            Self::Place(place) => place,
+            Self::Connection(idle) => idle.into_place(),
+        }
+    }
+}
+
 /// The place of one connection.
 #[must_use = "dropping it says that the connection is closed"]
 #[derive(Debug)]
@@ -118,6 +128,10 @@ impl Places {
         state.queue.push_back(Waiter { ticket, thread, since: now, grant });
         server.waiting.store(state.queue.len(), Ordering::Relaxed);
         Err(Waiting { servers: Arc::clone(servers), backend, ticket, granted })
+    }
+
+    pub fn has_ceiling(&self) -> bool {
+        self.ceiling.load(Ordering::Relaxed) != 0
     }
 
     /// Whether somebody waits for a connection to this server.

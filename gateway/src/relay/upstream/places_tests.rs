@@ -2,7 +2,7 @@ use gateway_core::protocol::keep_alive::KeepAlive;
 use tokio::io::AsyncWriteExt;
 
 use super::super::rig::{End, Thread, UP01, is_one, nobody, read_to_end, soon};
-use super::super::{ConnectFailure, Connection, Pool};
+use super::super::{ConnectFailure, Connection, Connections, Pool};
 use super::*;
 use crate::clock;
 use crate::farm::Endpoint;
@@ -258,4 +258,43 @@ fn no_place_is_lost_or_given_twice() {
         }
     });
     assert_eq!((servers.places.taken(UP01), servers.places.is_wanted(UP01)), (0, false));
+}
+
+#[tokio::test]
+async fn a_request_that_needs_a_new_connection_gets_no_used_one() {
+    let thread = Thread::new().await;
+    thread.servers.set_ceiling(1);
+    let (busy, _server) = thread.busy().await;
+    let endpoint = Arc::clone(&thread.server.endpoint);
+    let connecting = thread.pool.connect_anew(&endpoint, soon());
+    let freeing = async {
+        let idle = busy.answered(KeepAlive::default(), clock::stopwatch()).unwrap();
+        thread.pool.give_back(idle, clock::stopwatch());
+        thread.server.accept_tcp().await
+    };
+    let (connection, _theirs) = tokio::join!(connecting, freeing);
+    assert!(!connection.unwrap().is_reused());
+}
+
+#[tokio::test]
+async fn connections_that_are_in_no_pool_have_places_too() {
+    let thread = Thread::new().await;
+    thread.servers.set_ceiling(2);
+    let endpoint = Arc::clone(&thread.server.endpoint);
+    let accepting = thread.server.accept_tcp();
+    let (own, _theirs) = tokio::join!(thread.pool.connect_own(&endpoint, soon()), accepting);
+    let elsewhere = thread.servers.place_elsewhere(UP01, soon()).await.unwrap();
+    let used = |used| Connections { used, idle: 0 };
+    assert_eq!(thread.servers.connections(UP01), used(2));
+    for _ in 0..2 {
+        let now = clock::stopwatch();
+        assert!(thread.servers.place_elsewhere(UP01, now).await.is_none());
+        let refused = thread.pool.connect_own(&endpoint, now).await;
+        assert!(matches!(refused, Err(ConnectFailure::NoPlace)));
+    }
+    drop(own);
+    let waiting = thread.servers.place_elsewhere(UP01, soon()).await;
+    assert!(waiting.is_some());
+    drop((waiting, elsewhere));
+    assert_eq!(thread.servers.connections(UP01), used(0));
 }

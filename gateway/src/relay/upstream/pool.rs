@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep};
 
 use super::connect::{ConnectFailure, connect};
 use super::connection::{Connection, FRESH, IdleConnection, Reuse};
-use super::places::{Granted, ThreadNumber};
+use super::places::{Granted, Place, ThreadNumber};
 use super::servers::Servers;
+use super::socket::ServerSocket;
 use crate::clock;
 use crate::farm::{Endpoint, Farm};
 
@@ -105,6 +106,35 @@ impl Pool {
                 Reuse::Ended(place) => place,
             },
         };
+        self.connect_in(place, endpoint).await
+    }
+
+    /// Makes a new connection, whatever becomes free meanwhile: for a request that must have one which
+    /// nobody used before.
+    pub async fn connect_anew(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        deadline: Instant,
+    ) -> Result<Connection, ConnectFailure> {
+        let place = self.place(endpoint.backend, deadline).await?.into_place();
+        self.connect_in(place, endpoint).await
+    }
+
+    /// The same for a connection that is its client's own.
+    pub async fn connect_own(
+        &self,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<(ServerSocket, Place), ConnectFailure> {
+        let place = self.place(endpoint.backend, deadline).await?.into_place();
+        Ok((connect(endpoint).await?, place))
+    }
+
+    async fn connect_in(
+        &self,
+        place: Place,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<Connection, ConnectFailure> {
         let socket = connect(endpoint).await?;
         let share = self.servers.open.count();
         Ok(Connection::new(socket, Arc::clone(endpoint), share, place))
@@ -163,13 +193,8 @@ impl Pool {
         backend: BackendId,
         deadline: Instant,
     ) -> Result<Granted, ConnectFailure> {
-        let (places, now) = (&self.servers.places, clock::stopwatch());
-        let waiting = match places.request(&self.servers, backend, self.thread, now) {
-            Ok(place) => return Ok(Granted::Place(place)),
-            Err(waiting) => waiting,
-        };
-        self.servers.make_room(backend);
-        waiting.until(deadline).await.ok_or(ConnectFailure::NoPlace)
+        let granted = self.servers.place(backend, self.thread, deadline).await;
+        granted.ok_or(ConnectFailure::NoPlace)
     }
 
     /// Closes what is of no more use. False if nothing is left, and the task ends.

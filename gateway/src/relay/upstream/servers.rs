@@ -4,10 +4,12 @@ use std::sync::{Arc, Weak};
 
 use gateway_core::farm::BackendId;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::lives::IdleLives;
-use super::places::Places;
+use super::places::{Granted, Place, Places, ThreadNumber};
 use super::pool::Pool;
+use crate::clock;
 use crate::pool::OpenConnections;
 
 /// Shared by the threads that carry packets.
@@ -46,6 +48,36 @@ impl Servers {
         let open = self.places.taken(backend);
         let idle = self.all().iter().map(|pool| pool.idle(backend)).sum();
         Connections { used: open.saturating_sub(idle), idle }
+    }
+
+    /// Whether a server may have no more than some connections.
+    pub fn has_ceiling(&self) -> bool {
+        self.places.has_ceiling()
+    }
+
+    /// A place for a connection of another carrier, which has no pool here. `None` if none became free
+    /// in time.
+    pub async fn place_elsewhere(
+        self: &Arc<Self>,
+        backend: BackendId,
+        deadline: Instant,
+    ) -> Option<Place> {
+        Some(self.place(backend, ThreadNumber::MAX, deadline).await?.into_place())
+    }
+
+    /// A place for a request of `thread`, or a connection that has become free there.
+    pub(super) async fn place(
+        self: &Arc<Self>,
+        backend: BackendId,
+        thread: ThreadNumber,
+        deadline: Instant,
+    ) -> Option<Granted> {
+        let waiting = match self.places.request(self, backend, thread, clock::stopwatch()) {
+            Ok(place) => return Some(Granted::Place(place)),
+            Err(waiting) => waiting,
+        };
+        self.make_room(backend);
+        waiting.until(deadline).await
     }
 
     pub(super) fn add(&self, pool: &Arc<Pool>) {
