@@ -68,7 +68,7 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Print every value that counts and where it comes from
-    Dump(CheckArgs),
+    Dump(DumpArgs),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +85,18 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Leave out what another machine may have otherwise: names in the DNS that clients use, and the
+    /// limit on open files
+    #[arg(long)]
+    pub portable: bool,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct DumpArgs {
     #[command(flatten)]
     pub config: ConfigFile,
     #[command(flatten)]
@@ -121,7 +133,9 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Upload(args) => crate::upload::run(*args),
         Command::Demo(args) => crate::demo::run(args),
-        Command::Check(args) => commands::check::check(&args.config.path(), args.json.json).into(),
+        Command::Check(args) => {
+            commands::check::check(&args.config.path(), args.portable, args.json.json).into()
+        }
         Command::Schema(args) => commands::schema::schema(args.format).into(),
         Command::Config(ConfigCommand::Dump(args)) => {
             commands::dump::dump(&args.config.path(), args.json.json).into()

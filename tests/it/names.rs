@@ -297,7 +297,7 @@ fn check_warns_of_names_that_lead_nowhere_or_to_several_addresses() {
     std::fs::write(&file, text).expect("a file can be written");
     let (name, value) = hosts.variable();
     let output = Command::new(binaries::gateway())
-        .args(["check", "--config"])
+        .args(["check", "--portable", "--config"])
         .arg(&file)
         .env("LD_PRELOAD", hosts::preloaded())
         .env(name, value)

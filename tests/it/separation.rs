@@ -81,7 +81,7 @@ fn check(lines: &str) -> (Option<i32>, String) {
                     [[backends]]\nname = \"up01\"\naddress = \"127.0.0.1:9\"\n";
     std::fs::write(&path, format!("{smallest}{lines}")).expect("a fresh folder is writable");
     let output = std::process::Command::new(binaries::gateway())
-        .args(["check", "--config"])
+        .args(["check", "--portable", "--config"])
         .arg(&path)
         .output()
         .expect("the gateway's binary runs");

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
+use super::surroundings;
 use super::{colour, count, exit_code, explain, load_to_run, print, print_error, to_text};
 use crate::config::names::Named;
 use crate::config::{
@@ -14,8 +15,14 @@ use crate::exit::Exit;
 use crate::store::{OnError, SyncMode};
 
 /// Shows every mistake, or else the warnings and what would run.
-pub fn check(path: &Path, json: bool) -> Exit {
-    match (load_to_run(path), json) {
+pub fn check(path: &Path, portable: bool, json: bool) -> Exit {
+    let mut loaded = load_to_run(path);
+    if let Ok(loaded) = loaded.as_mut()
+        && !portable
+    {
+        surroundings::look(loaded);
+    }
+    match (loaded, json) {
         (Ok(loaded), false) => {
             print_error(&loaded.report.render(colour()));
             print(&format!(

@@ -15,6 +15,7 @@ pub mod sessions;
 pub mod status;
 pub mod store;
 pub mod stored;
+pub mod surroundings;
 pub mod table;
 pub mod transport;
 

@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::draft::Draft;
+use super::foreign::Foreign;
 use super::keys::{self, Section, Shape};
 use super::kind::Given;
 use super::report::{Finding, Place, Report};
@@ -24,6 +25,17 @@ pub fn read(
     report: &mut Report,
 ) -> bool {
     let (root, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty()
+        && let Some(foreign) = Foreign::of(text)
+    {
+        let finding = Finding::error(format!("this is {}", foreign.noun()));
+        let at = text.len() - text.trim_start().len();
+        let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
+        let finding = finding.at(Place { source, span: at..end }, "a configuration is TOML");
+        let help = "`bits-gateway schema --format example` prints a file to start from";
+        report.add(finding.help(help.to_owned()));
+        return false;
+    }
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
         let finding = Finding::error("this is not TOML");
@@ -62,6 +74,16 @@ impl Reader<'_> {
                     for element in array.iter() {
                         self.listed(section, element);
                     }
+                }
+                Some((section, Shape::Listed, DeValue::Table(table)))
+                    if section.keys.iter().any(|key| table.contains_key(key.name)) =>
+                {
+                    let finding = Finding::error(format!("`{}` is written [[{0}]]", section.name));
+                    let finding = finding.at(self.place(value), "there may be several");
+                    let help =
+                        format!("write [[{}]] in place of [{0}], for each one", section.name);
+                    self.report.add(finding.help(help));
+                    self.listed(section, value);
                 }
                 Some((section, ..)) => self.wrong_shape(section, value),
             }

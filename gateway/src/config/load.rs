@@ -74,7 +74,17 @@ pub fn load_to_run(
     path: &Path,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, LoadError> {
-    let mut loaded = load(path, variables)?;
+    let variables: Vec<_> = variables.into_iter().collect();
+    let mut loaded = match load(path, variables.clone()) {
+        Err(LoadError::Invalid { path, mut report }) => {
+            // What is wrong with the files that it names is told in the same go.
+            let (draft, _) = drafted(&path, &read(&path)?, variables);
+            check::unread(&draft, &mut report);
+            report.sort();
+            return Err(LoadError::Invalid { path, report });
+        }
+        loaded => loaded?,
+    };
     check::files(&loaded.config, &loaded.draft, &mut loaded.report);
     loaded.report.sort();
     if loaded.report.has_errors() {
@@ -105,6 +115,23 @@ fn parse_in(
     text: &str,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Report> {
+    let (mut draft, mut report) = draft_in(base, name, text, variables);
+    report.sort();
+    if report.has_errors() {
+        return Err(report);
+    }
+    settle::settle(&mut draft).expect("a draft without mistakes has every value");
+    let config = settle::build(&draft).expect("a draft without mistakes has every value");
+    Ok(Loaded { config, report, draft })
+}
+
+/// What a text says, rightly or not.
+fn draft_in(
+    base: &Path,
+    name: &str,
+    text: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> (Draft, Report) {
     let mut report = Report::default();
     let mut draft = Draft::default();
     let source = Source { name: name.into(), text: text.into(), kind: SourceKind::File };
@@ -114,11 +141,13 @@ fn parse_in(
         env::apply(variables, &mut draft, &mut report);
         check::check(&draft, &mut report);
     }
-    report.sort();
-    if report.has_errors() {
-        return Err(report);
-    }
-    settle::settle(&mut draft).expect("a draft without mistakes has every value");
-    let config = settle::build(&draft).expect("a draft without mistakes has every value");
-    Ok(Loaded { config, report, draft })
+    (draft, report)
+}
+
+fn drafted(
+    path: &Path,
+    text: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> (Draft, Report) {
+    draft_in(path.parent().unwrap_or(Path::new("")), &path.display().to_string(), text, variables)
 }

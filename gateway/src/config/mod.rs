@@ -13,6 +13,7 @@ pub mod dump;
 pub mod env;
 pub mod example;
 pub mod file;
+mod foreign;
 pub mod health;
 mod http;
 pub mod keys;

@@ -25,6 +25,10 @@ pub fn one_of<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
 }
 
 fn distance(word: &str, candidate: &str) -> usize {
+    // What is split in another place is the same word.
+    if word.replace('_', "") == candidate.replace('_', "") {
+        return 0;
+    }
     // A word cut short or put together another way is near in meaning, though not in letters.
     let part = word.len() >= 4
         && candidate.len() >= 4
@@ -48,6 +52,8 @@ mod tests {
 
     #[test]
     fn a_slip_is_recognised_and_a_different_word_is_not() {
+        check("host_iddomain", Some("host_id_domain"));
+        check("hostid", Some("host_id"));
         check("fallback_timout", Some("fallback_timeout"));
         check("Fallback-Timeout", Some("fallback_timeout"));
         check("fallback", Some("fallback_timeout"));

@@ -54,7 +54,7 @@ gw.toml: good
 
 #[test]
 fn check_speaks_json() {
-    let arguments = ["check", "--json", "--config", "gw.toml"];
+    let arguments = ["check", "--portable", "--json", "--config", "gw.toml"];
     let good =
         Place::with(format!("{SMALLEST}[sessions]\nidle_timeout = \"1d\"\n")).run(&arguments);
     assert_eq!((good.code, good.stderr.as_str()), (0, ""));

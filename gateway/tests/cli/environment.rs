@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::support::{Output, Place, SMALLEST, assert_text};
 
 fn check(environment: &[(&str, &str)]) -> Output {
-    Place::with(SMALLEST).run_with(&["check", "--config", "gw.toml"], environment)
+    Place::with(SMALLEST).run_with(&["check", "--portable", "--config", "gw.toml"], environment)
 }
 
 /// The value and the kind of origin of a key.
@@ -55,7 +55,7 @@ fn listeners_and_backends_are_found_by_name() {
     assert_eq!(dumped(&backend, "backends.up01.weight"), (9.into(), "env".into()));
     let file = SMALLEST.replace("up01", "up-01.a__b");
     let output = Place::with(file).run_with(
-        &["check", "--config", "gw.toml"],
+        &["check", "--portable", "--config", "gw.toml"],
         &[("BITSGW__BACKENDS__UP_01_A__B__WEIGHT", "9")],
     );
     assert!(output.stdout.contains("weight 9"), "{}{}", output.stdout, output.stderr);
@@ -118,8 +118,10 @@ fn an_unknown_variable_is_refused_with_what_was_meant() {
 fn two_names_that_read_alike_are_not_guessed_between() {
     let file = format!("{SMALLEST}[[backends]]\nname = \"a-b\"\naddress = \"a:1\"\n")
         + "[[backends]]\nname = \"a_b\"\naddress = \"b:1\"\n";
-    let output = Place::with(file)
-        .run_with(&["check", "--config", "gw.toml"], &[("BITSGW__BACKENDS__A_B__WEIGHT", "2")]);
+    let output = Place::with(file).run_with(
+        &["check", "--portable", "--config", "gw.toml"],
+        &[("BITSGW__BACKENDS__A_B__WEIGHT", "2")],
+    );
     assert!(output.stderr.contains("more than one name"), "{}", output.stderr);
 }
 
@@ -127,7 +129,7 @@ fn two_names_that_read_alike_are_not_guessed_between() {
 fn a_value_that_is_no_text_is_refused() {
     let place = Place::with(SMALLEST);
     let output = Command::new(env!("CARGO_BIN_EXE_bits-gateway"))
-        .args(["check", "--config", "gw.toml"])
+        .args(["check", "--portable", "--config", "gw.toml"])
         .current_dir(place.path())
         .env_clear()
         .env("BITSGW__LOG__LEVEL", OsStr::from_bytes(b"in\xffo"))

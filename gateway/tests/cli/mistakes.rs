@@ -61,8 +61,10 @@ max_connections = 10
 
 [stores]
 "#;
-    let output = Place::with(file)
-        .run_with(&["check", "--config", "gw.toml"], &[("BITSGW__LOG__LEVEL", "loud")]);
+    let output = Place::with(file).run_with(
+        &["check", "--portable", "--config", "gw.toml"],
+        &[("BITSGW__LOG__LEVEL", "loud")],
+    );
     assert_eq!(output.code, 78);
     let messages: Vec<&str> =
         output.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -346,13 +348,17 @@ fn a_file_cannot_steer_the_terminal() {
     let file = "[[backends]]\nname = \"a\\u001b[31mb\\n\"\naddress = \"x:1\"\nweight = 0\n\
                 \"\\u001b[31mq\" = 1\n[\"\\u001b[31mz\"]\n[listeners.\"\\u001b[32m\"]\n\
                 address = \"\\u001b[33m\"\n[affinity]\nhost_id = \"\\u001b[34m\"\n# \u{1b}[35m\n";
-    let output = Place::with(file)
-        .run_with(&["check", "--config", "gw.toml"], &[("BITSGW__LOG__LEVEL", "\u{1b}[31m")]);
+    let output = Place::with(file).run_with(
+        &["check", "--portable", "--config", "gw.toml"],
+        &[("BITSGW__LOG__LEVEL", "\u{1b}[31m")],
+    );
     assert_eq!(output.code, 78);
     assert!(!output.stderr.contains('\u{1b}'), "{:?}", output.stderr);
     let clean = file.replace("# \u{1b}[35m\n", "");
-    let output = Place::with(clean)
-        .run_with(&["check", "--config", "gw.toml"], &[("BITSGW__LOG__LEVEL", "\u{1b}[31m")]);
+    let output = Place::with(clean).run_with(
+        &["check", "--portable", "--config", "gw.toml"],
+        &[("BITSGW__LOG__LEVEL", "\u{1b}[31m")],
+    );
     assert!(output.stderr.contains("`backends.a\\u{1b}[31mb\\n.weight`"), "{}", output.stderr);
     assert!(!output.stderr.contains('\u{1b}'), "{:?}", output.stderr);
 }
@@ -392,4 +398,53 @@ fn a_backend_that_is_the_gateway_itself_is_found() {
     let output = Place::with(file("127.0.0.1:8080", "localhost:8080")).check();
     assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(output.stderr.contains("is this gateway itself"), "{}", output.stderr);
+}
+
+#[test]
+fn a_file_of_another_program_is_told_by_its_name() {
+    for (file, said) in [
+        ("listeners:\n  public:\n    address: \"[::]:80\"\n", "this is a YAML file"),
+        ("global\n  daemon\nfrontend up\n  bind :80\n", "this is a configuration of HAProxy"),
+        ("http {\n  server { listen 80; }\n}\n", "this is a configuration of nginx"),
+        ("{\"listeners\": {}}\n", "this is a JSON file"),
+    ] {
+        refused(file, "1:1", &[said, "a configuration is TOML", "schema --format example"]);
+    }
+}
+
+#[test]
+fn one_pair_of_brackets_is_read_as_two_were_meant() {
+    let file = "[listeners.public]\naddress = \"127.0.0.1:0\"\n\
+                [backends]\nname = \"up01\"\naddress = \"10.0.0.11:80\"\nweight = 0\n";
+    let output = Place::with(file).check();
+    assert_eq!(output.code, 78);
+    let said = &output.stderr;
+    assert!(said.contains("write [[backends]] in place of [backends], for each one"), "{said}");
+    assert!(said.contains("`backends.up01.weight` is too small"), "all at once: {said}");
+    assert!(said.contains("cannot be used: 2 errors"), "{said}");
+}
+
+#[test]
+fn an_identifier_that_is_split_elsewhere_is_recognised() {
+    let domain = "[affinity]\nhost_iddomain = \"up.test\"\n";
+    added(domain, "7:1", &["did you mean `host_id_domain`?"]);
+}
+
+#[test]
+fn missing_files_are_told_with_the_other_mistakes() {
+    let tls = "tls = { certificates = [{ certificate = \"./a.pem\", key = \"./a.key\" }, \
+               { certificate = \"./b.pem\", key = \"./b.key\" }] }";
+    let file = format!(
+        "[listeners.public]\naddress = \"127.0.0.1:0\"\n{tls}\n[[backends]]\nname = \"up01\"\n\
+         address = \"10.0.0.11:80\"\ntls = {{ ca = \"./ca.pem\" }}\n"
+    );
+    for (more, code, errors) in [("", 74, 5), ("weight = 0\n", 78, 6)] {
+        let output = Place::with(format!("{file}{more}")).check();
+        assert_eq!(output.code, code, "{}", output.stderr);
+        for name in ["a.pem", "a.key", "b.pem", "b.key", "ca.pem"] {
+            assert!(output.stderr.contains(&format!("cannot read ./{name}")), "{}", output.stderr);
+        }
+        let said = format!("cannot be used: {errors} errors");
+        assert!(output.stderr.contains(&said), "{}", output.stderr);
+    }
 }

@@ -61,7 +61,7 @@ impl Place {
     }
 
     pub fn check(&self) -> Output {
-        self.run(&["check", "--config", "gw.toml"])
+        self.run(&["check", "--portable", "--config", "gw.toml"])
     }
 }
 

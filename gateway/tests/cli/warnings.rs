@@ -262,3 +262,70 @@ fn a_readiness_that_no_balancer_can_see_is_pointed_out() {
     silent(&file("\"127.0.0.1\"", ""));
     silent("[timeouts]\nshutdown_delay = \"15s\"\n");
 }
+
+#[test]
+fn a_hold_that_outlasts_its_end_is_pointed_out() {
+    let failover = |hold: &str, restart: &str| {
+        format!("[failover]\nhold = \"{hold}\"\nrestart_after = \"{restart}\"\n")
+    };
+    let said = ["held for longer than its server is waited for", "`restart_after` is 30s"];
+    warned(&failover("31s", "30s"), &said);
+    silent(&failover("30s", "30s"));
+}
+
+#[test]
+fn a_ping_of_the_root_is_pointed_out() {
+    let said = ["a Ping to `/`, where few servers take uploads", "path = \"/uploads/\""];
+    warned("[health]\nkind = \"bits-ping\"\n", &said);
+    warned("health = { kind = \"bits-ping\" }\n", &said);
+    warned(&format!("{SECOND}[health]\nkind = \"bits-ping\"\n"), &said);
+    silent("[health]\nkind = \"bits-ping\"\npath = \"/in/\"\n");
+    silent("[health]\nkind = \"http\"\n");
+}
+
+#[test]
+fn a_missing_folder_of_the_access_log_is_pointed_out() {
+    let said = ["there is no folder ./no/such for the access log", "mkdir -p ./no/such"];
+    warned("[log]\naccess = \"./no/such/access.log\"\n", &said);
+    silent("[log]\naccess = \"./access.log\"\n");
+}
+
+/// Names below `.invalid` never have an address.
+#[test]
+fn names_that_clients_look_for_are_looked_up() {
+    let file = format!(
+        "{SMALLEST}[affinity]\nhost_id_domain = \"up.invalid\"\n[http]\n\
+         hosts = [\"localhost\", \"uploads.invalid\"]\n[limits]\nconnections = 100\n"
+    );
+    let output = Place::with(&file).run(&["check", "gw.toml"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    for said in [
+        "warning: the name uploads.invalid of `http.hosts` has no address here",
+        "warning: the host id up01.up.invalid has no address here",
+        "each upload stands still for 15m (affinity.fallback_timeout)",
+    ] {
+        assert!(output.stderr.contains(said), "no {said:?} in\n{}", output.stderr);
+    }
+    assert!(!output.stderr.contains("localhost has no"), "{}", output.stderr);
+    assert_eq!(Place::with(&file).check().stderr, "");
+}
+
+#[test]
+fn more_clients_than_open_files_allow_are_pointed_out() {
+    let place = Place::with(SMALLEST);
+    let limited = |files: u32, more: &str| {
+        let script = format!("ulimit -n {files}; exec \"$0\" check gw.toml {more}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_bits-gateway")])
+            .current_dir(place.path())
+            .env("BITSGW__STORE__PATH", "./store")
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = limited(1024, "");
+    assert!(said.contains("the limit on open files is too low for `limits.connections`"), "{said}");
+    assert!(said.contains("1024 files here are enough for "), "{said}");
+    assert_eq!(limited(1024, "--portable"), "");
+}

@@ -252,6 +252,6 @@ fn checked(affinity: &str, backend: &str) -> Option<i32> {
     );
     std::fs::write(&file, text).expect("a temporary file can be written");
     let mut command = Command::new(binaries::gateway());
-    let output = command.args(["check", "--config"]).arg(&file).output();
+    let output = command.args(["check", "--portable", "--config"]).arg(&file).output();
     output.expect("the gateway can be started").status.code()
 }

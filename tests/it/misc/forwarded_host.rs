@@ -133,7 +133,7 @@ fn the_check_names_it() {
     let check = |settings: &[(&str, &str)]| {
         let farm = with(settings, Farm::of_stubs(1)).start();
         let output = Command::new(binaries::gateway())
-            .args(["check", "--config"])
+            .args(["check", "--portable", "--config"])
             .arg(farm.gateway().config_file())
             .output()
             .expect("the gateway's binary runs");

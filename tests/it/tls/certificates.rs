@@ -24,7 +24,7 @@ fn check(issued: &Issued, harm: impl FnOnce(&Path), more: &str) -> (Output, Stri
     );
     std::fs::write(&config, text).unwrap();
     let output = Command::new(binaries::gateway())
-        .arg("check")
+        .args(["check", "--portable"])
         .arg("--config")
         .arg(&config)
         .output()

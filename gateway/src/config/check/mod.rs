@@ -12,6 +12,7 @@ mod health;
 mod sessions;
 pub mod store;
 mod tls;
+mod traps;
 
 use gateway_core::protocol::host::key_of;
 
@@ -63,6 +64,8 @@ pub fn check(draft: &Draft, report: &mut Report) {
         bounds::answers_in_order,
         bounds::backend_idle,
         bounds::shutdown,
+        traps::hold_outlasts_the_wait,
+        traps::ping_of_the_root,
     ];
     for rule in rules {
         // What is broken has been reported, and the other rules go on.
@@ -83,7 +86,13 @@ pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
     admin::files(draft, report);
     farm::where_backends_lead(config, draft, report);
     let _ = store::place(draft, report);
+    traps::folder_of_the_access_log(draft, report);
     tls::files(config, draft, report);
+}
+
+/// Looks whether the files that a draft names can be read, whatever else is wrong with it.
+pub fn unread(draft: &Draft, report: &mut Report) {
+    let _ = tls::unread(draft, report);
 }
 
 fn required(draft: &Draft, report: &mut Report) {

@@ -8,8 +8,8 @@ use crate::clock;
 use crate::config::draft::{Draft, Table};
 use crate::config::report::{Finding, Place, Report};
 use crate::config::tls::{
-    self, BACKEND_VERIFY, CLIENT_AUTH, CLIENT_CA, LISTENER_CERTIFICATE, LISTENER_CERTIFICATES,
-    LISTENER_KEY, TRUSTED, client_auth,
+    self, BACKEND_CA, BACKEND_VERIFY, CLIENT_AUTH, CLIENT_CA, LISTENER_CERTIFICATE,
+    LISTENER_CERTIFICATES, LISTENER_KEY, TRUSTED, client_auth,
 };
 use crate::config::{
     BackendConfig, Bind, CertificateFiles, ClientAuth, Config, HostIdMode, Listener, Verify,
@@ -140,18 +140,60 @@ pub fn unverified(draft: &Draft, report: &mut Report) -> Checked {
 
 /// Looks at the files that a configuration without mistakes names.
 pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
+    let said = unread(draft, report);
     for (listener, table) in config.listeners.iter().zip(draft.all("listeners")) {
-        listener_files(config, listener, table, report);
+        listener_files(config, listener, table, &said, report);
     }
     for (backend, table) in config.backends.iter().zip(draft.all("backends")) {
-        backend_files(backend, table, report);
+        backend_files(backend, table, &said, report);
     }
 }
 
-fn listener_files(config: &Config, listener: &Listener, table: &Table, report: &mut Report) {
+/// Every file that cannot be read at all, of every listener and backend.
+pub fn unread(draft: &Draft, report: &mut Report) -> Vec<PathBuf> {
+    let mut said: Vec<PathBuf> = Vec::new();
+    for table in draft.all("listeners").chain(draft.all("backends")) {
+        let mut named: Vec<(PathBuf, &str)> = Vec::new();
+        let keys = [LISTENER_CERTIFICATE.name, LISTENER_KEY.name, CLIENT_CA.name, BACKEND_CA.name];
+        for key in keys.into_iter().filter(|key| table.is_given(key)) {
+            named.extend(table.find(key).ok().flatten().map(|path| (path, key)));
+        }
+        if table.is_given(LISTENER_CERTIFICATES.name) {
+            let pairs: Result<Option<Vec<CertificateFiles>>, _> =
+                table.find(LISTENER_CERTIFICATES.name);
+            let files = pairs.ok().flatten().into_iter().flatten();
+            let files = files.flat_map(|pair| [pair.certificate, pair.key]);
+            named.extend(files.map(|path| (path, LISTENER_CERTIFICATES.name)));
+        }
+        for (path, key) in named {
+            if let Err(source) = std::fs::File::open(&path)
+                && !said.contains(&path)
+            {
+                let error = TlsError::Read { path: path.clone(), source };
+                unusable(&error, table.place_of(key), report);
+                said.push(path);
+            }
+        }
+    }
+    said
+}
+
+/// Whether this is told already.
+fn is_said(error: &TlsError, said: &[PathBuf]) -> bool {
+    matches!(error, TlsError::Read { path, .. } if said.contains(path))
+}
+
+fn listener_files(
+    config: &Config,
+    listener: &Listener,
+    table: &Table,
+    said: &[PathBuf],
+    report: &mut Report,
+) {
     let Some(settings) = &listener.tls else { return };
     let place = place(table, &[LISTENER_CERTIFICATE.name, LISTENER_CERTIFICATES.name]);
     match ListenerTls::load(&listener.name, settings) {
+        Err(error) if is_said(&error, said) => {}
         Err(error) => unusable(&error, place, report),
         Ok((_, contents)) => {
             contents.identities.iter().for_each(|identity| age(identity, &place, report));
@@ -162,10 +204,11 @@ fn listener_files(config: &Config, listener: &Listener, table: &Table, report: &
     }
 }
 
-fn backend_files(backend: &BackendConfig, table: &Table, report: &mut Report) {
+fn backend_files(backend: &BackendConfig, table: &Table, said: &[PathBuf], report: &mut Report) {
     let Some(settings) = &backend.tls else { return };
     let place = place(table, &[LISTENER_CERTIFICATE.name, "tls.ca", "tls.name"]);
     match BackendTls::load(&backend.name, &backend.address.host, settings) {
+        Err(error) if is_said(&error, said) => {}
         Err(error) => unusable(&error, place, report),
         Ok((_, contents)) => {
             contents.identities.iter().for_each(|own| age(own, &place, report));
