@@ -1,15 +1,15 @@
 //! The fuzz targets, a small fixed number of times: every seed of the corpus, and seeded mutations of it.
 //!
-//! `fuzz/run` does it for long and with coverage. `FUZZ_SEED` replays a run, `FUZZ_RUNS` asks for more.
+//! `tests/fuzz/run` does it for long and with coverage. `FUZZ_SEED` replays a run, `FUZZ_RUNS` asks for more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 #[path = "support/mutations.rs"]
 mod mutations;
-#[path = "../../fuzz/src/shell.rs"]
+#[path = "../../tests/fuzz/src/shell.rs"]
 mod shell;
-#[path = "../../fuzz/src/wire.rs"]
+#[path = "../../tests/fuzz/src/wire.rs"]
 mod wire;
 
 use mutations::{Chance, corpus, env, mutate};
@@ -68,7 +68,7 @@ fn every_target_holds_for_its_corpus_and_for_mutations_of_it() {
 
 #[test]
 fn every_target_that_libfuzzer_knows_is_among_these() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/fuzz_targets");
     let entries = std::fs::read_dir(folder).expect("the targets");
     let mut files: Vec<String> = entries
         .map(|entry| entry.expect("a file").path())

@@ -96,7 +96,7 @@ fn t20_only_locked_and_checked_dependencies_are_built() {
         .filter(|line| !line.contains("--locked"))
         .collect();
     assert!(unlocked.is_empty(), "without the lock file: {unlocked:?}");
-    for lock in ["Cargo.lock", "fuzz/Cargo.lock"] {
+    for lock in ["Cargo.lock", "tests/fuzz/Cargo.lock"] {
         let text = tree::read(lock);
         let foreign = text.lines().find(|line| {
             line.starts_with("source = ")
