@@ -122,3 +122,7 @@ pub fn told_with(
     });
     told.collect()
 }
+
+#[cfg(test)]
+#[path = "forwarding_tests.rs"]
+mod tests;

@@ -249,3 +249,7 @@ pub(super) fn log_decision(decision: Decision, exchange: &Exchange) {
     let packet = exchange.admitted.kind().map(PacketType::label);
     tracing::debug!(packet, session, backend, why, "decided: {decided}");
 }
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;

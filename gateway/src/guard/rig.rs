@@ -1,6 +1,7 @@
 //! A connection without a listener, for tests.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,20 +58,30 @@ pub const LIMITS: GuardLimits = GuardLimits {
 /// A guard over that socket; some bytes have come with the header of a proxy.
 pub fn over(socket: ClientSocket, ahead: &str, limits: GuardLimits) -> (GuardStream, Arc<Events>) {
     let events = Arc::new(Events::default());
-    let permit = Arc::new(Room::of(1)).enter().unwrap();
-    let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter(), Load::of_none());
-    let entered = Entered {
-        socket,
-        ahead: BytesMut::from(ahead),
-        client: None,
-        port: None,
-        tls: None,
-        counted: None,
-    };
-    let (socket, ahead, conn) = Conn::new(slot, entered, None);
+    let (socket, ahead, conn) = enter(socket, ahead, None, &events);
     let guard =
         GuardStream::new(socket, ahead, Arc::new(conn), Arc::new(limits), BodyShare::default());
     (guard, events)
+}
+
+/// A connection from that address, which carries nothing.
+pub fn conn_of(client: SocketAddr) -> Arc<Conn> {
+    let (_, server) = tokio::io::duplex(1024);
+    let socket = ClientSocket::pipe(server);
+    Arc::new(enter(socket, "", Some(client), &Arc::default()).2)
+}
+
+fn enter(
+    socket: ClientSocket,
+    ahead: &str,
+    client: Option<SocketAddr>,
+    events: &Arc<Events>,
+) -> (ClientSocket, BytesMut, Conn) {
+    let permit = Arc::new(Room::of(1)).enter().unwrap();
+    let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter(), Load::of_none());
+    let ahead = BytesMut::from(ahead);
+    let entered = Entered { socket, ahead, client, port: None, tls: None, counted: None };
+    Conn::new(slot, entered, None)
 }
 
 /// A client by TCP and the guard over the other end, which has memory for bodies.
