@@ -227,3 +227,16 @@ fn nobody_is_chosen_only_where_nobody_stands() {
         assert_eq!(policy.choose(one.iter(), u64::MAX, u64::MAX, &full), Some(BackendId(0)));
     }
 }
+
+#[test]
+fn a_key_keeps_its_backend_up_to_a_quarter_more_than_its_share() {
+    let backends = backends(&[1, 1]);
+    let chosen = |hash, loads: [u64; 2]| {
+        let loads = |id: BackendId| loads[id.0 as usize];
+        Placement::Hash.choose(backends.iter(), hash, 0, &loads).unwrap().0
+    };
+    let first = (0..).map(mix).find(|&hash| chosen(hash, [0, 0]) == 0).unwrap();
+    // With the one that comes there are 8 to share out: 4 each, and 5 with a quarter more.
+    assert_eq!(chosen(first, [4, 3]), 0);
+    assert_eq!(chosen(first, [5, 2]), 1);
+}

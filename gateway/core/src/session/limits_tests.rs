@@ -18,6 +18,8 @@ fn a_default_binds_in_the_last_quarter_and_what_was_set_binds_always() {
     check(quarter, 99, 99, 100, true);
     check(PerClient::OneIn(2), 49, 99, 100, false);
     check(PerClient::OneIn(2), 50, 99, 100, true);
+    check(PerClient::OneIn(1), 99, 99, 100, false);
+    check(PerClient::OneIn(1), 100, 99, 100, true);
     check(PerClient::Most(2), 1, 99, 100, false);
     check(PerClient::Most(2), 2, 2, 100, true);
     check(PerClient::Unlimited, u64::MAX, u64::MAX, 1, false);
@@ -142,6 +144,9 @@ fn only_an_upload_that_begins_is_refused_for_its_size() {
         (begins, known(0, 100), refused),
         // A Fragment that is sent again.
         (begins, known(10, 100), passes),
+        // One byte is enough.
+        (begins, known(1, 100), passes),
+        (range(1, 9), None, passes),
         // The size was in no Ack: its Fragments are older than this process.
         (begins, known(10, 0), passes),
         // Another file than the one that has begun.

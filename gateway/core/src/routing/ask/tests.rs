@@ -275,6 +275,16 @@ fn what_nobody_saw_is_not_held_against_a_backend() {
 }
 
 #[test]
+fn a_doubt_lasts_over_a_gap_of_an_hour_and_no_longer() {
+    let said = [(A, UNCLEAR)];
+    for (then, verdict) in [(HOUR, Verdict::Nobody), (HOUR + secs(1), Verdict::Unclear)] {
+        let mut doubts = Doubts::default();
+        assert_eq!(judge(&said, &mut doubts, secs(0), HOUR), Verdict::Unclear);
+        assert_eq!(judge(&said, &mut doubts, then, HOUR), verdict, "{then:?}");
+    }
+}
+
+#[test]
 fn two_that_claim_everything_do_not_keep_clients_waiting_for_ever() {
     let mut doubts = Doubts::default();
     let both = [(A, Said::Has(None)), (B, Said::Has(None)), (C, Said::NotFound)];
