@@ -157,6 +157,13 @@ mod tests {
     }
 
     #[test]
+    fn the_first_id_that_had_to_be_minted_is_a_conflict() {
+        let mut naming = named(LEGAL, IdPolicy::Backend, older(0, RUNNING)).expect("it is opened");
+        assert_eq!(naming.next_candidate(), Ok(Minted));
+        assert!(naming.is_conflict());
+    }
+
+    #[test]
     fn an_older_session_ends_unless_it_is_running() {
         let brief = RUNNING - Duration::from_millis(1);
         for (older, expected) in [

@@ -91,3 +91,35 @@ impl Progress {
         Self { total, ..newer }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known of the whole file: for certain, and where nothing speaks against it.
+    #[track_caller]
+    fn check(next_offset: u64, total: u64, complete: Option<u64>, perhaps: Option<u64>) {
+        let progress = Progress { next_offset, total, ..Progress::default() };
+        let known = (progress.complete(), progress.perhaps_complete());
+        assert_eq!(known, (complete, perhaps), "{next_offset} of {total}");
+    }
+
+    #[test]
+    fn a_file_is_complete_with_its_last_byte() {
+        check(0, 0, None, None);
+        check(0, 1, None, Some(1));
+        check(1, 1, Some(1), Some(1));
+        check(9, 10, None, None);
+        check(10, 10, Some(10), Some(10));
+        check(11, 10, None, None);
+        check(7, 0, None, None);
+    }
+
+    #[test]
+    fn an_ack_that_names_no_total_leaves_the_one_that_is_known() {
+        let at = |next_offset, total| Progress { next_offset, total, ..Progress::default() };
+        assert_eq!(at(1, 10).then(at(2, 0)), at(2, 10));
+        assert_eq!(at(1, 10).then(at(2, 20)), at(2, 20));
+        assert_eq!(at(5, 10).then(at(1, 10)), at(1, 10), "an offset may go back");
+    }
+}
