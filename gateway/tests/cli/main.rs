@@ -9,3 +9,4 @@ mod mistakes;
 mod support;
 mod tls;
 mod warnings;
+mod wrong;
