@@ -159,7 +159,7 @@ fn run(args: RunArgs) -> ExitCode {
             let RunArgs { ready_file, upgrade, .. } = args;
             app::run(loaded, RunOptions { config, ready_file, upgrade })
         }
-        Err(error) => commands::explain(&error).into(),
+        Err(error) => commands::start::refuse(&config, &error).into(),
     }
 }
 

@@ -84,7 +84,7 @@ fn tell(opened: &Opened, store: &SqliteStore) {
         path = %store.path.display(),
         sessions = loaded.pins,
         ended = loaded.tombstones,
-        milliseconds = loaded.took.as_millis(),
+        milliseconds = loaded.took.as_millis() as u64,
         "the session store is open"
     );
     if loaded.unread {

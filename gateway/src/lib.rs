@@ -25,6 +25,7 @@ pub mod farm;
 pub mod guard;
 pub mod health;
 pub mod instance;
+pub mod journal;
 pub mod listening;
 pub mod log_writer;
 pub mod metrics;

@@ -189,7 +189,7 @@ impl Operator {
             if let Some(id) = configured.map(|found| found.id).or_else(gone) {
                 self.apply(id, *state, *since);
                 if *state != AdminState::Ready {
-                    tracing::info!(%backend, state = ?state, "a state that was set before the start");
+                    tracing::info!(%backend, state = state.word(), "a state that was set before the start");
                 }
             }
         }

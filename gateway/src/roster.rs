@@ -6,9 +6,10 @@
 //! when its last session has ended.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use gateway_core::farm::BackendId;
+use gateway_core::farm::{AdminState, Backend, BackendId, Health};
 use gateway_core::routing::Loads;
 use parking_lot::Mutex;
 
@@ -50,9 +51,13 @@ impl Roster {
         let farm = Arc::new(ArcSwap::from_pointee(farm.revised(&health)));
         let (swapped, revised) = (Arc::clone(&farm), health.clone());
         // Every change of a backend swaps the picture that later requests see.
+        let nobody = AtomicBool::new(false);
         health.on_change(move |_| {
             swapped.rcu(|farm| farm.revised(&revised));
+            say_if_nobody_is_left(&swapped.load(), &nobody);
         });
+        let counted = Arc::clone(&sessions);
+        health.count_uploads_with(move |id| counted.sessions(id));
         Self { ids, farm, health, sessions, metrics, certificates, left: Arc::default() }
     }
 
@@ -148,6 +153,20 @@ fn specs(farm: &Farm, ids: &BackendIds, leaving: &[Leaving]) -> Vec<BackendSpec>
         ..BackendSpec::new(id, backend, farm.found(id), config).secured(farm.tls(id))
     };
     named.chain(leave).map(spec).collect()
+}
+
+/// Says when the last backend stops to take new uploads, and when one does again.
+fn say_if_nobody_is_left(farm: &Farm, nobody: &AtomicBool) {
+    let takes = |backend: &Backend| {
+        let is_well = backend.admin == AdminState::Ready && backend.health == Health::Up;
+        is_well && !farm.is_leaving(backend.id)
+    };
+    let none = !farm.view.backends().iter().any(takes);
+    match (nobody.swap(none, Ordering::Relaxed), none) {
+        (false, true) => tracing::error!("no backend takes new uploads"),
+        (true, false) => tracing::info!("a backend takes new uploads again"),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

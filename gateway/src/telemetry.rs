@@ -31,6 +31,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Registry, reload};
 
 use crate::clock;
+use crate::journal::{self, Priority};
 use crate::log_writer::{Destination, FlushGuard, LineWriter};
 use crate::metrics::{LogCounters, LogLevel, LogName};
 
@@ -68,7 +69,12 @@ pub fn init(
     let (writer, guard) =
         LineWriter::start(Destination::Stderr, LogName::Operational, counters.clone())
             .map_err(TelemetryError::Writer)?;
-    let (subscriber, filter) = subscriber(format, level, counters.clone(), EventWriter(writer));
+    let (subscriber, filter) = subscriber(
+        format,
+        level,
+        counters.clone(),
+        EventWriter { writer, is_journal: journal::has_stderr() },
+    );
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Taken)?;
     log::set_boxed_logger(Box::new(Library::new(counters))).map_err(|_| TelemetryError::Taken)?;
     log::set_max_level(log::LevelFilter::Warn);
@@ -214,21 +220,50 @@ impl FormatTime for Clock {
 }
 
 /// Takes one formatted event per call to `write`, as the fmt layer makes them.
-struct EventWriter(LineWriter);
+struct EventWriter {
+    writer: LineWriter,
+    /// Lines say how bad they are.
+    is_journal: bool,
+}
+
+/// The same, for one event.
+struct OneEvent<'w> {
+    writer: &'w LineWriter,
+    priority: Option<Priority>,
+}
 
 impl<'w> MakeWriter<'w> for EventWriter {
-    type Writer = &'w Self;
+    type Writer = OneEvent<'w>;
 
-    fn make_writer(&'w self) -> Self::Writer {
-        self
+    fn make_writer(&'w self) -> OneEvent<'w> {
+        OneEvent { writer: &self.writer, priority: None }
+    }
+
+    fn make_writer_for(&'w self, metadata: &tracing::Metadata<'_>) -> OneEvent<'w> {
+        let priority = self.is_journal.then(|| priority(*metadata.level()));
+        OneEvent { writer: &self.writer, priority }
     }
 }
 
-impl io::Write for &EventWriter {
+fn priority(level: Level) -> Priority {
+    match level {
+        Level::ERROR => Priority::Error,
+        Level::WARN => Priority::Warning,
+        Level::INFO => Priority::Info,
+        _ => Priority::Debug,
+    }
+}
+
+impl io::Write for OneEvent<'_> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        match one_line(event) {
-            None => self.0.line(event),
-            Some(line) => self.0.line(line.as_bytes()),
+        let cleaned = one_line(event);
+        let line = cleaned.as_ref().map_or(event, |line| line.as_bytes());
+        match self.priority {
+            None => self.writer.line(line),
+            // In one piece: another thread may write a line between two.
+            Some(priority) => {
+                self.writer.line(&[priority.prefix().as_bytes(), line].concat());
+            }
         }
         Ok(event.len())
     }

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 use rustix::process::Signal;
 
 use e2e_tests::binaries;
+use e2e_tests::client::FragmentSizes;
+use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, ORIGIN, Tls};
 use e2e_tests::pki::{self, Validity};
 use e2e_tests::wait;
@@ -144,4 +146,39 @@ fn who_cannot_be_asked_is_unknown() {
         let good = health(&file, more);
         assert_eq!(good.status.code(), Some(0), "{}", said(&good));
     }
+}
+
+#[test]
+fn the_log_tells_how_many_uploads_wait_and_when_nobody_is_left() {
+    let farm = Farm::of_stubs(2)
+        .without_host_ids()
+        .set("health.kind", "\"tcp\"")
+        .set("health.interval", "\"100ms\"")
+        .set("health.timeout", "\"100ms\"")
+        .start();
+    let content = Content::seeded(1, 50_000);
+    let client = farm.client().with(|o| o.fragments = FragmentSizes::Fixed(10_000));
+    let mut upload = client.begin(&farm.url("/in/a.bin"), &content);
+    assert!(upload.run_until(|upload| upload.position() >= 20_000));
+    let owner = farm.stubs().iter().find(|stub| stub.stats().sessions == 1).expect("an owner");
+    owner.kill();
+    farm.gateway().expect_logged("\"a backend is down\"");
+    let log = farm.gateway().log();
+    let line = log.lines().find(|line| line.contains("\"a backend is down\"")).expect("a line");
+    let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!((&event["backend"], &event["uploads"]), (&owner.name().into(), &1.into()));
+    assert!(!log.contains("no backend takes new uploads"), "{log}");
+    farm.stubs().iter().filter(|stub| stub.name() != owner.name()).for_each(|stub| stub.kill());
+    farm.gateway().expect_logged("\"no backend takes new uploads\"");
+    let line = |text: &str| {
+        let log = farm.gateway().log();
+        let line = log.lines().find(|line| line.contains(text)).expect("a line").to_owned();
+        serde_json::from_str::<serde_json::Value>(&line).expect("JSON")["level"].clone()
+    };
+    assert_eq!(line("\"no backend takes new uploads\""), "ERROR");
+    farm.stubs().iter().for_each(|stub| stub.start());
+    farm.gateway().expect_logged("\"a backend takes new uploads again\"");
+    assert_eq!(line("\"a backend takes new uploads again\""), "INFO");
+    upload.run().expect_complete();
+    farm.expect_stored("/in/a.bin", &content);
 }

@@ -14,13 +14,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::backend_ids::BackendIds;
+use crate::build_info::{REVISION, VERSION};
 use crate::config::Loaded;
 use crate::metrics::Metrics;
 use crate::supervisor::{Exit, Supervisor};
 use crate::telemetry;
 
 use serve::serve;
-use start::{format, level, start};
+use start::{About, format, level, start};
 
 /// What `run` was told besides the configuration.
 #[derive(Debug, Clone, Default)]
@@ -55,13 +56,25 @@ pub fn run(loaded: Loaded, options: RunOptions) -> ExitCode {
         .map(|backend| (ids.intern(&backend.name), backend.name.clone(), backend.weight))
         .collect();
     let metrics = Metrics::new(&listeners, &weights);
-    let log_guard = match telemetry::init(format(config), level(config), metrics.logs()) {
+    let log_guard = match telemetry::init(format(&loaded), level(config), metrics.logs()) {
         Ok(guard) => guard,
         Err(error) => {
             eprintln!("bits-gateway: the log cannot be started: {error}");
             return Exit::Io.into();
         }
     };
+    let About { listeners, admin_socket, store } = About::of(config);
+    let config_file = options.config.display();
+    tracing::info!(
+        version = VERSION,
+        revision = REVISION,
+        config = %config_file,
+        pid = std::process::id(),
+        listeners,
+        admin_socket,
+        store,
+        "starting"
+    );
     for warning in loaded.report.lines() {
         tracing::warn!("configuration: {warning}");
     }

@@ -8,10 +8,11 @@ use rustix::fs::{Access, access};
 
 use super::apply::{Admission, Limits, limits, reloader};
 use super::services::{WayIn, services};
-use super::start::{Parts, cannot_start, open};
+use super::start::{About, Parts, cannot_start, open};
 use super::tasks::{count_sessions, follow, sweep, tidy};
 use super::{OPS, RunOptions};
 use crate::admin::{self, ADMIN, Entry, UnixSocket};
+use crate::build_info::VERSION;
 use crate::config::{Config, Loaded, Store};
 use crate::descriptors::Descriptors;
 use crate::durable;
@@ -136,6 +137,7 @@ pub(super) fn serve(
     let locked = store.clone();
     let sweeper = sweep(sessions, reporter.clone(), Arc::clone(&roster.farm), farewell.clone());
     let (health, farm) = (roster.health.clone(), Arc::clone(&roster.farm));
+    let about = About::of(&config);
     let mut plan = Plan::new(move |listening: &[Listening], threads: &Threads| {
         Ok(services(&config, gateway, &reporter, &servers, &way_in, listening, threads))
     })
@@ -185,6 +187,18 @@ pub(super) fn serve(
                 let (name, address) = (&listener.name, listener.address);
                 tracing::info!(listener = %name, %address, "listening");
             }
+            let About { listeners: _, admin_socket, store } = &about;
+            let listeners: Vec<String> =
+                listening.iter().map(|one| format!("{} {}", one.name, one.address)).collect();
+            tracing::info!(
+                version = VERSION,
+                config = %reloader.path().display(),
+                pid = std::process::id(),
+                listeners = listeners.join(", "),
+                admin_socket = admin_socket.as_deref(),
+                store = store.as_str(),
+                "ready"
+            );
             readiness.ready();
         }
     })

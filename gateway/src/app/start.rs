@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::access_log::AccessLog;
 use crate::admin::{self, Token};
 use crate::backend_ids::BackendIds;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
 use crate::entrance::{self, EntranceError};
 use crate::exchange::report::Reporter;
 use crate::farm::{Farm, FarmError};
@@ -107,8 +107,36 @@ pub(super) fn open(
     }
 }
 
-pub(super) fn format(config: &Config) -> Format {
-    match config.log.format {
+/// What a configuration makes of a process, for the lines of its start.
+pub(super) struct About {
+    /// As they are configured; which ports came of it, each says itself.
+    pub listeners: String,
+    pub admin_socket: Option<String>,
+    pub store: String,
+}
+
+impl About {
+    pub fn of(config: &Config) -> Self {
+        let traffic = config.listeners.iter().map(|l| (&*l.name, l.address));
+        let ops = config.ops.address.map(|address| (super::OPS, address));
+        let admin = config.admin.address.map(|address| (admin::ADMIN, address));
+        let listeners: Vec<String> =
+            traffic.chain(ops).chain(admin).map(|(name, at)| format!("{name} {at}")).collect();
+        Self {
+            listeners: listeners.join(", "),
+            admin_socket: config.admin.socket.as_ref().map(|path| path.display().to_string()),
+            store: match &config.store {
+                config::Store::Memory => "memory".to_owned(),
+                config::Store::Sqlite(store) => store.path.display().to_string(),
+            },
+        }
+    }
+}
+
+/// As it is configured, or else as whoever reads it likes it.
+pub(super) fn format(loaded: &Loaded) -> Format {
+    let given = loaded.draft.once("log").is_given("format").then_some(loaded.config.log.format);
+    match given.unwrap_or_else(config::LogFormat::by_default) {
         config::LogFormat::Json => Format::Json,
         config::LogFormat::Text => Format::Text,
     }

@@ -12,6 +12,7 @@ pub mod meta;
 pub mod reload;
 pub mod schema;
 pub mod sessions;
+pub mod start;
 pub mod status;
 pub mod store;
 pub mod stored;
@@ -38,6 +39,11 @@ pub fn load_to_run(path: &Path) -> Result<Loaded, LoadError> {
 
 /// Tells on standard error why there is no configuration.
 pub fn explain(error: &LoadError) -> Exit {
+    print_error(&explained(error));
+    exit_code(error)
+}
+
+fn explained(error: &LoadError) -> String {
     let mut text = String::new();
     match error {
         LoadError::Invalid { report, .. } => {
@@ -57,8 +63,7 @@ pub fn explain(error: &LoadError) -> Exit {
             text.push_str(&format!("error: {error}\n"));
         }
     }
-    print_error(&text);
-    exit_code(error)
+    text
 }
 
 /// The exit code of a command that cannot go on without a configuration.

@@ -380,6 +380,13 @@ pub enum LogFormat {
     Text,
 }
 
+impl LogFormat {
+    /// Where nothing is configured: a person at a terminal reads text.
+    pub fn by_default() -> Self {
+        if std::io::IsTerminal::is_terminal(&std::io::stderr()) { Self::Text } else { Self::Json }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum AccessLog {
     Stdout,

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::draft::{Broken, Draft};
 use super::load::{read, read_through};
 use super::report::{Report, Source, SourceKind};
-use super::{Admin, LoadError, Ops, Store, check, env, file, settle};
+use super::{Admin, LoadError, LogFormat, Ops, Store, check, env, file, settle};
 
 /// What a file says in some of its sections.
 #[derive(Debug)]
@@ -71,6 +71,12 @@ impl Part {
 
     pub fn ops(&self) -> Ops {
         good(settle::ops(self.draft.once("ops")))
+    }
+
+    /// As it is written.
+    pub fn log_format(&self) -> Option<LogFormat> {
+        let log = self.draft.once("log");
+        log.is_given("format").then(|| good(log.get("format")))
     }
 
     pub fn store(&self) -> Store {

@@ -381,7 +381,8 @@ pub const SECTIONS: &[Section] = &[
                 name: "format",
                 kind: word::<LogFormat>(),
                 preset: Preset::Is(Value::Word("json")),
-                about: "The form of the log; the access log is always JSON.",
+                about: "The form of the log; the access log is always JSON. Where this is not given and \
+                        the log goes to a terminal, it is text.",
             },
             Key {
                 name: "access",

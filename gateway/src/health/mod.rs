@@ -67,11 +67,14 @@ struct Wanted {
 }
 
 type Hook = Box<dyn Fn(BackendId) + Send + Sync>;
+type CountUploads = Box<dyn Fn(BackendId) -> u64 + Send + Sync>;
 
 /// What every backend needs of the whole.
 struct Shared {
     metrics: Arc<Metrics>,
     hook: OnceLock<Hook>,
+    /// How many uploads a backend has, for the log.
+    uploads: OnceLock<CountUploads>,
     new_sessions: NewSessions,
     /// The origin of the time that the rule sees.
     epoch: Instant,
@@ -93,6 +96,7 @@ impl FarmHealth {
         let shared = Shared {
             metrics,
             hook: OnceLock::new(),
+            uploads: OnceLock::new(),
             new_sessions: NewSessions::default(),
             epoch: clock::stopwatch(),
         };
@@ -104,6 +108,11 @@ impl FarmHealth {
             ways,
             shared: Arc::new(shared),
         }))
+    }
+
+    /// What says how many uploads wait for a backend that is down. The first one stays.
+    pub fn count_uploads_with(&self, count: impl Fn(BackendId) -> u64 + Send + Sync + 'static) {
+        let _ = self.0.shared.uploads.set(Box::new(count));
     }
 
     /// Called with every backend whose standing or address has changed, before anybody in

@@ -408,7 +408,10 @@ impl BackendHealth {
         let (backend, reason) = (&*self.name, after.reason);
         match (before.condition, after.condition) {
             (before, after) if before == after => {}
-            (_, Condition::Down) => tracing::warn!(backend, %reason, "a backend is down"),
+            (_, Condition::Down) => {
+                let uploads = self.shared.uploads.get().map(|count| count(self.id));
+                tracing::warn!(backend, %reason, uploads, "a backend is down");
+            }
             (Condition::Down, _) => {
                 let down_ms = after.since.since(before.since).as_millis() as u64;
                 tracing::info!(backend, %reason, down_ms, "a backend is up");

@@ -127,7 +127,10 @@ async fn end(group: &mut Group, limit: Duration) -> Result<(), RunError> {
     match timeout(limit, group.join()).await {
         Ok(result) => result,
         Err(_) => {
-            tracing::warn!(tasks = ?group.left(), "tasks did not end when told, giving up on them");
+            tracing::warn!(
+                tasks = group.left().join(", "),
+                "tasks did not end when told, giving up on them"
+            );
             Ok(())
         }
     }

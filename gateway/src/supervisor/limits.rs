@@ -20,15 +20,15 @@ pub(super) fn warn_of_root() {
 pub fn raise_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
-        tracing::info!(limit = %shown(maximum), "the limit on open files is at its maximum");
+        tracing::info!(limit = maximum, "the limit on open files is at its maximum");
         return;
     }
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => {
-            tracing::info!(before = %shown(current), limit = %shown(maximum), "raised the limit on open files");
+            tracing::info!(before = current, limit = maximum, "raised the limit on open files");
         }
         Err(error) => {
-            tracing::warn!(limit = %shown(current), %error, "cannot raise the limit on open files");
+            tracing::warn!(limit = current, %error, "cannot raise the limit on open files");
         }
     }
 }
@@ -37,8 +37,4 @@ pub fn raise_open_files() {
 pub fn open_files() -> Option<usize> {
     let current = getrlimit(Resource::Nofile).current?;
     Some(usize::try_from(current).unwrap_or(usize::MAX))
-}
-
-fn shown(limit: Option<u64>) -> String {
-    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
 }

@@ -60,7 +60,10 @@ pub(super) async fn feed(notifier: Notifier, runtimes: Vec<(String, Handle)>, li
         if stuck.is_empty() {
             notifier.watchdog();
         } else {
-            tracing::warn!(runtimes = ?stuck, "no progress, the service manager gets no sign of life");
+            tracing::warn!(
+                runtimes = stuck.join(", "),
+                "no progress, the service manager gets no sign of life"
+            );
         }
     }
 }

@@ -5,6 +5,7 @@ mod commands;
 mod environment;
 mod files;
 mod generated;
+mod log;
 mod mistakes;
 mod support;
 mod tls;
