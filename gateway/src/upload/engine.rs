@@ -80,6 +80,8 @@ pub enum Event<'e> {
     Waiting {
         why: &'e str,
         delay: Duration,
+        /// When the server that was named is given up for the host of the URL.
+        falls_back_in: Option<Duration>,
     },
     Restarting {
         why: &'e str,
@@ -389,7 +391,8 @@ impl Upload {
             return Err(UploadError::GaveUp { why: why.to_owned(), after: self.settings.give_up });
         }
         self.tally.retries += 1;
-        self.tell(&Event::Waiting { why, delay });
+        let falls_back_in = self.affinity.time_left(now);
+        self.tell(&Event::Waiting { why, delay, falls_back_in });
         tokio::time::sleep(delay).await;
         if let Some(from) = self.affinity.expire(clock::steady()) {
             self.tell(&Event::FellBack { from: &from });

@@ -69,6 +69,12 @@ impl Affinity {
         self.running = None;
     }
 
+    /// How long until packets go to the host of the URL again, if nothing is acknowledged before.
+    pub fn time_left(&self, now: Duration) -> Option<Duration> {
+        let timeout = self.named.as_ref()?.timeout?;
+        Some(timeout.saturating_sub(self.running_for(now)?))
+    }
+
     /// Forgets the host when its time is over and returns its name, once.
     pub fn expire(&mut self, now: Duration) -> Option<String> {
         let elapsed = self.running_for(now)?;
@@ -97,6 +103,7 @@ mod tests {
         assert_eq!(affinity.expire(100 * SECOND), None);
         affinity.error(100 * SECOND);
         affinity.error(105 * SECOND);
+        assert_eq!(affinity.time_left(106 * SECOND), Some(4 * SECOND));
         assert_eq!(affinity.expire(109 * SECOND), None);
         assert_eq!(affinity.expire(110 * SECOND).as_deref(), Some("n1.up.test"));
         assert_eq!(affinity.host(), None);
@@ -119,6 +126,7 @@ mod tests {
         for timeout in [None, Some(NEVER)] {
             let mut affinity = named(timeout);
             affinity.error(Duration::ZERO);
+            assert_eq!(affinity.time_left(SECOND), None);
             assert_eq!(affinity.expire(Duration::MAX), None);
         }
     }

@@ -130,8 +130,15 @@ pub fn words(event: &Event<'_>) -> Option<String> {
             ByteSize(*from),
             ByteSize(*to)
         ),
-        Event::Waiting { why, delay } => {
-            format!("{why}; trying again in {}", humantime::format_duration(*delay))
+        Event::Waiting { why, delay, falls_back_in } => {
+            let mut text = format!("{why}; trying again in {}", humantime::format_duration(*delay));
+            if let Some(left) = falls_back_in {
+                // Parts of a second say nothing.
+                let left = Duration::from_secs(left.as_secs());
+                let left = humantime::format_duration(left).to_string().replace(' ', "");
+                text.push_str(&format!(", falls back to the origin name in {left}"));
+            }
+            text
         }
         Event::Restarting { why } => format!("{why}; starting over"),
         Event::FellBack { from } => {
@@ -149,5 +156,22 @@ impl Lines {
         self.last = now;
         let percent = at.saturating_mul(100).checked_div(self.total).unwrap_or(100);
         eprintln!("{}: {} of {} ({percent} %)", self.name, ByteSize(at), ByteSize(self.total));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_says_when_the_client_falls_back() {
+        let seconds = Duration::from_secs;
+        let waiting = |left| {
+            words(&Event::Waiting { why: "503", delay: seconds(30), falls_back_in: left }).unwrap()
+        };
+        assert_eq!(waiting(None), "503; trying again in 30s");
+        let left = Some(seconds(870) + Duration::from_millis(7));
+        let said = "503; trying again in 30s, falls back to the origin name in 14m30s";
+        assert_eq!(waiting(left), said);
     }
 }
