@@ -8,5 +8,6 @@ mod documents;
 mod faults;
 pub mod oddities;
 mod sources;
+mod states;
 mod threats;
 pub mod tree;

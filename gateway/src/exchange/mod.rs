@@ -45,7 +45,7 @@ mod recovery;
 mod reply_url;
 pub mod report;
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 mod room;
 mod router;
 mod session_turns;

@@ -1,6 +1,7 @@
 //! A gateway without sockets, for tests. Its farm has the servers up01 to up03, and a test says what
 //! they answer to requests of the gateway's own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -80,7 +81,20 @@ impl Rig {
     }
 
     pub fn logging_to(more: &str, access: AccessLog) -> Self {
-        let config = config(more);
+        Self::configured(config(more), access)
+    }
+
+    /// Its only server is there; `more` are sections of the configuration.
+    pub fn of(server: SocketAddr, more: &str) -> Self {
+        let text = format!(
+            "{more}\n[listeners.public]\naddress = \"127.0.0.1:0\"\n[[backends]]\nname = \"up01\"\n\
+             address = \"{server}\"\nhealth = {{ kind = \"off\" }}\n"
+        );
+        let config = Config::from_toml(&text).unwrap_or_else(|wrong| panic!("{wrong}"));
+        Self::configured(config, AccessLog::off())
+    }
+
+    fn configured(config: Config, access: AccessLog) -> Self {
         let names: Vec<_> = config.backends.iter().map(|backend| backend.name.clone()).collect();
         let ids = Arc::new(BackendIds::of(names.iter().map(String::as_str)));
         let series: Vec<_> = names.iter().map(|name| (ids.intern(name), name.clone(), 1)).collect();

@@ -1,12 +1,6 @@
 //! One packet: from its client to a server, and the answer back.
 //!
-//! | state | goes on when | the client leaves | the server leaves | time is over |
-//! |---|---|---|---|---|
-//! | admit | the exchange has decided | found out later | - | the exchange answers |
-//! | connect | there is a connection | found out later | another try, or a fault | as before |
-//! | send | head and body have gone, or the server speaks | server is reset | another try, or a fault | the same |
-//! | hear | the head of the answer is whole | awaited all the same | another try, or a fault | 504 |
-//! | reply | the answer has gone | server is closed | client is closed | client is closed |
+//! Its states are in the head of [`super`].
 
 use std::future::poll_fn;
 use std::io;
