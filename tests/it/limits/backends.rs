@@ -160,7 +160,8 @@ fn a_packet_that_finds_no_place_comes_again_and_a_create_goes_elsewhere() {
     assert_eq!(refused.field("Retry-After"), Some("30"));
     let busy =
         || rig.servers.farm.metric("bitsgw_rejected_requests_total", &[("reason", "backend_busy")]);
-    assert_eq!(busy(), 1.0);
+    // A request is counted when its client has its answer.
+    wait::until("it is counted", || busy() == 1.0);
     for _ in 0..3 {
         assert_eq!(rig.servers.open(TARGET).1, 1, "the other one has no place");
     }
@@ -170,7 +171,7 @@ fn a_packet_that_finds_no_place_comes_again_and_a_create_goes_elsewhere() {
     rig.gate.expect_inside(2);
     let refused = rig.servers.stays(&create(TARGET));
     expect_not_now(&[503], PacketType::CreateSession, &refused);
-    assert_eq!(busy(), 2.0);
+    wait::until("it is counted", || busy() == 2.0);
     // A higher ceiling lets them in at once.
     let farm = &rig.servers.farm;
     farm.gateway().configure(|config| config.set("limits.backend_connections", "0"));
