@@ -2,6 +2,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::relay::upstream::rig::nobody;
 
 /// For what is to end by itself: longer than anything on loopback takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -145,10 +146,8 @@ fn a_connection_alone_is_content_with_any_listener() {
 
 #[tokio::test]
 async fn a_closed_port_fails() {
-    let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap()
-    };
+    // Bound, so that no other process gets the port meanwhile.
+    let (_socket, address) = nobody();
     for ask in [Ask::Connection, page(), ping()] {
         let outcome = probe(ask, None, address, PATIENCE).await;
         let refused = matches!(outcome, Err(ProbeError::Failed(ProbeFailure::Refused)));
