@@ -132,7 +132,7 @@ impl Filled {
                 .then(|| Subject::new(u128::from(number).to_be_bytes())),
         };
         if self.kind == Kind::Ended {
-            self.sessions.bury(&key, &pin, EndReason::Closed, steady).await;
+            self.sessions.remember_end(&key, &pin, EndReason::Closed, steady).await;
             return;
         }
         let client = match self.kind {

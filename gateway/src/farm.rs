@@ -248,7 +248,7 @@ impl Farm {
         self.link(id)?.tls.as_ref().map(|(tls, _)| tls)
     }
 
-    /// What is made of certificate files, for [`tls::Keeper::watch`].
+    /// What is made of certificate files, for [`tls::CertificateWatcher::watch`].
     pub fn renewables(&self) -> Vec<(Arc<dyn Renewable>, Contents)> {
         let one = |(tls, contents): &Secured| {
             let thing: Arc<dyn Renewable> = tls.clone();

@@ -12,10 +12,11 @@ use gateway_core::session::{EndReason, Timestamp};
 use parking_lot::Mutex;
 
 use crate::admin::{ActionError, BackendInfo, BarredFolder, Control, Reloaded};
+use crate::backend_registry::BackendRegistry;
+use crate::certificates::Certificates;
 use crate::clock;
 use crate::config::Store;
 use crate::durable;
-use crate::entrance::Certificates;
 use crate::exchange::report::Reporter;
 use crate::farm::Farm;
 use crate::health::{FarmHealth, History};
@@ -23,7 +24,6 @@ use crate::metrics::BackendTotals;
 use crate::ops::{Phase, Readiness};
 use crate::problems::{Facts, Judge, judge};
 use crate::reload::{Refused, Reloader, Trigger};
-use crate::roster::Roster;
 use crate::sessions::Sessions;
 use crate::store::{BackendState, OnError};
 
@@ -44,8 +44,12 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub fn new(roster: &Roster, sessions: Arc<Sessions>, reporter: Reporter) -> Self {
-        let (farm, health) = (Arc::clone(&roster.farm), roster.health.clone());
+    pub fn new(
+        backend_registry: &BackendRegistry,
+        sessions: Arc<Sessions>,
+        reporter: Reporter,
+    ) -> Self {
+        let (farm, health) = (Arc::clone(&backend_registry.farm), backend_registry.health.clone());
         let (since, deciding) = Default::default();
         Self { farm, sessions, reporter, health, since, deciding }
     }

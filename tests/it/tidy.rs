@@ -1,7 +1,7 @@
 //! The repository against itself: what the documentation says, what the rules of the house forbid.
 //!
 //! [`checklist`] and [`oddities`] keep the tables of `docs/protocol.md`, [`faults`] that of `docs/faults.md`, [`documents`] looks for
-//! names that are nowhere explained, [`sources`] at the source files.
+//! names that are nowhere explained, [`sources`] at the source files, [`words`] at the names in them.
 
 mod checklist;
 mod documents;
@@ -11,3 +11,4 @@ mod sources;
 mod states;
 mod threats;
 pub mod tree;
+mod words;

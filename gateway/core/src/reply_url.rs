@@ -5,7 +5,7 @@ use crate::protocol::host::Host;
 
 /// How the client reaches the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entrance<'a> {
+pub struct GatewayUrl<'a> {
     pub scheme: &'a str,
     /// A name, and a port if the client said one.
     pub authority: &'a str,
@@ -19,7 +19,7 @@ pub struct Entrance<'a> {
 ///
 /// # Source
 /// MC-BUP 2.2.3.7 (the URL may be relative or absolute).
-pub fn at_gateway(url: &str, own: &[&str], entrance: Entrance<'_>) -> Option<String> {
+pub fn at_gateway(url: &str, own: &[&str], gateway_url: GatewayUrl<'_>) -> Option<String> {
     let rest = strip_scheme(url)?;
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let port = if url.len() - rest.len() == "https://".len() { 443 } else { 80 };
@@ -28,7 +28,7 @@ pub fn at_gateway(url: &str, own: &[&str], entrance: Entrance<'_>) -> Option<Str
     if !own.iter().any(is_own) {
         return None;
     }
-    let Entrance { scheme, authority } = entrance;
+    let GatewayUrl { scheme, authority } = gateway_url;
     Some(format!("{scheme}://{authority}{path}")).filter(|rewritten| rewritten != url)
 }
 
@@ -36,13 +36,13 @@ pub fn at_gateway(url: &str, own: &[&str], entrance: Entrance<'_>) -> Option<Str
 mod tests {
     use super::*;
 
-    const ENTRANCE: Entrance<'_> =
-        Entrance { scheme: "https", authority: "uploads.example.com:8443" };
+    const GATEWAY_URL: GatewayUrl<'_> =
+        GatewayUrl { scheme: "https", authority: "uploads.example.com:8443" };
 
     #[track_caller]
     fn check(url: &str, expected: Option<&str>) {
         let own = ["up01.example.net:80", "10.0.0.1:8080", "[fd00::1]:443"];
-        assert_eq!(at_gateway(url, &own, ENTRANCE).as_deref(), expected, "{url}");
+        assert_eq!(at_gateway(url, &own, GATEWAY_URL).as_deref(), expected, "{url}");
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
         ] {
             check(url, None);
         }
-        let same = Entrance { scheme: "http", authority: "up01.example.net" };
+        let same = GatewayUrl { scheme: "http", authority: "up01.example.net" };
         assert_eq!(at_gateway("http://up01.example.net/r", &["up01.example.net"], same), None);
     }
 }

@@ -9,15 +9,15 @@ use arc_swap::ArcSwap;
 use gateway_core::protocol::host::key_of;
 
 use super::start::level;
+use crate::backend_registry::BackendRegistry;
+use crate::certificates::Certificates;
 use crate::config::{Config, Loaded, RawPath};
 use crate::descriptors::Descriptors;
-use crate::entrance::Certificates;
 use crate::guard::GuardLimits;
 use crate::metrics::Metrics;
 use crate::notify_systemd::Notifier;
 use crate::relay::upstream::Servers;
 use crate::reload::{Reloader, Source};
-use crate::roster::Roster;
 use crate::telemetry;
 
 /// Limits of the guard, for the next connection.
@@ -65,12 +65,12 @@ pub(super) fn reloader(
     loaded: Loaded,
     metrics: Arc<Metrics>,
     notifier: Notifier,
-    roster: Roster,
+    backend_registry: BackendRegistry,
     admission: Admission,
     certificates: Certificates,
 ) -> io::Result<Reloader> {
     let apply = move |_: &Config, new: &Config, _: &[_]| {
-        roster.apply(new).map_err(|error| error.to_string())?;
+        backend_registry.apply(new).map_err(|error| error.to_string())?;
         // The limit on open files may be another by now, and so is what probes need.
         admission.descriptors.share_out(new);
         admission.servers.set_ceiling(new.limits.backend_connections);

@@ -7,16 +7,17 @@ use arc_swap::ArcSwap;
 use rustix::fs::{Access, access};
 
 use super::apply::{Admission, Limits, limits, reloader};
-use super::services::{WayIn, services};
+use super::services::{ListenerSetup, services};
 use super::start::{About, Parts, cannot_start, open};
 use super::tasks::{count_sessions, follow, sweep, tidy};
 use super::{OPS, RunOptions};
 use crate::admin::{self, ADMIN, Entry, UnixSocket};
+use crate::backend_registry::BackendRegistry;
 use crate::build_info::VERSION;
+use crate::certificates::{self, Certificates};
 use crate::config::{Config, Loaded, Store};
 use crate::descriptors::Descriptors;
 use crate::durable;
-use crate::entrance::{self, Certificates};
 use crate::exchange::Gateway;
 use crate::listening::Threads;
 use crate::metrics::Metrics;
@@ -25,10 +26,9 @@ use crate::ops::{self, Readiness};
 use crate::pool;
 use crate::relay::upstream::Servers;
 use crate::reload::Trigger;
-use crate::roster::Roster;
 use crate::sessions::Other;
 use crate::supervisor::{
-    BoxError, Exit, Farewell, InFlight, Listening, Plan, Supervisor, Waits, raise_open_files,
+    BoxError, Exit, InFlight, Listening, Plan, Shutdown, Supervisor, Waits, raise_open_files,
     successor_command,
 };
 use crate::watch_config::watch_config;
@@ -74,8 +74,13 @@ pub(super) fn serve(
     count_sessions(&metrics, &sessions, &config);
     let ids = Arc::clone(&reporter.ids);
     let certificates = Certificates::keep(&metrics, &listeners, &farm);
-    let roster =
-        Roster::new(ids, farm, Arc::clone(&sessions), Arc::clone(&metrics), certificates.clone());
+    let backend_registry = BackendRegistry::new(
+        ids,
+        farm,
+        Arc::clone(&sessions),
+        Arc::clone(&metrics),
+        certificates.clone(),
+    );
     let guard = Limits::new(ArcSwap::from_pointee(limits(&config)));
     let servers = Servers::new(&pool::OPEN);
     servers.set_ceiling(config.limits.backend_connections);
@@ -88,7 +93,7 @@ pub(super) fn serve(
         loaded,
         Arc::clone(&metrics),
         supervisor.notifier(),
-        roster.clone(),
+        backend_registry.clone(),
         Admission {
             limits: Arc::clone(&guard),
             descriptors: descriptors.clone(),
@@ -96,22 +101,22 @@ pub(super) fn serve(
         },
         certificates.clone(),
     );
-    let doors = entrance::doors(&config, &listeners);
+    let handshakes = certificates::handshakes(&config, &listeners);
     let reloader = match reloader {
         Ok(reloader) => reloader,
         Err(error) => return cannot_start(&error, Exit::Failure),
     };
     let readiness = Readiness::default();
     let (requests, connections) = (InFlight::new(), InFlight::new());
-    let farewell = Farewell::default();
-    let way_in = WayIn {
-        doors,
+    let shutdown_state = Shutdown::default();
+    let setup = ListenerSetup {
+        handshakes,
         limits: guard,
         room: descriptors.room,
         open: connections.clone(),
-        farewell: farewell.clone(),
+        shutdown_state: shutdown_state.clone(),
     };
-    let operator = Operator::new(&roster, Arc::clone(&sessions), reporter.clone());
+    let operator = Operator::new(&backend_registry, Arc::clone(&sessions), reporter.clone());
     operator.restore(&opened.states);
     let store = sessions.store().clone();
     let closing = durable::closing(Arc::clone(&sessions));
@@ -122,11 +127,11 @@ pub(super) fn serve(
     let control = operator.control(&readiness, reloader.clone(), judge.clone());
     let api = admin::Api::new(control, token);
     let (gateway, canceller) = Gateway::new(
-        Arc::clone(&roster.farm),
-        roster.health.clone(),
+        Arc::clone(&backend_registry.farm),
+        backend_registry.health.clone(),
         Arc::clone(&sessions),
         reporter.clone(),
-        (requests.clone(), farewell.clone()),
+        (requests.clone(), shutdown_state.clone()),
         config.limits.bound_connections,
     );
     let (threads, ops_address) = (config.process.threads, config.ops.address);
@@ -135,11 +140,16 @@ pub(super) fn serve(
     let following = follow(Arc::clone(&sessions), operator, bound.old_gone());
     let shared = Arc::clone(&sessions);
     let locked = store.clone();
-    let sweeper = sweep(sessions, reporter.clone(), Arc::clone(&roster.farm), farewell.clone());
-    let (health, farm) = (roster.health.clone(), Arc::clone(&roster.farm));
+    let sweeper = sweep(
+        sessions,
+        reporter.clone(),
+        Arc::clone(&backend_registry.farm),
+        shutdown_state.clone(),
+    );
+    let (health, farm) = (backend_registry.health.clone(), Arc::clone(&backend_registry.farm));
     let about = About::of(&config);
     let mut plan = Plan::new(move |listening: &[Listening], threads: &Threads| {
-        Ok(services(&config, gateway, &reporter, &servers, &way_in, listening, threads))
+        Ok(services(&config, gateway, &reporter, &servers, &setup, listening, threads))
     })
     .threads(threads)
     .requests(requests)
@@ -152,7 +162,7 @@ pub(super) fn serve(
             linger: timeouts.client_idle,
         }
     })
-    .farewell(farewell)
+    .shutdown_state(shutdown_state)
     .upgrade_socket(upgrade_socket)
     .successor(successor_command)
     .ready_file(options.ready_file)
@@ -162,7 +172,7 @@ pub(super) fn serve(
     .task("other process", following)
     .task("health", move |stop| health.run(stop))
     .task("certificates", move |stop| certificates.run(stop))
-    .task("removed backends", tidy(roster))
+    .task("removed backends", tidy(backend_registry))
     .task("orphans", move |stop| canceller.run(stop))
     .task("store", closing)
     .on_reload({

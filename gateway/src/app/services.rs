@@ -9,23 +9,23 @@ use super::apply::Limits;
 use crate::config::Config;
 use crate::exchange::Gateway;
 use crate::exchange::report::Reporter;
-use crate::guard::{Addresses, BodyMemory, Carrier, Door, Entrance, Guarded, Room};
+use crate::guard::{Addresses, BodyMemory, Carrier, Guarded, Handshake, ListenerContext, Room};
 use crate::listening::{Service, Threads};
 use crate::pool;
 use crate::proxy::{Proxy, TRIES, take_place};
 use crate::relay::Relay;
 use crate::relay::upstream::Servers;
-use crate::supervisor::{Farewell, InFlight, Listening, Patient};
+use crate::supervisor::{DrainingService, InFlight, Listening, Shutdown};
 use crate::tls;
 
 /// What a connection passes before its first request, and by what its end is noticed.
-pub(super) struct WayIn {
+pub(super) struct ListenerSetup {
     /// In the order of the listeners.
-    pub doors: Vec<Door>,
+    pub handshakes: Vec<Handshake>,
     pub limits: Limits,
     pub room: Arc<Room>,
     pub open: InFlight,
-    pub farewell: Farewell,
+    pub shutdown_state: Shutdown,
 }
 
 pub(super) fn services(
@@ -33,7 +33,7 @@ pub(super) fn services(
     gateway: Gateway,
     reporter: &Reporter,
     servers: &Arc<Servers>,
-    way_in: &WayIn,
+    setup: &ListenerSetup,
     listening: &[Listening],
     threads: &Threads,
 ) -> Vec<Box<dyn ServiceWithDependents>> {
@@ -57,19 +57,19 @@ pub(super) fn services(
             Arc::clone(&proxy),
             Arc::clone(&events),
             index,
-            way_in.doors.get(index).cloned().unwrap_or_default(),
-            Arc::clone(&way_in.limits),
-            way_in.open.clone(),
+            setup.handshakes.get(index).cloned().unwrap_or_default(),
+            Arc::clone(&setup.limits),
+            setup.open.clone(),
         )
-        .at(Entrance {
-            room: Arc::clone(&way_in.room),
+        .at(ListenerContext {
+            room: Arc::clone(&setup.room),
             addresses: Arc::clone(&addresses),
             bodies: Arc::clone(&bodies),
             port: Some(listening.address.port().into()),
-            farewell: way_in.farewell.clone(),
+            shutdown_state: setup.shutdown_state.clone(),
         })
         .with(Arc::clone(&carrier));
-        let patient = Patient::new(guarded, way_in.farewell.clone());
+        let patient = DrainingService::new(guarded, setup.shutdown_state.clone());
         let mut service = Service::new(listening.name.clone(), patient, threads);
         service.listen(listening.address);
         Box::new(service) as Box<dyn ServiceWithDependents>

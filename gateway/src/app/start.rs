@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::access_log::AccessLog;
 use crate::admin::{self, Token};
 use crate::backend_ids::BackendIds;
+use crate::certificates::{self, CertificateError};
 use crate::config::{self, Config, Loaded};
-use crate::entrance::{self, EntranceError};
 use crate::exchange::report::Reporter;
 use crate::farm::{Farm, FarmError};
 use crate::log_writer::{Destination, FlushGuard};
@@ -26,14 +26,15 @@ pub(super) enum StartError {
     #[error(transparent)]
     Token(#[from] admin::TokenError),
     #[error(transparent)]
-    Tls(#[from] EntranceError),
+    Tls(#[from] CertificateError),
 }
 
 impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Token(_) => Exit::Config,
-            Self::Tls(EntranceError { source, .. }) | Self::Farm(FarmError::Tls { source, .. }) => {
+            Self::Tls(CertificateError { source, .. })
+            | Self::Farm(FarmError::Tls { source, .. }) => {
                 source.unread().map_or(Exit::Config, Exit::unread)
             }
             Self::AccessLog(_) => Exit::Io,
@@ -47,7 +48,7 @@ pub(super) struct Parts {
     pub reporter: Reporter,
     pub access: AccessLog,
     pub token: Option<Token>,
-    pub listeners: Vec<entrance::Loaded>,
+    pub listeners: Vec<certificates::Loaded>,
     _flush: Option<FlushGuard>,
 }
 
@@ -75,7 +76,7 @@ pub(super) fn start(
         (Some(_), Some(file)) => Some(Token::read(file)?),
         _ => None,
     };
-    let listeners = entrance::load(&config.listeners)?;
+    let listeners = certificates::load(&config.listeners)?;
     Ok(Parts { farm, reporter, access, token, listeners, _flush: flush })
 }
 

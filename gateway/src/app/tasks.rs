@@ -7,15 +7,15 @@ use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
 use tokio::sync::watch;
 
+use crate::backend_registry::BackendRegistry;
 use crate::clock;
 use crate::config::Config;
 use crate::exchange::report::Reporter;
 use crate::farm::Farm;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
-use crate::roster::Roster;
 use crate::sessions::{Other, Sessions};
-use crate::supervisor::{Farewell, OldGone, told_to_stop};
+use crate::supervisor::{OldGone, Shutdown, told_to_stop};
 
 /// Between two readings of a store that another process writes to.
 const FOLLOW: Duration = Duration::from_millis(200);
@@ -72,7 +72,9 @@ pub(super) fn follow(
 }
 
 /// Lets removed backends go when their sessions are over.
-pub(super) fn tidy(roster: Roster) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
+pub(super) fn tidy(
+    backend_registry: BackendRegistry,
+) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
     move |mut stop| {
         Box::pin(async move {
             loop {
@@ -80,9 +82,9 @@ pub(super) fn tidy(roster: Roster) -> impl FnOnce(watch::Receiver<bool>) -> Task
                     () = told_to_stop(&mut stop) => return Ok(()),
                     () = tokio::time::sleep(TIDY) => {}
                 }
-                let roster = roster.clone();
+                let backend_registry = backend_registry.clone();
                 // It may have to look up an address. A panic is in the log.
-                let _ = tokio::task::spawn_blocking(move || roster.tidy()).await;
+                let _ = tokio::task::spawn_blocking(move || backend_registry.tidy()).await;
             }
         })
     }
@@ -102,7 +104,7 @@ pub(super) fn sweep(
     sessions: Arc<Sessions>,
     reporter: Reporter,
     farm: Arc<ArcSwap<Farm>>,
-    farewell: Farewell,
+    shutdown_state: Shutdown,
 ) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
     move |mut stop| {
         Box::pin(async move {
@@ -113,7 +115,7 @@ pub(super) fn sweep(
                     () = told_to_stop(&mut stop) => return Ok(()),
                     () = tokio::time::sleep(every) => {}
                 }
-                if farewell.is_leaving() {
+                if shutdown_state.is_leaving() {
                     // The sessions are the successor's, and what it hears of them is not known here.
                     continue;
                 }

@@ -35,7 +35,7 @@ use super::lookup::{find, look_up};
 use super::recovery::Recovery;
 use super::report::Reporter;
 use super::room::Room;
-use super::router::{Denied, Router, log_decision, obey};
+use super::router::{Denied, Router, apply_decision, log_decision};
 use super::session_turns::SessionTurns;
 use super::turns::Answer;
 
@@ -307,7 +307,7 @@ impl Admission {
             if told.replace(decision) != Some(decision) {
                 log_decision(decision, exchange);
             }
-            let decided = obey(decision, exchange);
+            let decided = apply_decision(decision, exchange);
             let (Err(Denied::Answer(fault)), Some(owner)) = (decided, owner) else {
                 return decided;
             };

@@ -112,7 +112,7 @@ impl Cancellation {
     }
 
     /// Called when the request is over.
-    pub async fn end_undelivered(&self, head: &RequestHead, exchange: &mut Exchange) {
+    pub async fn cancel_undelivered(&self, head: &RequestHead, exchange: &mut Exchange) {
         let Some(opened) = exchange.answered.opened.take() else { return };
         let written = exchange.arrival.conn.as_ref().is_none_or(|conn| conn.has_answered());
         // Whatever failed behind it: only another answer in its place takes an Ack back.

@@ -30,7 +30,7 @@ impl Ends {
             self.reporter.ended(&ended, Some((&exchange.arrival, head.target())));
         } else if let Some(backend) = exchange.admitted.backend {
             let pin = exchange.arrival.pin(backend, None);
-            self.sessions.bury(key, &pin, reason, steady).await;
+            self.sessions.remember_end(key, &pin, reason, steady).await;
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use gateway_core::protocol::client::{Trail, Walk, walk};
+use gateway_core::protocol::client::{ForwardingHeader, Walk, walk};
 use gateway_core::protocol::fields::text;
 use gateway_core::protocol::forwarded_host::{self, Unclear};
 use gateway_core::protocol::head::RequestHead;
@@ -50,11 +50,11 @@ impl<'a> Forwarding<'a> {
     }
 
     fn walk(&self, peer: IpAddr, head: &RequestHead) -> Walk {
-        let (name, trail) = match self.mode {
-            ForwardedMode::Forwarded => (&headers::FORWARDED, Trail::Forwarded),
-            _ => (&headers::FORWARDED_FOR, Trail::XForwardedFor),
+        let (name, header) = match self.mode {
+            ForwardedMode::Forwarded => (&headers::FORWARDED, ForwardingHeader::Forwarded),
+            _ => (&headers::FORWARDED_FOR, ForwardingHeader::XForwardedFor),
         };
-        walk(peer, head.values(name), trail, |address| self.trusts(address))
+        walk(peer, head.values(name), header, |address| self.trusts(address))
     }
 
     /// The host that counts for host ids and for `http.hosts`, with its port: that of `Host`, or

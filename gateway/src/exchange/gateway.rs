@@ -46,7 +46,7 @@ use crate::guard::Conn;
 use crate::health::FarmHealth;
 use crate::metrics::Carrier;
 use crate::sessions::Sessions;
-use crate::supervisor::{Farewell, InFlight};
+use crate::supervisor::{InFlight, Shutdown};
 
 /// Serves requests, step by step, for whatever carries their bytes.
 pub struct Gateway {
@@ -54,7 +54,7 @@ pub struct Gateway {
     health: FarmHealth,
     reporter: Arc<Reporter>,
     running: InFlight,
-    farewell: Farewell,
+    shutdown_state: Shutdown,
     requests: AtomicU64,
     pub(super) admission: Admission,
     pub(super) tries: Tries,
@@ -70,11 +70,11 @@ impl Gateway {
         health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
-        (running, farewell): (InFlight, Farewell),
+        (running, shutdown_state): (InFlight, Shutdown),
         bound_connections: usize,
     ) -> (Self, OrphanCanceller) {
         let client = Arc::new(BackendClient::new(farm.load().config.timeouts.ask));
-        let life = (running, farewell);
+        let life = (running, shutdown_state);
         Self::with_client(farm, health, sessions, reporter, life, bound_connections, client)
     }
 
@@ -84,7 +84,7 @@ impl Gateway {
         health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
-        (running, farewell): (InFlight, Farewell),
+        (running, shutdown_state): (InFlight, Shutdown),
         bound_connections: usize,
         client: Arc<BackendClient>,
     ) -> (Self, OrphanCanceller) {
@@ -174,7 +174,7 @@ impl Gateway {
             health,
             reporter,
             running,
-            farewell,
+            shutdown_state,
             requests,
             admission,
             tries,
@@ -197,7 +197,7 @@ impl Gateway {
     /// The answer that is about to be written is the last one on its connection: the process is
     /// about to end, and the next request belongs to another.
     pub fn is_leaving(&self) -> bool {
-        self.farewell.is_leaving()
+        self.shutdown_state.is_leaving()
     }
 
     /// A request is about to come to that carrier.
@@ -397,7 +397,7 @@ impl Gateway {
     pub async fn finish(&self, head: &RequestHead, exchange: &mut Exchange) {
         exchange.report();
         if exchange.answered.opened.is_some() {
-            Box::pin(self.cancellation.end_undelivered(head, exchange)).await;
+            Box::pin(self.cancellation.cancel_undelivered(head, exchange)).await;
         }
         self.bodies.end(exchange);
         // The session's next request may come on another connection as soon as this one is over.

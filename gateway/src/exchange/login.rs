@@ -5,14 +5,14 @@ use std::sync::Arc;
 use gateway_core::protocol::speaker::Speaker;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::guard::{Bond, Conn};
+use crate::guard::{BoundConnections, Conn};
 
 /// Whose the request is, and over which connections it may go.
 pub struct Login {
     /// Who sends it.
     pub speaker: Speaker,
     /// What its client has at the backends.
-    pub bond: Option<Arc<Bond>>,
+    pub bound_connections: Option<Arc<BoundConnections>>,
     /// It goes over a connection of its client's own.
     pub bound: bool,
     /// It logs in over a connection that serves no other request.
@@ -26,13 +26,20 @@ pub struct Login {
 impl Default for Login {
     fn default() -> Self {
         let speaker = Speaker::Unnamed;
-        Self { speaker, bond: None, bound: false, once: false, ends: false, permit: None }
+        Self {
+            speaker,
+            bound_connections: None,
+            bound: false,
+            once: false,
+            ends: false,
+            permit: None,
+        }
     }
 }
 
 impl Login {
     pub fn of(conn: &Conn, speaker: Speaker) -> Self {
-        Self { speaker, bond: conn.bond(speaker), ..Self::default() }
+        Self { speaker, bound_connections: conn.bound_connections(speaker), ..Self::default() }
     }
 
     /// Whether a proxy would hear what is meant for its client alone: the end of the connection.

@@ -54,22 +54,22 @@ impl Logins {
             return Ok(Way::Once);
         }
         let needed = logs_in || exchange.arrival.farm.is_per_client(backend);
-        if login.bond.is_none() && needed {
-            login.bond = Some(conn.bind(login.speaker));
+        if login.bound_connections.is_none() && needed {
+            login.bound_connections = Some(conn.bind(login.speaker));
         }
-        let Some(bond) = &login.bond else { return Ok(Way::Shared) };
-        let elsewhere = bond.pending().is_some_and(|pending| pending != backend);
-        if conn.is_ending() || bond.is_lost() || (logs_in && elsewhere) {
+        let Some(bound_connections) = &login.bound_connections else { return Ok(Way::Shared) };
+        let elsewhere = bound_connections.pending().is_some_and(|pending| pending != backend);
+        if conn.is_ending() || bound_connections.is_lost() || (logs_in && elsewhere) {
             return Err(Fault::LoginLost);
         }
-        if bond.has(backend) {
+        if bound_connections.has(backend) {
             login.permit = None;
         } else {
             let permit = Arc::clone(&self.bound).try_acquire_owned();
             login.permit = Some(permit.map_err(|_| Fault::LoginsFull)?);
         }
         login.bound = true;
-        Ok(Way::Bound(Arc::clone(bond)))
+        Ok(Way::Bound(Arc::clone(bound_connections)))
     }
 
     /// A connection for the request is there.
@@ -82,11 +82,13 @@ impl Logins {
         if !exchange.admitted.login.bound || reused {
             return Ok(());
         }
-        let Login { bond, permit, .. } = &mut exchange.admitted.login;
-        let taken = bond.as_ref().zip(permit.take()).is_some_and(|(bond, permit)| {
-            let counted = self.reporter.metrics.bound_connection();
-            bond.take(backend, permit, counted)
-        });
+        let Login { bound_connections, permit, .. } = &mut exchange.admitted.login;
+        let taken = bound_connections.as_ref().zip(permit.take()).is_some_and(
+            |(bound_connections, permit)| {
+                let counted = self.reporter.metrics.bound_connection();
+                bound_connections.take(backend, permit, counted)
+            },
+        );
         if taken { Ok(()) } else { Err(Fault::LoginLost) }
     }
 
@@ -132,14 +134,18 @@ pub fn note_challenge(response: &AnswerHead, exchange: &mut Exchange) {
     if binds && exchange.admitted.login.speaker == Speaker::Peer {
         conn.bind(Speaker::Peer);
     }
-    let Some(bond) =
-        exchange.admitted.login.bond.as_ref().filter(|_| exchange.admitted.login.bound)
+    let Some(bound_connections) = exchange
+        .admitted
+        .login
+        .bound_connections
+        .as_ref()
+        .filter(|_| exchange.admitted.login.bound)
     else {
         return;
     };
     let goes_on =
         challenge == Some(Challenge::Token) && response.status == StatusCode::UNAUTHORIZED;
-    bond.set_pending(exchange.admitted.backend.filter(|_| goes_on));
+    bound_connections.set_pending(exchange.admitted.backend.filter(|_| goes_on));
     // A proxy goes on with the requests of its other clients.
     let alone = !matches!(exchange.admitted.login.speaker, Speaker::Named(..));
     exchange.admitted.login.ends = alone && closes(response);

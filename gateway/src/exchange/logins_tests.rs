@@ -107,6 +107,6 @@ async fn from_its_first_challenge_on_a_client_is_kept_apart() {
         let mut exchange = over_conn(&rig, &conn, Speaker::Peer, &get("/"));
         let fields = vec![("WWW-Authenticate", challenge)];
         note_challenge(&answer((401, fields.leak())), &mut exchange);
-        assert_eq!(conn.has_bonds(), binds, "{challenge}");
+        assert_eq!(conn.has_bound_connections(), binds, "{challenge}");
     }
 }

@@ -56,7 +56,7 @@ impl LostCloses {
         let (sessions, reporter) = (Arc::clone(&ends.sessions), Arc::clone(&ends.reporter));
         let unclear = Arc::<UnclearCloses>::default();
         let told = Arc::clone(&unclear);
-        sessions.tell_of_ends(move |key| told.forget(key));
+        sessions.on_session_end(move |key| told.forget(key));
         Self { health, sessions, reporter, ends, client, unclear }
     }
 
@@ -77,11 +77,11 @@ impl LostCloses {
             Next::Acknowledge => LostCloseResult::Acknowledged,
             Next::Look { total } => {
                 let evidence = self.look_for_file(total, key, backend, head, exchange).await;
-                let doubt = match evidence {
+                let unclear_since = match evidence {
                     Evidence::Unclear => self.unclear.lasts(key, clock::steady()),
                     _ => Duration::ZERO,
                 };
-                match conclude(evidence, doubt, sessions.lost_close_after) {
+                match conclude(evidence, unclear_since, sessions.lost_close_after) {
                     Conclusion::Acknowledge => LostCloseResult::Delivered,
                     Conclusion::StartOver => LostCloseResult::NotDelivered,
                     Conclusion::GiveUp => LostCloseResult::Unverified,

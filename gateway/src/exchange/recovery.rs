@@ -3,7 +3,7 @@
 //!
 //! Hazard: whoever makes ids up decides how often this runs. So a backend is asked at its rate and
 //! no more ([`Pace`]), and on behalf of one client at a tenth of it ([`ClientPace`]); what was found out counts for a moment ([`Recent`]); packets of one session
-//! that come together are one question ([`Flight`]); and nothing is kept of a question that has
+//! that come together are one question ([`SharedQuestion`]); and nothing is kept of a question that has
 //! been answered but a bounded number of answers.
 
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{RequestPacket, SessionKey, headers, read_ack};
 use gateway_core::routing::Lookup;
 use gateway_core::routing::ask::{
-    ClientPace, Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge, settle,
+    ClientPace, OwnershipAnswer, Pace, Question, Recent, UnclearBackends, Verdict, confirm, judge,
+    settle,
 };
 use gateway_core::routing::failover::BeforeAsking;
 use gateway_core::session::{EndReason, Pin, Progress, Target};
@@ -52,13 +53,13 @@ pub(super) struct Recovery {
     reporter: Arc<Reporter>,
     client: Arc<BackendClient>,
     memory: Mutex<Memory>,
-    flights: DashMap<Matter, Arc<Flight>>,
+    questions: DashMap<Matter, Arc<SharedQuestion>>,
 }
 
 struct Memory {
     clients: ClientPace,
     pace: Pace,
-    doubts: Doubts,
+    unclear: UnclearBackends,
     recent: Recent<Matter, Verdict>,
 }
 
@@ -74,16 +75,16 @@ struct Matter {
 
 /// One question, and all who wait for its answer.
 #[derive(Default)]
-struct Flight {
+struct SharedQuestion {
     waiting: AtomicUsize,
     answer: OnceCell<Verdict>,
 }
 
 /// A place among those who wait.
-struct Seat<'a> {
+struct Waiter<'a> {
     asks: &'a Recovery,
     matter: &'a Matter,
-    flight: Arc<Flight>,
+    shared: Arc<SharedQuestion>,
 }
 
 impl Recovery {
@@ -104,33 +105,38 @@ impl Recovery {
             memory: Mutex::new(Memory {
                 clients: ClientPace::new(rate),
                 pace: Pace::new(rate),
-                doubts: Doubts::default(),
+                unclear: UnclearBackends::default(),
                 recent: Recent::new(KEEP, ANSWERS),
             }),
-            flights: DashMap::new(),
+            questions: DashMap::new(),
         }
     }
 
-    fn join<'a>(&'a self, matter: &'a Matter) -> Seat<'a> {
-        let entry = self.flights.entry(matter.clone()).or_default();
+    fn join<'a>(&'a self, matter: &'a Matter) -> Waiter<'a> {
+        let entry = self.questions.entry(matter.clone()).or_default();
         // Under the entry's lock, as it is when the last one leaves.
         entry.waiting.fetch_add(1, Ordering::Relaxed);
-        Seat { asks: self, matter, flight: Arc::clone(&entry) }
+        Waiter { asks: self, matter, shared: Arc::clone(&entry) }
     }
 
-    fn judge(&self, question: Question, said: &[(BackendId, Said)], patience: Duration) -> Verdict {
+    fn judge(
+        &self,
+        question: Question,
+        said: &[(BackendId, OwnershipAnswer)],
+        patience: Duration,
+    ) -> Verdict {
         let mut memory = self.memory.lock();
         // That a server waits for a byte which is not sent says nothing of its other answers.
-        let mut passing = Doubts::default();
-        let doubts = if question.sends_its_byte() { &mut memory.doubts } else { &mut passing };
-        judge(said, doubts, clock::steady(), patience)
+        let mut passing = UnclearBackends::default();
+        let unclear = if question.sends_its_byte() { &mut memory.unclear } else { &mut passing };
+        judge(said, unclear, clock::steady(), patience)
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.asks.flights.remove_if(self.matter, |_, flight| {
-            flight.waiting.fetch_sub(1, Ordering::Relaxed) == 1
+        self.asks.questions.remove_if(self.matter, |_, shared| {
+            shared.waiting.fetch_sub(1, Ordering::Relaxed) == 1
         });
     }
 }
@@ -209,7 +215,7 @@ impl Recovery {
     /// way its packets come.
     async fn forget_spoilt(&self, key: &SessionKey, backend: BackendId, exchange: &Exchange) {
         let pin = Pin { subject: None, ..exchange.arrival.pin(backend, None) };
-        self.sessions.bury(key, &pin, EndReason::Admin, clock::steady()).await;
+        self.sessions.remember_end(key, &pin, EndReason::Admin, clock::steady()).await;
         tracing::warn!(
             backend = self.reporter.name(backend),
             session = %key.short(),
@@ -232,7 +238,7 @@ impl Recovery {
         if let Some(known) = known {
             return known;
         }
-        let seat = self.join(&matter);
+        let waiter = self.join(&matter);
         let find = || async {
             let Some(verdict) = self.ask_farm(&matter, request, exchange).await else {
                 self.reporter.metrics.asked(AskResult::Limited);
@@ -244,7 +250,7 @@ impl Recovery {
             }
             verdict
         };
-        *seat.flight.answer.get_or_init(find).await
+        *waiter.shared.answer.get_or_init(find).await
     }
 
     /// `None` if too many questions are waiting already.
@@ -266,7 +272,7 @@ impl Recovery {
         // one's, and not to be harmed by a question.
         let (taken, asked): (Vec<_>, Vec<_>) =
             reachable.partition(|&backend| self.sessions.is_hidden(backend, &matter.key));
-        said.extend(taken.into_iter().map(|backend| (backend, Said::NotFound)));
+        said.extend(taken.into_iter().map(|backend| (backend, OwnershipAnswer::NotFound)));
         self.wait_for_turn(&asked, exchange).await?;
         let answers = asked.iter().map(|&backend| self.ask_one(request, question, &farm, backend));
         let answers = asked.iter().copied().zip(join_all(answers).await);
@@ -315,15 +321,15 @@ impl Recovery {
         question: Question,
         farm: &Farm,
         backend: BackendId,
-    ) -> Said {
+    ) -> OwnershipAnswer {
         self.reporter.metrics.asked(AskResult::Sent);
         match self.client.send(request, Task::Answer(question), farm, backend).await {
-            Ok(answer) => Said::of(&read_ack(answer.status, &answer.headers), question),
+            Ok(answer) => OwnershipAnswer::of(&read_ack(answer.status, &answer.headers), question),
             Err(error) => {
                 if error.by_backend {
                     self.health.connect_failed(backend);
                 }
-                Said::Unclear(Duration::ZERO)
+                OwnershipAnswer::Unclear(Duration::ZERO)
             }
         }
     }
@@ -334,7 +340,7 @@ impl Recovery {
     async fn everybody(
         &self,
         exchange: &Exchange,
-    ) -> Result<(Arc<Farm>, Vec<(BackendId, Said)>), Verdict> {
+    ) -> Result<(Arc<Farm>, Vec<(BackendId, OwnershipAnswer)>), Verdict> {
         let mut farm = Arc::clone(&exchange.arrival.farm);
         loop {
             // Before the farm is looked at, or a change between the two would be missed.
@@ -347,7 +353,7 @@ impl Recovery {
             let waited = exchange.waited();
             match farm.config.failover.before_asking(absences, waited) {
                 BeforeAsking::Ask => {
-                    let said = missing().map(|b| (b.id, Said::NotFound)).collect();
+                    let said = missing().map(|b| (b.id, OwnershipAnswer::NotFound)).collect();
                     return Ok((farm, said));
                 }
                 BeforeAsking::Unclear => return Err(Verdict::Unclear),

@@ -131,7 +131,7 @@ async fn packets_that_come_together_are_one_question() {
     assert_eq!(first, second);
     assert_eq!(rig.asked(), 3);
     let recovery = &rig.gateway.admission.recovery;
-    assert!(recovery.flights.is_empty(), "nothing is kept of it");
+    assert!(recovery.questions.is_empty(), "nothing is kept of it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::passage::Edit;
 use gateway_core::protocol::{Fields, headers};
-use gateway_core::reply_url::{Entrance, at_gateway};
+use gateway_core::reply_url::{GatewayUrl, at_gateway};
 use http::HeaderValue;
 
 use super::Exchange;
@@ -31,6 +31,6 @@ pub(super) fn edit(head: &RequestHead, response: &AnswerHead, exchange: &Exchang
     let forwarding = Forwarding::of(http);
     let scheme = forwarding.scheme(conn, head);
     let authority = std::str::from_utf8(forwarding.host(Some(conn), head).ok()??).ok()?;
-    let url = at_gateway(url, &own, Entrance { scheme, authority })?;
+    let url = at_gateway(url, &own, GatewayUrl { scheme, authority })?;
     Some(Edit::Set(&headers::REPLY_URL, HeaderValue::from_str(&url).ok()?))
 }

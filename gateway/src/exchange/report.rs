@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::access_log::{AccessLog, RequestLine, UploadLine};
 use crate::backend_ids::BackendIds;
 use crate::clock;
-use crate::guard::{Conn, ConnectionEvents, Refusal, Stray};
+use crate::guard::{Conn, ConnectionEvents, Refusal, RejectedConnection};
 use crate::metrics::{LostCloseResult, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
 use crate::telemetry::{NowAndThen, Untrusted};
@@ -330,14 +330,14 @@ impl ConnectionEvents for Reporter {
         self.metrics.rejected(Rejection::HeadTimeout);
     }
 
-    fn strayed(&self, stray: Stray) {
-        match stray {
-            Stray::Silent => {}
-            Stray::PlainOnTls => self.metrics.rejected(Rejection::PlainOnTls),
-            Stray::TlsOnPlain => self.metrics.rejected(Rejection::TlsOnPlain),
-            Stray::ProxyProtocol => self.metrics.rejected(Rejection::ProxyProtocol),
-            Stray::Crowded => self.metrics.rejected(Rejection::AddressLimit),
-            Stray::Handshake(failure) => self.metrics.handshake_failed(failure),
+    fn connection_rejected(&self, rejected: RejectedConnection) {
+        match rejected {
+            RejectedConnection::Silent => {}
+            RejectedConnection::PlainOnTls => self.metrics.rejected(Rejection::PlainOnTls),
+            RejectedConnection::TlsOnPlain => self.metrics.rejected(Rejection::TlsOnPlain),
+            RejectedConnection::ProxyProtocol => self.metrics.rejected(Rejection::ProxyProtocol),
+            RejectedConnection::Crowded => self.metrics.rejected(Rejection::AddressLimit),
+            RejectedConnection::Handshake(failure) => self.metrics.handshake_failed(failure),
         }
     }
 }

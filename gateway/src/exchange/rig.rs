@@ -30,7 +30,7 @@ use crate::farm::Farm;
 use crate::health::{BackendSpec, FarmHealth};
 use crate::metrics::{Carrier, Metrics};
 use crate::sessions::Sessions;
-use crate::supervisor::{Farewell, InFlight};
+use crate::supervisor::{InFlight, Shutdown};
 
 pub const UP01: BackendId = BackendId(0);
 pub const UP02: BackendId = BackendId(1);
@@ -122,7 +122,7 @@ impl Rig {
             health.clone(),
             Arc::clone(&sessions),
             Reporter::new(Arc::clone(&metrics), access, ids),
-            (InFlight::new(), Farewell::default()),
+            (InFlight::new(), Shutdown::default()),
             2,
             Arc::new(client),
         );

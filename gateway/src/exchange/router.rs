@@ -19,7 +19,7 @@ use super::Exchange;
 use super::forwarding::Forwarding;
 use super::report::Reporter;
 use crate::config::HashKey;
-use crate::guard::Bond;
+use crate::guard::BoundConnections;
 use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 
@@ -155,11 +155,14 @@ impl Router {
                 std::net::IpAddr::V6(ip) => fnv1a(&ip.octets()),
             }),
         };
-        let bond = exchange.admitted.login.bond.as_deref();
+        let bound_connections = exchange.admitted.login.bound_connections.as_deref();
         let last = exchange.arrival.conn.as_ref().and_then(|conn| conn.backend());
-        let connection = bond.and_then(Bond::backend).or(last);
-        let login =
-            |backend| bond.is_some_and(|bond| bond.has(backend) || bond.pending() == Some(backend));
+        let connection = bound_connections.and_then(BoundConnections::backend).or(last);
+        let login = |backend| {
+            bound_connections.is_some_and(|bound_connections| {
+                bound_connections.has(backend) || bound_connections.pending() == Some(backend)
+            })
+        };
         Evidence {
             lookup,
             target: exchange.arrival.target,
@@ -218,11 +221,11 @@ impl From<Fault> for Denied {
 /// Has the request go where it was decided.
 pub(super) fn follow(decision: Decision, exchange: &mut Exchange) -> Result<(), Denied> {
     log_decision(decision, exchange);
-    obey(decision, exchange)
+    apply_decision(decision, exchange)
 }
 
 /// The same without a word in the log.
-pub(super) fn obey(decision: Decision, exchange: &mut Exchange) -> Result<(), Denied> {
+pub(super) fn apply_decision(decision: Decision, exchange: &mut Exchange) -> Result<(), Denied> {
     match decision {
         Decision::Forward { backend, why } => {
             exchange.admitted.backend = Some(backend);

@@ -168,9 +168,14 @@ fn request(head: &RequestHead, packet: &RequestPacket, exchange: &Exchange) -> T
 fn identity(head: &RequestHead, packet: &RequestPacket, exchange: &Exchange) -> Option<Identity> {
     let credentials = || head.values(&headers::AUTHORIZATION);
     let logs_in = || credentials().any(login::binds);
-    // Without a bond yet, or ever, no other packet has its login.
-    let bond = exchange.admitted.login.bond.as_ref().map(|bond| bond.id);
-    let connection = bond.or_else(|| logs_in().then_some(exchange.arrival.id));
+    // Without bound connections no other packet has its login.
+    let bound_connections = exchange
+        .admitted
+        .login
+        .bound_connections
+        .as_ref()
+        .map(|bound_connections| bound_connections.id);
+    let connection = bound_connections.or_else(|| logs_in().then_some(exchange.arrival.id));
     Identity::of(
         packet,
         exchange.arrival.target,

@@ -23,7 +23,7 @@ use super::router::{Router, follow};
 use super::state::Attempt;
 use super::turns::Turn;
 use crate::farm::Farm;
-use crate::guard::Bond;
+use crate::guard::BoundConnections;
 use crate::health::FarmHealth;
 use crate::metrics::{ConnectError, FailoverReason};
 
@@ -39,7 +39,7 @@ pub enum Way {
     /// A new one that serves no other request.
     Once,
     /// One that belongs to its client.
-    Bound(Arc<Bond>),
+    Bound(Arc<BoundConnections>),
 }
 
 /// Whether only one backend may have the request. A Create is not bound to the alias that its
@@ -261,8 +261,10 @@ impl Tries {
                 conn.used_backend(backend);
             }
             let login = &exchange.admitted.login;
-            if let Some(bond) = login.bond.as_ref().filter(|_| login.bound) {
-                bond.used_backend(backend);
+            if let Some(bound_connections) =
+                login.bound_connections.as_ref().filter(|_| login.bound)
+            {
+                bound_connections.used_backend(backend);
             }
             self.failover.is_back(backend);
             if !reused {

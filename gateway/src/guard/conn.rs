@@ -18,8 +18,8 @@ use crate::supervisor::InFlightGuard;
 
 use super::ConnectionEvents;
 use super::addresses::Counted;
-use super::bond::{Bond, Bonds};
-use super::door::Entered;
+use super::bound_connections::{BoundConnections, ClientBonds};
+use super::handshake::Entered;
 use super::room::Permit;
 use super::socket::ClientSocket;
 use super::tls::TlsInfo;
@@ -98,7 +98,7 @@ pub struct Conn {
     /// Backend last used, plus one; 0 for none.
     backend: AtomicU32,
     /// There once a client on the connection has connections of its own at the backends.
-    bonds: OnceLock<Box<Bonds>>,
+    bound: OnceLock<Box<ClientBonds>>,
     /// A request on it has come from a proxy, so there may be many clients.
     shared: AtomicBool,
     /// No further request is read.
@@ -138,7 +138,7 @@ impl Conn {
             port,
             _counted: counted,
             backend: AtomicU32::new(0),
-            bonds: OnceLock::new(),
+            bound: OnceLock::new(),
             shared: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             _slot: slot,
@@ -290,8 +290,8 @@ impl Conn {
     /// say here any more, and of those that were named nobody has unless the other end is `trusted`.
     pub fn share(&self, trusted: bool) {
         self.shared.store(true, Ordering::Relaxed);
-        if let Some(bonds) = self.bonds.get() {
-            bonds.keep(|speaker| match speaker {
+        if let Some(bound) = self.bound.get() {
+            bound.keep(|speaker| match speaker {
                 Speaker::Peer => false,
                 Speaker::Named(..) => trusted,
                 // No login is on it.
@@ -301,24 +301,24 @@ impl Conn {
     }
 
     /// From now on this client has connections of its own at the backends.
-    pub fn bind(&self, speaker: Speaker) -> Arc<Bond> {
-        self.bonds.get_or_init(Box::default).bind(speaker)
+    pub fn bind(&self, speaker: Speaker) -> Arc<BoundConnections> {
+        self.bound.get_or_init(Box::default).bind(speaker)
     }
 
     /// Whether a client on it has, or may get, connections of its own at the backends.
-    pub fn has_bonds(&self) -> bool {
-        self.bonds.get().is_some()
+    pub fn has_bound_connections(&self) -> bool {
+        self.bound.get().is_some()
     }
 
-    pub fn bond(&self, speaker: Speaker) -> Option<Arc<Bond>> {
-        self.bonds.get()?.of(speaker)
+    pub fn bound_connections(&self, speaker: Speaker) -> Option<Arc<BoundConnections>> {
+        self.bound.get()?.of(speaker)
     }
 
     /// Ends what has to end with connections to backends that have ended meanwhile.
-    pub(super) fn look_at_bonds(&self, cx: &mut Context<'_>) {
-        let Some(bonds) = self.bonds.get() else { return };
-        while let Poll::Ready(bond) = bonds.poll_ended(cx) {
-            self.lost(&bond);
+    pub(super) fn look_at_bound_connections(&self, cx: &mut Context<'_>) {
+        let Some(bound) = self.bound.get() else { return };
+        while let Poll::Ready(bound_connections) = bound.poll_ended(cx) {
+            self.lost(&bound_connections);
             if self.is_ending() {
                 return;
             }
@@ -326,16 +326,16 @@ impl Conn {
     }
 
     /// A connection to a backend has ended that belongs to a client of this one.
-    pub fn lost(&self, bond: &Arc<Bond>) {
-        if self.bonds.get().is_some_and(|bonds| !bonds.lost(bond)) {
+    pub fn lost(&self, bound_connections: &Arc<BoundConnections>) {
+        if self.bound.get().is_some_and(|bound| !bound.lost(bound_connections)) {
             self.end();
         }
     }
 
     /// No request follows.
-    pub(super) fn end_bonds(&self) {
-        if let Some(bonds) = self.bonds.get() {
-            bonds.end();
+    pub(super) fn end_bound_connections(&self) {
+        if let Some(bound) = self.bound.get() {
+            bound.end();
         }
     }
 

@@ -18,8 +18,8 @@ use super::socket::ClientSocket;
 /// must not hold a socket for longer.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// The rest of what a stray client has under way; a Fragment is not worth more.
-const STRAY: u64 = 256 * 1024;
+/// The rest of what a rejected client has under way; a Fragment is not worth more.
+const REJECTED: u64 = 256 * 1024;
 
 /// Drains in the background. The connection counts until it is over.
 pub(super) fn linger(mut stream: ClientSocket, conn: Arc<Conn>, limit: u64) {
@@ -57,7 +57,7 @@ pub(super) async fn say_and_drain(mut stream: Prefixed, answer: &[u8]) {
     let _ = tokio::time::timeout(Duration::from_secs(1), async {
         stream.write_all(answer).await?;
         stream.flush().await?;
-        drain(&mut stream, STRAY).await;
+        drain(&mut stream, REJECTED).await;
         std::io::Result::Ok(())
     })
     .await;

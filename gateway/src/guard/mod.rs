@@ -1,6 +1,6 @@
 //! What stands between a client's socket and Pingora.
 //!
-//! First comes the [`Door`]: the header of a proxy in front and the TLS handshake, where the listener
+//! First comes the [`Handshake`]: the header of a proxy in front and the TLS handshake, where the listener
 //! has them, under a deadline of their own. Then every connection is wrapped in a [`GuardStream`]. It
 //! reads request heads by itself, under a deadline and a size limit, and lets Pingora see only
 //! heads that pass the strict check; it counts bodies, so that a second request is never mistaken for a body or the other way round;
@@ -13,10 +13,10 @@
 mod addresses;
 mod body_memory;
 mod body_part;
-mod bond;
+mod bound_connections;
 mod conn;
 mod digests;
-mod door;
+mod handshake;
 mod held;
 mod linger;
 mod prefixed;
@@ -48,17 +48,17 @@ use pingora::server::ShutdownWatch;
 use crate::clock;
 use crate::listening::{Accepted, Handler};
 use crate::metrics::HandshakeFailure;
-use crate::supervisor::{Farewell, InFlight};
+use crate::supervisor::{InFlight, Shutdown};
 
 pub use addresses::Addresses;
 use addresses::{Counted, Full};
 pub use body_memory::BodyMemory;
 use body_memory::BodyShare;
-pub use bond::{Bond, Held};
+pub use bound_connections::{BoundConnections, Held};
 pub use conn::Conn;
 use conn::Slot;
-use door::Caller;
-pub use door::Door;
+use handshake::Caller;
+pub use handshake::Handshake;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use room::Room;
 pub use serve::Carrier;
@@ -109,12 +109,12 @@ pub trait ConnectionEvents: Send + Sync {
     /// The connection cap was reached.
     fn turned_away(&self, listener: usize);
     /// The connection ended before it could carry a request.
-    fn strayed(&self, stray: Stray);
+    fn connection_rejected(&self, rejected: RejectedConnection);
 }
 
 /// Why a connection could carry no request, whatever it was to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stray {
+pub enum RejectedConnection {
     /// It ended without a byte, as the checks of balancers do.
     Silent,
     /// Something else than TLS came to a listener that speaks it.
@@ -132,18 +132,18 @@ pub struct Guarded<A, E> {
     inner: Arc<A>,
     events: Arc<E>,
     listener: usize,
-    door: Door,
+    handshake: Handshake,
     /// For the next connection.
     limits: Arc<ArcSwap<GuardLimits>>,
     /// For the end of the process.
     open: InFlight,
-    entrance: Entrance,
+    context: ListenerContext,
     carrier: Option<Arc<dyn Carrier>>,
 }
 
 /// What is the same for all connections of a listener.
 #[derive(Debug, Clone, Default)]
-pub struct Entrance {
+pub struct ListenerContext {
     /// The cap, shared by all listeners.
     pub room: Arc<Room>,
     pub addresses: Arc<Addresses>,
@@ -152,10 +152,10 @@ pub struct Entrance {
     /// The port that clients connect to, where no proxy in front says another.
     pub port: Option<HeaderValue>,
     /// When it is said, connections that wait for a request are closed.
-    pub farewell: Farewell,
+    pub shutdown_state: Shutdown,
 }
 
-impl Entrance {
+impl ListenerContext {
     /// A place among the connections of a client.
     fn count(&self, client: SocketAddr, limits: &GuardLimits) -> Result<Option<Counted>, Full> {
         let trusted = &limits.trusted;
@@ -169,16 +169,16 @@ impl<A, E> Guarded<A, E> {
         inner: Arc<A>,
         events: Arc<E>,
         listener: usize,
-        door: Door,
+        handshake: Handshake,
         limits: Arc<ArcSwap<GuardLimits>>,
         open: InFlight,
     ) -> Self {
-        let entrance = Entrance::default();
-        Self { inner, events, listener, door, limits, open, entrance, carrier: None }
+        let context = ListenerContext::default();
+        Self { inner, events, listener, handshake, limits, open, context, carrier: None }
     }
 
-    pub fn at(self, entrance: Entrance) -> Self {
-        Self { entrance, ..self }
+    pub fn at(self, context: ListenerContext) -> Self {
+        Self { context, ..self }
     }
 
     /// What is the carrier's is not served by Pingora.
@@ -195,9 +195,9 @@ where
     async fn serve(self: Arc<Self>, connection: Accepted, shutdown: ShutdownWatch) {
         let Accepted { socket, peer, load } = connection;
         let caller = Caller::new(socket, peer, clock::now());
-        let Some(permit) = self.entrance.room.enter() else {
+        let Some(permit) = self.context.room.enter() else {
             self.events.turned_away(self.listener);
-            if self.door.is_plain() {
+            if self.handshake.is_plain() {
                 linger::turn_away(caller.socket).await;
             }
             return;
@@ -206,16 +206,17 @@ where
         let open = self.open.enter();
         let limits = self.limits.load_full();
         let slot = Slot::new(self.listener, events, permit, open, load);
-        let Some(entered) = self.door.enter(caller, &slot, &self.entrance, &limits).await else {
+        let Some(entered) = self.handshake.enter(caller, &slot, &self.context, &limits).await
+        else {
             return;
         };
-        let port = self.entrance.port.clone();
+        let port = self.context.port.clone();
         let (socket, ahead, conn) = Conn::new(slot, entered, port);
-        let bodies = BodyShare::of(Arc::clone(&self.entrance.bodies));
+        let bodies = BodyShare::of(Arc::clone(&self.context.bodies));
         let guarded = GuardStream::new(socket, ahead, Arc::new(conn), limits, bodies);
-        let farewell = self.entrance.farewell.clone();
+        let shutdown_state = self.context.shutdown_state.clone();
         let carrier = self.carrier.clone();
-        serve::spawn(Arc::clone(&self.inner), Box::new(guarded), shutdown, farewell, carrier);
+        serve::spawn(Arc::clone(&self.inner), Box::new(guarded), shutdown, shutdown_state, carrier);
     }
 
     async fn cleanup(&self) {

@@ -12,9 +12,10 @@ use gateway_core::session::limits::PerClient;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::conn::Slot;
-use super::door::Entered;
+use super::handshake::Entered;
 use super::{
-    BodyShare, ClientSocket, Conn, ConnectionEvents, GuardLimits, GuardStream, Refusal, Room, Stray,
+    BodyShare, ClientSocket, Conn, ConnectionEvents, GuardLimits, GuardStream, Refusal,
+    RejectedConnection, Room,
 };
 use crate::listening::Load;
 use crate::supervisor::InFlight;
@@ -36,8 +37,8 @@ impl ConnectionEvents for Events {
         self.0.lock().unwrap().push("timed out".into());
     }
     fn turned_away(&self, _: usize) {}
-    fn strayed(&self, stray: Stray) {
-        self.0.lock().unwrap().push(format!("strayed: {stray:?}"));
+    fn connection_rejected(&self, rejected: RejectedConnection) {
+        self.0.lock().unwrap().push(format!("connection_rejected: {rejected:?}"));
     }
 }
 

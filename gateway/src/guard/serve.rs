@@ -17,7 +17,7 @@ use pingora::server::ShutdownWatch;
 
 use super::{Conn, GuardStream};
 use crate::patience::Deadline;
-use crate::supervisor::Farewell;
+use crate::supervisor::Shutdown;
 
 /// Carries requests in Pingora's place.
 pub trait Carrier: Send + Sync {
@@ -50,26 +50,26 @@ pub(super) fn spawn<A>(
     app: Arc<A>,
     guard: Box<GuardStream>,
     shutdown: ShutdownWatch,
-    farewell: Farewell,
+    shutdown_state: Shutdown,
     carrier: Option<Arc<dyn Carrier>>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    tokio::spawn(serve(app, guard, shutdown, farewell, carrier));
+    tokio::spawn(serve(app, guard, shutdown, shutdown_state, carrier));
 }
 
 async fn serve<A>(
     app: Arc<A>,
     mut guard: Box<GuardStream>,
     shutdown: ShutdownWatch,
-    farewell: Farewell,
+    shutdown_state: Shutdown,
     carrier: Option<Arc<dyn Carrier>>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let told = Told(carrier, Arc::clone(guard.conn()));
     let mut settings = None;
-    let mut said = pin!(farewell.said());
+    let mut said = pin!(shutdown_state.said());
     let mut silence = Deadline::default();
     loop {
         let idle = guard.limits().idle;
@@ -139,7 +139,7 @@ mod tests {
             Arc<Nothing>,
             Box<GuardStream>,
             ShutdownWatch,
-            Farewell,
+            Shutdown,
             Option<Arc<dyn Carrier>>,
         ) -> F,
     ) -> usize {

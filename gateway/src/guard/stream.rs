@@ -19,7 +19,7 @@ use super::held::Held;
 use super::refusal::Refusal;
 use super::socket::ClientSocket;
 use super::stall::Stall;
-use super::{BodyShare, GuardLimits, Stray, linger, tls};
+use super::{BodyShare, GuardLimits, RejectedConnection, linger, tls};
 use crate::patience::Deadline;
 
 #[path = "stream_write.rs"]
@@ -139,7 +139,7 @@ impl GuardStream {
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.conn.waker.register(cx.waker());
         self.body.release();
-        self.conn.look_at_bonds(cx);
+        self.conn.look_at_bound_connections(cx);
         loop {
             let step = match self.phase {
                 Phase::Head if self.conn.is_ending() => {
@@ -216,7 +216,7 @@ impl GuardStream {
             }
             if is_hopeless(&self.buffer, self.searched) {
                 if tls::is_hello(&self.buffer) && self.conn.tls.is_none() {
-                    self.conn.events.strayed(Stray::TlsOnPlain);
+                    self.conn.events.connection_rejected(RejectedConnection::TlsOnPlain);
                 }
                 self.refuse(self.buffer.len(), HeadError::Line);
                 return Poll::Ready(Ok(()));
@@ -458,7 +458,7 @@ impl Drop for GuardStream {
         self.send_last();
         let Some(socket) = self.socket.take() else { return };
         // However long the client takes to read what it was told, it sends no request any more.
-        self.conn.end_bonds();
+        self.conn.end_bound_connections();
         let unread = match self.phase {
             Phase::Head => {
                 !self.buffer.is_empty() || self.conn.body_follows.load(Ordering::Acquire)

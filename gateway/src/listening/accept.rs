@@ -67,7 +67,7 @@ impl<H: Handler> Acceptor<H> {
                     }
                 }
             }
-            // A crowd at the door must not keep those waiting who are in.
+            // New connections must not keep open ones waiting.
             tokio::task::coop::consume_budget().await;
         }
     }

@@ -31,7 +31,7 @@ impl Proxy {
         if last {
             downstream.set_keepalive(None);
         }
-        self.take_leave(downstream);
+        self.close_if_draining(downstream);
         downstream.write_response_header(Box::new(response), true).await
     }
 }

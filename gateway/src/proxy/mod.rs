@@ -79,7 +79,7 @@ impl Proxy {
 
     /// The answer is the last one on its connection if the process is about to end: the next
     /// request belongs to another.
-    fn take_leave(&self, downstream: &mut Session) {
+    fn close_if_draining(&self, downstream: &mut Session) {
         if downstream.is_process_shutting_down() || self.gateway.is_leaving() {
             downstream.set_keepalive(None);
         }
@@ -294,7 +294,7 @@ impl ProxyHttp for Proxy {
         if conn.is_some_and(|conn| conn.is_half_closed()) {
             downstream.set_keepalive(None);
         }
-        self.take_leave(downstream);
+        self.close_if_draining(downstream);
         ctx.exchange.sent.status = Some(response.status.as_u16());
         Ok(())
     }

@@ -120,7 +120,7 @@ impl Relay {
     fn is_ours(&self, head: &RequestHead, guard: &GuardStream) -> bool {
         let farm = self.gateway.farm();
         packet::is_packet(head, farm.config.http.method_override)
-            || guard.conn().has_bonds()
+            || guard.conn().has_bound_connections()
             || farm.has_per_client()
             || head.values(&headers::AUTHORIZATION).any(login::binds)
     }
@@ -129,7 +129,7 @@ impl Relay {
     fn may_be_ours(&self, head: &[u8], guard: &GuardStream) -> bool {
         head.starts_with(b"BITS_POST ")
             || head.starts_with(b"POST ")
-            || guard.conn().has_bonds()
+            || guard.conn().has_bound_connections()
             || find_field(head, "authorization").is_some()
             || self.gateway.farm().has_per_client()
     }

@@ -199,9 +199,11 @@ impl Transfer<'_> {
                 }
             }
             Line::Bound(own) => {
-                let bond = self.exchange.admitted.login.bond.as_ref();
-                if let Some((bond, backend)) = bond.zip(self.exchange.admitted.backend) {
-                    bond.hold(backend, Box::new(own));
+                let bound_connections = self.exchange.admitted.login.bound_connections.as_ref();
+                if let Some((bound_connections, backend)) =
+                    bound_connections.zip(self.exchange.admitted.backend)
+                {
+                    bound_connections.hold(backend, Box::new(own));
                 }
             }
             line @ Line::Once(_) => self.lose(line),
@@ -229,8 +231,8 @@ impl Transfer<'_> {
     }
 
     fn lose_login(&mut self) {
-        if let Some(bond) = &self.exchange.admitted.login.bond {
-            self.conn.lost(bond);
+        if let Some(bound_connections) = &self.exchange.admitted.login.bound_connections {
+            self.conn.lost(bound_connections);
         }
     }
 

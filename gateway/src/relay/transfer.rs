@@ -192,12 +192,12 @@ impl<'r> Transfer<'r> {
                 let connected = self.unless_called_off(Box::pin(connecting)).await?;
                 connected.map(|connection| Server::new(Line::Once(connection), false))
             }
-            Way::Bound(bond) if bond.has(backend) => {
-                return match bond.take_held(backend).and_then(Own::of) {
+            Way::Bound(bound_connections) if bound_connections.has(backend) => {
+                return match bound_connections.take_held(backend).and_then(Own::of) {
                     Some(own) => Ok(Some(Server::new(Line::Bound(own), true))),
                     None => {
                         self.exchange.findings.fault = Some(Fault::LoginLost);
-                        self.conn.lost(&bond);
+                        self.conn.lost(&bound_connections);
                         Err(Stop::Fault(Fault::LoginLost))
                     }
                 };

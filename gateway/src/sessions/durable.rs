@@ -127,17 +127,23 @@ impl Sessions {
     /// of it any more ([`EndReason::Admin`]). What has a pin or an end already stays.
     ///
     /// Nothing goes to the disk that the memory has no room for: such packets cost nobody a session.
-    pub async fn bury(&self, key: &SessionKey, pin: &Pin, reason: EndReason, steady: Duration) {
+    pub async fn remember_end(
+        &self,
+        key: &SessionKey,
+        pin: &Pin,
+        reason: EndReason,
+        steady: Duration,
+    ) {
         let target = match reason {
-            EndReason::Closed | EndReason::Cancelled => Some(pin.epitaph()),
+            EndReason::Closed | EndReason::Cancelled => Some(pin.target_digest()),
             EndReason::Admin => None,
             EndReason::Expired | EndReason::Lost | EndReason::Evicted => return,
         };
-        if self.live.contains_key(key) || self.tombs.has(key) {
+        if self.live.contains_key(key) || self.ended_sessions.has(key) {
             return;
         }
         let now = clock::now();
-        if self.tombs.insert(key.clone(), target, now, steady) {
+        if self.ended_sessions.insert(key.clone(), target, now, steady) {
             // It finds no row to remove.
             self.end(key, pin, reason, now).await;
         }
@@ -172,20 +178,21 @@ impl Sessions {
             EndReason::Admin => Some((EndKind::Forgotten, 500)),
             EndReason::Expired | EndReason::Lost | EndReason::Evicted => None,
         };
-        let tombstone = kind.filter(|_| self.tombs.are_kept()).map(|(kind, status)| Tombstone {
-            id: text_of(key),
-            kind,
-            backend: self.ids.name(pin.backend).to_owned(),
-            target: pin.epitaph(),
-            status,
-            ended,
-        });
+        let tombstone =
+            kind.filter(|_| self.ended_sessions.are_kept()).map(|(kind, status)| Tombstone {
+                id: text_of(key),
+                kind,
+                backend: self.ids.name(pin.backend).to_owned(),
+                target: pin.target_digest(),
+                status,
+                ended,
+            });
         let _ = self.store.end(key, pin.created, tombstone).await;
     }
 
     /// For an id that is not on the map.
     pub(super) fn find_ended(&self, key: &SessionKey) -> Lookup {
-        match self.tombs.find(key) {
+        match self.ended_sessions.find(key) {
             Lookup::Unknown if self.incomplete => Lookup::StoreDown,
             found => found,
         }

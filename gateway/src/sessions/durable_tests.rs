@@ -102,15 +102,15 @@ async fn the_end_of_a_session_without_a_pin_is_remembered_after_a_restart() {
     put(&sessions, "live", pin(0, Timestamp(1))).await;
     put(&sessions, "forgotten", pin(0, Timestamp(1))).await;
     sessions.unpin(&key("forgotten"), EndReason::Admin, clock::steady()).await.unwrap();
-    let bury = async |id: &str, reason| {
+    let remember_end = async |id: &str, reason| {
         let pin = Pin { binding: Binding::unspelled(TargetHash(9)), ..pin(1, clock::now()) };
-        sessions.bury(&key(id), &pin, reason, clock::steady()).await;
+        sessions.remember_end(&key(id), &pin, reason, clock::steady()).await;
     };
-    bury("closed", EndReason::Closed).await;
-    bury("cancelled", EndReason::Cancelled).await;
-    bury("lost", EndReason::Lost).await;
-    bury("live", EndReason::Closed).await;
-    bury("forgotten", EndReason::Closed).await;
+    remember_end("closed", EndReason::Closed).await;
+    remember_end("cancelled", EndReason::Cancelled).await;
+    remember_end("lost", EndReason::Lost).await;
+    remember_end("live", EndReason::Closed).await;
+    remember_end("forgotten", EndReason::Closed).await;
     let expect = |sessions: &Sessions| {
         let look = |id| sessions.find(Some(&key(id)));
         assert_eq!(look("closed"), Lookup::Ended(TargetHash(9)));

@@ -145,7 +145,7 @@ impl Sessions {
     /// The id, if it is new here. What this process has pinned itself is here already.
     fn pinned_elsewhere(&self, row: &PinRow<'_>) -> Option<String> {
         let id = SessionId::parse(row.id)?;
-        if self.tombs.has(id.key()) {
+        if self.ended_sessions.has(id.key()) {
             return None;
         }
         let pin = Pin {
@@ -169,9 +169,9 @@ impl Sessions {
             EndKind::Forgotten => (None, EndReason::Admin),
         };
         let remember = || {
-            if !self.tombs.has(id.key()) {
+            if !self.ended_sessions.has(id.key()) {
                 let (key, now) = (id.key().clone(), clock::steady());
-                self.tombs.insert(key, target, tombstone.ended, now);
+                self.ended_sessions.insert(key, target, tombstone.ended, now);
             }
         };
         // The id may have been given out again since. What ended is never unknown on the way.
@@ -294,7 +294,7 @@ mod tests {
         let new = successor(&path, &["a"], Some(&old));
         let told = Arc::new(Mutex::new(Vec::new()));
         let hears = Arc::clone(&told);
-        new.tell_of_ends(move |key| hears.lock().push(key.clone()));
+        new.on_session_end(move |key| hears.lock().push(key.clone()));
         new.read_on().expect("read");
         old.unpin(&key("closed"), EndReason::Closed, clock::steady()).await.expect("it was there");
         old.unpin(&key("forgotten"), EndReason::Admin, clock::steady()).await.expect("there");

@@ -78,7 +78,7 @@ impl Setup {
         sessions.store.set_live_rows(Arc::new(move |visit| {
             if let Some(table) = table.upgrade() {
                 table.each_row(visit);
-                table.tombs.each(&mut |tombstone| visit(Record::Tombstone(tombstone)));
+                table.ended_sessions.each(&mut |tombstone| visit(Record::Tombstone(tombstone)));
             }
         }));
         Ok(Opened { sessions, states, loaded })
@@ -99,7 +99,7 @@ impl Loading {
     fn take(&mut self, record: Record<'_>) -> bool {
         match record {
             Record::Backend(state) => self.states.push(state),
-            Record::Tombstone(tombstone) => self.bury(&tombstone),
+            Record::Tombstone(tombstone) => self.remember_end(&tombstone),
             Record::Pin(pin) => return self.pin(&pin),
             Record::Progress(progress) => return self.sessions.take_progress(&progress),
             Record::Spelling(spelling) => return self.sessions.take_spelling(&spelling),
@@ -107,14 +107,14 @@ impl Loading {
         true
     }
 
-    fn bury(&mut self, tombstone: &Tombstone) {
+    fn remember_end(&mut self, tombstone: &Tombstone) {
         let Some(id) = SessionId::parse(&tombstone.id) else { return };
         let target = match tombstone.kind {
             EndKind::Close | EndKind::Cancel => Some(tombstone.target),
             EndKind::Forgotten => None,
         };
         // However old the clock takes it for: it may be the clock that is wrong.
-        self.sessions.tombs.insert(id.key().clone(), target, tombstone.ended, self.steady);
+        self.sessions.ended_sessions.insert(id.key().clone(), target, tombstone.ended, self.steady);
     }
 
     /// How far the upload has come its next Ack tells, unless nothing of it has arrived, its end was

@@ -10,6 +10,7 @@
 mod census;
 mod durable;
 mod empty;
+mod ended_sessions;
 mod eviction;
 mod follow;
 mod lists;
@@ -22,7 +23,6 @@ mod spelled;
 mod table;
 mod tally;
 mod text_budget;
-mod tombs;
 mod translated;
 mod under_way;
 mod uneven;
@@ -43,6 +43,7 @@ use crate::store::{self, Store};
 
 pub use census::Census;
 pub use empty::{Birth, Evictable};
+use ended_sessions::EndedSessions;
 use eviction::Eviction;
 use follow::Following;
 pub use follow::Other;
@@ -53,18 +54,17 @@ use table::Table;
 pub use tally::Opening;
 use tally::Tally;
 use text_budget::TextBudget;
-use tombs::Tombs;
 use translated::Translated;
 use under_way::UnderWay;
 pub use under_way::{Elsewhere, EndLock};
 pub use uneven::keyed;
 
-type Mourner = Box<dyn Fn(&SessionKey) + Send + Sync>;
+type OnSessionEnd = Box<dyn Fn(&SessionKey) + Send + Sync>;
 
 pub struct Sessions {
     live: Table,
     translated: Translated,
-    tombs: Tombs,
+    ended_sessions: EndedSessions,
     tally: Arc<Tally>,
     eviction: Eviction,
     places: Arc<Places>,
@@ -77,7 +77,7 @@ pub struct Sessions {
     /// For ends under way; `None` for a table in memory.
     under_way: Option<Arc<UnderWay>>,
     /// Told of every session that has ended, whoever ended it.
-    mourner: OnceLock<Mourner>,
+    on_end: OnceLock<OnSessionEnd>,
     /// Not everything that was stored could be read, so an id that is not here may be known.
     incomplete: bool,
 }
@@ -131,7 +131,7 @@ impl Sessions {
         Self {
             live: Table::new(expected),
             translated: Translated::default(),
-            tombs: Tombs::new(limit, tombstone),
+            ended_sessions: EndedSessions::new(limit, tombstone),
             tally: Arc::default(),
             eviction: Eviction::default(),
             places: Places::new(limit),
@@ -141,21 +141,21 @@ impl Sessions {
             store: Store::memory(),
             following: None,
             under_way: None,
-            mourner: OnceLock::new(),
+            on_end: OnceLock::new(),
             incomplete: false,
         }
     }
 
     /// Has `told` called for every session that ends from now on, here or in another process. The
     /// first one counts.
-    pub fn tell_of_ends(&self, told: impl Fn(&SessionKey) + Send + Sync + 'static) {
-        let _ = self.mourner.set(Box::new(told));
+    pub fn on_session_end(&self, told: impl Fn(&SessionKey) + Send + Sync + 'static) {
+        let _ = self.on_end.set(Box::new(told));
     }
 
     /// Both count from now on; what is there beyond a lower limit stays.
     pub fn set_limits(&self, limit: u64, tombstone: Duration) {
         self.places.set_limit(limit);
-        self.tombs.set_limits(limit, tombstone);
+        self.ended_sessions.set_limits(limit, tombstone);
     }
 
     /// How many sessions there may be.
@@ -276,10 +276,10 @@ impl Sessions {
         let (key, session) = self.live.remove_if(key, |key, session| {
             match reason {
                 EndReason::Closed | EndReason::Cancelled => {
-                    let epitaph = session.pin().epitaph();
-                    self.tombs.insert(key.clone(), Some(epitaph), now, steady);
+                    let target_digest = session.pin().target_digest();
+                    self.ended_sessions.insert(key.clone(), Some(target_digest), now, steady);
                 }
-                EndReason::Admin => _ = self.tombs.insert(key.clone(), None, now, steady),
+                EndReason::Admin => _ = self.ended_sessions.insert(key.clone(), None, now, steady),
                 EndReason::Expired | EndReason::Lost | EndReason::Evicted => {}
             }
             true
@@ -293,8 +293,8 @@ impl Sessions {
 
     /// Removes every session that has been silent for `idle_timeout` by both clocks.
     pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
-        self.tombs.sweep(now, steady);
-        if let Some((ran, keep)) = self.tombs.aged(steady) {
+        self.ended_sessions.sweep(now, steady);
+        if let Some((ran, keep)) = self.ended_sessions.aged(steady) {
             self.store.age_tombstones(ran, keep);
         }
         let stale = |session: &Session| {
@@ -326,7 +326,7 @@ impl Sessions {
         if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {
             self.translated.remove(id.key(), pin.backend, &key);
         }
-        if let Some(told) = self.mourner.get() {
+        if let Some(told) = self.on_end.get() {
             told(&key);
         }
         Ended { key, pin, progress, reason }

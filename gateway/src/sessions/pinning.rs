@@ -104,7 +104,7 @@ impl Sessions {
         key: &SessionKey,
         session: Session,
     ) -> Result<Binding, Place> {
-        let put = if self.tombs.has(key) { None } else { self.put(key.clone(), session) };
+        let put = if self.ended_sessions.has(key) { None } else { self.put(key.clone(), session) };
         match put {
             Some(binding) => {
                 place.give();

@@ -73,8 +73,8 @@ async fn a_spelling_is_there_after_a_restart_and_after_a_move() {
     assert_eq!(sessions.spellings.used(), 2 * TextBudget::cost(ODD.as_bytes()));
     for id in ["odd", "moved", "usual"] {
         sessions.unpin(&key(id), EndReason::Closed, clock::steady()).await.unwrap();
-        let Lookup::Ended(epitaph) = sessions.find(Some(&key(id))) else { panic!("{id}") };
-        assert!(of(ODD).was(epitaph, None) && of(NORMAL).was(epitaph, None), "{id}");
+        let Lookup::Ended(target_digest) = sessions.find(Some(&key(id))) else { panic!("{id}") };
+        assert!(of(ODD).was(target_digest, None) && of(NORMAL).was(target_digest, None), "{id}");
     }
     assert_eq!(sessions.spellings.used(), 0);
     sessions.close().await;

@@ -110,10 +110,10 @@ async fn a_bound_session_leaves_an_end_that_only_its_client_finds() {
     put(&sessions, "a", bound.clone()).await;
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Pinned(bound));
     sessions.unpin(&key("a"), EndReason::Closed, Duration::ZERO).await;
-    let Lookup::Ended(epitaph) = sessions.find(Some(&key("a"))) else { panic!("it ended") };
-    assert_eq!(epitaph, TargetHash(7).known_to(Some(&mine)));
-    assert_ne!(epitaph, TargetHash(7).known_to(Some(&other)));
-    assert_ne!(epitaph, TargetHash(7).known_to(None));
+    let Lookup::Ended(target_digest) = sessions.find(Some(&key("a"))) else { panic!("it ended") };
+    assert_eq!(target_digest, TargetHash(7).known_to(Some(&mine)));
+    assert_ne!(target_digest, TargetHash(7).known_to(Some(&other)));
+    assert_ne!(target_digest, TargetHash(7).known_to(None));
 }
 
 #[tokio::test]

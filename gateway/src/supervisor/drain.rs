@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::RunError;
+use super::draining::Shutdown;
 use super::group::Group;
 use super::in_flight::InFlight;
-use super::patient::Farewell;
 use super::running::Running;
 
 /// After the last request, connections get this long to close. Idle ones do at once; one whose client
@@ -26,7 +26,7 @@ const LAST_ACCEPTED: Duration = Duration::from_secs(1);
 /// How it is to end.
 pub(super) struct Drain {
     pub left: Left,
-    pub farewell: Farewell,
+    pub shutdown_state: Shutdown,
     /// A successor serves: there is no hurry, and nobody must ask us any more.
     pub handed_over: bool,
     pub linger: Duration,
@@ -59,12 +59,12 @@ impl Drain {
         sleep(self.delay).await;
         running.traffic.stop();
         if self.handed_over {
-            self.farewell.leave();
+            self.shutdown_state.leave();
             let connections = self.left.connections.count();
             tracing::info!(connections, "accepting no more, each connection has one more answer");
             self.linger().await;
         }
-        self.farewell.say();
+        self.shutdown_state.say();
         let Left { requests, .. } = &self.left;
         let in_time = timeout(self.limit, async {
             let joined = running.traffic.join().await;
@@ -100,7 +100,7 @@ impl Drain {
         };
         tokio::select! {
             _ = timeout(self.linger, last_one) => {}
-            () = self.farewell.said() => {}
+            () = self.shutdown_state.said() => {}
         }
         tracing::info!(connections = connections.count(), "idle connections are closing");
     }

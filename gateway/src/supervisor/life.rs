@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::bind::Listening;
 use super::drain::{Drain, Left};
+use super::draining::Shutdown;
 use super::group::Chain;
-use super::handover::{Door, Offer, Predecessor, Successor};
-use super::patient::Farewell;
+use super::handover::{HandoverSocket, Offer, Predecessor, Successor};
 use super::plan::{Hooks, MakeCommand, Plan, Waits};
 use super::running::Running;
 use super::signals::{Request, Signals};
@@ -46,7 +46,7 @@ pub(super) async fn live(
         connections,
         shutdown_delay,
         shutdown_timeout,
-        farewell,
+        shutdown_state,
         linger,
         waits,
         ready_file,
@@ -92,7 +92,7 @@ pub(super) async fn live(
             running.open_sides();
             notifier.speak();
             notifier.ready(&status(&listening));
-            let offer = offer.insert(Offer::new(begun.door, copies, begun.elders, lock));
+            let offer = offer.insert(Offer::new(begun.handover_socket, copies, begun.elders, lock));
             serve(running, &mut ears, offer, &mut *handover, &notifier).await
         }
     };
@@ -112,7 +112,7 @@ pub(super) async fn live(
     let Waits { shutdown_delay, shutdown_timeout, linger } = waits.map_or(fixed, |waits| waits());
     let drain = Drain {
         left: left.clone(),
-        farewell: farewell.clone(),
+        shutdown_state: shutdown_state.clone(),
         handed_over,
         linger,
         // A balancer in front notices nothing of a hand-over, and a failure does not wait for it.
@@ -122,7 +122,7 @@ pub(super) async fn live(
     let draining = std::mem::replace(&mut ears.hooks.draining, Box::new(|| ()));
     let stopped = tokio::select! {
         biased;
-        () = ears.forced(handed_over.then_some(&farewell)) => {
+        () = ears.forced(handed_over.then_some(&shutdown_state)) => {
             let cut = left.requests.count();
             tracing::warn!(requests = cut, "stopped at once by a second signal, requests were cut");
             Ok(Stop::Forced { cut })
@@ -144,7 +144,7 @@ pub(super) async fn live(
 
 struct Begun {
     ready_file: Option<ReadyFile>,
-    door: Option<Door>,
+    handover_socket: Option<HandoverSocket>,
     /// The channels to all older processes.
     elders: Vec<std::os::fd::OwnedFd>,
 }
@@ -158,11 +158,12 @@ async fn begin(
     predecessor: &mut Option<Predecessor>,
 ) -> Result<Begun, RunError> {
     running.started().await?;
-    let door = match (upgrade_socket, predecessor.as_mut().and_then(|old| old.door.take())) {
-        (None, _) => None,
-        (Some(path), Some(theirs)) if theirs.path() == path => Some(theirs),
-        (Some(path), _) => Some(Door::open(path).map_err(RunError::UpgradeSocket)?),
-    };
+    let handover_socket =
+        match (upgrade_socket, predecessor.as_mut().and_then(|old| old.handover_socket.take())) {
+            (None, _) => None,
+            (Some(path), Some(theirs)) if theirs.path() == path => Some(theirs),
+            (Some(path), _) => Some(HandoverSocket::open(path).map_err(RunError::UpgradeSocket)?),
+        };
     // All that can fail comes before the predecessor is relieved.
     let ready_file = ready_file.map(|path| write_ready_file(path, listening)).transpose()?;
     let mut elders = Vec::new();
@@ -173,7 +174,7 @@ async fn begin(
             Err(error) => tracing::warn!(%error, "the predecessor was lost, serving without it"),
         }
     }
-    Ok(Begun { ready_file, door, elders })
+    Ok(Begun { ready_file, handover_socket, elders })
 }
 
 fn write_ready_file(path: PathBuf, listening: &[Listening]) -> Result<ReadyFile, RunError> {
@@ -261,11 +262,11 @@ impl Ears<'_> {
 
     /// Returns when a signal says that the drain has lasted long enough. After a hand-over, which
     /// no signal has asked for, the first one only ends the patience with idle connections.
-    async fn forced(&mut self, mut patience: Option<&Farewell>) {
+    async fn forced(&mut self, mut patience: Option<&Shutdown>) {
         loop {
             match self.signals.next().await {
                 Request::Stop(_) => match patience.take() {
-                    Some(farewell) => farewell.say(),
+                    Some(shutdown_state) => shutdown_state.say(),
                     None => return,
                 },
                 Request::Quit => tracing::info!(signal = "SIGQUIT", "already draining"),

@@ -67,18 +67,18 @@
 //! 2. The service manager is told who the main process is now.
 //! 3. Our side listeners end, so that nobody asks us whether we are ready. Then `on_drain`.
 //! 4. The traffic watch turns true: we accept no more, the successor has the queue. Idle
-//!    connections live on for `linger`; each gets one more request answered (see [`Patient`]).
+//!    connections live on for `linger`; each gets one more request answered (see [`DrainingService`]).
 //! 5. The rest is as in a stop.
 
 mod bind;
 mod drain;
+mod draining;
 mod group;
 mod handover;
 mod in_flight;
 mod inherit;
 mod life;
 mod limits;
-mod patient;
 mod plan;
 mod running;
 mod signals;
@@ -94,11 +94,11 @@ use tokio::runtime::Runtime;
 
 pub use crate::exit::Exit;
 pub use bind::{BindError, Bound, Listening};
+pub use draining::{DrainingService, Shutdown};
 pub use group::Chain;
-pub use handover::{DoorError, OldGone, TakeOverError};
+pub use handover::{HandoverSocketError, OldGone, TakeOverError};
 pub use in_flight::{InFlight, InFlightGuard};
 pub use limits::{open_files, raise_open_files};
-pub use patient::{Farewell, Patient};
 pub use plan::{BoxError, Plan, Services, TaskResult, Waits, told_to_stop};
 pub use successor::command as successor_command;
 
@@ -143,7 +143,7 @@ pub enum RunError {
     #[error("cannot write the ready file {}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
     #[error("no successor could be served")]
-    UpgradeSocket(#[source] DoorError),
+    UpgradeSocket(#[source] HandoverSocketError),
     #[error("the listening sockets cannot be copied for a successor")]
     Copy(#[source] io::Error),
     #[error("{task} ended unexpectedly")]

@@ -12,9 +12,9 @@ use pingora::server::ShutdownWatch;
 use pingora::services::ServiceWithDependents;
 
 use super::bind::Listening;
+use super::draining::Shutdown;
 use super::handover::MakeLock;
 use super::in_flight::InFlight;
-use super::patient::Farewell;
 use crate::listening::Threads;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -58,7 +58,7 @@ pub struct Plan {
     pub(super) connections: InFlight,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_timeout: Duration,
-    pub(super) farewell: Farewell,
+    pub(super) shutdown_state: Shutdown,
     pub(super) linger: Duration,
     pub(super) waits: Option<Box<dyn Fn() -> Waits>>,
     pub(super) ready_file: Option<PathBuf>,
@@ -97,7 +97,7 @@ impl Plan {
             connections: InFlight::new(),
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(300),
-            farewell: Farewell::default(),
+            shutdown_state: Shutdown::default(),
             linger: Duration::ZERO,
             waits: None,
             ready_file: None,
@@ -179,10 +179,10 @@ impl Plan {
         self
     }
 
-    /// Says when the idle connections of [`Patient`](super::Patient) are closed: at once in a
+    /// Says when the idle connections of [`DrainingService`](super::DrainingService) are closed: at once in a
     /// drain, late after a hand-over.
-    pub fn farewell(mut self, farewell: Farewell) -> Self {
-        self.farewell = farewell;
+    pub fn shutdown_state(mut self, shutdown_state: Shutdown) -> Self {
+        self.shutdown_state = shutdown_state;
         self
     }
 

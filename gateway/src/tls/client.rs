@@ -25,10 +25,10 @@ use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, version,
 };
 
+use super::certificate_watcher::Renewable;
 use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
-use super::keeper::Renewable;
 use super::provider;
 use crate::clock;
 use crate::config::{self, Verify};

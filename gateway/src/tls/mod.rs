@@ -1,18 +1,18 @@
 //! Certificates and keys, from files to what rustls works with, and again when the files change.
 //!
 //! `files` reads them, `exposed` knows who else can replace them, `identity` is a certificate with its key, `contents` what was read, `server` and `client` make of them
-//! what a listener and a backend need, `keeper` does so again, `stream` carries bytes and
+//! what a listener and a backend need, `certificate_watcher` does so again, `stream` carries bytes and
 //! `connector` opens connections to backends for Pingora, with TLS and without.
 //!
 //! What is absent: the handshake with clients, which is the guard's.
 
+mod certificate_watcher;
 mod client;
 mod connector;
 mod contents;
 mod exposed;
 mod files;
 mod identity;
-mod keeper;
 mod server;
 mod stream;
 #[cfg(test)]
@@ -24,13 +24,13 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
+pub use certificate_watcher::{CertificateWatcher, Renewable};
 pub use client::{BackendTls, is_distrust};
 pub use connector::{Connector, NO_PLACE, TakePlace, own, peer, proxy, secure};
 pub use contents::Contents;
 pub use exposed::{Exposed, What, exposed};
 pub use files::TlsError;
 pub use identity::{Identity, subject_of};
-pub use keeper::{Keeper, Renewable};
 pub use server::ListenerTls;
 
 /// Named rather than taken from the process, where another library may have set another one.

@@ -12,10 +12,10 @@ use tokio_rustls::rustls::server::{
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 
+use super::certificate_watcher::Renewable;
 use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
-use super::keeper::Renewable;
 use super::provider;
 use crate::clock;
 use crate::config;

@@ -218,8 +218,8 @@ fn trust_in_everybody_is_pointed_out() {
 fn a_proxy_that_is_believed_in_vain_is_pointed_out() {
     let file = |protocol: &str, proxies: &str| {
         let listener = "[listeners.public]\n";
-        let spoken = format!("{listener}proxy_protocol = {{ {protocol} }}\n");
-        let text = SMALLEST.replace(listener, &spoken);
+        let reserved = format!("{listener}proxy_protocol = {{ {protocol} }}\n");
+        let text = SMALLEST.replace(listener, &reserved);
         let output = Place::with(format!("{text}[http]\ntrusted_proxies = [{proxies}]\n")).check();
         assert_eq!(output.code, 0, "{}", output.stderr);
         output.stderr

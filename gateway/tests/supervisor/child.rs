@@ -15,8 +15,8 @@ use bits_gateway::listening::{self, Accepted, Handler, Threads};
 use bits_gateway::notify_systemd::Notifier;
 use bits_gateway::reload::{self, Reloader, Trigger};
 use bits_gateway::supervisor::{
-    Bound, BoxError, Chain, Exit, Farewell, InFlight, InFlightGuard, Listening, Patient, Plan,
-    Services, Supervisor, raise_open_files, told_to_stop,
+    Bound, BoxError, Chain, DrainingService, Exit, InFlight, InFlightGuard, Listening, Plan,
+    Services, Shutdown, Supervisor, raise_open_files, told_to_stop,
 };
 use bits_gateway::watch_config::watch_config;
 use pingora::apps::ServerApp;
@@ -190,9 +190,12 @@ fn plan(part: &Part, notifier: Notifier) -> Plan {
     let (requests, connections) = (InFlight::new(), InFlight::new());
     let (trigger, draining, fault) =
         (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)), part.fault);
-    let farewell = Farewell::default();
-    let relay =
-        Relay { backend: part.backend, requests: requests.clone(), farewell: farewell.clone() };
+    let shutdown_state = Shutdown::default();
+    let relay = Relay {
+        backend: part.backend,
+        requests: requests.clone(),
+        shutdown_state: shutdown_state.clone(),
+    };
     let guard = Guard {
         connections: connections.clone(),
         hold: part.hold_connections,
@@ -200,7 +203,7 @@ fn plan(part: &Part, notifier: Notifier) -> Plan {
         inner: Arc::new(http_proxy(&Arc::default(), relay)),
     };
     let (start, go) = channel();
-    let patient = Patient::new(guard, farewell.clone());
+    let patient = DrainingService::new(guard, shutdown_state.clone());
     let slow_start = part.slow_start.then_some(Mutex::new(go));
     let service_trigger = Arc::clone(&trigger);
     let make = move |listening: &[Listening], threads: &Threads| {
@@ -216,7 +219,7 @@ fn plan(part: &Part, notifier: Notifier) -> Plan {
         .connections(connections)
         .shutdown_delay(part.shutdown_delay)
         .shutdown_timeout(part.shutdown_timeout)
-        .farewell(farewell)
+        .shutdown_state(shutdown_state)
         .linger(part.patience)
         .upgrade_socket(part.upgrade_socket.clone())
         .on_handover(|| event("asked for the sockets"))
@@ -323,7 +326,7 @@ fn event(text: &str) {
 
 /// The service, ending as the fault says.
 struct Faulty {
-    inner: listening::Service<Patient<Guard>>,
+    inner: listening::Service<DrainingService<Guard>>,
     trigger: Arc<Notify>,
     slow_start: Option<Mutex<Receiver<()>>>,
     fault: Fault,
@@ -395,7 +398,7 @@ impl Handler for Guard {
 struct Relay {
     backend: SocketAddr,
     requests: InFlight,
-    farewell: Farewell,
+    shutdown_state: Shutdown,
 }
 
 struct Context {
@@ -431,7 +434,7 @@ impl ProxyHttp for Relay {
             event("answering while shutting down");
             session.set_keepalive(None);
         }
-        if self.farewell.is_leaving() {
+        if self.shutdown_state.is_leaving() {
             session.set_keepalive(None);
         }
         Ok(())

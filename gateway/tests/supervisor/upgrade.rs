@@ -385,7 +385,7 @@ fn a_process_that_dies_while_its_successor_loads_is_succeeded_anyway() {
     new.wait_for("old gone");
     assert_eq!(stage.server(address), new.pid());
     waiting.expect_broken();
-    assert!(stage.upgrade().is_running(), "its door is open");
+    assert!(stage.upgrade().is_running(), "its handshake is open");
 }
 
 #[test]

@@ -111,7 +111,7 @@ pub fn rows(data: &[u8]) {
 }
 
 /// What these bytes are read as, and how many of them were.
-fn spoken(bytes: &[u8]) -> (Result<Spoken, HeaderError>, usize) {
+fn reserved(bytes: &[u8]) -> (Result<Spoken, HeaderError>, usize) {
     let mut rest = bytes;
     let polled =
         pin!(proxy_protocol::read(&mut rest)).poll(&mut Context::from_waker(Waker::noop()));
@@ -135,29 +135,29 @@ fn written(client: SocketAddr, to: u16) -> [Vec<u8>; 2] {
 /// A header of the PROXY protocol ends where it says, whatever stands behind it and not a byte sooner; the client it
 /// names can be written again; and what is no header is given back whole.
 pub fn proxy_header(data: &[u8]) {
-    let (outcome, used) = spoken(data);
+    let (outcome, used) = reserved(data);
     let more = [data, b"\r\nPROXY "].concat();
     match outcome {
         Err(HeaderError::Silent) => assert!(data.is_empty(), "there was a byte"),
         Err(HeaderError::Cut(_)) => assert_eq!(used, data.len(), "all of it was looked at"),
         Err(_) => {
             assert!(data.starts_with(b"PROXY ") || data.starts_with(b"\r\n\r\n\0\r\nQUIT\n"));
-            assert!(spoken(&more).0.is_err(), "no more bytes make it a header");
+            assert!(reserved(&more).0.is_err(), "no more bytes make it a header");
         }
         Ok(Spoken::Nothing(read)) => assert_eq!(read, data[..used]),
         Ok(said) => {
             for bytes in [&data[..used], &more] {
-                let (again, length) = spoken(bytes);
+                let (again, length) = reserved(bytes);
                 assert_eq!((again.expect("it was read before"), length), (said.clone(), used));
             }
             for end in [used - 1, used / 2] {
-                let (cut, _) = spoken(&data[..end]);
+                let (cut, _) = reserved(&data[..end]);
                 assert!(matches!(cut, Err(HeaderError::Cut(_))), "{end} of {used}: {cut:?}");
             }
             let Spoken::For(client, to) = said else { return };
             assert_eq!(client.ip(), client.ip().to_canonical(), "one client has one address");
             for header in written(client, to) {
-                let (again, length) = spoken(&[&header[..], data].concat());
+                let (again, length) = reserved(&[&header[..], data].concat());
                 let again = again.expect("what was read can be written");
                 assert_eq!((again, length), (Spoken::For(client, to), header.len()));
             }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use gateway_core::farm::Announce;
 use gateway_core::protocol::answer::{AnswerBody, read_answer};
 use gateway_core::protocol::chunked::ChunkScanner;
-use gateway_core::protocol::client::{Trail, walk};
+use gateway_core::protocol::client::{ForwardingHeader, walk};
 use gateway_core::protocol::framing::is_framed_once;
 use gateway_core::protocol::head::{
     BodyFraming, HeadLimits, HeadPolicy, RequestHead, check_head, end_of_head, fault_of_line,
@@ -383,7 +383,7 @@ pub fn login(data: &[u8]) {
 pub fn trail(data: &[u8]) {
     let peer = IpAddr::from([10, 0, 0, 1]);
     let trusted = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10);
-    for trail in [Trail::XForwardedFor, Trail::Forwarded] {
+    for trail in [ForwardingHeader::XForwardedFor, ForwardingHeader::Forwarded] {
         let read = |value: &[u8]| walk(peer, [value].into_iter(), trail, trusted);
         let find = |value: &[u8]| read(value).client;
         let client = find(data);

@@ -31,7 +31,7 @@ impl ClientKey {
 
 /// The field in which proxies say for whom they speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trail {
+pub enum ForwardingHeader {
     /// `X-Forwarded-For`: addresses between commas.
     XForwardedFor,
     /// `Forwarded`.
@@ -44,7 +44,7 @@ pub enum Trail {
 /// What trusted proxies say of the client behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Walk {
-    /// The last address on the trail that is not a trusted proxy's.
+    /// The last address in the header that is not a trusted proxy's.
     pub client: IpAddr,
     /// The port that stands beside it.
     pub port: Option<u16>,
@@ -55,7 +55,7 @@ pub struct Walk {
     pub named: bool,
 }
 
-/// The client behind `peer`: the last address on the trail that is not a trusted proxy's.
+/// The client behind `peer`: the last address in the header that is not a trusted proxy's.
 ///
 /// Every address was written by the one after it, so the walk goes from the end to the first that
 /// is not trusted. What is no address ends it as well: then nobody can tell more than that proxy.
@@ -64,7 +64,7 @@ pub struct Walk {
 pub fn walk<'v>(
     peer: IpAddr,
     values: impl DoubleEndedIterator<Item = &'v [u8]>,
-    trail: Trail,
+    header: ForwardingHeader,
     trusted: impl Fn(IpAddr) -> bool,
 ) -> Walk {
     // A comma in quotes is taken for one between elements: no address has one, so the walk ends
@@ -74,9 +74,9 @@ pub fn walk<'v>(
     let mut walk = Walk { client: peer.to_canonical(), port: None, hops: 0, named: false };
     while trusted(walk.client) {
         let Some(element) = elements.next() else { return walk };
-        let address = match trail {
-            Trail::XForwardedFor => address(element),
-            Trail::Forwarded => forwarded_for(element).and_then(address),
+        let address = match header {
+            ForwardingHeader::XForwardedFor => address(element),
+            ForwardingHeader::Forwarded => forwarded_for(element).and_then(address),
         };
         let Some((client, port)) = address else { return walk };
         walk = Walk { client: client.to_canonical(), port, hops: walk.hops + 1, ..walk };
@@ -122,15 +122,15 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(trail: Trail, peer: &str, values: &[&str], expected: &str) {
+    fn check(header: ForwardingHeader, peer: &str, values: &[&str], expected: &str) {
         let trusted = |address: IpAddr| address.to_string().starts_with("10.");
         let values = values.iter().map(|value| value.as_bytes());
-        assert_eq!(walk(ip(peer), values, trail, trusted).client, ip(expected));
+        assert_eq!(walk(ip(peer), values, header, trusted).client, ip(expected));
     }
 
     #[test]
     fn the_client_is_the_last_that_no_proxy_of_ours_is() {
-        let x = Trail::XForwardedFor;
+        let x = ForwardingHeader::XForwardedFor;
         check(x, "192.0.2.9", &["203.0.113.5"], "192.0.2.9");
         check(x, "10.0.0.1", &[], "10.0.0.1");
         check(x, "10.0.0.1", &["203.0.113.5"], "203.0.113.5");
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn only_a_client_that_speaks_for_itself_is_named() {
-        let x = Trail::XForwardedFor;
+        let x = ForwardingHeader::XForwardedFor;
         for (peer, values, named) in [
             ("10.0.0.1", &["203.0.113.5"][..], Some((None, 1))),
             ("10.0.0.1", &["203.0.113.5:4711"], Some((Some(4711), 1))),
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn forwarded_says_the_same_in_its_own_words() {
-        let f = Trail::Forwarded;
+        let f = ForwardingHeader::Forwarded;
         check(f, "10.0.0.1", &["for=203.0.113.5;proto=https"], "203.0.113.5");
         check(f, "10.0.0.1", &["For=\"[2001:db8::1]:4711\""], "2001:db8::1");
         check(

@@ -22,8 +22,8 @@ pub mod packet;
 pub mod passage;
 pub mod range;
 pub mod reply;
+pub mod reserved;
 pub mod speaker;
-pub mod spoken;
 
 pub use ack::{Ack, read_ack};
 pub use fields::Fields;

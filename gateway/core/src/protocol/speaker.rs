@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::client::Walk;
 use super::headers::{self, Id};
-use super::{Fields, spoken};
+use super::{Fields, reserved};
 
 /// Who speaks on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub fn speaker(peer: Peer<'_>, fields: &impl Fields) -> Speaker {
 fn comes_from_proxy(fields: &impl Fields) -> bool {
     fields.all().any(|(id, name, _)| match id {
         Id::VIA | Id::CDN_LOOP => true,
-        id => spoken::is_by_proxies(id, name),
+        id => reserved::is_proxy_field(id, name),
     })
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::protocol::client::{Trail, walk};
+    use crate::protocol::client::{ForwardingHeader, walk};
 
     fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut fields = HeaderMap::new();
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_names_its_client_or_nobody() {
-        for (trail, via, expected) in [
+        for (header, via, expected) in [
             (&["203.0.113.5"][..], &[][..], named("203.0.113.5")),
             (&["203.0.113.5"], &["1.1 varnish"], named("203.0.113.5")),
             (&["203.0.113.5"], &["1.1 front (Varnish, 7.1)"], named("203.0.113.5")),
@@ -147,12 +147,12 @@ mod tests {
             (&["10.0.0.7"], &[], Speaker::Unnamed),
         ] {
             let trusted = |address: IpAddr| address.to_string().starts_with("10.");
-            let values = trail.iter().map(|value| value.as_bytes());
+            let values = header.iter().map(|value| value.as_bytes());
             let peer = "10.0.0.1".parse().unwrap();
-            let walk = walk(peer, values, Trail::XForwardedFor, trusted);
+            let walk = walk(peer, values, ForwardingHeader::XForwardedFor, trusted);
             let lines: Vec<_> = via.iter().map(|via| ("via", *via)).collect();
             let found = speaker(Peer::Trusted(&walk), &fields(&lines));
-            assert_eq!(found, expected, "{trail:?} {via:?}");
+            assert_eq!(found, expected, "{header:?} {via:?}");
         }
     }
 

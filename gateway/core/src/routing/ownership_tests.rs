@@ -58,7 +58,7 @@ fn pinned(target: TargetHash, subject: Option<&Subject>) -> Lookup {
 
 /// What the table has of a session that is over.
 fn ended(target: TargetHash, subject: Option<&Subject>) -> Lookup {
-    Lookup::Ended(pin(target, subject).epitaph())
+    Lookup::Ended(pin(target, subject).target_digest())
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub struct Pin {
 
 impl Pin {
     /// What a memory of its end is found by.
-    pub fn epitaph(&self) -> TargetHash {
+    pub fn target_digest(&self) -> TargetHash {
         self.binding.target.known_to(self.subject.as_ref())
     }
 }

@@ -5,30 +5,32 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{ContentRange, RequestPacket, SessionId, read_ack};
-use gateway_core::routing::ask::{Doubts, Pace, Question, Recent, Said, Verdict, confirm, judge};
+use gateway_core::routing::ask::{
+    OwnershipAnswer, Pace, Question, Recent, UnclearBackends, Verdict, confirm, judge,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-fn said() -> impl Strategy<Value = Said> {
+fn said() -> impl Strategy<Value = OwnershipAnswer> {
     prop_oneof![
-        4 => Just(Said::NotFound),
-        1 => Just(Said::Moved),
-        2 => option::of(1..1000u64).prop_map(Said::Has),
-        1 => Just(Said::Newborn),
-        1 => Just(Said::Took),
-        1 => (0..7200u64).prop_map(|since| Said::Unclear(Duration::from_secs(since))),
+        4 => Just(OwnershipAnswer::NotFound),
+        1 => Just(OwnershipAnswer::Moved),
+        2 => option::of(1..1000u64).prop_map(OwnershipAnswer::Has),
+        1 => Just(OwnershipAnswer::Newborn),
+        1 => Just(OwnershipAnswer::Took),
+        1 => (0..7200u64).prop_map(|since| OwnershipAnswer::Unclear(Duration::from_secs(since))),
     ]
 }
 
-fn farm(said: Vec<Said>) -> Vec<(BackendId, Said)> {
+fn farm(said: Vec<OwnershipAnswer>) -> Vec<(BackendId, OwnershipAnswer)> {
     (0u32..).map(BackendId).zip(said).collect()
 }
 
-fn claims(said: Said) -> bool {
-    matches!(said, Said::Has(_) | Said::Newborn)
+fn claims(said: OwnershipAnswer) -> bool {
+    matches!(said, OwnershipAnswer::Has(_) | OwnershipAnswer::Newborn)
 }
 
 /// A server that keeps one number, and refuses what MC-BUP lets it refuse: nothing for its total,
@@ -80,11 +82,11 @@ proptest! {
         elsewhere in said(),
     ) {
         let said = farm(said);
-        let mut doubts = Doubts::default();
-        let verdict = judge(&said, &mut doubts, Duration::ZERO, PATIENCE);
+        let mut unclear = UnclearBackends::default();
+        let verdict = judge(&said, &mut unclear, Duration::ZERO, PATIENCE);
         let confirmed = confirm(verdict, elsewhere);
         if let Verdict::Newborn(_) = confirmed {
-            prop_assert!(confirmed == verdict && elsewhere == Said::NotFound);
+            prop_assert!(confirmed == verdict && elsewhere == OwnershipAnswer::NotFound);
         }
         // What has bytes is neither found nor lost by it.
         prop_assert!(matches!(verdict, Verdict::Newborn(_)) || confirmed == verdict);
@@ -95,24 +97,24 @@ proptest! {
         said in vec(said(), 1..6),
     ) {
         let said = farm(said);
-        let mut doubts = Doubts::default();
-        let verdict = judge(&said, &mut doubts, Duration::ZERO, PATIENCE);
-        let given_up = |said| matches!(said, Said::Unclear(since) if since >= PATIENCE);
+        let mut unclear = UnclearBackends::default();
+        let verdict = judge(&said, &mut unclear, Duration::ZERO, PATIENCE);
+        let given_up = |said| matches!(said, OwnershipAnswer::Unclear(since) if since >= PATIENCE);
         let claimed = said.iter().filter(|(_, said)| claims(*said)).count();
         let unclear = said.iter().any(|&(_, said)| {
-            matches!(said, Said::Unclear(_) | Said::Took | Said::Moved) && !given_up(said)
+            matches!(said, OwnershipAnswer::Unclear(_) | OwnershipAnswer::Took | OwnershipAnswer::Moved) && !given_up(said)
         });
         match verdict {
             Verdict::Owner(owner, next) => {
-                prop_assert!(said.contains(&(owner, Said::Has(next))));
+                prop_assert!(said.contains(&(owner, OwnershipAnswer::Has(next))));
                 prop_assert!(claimed == 1 && !unclear);
             }
             Verdict::Newborn(owner) => {
-                prop_assert!(said.contains(&(owner, Said::Newborn)));
+                prop_assert!(said.contains(&(owner, OwnershipAnswer::Newborn)));
                 prop_assert!(claimed == 1 && !unclear);
             }
             Verdict::Spoilt(owner) => {
-                prop_assert!(said.contains(&(owner, Said::Took)));
+                prop_assert!(said.contains(&(owner, OwnershipAnswer::Took)));
                 prop_assert!(claimed == 0);
             }
             Verdict::Nobody => prop_assert!(claimed == 0 && !unclear),
@@ -124,7 +126,7 @@ proptest! {
     fn nobody_starts_over_before_a_backend_was_unclear_for_as_long_as_one_is_waited_for(
         rounds in vec((vec(said(), 3), 0..1200u64), 1..40),
     ) {
-        let mut doubts = Doubts::default();
+        let mut unclear = UnclearBackends::default();
         let mut now = Duration::ZERO;
         let mut since: HashMap<BackendId, Duration> = HashMap::new();
         for (said, step) in rounds {
@@ -133,17 +135,17 @@ proptest! {
             let several = said.iter().filter(|(_, said)| claims(*said)).count() > 1;
             for &(backend, said) in &said {
                 match said {
-                    Said::Unclear(_) | Said::Took => { since.entry(backend).or_insert(now); }
+                    OwnershipAnswer::Unclear(_) | OwnershipAnswer::Took => { since.entry(backend).or_insert(now); }
                     said if several && claims(said) => { since.entry(backend).or_insert(now); }
                     _ => { since.remove(&backend); }
                 }
             }
-            let verdict = judge(&said, &mut doubts, now, PATIENCE);
+            let verdict = judge(&said, &mut unclear, now, PATIENCE);
             if verdict == Verdict::Nobody {
-                prop_assert!(said.iter().all(|(_, said)| *said != Said::Moved));
+                prop_assert!(said.iter().all(|(_, said)| *said != OwnershipAnswer::Moved));
                 for &(backend, said) in &said {
                     let measured = match said {
-                        Said::Unclear(measured) => measured,
+                        OwnershipAnswer::Unclear(measured) => measured,
                         _ => Duration::ZERO,
                     };
                     let waited = since.get(&backend).map(|first| now - *first);
@@ -215,7 +217,7 @@ proptest! {
     ) {
         let head = http::Response::builder().status(status).body(()).expect("legal").into_parts().0;
         let question = Question::of(&packet, shared_farm).expect("a range");
-        let said = Said::of(&read_ack(head.status, &head.headers), question);
-        prop_assert_eq!(said, Said::Unclear(Duration::ZERO));
+        let said = OwnershipAnswer::of(&read_ack(head.status, &head.headers), question);
+        prop_assert_eq!(said, OwnershipAnswer::Unclear(Duration::ZERO));
     }
 }

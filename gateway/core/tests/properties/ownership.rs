@@ -34,7 +34,7 @@ fn lookups() -> impl Strategy<Value = Lookup> {
     let others = [Lookup::NotAsked, Lookup::Unknown, Lookup::Forgotten, Lookup::StoreDown];
     prop_oneof![
         3 => pins().prop_map(Lookup::Pinned),
-        3 => pins().prop_map(|pin| Lookup::Ended(pin.epitaph())),
+        3 => pins().prop_map(|pin| Lookup::Ended(pin.target_digest())),
         1 => select(Vec::from(others)),
     ]
 }
@@ -56,7 +56,7 @@ proptest! {
         let lives = visible_to(&asker, Lookup::Pinned(pin.clone()));
         prop_assert_eq!(lives == Lookup::Foreign, !free);
         prop_assert!(lives == Lookup::Foreign || lives == Lookup::Pinned(pin.clone()));
-        let over = visible_to(&asker, Lookup::Ended(pin.epitaph()));
+        let over = visible_to(&asker, Lookup::Ended(pin.target_digest()));
         // The decision acknowledges an end to those that it shows the end under their own target.
         let acknowledged = over == Lookup::Ended(target);
         let its_client = pin.binding.target == target && (pin.subject.is_none() || pin.subject == subject);

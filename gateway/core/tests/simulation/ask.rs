@@ -6,7 +6,9 @@ use gateway_core::farm::{Backend, BackendId};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{RequestPacket, read_ack};
 use gateway_core::routing::Absence;
-use gateway_core::routing::ask::{Question, Said, Verdict, confirm, elsewhere, judge, settle};
+use gateway_core::routing::ask::{
+    OwnershipAnswer, Question, Verdict, confirm, elsewhere, judge, settle,
+};
 use gateway_core::routing::failover::BeforeAsking;
 use http::HeaderValue;
 
@@ -49,13 +51,13 @@ impl Gateway {
                 // session of a client that was given another id.
                 let answer = match backend.is_reachable() && !table.is_hidden(backend.id, id) {
                     true => said(backend.id, &asked, question, rng, network),
-                    false => Said::NotFound,
+                    false => OwnershipAnswer::NotFound,
                 };
                 (backend.id, answer)
             })
             .collect();
         let now = Duration::from_secs(time.steady);
-        let verdict = judge(&answers, &mut self.doubts, now, Duration::MAX);
+        let verdict = judge(&answers, &mut self.unclear, now, Duration::MAX);
         let mut verdict = settle(verdict, question);
         if let Verdict::Newborn(owner) = verdict {
             let mut other = asked.clone();
@@ -128,9 +130,11 @@ fn said(
     question: Question,
     rng: &mut Rng,
     network: &mut dyn Network,
-) -> Said {
+) -> OwnershipAnswer {
     match network.send(backend, asked, rng) {
-        Fate::Answered(answer) => Said::of(&read_ack(answer.status, &answer.headers), question),
-        _ => Said::Unclear(Duration::ZERO),
+        Fate::Answered(answer) => {
+            OwnershipAnswer::of(&read_ack(answer.status, &answer.headers), question)
+        }
+        _ => OwnershipAnswer::Unclear(Duration::ZERO),
     }
 }

@@ -9,7 +9,7 @@ use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::{
     ChunkedMode, PacketType, RequestPacket, SessionId, SessionKey, packet, read_request,
 };
-use gateway_core::routing::ask::Doubts;
+use gateway_core::routing::ask::UnclearBackends;
 use gateway_core::routing::failover::{Distrust, Held, Owner, ends_or_moves, try_another};
 use gateway_core::routing::ownership::{
     Asker, ended_by_refusal, may_speak, must_not_be_hidden, owner, visible_to,
@@ -51,7 +51,7 @@ pub struct Gateway {
     pub notes: Vec<&'static str>,
     pub sizes: Sizes,
     turn: u64,
-    pub doubts: Doubts,
+    pub unclear: UnclearBackends,
     pub creates: Creates,
     pub scenario: Scenario,
 }
@@ -71,7 +71,7 @@ impl Gateway {
             notes: Vec::new(),
             sizes: scenario.sizes,
             turn: 0,
-            doubts: Doubts::default(),
+            unclear: UnclearBackends::default(),
             creates: Creates::default(),
             scenario: scenario.clone(),
         };

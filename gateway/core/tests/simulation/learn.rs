@@ -99,7 +99,7 @@ impl Gateway {
                 let acknowledged = matches!(reason, EndReason::Closed | EndReason::Cancelled);
                 match table.pins.contains_key(key) || !acknowledged {
                     true => table.end(key, reason)?,
-                    false => table.bury(key, place.new_pin(None).epitaph())?,
+                    false => table.remember_end(key, place.new_pin(None).target_digest())?,
                 }
             }
             _ => {}
@@ -178,7 +178,7 @@ impl Gateway {
                 let expected = Expected { total, created, asked: wall, answered: wall };
                 let head = network.look(place.backend, request, rng);
                 let evidence = head.map_or(Evidence::Unclear, |head| judge(&head, &expected));
-                let doubt = match evidence {
+                let unclear_since = match evidence {
                     Evidence::Unclear => table.unclear_for(key, place.time.steady),
                     _ => Duration::ZERO,
                 };
@@ -187,7 +187,7 @@ impl Gateway {
                     Evidence::NotDelivered => "lost close found lost",
                     Evidence::Unclear => "lost close unclear",
                 });
-                conclude(evidence, doubt, DOUBT)
+                conclude(evidence, unclear_since, DOUBT)
             }
         };
         match conclusion {
@@ -201,7 +201,7 @@ impl Gateway {
     }
 
     /// The client has gone before a byte of the Ack of its Create-Session was sent.
-    pub fn end_undelivered(
+    pub fn cancel_undelivered(
         &mut self,
         request: &Request,
         table: &mut Table,

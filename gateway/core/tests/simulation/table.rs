@@ -152,13 +152,13 @@ impl Table {
         self.untouched.remove(key);
         self.unclear.remove(key);
         if matches!(reason, EndReason::Closed | EndReason::Cancelled) {
-            return self.bury(key, pin.epitaph());
+            return self.remember_end(key, pin.target_digest());
         }
         self.write_or_keep(Row::Gone(key.clone()))
     }
 
     /// Remembers an end, had it a pin or not.
-    pub fn bury(&mut self, key: &SessionKey, target: TargetHash) -> Result<(), Stop> {
+    pub fn remember_end(&mut self, key: &SessionKey, target: TargetHash) -> Result<(), Stop> {
         self.ended.insert(key.clone(), target);
         self.write_or_keep(Row::End(key.clone(), target))
     }

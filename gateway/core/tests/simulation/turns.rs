@@ -128,8 +128,12 @@ impl World<'_> {
         let (now, farm) = (self.now, &mut self.farm);
         let mut link = Link { farm, counts: &mut self.counts, now, pinned, came_back: false };
         let table = &mut self.tables[facts.table];
-        let ended =
-            self.gateways[gateway].end_undelivered(&older.request, table, &mut self.rng, &mut link);
+        let ended = self.gateways[gateway].cancel_undelivered(
+            &older.request,
+            table,
+            &mut self.rng,
+            &mut link,
+        );
         self.take_notes(gateway);
         self.trace.note(format!("{now}: late {:?} {:?}", older.request.tag, older.kind));
         if passed.died || ended == Err(Stop::Died) {

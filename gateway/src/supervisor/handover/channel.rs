@@ -29,7 +29,7 @@ pub(super) enum Message {
     Socket {
         listener: String,
     },
-    Door,
+    HandoverSocket,
     Elder,
     Sent,
     Ready,

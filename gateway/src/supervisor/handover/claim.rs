@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::channel::{Channel, Message, VERSION};
-use super::door::{Door, DoorError, check_directory, knock};
+use super::handover_socket::{HandoverSocket, HandoverSocketError, check_directory, knock};
 use crate::exit::Exit;
 use crate::supervisor::bind::BindError;
 
@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum TakeOverError {
     #[error(transparent)]
-    Door(#[from] DoorError),
+    HandoverSocket(#[from] HandoverSocketError),
     #[error("the process behind {} refuses to hand over: {reason}", path.display())]
     Refused { path: PathBuf, reason: String },
     #[error("the process behind {} does not answer", path.display())]
@@ -34,7 +34,7 @@ pub enum TakeOverError {
 impl TakeOverError {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Door(error) => error.exit(),
+            Self::HandoverSocket(error) => error.exit(),
             Self::Bind(error) => error.exit(),
             _ => Exit::Unavailable,
         }
@@ -55,7 +55,7 @@ pub(crate) struct Claim {
 pub(crate) struct Predecessor {
     channel: Channel,
     elders: Vec<Channel>,
-    pub door: Option<Door>,
+    pub handover_socket: Option<HandoverSocket>,
     gone: watch::Sender<bool>,
 }
 
@@ -95,14 +95,14 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
     let channel = Channel::new(socket).map_err(broken)?;
     let question = Message::Ask { version: VERSION, pid: std::process::id() };
     channel.send(&question, None).await.map_err(broken)?;
-    let (mut sockets, mut elders, mut door) = (Vec::new(), Vec::new(), None);
+    let (mut sockets, mut elders, mut handover_socket) = (Vec::new(), Vec::new(), None);
     let lock = loop {
         match channel.receive().await.map_err(broken)? {
             Some((Message::Socket { listener }, Some(descriptor))) => {
                 sockets.push((listener, TcpListener::from(descriptor)));
             }
-            Some((Message::Door, Some(descriptor))) => {
-                door = Some(Door::adopt(descriptor, path).map_err(broken)?);
+            Some((Message::HandoverSocket, Some(descriptor))) => {
+                handover_socket = Some(HandoverSocket::adopt(descriptor, path).map_err(broken)?);
             }
             Some((Message::Elder, Some(descriptor))) => {
                 elders.push(Channel::new(descriptor).map_err(broken)?);
@@ -119,7 +119,7 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
         }
     };
     let gone = watch::Sender::new(false);
-    Ok(Claim { sockets, lock, predecessor: Predecessor { channel, elders, door, gone } })
+    Ok(Claim { sockets, lock, predecessor: Predecessor { channel, elders, handover_socket, gone } })
 }
 
 impl Predecessor {

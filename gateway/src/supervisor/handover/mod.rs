@@ -8,7 +8,7 @@
 //! successor                         predecessor
 //!    | --- ask {version} ---------------> |  answers on its upgrade socket all its life
 //!    | <-- socket {listener} + descriptor |  one message for each listener
-//!    | <-- door + descriptor ------------ |  the upgrade socket itself: its path stays as it is
+//!    | <-- socket + descriptor ---------- |  the upgrade socket itself: its path stays as it is
 //!    | <-- elder + descriptor ----------- |  for each older process that is still draining
 //!    | <-- sent + descriptor ------------ |  of the lock on the store, which both share from here on
 //!    |  (loads, starts to accept)         |  serves
@@ -19,12 +19,12 @@
 
 mod channel;
 mod claim;
-mod door;
+mod handover_socket;
 mod offer;
 
 pub use claim::{OldGone, TakeOverError};
-pub use door::DoorError;
+pub use handover_socket::HandoverSocketError;
 
 pub(super) use claim::{Predecessor, claim};
-pub(super) use door::Door;
+pub(super) use handover_socket::HandoverSocket;
 pub(super) use offer::{MakeLock, Offer, Successor};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::channel::{Channel, Message, VERSION};
-use super::door::Door;
+use super::handover_socket::HandoverSocket;
 
 /// A process that knocks asks at once. A silent one must not keep others out.
 const QUESTION: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a successor gets.
 pub(crate) struct Offer {
-    door: Option<Door>,
+    handover_socket: Option<HandoverSocket>,
     sockets: Vec<(String, TcpListener)>,
     elders: Vec<OwnedFd>,
     lock: MakeLock,
@@ -36,23 +36,25 @@ pub(crate) struct Successor {
 impl Offer {
     /// `elders` are the channels to older processes that may still be there.
     pub fn new(
-        door: Option<Door>,
+        handover_socket: Option<HandoverSocket>,
         sockets: Vec<(String, TcpListener)>,
         elders: Vec<OwnedFd>,
         lock: MakeLock,
     ) -> Self {
-        Self { door, sockets, elders, lock }
+        Self { handover_socket, sockets, elders, lock }
     }
 
     /// Waits for a successor to get ready; those that give up on the way are forgotten. `asked` is
     /// called whenever one asks for the sockets.
     pub async fn accepted(&self, asked: &mut dyn FnMut()) -> Successor {
-        let Some(door) = &self.door else { return std::future::pending().await };
+        let Some(handover_socket) = &self.handover_socket else {
+            return std::future::pending().await;
+        };
         loop {
-            let channel = next(door).await;
+            let channel = next(handover_socket).await;
             let ready = tokio::select! {
                 ready = self.serve(&channel, asked) => ready,
-                () = turn_away(door) => unreachable!("it never ends"),
+                () = turn_away(handover_socket) => unreachable!("it never ends"),
             };
             match ready {
                 Ok(Some(pid)) => return Successor { channel, pid },
@@ -64,10 +66,10 @@ impl Offer {
         }
     }
 
-    /// Nothing is offered any more. The door stays where it is if a successor has it.
+    /// Nothing is offered any more. The socket stays where it is if a successor has it.
     pub fn withdraw(self, handed_over: bool) {
-        match self.door {
-            Some(door) if !handed_over => door.remove(),
+        match self.handover_socket {
+            Some(handover_socket) if !handed_over => handover_socket.remove(),
             _ => {}
         }
     }
@@ -91,8 +93,8 @@ impl Offer {
             let message = Message::Socket { listener: name.clone() };
             channel.send(&message, Some(socket.as_fd())).await?;
         }
-        if let Some(door) = &self.door {
-            channel.send(&Message::Door, Some(door.as_fd())).await?;
+        if let Some(handover_socket) = &self.handover_socket {
+            channel.send(&Message::HandoverSocket, Some(handover_socket.as_fd())).await?;
         }
         for elder in &self.elders {
             channel.send(&Message::Elder, Some(elder.as_fd())).await?;
@@ -127,9 +129,9 @@ impl Successor {
 }
 
 /// The next process that asks. It is of our user or of root's: others cannot connect.
-async fn next(door: &Door) -> Channel {
+async fn next(handover_socket: &HandoverSocket) -> Channel {
     loop {
-        match door.accept().await {
+        match handover_socket.accept().await {
             Ok(channel) => return channel,
             Err(error) => {
                 tracing::warn!(%error, "the upgrade socket cannot accept");
@@ -141,9 +143,9 @@ async fn next(door: &Door) -> Channel {
 }
 
 /// Answers others while one is being served. Never ends.
-async fn turn_away(door: &Door) {
+async fn turn_away(handover_socket: &HandoverSocket) {
     loop {
-        let channel = next(door).await;
+        let channel = next(handover_socket).await;
         // To close on an unread question would destroy the answer.
         let _ = timeout(QUESTION, channel.receive()).await;
         refuse(&channel, "another process is about to take over").await;

@@ -184,7 +184,7 @@ fn length(digits: &[u8]) -> Result<u64, HeadError> {
 const PROTECTED: [&str; 3] = ["bits-", "content-", "proxy-"];
 
 /// Some servers turn `_` into `-` when they hand fields to an application. What proxies say of their
-/// clients is often spelled so in good faith, and taken off later: see [`super::super::spoken`].
+/// clients is often spelled so in good faith, and taken off later: see [`super::super::reserved`].
 fn check_imitation(name: &[u8]) -> Result<(), HeadError> {
     let name = hop_by_hop::read_name(name);
     let protected = ONCE

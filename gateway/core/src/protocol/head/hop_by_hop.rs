@@ -8,7 +8,7 @@
 //! RFC 9110 sections 7.6.1 and 7.8; RFC 9112 section 9.6.
 
 use super::super::headers::Id;
-use super::super::spoken;
+use super::super::reserved;
 
 /// Fields for the next hop, in lower case. None of them passes. `Transfer-Encoding` is one too, but
 /// it frames the message and has rules of its own.
@@ -98,8 +98,8 @@ fn is_protected(name: &[u8]) -> bool {
     let Ok(name) = std::str::from_utf8(name) else { return true };
     PROTECTED_NAMES.contains(&name)
         || PROTECTED_STARTS.iter().any(|start| name.starts_with(start))
-        || spoken::by_proxies(name)
-        || spoken::by_servers(name)
+        || reserved::is_proxy_name(name)
+        || reserved::is_server_name(name)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::forwarding::{ForwardedMode, Sender, forwarding};
 use super::{Edit, remove};
 use crate::protocol::head::is_for_the_next_hop;
 use crate::protocol::headers::{self, Id, KNOWN};
-use crate::protocol::{Fields, spoken};
+use crate::protocol::{Fields, reserved};
 
 /// What a request says to its server, beside and in place of what its client says.
 #[derive(Debug, Clone)]
@@ -74,8 +74,8 @@ fn is_withheld_name(id: Id, name: &[u8]) -> bool {
         matches!(id, Id::EXPECT | Id::PROXY_AUTHENTICATE | Id::PROXY_AUTHORIZATION | Id::TRAILER);
     is_for_the_next_hop(id)
         || for_the_gateway
-        || spoken::is_by_servers(id, name)
-        || spoken::is_by_proxies(id, name)
+        || reserved::is_server_field(id, name)
+        || reserved::is_proxy_field(id, name)
 }
 
 #[cfg(test)]

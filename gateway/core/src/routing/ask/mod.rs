@@ -1,7 +1,7 @@
 //! Finding the owner of a session that the table has lost, by asking the backends.
 //!
 //! The question is a Fragment that no server can take: [`Question`]. A stranger answers it with
-//! "session not found", the owner with anything else that is of the protocol: [`Said::of`]. Only
+//! "session not found", the owner with anything else that is of the protocol: [`OwnershipAnswer::of`]. Only
 //! when every backend has said something clear is there a verdict: [`judge`]. A client that hears
 //! "session not found" throws its upload away, so whatever is not clear is "not now".
 //!
@@ -28,7 +28,7 @@ const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 
 /// What a backend made of the question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum OwnershipAnswer {
     /// It does not know the session.
     NotFound,
     /// It does not know the session, and came to its address a moment ago. Another machine of its
@@ -46,9 +46,9 @@ pub enum Said {
     Unclear(Duration),
 }
 
-impl Said {
+impl OwnershipAnswer {
     /// Two answers claim a session: those that a [`Question`] provokes. One that asks for a byte
-    /// which is not sent would take it, so it has the session: [`Said::Newborn`], because it did
+    /// which is not sent would take it, so it has the session: [`OwnershipAnswer::Newborn`], because it did
     /// not say how much of it.
     pub fn of(ack: &Ack<'_>, question: Question) -> Self {
         if ack.is_session_not_found() {
@@ -83,9 +83,9 @@ impl Said {
 pub enum Verdict {
     /// This one has it, with so many bytes if that is known, and nobody else does.
     Owner(BackendId, Option<u64>),
-    /// This one has it, as [`Said::Newborn`]: the packet goes on there, and its Ack makes the pin.
+    /// This one has it, as [`OwnershipAnswer::Newborn`]: the packet goes on there, and its Ack makes the pin.
     Newborn(BackendId),
-    /// Nobody claims it, and this one's file may be spoilt, as [`Said::Took`]: nothing of it may be
+    /// Nobody claims it, and this one's file may be spoilt, as [`OwnershipAnswer::Took`]: nothing of it may be
     /// completed.
     Spoilt(BackendId),
     /// Nobody has it.
@@ -113,9 +113,9 @@ pub fn settle(verdict: Verdict, question: Question) -> Verdict {
 /// Only a server that disowns that one minds the destination of a session. One that does not takes
 /// whoever knows the id for its client. So its newborn session is nobody's, which costs its client
 /// no more than a new start.
-pub fn confirm(verdict: Verdict, elsewhere: Said) -> Verdict {
+pub fn confirm(verdict: Verdict, elsewhere: OwnershipAnswer) -> Verdict {
     match verdict {
-        Verdict::Newborn(_) if elsewhere != Said::NotFound => Verdict::Nobody,
+        Verdict::Newborn(_) if elsewhere != OwnershipAnswer::NotFound => Verdict::Nobody,
         verdict => verdict,
     }
 }
@@ -126,30 +126,31 @@ pub fn confirm(verdict: Verdict, elsewhere: Said) -> Verdict {
 /// for as long as that tries, so its silence is believed for a while only, as with one that is
 /// away.
 #[derive(Debug, Clone, Default)]
-pub struct Doubts(Vec<Option<Doubt>>);
+pub struct UnclearBackends(Vec<Option<Unclearness>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Doubt {
+struct Unclearness {
     first: Duration,
     last: Duration,
 }
 
-impl Doubts {
+impl UnclearBackends {
     /// For how long it has been unclear, now included.
     fn seen(&mut self, backend: BackendId, now: Duration, gap: Duration) -> Duration {
         let slot = backend.0 as usize;
         if self.0.len() <= slot {
             self.0.resize(slot + 1, None);
         }
-        let before = self.0[slot].filter(|doubt| now.saturating_sub(doubt.last) <= gap);
-        let first = before.map_or(now, |doubt| doubt.first);
-        self.0[slot] = Some(Doubt { first, last: now });
+        let before =
+            self.0[slot].filter(|unclear_since| now.saturating_sub(unclear_since.last) <= gap);
+        let first = before.map_or(now, |unclear_since| unclear_since.first);
+        self.0[slot] = Some(Unclearness { first, last: now });
         now.saturating_sub(first)
     }
 
     fn over(&mut self, backend: BackendId) {
-        if let Some(doubt) = self.0.get_mut(backend.0 as usize) {
-            *doubt = None;
+        if let Some(unclear_since) = self.0.get_mut(backend.0 as usize) {
+            *unclear_since = None;
         }
     }
 }
@@ -162,8 +163,8 @@ impl Doubts {
 /// `patience` is how long a backend may be unclear before it counts as one that has nothing, as
 /// long as a pinned session waits for a backend that is away.
 pub fn judge(
-    said: &[(BackendId, Said)],
-    doubts: &mut Doubts,
+    said: &[(BackendId, OwnershipAnswer)],
+    unclear: &mut UnclearBackends,
     now: Duration,
     patience: Duration,
 ) -> Verdict {
@@ -172,34 +173,34 @@ pub fn judge(
     let mut verdict = Verdict::Nobody;
     for &(backend, said) in said {
         let measured = match said {
-            Said::Unclear(measured) => measured,
+            OwnershipAnswer::Unclear(measured) => measured,
             // A clear word of this machine. Its address is new for a while only, so no patience is
             // needed.
-            Said::Moved => {
-                doubts.over(backend);
+            OwnershipAnswer::Moved => {
+                unclear.over(backend);
                 verdict = Verdict::Unclear;
                 continue;
             }
-            Said::Took => Duration::ZERO,
+            OwnershipAnswer::Took => Duration::ZERO,
             // Of two that claim one session at least one is wrong, and nobody knows which.
             claim if claims > 1 && claim.claims() => Duration::ZERO,
             clear => {
-                doubts.over(backend);
+                unclear.over(backend);
                 if verdict == Verdict::Nobody {
                     verdict = match clear {
-                        Said::Has(next) => Verdict::Owner(backend, next),
-                        Said::Newborn => Verdict::Newborn(backend),
+                        OwnershipAnswer::Has(next) => Verdict::Owner(backend, next),
+                        OwnershipAnswer::Newborn => Verdict::Newborn(backend),
                         _ => Verdict::Nobody,
                     };
                 }
                 continue;
             }
         };
-        if doubts.seen(backend, now, gap).max(measured) < patience {
+        if unclear.seen(backend, now, gap).max(measured) < patience {
             verdict = Verdict::Unclear;
         }
     }
-    match said.iter().find(|(_, said)| *said == Said::Took) {
+    match said.iter().find(|(_, said)| *said == OwnershipAnswer::Took) {
         Some(&(backend, _)) if claims == 0 => Verdict::Spoilt(backend),
         _ => verdict,
     }

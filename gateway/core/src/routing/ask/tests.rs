@@ -7,7 +7,7 @@ const A: BackendId = BackendId(0);
 const B: BackendId = BackendId(1);
 const C: BackendId = BackendId(2);
 const HOUR: Duration = Duration::from_secs(3600);
-const UNCLEAR: Said = Said::Unclear(Duration::ZERO);
+const UNCLEAR: OwnershipAnswer = OwnershipAnswer::Unclear(Duration::ZERO);
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -98,7 +98,7 @@ fn a_path_that_nobody_uses_is_in_the_folder_of_the_target() {
 }
 
 #[track_caller]
-fn check_answer_to(packet: &str, status: u16, fields: &[(&str, &str)], expected: Said) {
+fn check_answer_to(packet: &str, status: u16, fields: &[(&str, &str)], expected: OwnershipAnswer) {
     let mut answer = http::Response::builder().status(status);
     for (name, value) in fields {
         answer = answer.header(*name, *value);
@@ -106,7 +106,7 @@ fn check_answer_to(packet: &str, status: u16, fields: &[(&str, &str)], expected:
     let head = answer.body(()).unwrap().into_parts().0;
     let question = Question::of(&of(packet), true).unwrap();
     assert_eq!(
-        Said::of(&read_ack(head.status, &head.headers), question),
+        OwnershipAnswer::of(&read_ack(head.status, &head.headers), question),
         expected,
         "{packet}: {status} {fields:?}"
     );
@@ -114,7 +114,7 @@ fn check_answer_to(packet: &str, status: u16, fields: &[(&str, &str)], expected:
 
 /// Whatever was asked.
 #[track_caller]
-fn check_answer(status: u16, fields: &[(&str, &str)], expected: Said) {
+fn check_answer(status: u16, fields: &[(&str, &str)], expected: OwnershipAnswer) {
     for packet in ["0-2/9", "0-8/9", "3-5/9", "close"] {
         check_answer_to(packet, status, fields, expected);
     }
@@ -124,13 +124,13 @@ fn check_answer(status: u16, fields: &[(&str, &str)], expected: Said) {
 fn only_the_answers_that_an_owner_gives_claim_a_session() {
     let ack = ("BITS-Packet-Type", "Ack");
     let next = |at| ("BITS-Received-Content-Range", at);
-    check_answer(500, &[ack, ("BITS-Error", "0x8020001F")], Said::NotFound);
-    check_answer(400, &[("BITS-Error-Code", "8020001f")], Said::NotFound);
-    check_answer(416, &[ack, next("7")], Said::Has(Some(7)));
-    check_answer(416, &[next("7")], Said::Has(Some(7)));
-    check_answer(416, &[ack, next("0")], Said::Newborn);
-    check_answer(400, &[ack, ("BITS-Error", "0x80070057")], Said::Has(None));
-    check_answer(400, &[ack], Said::Has(None));
+    check_answer(500, &[ack, ("BITS-Error", "0x8020001F")], OwnershipAnswer::NotFound);
+    check_answer(400, &[("BITS-Error-Code", "8020001f")], OwnershipAnswer::NotFound);
+    check_answer(416, &[ack, next("7")], OwnershipAnswer::Has(Some(7)));
+    check_answer(416, &[next("7")], OwnershipAnswer::Has(Some(7)));
+    check_answer(416, &[ack, next("0")], OwnershipAnswer::Newborn);
+    check_answer(400, &[ack, ("BITS-Error", "0x80070057")], OwnershipAnswer::Has(None));
+    check_answer(400, &[ack], OwnershipAnswer::Has(None));
     // Not one word about the session.
     check_answer(416, &[ack], UNCLEAR);
     check_answer(416, &[], UNCLEAR);
@@ -150,7 +150,7 @@ fn a_server_that_takes_the_byte_may_have_it_in_the_file() {
     let next = ("BITS-Received-Content-Range", "9");
     for fields in [&[ack][..], &[ack, next], &[next]] {
         for packet in ["0-2/9", "3-5/9", "close"] {
-            check_answer_to(packet, 200, fields, Said::Took);
+            check_answer_to(packet, 200, fields, OwnershipAnswer::Took);
         }
         // Nothing was sent that it could have taken.
         check_answer_to("0-8/9", 200, fields, UNCLEAR);
@@ -159,21 +159,27 @@ fn a_server_that_takes_the_byte_may_have_it_in_the_file() {
 
 #[test]
 fn a_server_that_asks_for_the_byte_would_take_it() {
-    check_answer_to("0-8/9", 100, &[], Said::Newborn);
-    check_answer_to("0-0/1", 100, &[], Said::Newborn);
+    check_answer_to("0-8/9", 100, &[], OwnershipAnswer::Newborn);
+    check_answer_to("0-0/1", 100, &[], OwnershipAnswer::Newborn);
     check_answer_to("0-2/9", 100, &[], UNCLEAR);
     check_answer_to("3-5/9", 100, &[], UNCLEAR);
 }
 
 #[test]
 fn a_newborn_session_counts_only_where_the_server_minds_its_path() {
-    assert_eq!(confirm(Verdict::Newborn(A), Said::NotFound), Verdict::Newborn(A));
-    for said in [Said::Newborn, Said::Has(None), Said::Has(Some(0)), Said::Took, UNCLEAR] {
+    assert_eq!(confirm(Verdict::Newborn(A), OwnershipAnswer::NotFound), Verdict::Newborn(A));
+    for said in [
+        OwnershipAnswer::Newborn,
+        OwnershipAnswer::Has(None),
+        OwnershipAnswer::Has(Some(0)),
+        OwnershipAnswer::Took,
+        UNCLEAR,
+    ] {
         assert_eq!(confirm(Verdict::Newborn(A), said), Verdict::Nobody, "{said:?}");
     }
     let others = [Verdict::Owner(A, None), Verdict::Spoilt(A), Verdict::Nobody, Verdict::Unclear];
     for verdict in others {
-        for said in [Said::NotFound, Said::Newborn, UNCLEAR] {
+        for said in [OwnershipAnswer::NotFound, OwnershipAnswer::Newborn, UNCLEAR] {
             assert_eq!(confirm(verdict, said), verdict);
         }
     }
@@ -199,13 +205,13 @@ fn a_verdict_is_settled_by_what_its_question_can_tell() {
 }
 
 #[track_caller]
-fn check(said: &[(BackendId, Said)], expected: Verdict) {
-    assert_eq!(judge(said, &mut Doubts::default(), HOUR, HOUR), expected, "{said:?}");
+fn check(said: &[(BackendId, OwnershipAnswer)], expected: Verdict) {
+    assert_eq!(judge(said, &mut UnclearBackends::default(), HOUR, HOUR), expected, "{said:?}");
 }
 
 #[test]
 fn one_claim_among_strangers_is_the_owner() {
-    use Said::{Has, Newborn, NotFound, Took};
+    use OwnershipAnswer::{Has, Newborn, NotFound, Took};
     check(&[(A, NotFound), (B, Has(Some(5))), (C, NotFound)], Verdict::Owner(B, Some(5)));
     check(&[(A, Has(None))], Verdict::Owner(A, None));
     check(&[(A, Newborn), (B, NotFound)], Verdict::Newborn(A));
@@ -216,7 +222,7 @@ fn one_claim_among_strangers_is_the_owner() {
 
 #[test]
 fn whatever_is_not_clear_from_all_is_not_clear() {
-    use Said::{Has, Newborn, NotFound, Took};
+    use OwnershipAnswer::{Has, Newborn, NotFound, Took};
     check(&[(A, NotFound), (B, UNCLEAR)], Verdict::Unclear);
     check(&[(A, Has(Some(5))), (B, UNCLEAR)], Verdict::Unclear);
     check(&[(A, UNCLEAR), (B, Has(Some(5)))], Verdict::Unclear);
@@ -228,16 +234,16 @@ fn whatever_is_not_clear_from_all_is_not_clear() {
 
 #[test]
 fn a_session_that_is_not_found_after_a_move_may_be_at_the_address_before() {
-    use Said::{Has, Moved, Newborn, NotFound, Took};
+    use OwnershipAnswer::{Has, Moved, Newborn, NotFound, Took};
     check(&[(A, Moved)], Verdict::Unclear);
     check(&[(A, NotFound), (B, Moved)], Verdict::Unclear);
     check(&[(A, Moved), (B, Has(Some(5)))], Verdict::Unclear);
     check(&[(A, Has(Some(5))), (B, Moved)], Verdict::Unclear);
     check(&[(A, Moved), (B, Took)], Verdict::Spoilt(B));
     // No patience ends it, and it is no doubt of the backend.
-    let mut doubts = Doubts::default();
-    assert_eq!(judge(&[(A, Moved)], &mut doubts, HOUR, Duration::ZERO), Verdict::Unclear);
-    assert_eq!(judge(&[(A, UNCLEAR)], &mut doubts, HOUR * 2, HOUR), Verdict::Unclear);
+    let mut unclear = UnclearBackends::default();
+    assert_eq!(judge(&[(A, Moved)], &mut unclear, HOUR, Duration::ZERO), Verdict::Unclear);
+    assert_eq!(judge(&[(A, UNCLEAR)], &mut unclear, HOUR * 2, HOUR), Verdict::Unclear);
     // What was found is there.
     assert_eq!(NotFound.after_a_move(), Moved);
     for said in [Moved, Has(None), Has(Some(1)), Newborn, Took, UNCLEAR] {
@@ -247,50 +253,57 @@ fn a_session_that_is_not_found_after_a_move_may_be_at_the_address_before() {
 
 #[test]
 fn a_backend_that_stays_unclear_is_given_up_like_one_that_is_away() {
-    let mut doubts = Doubts::default();
-    let said = [(A, Said::NotFound), (B, UNCLEAR)];
+    let mut unclear = UnclearBackends::default();
+    let said = [(A, OwnershipAnswer::NotFound), (B, UNCLEAR)];
     for minutes in (0..60).step_by(10) {
-        let verdict = judge(&said, &mut doubts, secs(minutes * 60), HOUR);
+        let verdict = judge(&said, &mut unclear, secs(minutes * 60), HOUR);
         assert_eq!(verdict, Verdict::Unclear, "{minutes}");
     }
-    assert_eq!(judge(&said, &mut doubts, HOUR, HOUR), Verdict::Nobody);
-    let claimed = [(A, Said::Has(None)), (B, UNCLEAR)];
-    assert_eq!(judge(&claimed, &mut doubts, HOUR, HOUR), Verdict::Owner(A, None));
+    assert_eq!(judge(&said, &mut unclear, HOUR, HOUR), Verdict::Nobody);
+    let claimed = [(A, OwnershipAnswer::Has(None)), (B, UNCLEAR)];
+    assert_eq!(judge(&claimed, &mut unclear, HOUR, HOUR), Verdict::Owner(A, None));
     // A clear word ends it.
-    let clear = [(A, Said::NotFound), (B, Said::NotFound)];
-    assert_eq!(judge(&clear, &mut doubts, HOUR, HOUR), Verdict::Nobody);
-    assert_eq!(judge(&said, &mut doubts, HOUR + secs(1), HOUR), Verdict::Unclear);
+    let clear = [(A, OwnershipAnswer::NotFound), (B, OwnershipAnswer::NotFound)];
+    assert_eq!(judge(&clear, &mut unclear, HOUR, HOUR), Verdict::Nobody);
+    assert_eq!(judge(&said, &mut unclear, HOUR + secs(1), HOUR), Verdict::Unclear);
 }
 
 #[test]
 fn what_nobody_saw_is_not_held_against_a_backend() {
-    let mut doubts = Doubts::default();
+    let mut unclear = UnclearBackends::default();
     let said = [(A, UNCLEAR)];
-    assert_eq!(judge(&said, &mut doubts, secs(0), HOUR), Verdict::Unclear);
+    assert_eq!(judge(&said, &mut unclear, secs(0), HOUR), Verdict::Unclear);
     // A day later it is unclear again, and may have been well all day.
-    assert_eq!(judge(&said, &mut doubts, HOUR * 24, HOUR), Verdict::Unclear);
-    assert_eq!(judge(&said, &mut doubts, HOUR * 24 + secs(60), HOUR), Verdict::Unclear);
+    assert_eq!(judge(&said, &mut unclear, HOUR * 24, HOUR), Verdict::Unclear);
+    assert_eq!(judge(&said, &mut unclear, HOUR * 24 + secs(60), HOUR), Verdict::Unclear);
     // Probes that measured it say more.
-    assert_eq!(judge(&[(A, Said::Unclear(HOUR))], &mut doubts, HOUR * 24, HOUR), Verdict::Nobody);
+    assert_eq!(
+        judge(&[(A, OwnershipAnswer::Unclear(HOUR))], &mut unclear, HOUR * 24, HOUR),
+        Verdict::Nobody
+    );
 }
 
 #[test]
 fn a_doubt_lasts_over_a_gap_of_an_hour_and_no_longer() {
     let said = [(A, UNCLEAR)];
     for (then, verdict) in [(HOUR, Verdict::Nobody), (HOUR + secs(1), Verdict::Unclear)] {
-        let mut doubts = Doubts::default();
-        assert_eq!(judge(&said, &mut doubts, secs(0), HOUR), Verdict::Unclear);
-        assert_eq!(judge(&said, &mut doubts, then, HOUR), verdict, "{then:?}");
+        let mut unclear = UnclearBackends::default();
+        assert_eq!(judge(&said, &mut unclear, secs(0), HOUR), Verdict::Unclear);
+        assert_eq!(judge(&said, &mut unclear, then, HOUR), verdict, "{then:?}");
     }
 }
 
 #[test]
 fn two_that_claim_everything_do_not_keep_clients_waiting_for_ever() {
-    let mut doubts = Doubts::default();
-    let both = [(A, Said::Has(None)), (B, Said::Has(None)), (C, Said::NotFound)];
-    assert_eq!(judge(&both, &mut doubts, secs(0), HOUR), Verdict::Unclear);
-    assert_eq!(judge(&both, &mut doubts, secs(1800), HOUR), Verdict::Unclear);
-    assert_eq!(judge(&both, &mut doubts, HOUR, HOUR), Verdict::Nobody);
+    let mut unclear = UnclearBackends::default();
+    let both = [
+        (A, OwnershipAnswer::Has(None)),
+        (B, OwnershipAnswer::Has(None)),
+        (C, OwnershipAnswer::NotFound),
+    ];
+    assert_eq!(judge(&both, &mut unclear, secs(0), HOUR), Verdict::Unclear);
+    assert_eq!(judge(&both, &mut unclear, secs(1800), HOUR), Verdict::Unclear);
+    assert_eq!(judge(&both, &mut unclear, HOUR, HOUR), Verdict::Nobody);
 }
 
 #[test]

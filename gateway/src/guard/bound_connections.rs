@@ -23,30 +23,38 @@ const LOST_MOST: usize = 32;
 
 /// What the clients of one client connection own at the backends.
 #[derive(Default)]
-pub struct Bonds(Mutex<Vec<Arc<Bond>>>);
+pub struct ClientBonds(Mutex<Vec<Arc<BoundConnections>>>);
 
-impl Bonds {
-    pub fn of(&self, speaker: Speaker) -> Option<Arc<Bond>> {
-        self.0.lock().iter().find(|bond| bond.speaker == speaker).cloned()
+impl ClientBonds {
+    pub fn of(&self, speaker: Speaker) -> Option<Arc<BoundConnections>> {
+        self.0.lock().iter().find(|bound_connections| bound_connections.speaker == speaker).cloned()
     }
 
-    pub fn bind(&self, speaker: Speaker) -> Arc<Bond> {
+    pub fn bind(&self, speaker: Speaker) -> Arc<BoundConnections> {
         let mut all = self.0.lock();
-        if let Some(bond) = all.iter().find(|bond| bond.speaker == speaker) {
-            return Arc::clone(bond);
+        if let Some(bound_connections) =
+            all.iter().find(|bound_connections| bound_connections.speaker == speaker)
+        {
+            return Arc::clone(bound_connections);
         }
         // Those of clients whose login never got a connection.
-        all.retain(|bond| bond.is_lost() || !bond.owned.lock().is_empty());
-        let bond = Arc::new(Bond::new(speaker));
-        all.push(Arc::clone(&bond));
-        bond
+        all.retain(|bound_connections| {
+            bound_connections.is_lost() || !bound_connections.owned.lock().is_empty()
+        });
+        let bound_connections = Arc::new(BoundConnections::new(speaker));
+        all.push(Arc::clone(&bound_connections));
+        bound_connections
     }
 
     /// A connection of this one has ended, and so has what its client was logged in to. False if
     /// the client connection is to end with it.
-    pub fn lost(&self, lost: &Arc<Bond>) -> bool {
+    pub fn lost(&self, lost: &Arc<BoundConnections>) -> bool {
         let mut all = self.0.lock();
-        let Some(at) = all.iter().position(|bond| Arc::ptr_eq(bond, lost)) else { return true };
+        let Some(at) =
+            all.iter().position(|bound_connections| Arc::ptr_eq(bound_connections, lost))
+        else {
+            return true;
+        };
         if !matches!(lost.speaker, Speaker::Named(..)) {
             return false;
         }
@@ -58,21 +66,27 @@ impl Bonds {
         // The rest of the login must not begin a new one.
         lost.lost.store(true, Ordering::Release);
         lost.end();
-        all.iter().filter(|bond| bond.is_lost()).count() < LOST_MOST
+        all.iter().filter(|bound_connections| bound_connections.is_lost()).count() < LOST_MOST
     }
 
     /// Ready with the first of them of which a connection has ended.
-    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Arc<Bond>> {
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Arc<BoundConnections>> {
         let all = self.0.lock();
-        let ended = all.iter().find(|bond| !bond.is_lost() && bond.poll_ended(cx).is_ready());
-        ended.map_or(Poll::Pending, |bond| Poll::Ready(Arc::clone(bond)))
+        let ended = all.iter().find(|bound_connections| {
+            !bound_connections.is_lost() && bound_connections.poll_ended(cx).is_ready()
+        });
+        ended.map_or(Poll::Pending, |bound_connections| Poll::Ready(Arc::clone(bound_connections)))
     }
 
     /// Closes the connections of all others. To be called when none of them has a request.
     pub fn keep(&self, these: impl Fn(Speaker) -> bool) {
-        let ended: Vec<_> = self.0.lock().extract_if(.., |bond| !these(bond.speaker)).collect();
+        let ended: Vec<_> = self
+            .0
+            .lock()
+            .extract_if(.., |bound_connections| !these(bound_connections.speaker))
+            .collect();
         // Out of the list by now, so that none of them is taken for lost.
-        ended.iter().for_each(|bond| bond.end());
+        ended.iter().for_each(|bound_connections| bound_connections.end());
     }
 
     /// Closes them all. To be called when no request can follow.
@@ -82,7 +96,7 @@ impl Bonds {
 }
 
 /// What one client owns at the backends.
-pub struct Bond {
+pub struct BoundConnections {
     pub speaker: Speaker,
     /// Unique for the life of the process.
     pub id: u64,
@@ -109,7 +123,7 @@ struct Owned {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Bond {
+impl BoundConnections {
     fn new(speaker: Speaker) -> Self {
         Self {
             speaker,

@@ -32,7 +32,7 @@ pub trait Renewable: Send + Sync {
 
 /// Looks after everything that is made of certificate files. Clones are one and the same.
 #[derive(Clone)]
-pub struct Keeper(Arc<Inner>);
+pub struct CertificateWatcher(Arc<Inner>);
 
 struct Inner {
     metrics: Arc<Metrics>,
@@ -58,7 +58,7 @@ struct Failing {
     looks: u32,
 }
 
-impl Keeper {
+impl CertificateWatcher {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(Inner { metrics, watched: Mutex::default() }))
     }
@@ -111,9 +111,9 @@ impl Keeper {
                 () = told_to_stop(&mut stop) => return Ok(()),
                 () = tokio::time::sleep(LOOK) => {}
             }
-            let keeper = self.clone();
+            let certificate_watcher = self.clone();
             // Files may lie on a disk that takes its time.
-            let looked = tokio::task::spawn_blocking(move || keeper.0.look()).await;
+            let looked = tokio::task::spawn_blocking(move || certificate_watcher.0.look()).await;
             if let Err(error) = looked {
                 tracing::error!(%error, "the certificate files could not be looked at");
             }
@@ -256,37 +256,37 @@ mod tests {
         }
     }
 
-    fn watched(fake: &Arc<Fake>) -> Keeper {
-        let keeper = Keeper::new(Metrics::new(&[], &[]));
-        keeper.watch([(Arc::clone(fake) as Arc<dyn Renewable>, Contents::default())]);
-        keeper
+    fn watched(fake: &Arc<Fake>) -> CertificateWatcher {
+        let certificate_watcher = CertificateWatcher::new(Metrics::new(&[], &[]));
+        certificate_watcher.watch([(Arc::clone(fake) as Arc<dyn Renewable>, Contents::default())]);
+        certificate_watcher
     }
 
-    fn gauge(keeper: &Keeper, name: &str) -> Option<f64> {
-        let scrape = keeper.0.metrics.encode();
+    fn gauge(certificate_watcher: &CertificateWatcher, name: &str) -> Option<f64> {
+        let scrape = certificate_watcher.0.metrics.encode();
         let line = scrape.lines().find(|line| line.starts_with(name))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    fn look(keeper: &Keeper, times: u32) {
-        (0..times).for_each(|_| keeper.0.look());
+    fn look(certificate_watcher: &CertificateWatcher, times: u32) {
+        (0..times).for_each(|_| certificate_watcher.0.look());
     }
 
     #[test]
     fn what_could_not_be_used_is_tried_again_though_no_file_changes() {
         let fake = Arc::new(Fake::default());
         *fake.fails_with.lock() = Some(io::ErrorKind::StorageFull);
-        let keeper = watched(&fake);
-        keeper.reload_certificates().unwrap_err();
-        look(&keeper, RETRY);
+        let certificate_watcher = watched(&fake);
+        certificate_watcher.reload_certificates().unwrap_err();
+        look(&certificate_watcher, RETRY);
         assert_eq!(*fake.tries.lock(), 2);
-        look(&keeper, RETRY - 1);
+        look(&certificate_watcher, RETRY - 1);
         assert_eq!(*fake.tries.lock(), 2, "not with every look");
         *fake.fails_with.lock() = None;
-        look(&keeper, 1);
+        look(&certificate_watcher, 1);
         assert_eq!(*fake.tries.lock(), 3);
-        assert_eq!(keeper.0.watched.lock()[0].contents.digest, [7; 32]);
-        look(&keeper, 3 * RETRY);
+        assert_eq!(certificate_watcher.0.watched.lock()[0].contents.digest, [7; 32]);
+        look(&certificate_watcher, 3 * RETRY);
         assert_eq!(*fake.tries.lock(), 3, "what is good is not read again");
     }
 
@@ -294,28 +294,28 @@ mod tests {
     fn a_change_between_reading_and_watching_is_seen() {
         let fake = Arc::new(Fake::default());
         *fake.stamp.lock() = 1;
-        let keeper = watched(&fake);
-        look(&keeper, 1);
+        let certificate_watcher = watched(&fake);
+        look(&certificate_watcher, 1);
         assert_eq!(*fake.tries.lock(), 1);
     }
 
     #[test]
     fn a_gauge_is_0_from_the_complaint_to_the_next_success() {
         let fake = Arc::new(Fake::default());
-        let keeper = watched(&fake);
-        let usable = || gauge(&keeper, "bitsgw_tls_certificates_usable ");
+        let certificate_watcher = watched(&fake);
+        let usable = || gauge(&certificate_watcher, "bitsgw_tls_certificates_usable ");
         assert_eq!(usable(), Some(1.0));
         *fake.fails_with.lock() = Some(io::ErrorKind::NotFound);
         *fake.stamp.lock() = 1;
-        look(&keeper, 1);
+        look(&certificate_watcher, 1);
         assert_eq!(usable(), Some(1.0), "the other half may be on its way");
-        look(&keeper, 1);
+        look(&certificate_watcher, 1);
         assert_eq!(usable(), Some(0.0));
         *fake.stamp.lock() = 2;
-        look(&keeper, 1);
+        look(&certificate_watcher, 1);
         assert_eq!(usable(), Some(0.0), "other files that are as bad");
         *fake.fails_with.lock() = None;
-        look(&keeper, RETRY);
+        look(&certificate_watcher, RETRY);
         assert_eq!(usable(), Some(1.0));
     }
 }

@@ -1,4 +1,4 @@
-//! The doors of the listeners, and who looks after the certificates on them.
+//! The certificates of the listeners, their handshakes, and the watch over the files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,28 +8,28 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::{Config, Listener};
 use crate::farm::Farm;
-use crate::guard::Door;
+use crate::guard::Handshake;
 use crate::metrics::Metrics;
 use crate::problems::Certificate;
 use crate::supervisor::TaskResult;
-use crate::tls::{Contents, Keeper, ListenerTls, Renewable, TlsError};
+use crate::tls::{CertificateWatcher, Contents, ListenerTls, Renewable, TlsError};
 
 /// TLS of a listener with what it was made of, where it has any.
 pub type Loaded = Option<(Arc<ListenerTls>, Contents)>;
 
 #[derive(Debug, thiserror::Error)]
 #[error("listener {name}: {source} ({})", source.help())]
-pub struct EntranceError {
+pub struct CertificateError {
     name: String,
     pub source: TlsError,
 }
 
 /// Reads the certificates of all listeners, in their order.
-pub fn load(listeners: &[Listener]) -> Result<Vec<Loaded>, EntranceError> {
+pub fn load(listeners: &[Listener]) -> Result<Vec<Loaded>, CertificateError> {
     let one = |listener: &Listener| {
         let Some(settings) = &listener.tls else { return Ok(None) };
         let loaded = ListenerTls::load(&listener.name, settings);
-        loaded.map(Some).map_err(|source| EntranceError { name: listener.name.clone(), source })
+        loaded.map(Some).map_err(|source| CertificateError { name: listener.name.clone(), source })
     };
     listeners.iter().map(one).collect()
 }
@@ -37,7 +37,7 @@ pub fn load(listeners: &[Listener]) -> Result<Vec<Loaded>, EntranceError> {
 /// Everything that is made of certificate files, looked after. Clones are one and the same.
 #[derive(Clone)]
 pub struct Certificates {
-    keeper: Keeper,
+    certificate_watcher: CertificateWatcher,
     listeners: Arc<[Loaded]>,
 }
 
@@ -51,8 +51,8 @@ impl Certificates {
                 tracing::error!(%error, %help, "clients will not accept a certificate");
             }
         }
-        let keeper = Keeper::new(Arc::clone(metrics));
-        let kept = Self { keeper, listeners: listeners.into() };
+        let certificate_watcher = CertificateWatcher::new(Arc::clone(metrics));
+        let kept = Self { certificate_watcher, listeners: listeners.into() };
         kept.watch(farm);
         kept
     }
@@ -64,12 +64,12 @@ impl Certificates {
             (thing, contents.clone())
         };
         let listeners = self.listeners.iter().flatten().map(one);
-        self.keeper.watch(listeners.chain(farm.renewables()));
+        self.certificate_watcher.watch(listeners.chain(farm.renewables()));
     }
 
     /// When each file ends to be of use, and why new ones are not in use.
     pub fn state(&self) -> (Vec<Certificate>, Option<String>) {
-        let (ends, failing) = self.keeper.state();
+        let (ends, failing) = self.certificate_watcher.state();
         let one =
             |(path, ends): (PathBuf, i64)| Certificate { path: path.display().to_string(), ends };
         (ends.into_iter().map(one).collect(), failing)
@@ -78,20 +78,20 @@ impl Certificates {
     /// Reads all files again, changed or not. What cannot be used is in the log, and what there
     /// was goes on; returns the first such mistake.
     pub fn reload(&self) -> Option<String> {
-        self.keeper.reload_certificates().err()
+        self.certificate_watcher.reload_certificates().err()
     }
 
     /// Looks at the files until told to stop.
     pub async fn run(self, stop: watch::Receiver<bool>) -> TaskResult {
-        self.keeper.run(stop).await
+        self.certificate_watcher.run(stop).await
     }
 }
 
-/// The doors in the order of the listeners.
-pub fn doors(config: &Config, listeners: &[Loaded]) -> Vec<Door> {
-    let door = |(listener, loaded): (&Listener, &Loaded)| {
+/// The handshakes in the order of the listeners.
+pub fn handshakes(config: &Config, listeners: &[Loaded]) -> Vec<Handshake> {
+    let handshake = |(listener, loaded): (&Listener, &Loaded)| {
         let tls = loaded.as_ref().map(|(tls, _)| Arc::clone(tls));
-        Door::new(tls, listener.proxy_protocol.clone())
+        Handshake::new(tls, listener.proxy_protocol.clone())
     };
-    config.listeners.iter().zip(listeners).map(door).collect()
+    config.listeners.iter().zip(listeners).map(handshake).collect()
 }

@@ -99,7 +99,7 @@ fn may_be_of_proxies(name: &[u8]) -> bool {
 /// in front may tell: its address, certificate or user, the scheme, host or path it meant.
 ///
 /// `_` is read as `-`, as some servers do: Apache itself writes `SSL_CLIENT_VERIFY`.
-pub fn by_proxies(name: &str) -> bool {
+pub fn is_proxy_name(name: &str) -> bool {
     if !may_be_of_proxies(name.as_bytes()) {
         return false;
     }
@@ -112,14 +112,14 @@ pub fn by_proxies(name: &str) -> bool {
 }
 
 /// Whether a field, its name in lower case, is one that a client only ever reads, or never sees.
-pub fn by_servers(name: &str) -> bool {
+pub fn is_server_name(name: &str) -> bool {
     name.starts_with("bits-") && SERVER_NAMES.contains(&name)
 }
 
-/// [`by_proxies`] of a field that was read, in whatever case its name stands.
-pub fn is_by_proxies(id: Id, name: &[u8]) -> bool {
+/// [`is_proxy_name`] of a field that was read, in whatever case its name stands.
+pub fn is_proxy_field(id: Id, name: &[u8]) -> bool {
     match id {
-        Id::OTHER => may_be_of_proxies(name) && in_lower_case(name, by_proxies),
+        Id::OTHER => may_be_of_proxies(name) && in_lower_case(name, is_proxy_name),
         Id::FORWARDED
         | Id::FORWARDED_FOR
         | Id::FORWARDED_HOST
@@ -129,10 +129,10 @@ pub fn is_by_proxies(id: Id, name: &[u8]) -> bool {
     }
 }
 
-/// [`by_servers`] of a field that was read, in whatever case its name stands.
-pub fn is_by_servers(id: Id, name: &[u8]) -> bool {
+/// [`is_server_name`] of a field that was read, in whatever case its name stands.
+pub fn is_server_field(id: Id, name: &[u8]) -> bool {
     match id {
-        Id::OTHER => matches!(name, [b'B' | b'b', ..]) && in_lower_case(name, by_servers),
+        Id::OTHER => matches!(name, [b'B' | b'b', ..]) && in_lower_case(name, is_server_name),
         Id::ERROR
         | Id::ERROR_CODE
         | Id::ERROR_CONTEXT
@@ -167,8 +167,8 @@ mod tests {
             let lower = name.to_ascii_lowercase();
             for name in [name.as_bytes(), lower.as_bytes(), name.to_ascii_uppercase().as_bytes()] {
                 let id = id_of(name);
-                assert_eq!(is_by_proxies(id, name), by_proxies(&lower), "{lower}");
-                assert_eq!(is_by_servers(id, name), by_servers(&lower), "{lower}");
+                assert_eq!(is_proxy_field(id, name), is_proxy_name(&lower), "{lower}");
+                assert_eq!(is_server_field(id, name), is_server_name(&lower), "{lower}");
             }
         }
     }
@@ -177,24 +177,24 @@ mod tests {
     fn underscores_are_read_as_what_they_imitate() {
         let spell = |name: &str| name.replace('-', "_");
         for name in PROXY_NAMES.into_iter().chain(PROXY_STARTS) {
-            assert!(by_proxies(&spell(name)), "{name}");
-            assert!(by_proxies(&name.replacen('-', "_", 1)), "{name}");
+            assert!(is_proxy_name(&spell(name)), "{name}");
+            assert!(is_proxy_name(&name.replacen('-', "_", 1)), "{name}");
         }
         for name in ["x_own", "x_original_filename", "_", "remote_user_", "_remote_user"] {
-            assert!(!by_proxies(name), "{name}");
+            assert!(!is_proxy_name(name), "{name}");
         }
     }
 
     #[test]
     fn what_only_proxies_say_is_known_by_name_or_start() {
         for name in PROXY_NAMES {
-            assert!(by_proxies(name), "{name}");
+            assert!(is_proxy_name(name), "{name}");
         }
         for start in PROXY_STARTS {
-            assert!(by_proxies(start) && by_proxies(&format!("{start}x")), "{start}");
+            assert!(is_proxy_name(start) && is_proxy_name(&format!("{start}x")), "{start}");
         }
         for name in ["forwarded", "x-forwarded-for", "x-forwarded-prefix", "client-cert-chain"] {
-            assert!(by_proxies(name), "{name}");
+            assert!(is_proxy_name(name), "{name}");
         }
     }
 
@@ -214,17 +214,17 @@ mod tests {
             "referer",
             "range",
         ] {
-            assert!(!by_proxies(name), "{name}");
+            assert!(!is_proxy_name(name), "{name}");
         }
         for name in ["bits-packet-type", "bits-session-id", "bits-supported-protocols", "bits-x"] {
-            assert!(!by_servers(name), "{name}");
+            assert!(!is_server_name(name), "{name}");
         }
     }
 
     #[test]
     fn the_words_of_servers_are_known() {
         for name in SERVER_NAMES {
-            assert!(by_servers(name), "{name}");
+            assert!(is_server_name(name), "{name}");
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::exit::Exit;
 const BACKLOG: i32 = 4;
 
 #[derive(Debug, thiserror::Error)]
-pub enum DoorError {
+pub enum HandoverSocketError {
     #[error("the directory of the upgrade socket {} cannot be used", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error(
@@ -39,7 +39,7 @@ pub enum DoorError {
     NobodyThere { path: PathBuf, source: io::Error },
 }
 
-impl DoorError {
+impl HandoverSocketError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Writable { .. } => Exit::Config,
@@ -51,22 +51,22 @@ impl DoorError {
 
 /// The listening end. Its path outlives the process: a successor gets the socket itself.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct HandoverSocket {
     socket: AsyncFd<OwnedFd>,
     path: PathBuf,
     /// Device and inode of our entry in the directory.
     entry: (u64, u64),
 }
 
-impl Door {
+impl HandoverSocket {
     /// Listens on `path`. A socket that a dead process has left there is replaced.
     ///
     /// Must be called inside a runtime.
-    pub fn open(path: &Path) -> Result<Self, DoorError> {
+    pub fn open(path: &Path) -> Result<Self, HandoverSocketError> {
         check_directory(path)?;
         match knock(path) {
-            Ok(_) => return Err(DoorError::InUse { path: path.to_owned() }),
-            Err(DoorError::NobodyThere { source, .. })
+            Ok(_) => return Err(HandoverSocketError::InUse { path: path.to_owned() }),
+            Err(HandoverSocketError::NobodyThere { source, .. })
                 if source.kind() == io::ErrorKind::ConnectionRefused =>
             {
                 let _ = fs::remove_file(path);
@@ -74,10 +74,10 @@ impl Door {
             Err(_) => {}
         }
         let opened = listening(path).and_then(|socket| Self::adopt(socket, path));
-        opened.map_err(|source| DoorError::Listen { path: path.to_owned(), source })
+        opened.map_err(|source| HandoverSocketError::Listen { path: path.to_owned(), source })
     }
 
-    /// Takes over a door that another process has opened on `path`.
+    /// Takes over a socket that another process has opened on `path`.
     pub fn adopt(socket: OwnedFd, path: &Path) -> io::Result<Self> {
         let there = fs::symlink_metadata(path)?;
         let socket = registered(socket)?;
@@ -94,7 +94,7 @@ impl Door {
         Channel::new(self.socket.async_io(Interest::READABLE, accept).await?)
     }
 
-    /// Closes the door for good: nobody after us answers here.
+    /// Closes the socket for good: nobody after us answers here.
     pub fn remove(self) {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|there| (there.dev(), there.ino()) == self.entry);
@@ -104,16 +104,18 @@ impl Door {
     }
 }
 
-impl AsFd for Door {
+impl AsFd for HandoverSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.get_ref().as_fd()
     }
 }
 
 /// Connects to the process behind `path`.
-pub(super) fn knock(path: &Path) -> Result<OwnedFd, DoorError> {
-    let nobody =
-        |error: Errno| DoorError::NobodyThere { path: path.to_owned(), source: error.into() };
+pub(super) fn knock(path: &Path) -> Result<OwnedFd, HandoverSocketError> {
+    let nobody = |error: Errno| HandoverSocketError::NobodyThere {
+        path: path.to_owned(),
+        source: error.into(),
+    };
     let socket = socket().map_err(nobody)?;
     let address = SocketAddrUnix::new(path).map_err(nobody)?;
     connect(&socket, &address).map_err(nobody)?;
@@ -121,16 +123,16 @@ pub(super) fn knock(path: &Path) -> Result<OwnedFd, DoorError> {
 }
 
 /// Whoever may write into the directory may put a socket of his own in place of ours.
-pub(super) fn check_directory(path: &Path) -> Result<(), DoorError> {
+pub(super) fn check_directory(path: &Path) -> Result<(), HandoverSocketError> {
     let parent = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
         None => Path::new("/"),
     };
     let directory = fs::metadata(parent)
-        .map_err(|source| DoorError::Directory { path: path.to_owned(), source })?;
+        .map_err(|source| HandoverSocketError::Directory { path: path.to_owned(), source })?;
     if directory.mode() & 0o002 != 0 {
-        return Err(DoorError::Writable { path: path.to_owned() });
+        return Err(HandoverSocketError::Writable { path: path.to_owned() });
     }
     Ok(())
 }
@@ -163,7 +165,7 @@ mod tests {
     async fn only_the_owner_may_knock() {
         let folder = folder();
         let path = folder.path().join("upgrade.sock");
-        let _door = Door::open(&path).expect("opened");
+        let _door = HandoverSocket::open(&path).expect("opened");
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -172,12 +174,12 @@ mod tests {
     async fn a_socket_left_by_a_dead_process_is_replaced_and_a_live_one_is_not() {
         let folder = folder();
         let path = folder.path().join("upgrade.sock");
-        drop(Door::open(&path).expect("opened"));
+        drop(HandoverSocket::open(&path).expect("opened"));
         assert!(path.exists(), "as a killed process leaves it");
-        let door = Door::open(&path).expect("replaced");
-        let error = Door::open(&path).expect_err("somebody is there");
-        assert!(matches!(error, DoorError::InUse { .. }), "{error}");
-        door.remove();
+        let handover_socket = HandoverSocket::open(&path).expect("replaced");
+        let error = HandoverSocket::open(&path).expect_err("somebody is there");
+        assert!(matches!(error, HandoverSocketError::InUse { .. }), "{error}");
+        handover_socket.remove();
         assert!(!path.exists());
     }
 
@@ -185,10 +187,10 @@ mod tests {
     async fn the_socket_of_a_successor_is_not_removed() {
         let folder = folder();
         let path = folder.path().join("upgrade.sock");
-        let door = Door::open(&path).expect("opened");
+        let handover_socket = HandoverSocket::open(&path).expect("opened");
         fs::remove_file(&path).expect("removed");
-        let _other = Door::open(&path).expect("opened");
-        door.remove();
+        let _other = HandoverSocket::open(&path).expect("opened");
+        handover_socket.remove();
         assert!(path.exists());
     }
 
@@ -199,24 +201,26 @@ mod tests {
         for mode in [0o777, 0o1777] {
             let permissions = fs::Permissions::from_mode(mode);
             fs::set_permissions(folder.path(), permissions).expect("changed");
-            let error = Door::open(&path).expect_err("everybody may write there");
-            assert!(matches!(error, DoorError::Writable { .. }), "{error}");
+            let error = HandoverSocket::open(&path).expect_err("everybody may write there");
+            assert!(matches!(error, HandoverSocketError::Writable { .. }), "{error}");
         }
     }
 
     #[tokio::test]
     async fn a_missing_directory_and_a_path_too_long_say_so() {
         let folder = folder();
-        let error = Door::open(&folder.path().join("no/upgrade.sock")).expect_err("no directory");
-        assert!(matches!(error, DoorError::Directory { .. }), "{error}");
-        let error = Door::open(&folder.path().join("x".repeat(120))).expect_err("too long");
-        assert!(matches!(error, DoorError::Listen { .. }), "{error}");
+        let error =
+            HandoverSocket::open(&folder.path().join("no/upgrade.sock")).expect_err("no directory");
+        assert!(matches!(error, HandoverSocketError::Directory { .. }), "{error}");
+        let error =
+            HandoverSocket::open(&folder.path().join("x".repeat(120))).expect_err("too long");
+        assert!(matches!(error, HandoverSocketError::Listen { .. }), "{error}");
     }
 
     #[tokio::test]
     async fn nobody_there_is_told_apart() {
         let folder = folder();
         let error = knock(&folder.path().join("upgrade.sock")).expect_err("no socket");
-        assert!(matches!(error, DoorError::NobodyThere { .. }), "{error}");
+        assert!(matches!(error, HandoverSocketError::NobodyThere { .. }), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use crate::listening::{Accepted, Handler};
 
 /// How far the process has come with taking leave of its clients. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Farewell {
+pub struct Shutdown {
     step: watch::Sender<Leave>,
     /// The same for those who ask often: no lock.
     leaving: Arc<AtomicBool>,
@@ -25,13 +25,13 @@ enum Leave {
     Said,
 }
 
-impl Default for Farewell {
+impl Default for Shutdown {
     fn default() -> Self {
         Self { step: watch::Sender::new(Leave::No), leaving: Arc::default() }
     }
 }
 
-impl Farewell {
+impl Shutdown {
     /// Whether an answer should say `Connection: close`: the client's next request belongs to
     /// another process. Cheap enough for every request.
     pub fn is_leaving(&self) -> bool {
@@ -46,7 +46,7 @@ impl Farewell {
         self.go_on_to(Leave::Said);
     }
 
-    /// Never back: a signal may say the farewell before the drain comes to leaving.
+    /// Never back: a signal may close idle connections before the drain comes to that.
     fn go_on_to(&self, step: Leave) {
         self.leaving.store(true, Ordering::Relaxed);
         self.step.send_if_modified(|leave| {
@@ -63,24 +63,24 @@ impl Farewell {
     }
 }
 
-/// A handler whose idle connections stay until the farewell is said.
+/// A handler whose idle connections stay until the shutdown closes them.
 ///
 /// Its `cleanup` drops them. Called when the last accept loop has ended, it would lose a request
 /// that is on its way then. Left alone, a connection gets its next request answered with
 /// `Connection: close` (`HttpProxy` looks at the shutdown watch when it has read a head), and its
 /// client opens the next one to whoever listens.
-pub struct Patient<A> {
+pub struct DrainingService<A> {
     inner: Arc<A>,
-    farewell: Farewell,
+    shutdown_state: Shutdown,
 }
 
-impl<A> Patient<A> {
-    pub fn new(inner: A, farewell: Farewell) -> Self {
-        Self { inner: Arc::new(inner), farewell }
+impl<A> DrainingService<A> {
+    pub fn new(inner: A, shutdown_state: Shutdown) -> Self {
+        Self { inner: Arc::new(inner), shutdown_state }
     }
 }
 
-impl<A: Handler> Handler for Patient<A> {
+impl<A: Handler> Handler for DrainingService<A> {
     fn serve(
         self: Arc<Self>,
         connection: Accepted,
@@ -90,7 +90,7 @@ impl<A: Handler> Handler for Patient<A> {
     }
 
     async fn cleanup(&self) {
-        self.farewell.said().await;
+        self.shutdown_state.said().await;
         self.inner.cleanup().await;
     }
 }
@@ -101,11 +101,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_farewell_said_early_stays_said() {
-        let farewell = Farewell::default();
-        assert!(!farewell.is_leaving());
-        farewell.say();
-        farewell.leave();
-        assert!(farewell.is_leaving());
-        farewell.said().await;
+        let shutdown_state = Shutdown::default();
+        assert!(!shutdown_state.is_leaving());
+        shutdown_state.say();
+        shutdown_state.leave();
+        assert!(shutdown_state.is_leaving());
+        shutdown_state.said().await;
     }
 }

@@ -14,8 +14,8 @@ use gateway_core::routing::Loads;
 use parking_lot::Mutex;
 
 use crate::backend_ids::BackendIds;
+use crate::certificates::Certificates;
 use crate::config::Config;
-use crate::entrance::Certificates;
 use crate::farm::{Farm, FarmError, Leaving};
 use crate::health::{BackendSpec, FarmHealth};
 use crate::metrics::Metrics;
@@ -23,7 +23,7 @@ use crate::sessions::Sessions;
 
 /// Clones share everything.
 #[derive(Clone)]
-pub struct Roster {
+pub struct BackendRegistry {
     pub ids: Arc<BackendIds>,
     /// What the next request sees.
     pub farm: Arc<ArcSwap<Farm>>,
@@ -36,7 +36,7 @@ pub struct Roster {
     left: Arc<Mutex<Vec<Leaving>>>,
 }
 
-impl Roster {
+impl BackendRegistry {
     /// Begins with the backends of the configuration that `farm` was built of.
     pub fn new(
         ids: Arc<BackendIds>,
@@ -170,5 +170,5 @@ fn say_if_nobody_is_left(farm: &Farm, nobody: &AtomicBool) {
 }
 
 #[cfg(test)]
-#[path = "roster_tests.rs"]
+#[path = "backend_registry_tests.rs"]
 mod tests;

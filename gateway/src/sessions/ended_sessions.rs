@@ -18,8 +18,8 @@ use crate::store::{EndKind, Tombstone, text_of};
 /// The store counts in such steps.
 const AGED_EVERY: Duration = Duration::from_secs(60);
 
-pub(super) struct Tombs {
-    tombs: Lists<Tomb>,
+pub(super) struct EndedSessions {
+    ended_sessions: Lists<EndedSession>,
     /// Beyond it nothing more is remembered: the worst that follows is one upload sent twice.
     limit: AtomicU64,
     keep_ms: AtomicU64,
@@ -29,13 +29,13 @@ pub(super) struct Tombs {
     any: AtomicBool,
 }
 
-/// In [`Tomb::steady`]: an operator ended it, so its target is of no account. The bit would be the
+/// In [`EndedSession::steady`]: an operator ended it, so its target is of no account. The bit would be the
 /// clock's after 68 years.
 const FORGOTTEN: u32 = 1 << 31;
 
 /// Its times are whole seconds. That of the wall clock is rounded up, and both clocks have to agree: so
 /// it is not forgotten early, and no session that it ended counts as a later one.
-struct Tomb {
+struct EndedSession {
     key: SessionKey,
     target: TargetHash,
     /// Seconds of the wall clock, which end in the year 2106.
@@ -44,9 +44,9 @@ struct Tomb {
     steady: u32,
 }
 
-const _: () = assert!(size_of::<Tomb>() == 32);
+const _: () = assert!(size_of::<EndedSession>() == 32);
 
-impl Tomb {
+impl EndedSession {
     /// Without a target, a session that an operator ended.
     fn new(
         key: SessionKey,
@@ -73,23 +73,23 @@ impl Tomb {
     }
 }
 
-impl Entry for Tomb {
+impl Entry for EndedSession {
     fn key(&self) -> &SessionKey {
         &self.key
     }
 }
 
-impl Tombs {
+impl EndedSessions {
     pub(super) fn new(limit: u64, keep: Duration) -> Self {
-        let tombs = Self {
-            tombs: Lists::default(),
+        let ended_sessions = Self {
+            ended_sessions: Lists::default(),
             limit: AtomicU64::default(),
             keep_ms: AtomicU64::default(),
             aged_ms: AtomicU64::default(),
             any: AtomicBool::default(),
         };
-        tombs.set_limits(limit, keep);
-        tombs
+        ended_sessions.set_limits(limit, keep);
+        ended_sessions
     }
 
     pub(super) fn set_limits(&self, limit: u64, keep: Duration) {
@@ -116,33 +116,34 @@ impl Tombs {
         steady: Duration,
     ) -> bool {
         self.any.store(true, Ordering::Relaxed);
-        let kept =
-            self.are_kept() && (self.tombs.len() as u64) < self.limit.load(Ordering::Relaxed);
+        let kept = self.are_kept()
+            && (self.ended_sessions.len() as u64) < self.limit.load(Ordering::Relaxed);
         if kept {
-            self.tombs.put(Tomb::new(key, target, ended, steady));
+            self.ended_sessions.put(EndedSession::new(key, target, ended, steady));
         }
         kept
     }
 
     pub(super) fn find(&self, key: &SessionKey) -> Lookup {
-        self.tombs.find(key, |found| match found.first() {
-            Some(tomb) => tomb.target().map_or(Lookup::Forgotten, Lookup::Ended),
+        self.ended_sessions.find(key, |found| match found.first() {
+            Some(session_end) => session_end.target().map_or(Lookup::Forgotten, Lookup::Ended),
             None => Lookup::Unknown,
         })
     }
 
     pub(super) fn has(&self, key: &SessionKey) -> bool {
-        self.tombs.find(key, |found| !found.is_empty())
+        self.ended_sessions.find(key, |found| !found.is_empty())
     }
 
     /// As they are stored. Which backend it was is not kept.
     pub(super) fn each(&self, visit: &mut dyn FnMut(Tombstone)) {
-        self.tombs.each(|tomb| {
-            let (kind, target, status) = match tomb.target() {
+        self.ended_sessions.each(|session_end| {
+            let (kind, target, status) = match session_end.target() {
                 Some(target) => (EndKind::Close, target, 200),
                 None => (EndKind::Forgotten, TargetHash(0), 500),
             };
-            let (id, backend, ended) = (text_of(&tomb.key), String::new(), tomb.ended());
+            let (id, backend, ended) =
+                (text_of(&session_end.key), String::new(), session_end.ended());
             visit(Tombstone { id, kind, backend, target, status, ended });
         });
     }
@@ -150,8 +151,12 @@ impl Tombs {
     /// Forgets those that are too old by both clocks.
     pub(super) fn sweep(&self, now: Timestamp, steady: Duration) {
         let keep = self.keep();
-        self.tombs.retain(|tomb| {
-            !is_expired(now.since(tomb.ended()), steady.saturating_sub(tomb.steady()), keep)
+        self.ended_sessions.retain(|session_end| {
+            !is_expired(
+                now.since(session_end.ended()),
+                steady.saturating_sub(session_end.steady()),
+                keep,
+            )
         });
     }
 
@@ -181,36 +186,41 @@ mod tests {
 
     #[test]
     fn an_end_is_remembered_for_no_less_than_its_time() {
-        let tombs = Tombs::new(10, Duration::from_secs(60));
+        let ended_sessions = EndedSessions::new(10, Duration::from_secs(60));
         let milliseconds = Duration::from_millis;
-        let find = || tombs.find(&key("a"));
-        assert!(tombs.insert(key("a"), None, Timestamp(1), milliseconds(10_001)));
+        let find = || ended_sessions.find(&key("a"));
+        assert!(ended_sessions.insert(key("a"), None, Timestamp(1), milliseconds(10_001)));
         // The last one counts.
-        assert!(tombs.insert(
+        assert!(ended_sessions.insert(
             key("a"),
             Some(TargetHash(7)),
             Timestamp(1_001),
             milliseconds(10_001)
         ));
         for (wall, steady) in [(61_001, 71_001), (62_001, 69_999)] {
-            tombs.sweep(Timestamp(wall), milliseconds(steady));
+            ended_sessions.sweep(Timestamp(wall), milliseconds(steady));
             assert_eq!(find(), Lookup::Ended(TargetHash(7)));
         }
-        tombs.sweep(Timestamp(62_001), milliseconds(71_001));
+        ended_sessions.sweep(Timestamp(62_001), milliseconds(71_001));
         assert_eq!(find(), Lookup::Unknown);
     }
 
     #[test]
     fn an_end_is_stored_as_it_was_to_the_second() {
-        let tombs = Tombs::new(3, Duration::from_secs(60));
+        let ended_sessions = EndedSessions::new(3, Duration::from_secs(60));
         for (id, target, ended) in
             [("a", Some(TargetHash(7)), 1_800_000_000_001), ("b", None, u64::MAX), ("c", None, 0)]
         {
-            assert!(tombs.insert(key(id), target, Timestamp(ended), Duration::MAX));
+            assert!(ended_sessions.insert(key(id), target, Timestamp(ended), Duration::MAX));
         }
-        assert!(!tombs.insert(key("d"), None, Timestamp(0), Duration::ZERO), "there is no room");
+        assert!(
+            !ended_sessions.insert(key("d"), None, Timestamp(0), Duration::ZERO),
+            "there is no room"
+        );
         let mut all = Vec::new();
-        tombs.each(&mut |tomb| all.push((tomb.id, tomb.kind, tomb.target.0, tomb.ended.0)));
+        ended_sessions.each(&mut |session_end| {
+            all.push((session_end.id, session_end.kind, session_end.target.0, session_end.ended.0))
+        });
         all.sort_by(|one, other| one.0.cmp(&other.0));
         let latest = u64::from(u32::MAX) * 1000;
         let expected = [
@@ -219,7 +229,7 @@ mod tests {
             ("c".to_owned(), EndKind::Forgotten, 0, 0),
         ];
         assert_eq!(all, expected);
-        assert!(tombs.has(&key("b")) && !tombs.has(&key("d")));
-        assert_eq!(tombs.find(&key("b")), Lookup::Forgotten);
+        assert!(ended_sessions.has(&key("b")) && !ended_sessions.has(&key("d")));
+        assert_eq!(ended_sessions.find(&key("b")), Lookup::Forgotten);
     }
 }

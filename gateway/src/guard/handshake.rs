@@ -17,18 +17,18 @@ use super::proxy_protocol::{HeaderError, Spoken};
 use super::refusal::Refusal;
 use super::socket::ClientSocket;
 use super::tls::{self, TlsInfo};
-use super::{Entrance, GuardLimits, Stray, linger};
+use super::{GuardLimits, ListenerContext, RejectedConnection, linger};
 use crate::config::ProxyProtocol;
 use crate::metrics::HandshakeFailure;
 use crate::patience::within;
 use crate::tls::ListenerTls;
 
-/// Enough of a stray request to see what it is.
+/// Enough of a rejected request to see what it is.
 const LOOK: usize = 1024;
 
-/// How a listener is entered.
+/// What a connection passes before its first request: the PROXY protocol and TLS.
 #[derive(Clone, Default)]
-pub struct Door {
+pub struct Handshake {
     tls: Option<Arc<ListenerTls>>,
     proxy: Option<ProxyProtocol>,
 }
@@ -70,7 +70,7 @@ pub(super) struct Entered {
     pub counted: Option<Counted>,
 }
 
-impl Door {
+impl Handshake {
     pub fn new(tls: Option<Arc<ListenerTls>>, proxy: Option<ProxyProtocol>) -> Self {
         Self { tls, proxy }
     }
@@ -85,33 +85,33 @@ impl Door {
         &self,
         caller: Caller,
         slot: &Slot,
-        entrance: &Entrance,
+        context: &ListenerContext,
         limits: &GuardLimits,
     ) -> Option<Entered> {
         // A listener on `[::]` has mapped addresses for its IPv4 clients.
         let peer = SocketAddr::new(caller.peer.ip().to_canonical(), caller.peer.port());
         if self.tls.is_none() && self.proxy.is_none() {
-            return match self.count(caller, peer, entrance, limits).await {
+            return match self.count(caller, peer, context, limits).await {
                 Ok((caller, counted)) => Some(caller.plain(peer, None, counted)),
-                Err(stray) => {
-                    slot.events.strayed(stray);
+                Err(rejected) => {
+                    slot.events.connection_rejected(rejected);
                     None
                 }
             };
         }
         // In a box of its own: what a handshake needs is not held for the life of a connection.
-        let entered = Box::pin(within(limits.handshake, self.pass(caller, peer, entrance, limits)));
-        let stray = tokio::select! {
+        let entered = Box::pin(within(limits.handshake, self.pass(caller, peer, context, limits)));
+        let rejected = tokio::select! {
             entered = entered => match entered {
                 Ok(Ok(entered)) => return Some(entered),
-                Ok(Err(stray)) => stray,
-                Err(_) if self.tls.is_some() => Stray::Handshake(HandshakeFailure::Timeout),
-                Err(_) => Stray::ProxyProtocol,
+                Ok(Err(rejected)) => rejected,
+                Err(_) if self.tls.is_some() => RejectedConnection::Handshake(HandshakeFailure::Timeout),
+                Err(_) => RejectedConnection::ProxyProtocol,
             },
             // Nobody waits for a handshake at the end of the process.
-            () = entrance.farewell.said() => Stray::Handshake(HandshakeFailure::Closed),
+            () = context.shutdown_state.said() => RejectedConnection::Handshake(HandshakeFailure::Closed),
         };
-        slot.events.strayed(stray);
+        slot.events.connection_rejected(rejected);
         None
     }
 
@@ -119,9 +119,9 @@ impl Door {
         &self,
         mut caller: Caller,
         peer: SocketAddr,
-        entrance: &Entrance,
+        context: &ListenerContext,
         limits: &GuardLimits,
-    ) -> Result<Entered, Stray> {
+    ) -> Result<Entered, RejectedConnection> {
         let (mut client, mut port) = (peer, None);
         let trusts = |proxy: &&ProxyProtocol| {
             proxy.trusted.iter().any(|network| network.contains(peer.ip()))
@@ -131,21 +131,21 @@ impl Door {
                 Ok(Spoken::For(address, to)) => (client, port) = (address, Some(to)),
                 Ok(Spoken::ForItself) => {}
                 Ok(Spoken::Nothing(_)) if !proxy.required => {}
-                Err(HeaderError::Silent) => return Err(Stray::Silent),
-                Ok(Spoken::Nothing(_)) | Err(_) => return Err(Stray::ProxyProtocol),
+                Err(HeaderError::Silent) => return Err(RejectedConnection::Silent),
+                Ok(Spoken::Nothing(_)) | Err(_) => return Err(RejectedConnection::ProxyProtocol),
             }
         }
         // Before the handshake, which costs the most, and as soon as it is known who comes.
-        let (mut caller, counted) = self.count(caller, client, entrance, limits).await?;
+        let (mut caller, counted) = self.count(caller, client, context, limits).await?;
         let Some(tls) = &self.tls else {
             return Ok(caller.plain(client, port, counted));
         };
         let Ok(Some(first)) = caller.socket.first_byte().await else {
-            return Err(Stray::Silent);
+            return Err(RejectedConnection::Silent);
         };
         if !tls::is_hello(&[first]) {
             refuse_plain(caller.socket).await;
-            return Err(Stray::PlainOnTls);
+            return Err(RejectedConnection::PlainOnTls);
         }
         let Caller { socket, peer, accepted } = caller;
         match tls::accept(socket, tls).await {
@@ -157,7 +157,7 @@ impl Door {
                 tls: Some(info),
                 counted,
             }),
-            Err(failure) => Err(Stray::Handshake(failure)),
+            Err(failure) => Err(RejectedConnection::Handshake(failure)),
         }
     }
 
@@ -166,16 +166,16 @@ impl Door {
         &self,
         caller: Caller,
         client: SocketAddr,
-        entrance: &Entrance,
+        context: &ListenerContext,
         limits: &GuardLimits,
-    ) -> Result<(Caller, Option<Counted>), Stray> {
-        if let Ok(counted) = entrance.count(client, limits) {
+    ) -> Result<(Caller, Option<Counted>), RejectedConnection> {
+        if let Ok(counted) = context.count(client, limits) {
             return Ok((caller, counted));
         }
         if self.is_plain() {
             linger::turn_away(caller.socket).await;
         }
-        Err(Stray::Crowded)
+        Err(RejectedConnection::Crowded)
     }
 }
 
