@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use gateway_core::protocol::Fields;
 use gateway_core::protocol::answer::AnswerHead;
@@ -83,7 +83,7 @@ pub struct Server {
     line: Line,
     /// It has served a request before.
     pub reused: bool,
-    /// The head of the request.
+    /// The head of the request, until all of it has gone.
     pub out: Buffer,
     /// How much of that has gone.
     pub sent: usize,
@@ -93,8 +93,7 @@ pub struct Server {
 
 impl Server {
     pub fn new(line: Line, reused: bool) -> Self {
-        let (out, inbox) = (Buffer::of(SMALL), Buffer::of(SMALL));
-        Self { line, reused, out, sent: 0, inbox }
+        Self { line, reused, out: Buffer::of(SMALL), sent: 0, inbox: Buffer::default() }
     }
 
     pub fn socket(&mut self) -> &mut ServerSocket {
@@ -131,6 +130,10 @@ impl Server {
             Poll::Ready(Ok(count)) => {
                 let of_head = count.min(head);
                 self.sent += of_head;
+                if self.head_is_sent() {
+                    // Nothing is held for it while the server works.
+                    (self.out, self.sent) = (Buffer::default(), 0);
+                }
                 Poll::Ready(Ok((of_head, count - of_head)))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -145,6 +148,13 @@ impl Server {
 
     /// Reads on. 0 at the end.
     pub fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // Room is made when there is something to read: a server may take its time.
+        if self.socket().is_plain() {
+            ready!(self.socket().tcp().poll_read_ready(cx))?;
+        }
+        if self.inbox.capacity() == 0 {
+            self.inbox = Buffer::of(SMALL);
+        }
         self.inbox.reserve(HEAD_ROOM);
         poll_read_buf(Pin::new(self.line.socket()), cx, &mut *self.inbox)
     }
