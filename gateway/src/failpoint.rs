@@ -2,6 +2,7 @@
 //!
 //! They exist in debug builds only, and there only where the environment asks for them.
 
+#[cfg(debug_assertions)]
 use gateway_core::protocol::Fields;
 use gateway_core::protocol::head::RequestHead;
 

@@ -128,9 +128,14 @@ impl Two {
     ) -> (Farm, Self, [usize; 2]) {
         let hosts = Hosts::default();
         hosts.set(&[(NAME, &[FIRST, SECOND])]);
-        let one = FaultLink::at(SocketAddr::from((FIRST, 0)), targets[0]);
-        let port = one.address().port();
-        let other = FaultLink::at(SocketAddr::from((SECOND, port)), targets[1]);
+        // A port that is free at one address may be taken at the other.
+        let both = || {
+            let one = FaultLink::at(SocketAddr::from((FIRST, 0)), targets[0]);
+            let port = one.address().port();
+            let other = FaultLink::try_at(SocketAddr::from((SECOND, port)), targets[1]).ok()?;
+            Some((one, other, port))
+        };
+        let (one, other, port) = wait::some("a port that is free at both", both);
         let farm = start(&hosts, port);
         let used = wait::some("the gateway has looked at one of them", || {
             [&one, &other].iter().position(|link| link.accepted() > 0)

@@ -152,15 +152,20 @@ impl FaultLink {
 
     /// [`to`](Self::to), at an address of the test's choice.
     pub fn at(address: SocketAddr, target: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address)
-            .unwrap_or_else(|error| panic!("cannot listen at {address}: {error}"));
+        Self::try_at(address, target)
+            .unwrap_or_else(|error| panic!("cannot listen at {address}: {error}"))
+    }
+
+    /// [`at`](Self::at), where another program may have the port.
+    pub fn try_at(address: SocketAddr, target: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
         shared.control().target = target;
         let accepting = shared.clone();
         let acceptor = std::thread::spawn(move || accept(&listener, &accepting));
         let known = secure::lookup(target).map(|secure| Known::new(address, secure));
-        Self { address, shared, acceptor: Some(acceptor), _known: known }
+        Ok(Self { address, shared, acceptor: Some(acceptor), _known: known })
     }
 
     pub fn address(&self) -> SocketAddr {
