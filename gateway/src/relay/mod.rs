@@ -84,7 +84,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use gateway_core::protocol::head::{RequestHead, find_field};
+use gateway_core::protocol::head::{RequestHead, has_field};
 use gateway_core::protocol::{Fields, headers, login, packet};
 use thread_local::ThreadLocal;
 use tokio::sync::watch;
@@ -130,7 +130,7 @@ impl Relay {
         head.starts_with(b"BITS_POST ")
             || head.starts_with(b"POST ")
             || guard.conn().has_bound_connections()
-            || find_field(head, "authorization").is_some()
+            || has_field(head, "authorization")
             || self.gateway.farm().has_per_client()
     }
 }

@@ -51,7 +51,7 @@ impl Transfer<'_> {
     pub async fn reply(&mut self, mut server: Server, answer: Answer) -> Result<Next, Stop> {
         failpoint::hit("reply", &self.head);
         let Answer { head, body, .. } = answer;
-        let early = !self.body.is_here() || self.body.has_unsent();
+        let early = !self.is_sent(&server);
         let bound = self.exchange.admitted.login.bound;
         // What was not read of a request would be taken for the next one.
         let stays = stays_open(&head) && (!early || bound);

@@ -377,9 +377,15 @@ impl<'r> Transfer<'r> {
         .await
     }
 
-    /// Reads the head of an answer. `None` for a 1xx, after which the server says more.
+    /// Whether the server has been sent the whole request.
+    pub fn is_sent(&self, server: &Server) -> bool {
+        self.body.is_here() && !self.body.has_unsent() && server.head_is_sent()
+    }
+
+    /// Reads the head of an answer. `None` behind a 1xx, if there is more of the request to send.
     async fn hear(&mut self, server: &mut Server) -> Result<Option<Answer>, Failed> {
         let mut deadline = Deadline::default();
+        let mut goes_on = false;
         loop {
             let limits = &self.exchange.arrival.farm.config.limits.head;
             match read_answer(&server.inbox, limits) {
@@ -389,11 +395,11 @@ impl<'r> Transfer<'r> {
                     if came.map_err(|fault| Failed::Server { silent: false, fault })? {
                         return Ok(Some(answer));
                     }
-                    if !self.body.is_here() {
-                        return Ok(None);
-                    }
+                    // The answer itself may be here already, behind the 1xx.
+                    goes_on = !self.is_sent(server);
                     continue;
                 }
+                Ok(None) if goes_on => return Ok(None),
                 Ok(None) => {}
                 Err(_) => {
                     return Err(Failed::Server { silent: false, fault: Fault::BackendAnswer });

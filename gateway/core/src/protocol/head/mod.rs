@@ -272,6 +272,12 @@ pub fn find_field<'h>(head: &'h [u8], name: &str) -> Option<&'h str> {
     std::str::from_utf8(value.trim_ascii()).ok()
 }
 
+/// Whether bytes that may be no legal head have that field, whatever its value.
+pub fn has_field(head: &[u8], name: &str) -> bool {
+    let mut lines = head.split(|&b| b == b'\n').skip(1).filter_map(|line| split_once(line, b':'));
+    lines.any(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
+}
+
 /// Whether a head holds no control character but tabs and whole ends of lines, looked at as a whole:
 /// faster than line by line.
 fn is_clean(head: &[u8]) -> bool {

@@ -456,6 +456,9 @@ fn a_refusal_finds_the_session_id_even_in_a_broken_head() {
     assert!(opens_packet(head));
     let twice = b"BITS_POST / HTTP/1.1\r\nA: 1\r\na: 2\r\n\r\n";
     assert_eq!(find_field(twice, "a"), None);
+    // Also one that is no text.
+    let odd = b"GET / HTTP/1.1\r\nB: \xff\r\n\r\n";
+    assert!(has_field(twice, "A") && has_field(odd, "b") && !has_field(odd, "c"));
     assert!(!opens_packet(b"BITS_POSTER / HTTP/1.1"));
 }
 
