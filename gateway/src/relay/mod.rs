@@ -167,6 +167,8 @@ impl Carrier for Relay {
 }
 
 #[cfg(test)]
+mod interim_tests;
+#[cfg(test)]
 mod scene;
 #[cfg(test)]
 mod states_tests;

@@ -244,27 +244,6 @@ async fn interim_answers_go_to_nobody() {
     assert_eq!(left, Left::answered(200));
 }
 
-/// An early answer that comes together with a 1xx.
-#[tokio::test]
-async fn an_answer_behind_an_interim_one_is_heard_at_once() {
-    let scene = Scene::with_session().await;
-    let (left, ()) = scene
-        .play(&fragment("01234"), async |mut peers| {
-            let (mut server, text) = peers.head().await;
-            if !text.ends_with("01234") {
-                read_until(&mut server, "01234").await;
-            }
-            let both = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..], ACK].concat();
-            server.write_all(&both).await.unwrap();
-            // The client sends the rest only once it has its answer.
-            let answer = read_until(&mut peers.client, "\r\n\r\n").await;
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-            peers.client.write_all(b"56789").await.unwrap();
-        })
-        .await;
-    assert_eq!(left, Left::answered(200));
-}
-
 /// The next request is here before the answer to this one.
 #[tokio::test]
 async fn what_a_client_sends_ahead_waits() {
