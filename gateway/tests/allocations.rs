@@ -7,11 +7,15 @@ use std::time::Duration;
 use bits_gateway::access_log::{AccessLog, RequestLine};
 use bits_gateway::log_writer::Destination;
 use bits_gateway::metrics::{Carrier, Metrics, Outcome, PacketLabel, ProtocolError};
+use bits_gateway::sessions::Sessions;
+use bits_gateway::sessions::live_uploads::Packet;
+use futures_util::FutureExt;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
-use gateway_core::protocol::{ContentRange, HResult, SessionId};
+use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionId};
 use gateway_core::routing::Why;
-use gateway_core::session::{Binding, Target, Timestamp};
+use gateway_core::session::live::Wait;
+use gateway_core::session::{Binding, Pin, Progress, Target, Timestamp};
 use uuid::Uuid;
 
 thread_local! {
@@ -70,6 +74,36 @@ fn counting_a_request_allocates_nothing() {
         let _guards = (metrics.request(0), metrics.backend_request(up01));
         metrics.backend_connected(up01, true);
         metrics.record(&outcome);
+    });
+}
+
+#[test]
+fn showing_a_packet_of_an_upload_allocates_nothing() {
+    let sessions = Sessions::new(10, Duration::from_secs(60));
+    let id = SessionId::parse("{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}").unwrap();
+    let pin = Pin {
+        backend: BackendId(0),
+        backend_session: None,
+        binding: Binding::to(Target::of(b"/in/a.bin"), b"/in/a.bin"),
+        created: Timestamp(0),
+        subject: None,
+    };
+    let pinned = sessions.pin(id.key().clone(), pin, Progress::default(), Duration::ZERO);
+    assert!(pinned.now_or_never().unwrap().is_ok());
+    let packet = Packet {
+        kind: PacketType::Fragment,
+        range: ContentRange::new(0, 9, 10).ok(),
+        path: b"/in/a.bin",
+        user_agent: Some(b"Microsoft BITS/7.8"),
+        client: Some("192.0.2.1".parse().unwrap()),
+        backend: BackendId(0),
+        arrived: Duration::ZERO,
+    };
+    check(|| {
+        let live = sessions.show_live(id.key(), &packet, || None).unwrap();
+        live.came(10);
+        live.waits_for(Wait::Answer);
+        live.answered(Some(200));
     });
 }
 

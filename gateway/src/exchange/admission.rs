@@ -14,6 +14,7 @@ use gateway_core::protocol::{
 use gateway_core::routing::ownership::{may_speak, must_not_be_hidden, owner, visible_to};
 use gateway_core::routing::retry::is_repeatable;
 use gateway_core::routing::{Holder, Lookup, Why};
+use gateway_core::session::live::Wait;
 use gateway_core::session::{Binding, Pin, Subject, Target, lost_close};
 use http::Method;
 
@@ -31,6 +32,7 @@ use super::creates::create_of;
 use super::deliveries::Deliveries;
 use super::failover::{Failover, Went};
 use super::head::{body_length, is_chunked};
+use super::live;
 use super::lookup::{find, look_up};
 use super::recovery::Recovery;
 use super::report::Reporter;
@@ -167,6 +169,7 @@ impl Admission {
             exchange.findings.alias_found = Some(alias.is_some());
         }
         exchange.admitted.doubtful = lookup == Lookup::StoreDown;
+        self.show_live(head, &packet, &lookup, exchange);
         let mut decided = self.decide_or_hold(head, &packet, &lookup, exchange, alias).await;
         if decided == Err(Denied::Ask) {
             let (found, owner) = Box::pin(self.recovery.find_lost(head, &packet, exchange)).await?;
@@ -175,6 +178,7 @@ impl Admission {
             if let Some(answer) = self.speak(head, &packet, &mut lookup, owner, exchange).await? {
                 return Ok(Course::Joined(answer));
             }
+            self.show_live(head, &packet, &lookup, exchange);
             decided = self.decide_or_hold(head, &packet, &lookup, exchange, owner).await;
             if exchange.admitted.why == Some(Why::Alias) {
                 exchange.admitted.why = Some(Why::Asked);
@@ -229,6 +233,23 @@ impl Admission {
         Ok(Some(pin))
     }
 
+    /// Shows the upload of a packet that has the turn of its session.
+    fn show_live(
+        &self,
+        head: &RequestHead,
+        packet: &RequestPacket,
+        lookup: &Lookup,
+        exchange: &mut Exchange,
+    ) {
+        let admitted = &exchange.admitted;
+        let (Lookup::Pinned(pin), Some(key), Some(_)) = (lookup, &admitted.key, &admitted.turn)
+        else {
+            return;
+        };
+        let kind = packet.packet_type();
+        exchange.admitted.live = live::show(&self.sessions, head, kind, key, pin.backend, exchange);
+    }
+
     /// The end of a file is about to be passed on.
     fn note_end(&self, packet: &RequestPacket, key: &SessionKey) {
         if let Some(total) = packet.range().as_ref().and_then(lost_close::ending) {
@@ -250,10 +271,11 @@ impl Admission {
         if !may_speak(packet.packet_type(), lookup, exchange.arrival.target, alias) {
             return Ok(None);
         }
-        if exchange.admitted.turn.is_none()
-            && let Some(answer) = self.turns.take(head, packet, &key, exchange).await?
-        {
-            return Ok(Some(answer));
+        if exchange.admitted.turn.is_none() {
+            let _in_line = self.sessions.live_uploads().wait_in_line(&key);
+            if let Some(answer) = self.turns.take(head, packet, &key, exchange).await? {
+                return Ok(Some(answer));
+            }
         }
         let (found, total) = self.sessions.find_and_touch(Some(&key), clock::steady());
         self.note_end(packet, &key);
@@ -318,6 +340,7 @@ impl Admission {
                 continue;
             };
             let step = exchange.arrival.farm.config.failover.step(absent, &exchange.held());
+            exchange.waits_for(Wait::Backend);
             let carried_out = self.failover.carry_out(step, owner, changed, head, exchange);
             if Box::pin(carried_out).await? == Went::Elsewhere {
                 return Ok(());

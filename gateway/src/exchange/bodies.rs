@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use gateway_core::fault::Fault;
+use gateway_core::session::live::Wait;
 
 use super::Exchange;
 use super::arrival::Arrival;
 use super::bandwidth::Bandwidth;
+use super::report::Reporter;
 use super::session_turns::SessionTurns;
 use crate::clock;
 
@@ -14,11 +16,12 @@ use crate::clock;
 pub(super) struct Bodies {
     bandwidth: Bandwidth,
     turns: Arc<SessionTurns>,
+    reporter: Arc<Reporter>,
 }
 
 impl Bodies {
-    pub fn new(turns: Arc<SessionTurns>) -> Self {
-        Self { bandwidth: Bandwidth::default(), turns }
+    pub fn new(turns: Arc<SessionTurns>, reporter: Arc<Reporter>) -> Self {
+        Self { bandwidth: Bandwidth::default(), turns, reporter }
     }
 
     /// The rate at which the client of a request may send its body.
@@ -40,6 +43,12 @@ impl Bodies {
     ) -> Result<(), Fault> {
         exchange.attempt.bytes_in += bytes as u64;
         let came = exchange.attempt.bytes_in;
+        if let Some(live) = &exchange.admitted.live {
+            live.came(came);
+        }
+        if !end {
+            self.reporter.count_body(exchange);
+        }
         let range = exchange.admitted.range();
         if range.is_some_and(|range| came > range.len() || (end && came < range.len())) {
             // Only a chunked body can differ from its range; the backend must not take it for
@@ -53,6 +62,7 @@ impl Bodies {
             whole.inspect_err(|fault| exchange.findings.fault = Some(*fault))?;
             let now = clock::steady();
             exchange.attempt.body_done = Some(now);
+            exchange.waits_for(Wait::Answer);
             let waits = exchange.answered.first_byte.is_none();
             if let Some(conn) = exchange.arrival.conn.as_ref().filter(|_| waits) {
                 conn.expect_answer(now + exchange.attempt.patience);

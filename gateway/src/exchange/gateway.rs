@@ -116,7 +116,7 @@ impl Gateway {
             Arc::new(Failover::new(health.clone(), Arc::clone(&ends), Arc::clone(&router)));
         let session_turns =
             Arc::new(SessionTurns { turns: Arc::clone(&turns), sessions: sessions_of() });
-        let bodies = Arc::new(Bodies::new(Arc::clone(&session_turns)));
+        let bodies = Arc::new(Bodies::new(Arc::clone(&session_turns), reporter_of()));
         let creates = Arc::new(Creates {
             health: health.clone(),
             reporter: reporter_of(),
@@ -400,6 +400,9 @@ impl Gateway {
             Box::pin(self.cancellation.cancel_undelivered(head, exchange)).await;
         }
         self.bodies.end(exchange);
+        if let Some(live) = exchange.admitted.live.take() {
+            live.answered(exchange.sent.status);
+        }
         // The session's next request may come on another connection as soon as this one is over.
         exchange.admitted.turn = None;
         if let Some(conn) = &exchange.arrival.conn {

@@ -22,7 +22,7 @@ use super::ends::Ends;
 use super::lost_close::LostCloses;
 use super::report::Reporter;
 use super::session_turns::shares;
-use super::{Exchange, reply_url};
+use super::{Exchange, live, reply_url};
 use crate::clock;
 use crate::health::FarmHealth;
 use crate::metrics::{FailoverReason, ProtocolError};
@@ -127,8 +127,7 @@ impl Learning {
                 if there { Ok(()) } else { Box::pin(self.adopt(progress, exchange)).await }
             }
             Effects::Opened(opened) => {
-                let target = head.target();
-                let outcome = Box::pin(self.open(&opened, target, exchange)).await;
+                let outcome = Box::pin(self.open(&opened, head, exchange)).await;
                 match outcome {
                     Ok(()) => exchange.answered.opened = Some(opened.backend_session.into()),
                     Err(_) => {
@@ -172,7 +171,7 @@ impl Learning {
     async fn open(
         &self,
         opened: &Opened<'_>,
-        target: &[u8],
+        head: &RequestHead,
         exchange: &mut Exchange,
     ) -> Result<(), Fault> {
         let backend = exchange.admitted.backend.ok_or(Fault::Internal)?;
@@ -191,7 +190,7 @@ impl Learning {
             self.reporter.ended(&ended, None);
         }
         let id = opened.backend_session.to_owned();
-        let birth = Birth { target: target.to_vec(), id };
+        let birth = Birth { target: head.target().to_vec(), id };
         loop {
             let (id, hidden, public) = match (naming.next_candidate()?, &opened.id) {
                 (Candidate::Backends, Some(id)) => (id.key().clone(), None, None),
@@ -205,6 +204,8 @@ impl Learning {
                 == Pinned::New
             {
                 exchange.admitted.public_session = public;
+                let create = PacketType::CreateSession;
+                live::show(&self.sessions, head, create, &id, backend, exchange);
                 break;
             }
         }

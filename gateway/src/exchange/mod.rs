@@ -33,6 +33,7 @@ pub mod forwarding;
 mod gateway;
 pub mod head;
 mod learning;
+mod live;
 pub mod login;
 mod logins;
 mod lookup;

@@ -22,6 +22,7 @@ use crate::sessions::Ended;
 use crate::telemetry::{NowAndThen, Untrusted};
 use crate::warned::Hourly;
 
+use super::Exchange;
 use super::arrival::Arrival;
 use super::forwarding::Forwarding;
 use super::state::{Admitted, Answered, Attempt, Findings, Tried};
@@ -37,6 +38,13 @@ pub struct Sent {
     pub bytes_forwarded: u64,
 }
 
+/// Bytes of the request's body that the metrics have counted while it passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    pub received: u64,
+    pub forwarded: u64,
+}
+
 /// A request that is over.
 #[derive(Clone, Copy)]
 pub struct Report<'a> {
@@ -48,6 +56,7 @@ pub struct Report<'a> {
     pub answered: &'a Answered,
     pub findings: &'a Findings,
     pub sent: Sent,
+    pub counted: Counted,
 }
 
 /// Where the gateway says what it did.
@@ -78,6 +87,19 @@ impl Reporter {
             unknown_hosts: Arc::default(),
             loops: Arc::default(),
             shared_logins: Arc::default(),
+        }
+    }
+
+    /// Counts what has come, and gone on, of a body of which more follows: it may take hours.
+    pub fn count_body(&self, exchange: &mut Exchange) {
+        let Exchange { arrival, admitted, attempt, sent, counted, .. } = exchange;
+        let listener = arrival.conn.as_ref().map_or(0, |conn| conn.listener);
+        self.metrics.received(listener, attempt.bytes_in.saturating_sub(counted.received));
+        counted.received = counted.received.max(attempt.bytes_in);
+        let forwarded = sent.bytes_forwarded.saturating_sub(counted.forwarded);
+        if let Some(backend) = admitted.backend.filter(|_| forwarded > 0) {
+            self.metrics.uploaded(backend, forwarded);
+            counted.forwarded = sent.bytes_forwarded;
         }
     }
 
@@ -190,7 +212,8 @@ impl Reporter {
 
     /// What became of a request: one update of the metrics and one line.
     pub fn tell(&self, report: &Report<'_>) {
-        let Report { head, arrival, admitted, tries, attempt, answered, findings, sent } = *report;
+        let Report { head, arrival, admitted, tries, attempt, answered, findings, .. } = *report;
+        let Report { sent, counted, .. } = *report;
         let total = clock::steady().saturating_sub(arrival.started);
         let sent_whole = attempt.body_done.unwrap_or(arrival.started);
         let backend_time = answered.first_byte.map(|first| first.saturating_sub(sent_whole));
@@ -212,9 +235,9 @@ impl Reporter {
             alias_found: findings.alias_found,
             owner_found: findings.owner_found,
             range: admitted.range(),
-            bytes_in: attempt.bytes_in,
+            bytes_in: attempt.bytes_in.saturating_sub(counted.received),
             bytes_out: sent.bytes,
-            bytes_forwarded: sent.bytes_forwarded,
+            bytes_forwarded: sent.bytes_forwarded.saturating_sub(counted.forwarded),
             total,
             backend_wait: backend_time,
             ..Outcome::new(arrival.conn.as_ref().map_or(0, |conn| conn.listener), packet)

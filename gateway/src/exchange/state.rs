@@ -16,13 +16,14 @@ use http::{HeaderValue, StatusCode};
 
 use crate::clock;
 use crate::metrics::{Gauged, ProtocolError};
+use crate::sessions::live_uploads::LiveRequest;
 use crate::sessions::{Opening, Place};
 
 use super::arrival::Arrival;
 use super::bandwidth::BodyPace;
 use super::creating::Creating;
 use super::login::Login;
-use super::report::{Report, Reporter, Sent};
+use super::report::{Counted, Report, Reporter, Sent};
 use super::turns::Turn;
 
 /// Each 1xx starts the wait for the answer anew, so there is an end to them.
@@ -38,6 +39,7 @@ pub struct Exchange {
     pub findings: Findings,
     /// What the client was sent so far.
     pub sent: Sent,
+    pub counted: Counted,
     /// The report that its end owes; `None` before there is a head, and once it was made.
     owed: Option<(Arc<Reporter>, Arc<RequestHead>)>,
 }
@@ -52,6 +54,7 @@ impl Exchange {
             answered: Answered::default(),
             findings: Findings::default(),
             sent: Sent::default(),
+            counted: Counted::default(),
             owed: None,
         }
     }
@@ -123,6 +126,7 @@ impl Exchange {
             answered: &self.answered,
             findings: &self.findings,
             sent: self.sent,
+            counted: self.counted,
         });
     }
 }
@@ -156,6 +160,8 @@ pub struct Admitted {
     pub creating: Creating,
     /// The rate at which its client may send its body.
     pub pace: BodyPace,
+    /// What people see of the upload. It ends before the turn does.
+    pub live: Option<LiveRequest>,
     /// The session's turn.
     pub turn: Option<Turn>,
     pub login: Login,

@@ -12,6 +12,7 @@ use gateway_core::protocol::head::RequestHead;
 use gateway_core::routing::failover::{MAX_TRIES, ends_or_moves, try_another};
 use gateway_core::routing::retry::MAX_REPEATS;
 use gateway_core::routing::{Failure, Lookup, Step, Why, may_retry};
+use gateway_core::session::live::Wait;
 
 use super::Exchange;
 use super::creates::Creates;
@@ -100,6 +101,7 @@ impl Tries {
         exchange: &mut Exchange,
     ) -> Result<BackendId, Fault> {
         if exchange.tries.count > 0 && !exchange.admitted.creating.is_chosen() {
+            exchange.waits_for(Wait::Backend);
             Box::pin(self.choose_again(head, exchange)).await?;
         }
         let farm = &exchange.arrival.farm;
@@ -109,6 +111,7 @@ impl Tries {
         let long = exchange.arrival.has_body || by_application;
         let timeouts = &farm.config.timeouts;
         exchange.tries.count += 1;
+        exchange.waits_for(Wait::Connection);
         let patience = if long { timeouts.answer_long } else { timeouts.answer };
         exchange.attempt = Attempt::new(patience);
         let backend = exchange.admitted.backend.filter(|&id| farm.address(id).is_some());
@@ -255,6 +258,7 @@ impl Tries {
 
     fn use_connection(&self, reused: bool, exchange: &mut Exchange) -> Result<(), Fault> {
         exchange.tries.reused = reused;
+        exchange.waits_for(if exchange.arrival.has_body { Wait::Client } else { Wait::Answer });
         if let Some(backend) = exchange.admitted.backend {
             self.logins.bind_connected(backend, reused, exchange)?;
             if let Some(conn) = &exchange.arrival.conn {
@@ -265,6 +269,10 @@ impl Tries {
                 login.bound_connections.as_ref().filter(|_| login.bound)
             {
                 bound_connections.used_backend(backend);
+            }
+            if let Some(live) = exchange.admitted.live.as_ref().filter(|_| exchange.admitted.moved)
+            {
+                live.goes_to(backend);
             }
             self.failover.is_back(backend);
             if !reused {

@@ -130,6 +130,20 @@ impl Metrics {
         outcome::record(self, outcome);
     }
 
+    /// Bytes of a request's body have come, and more follow.
+    pub fn received(&self, listener: usize, bytes: u64) {
+        if let Some(metrics) = self.listeners.get(listener) {
+            metrics.received_bytes.inc_by(bytes);
+        }
+    }
+
+    /// Bytes of a request's body have gone to a backend, and more follow.
+    pub fn uploaded(&self, backend: BackendId, bytes: u64) {
+        if let Some(metrics) = self.backend(backend) {
+            metrics.upload_bytes.inc_by(bytes);
+        }
+    }
+
     /// A client connection was accepted.
     pub fn connection_opened(&self, listener: usize) {
         if let Some(metrics) = self.listeners.get(listener) {

@@ -42,11 +42,11 @@ pub struct Outcome {
     pub owner_found: Option<bool>,
     /// Of a Fragment.
     pub range: Option<ContentRange>,
-    /// Body bytes read from the client.
+    /// Body bytes read from the client that are not counted yet.
     pub bytes_in: u64,
     /// Body bytes sent to the client.
     pub bytes_out: u64,
-    /// Body bytes that went on to the backend.
+    /// Body bytes that went on to the backend and are not counted yet.
     pub bytes_forwarded: u64,
     /// From the head to the last byte of the answer.
     pub total: Duration,

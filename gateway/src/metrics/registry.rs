@@ -82,7 +82,7 @@ table! {
     REJECTED = "bitsgw_rejected_requests_total", Counter, ["reason"], "requests",
         "Requests that the gateway answered or cut off by itself instead of passing on an answer.";
     RECEIVED_BYTES = "bitsgw_received_bytes_total", Counter, ["listener"], "bytes",
-        "Bytes of request bodies read from clients, counted when a request ends.";
+        "Bytes of request bodies read from clients, counted as they come.";
     SENT_BYTES = "bitsgw_sent_bytes_total", Counter, ["listener"], "bytes",
         "Bytes of answer bodies sent to clients, counted when a request ends.";
     CONNECTIONS = "bitsgw_connections", Gauge, ["listener"], "connections",
@@ -132,7 +132,7 @@ table! {
     BACKEND_RESPONSE_DURATION = "bitsgw_backend_response_duration_seconds", Histogram(ANSWER_SECONDS), ["backend"], "seconds",
         "Time from the last byte of a request to the first byte of the backend's answer.";
     BACKEND_UPLOAD_BYTES = "bitsgw_backend_upload_bytes_total", Counter, ["backend"], "bytes",
-        "Bytes of request bodies forwarded to a backend, counted when a request ends.";
+        "Bytes of request bodies forwarded to a backend; those of packets are counted as they go, of plain HTTP when a request ends.";
     BACKEND_STATE = "bitsgw_backend_state", Gauge, ["backend", "state"], "boolean",
         "1 for the state that a backend is in, 0 for the others.";
     BACKEND_UP = "bitsgw_backend_up", Gauge, ["backend"], "boolean",

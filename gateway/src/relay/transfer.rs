@@ -108,7 +108,7 @@ impl<'r> Transfer<'r> {
             Box::pin(self.end(stop)).await;
         }
         failpoint::hit("finish", &self.head);
-        self.exchange.sent.bytes_forwarded += self.body.forwarded;
+        self.exchange.sent.bytes_forwarded = self.body.forwarded;
         self.gateway.finish(&self.head, &mut self.exchange).await;
         self.drain().await
     }
@@ -294,6 +294,7 @@ impl<'r> Transfer<'r> {
             }
             if let Some((bytes, ends)) = self.body.news() {
                 failpoint::hit("body", &self.head);
+                self.exchange.sent.bytes_forwarded = self.body.forwarded;
                 let came = self.gateway.body_came(bytes, ends, &mut self.exchange).await;
                 came.map_err(Stop::Fault)?;
             }
@@ -311,6 +312,7 @@ impl<'r> Transfer<'r> {
                 read.map_err(|_| Stop::Client)?;
             }
             if let Some((bytes, ends)) = self.body.news() {
+                self.exchange.sent.bytes_forwarded = self.body.forwarded;
                 let came = self.gateway.body_came(bytes, ends, &mut self.exchange).await;
                 came.map_err(Stop::Fault)?;
             }

@@ -14,6 +14,7 @@ mod ended_sessions;
 mod eviction;
 mod follow;
 mod lists;
+pub mod live_uploads;
 mod load;
 mod packed;
 mod pinning;
@@ -32,6 +33,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
+use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::{Loads, Lookup, Outstanding};
 use gateway_core::session::expiry::is_expired;
@@ -47,6 +49,7 @@ use ended_sessions::EndedSessions;
 use eviction::Eviction;
 use follow::Following;
 pub use follow::Other;
+use live_uploads::{LiveRequest, LiveUploads};
 pub use load::{Opened, Setup};
 pub use places::{Place, Places, Refused};
 use record::{ENDING, Session, UNTOUCHED};
@@ -63,6 +66,7 @@ type OnSessionEnd = Box<dyn Fn(&SessionKey) + Send + Sync>;
 
 pub struct Sessions {
     live: Table,
+    live_uploads: LiveUploads,
     translated: Translated,
     ended_sessions: EndedSessions,
     tally: Arc<Tally>,
@@ -130,6 +134,7 @@ impl Sessions {
         let Setup { ids, limit, tombstone } = setup;
         Self {
             live: Table::new(expected),
+            live_uploads: LiveUploads::default(),
             translated: Translated::default(),
             ended_sessions: EndedSessions::new(limit, tombstone),
             tally: Arc::default(),
@@ -322,6 +327,7 @@ impl Sessions {
         let (progress, pin) = (session.progress, session.pin());
         self.free_spelling(&pin.binding);
         self.places.remove(session.counted_client());
+        self.live_uploads.remove(&key);
         self.tally.remove(pin.backend, progress);
         if let Some(id) = pin.backend_session.as_deref().and_then(SessionId::parse) {
             self.translated.remove(id.key(), pin.backend, &key);
@@ -330,6 +336,27 @@ impl Sessions {
             told(&key);
         }
         Ended { key, pin, progress, reason }
+    }
+
+    pub fn live_uploads(&self) -> &LiveUploads {
+        &self.live_uploads
+    }
+
+    /// A packet of a session has its turn, or has opened it: its upload is shown while its client speaks.
+    /// `holder` is who is held to a share for it.
+    pub fn show_live(
+        &self,
+        key: &SessionKey,
+        packet: &live_uploads::Packet<'_>,
+        holder: impl FnOnce() -> Option<ClientKey>,
+    ) -> Option<LiveRequest> {
+        let (request, new) = self.live_uploads.begin(key, packet, holder);
+        if new && !self.live.contains_key(key) {
+            // It has ended meanwhile, and nobody else would remove the entry.
+            self.live_uploads.remove(key);
+            return None;
+        }
+        request
     }
 
     /// A Create goes to that backend. It counts as a session there for as long as the value lives.

@@ -3,6 +3,7 @@
 pub mod delivered;
 pub mod expiry;
 pub mod limits;
+pub mod live;
 pub mod lost_close;
 pub mod observe;
 pub mod opening;
