@@ -152,23 +152,36 @@ const HEALTH: &str = "/health";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
+/// What pages are asked by.
+const READS: &str = "GET, HEAD";
+
+/// What `/livez` and `/readyz` are asked by: HAProxy asks by OPTIONS where nothing else is configured.
+const PROBES: &str = "GET, HEAD, OPTIONS";
+
 fn answer(method: &Method, uri: &http::Uri, state: &State) -> Response<String> {
-    let page: fn(&State, &str) -> Response<String> = match uri.path() {
-        "/metrics" => metrics_page,
-        "/livez" => |_, _| response(StatusCode::OK, TEXT, "ok\n".to_owned()),
-        "/readyz" => readyz_page,
-        "/version" => version_page,
+    let (page, methods): (fn(&State, &str) -> Response<String>, _) = match uri.path() {
+        "/metrics" => (metrics_page, READS),
+        "/livez" => (|_, _| response(StatusCode::OK, TEXT, "ok\n".to_owned()), PROBES),
+        "/readyz" => (readyz_page, PROBES),
+        "/version" => (version_page, READS),
         // Of another method: what is read is answered by `health_page`.
-        HEALTH => version_page,
+        HEALTH => (version_page, READS),
         _ => return response(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
     };
-    if !is_read(method) {
-        let refusal = "only GET and HEAD are served here\n".to_owned();
+    let allow = HeaderValue::from_static(methods);
+    if is_read(method) {
+        page(state, uri.query().unwrap_or_default())
+    } else if method == Method::OPTIONS && methods == PROBES {
+        // The status counts.
+        let mut answer = page(state, "").map(|_| String::new());
+        answer.headers_mut().insert(ALLOW, allow);
+        answer
+    } else {
+        let refusal = format!("only {methods} are served here\n");
         let mut answer = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, refusal);
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return answer;
+        answer.headers_mut().insert(ALLOW, allow);
+        answer
     }
-    page(state, uri.query().unwrap_or_default())
 }
 
 /// Always 200: it is for people and `bits-gateway health`, and nobody is to kill a process because
@@ -211,9 +224,9 @@ fn readyz_page(state: &State, query: &str) -> Response<String> {
         }
         // For people only: running uploads go on without it, so a balancer must not turn away.
         match state.store.status().trouble {
-            None => body.push_str("[+] store ok\n"),
+            None => body.push_str("[+] store ok (does not count)\n"),
             Some(trouble) => {
-                writeln!(body, "[-] store failed: {}", trouble.kind)
+                writeln!(body, "[-] store failed: {} (does not count)", trouble.kind)
                     .expect("a String takes everything");
             }
         }

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::diff::{self, Change, diff};
 use crate::config::draft::Draft;
 use crate::config::report::Place;
-use crate::config::{self, Config, Limits, LoadError, Loaded, Log, Sessions, Timeouts};
+use crate::config::{self, Config, Limits, Listener, LoadError, Loaded, Log, Sessions, Timeouts};
 use crate::metrics::Metrics;
 use crate::notify_systemd::Notifier;
 
@@ -274,8 +274,14 @@ impl Inner {
 fn with_fixed(started: &Config, new: Config) -> Config {
     let Log { format, access, .. } = started.log.clone();
     let Limits { connections, bound_connections, .. } = started.limits;
+    let listeners = started.listeners.iter().map(|listener| {
+        let same = new.listeners.iter().find(|other| other.name == listener.name);
+        // One that is to go serves as it did until the next start.
+        let access = same.unwrap_or(listener).access.clone();
+        Listener { access, ..listener.clone() }
+    });
     Config {
-        listeners: started.listeners.clone(),
+        listeners: listeners.collect(),
         store: started.store.clone(),
         ops: started.ops.clone(),
         admin: started.admin.clone(),

@@ -266,7 +266,7 @@ fn readiness_follows_the_life_of_the_process() {
         "GET",
         "/readyz?verbose",
         503,
-        "[-] started failed\n[+] not-draining ok\n[+] store ok\nstarting\n",
+        "[-] started failed\n[+] not-draining ok\n[+] store ok (does not count)\nstarting\n",
     );
     ops.readiness.ready();
     ops.check("GET", "/readyz", 200, "ready\n");
@@ -274,7 +274,7 @@ fn readiness_follows_the_life_of_the_process() {
         "GET",
         "/readyz?verbose=1",
         200,
-        "[+] started ok\n[+] not-draining ok\n[+] store ok\nready\n",
+        "[+] started ok\n[+] not-draining ok\n[+] store ok (does not count)\nready\n",
     );
     assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 0\n"));
     ops.readiness.drain();
@@ -284,7 +284,7 @@ fn readiness_follows_the_life_of_the_process() {
         "GET",
         "/readyz?verbose",
         503,
-        "[+] started ok\n[-] not-draining failed\n[+] store ok\ndraining\n",
+        "[+] started ok\n[-] not-draining failed\n[+] store ok (does not count)\ndraining\n",
     );
     ops.check("GET", "/livez", 200, "ok\n");
     assert!(ops.ask("GET", "/metrics").1.contains("\nbitsgw_draining 1\n"));
@@ -320,6 +320,25 @@ fn heads_are_answered_like_gets_without_the_body() {
         assert_eq!(body, "", "{target}");
         assert!(head.contains("content-length: ") && !head.contains("content-length: 0"), "{head}");
     }
+}
+
+#[test]
+fn balancers_may_ask_by_options() {
+    let ops = Ops::start();
+    let ask = |target: &str| {
+        let (head, body) = ops.ask("OPTIONS", target);
+        assert_eq!(body, "");
+        assert!(head.contains("\r\nallow: get, head, options"), "{head}");
+        head.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(ask("/livez"), "http/1.1 200 ok");
+    assert_eq!(ask("/readyz"), "http/1.1 503 service unavailable");
+    ops.readiness.ready();
+    assert_eq!(ask("/readyz"), "http/1.1 200 ok");
+    ops.readiness.drain();
+    assert_eq!(ask("/readyz"), "http/1.1 503 service unavailable");
+    let (head, _) = ops.ask("POST", "/readyz");
+    assert!(head.starts_with("http/1.1 405 "), "{head}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Uploads through real proxies in front of the gateway, by the lines that `docs/behind-a-proxy.md` gives to operators.
+//! Uploads through real proxies in front of the gateway, by the lines that `docs/behind-a-proxy.md` and `docs/behind-a-balancer.md` give to operators.
 //!
 //! [`document`] reads these lines, [`front`] starts the proxy, [`cases`] are what has to work through each of them:
 //! with nginx and HAProxy in [`light`], with all five and with the clients of [`programs`] in [`field`], which

@@ -1,5 +1,6 @@
 //! All end-to-end tests, in one binary: it links once, and its modules share what they start.
 
+mod access;
 mod acks;
 mod ask;
 mod bad_input;

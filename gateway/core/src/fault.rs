@@ -3,7 +3,8 @@
 //! The statuses are few because the client reads them harshly: any 4xx but 408 and 409, any
 //! redirect, 501 and 505 end an upload for good. "Not now" is therefore always 503, and only
 //! 500 with [`HResult::SESSION_NOT_FOUND`] makes a client start over; 500 with
-//! [`HResult::TOO_LARGE`] ends its job.
+//! [`HResult::TOO_LARGE`] ends its job. 403 ends it too, and is said only where the operator chose
+//! that in place of silence ([`Denial::Forbidden`](crate::protocol::access::Denial::Forbidden)).
 
 use http::{HeaderValue, StatusCode};
 
@@ -21,6 +22,9 @@ pub enum Fault {
     MethodNotServed,
     /// The request is for a host that is not one of ours.
     UnknownHost,
+    /// The listener does not serve the client's address, and the operator wants to say so; else the
+    /// connection ends without an answer.
+    AccessDenied,
     /// A body without a length.
     LengthRequired,
     /// The Fragment is larger than this gateway takes; the client sends smaller ones.
@@ -100,11 +104,12 @@ pub struct Row {
 }
 
 impl Fault {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::AlreadyEnded,
         Self::BadRequest,
         Self::MethodNotServed,
         Self::UnknownHost,
+        Self::AccessDenied,
         Self::LengthRequired,
         Self::FragmentTooLarge,
         Self::UnknownSession,
@@ -138,12 +143,14 @@ impl Fault {
         const INVALID: Option<HResult> = Some(HResult::INVALID_ARGUMENT);
         const NOT_FOUND: Option<HResult> = Some(HResult::SESSION_NOT_FOUND);
         const TOO_LARGE: Option<HResult> = Some(HResult::TOO_LARGE);
+        const DENIED: Option<HResult> = Some(HResult::ACCESS_DENIED);
         let row = |status, hresult, label, severity| Row { status, hresult, label, severity };
         match self {
             Self::AlreadyEnded     => row(StatusCode::OK,                    None,      "already_ended",      Info),
             Self::BadRequest       => row(StatusCode::BAD_REQUEST,           INVALID,   "bad_request",        Info),
             Self::MethodNotServed  => row(StatusCode::BAD_REQUEST,           INVALID,   "method_not_served",  Info),
             Self::UnknownHost      => row(StatusCode::BAD_REQUEST,           INVALID,   "unknown_host",       Warn),
+            Self::AccessDenied     => row(StatusCode::FORBIDDEN,             DENIED,    "access_denied",      Info),
             Self::LengthRequired   => row(StatusCode::LENGTH_REQUIRED,       INVALID,   "length_required",    Info),
             Self::FragmentTooLarge => row(StatusCode::PAYLOAD_TOO_LARGE,     None,      "fragment_too_large", Info),
             Self::UnknownSession   => row(StatusCode::INTERNAL_SERVER_ERROR, NOT_FOUND, "unknown_session",    Warn),
@@ -229,7 +236,8 @@ mod tests {
 
     #[test]
     fn no_answer_of_ours_ends_an_upload_that_could_go_on() {
-        for fault in Fault::ALL {
+        let chosen = |fault: &Fault| *fault == Fault::AccessDenied;
+        for fault in Fault::ALL.into_iter().filter(|fault| !chosen(fault)) {
             let row = fault.row();
             let code = row.status.as_u16();
             assert!([200, 400, 411, 413, 500, 502, 503, 504].contains(&code), "{fault:?}");
@@ -261,6 +269,7 @@ mod tests {
             // Fatal: no honest client sends such a thing.
             (Fault::BadRequest, 400, invalid),
             (Fault::LengthRequired, 411, invalid),
+            (Fault::AccessDenied, 403, Some(HResult::ACCESS_DENIED)),
             // Smaller fragments.
             (Fault::FragmentTooLarge, 413, None),
             // Starts over.

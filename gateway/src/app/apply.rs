@@ -34,6 +34,7 @@ pub(super) fn limits(config: &Config) -> GuardLimits {
     GuardLimits {
         per_address: config.limits.connections_per_address,
         trusted: config.http.trusted_proxies.clone(),
+        access: config.listeners.iter().map(|listener| listener.access.clone()).collect(),
         handshake: config.timeouts.handshake,
         head: config.limits.head,
         head_timeout: config.timeouts.client_head,

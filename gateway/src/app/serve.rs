@@ -134,6 +134,7 @@ pub(super) fn serve(
         (requests.clone(), shutdown_state.clone()),
         config.limits.bound_connections,
     );
+    let gateway = gateway.telling(readiness.clone());
     let (threads, ops_address) = (config.process.threads, config.ops.address);
     let watches = config.process.watch_config;
     let names_host = config.http.forwarded_host;

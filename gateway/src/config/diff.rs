@@ -20,9 +20,14 @@ const FIXED_KEYS: &[(&str, &str)] = &[
     ("timeouts", "ask"),
 ];
 
+/// Keys of such sections that are no part of a socket.
+const FREE_KEYS: &[(&str, &str)] =
+    &[("listeners", "access.allow"), ("listeners", "access.deny"), ("listeners", "access.answer")];
+
 /// Whether a change of this key counts from the next start only.
 pub fn needs_restart(section: &str, key: &str) -> bool {
-    FIXED_SECTIONS.contains(&section) || FIXED_KEYS.contains(&(section, key))
+    let fixed = FIXED_SECTIONS.contains(&section) || FIXED_KEYS.contains(&(section, key));
+    fixed && !FREE_KEYS.contains(&(section, key))
 }
 
 /// One key, listener or backend that differs.
@@ -176,12 +181,13 @@ mod tests {
 
     #[test]
     fn what_the_process_is_made_of_needs_a_restart() {
-        let more = "[listeners.more]\naddress = \"127.0.0.1:8081\"\n[ops]\naddress = \"off\"\n\
+        let more = "access.deny = [\"192.0.2.0/24\"]\n[listeners.more]\naddress = \"127.0.0.1:8081\"\n[ops]\naddress = \"off\"\n\
                     [log]\nlevel = \"warn\"\naccess = \"off\"\n[limits]\nconnections = 5\n[process]\nwatch_config = true";
         check(
             &file("", &[("a", 1)]),
             &file(more, &[("a", 1)]),
             &[
+                ("listeners.public.access.deny: [] -> [\"192.0.2.0/24\"]", false),
                 ("listeners.more: not set -> { address = \"127.0.0.1:8081\" }", true),
                 ("limits.connections: 20_000 -> 5", true),
                 ("ops.address: \"127.0.0.1:9080\" -> \"off\"", true),

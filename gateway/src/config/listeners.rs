@@ -2,7 +2,7 @@
 
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::Kind;
-use super::tls;
+use super::{access, tls};
 
 pub const SECTION: Section = Section {
     name: "listeners",
@@ -23,6 +23,9 @@ pub const SECTION: Section = Section {
         tls::CLIENT_CA,
         tls::TRUSTED,
         tls::REQUIRED,
+        access::ALLOW,
+        access::DENY,
+        access::ANSWER,
     ],
     later: &[],
 };

@@ -4,6 +4,7 @@
 //! The words of the file stand in [`sections`], once: reading, schema, documentation and dump all
 //! come from that table. Reading order: [`sections`], [`kind`], [`mod@file`], [`mod@env`], [`check`].
 
+mod access;
 mod affinity;
 pub mod check;
 pub mod defaults;
@@ -44,6 +45,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway_core::protocol::ChunkedMode;
+pub use gateway_core::protocol::access::{Access, Denial};
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::protocol::network::Network;
 pub use gateway_core::protocol::passage::ForwardedMode;
@@ -90,6 +92,7 @@ pub struct Listener {
     pub address: SocketAddr,
     pub tls: Option<ListenerTls>,
     pub proxy_protocol: Option<ProxyProtocol>,
+    pub access: Access,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -314,6 +317,8 @@ pub struct Timeouts {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ops {
     pub address: Option<SocketAddr>,
+    /// The listeners for clients answer `/livez` and `/readyz` too.
+    pub public: bool,
 }
 
 /// Without socket and address there is no such listener.

@@ -6,8 +6,8 @@ use gateway_core::session::lost_close::LostClose;
 use gateway_core::session::opening::IdPolicy;
 
 use super::{
-    BackendConnections, Bind, ClientAuth, ForwardedMode, HashKey, HostIdMode, Level, LogFormat,
-    ProbeKind, RawPath, ReplyUrl, SocketMode, StoreKind, Then, UpstreamHost, Verify,
+    BackendConnections, Bind, ClientAuth, Denial, ForwardedMode, HashKey, HostIdMode, Level,
+    LogFormat, ProbeKind, RawPath, ReplyUrl, SocketMode, StoreKind, Then, UpstreamHost, Verify,
 };
 use crate::store::{OnError, SyncMode};
 
@@ -72,6 +72,11 @@ named!(LostClose {
     Verify = "verify": "its server is asked for the file: 200 if it is there, is as large as the client said and is not older than the session; starting over if it is not there or is another one; 503 while that is not clear",
     Ack = "ack": "200: what had arrived counts as delivered; for servers whose application takes files away",
     Restart = "restart": "session not found: the client starts the upload again",
+});
+
+named!(Denial {
+    Close = "close": "the end of its connection, before TLS where its address is known by then: BITS waits and comes again",
+    Forbidden = "403": "403, which ends an upload for good",
 });
 
 named!(StoreKind {

@@ -314,12 +314,22 @@ pub const SECTIONS: &[Section] = &[
         shape: Shape::Once,
         about: "The listener for operators: `/metrics`, `/livez`, `/readyz`, `/health`, `/version`. \
                 It is read-only and asks for no password.",
-        keys: &[Key {
-            name: "address",
-            kind: Kind::WordOr(NO_LISTENER, &Kind::Socket),
-            preset: Preset::Is(Value::Socket(defaults::OPS_ADDRESS)),
-            about: "The IP address and port to listen on.",
-        }],
+        keys: &[
+            Key {
+                name: "address",
+                kind: Kind::WordOr(NO_LISTENER, &Kind::Socket),
+                preset: Preset::Is(Value::Socket(defaults::OPS_ADDRESS)),
+                about: "The IP address and port to listen on.",
+            },
+            Key {
+                name: "public",
+                kind: Kind::Bool,
+                preset: Preset::Is(Value::Bool(false)),
+                about: "Whether the listeners for clients answer GET and HEAD of `/livez` and \
+                        `/readyz` too, for balancers that can only ask where they send requests. \
+                        No backend gets these requests then. See docs/behind-a-balancer.md.",
+            },
+        ],
         later: &["tls"],
     },
     Section {

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use gateway_core::session::limits::PerClient;
 
+use super::access;
 use super::defaults;
 use super::draft::{Broken, Draft, Table};
 use super::health;
@@ -89,6 +90,7 @@ fn listener(table: &Table) -> Result<Listener, Broken> {
         address: table.get("address")?,
         tls: tls::build_listener(table)?,
         proxy_protocol: tls::build_proxy_protocol(table)?,
+        access: access::build(table)?,
     })
 }
 
@@ -174,7 +176,7 @@ fn timeouts(table: &Table) -> Result<Timeouts, Broken> {
 }
 
 pub(super) fn ops(table: &Table) -> Result<Ops, Broken> {
-    Ok(Ops { address: unless_off(table, "address")? })
+    Ok(Ops { address: unless_off(table, "address")?, public: table.get("public")? })
 }
 
 pub(super) fn admin(table: &Table) -> Result<Admin, Broken> {

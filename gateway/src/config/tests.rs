@@ -22,6 +22,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             address: "[::]:8080".parse().unwrap(),
             tls: None,
             proxy_protocol: None,
+            access: Access::default(),
         }],
         affinity: Affinity {
             host_id: HostIdMode::None,
@@ -124,7 +125,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             shutdown: seconds(300),
             shutdown_delay: seconds(0),
         },
-        ops: Ops { address: Some("127.0.0.1:9080".parse().unwrap()) },
+        ops: Ops { address: Some("127.0.0.1:9080".parse().unwrap()), public: false },
         admin: Admin {
             socket: None,
             socket_mode: SocketMode::Owner,

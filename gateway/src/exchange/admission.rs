@@ -115,6 +115,9 @@ impl Admission {
         head: &RequestHead,
         exchange: &mut Exchange,
     ) -> Result<Option<BackendId>, Fault> {
+        if !exchange.arrival.is_admitted() {
+            return Err(Fault::AccessDenied);
+        }
         exchange.arrival.target = Target::of(head.target());
         exchange.arrival.binding = Binding::to(exchange.arrival.target, head.target());
         exchange.arrival.has_body = body_length(head) > 0 || is_chunked(head);

@@ -9,7 +9,7 @@ use gateway_core::protocol::client::ClientKey;
 use gateway_core::routing::ownership::Asker;
 use gateway_core::session::{Binding, Pin, Subject, Target, Timestamp};
 
-use crate::config::Bind;
+use crate::config::{Access, Bind};
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::metrics::{Carrier, Gauged};
@@ -65,6 +65,20 @@ impl Arrival {
             running: None,
             request: None,
         }
+    }
+
+    /// Whom the listener serves on which it came.
+    pub fn access(&self) -> Option<&Access> {
+        let listener = self.conn.as_ref()?.listener;
+        Some(&self.farm.config.listeners.get(listener)?.access)
+    }
+
+    /// Whether the listener serves the client, as far as the head tells who that is.
+    pub fn is_admitted(&self) -> bool {
+        let admits = |access: &Access| {
+            access.is_open() || self.client.is_some_and(|client| access.admits(client))
+        };
+        self.access().is_none_or(admits)
     }
 
     /// Who the client is by its certificate.

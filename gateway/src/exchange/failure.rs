@@ -43,9 +43,7 @@ pub(super) fn fault_of_failure(
     health: &FarmHealth,
     exchange: &mut Exchange,
 ) -> Option<Fault> {
-    let login = &exchange.admitted.login;
-    if exchange.findings.fault == Some(Fault::LoginLost) && !login.is_behind_proxy() {
-        // Its client is to see the end of the connection.
+    if exchange.ends_unanswered() {
         return None;
     }
     let conn = exchange.arrival.conn.as_ref();

@@ -45,6 +45,7 @@ use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::health::FarmHealth;
 use crate::metrics::Carrier;
+use crate::ops::Readiness;
 use crate::sessions::Sessions;
 use crate::supervisor::{InFlight, Shutdown};
 
@@ -55,6 +56,7 @@ pub struct Gateway {
     reporter: Arc<Reporter>,
     running: InFlight,
     shutdown_state: Shutdown,
+    readiness: Readiness,
     requests: AtomicU64,
     pub(super) admission: Admission,
     pub(super) tries: Tries,
@@ -175,6 +177,7 @@ impl Gateway {
             reporter,
             running,
             shutdown_state,
+            readiness: Readiness::default(),
             requests,
             admission,
             tries,
@@ -183,6 +186,11 @@ impl Gateway {
             cancellation,
         };
         (gateway, canceller)
+    }
+
+    /// What balancers that ask here are told.
+    pub fn telling(self, readiness: Readiness) -> Self {
+        Self { readiness, ..self }
     }
 
     pub fn farms(&self) -> &Arc<ArcSwap<Farm>> {
@@ -229,6 +237,12 @@ impl Gateway {
         if let Some(conn) = &exchange.arrival.conn {
             conn.wait_for_body(exchange.arrival.farm.config.timeouts.client_body);
         }
+    }
+
+    /// The answer to a request that is for the gateway itself.
+    pub fn page_for(&self, head: &RequestHead, exchange: &Exchange) -> Option<OwnAnswer> {
+        let public = exchange.arrival.farm.config.ops.public;
+        own_answer::page_for(head, public, self.readiness.phase())
     }
 
     /// Decides where the request goes and leaves that in `exchange`, or says why it is answered.

@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::Exchange;
 use super::head::{body_length, expects_continue, is_chunked};
+use crate::ops::Phase;
 
 /// An answer without a body, as it is written.
 #[derive(Debug)]
@@ -38,13 +39,32 @@ pub fn answer_for(fault: Fault, head: &RequestHead, exchange: &Exchange) -> OwnA
     if let Some(conn) = exchange.arrival.conn.as_ref().filter(|_| unframed) {
         conn.body_follows();
     }
-    OwnAnswer { status, fields, last: endless || too_long || unframed }
+    // Nothing that the client could ask for on this connection is served.
+    let denied = fault == Fault::AccessDenied;
+    OwnAnswer { status, fields, last: endless || too_long || unframed || denied }
 }
 
-/// `OPTIONS *` asks for this server itself, mostly to see whether it lives (RFC 9110 section 9.3.7).
-pub fn to_options() -> OwnAnswer {
+/// What is asked of this server itself, mostly to see whether it lives: `OPTIONS *` (RFC 9110 section
+/// 9.3.7), and the pages of the ops listener for balancers where they are `public`. Whom the listener
+/// serves does not count: a balancer asks in its own name.
+pub fn page_for(head: &RequestHead, public: bool, phase: Phase) -> Option<OwnAnswer> {
+    let ready = match head.target() {
+        b"*" => true,
+        b"/livez" | b"/readyz" if !public || !is_read(head) => return None,
+        b"/livez" => true,
+        b"/readyz" => phase == Phase::Ready,
+        _ => return None,
+    };
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let fields = vec![(headers::CONTENT_LENGTH.wire, HeaderValue::from_static("0"))];
-    OwnAnswer { status: StatusCode::OK, fields, last: false }
+    Some(OwnAnswer { status, fields, last: false })
+}
+
+/// Without a body, which would be read as the next request.
+fn is_read(head: &RequestHead) -> bool {
+    let read = [Method::GET, Method::HEAD];
+    let named = read.iter().any(|method| method.as_str().as_bytes() == head.method());
+    named && body_length(head) == 0 && !is_chunked(head)
 }
 
 type Head = (StatusCode, Vec<(&'static str, HeaderValue)>);

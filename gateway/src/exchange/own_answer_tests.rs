@@ -66,3 +66,26 @@ fn a_connection_goes_on_where_the_rest_of_the_body_is_short() {
     let unframed = answered(&rig, Fault::LengthRequired, &put(&[]), true);
     assert!(unframed.last, "what follows is a body of unknown length");
 }
+
+#[test]
+fn balancers_get_the_two_pages_where_those_are_public_and_nothing_else() {
+    let page = |head: &RequestHead, public, phase| {
+        page_for(head, public, phase).map(|answer| answer.status.as_u16())
+    };
+    for (phase, ready) in [(Phase::Starting, 503), (Phase::Ready, 200), (Phase::Draining, 503)] {
+        for method in ["GET", "HEAD"] {
+            let asked = |target| page(&head(method, target, &[]), true, phase);
+            assert_eq!((asked("/readyz"), asked("/livez")), (Some(ready), Some(200)), "{method}");
+        }
+    }
+    for target in ["/readyz?verbose", "/readyz?", "/readyz/", "//readyz", "/Readyz", "/metrics"] {
+        assert_eq!(page(&get(target), true, Phase::Ready), None, "{target}");
+    }
+    for method in ["POST", "OPTIONS", "DELETE", "BITS_POST", "get"] {
+        assert_eq!(page(&head(method, "/readyz", &[]), true, Phase::Ready), None, "{method}");
+    }
+    assert_eq!(page(&get("/readyz"), false, Phase::Ready), None);
+    let body = head("GET", "/livez", &[("Content-Length", "5")]);
+    assert_eq!(page(&body, true, Phase::Ready), None, "its body would be read as a request");
+    assert_eq!(page(&head("OPTIONS", "*", &[]), false, Phase::Draining), Some(200));
+}

@@ -69,6 +69,7 @@ pub struct Reporter {
     pub ids: Arc<BackendIds>,
     hidden: Arc<NowAndThen>,
     refusals: Arc<NowAndThen>,
+    denials: Arc<NowAndThen>,
     unknown_hosts: Arc<NowAndThen>,
     loops: Arc<NowAndThen>,
     shared_logins: Arc<Hourly>,
@@ -84,6 +85,7 @@ impl Reporter {
             ids,
             hidden: Arc::default(),
             refusals: Arc::default(),
+            denials: Arc::default(),
             unknown_hosts: Arc::default(),
             loops: Arc::default(),
             shared_logins: Arc::default(),
@@ -359,6 +361,16 @@ impl ConnectionEvents for Reporter {
             RejectedConnection::PlainOnTls => self.metrics.rejected(Rejection::PlainOnTls),
             RejectedConnection::TlsOnPlain => self.metrics.rejected(Rejection::TlsOnPlain),
             RejectedConnection::ProxyProtocol => self.metrics.rejected(Rejection::ProxyProtocol),
+            RejectedConnection::Denied(client) => {
+                self.metrics.rejected(Fault::AccessDenied.into());
+                if self.denials.is_due(clock::steady()) {
+                    tracing::info!(
+                        %client,
+                        "a connection was closed, because `access` of its listener denies the \
+                         client; more may follow unsaid for a minute"
+                    );
+                }
+            }
             RejectedConnection::Crowded => self.metrics.rejected(Rejection::AddressLimit),
             RejectedConnection::Handshake(failure) => self.metrics.handshake_failed(failure),
         }

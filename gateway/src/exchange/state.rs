@@ -15,6 +15,7 @@ use gateway_core::routing::{Step, Why};
 use http::{HeaderValue, StatusCode};
 
 use crate::clock;
+use crate::config::Denial;
 use crate::metrics::{Gauged, ProtocolError};
 use crate::sessions::live_uploads::LiveRequest;
 use crate::sessions::{Opening, Place};
@@ -113,6 +114,17 @@ impl Exchange {
             conn.expect_answer(now + self.attempt.patience);
         }
         Ok(true)
+    }
+
+    /// Whether its client is to see the end of the connection in place of an answer to the fault.
+    pub fn ends_unanswered(&self) -> bool {
+        match self.findings.fault {
+            Some(Fault::LoginLost) => !self.admitted.login.is_behind_proxy(),
+            Some(Fault::AccessDenied) => {
+                self.arrival.access().is_none_or(|access| access.denial == Denial::Close)
+            }
+            _ => false,
+        }
     }
 
     pub fn report(&mut self) {

@@ -90,8 +90,13 @@ impl Handshake {
     ) -> Option<Entered> {
         // A listener on `[::]` has mapped addresses for its IPv4 clients.
         let peer = SocketAddr::new(caller.peer.ip().to_canonical(), caller.peer.port());
+        let listener = slot.listener;
         if self.tls.is_none() && self.proxy.is_none() {
-            return match self.count(caller, peer, context, limits).await {
+            let counted = match limits.judge(listener, peer.ip()) {
+                Ok(()) => self.count(caller, peer, context, limits).await,
+                Err(denied) => Err(denied),
+            };
+            return match counted {
                 Ok((caller, counted)) => Some(caller.plain(peer, None, counted)),
                 Err(rejected) => {
                     slot.events.connection_rejected(rejected);
@@ -100,7 +105,8 @@ impl Handshake {
             };
         }
         // In a box of its own: what a handshake needs is not held for the life of a connection.
-        let entered = Box::pin(within(limits.handshake, self.pass(caller, peer, context, limits)));
+        let entered =
+            Box::pin(within(limits.handshake, self.pass(caller, peer, listener, context, limits)));
         let rejected = tokio::select! {
             entered = entered => match entered {
                 Ok(Ok(entered)) => return Some(entered),
@@ -119,23 +125,28 @@ impl Handshake {
         &self,
         mut caller: Caller,
         peer: SocketAddr,
+        listener: usize,
         context: &ListenerContext,
         limits: &GuardLimits,
     ) -> Result<Entered, RejectedConnection> {
-        let (mut client, mut port) = (peer, None);
+        let (mut client, mut port, mut judged) = (peer, None, true);
         let trusts = |proxy: &&ProxyProtocol| {
             proxy.trusted.iter().any(|network| network.contains(peer.ip()))
         };
         if let Some(proxy) = self.proxy.as_ref().filter(trusts) {
             match caller.socket.proxy_header().await {
                 Ok(Spoken::For(address, to)) => (client, port) = (address, Some(to)),
-                Ok(Spoken::ForItself) => {}
+                // It looks whether we are there. What it asks for in its own name is judged then.
+                Ok(Spoken::ForItself) => judged = false,
                 Ok(Spoken::Nothing(_)) if !proxy.required => {}
                 Err(HeaderError::Silent) => return Err(RejectedConnection::Silent),
                 Ok(Spoken::Nothing(_)) | Err(_) => return Err(RejectedConnection::ProxyProtocol),
             }
         }
         // Before the handshake, which costs the most, and as soon as it is known who comes.
+        if judged {
+            limits.judge(listener, client.ip())?;
+        }
         let (mut caller, counted) = self.count(caller, client, context, limits).await?;
         let Some(tls) = &self.tls else {
             return Ok(caller.plain(client, port, counted));

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use gateway_core::protocol::access::{Access, Denial};
 use gateway_core::protocol::head::{HeadLimits, HeadPolicy};
 use gateway_core::protocol::network::Network;
 use gateway_core::session::limits::PerClient;
@@ -73,6 +74,8 @@ pub struct GuardLimits {
     pub per_address: PerClient,
     /// Not counted: behind one of these are many clients.
     pub trusted: Vec<Network>,
+    /// By listener; one that is not there serves everybody.
+    pub access: Vec<Access>,
     /// For everything before the first request.
     pub handshake: Duration,
     pub head: HeadLimits,
@@ -93,6 +96,21 @@ pub struct GuardLimits {
 }
 
 impl GuardLimits {
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|proxy| proxy.contains(address))
+    }
+
+    /// Whether a connection may go on to its first head. For whom a trusted proxy speaks is known
+    /// there, and a client that is to hear of its denial hears it there.
+    fn judge(&self, listener: usize, client: IpAddr) -> Result<(), RejectedConnection> {
+        let Some(access) = self.access.get(listener) else { return Ok(()) };
+        let enters = access.denial == Denial::Forbidden;
+        if enters || access.admits(client) || self.trusts(client) {
+            return Ok(());
+        }
+        Err(RejectedConnection::Denied(client))
+    }
+
     fn policy(&self) -> HeadPolicy<'_> {
         HeadPolicy { hosts: self.hosts.as_deref(), escape_path: self.escape_path }
     }
@@ -124,6 +142,8 @@ pub enum RejectedConnection {
     ProxyProtocol,
     /// Its client has as many connections as it may.
     Crowded,
+    /// The listener does not serve its client.
+    Denied(IpAddr),
     Handshake(HandshakeFailure),
 }
 
@@ -158,8 +178,7 @@ pub struct ListenerContext {
 impl ListenerContext {
     /// A place among the connections of a client.
     fn count(&self, client: SocketAddr, limits: &GuardLimits) -> Result<Option<Counted>, Full> {
-        let trusted = &limits.trusted;
-        let alone = |address: &IpAddr| !trusted.iter().any(|proxy| proxy.contains(*address));
+        let alone = |address: &IpAddr| !limits.trusts(*address);
         self.addresses.enter(Some(client.ip()).filter(alone), limits.per_address, &self.room)
     }
 }

@@ -43,6 +43,7 @@ impl ConnectionEvents for Events {
 }
 
 pub const LIMITS: GuardLimits = GuardLimits {
+    access: Vec::new(),
     per_address: PerClient::Unlimited,
     trusted: Vec::new(),
     handshake: Duration::from_secs(10),

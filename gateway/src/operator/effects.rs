@@ -1,5 +1,6 @@
 //! Which uploads a changed configuration touches.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
@@ -33,6 +34,15 @@ impl Operator {
                 }
                 None => {}
             }
+        }
+        let denied = |config: &Config, client: IpAddr| {
+            config.listeners.iter().all(|listener| !listener.access.admits(client))
+        };
+        if let Some(change) = changes.iter().find(|change| change.key.contains(".access.")) {
+            let newly = |client: IpAddr| denied(new, client) && !denied(old, client);
+            let uploads = self.sessions.opened_by(newly);
+            let what = "cut off: no listener serves their clients any more".to_owned();
+            add(&change.key, uploads, what);
         }
         let idle = new.sessions.idle_timeout;
         if idle < old.sessions.idle_timeout {

@@ -29,7 +29,6 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::clock;
 use crate::exchange::head::expects_continue;
-use crate::exchange::own_answer::to_options;
 use crate::exchange::report::Sent;
 use crate::exchange::{Exchange, Gateway};
 use crate::failpoint;
@@ -153,8 +152,8 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, downstream: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         failpoint::hit("request_filter", &ctx.head);
-        if downstream.req_header().raw_path() == b"*" {
-            self.write(downstream, to_options()).await?;
+        if let Some(page) = self.gateway.page_for(&ctx.head, &ctx.exchange) {
+            self.write(downstream, page).await?;
             return Ok(true);
         }
         match self.gateway.admit_plain(&ctx.head, &mut ctx.exchange) {
@@ -168,6 +167,9 @@ impl ProxyHttp for Proxy {
             }
             Err(fault) => {
                 ctx.exchange.findings.fault = Some(fault);
+                if ctx.exchange.ends_unanswered() {
+                    return Err(ended());
+                }
                 self.answer(downstream, ctx, fault).await?;
                 Ok(true)
             }

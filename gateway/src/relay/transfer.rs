@@ -25,7 +25,6 @@ use super::upstream;
 use crate::clock;
 use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
 use crate::exchange::head::expects_continue;
-use crate::exchange::own_answer::to_options;
 use crate::exchange::{Course, Exchange, Gateway, Way};
 use crate::failpoint;
 use crate::guard::{Conn, GuardStream};
@@ -114,8 +113,8 @@ impl<'r> Transfer<'r> {
     }
 
     async fn carry(&mut self) -> Result<(), Stop> {
-        if self.head.target() == b"*" {
-            return Box::pin(self.write_own(to_options())).await;
+        if let Some(page) = self.gateway.page_for(&self.head, &self.exchange) {
+            return Box::pin(self.write_own(page)).await;
         }
         failpoint::hit("admit", &self.head);
         match self.gateway.admit(&self.head, &mut self.exchange).await {
@@ -123,6 +122,9 @@ impl<'r> Transfer<'r> {
             Ok(Course::Joined(answer)) => return Box::pin(self.answer_again(&answer)).await,
             Err(fault) => {
                 self.exchange.findings.fault = Some(fault);
+                if self.exchange.ends_unanswered() {
+                    return Err(Stop::Client);
+                }
                 return Box::pin(self.answer_for(fault)).await;
             }
         }

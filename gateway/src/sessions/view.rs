@@ -7,6 +7,7 @@
 use std::collections::BinaryHeap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use gateway_core::farm::BackendId;
@@ -125,6 +126,14 @@ impl Sessions {
     pub fn silent_for(&self, now: Timestamp, span: Duration) -> u64 {
         let silent = |session: &Session| now.since(session.progress.seen) >= span;
         self.live.iter().filter(|session| silent(session)).count() as u64
+    }
+
+    /// How many sessions were opened by such clients, as far as that is known: a process counts from
+    /// its start.
+    pub fn opened_by(&self, such: impl Fn(IpAddr) -> bool) -> u64 {
+        let client = |session: &Session| session.counted_client();
+        let such = |session: &Session| client(session).is_some_and(|client| such(client.address()));
+        self.live.iter().filter(|session| such(session)).count() as u64
     }
 
     /// What each backend still has to receive, by backend id.

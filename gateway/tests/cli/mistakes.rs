@@ -448,3 +448,28 @@ fn missing_files_are_told_with_the_other_mistakes() {
         assert!(output.stderr.contains(&said), "{}", output.stderr);
     }
 }
+
+#[test]
+fn a_listener_that_serves_nobody_is_a_mistake() {
+    let access = "[listeners.public.access]\n";
+    added(
+        &format!("{access}allow = [\"10.6.0.0/16\", \"10.7.0.1\"]\ndeny = [\"10.0.0.0/8\"]\n"),
+        "7:9",
+        &["`listeners.public` serves nobody", "are denied here", "counts before"],
+    );
+    added(
+        &format!("{access}deny = [\"0.0.0.0/0\", \"::/0\"]\n"),
+        "7:8",
+        &["`listeners.public` serves nobody"],
+    );
+    added(&format!("{access}allow = []\n"), "7:9", &["`listeners.public.access.allow` is empty"]);
+}
+
+#[test]
+fn a_network_of_a_list_is_one() {
+    let access = "[listeners.public.access]\n";
+    let said = "`listeners.public.access.deny` has an element that is no IP address";
+    added(&format!("{access}deny = [\"10.0.0.1/8\"]\n"), "7:9", &[said, "10.0.0.0/8"]);
+    added(&format!("{access}deny = [\"office\"]\n"), "7:9", &[said]);
+    added(&format!("{access}answer = \"404\"\n"), "7:10", &["\"close\"", "\"403\""]);
+}

@@ -329,3 +329,19 @@ fn more_clients_than_open_files_allow_are_pointed_out() {
     assert!(said.contains("1024 files here are enough for "), "{said}");
     assert_eq!(limited(1024, "--portable"), "");
 }
+
+#[test]
+fn a_network_that_is_allowed_and_denied_is_pointed_out() {
+    let access = |access: &str| {
+        let text = format!("{SMALLEST}[listeners.public.access]\n{access}\n");
+        let output = Place::with(text).check();
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output.stderr
+    };
+    let both = access("allow = [\"10.0.0.0/8\", \"192.0.2.1\"]\ndeny = [\"192.0.2.1/32\"]");
+    let said = "192.0.2.1/32 stands in `listeners.public.access.allow` and in \
+                `listeners.public.access.deny`";
+    assert!(both.contains(said) && both.contains("--> gw.toml:7:9"), "{both}");
+    assert_eq!(access("allow = [\"10.0.0.0/8\"]\ndeny = [\"10.6.0.0/16\"]"), "");
+    assert_eq!(access("deny = [\"0.0.0.0/0\"]\nanswer = \"403\""), "");
+}

@@ -1,4 +1,4 @@
-//! The blocks of `docs/behind-a-proxy.md`, and what stands in the place of its addresses.
+//! The blocks of `docs/behind-a-proxy.md` and `docs/behind-a-balancer.md`, and what stands in the place of its addresses.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::tidy::tree;
 /// The fenced block behind `<!-- run: NAME -->`.
 #[track_caller]
 pub fn block(name: &str) -> String {
-    let document = tree::read("docs/behind-a-proxy.md");
+    let document = ["docs/behind-a-proxy.md", "docs/behind-a-balancer.md"].map(tree::read).concat();
     let marker = format!("<!-- run: {name} -->\n```");
     let (_, after) = document.split_once(&marker).unwrap_or_else(|| panic!("no block {name}"));
     let (_, block) = after.split_once('\n').expect("a fence is a line");

@@ -29,6 +29,13 @@ fn a_dry_run_says_which_uploads_a_file_touches_and_changes_nothing() {
         settings.set("process.threads", "3");
     });
     gateway.remove_backend(owner.name());
+    gateway.configure(|settings| {
+        settings.set("listeners.public.access.deny", "[\"127.0.0.0/8\"]");
+    });
+    let said = dry_run();
+    let denied = "  listeners.public.access.deny: 1 upload, cut off: no listener serves their clients any more";
+    assert!(said.lines().any(|line| line == denied), "{said}");
+    gateway.configure(|settings| settings.unset("listeners.public.access.deny"));
     let said = dry_run();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[0], "would change:", "{said}");

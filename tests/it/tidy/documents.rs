@@ -29,6 +29,7 @@ fn every_fault_is_explained() {
     let statuses = [
         ("OK", 200),
         ("BAD_REQUEST", 400),
+        ("FORBIDDEN", 403),
         ("LENGTH_REQUIRED", 411),
         ("PAYLOAD_TOO_LARGE", 413),
         ("INTERNAL_SERVER_ERROR", 500),

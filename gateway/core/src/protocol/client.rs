@@ -1,6 +1,6 @@
 //! Who a client is: by its address, or by what trusted proxies say of it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What counts as one client where clients are limited: an IPv4 address, or an IPv6 network of 64
 /// bits, which is the least that one customer gets.
@@ -17,6 +17,14 @@ impl ClientKey {
             IpAddr::V4(v4) => 0x0000_ffff_0000_0000 | u64::from(v4.to_bits()),
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
         })
+    }
+
+    /// The address, or the first one of the network.
+    pub fn address(self) -> IpAddr {
+        match self.0 >> 32 {
+            0x0000_ffff => IpAddr::V4(Ipv4Addr::from_bits(self.0 as u32)),
+            _ => IpAddr::V6(Ipv6Addr::from_bits(u128::from(self.0) << 64)),
+        }
     }
 
     pub fn to_bits(self) -> u64 {
@@ -114,6 +122,13 @@ mod tests {
     #[test]
     fn clients_of_one_network_are_one() {
         let key = |text: &str| ClientKey::of(ip(text));
+        for (text, first) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8::7", "2001:db8::"),
+        ] {
+            assert_eq!(key(text).address(), ip(first), "{text}");
+        }
         assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));

@@ -1,5 +1,6 @@
 //! The wire: packets, Acks, and the parts they are made of.
 
+pub mod access;
 pub mod ack;
 pub mod answer;
 pub mod cdn_loop;

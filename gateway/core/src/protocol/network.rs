@@ -24,6 +24,12 @@ pub enum NetworkError {
 }
 
 impl Network {
+    /// Every address, family by family.
+    pub const EVERYTHING: [Self; 2] = [
+        Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 },
+        Self { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix: 0 },
+    ];
+
     /// Whether an address belongs to it. A mapped IPv4 address is the IPv4 address it maps: a
     /// listener on `[::]` sees IPv4 clients that way.
     pub fn contains(&self, address: IpAddr) -> bool {

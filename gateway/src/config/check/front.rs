@@ -79,15 +79,17 @@ pub fn readiness(draft: &Draft, report: &mut Report) -> Checked {
         in_front.extend(networks(table, key)?);
     }
     let elsewhere = !in_front.is_empty() && !in_front.iter().any(Network::is_loopback);
-    if !delay.is_zero() && here && elsewhere {
+    let public: bool = ops.get("public")?;
+    if !delay.is_zero() && here && elsewhere && !public {
         let finding = Finding::warning("balancers cannot ask `/readyz`")
             .at(timeouts.place_of("shutdown_delay"), "time for them to see that this one stops");
         let finding = match ops.place_of("address") {
             Some(place) => finding.at(place, "only this machine can ask here"),
             None => finding,
         };
-        let help = "set `ops.address` to an address that the balancers reach, and no client does; \
-                    127.0.0.1 is the default";
+        let help = "set `ops.address` to an address that the balancers reach, and no client does \
+                    (127.0.0.1 is the default), or let them ask at the listeners for clients \
+                    with `ops.public = true`";
         report.add(finding.help(help.to_owned()));
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! Every rule is a function that gives up with [`Broken`] when a value it needs was wrong by
 //! itself, so that one mistake is told once.
 
+mod access;
 mod admin;
 mod affinity;
 mod bounds;
@@ -49,6 +50,8 @@ pub fn check(draft: &Draft, report: &mut Report) {
         tls::bound_sessions,
         tls::proxies,
         tls::unverified,
+        access::serves_somebody,
+        access::listed_once,
         front::trust_in_everybody,
         front::trust_without_effect,
         front::kept_connections,

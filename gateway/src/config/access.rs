@@ -1,0 +1,41 @@
+//! Who may use a listener: the table `access` of `[listeners.NAME]`.
+
+use gateway_core::protocol::access::{Access, Denial};
+
+use super::draft::{Broken, Table};
+use super::keys::{Key, Preset};
+use super::kind::{Kind, Value};
+use super::sections::word;
+
+pub const ALLOW: Key = Key {
+    name: "access.allow",
+    kind: Kind::Networks { least: 1 },
+    preset: Preset::Unset {
+        meaning: "every address",
+        sample: "[\"10.0.0.0/8\", \"2001:db8::/32\"]",
+    },
+    about: "Addresses and networks whose clients are served; others are denied. Behind a proxy of \
+            `http.trusted_proxies` or `proxy_protocol.trusted` it is the client's address that counts. \
+            What asks for `/readyz` here under its own address, as kubelets do, has to be listed too.",
+};
+pub const DENY: Key = Key {
+    name: "access.deny",
+    kind: Kind::Networks { least: 0 },
+    preset: Preset::Is(Value::Texts(Vec::new())),
+    about: "Addresses and networks whose clients are denied, whatever `access.allow` says.",
+};
+pub const ANSWER: Key = Key {
+    name: "access.answer",
+    kind: word::<Denial>(),
+    preset: Preset::Is(Value::Word("close")),
+    about: "What a denied client sees.",
+};
+
+pub fn build(table: &Table) -> Result<Access, Broken> {
+    let networks = |texts: Vec<String>| texts.iter().filter_map(|text| text.parse().ok()).collect();
+    Ok(Access {
+        allow: table.find(ALLOW.name)?.map(networks),
+        deny: networks(table.get(DENY.name)?),
+        denial: table.get(ANSWER.name)?,
+    })
+}

@@ -1,0 +1,38 @@
+//! Whom listeners serve: lists that contradict each other.
+
+use super::Checked;
+use crate::config::access::{self, ALLOW, DENY};
+use crate::config::draft::Draft;
+use crate::config::report::{Finding, Report};
+
+pub fn serves_somebody(draft: &Draft, report: &mut Report) -> Checked {
+    for table in draft.all("listeners") {
+        if access::build(table)?.is_shut() {
+            let finding = Finding::error(format!("`{}` serves nobody", table.path()))
+                .at(table.place_of(ALLOW.name), "all of these")
+                .at(table.place_of(DENY.name), "are denied here");
+            let help = "`access.deny` counts before `access.allow`: leave out of it whom the \
+                        listener is to serve";
+            report.add(finding.help(help.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+pub fn listed_once(draft: &Draft, report: &mut Report) -> Checked {
+    for table in draft.all("listeners") {
+        let access = access::build(table)?;
+        if access.is_shut() {
+            continue;
+        }
+        for network in access.allow.iter().flatten().filter(|one| access.deny.contains(one)) {
+            let (allow, deny) = (table.key_path(ALLOW.name), table.key_path(DENY.name));
+            let message = format!("{network} stands in `{allow}` and in `{deny}`");
+            let finding = Finding::warning(message)
+                .at(table.place_of(ALLOW.name), "has no effect here")
+                .at(table.place_of(DENY.name), "counts");
+            report.add(finding.help("take it out of one of the two".to_owned()));
+        }
+    }
+    Ok(())
+}
