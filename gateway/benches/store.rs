@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bits_gateway::clock;
+use bits_gateway::events::Events;
 use bits_gateway::metrics::Metrics;
 use bits_gateway::sessions::Setup;
 use bits_gateway::store::{OnError, Options, Record, Store, StoredPin, SyncMode, read_only};
@@ -108,6 +109,7 @@ fn options(sync: SyncMode) -> Options {
         on_error: OnError::Refuse,
         slow: Duration::from_secs(2),
         metrics: Metrics::new(&[], &[]),
+        events: Events::default(),
         lock: None,
     }
 }

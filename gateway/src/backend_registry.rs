@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use gateway_core::events::{Event, Kind, Level};
 use gateway_core::farm::{AdminState, Backend, BackendId, Health};
 use gateway_core::routing::Loads;
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use crate::backend_ids::BackendIds;
 use crate::certificates::Certificates;
 use crate::config::Config;
+use crate::events::Events;
 use crate::farm::{Farm, FarmError, Leaving};
 use crate::health::{BackendSpec, FarmHealth};
 use crate::metrics::Metrics;
@@ -31,6 +33,7 @@ pub struct BackendRegistry {
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
     certificates: Certificates,
+    events: Events,
     /// Every backend that was configured once and is not now, with sessions or without: a session
     /// that was being opened when its backend was removed may turn up late.
     left: Arc<Mutex<Vec<Leaving>>>,
@@ -44,21 +47,22 @@ impl BackendRegistry {
         sessions: Arc<Sessions>,
         metrics: Arc<Metrics>,
         certificates: Certificates,
+        events: Events,
     ) -> Self {
-        let health = FarmHealth::new(Arc::clone(&metrics));
+        let health = FarmHealth::new(Arc::clone(&metrics), events.clone());
         health.apply(&specs(&farm, &ids, &[]));
         // A backend whose name has no address is down from the start.
         let farm = Arc::new(ArcSwap::from_pointee(farm.revised(&health)));
         let (swapped, revised) = (Arc::clone(&farm), health.clone());
         // Every change of a backend swaps the picture that later requests see.
-        let nobody = AtomicBool::new(false);
+        let (nobody, told) = (AtomicBool::new(false), events.clone());
         health.on_change(move |_| {
             swapped.rcu(|farm| farm.revised(&revised));
-            say_if_nobody_is_left(&swapped.load(), &nobody);
+            say_if_nobody_is_left(&swapped.load(), &nobody, &told);
         });
         let counted = Arc::clone(&sessions);
         health.count_uploads_with(move |id| counted.sessions(id));
-        Self { ids, farm, health, sessions, metrics, certificates, left: Arc::default() }
+        Self { ids, farm, health, sessions, metrics, certificates, events, left: Arc::default() }
     }
 
     /// Puts a configuration in force, for every request that begins after it. Blocks: new names are
@@ -133,10 +137,17 @@ impl BackendRegistry {
                 sessions,
                 "a removed backend stays until its sessions are over"
             );
+            let message = format!("{backend} was removed, and stays for its {sessions} uploads");
+            let event = Event::new(Kind::Backend, "removed", Level::Info, message);
+            self.events.tell(event.backend(backend));
         }
         for gone in before.view.backends() {
             if now.view.backend(gone.id).is_none() {
-                tracing::info!(backend = %gone.name, "a removed backend has no sessions and leaves");
+                let backend = &*gone.name;
+                tracing::info!(backend, "a removed backend has no sessions and leaves");
+                let message = format!("{backend} was removed and has no uploads: it leaves");
+                let event = Event::new(Kind::Backend, "left", Level::Info, message);
+                self.events.tell(event.backend(backend));
                 self.metrics.remove_backend(gone.id, &gone.name);
             }
         }
@@ -156,15 +167,23 @@ fn specs(farm: &Farm, ids: &BackendIds, leaving: &[Leaving]) -> Vec<BackendSpec>
 }
 
 /// Says when the last backend stops to take new uploads, and when one does again.
-fn say_if_nobody_is_left(farm: &Farm, nobody: &AtomicBool) {
+fn say_if_nobody_is_left(farm: &Farm, nobody: &AtomicBool, events: &Events) {
     let takes = |backend: &Backend| {
         let is_well = backend.admin == AdminState::Ready && backend.health == Health::Up;
         is_well && !farm.is_leaving(backend.id)
     };
     let none = !farm.view.backends().iter().any(takes);
     match (nobody.swap(none, Ordering::Relaxed), none) {
-        (false, true) => tracing::error!("no backend takes new uploads"),
-        (true, false) => tracing::info!("a backend takes new uploads again"),
+        (false, true) => {
+            tracing::error!("no backend takes new uploads");
+            let message = "no backend takes new uploads";
+            events.tell(Event::new(Kind::Backend, "none_left", Level::Error, message));
+        }
+        (true, false) => {
+            tracing::info!("a backend takes new uploads again");
+            let message = "a backend takes new uploads again";
+            events.tell(Event::new(Kind::Backend, "one_again", Level::Info, message));
+        }
         _ => {}
     }
 }

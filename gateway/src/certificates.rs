@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::config::{Config, Listener};
+use crate::events::Events;
 use crate::farm::Farm;
 use crate::guard::Handshake;
 use crate::metrics::Metrics;
@@ -43,7 +44,12 @@ pub struct Certificates {
 
 impl Certificates {
     /// Looks after those of the listeners and of the backends.
-    pub fn keep(metrics: &Arc<Metrics>, listeners: &[Loaded], farm: &Farm) -> Self {
+    pub fn keep(
+        metrics: &Arc<Metrics>,
+        events: &Events,
+        listeners: &[Loaded],
+        farm: &Farm,
+    ) -> Self {
         let shown = listeners.iter().flatten().flat_map(|(_, contents)| &contents.identities);
         for identity in shown {
             if let Err(error) = identity.valid_at(clock::now()) {
@@ -51,7 +57,7 @@ impl Certificates {
                 tracing::error!(%error, %help, "clients will not accept a certificate");
             }
         }
-        let certificate_watcher = CertificateWatcher::new(Arc::clone(metrics));
+        let certificate_watcher = CertificateWatcher::new(Arc::clone(metrics), events.clone());
         let kept = Self { certificate_watcher, listeners: listeners.into() };
         kept.watch(farm);
         kept

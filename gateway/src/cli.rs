@@ -45,6 +45,8 @@ pub enum Command {
     /// Look after the upload servers
     #[command(subcommand)]
     Backends(commands::backends::Command),
+    /// Say what happened lately: backends, sessions, reloads, certificates, the store, operators
+    Events(Box<commands::events::Args>),
     /// Keep a copy of the session store
     #[command(subcommand)]
     Store(commands::store::Command),
@@ -144,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Health(args) => commands::health::health(&args),
         Command::Sessions(command) => commands::sessions::sessions(&command).into(),
         Command::Backends(command) => commands::backends::backends(&command).into(),
+        Command::Events(args) => commands::events::events(&args).into(),
         Command::Store(command) => commands::store::store(&command).into(),
         Command::Reload(args) => commands::reload::reload(&args).into(),
         Command::Completions { shell } => commands::meta::completions(shell).into(),

@@ -8,12 +8,16 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use gateway_core::events::{Event, Kind, Level};
 use gateway_core::routing::Loads;
 
 use crate::admin::StoreInfo;
 use crate::backend_ids::BackendIds;
+use crate::build_info::VERSION;
 use crate::config::check::store::how_to_go_on;
 use crate::config::{self, Config, SqliteStore};
+use crate::events::Events;
+use crate::events::wire::read_rows;
 use crate::exit::Exit;
 use crate::metrics::Metrics;
 use crate::sessions::{Opened, Sessions, Setup};
@@ -33,13 +37,14 @@ pub fn open(
     lock: Option<OwnedFd>,
     ids: &Arc<BackendIds>,
     metrics: &Arc<Metrics>,
+    events: &Events,
 ) -> Result<Opened, Exit> {
     let setup = Setup {
         ids: Arc::clone(ids),
         limit: config.sessions.limit,
         tombstone: config.sessions.tombstone,
     };
-    let opened = opened(setup, config, lock, ids, metrics)?;
+    let opened = opened(setup, config, lock, ids, metrics, events)?;
     opened.sessions.set_shared_farm(config.sessions.shared_farm);
     Ok(opened)
 }
@@ -50,20 +55,29 @@ fn opened(
     lock: Option<OwnedFd>,
     ids: &Arc<BackendIds>,
     metrics: &Arc<Metrics>,
+    events: &Events,
 ) -> Result<Opened, Exit> {
     let store = match &config.store {
         config::Store::Memory => {
             tracing::info!("sessions are kept in memory only: a restart forgets them");
+            events.keep_in_memory();
             return Ok(setup.in_memory());
         }
         config::Store::Sqlite(store) => store,
     };
     let SqliteStore { path, sync, on_error, slow } = store;
     let (metrics, lock) = (Arc::clone(metrics), lock.map(Arc::new));
-    let options = Options { sync: *sync, on_error: *on_error, slow: *slow, metrics, lock };
+    let options = Options {
+        sync: *sync,
+        on_error: *on_error,
+        slow: *slow,
+        metrics,
+        events: events.clone(),
+        lock,
+    };
     match setup.in_store(path, options) {
         Ok(opened) => {
-            tell(&opened, store);
+            tell(&opened, store, events);
             tell_missing(&opened.sessions, config, ids);
             Ok(opened)
         }
@@ -75,10 +89,11 @@ fn opened(
     }
 }
 
-fn tell(opened: &Opened, store: &SqliteStore) {
+fn tell(opened: &Opened, store: &SqliteStore, events: &Events) {
     let loaded = &opened.loaded;
     for line in &loaded.report {
         tracing::error!("session store: {line}");
+        events.tell(Event::new(Kind::Store, "repaired", Level::Error, line));
     }
     tracing::info!(
         path = %store.path.display(),
@@ -121,6 +136,32 @@ fn help(error: &OpenError, store: &SqliteStore) -> String {
     }
 }
 
+/// Reads the events of the processes before this one, and tells that it has started. Returns the last
+/// row that was read.
+pub fn recall(events: &Events, store: &Store, upgrade: bool) -> i64 {
+    let (rows, last) = store.events_behind(0).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the events of before cannot be read");
+        (Vec::new(), 0)
+    });
+    let before = read_rows(&rows);
+    let ended = before.iter().rfind(|event| event.kind == Kind::Process).map(|last| &*last.name);
+    let how = match ended {
+        _ if upgrade => ", to take over from the process that runs",
+        None | Some("stopped") => "",
+        Some(_) => ": the process before ended without a word, by a kill or a crash",
+    };
+    let pid = std::process::id();
+    let level = if how.starts_with(':') { Level::Warning } else { Level::Info };
+    events.learn(before);
+    events.tell(Event::new(
+        Kind::Process,
+        "started",
+        level,
+        format!("version {VERSION} starts as process {pid}{how}"),
+    ));
+    last
+}
+
 /// How the store is, for people.
 pub fn info(store: &Store) -> StoreInfo {
     let status = store.status();
@@ -132,10 +173,14 @@ pub fn info(store: &Store) -> StoreInfo {
 /// is left.
 pub fn closing(
     sessions: Arc<Sessions>,
+    events: Events,
 ) -> impl FnOnce(watch::Receiver<bool>) -> BoxFuture<'static, TaskResult> {
     move |mut stop| {
         async move {
             told_to_stop(&mut stop).await;
+            events.finish();
+            let message = format!("process {} has served its last request", std::process::id());
+            events.tell(Event::new(Kind::Process, "stopped", Level::Info, message));
             sessions.close().await;
             Ok(())
         }

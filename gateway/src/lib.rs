@@ -19,6 +19,7 @@ pub mod config;
 pub mod demo;
 pub mod descriptors;
 pub mod durable;
+pub mod events;
 pub mod exchange;
 pub mod exit;
 pub mod failpoint;

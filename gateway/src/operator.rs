@@ -63,6 +63,7 @@ impl Operator {
             sessions: Arc::clone(&self.sessions),
             metrics: Arc::clone(&self.reporter.metrics),
             readiness: readiness.clone(),
+            events: self.reporter.events.clone(),
             judge,
             backends: Box::new(move || backends.backends()),
             store: Box::new(move || durable::info(sessions.store())),

@@ -2,6 +2,7 @@
 
 mod drift;
 mod preview;
+mod told;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ use crate::config::diff::{self, Change, diff};
 use crate::config::draft::Draft;
 use crate::config::report::Place;
 use crate::config::{self, Config, Limits, Listener, LoadError, Loaded, Log, Sessions, Timeouts};
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::notify_systemd::Notifier;
 
@@ -110,6 +112,7 @@ struct Inner {
     apply: Apply,
     reread: Reread,
     metrics: Option<Arc<Metrics>>,
+    events: Events,
     notifier: Notifier,
     state: Mutex<State>,
     last: Mutex<Option<Arc<Reload>>>,
@@ -138,6 +141,7 @@ impl Reloader {
         source: Source,
         loaded: Loaded,
         metrics: Option<Arc<Metrics>>,
+        events: Events,
         notifier: Notifier,
         apply: Apply,
         reread: Reread,
@@ -154,7 +158,8 @@ impl Reloader {
             looked: None,
         };
         let (state, last) = (Mutex::new(state), Mutex::new(None));
-        let inner = Arc::new(Inner { source, apply, reread, metrics, notifier, state, last });
+        let inner =
+            Arc::new(Inner { source, apply, reread, metrics, events, notifier, state, last });
         // Whoever comes while an attempt runs is served by one more; a third would see nothing new.
         let (ask, asked) = sync_channel(1);
         let worker = Arc::clone(&inner);
@@ -232,6 +237,7 @@ impl Inner {
             }
         }
         tell(&reload, &self.source.path);
+        self.events.tell(told::event(&reload));
         self.notifier.ready(&status(&reload));
         let reload = Arc::new(reload);
         *self.last.lock() = Some(Arc::clone(&reload));

@@ -9,6 +9,7 @@ mod bench;
 mod chaos;
 mod client_alone;
 mod durable;
+mod events;
 mod failover;
 mod farm_chaos;
 mod fault_matrix;

@@ -38,6 +38,8 @@ pub enum Validity {
     NotYet,
     /// For five days and a half.
     NotForLong,
+    /// From now on.
+    Seconds(u64),
 }
 
 impl Authority {
@@ -59,13 +61,14 @@ impl Authority {
     }
 
     pub fn issue_valid(&self, names: &[&str], validity: Validity) -> Issued {
+        let after = |seconds| {
+            date_time_ymd(1970, 1, 1) + (clock::since_1970() + Duration::from_secs(seconds))
+        };
         self.issue_with(names, |params| match validity {
             Validity::Now => {}
             Validity::Over => params.not_after = date_time_ymd(2000, 1, 1),
-            Validity::NotForLong => {
-                let end = clock::since_1970() + Duration::from_secs((5 * 24 + 12) * 60 * 60);
-                params.not_after = date_time_ymd(1970, 1, 1) + end;
-            }
+            Validity::NotForLong => params.not_after = after((5 * 24 + 12) * 60 * 60),
+            Validity::Seconds(seconds) => params.not_after = after(seconds),
             Validity::NotYet => params.not_before = date_time_ymd(4000, 1, 1),
         })
     }

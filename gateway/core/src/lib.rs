@@ -12,6 +12,7 @@
 //! Reading order: [`protocol::packet`], [`protocol::ack`], [`fault`], [`routing`], [`session`],
 //! [`rewrite`].
 
+pub mod events;
 pub mod farm;
 pub mod fault;
 pub mod pace;

@@ -22,10 +22,11 @@ use super::control::{BackendInfo, Control};
 use super::estimate::Estimates;
 use super::rates::Rates;
 use super::refusal::Refusal;
-use super::route::{Call, Handle, route};
+use super::route::{Call, EventQuery, From, Handle, route};
 use super::token::Token;
 use super::view;
 use crate::clock;
+use crate::events::wire;
 use crate::metrics::{AdminAction, AdminResult};
 use crate::sessions::view::{Left, Row};
 use crate::supervisor::{TaskResult, told_to_stop};
@@ -203,6 +204,15 @@ impl Api {
             Call::Move(name) => self.move_sessions(&name).await,
             Call::Reload => done(&(control.reload)().await?),
             Call::Preview => done(&(control.preview)().await?),
+            Call::Events(EventQuery { from, limit, kinds }) => {
+                let events = control.events.clone();
+                let page = move || match from {
+                    From::Time(since) => events.newest(limit, since, &kinds),
+                    From::Last(span) => events.newest(limit, clock::now().before(span), &kinds),
+                    From::Cursor(cursor) => events.behind(cursor, limit, &kinds),
+                };
+                done(&wire::page(&blocking(page).await?))
+            }
         }
     }
 
@@ -291,6 +301,9 @@ impl Api {
     ) {
         let result = outcome.map_or_else(|refusal| refusal.result, |()| AdminResult::Ok);
         self.0.control.metrics.admin_action(action, result);
+        if let Some(event) = super::told::event(&peer, action, subject, outcome) {
+            self.0.control.events.tell(event);
+        }
         let changes = !matches!(action, AdminAction::Read | AdminAction::Unknown);
         let (action, result) = (action.label(), result.label());
         let subject = Untrusted(subject.map_or(b"-", |subject| subject.as_bytes()));
@@ -370,9 +383,12 @@ fn subject(call: &Call) -> Option<String> {
         Call::Backend(name) | Call::SetState(name, _) | Call::Drain(name) | Call::Move(name) => {
             Some(name.clone())
         }
-        Call::Status | Call::Sessions { .. } | Call::Backends | Call::Reload | Call::Preview => {
-            None
-        }
+        Call::Status
+        | Call::Sessions { .. }
+        | Call::Backends
+        | Call::Reload
+        | Call::Preview
+        | Call::Events(_) => None,
     }
 }
 

@@ -8,6 +8,7 @@ use gateway_core::protocol::SessionKey;
 use gateway_core::session::Timestamp;
 use serde_json::Value as Json;
 
+use crate::events::Events;
 use crate::health::History;
 use crate::metrics::{BackendTotals, Metrics};
 use crate::ops::Readiness;
@@ -22,6 +23,7 @@ pub struct Control {
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
+    pub events: Events,
     pub judge: Judge,
     /// Every backend, in the order of the configuration, and those behind it that were removed but
     /// still have sessions.

@@ -19,6 +19,7 @@ pub mod refusal;
 pub mod route;
 pub mod server;
 pub mod token;
+mod told;
 pub mod unix;
 pub mod view;
 

@@ -1,13 +1,17 @@
 //! From method and path to what is asked.
 
 use std::borrow::Cow;
+use std::time::{Duration, UNIX_EPOCH};
 
+use gateway_core::events::Kind;
 use gateway_core::farm::AdminState;
 use gateway_core::protocol::SessionId;
+use gateway_core::session::Timestamp;
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use super::refusal::Refusal;
+use crate::events::Cursor;
 use crate::metrics::AdminAction;
 use crate::sessions::view::Mark;
 
@@ -37,6 +41,26 @@ pub enum Call {
     Reload,
     /// What a reload would do.
     Preview,
+    Events(EventQuery),
+}
+
+/// Which events are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventQuery {
+    pub from: From,
+    pub limit: usize,
+    /// All where it is empty.
+    pub kinds: Vec<Kind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// The newest, no older than that.
+    Time(Timestamp),
+    /// Those of so long, or fewer.
+    Last(Duration),
+    /// Those behind an earlier page.
+    Cursor(Cursor),
 }
 
 /// How a caller names a session.
@@ -73,6 +97,7 @@ impl Call {
             Self::Reload => AdminAction::Reload,
             Self::Status
             | Self::Preview
+            | Self::Events(_)
             | Self::Sessions { .. }
             | Self::Session(_)
             | Self::Backends
@@ -98,6 +123,10 @@ pub fn route(method: &Method, uri: &Uri) -> Result<Call, Refusal> {
             _ => Err(Refusal::method("GET, HEAD, POST")),
         },
         ["backends"] => one(method, Call::Backends),
+        ["events"] => {
+            read_only(method)?;
+            return events(uri.query().unwrap_or_default());
+        }
         ["sessions"] => {
             read_only(method)?;
             return sessions(uri.query().unwrap_or_default());
@@ -159,18 +188,14 @@ fn handle(text: String) -> Handle {
 
 fn sessions(query: &str) -> Result<Call, Refusal> {
     let (mut after, mut limit, mut backend) = (None, PAGE, None);
-    for part in query.split('&').filter(|part| !part.is_empty()) {
-        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+    for (name, value) in parameters(query) {
         let value = decode(value)?;
         match name {
             "after" => match Mark::parse(&value) {
                 Some(mark) => after = Some(mark),
                 None => return Err(wrong("`after` is the `next` of an earlier page")),
             },
-            "limit" => match value.parse() {
-                Ok(number @ 1..=PAGE_LIMIT) => limit = number,
-                _ => return Err(wrong(&format!("`limit` is a number from 1 to {PAGE_LIMIT}"))),
-            },
+            "limit" => limit = number(&value)?,
             "backend" => backend = Some(value),
             _ => {
                 let message = "there are `after`, `limit` and `backend`";
@@ -179,6 +204,57 @@ fn sessions(query: &str) -> Result<Call, Refusal> {
         }
     }
     Ok(Call::Sessions { after, limit, backend })
+}
+
+fn events(query: &str) -> Result<Call, Refusal> {
+    let (mut from, mut limit, mut kinds) = (From::Time(Timestamp(0)), PAGE, Vec::new());
+    for (name, value) in parameters(query) {
+        let value = decode(value)?;
+        match name {
+            "since" => from = since(&value)?,
+            "after" => match value.parse() {
+                Ok(cursor) => from = From::Cursor(cursor),
+                Err(_) => return Err(wrong("`after` is the `next` of an earlier page")),
+            },
+            "limit" => limit = number(&value)?,
+            "kind" => match value.split(',').map(Kind::parse).collect() {
+                Some(some) => kinds = some,
+                None => {
+                    let known = Kind::ALL.map(Kind::label).join(", ");
+                    return Err(wrong(&format!("`kind` is some of {known}")));
+                }
+            },
+            _ => {
+                let message = "there are `since`, `after`, `limit` and `kind`";
+                return Err(Refusal::invalid("unknown_parameter", message));
+            }
+        }
+    }
+    Ok(Call::Events(EventQuery { from, limit, kinds }))
+}
+
+fn since(text: &str) -> Result<From, Refusal> {
+    if let Ok(span) = humantime::parse_duration(text) {
+        return Ok(From::Last(span));
+    }
+    let since = humantime::parse_rfc3339(text).ok();
+    let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
+    let since = since.and_then(|since| u64::try_from(since.as_millis()).ok());
+    let message = "`since` is a span as 8h, or a time as 2026-03-01T08:00:00Z";
+    since.map(|since| From::Time(Timestamp(since))).ok_or_else(|| wrong(message))
+}
+
+/// The parts of a query, each with its value as it was sent.
+fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let parts = query.split('&').filter(|part| !part.is_empty());
+    parts.map(|part| part.split_once('=').unwrap_or((part, "")))
+}
+
+fn number(text: &str) -> Result<usize, Refusal> {
+    match text.parse() {
+        Ok(number @ 1..=PAGE_LIMIT) => Ok(number),
+        _ => Err(wrong(&format!("`limit` is a number from 1 to {PAGE_LIMIT}"))),
+    }
 }
 
 fn wrong(message: &str) -> Refusal {
@@ -255,6 +331,26 @@ mod tests {
         let unknown = Err((400, "unknown_parameter"));
         assert_eq!(ask("GET", "/api/v1/sessions?offset=5"), unknown);
         assert_eq!(ask("POST", "/api/v1/reload?force=1"), unknown);
+    }
+
+    #[test]
+    fn events_are_asked_for_since_a_time_or_behind_a_page() {
+        let events = |from, limit, kinds: &[Kind]| {
+            Ok(Call::Events(EventQuery { from, limit, kinds: kinds.to_vec() }))
+        };
+        let all = From::Time(Timestamp(0));
+        assert_eq!(ask("GET", "/api/v1/events"), events(all, PAGE, &[]));
+        let last = From::Last(Duration::from_secs(8 * 3600));
+        assert_eq!(ask("GET", "/api/v1/events?since=8h&limit=5"), events(last, 5, &[]));
+        let time = From::Time(Timestamp(1_000));
+        let uri = "/api/v1/events?since=1970-01-01T00%3A00%3A01Z&kind=store,backend";
+        assert_eq!(ask("GET", uri), events(time, PAGE, &[Kind::Store, Kind::Backend]));
+        let cursor = From::Cursor("1-2-3".parse().unwrap());
+        assert_eq!(ask("HEAD", "/api/v1/events?after=1-2-3"), events(cursor, PAGE, &[]));
+        for bad in ["since=yesterday", "since=", "after=5", "kind=weather", "limit=0", "to=8h"] {
+            assert_eq!(ask("GET", &format!("/api/v1/events?{bad}")).unwrap_err().0, 400, "{bad}");
+        }
+        assert_eq!(ask("DELETE", "/api/v1/events"), Err((405, "method_not_allowed")));
     }
 
     #[test]

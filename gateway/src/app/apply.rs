@@ -13,6 +13,7 @@ use crate::backend_registry::BackendRegistry;
 use crate::certificates::Certificates;
 use crate::config::{Config, Loaded, RawPath};
 use crate::descriptors::Descriptors;
+use crate::events::Events;
 use crate::guard::GuardLimits;
 use crate::metrics::Metrics;
 use crate::notify_systemd::Notifier;
@@ -64,7 +65,7 @@ fn hosts(config: &Config) -> Option<HashSet<String>> {
 pub(super) fn reloader(
     path: PathBuf,
     loaded: Loaded,
-    metrics: Arc<Metrics>,
+    (metrics, events): (Arc<Metrics>, Events),
     notifier: Notifier,
     backend_registry: BackendRegistry,
     admission: Admission,
@@ -81,5 +82,5 @@ pub(super) fn reloader(
     };
     let reread = Box::new(move || certificates.reload());
     let source = Source::new(path);
-    Reloader::new(source, loaded, Some(metrics), notifier, Box::new(apply), reread)
+    Reloader::new(source, loaded, Some(metrics), events, notifier, Box::new(apply), reread)
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::backend_ids::BackendIds;
 use crate::build_info::{REVISION, VERSION};
 use crate::config::Loaded;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::supervisor::{Exit, Supervisor};
 use crate::telemetry;
@@ -78,7 +79,7 @@ pub fn run(loaded: Loaded, options: RunOptions) -> ExitCode {
     for warning in loaded.report.lines() {
         tracing::warn!("configuration: {warning}");
     }
-    let exit = match start(config, &metrics, ids) {
+    let exit = match start(config, &metrics, ids, Events::default()) {
         Ok(parts) => serve(supervisor, loaded, options, metrics, parts),
         Err(error) => {
             tracing::error!(%error, "the gateway cannot start");

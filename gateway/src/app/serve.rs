@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use gateway_core::events::{Event, Kind, Level};
 use rustix::fs::{Access, access};
 
 use super::apply::{Admission, Limits, limits, reloader};
 use super::services::{ListenerSetup, services};
 use super::start::{About, Parts, cannot_start, open};
-use super::tasks::{count_sessions, follow, sweep, tidy};
+use super::tasks::{count_sessions, follow, sweep, tidy, watch_events};
 use super::{OPS, RunOptions};
 use crate::admin::{self, ADMIN, Entry, UnixSocket};
 use crate::backend_registry::BackendRegistry;
@@ -65,21 +66,24 @@ pub(super) fn serve(
     };
     let Parts { farm, reporter, access, token, listeners, .. } = parts;
     // With the sockets in hand: what the process that had them stores from here on is followed.
-    let opened = match durable::open(&config, bound.take_lock(), &reporter.ids, &metrics) {
+    let events = reporter.events.clone();
+    let opened = match durable::open(&config, bound.take_lock(), &reporter.ids, &metrics, &events) {
         Ok(opened) => opened,
         Err(exit) => return exit,
     };
     let sessions = opened.sessions;
+    let read_up_to = durable::recall(&events, sessions.store(), options.upgrade);
     let upgrade_socket = upgrade_socket.filter(|path| can_be_met(path, &config));
     count_sessions(&metrics, &sessions, &config);
     let ids = Arc::clone(&reporter.ids);
-    let certificates = Certificates::keep(&metrics, &listeners, &farm);
+    let certificates = Certificates::keep(&metrics, &events, &listeners, &farm);
     let backend_registry = BackendRegistry::new(
         ids,
         farm,
         Arc::clone(&sessions),
         Arc::clone(&metrics),
         certificates.clone(),
+        events.clone(),
     );
     let guard = Limits::new(ArcSwap::from_pointee(limits(&config)));
     let servers = Servers::new(&pool::OPEN);
@@ -91,7 +95,7 @@ pub(super) fn serve(
     let reloader = reloader(
         options.config,
         loaded,
-        Arc::clone(&metrics),
+        (Arc::clone(&metrics), events.clone()),
         supervisor.notifier(),
         backend_registry.clone(),
         Admission {
@@ -119,7 +123,7 @@ pub(super) fn serve(
     let operator = Operator::new(&backend_registry, Arc::clone(&sessions), reporter.clone());
     operator.restore(&opened.states);
     let store = sessions.store().clone();
-    let closing = durable::closing(Arc::clone(&sessions));
+    let closing = durable::closing(Arc::clone(&sessions), events.clone());
     let (admin_address, has_admin) =
         (config.admin.address.is_some(), config.admin.address.is_some() || socket.is_some());
     let entry = socket.as_ref().map(UnixSocket::entry);
@@ -139,6 +143,8 @@ pub(super) fn serve(
     let watches = config.process.watch_config;
     let names_host = config.http.forwarded_host;
     let following = follow(Arc::clone(&sessions), operator, bound.old_gone());
+    let watching =
+        watch_events(events.clone(), Arc::clone(&sessions), certificates.clone(), read_up_to);
     let shared = Arc::clone(&sessions);
     let locked = store.clone();
     let sweeper = sweep(
@@ -164,6 +170,7 @@ pub(super) fn serve(
         }
     })
     .shutdown_state(shutdown_state)
+    .events(events.clone())
     .upgrade_socket(upgrade_socket)
     .successor(successor_command)
     .ready_file(options.ready_file)
@@ -173,6 +180,7 @@ pub(super) fn serve(
     .task("other process", following)
     .task("health", move |stop| health.run(stop))
     .task("certificates", move |stop| certificates.run(stop))
+    .task("events", watching)
     .task("removed backends", tidy(backend_registry))
     .task("orphans", move |stop| canceller.run(stop))
     .task("store", closing)
@@ -210,6 +218,8 @@ pub(super) fn serve(
                 store = store.as_str(),
                 "ready"
             );
+            let message = format!("serving on {}", listeners.join(", "));
+            events.tell(Event::new(Kind::Process, "ready", Level::Info, message));
             readiness.ready();
         }
     })

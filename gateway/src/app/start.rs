@@ -9,6 +9,7 @@ use crate::admin::{self, Token};
 use crate::backend_ids::BackendIds;
 use crate::certificates::{self, CertificateError};
 use crate::config::{self, Config, Loaded};
+use crate::events::Events;
 use crate::exchange::report::Reporter;
 use crate::farm::{Farm, FarmError};
 use crate::log_writer::{Destination, FlushGuard};
@@ -56,6 +57,7 @@ pub(super) fn start(
     config: &Config,
     metrics: &Arc<Metrics>,
     ids: Arc<BackendIds>,
+    events: Events,
 ) -> Result<Parts, StartError> {
     let farm = Farm::build(Arc::new(config.clone()), &ids, &[], None)?;
     let destination = match &config.log.access {
@@ -71,7 +73,7 @@ pub(super) fn start(
             (access, Some(guard))
         }
     };
-    let reporter = Reporter::new(Arc::clone(metrics), access.clone(), ids);
+    let reporter = Reporter::new(Arc::clone(metrics), access.clone(), ids, events);
     let token = match (config.admin.address, &config.admin.token_file) {
         (Some(_), Some(file)) => Some(Token::read(file)?),
         _ => None,

@@ -8,8 +8,11 @@ use gateway_core::farm::BackendId;
 use tokio::sync::watch;
 
 use crate::backend_registry::BackendRegistry;
+use crate::certificates::Certificates;
 use crate::clock;
 use crate::config::Config;
+use crate::events::wire::read_rows;
+use crate::events::{Events, Expiries};
 use crate::exchange::report::Reporter;
 use crate::farm::Farm;
 use crate::metrics::Metrics;
@@ -19,6 +22,9 @@ use crate::supervisor::{OldGone, Shutdown, told_to_stop};
 
 /// Between two readings of a store that another process writes to.
 const FOLLOW: Duration = Duration::from_millis(200);
+
+/// Events are looked after this often.
+const EVENTS: Duration = Duration::from_secs(1);
 
 /// Removed backends are looked at this often.
 const TIDY: Duration = Duration::from_secs(1);
@@ -65,6 +71,49 @@ pub(super) fn follow(
                     let leave = move || leaving.leave_off(Other::Predecessor);
                     // A panic is in the log.
                     let _ = tokio::task::spawn_blocking(leave).await;
+                }
+            }
+        })
+    }
+}
+
+/// Sums up what happens too often, reads what another process tells, and looks for certificates that
+/// end. `read_up_to` is the last row of the store that was read.
+pub(super) fn watch_events(
+    events: Events,
+    sessions: Arc<Sessions>,
+    certificates: Certificates,
+    mut read_up_to: i64,
+) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
+    move |mut stop| {
+        Box::pin(async move {
+            let mut expiries = Expiries::default();
+            let mut followed = false;
+            loop {
+                let (certificates, told) = (certificates.clone(), events.clone());
+                let (reading, after) = (Arc::clone(&sessions), read_up_to);
+                // Once more behind the end of the other, for its last words.
+                let follows = sessions.follows_others();
+                let reads = follows || std::mem::replace(&mut followed, follows);
+                let look = move || {
+                    told.settle();
+                    expiries.look(&certificates.state().0, clock::now(), &told);
+                    // What it cannot read now, it reads later.
+                    let read = reads.then(|| reading.store().events_behind(after));
+                    (expiries, read.and_then(Result::ok))
+                };
+                // Files may lie on a disk that takes its time. A panic is in the log.
+                let Ok((looked, read)) = tokio::task::spawn_blocking(look).await else {
+                    return Err("the watch over events has panicked".into());
+                };
+                expiries = looked;
+                if let Some((rows, last)) = read {
+                    events.learn(read_rows(&rows));
+                    read_up_to = last;
+                }
+                tokio::select! {
+                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = tokio::time::sleep(EVENTS) => {}
                 }
             }
         })

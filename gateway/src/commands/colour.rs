@@ -26,6 +26,12 @@ impl Painter {
         Self::of(std::io::stderr().is_terminal())
     }
 
+    /// For what is no terminal.
+    #[cfg(test)]
+    pub fn for_none() -> Self {
+        Self::of(false)
+    }
+
     pub fn is_on(self) -> bool {
         self.on
     }

@@ -7,6 +7,7 @@ pub mod colour;
 pub mod config_file;
 pub mod confirm;
 pub mod dump;
+pub mod events;
 pub mod health;
 pub mod meta;
 pub mod reload;

@@ -8,6 +8,7 @@ use gateway_core::session::EndReason;
 use super::Exchange;
 use super::deliveries::Deliveries;
 use super::report::Reporter;
+use super::told::Loss;
 use crate::clock;
 use crate::sessions::Sessions;
 
@@ -28,17 +29,21 @@ impl Ends {
         let steady = clock::steady();
         if let Some(ended) = self.sessions.unpin(key, reason, steady).await {
             self.reporter.ended(&ended, Some((&exchange.arrival, head.target())));
+            if reason == EndReason::Lost {
+                self.reporter.lost(&ended, Loss::NotFound);
+            }
         } else if let Some(backend) = exchange.admitted.backend {
             let pin = exchange.arrival.pin(backend, None);
             self.sessions.remember_end(key, &pin, reason, steady).await;
         }
     }
 
-    /// Ends the pin to a backend that was given up.
-    pub async fn release(&self, head: &RequestHead, exchange: &Exchange) {
+    /// Ends the pin to a backend that was given up, or does not have the session.
+    pub async fn release(&self, loss: Loss, head: &RequestHead, exchange: &Exchange) {
         let Some(key) = &exchange.admitted.key else { return };
         if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
             self.reporter.ended(&ended, Some((&exchange.arrival, head.target())));
+            self.reporter.lost(&ended, loss);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::Exchange;
 use super::ends::Ends;
 use super::outages::Outages;
 use super::router::{Denied, Router};
+use super::told::Loss;
 use crate::clock;
 use crate::health::FarmHealth;
 
@@ -91,7 +92,7 @@ impl Failover {
             }
             Step::Later(fault) => Err(fault),
             Step::Restart => {
-                self.ends.release(head, exchange).await;
+                self.ends.release(Loss::GivenUp, head, exchange).await;
                 Err(Fault::BackendGivenUp)
             }
             // The old pin goes when an Ack shows that the new backend has taken the session.

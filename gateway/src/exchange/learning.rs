@@ -22,6 +22,7 @@ use super::ends::Ends;
 use super::lost_close::LostCloses;
 use super::report::Reporter;
 use super::session_turns::shares;
+use super::told::Loss;
 use super::{Exchange, live, reply_url};
 use crate::clock;
 use crate::health::FarmHealth;
@@ -115,7 +116,7 @@ impl Learning {
             }
             // It was to move here. Nobody has it now, and its pin leads to one that was given up.
             Effects::Nothing if exchange.admitted.moved && ack.is_session_not_found() => {
-                Box::pin(self.ends.release(head, exchange)).await;
+                Box::pin(self.ends.release(Loss::NotFound, head, exchange)).await;
                 Ok(())
             }
             Effects::Nothing => Ok(()),
@@ -188,6 +189,7 @@ impl Learning {
                 self.sessions.unpin(&holder, EndReason::Lost, clock::steady()).await
         {
             self.reporter.ended(&ended, None);
+            self.reporter.lost(&ended, Loss::Reissued);
         }
         let id = opened.backend_session.to_owned();
         let birth = Birth { target: head.target().to_vec(), id };
@@ -245,6 +247,7 @@ impl Learning {
                 let _ = self.sessions.adopt(key.clone(), pin, progress, steady).await;
             } else if let Ok(Some(from)) = self.sessions.repin(key, pin, progress, steady).await {
                 self.reporter.metrics.failover(from.backend, FailoverReason::Connect);
+                self.reporter.moved(key, from.backend, backend);
             }
         }
         Ok(())

@@ -51,6 +51,7 @@ mod room;
 mod router;
 mod session_turns;
 pub mod state;
+mod told;
 mod tries;
 pub mod turns;
 

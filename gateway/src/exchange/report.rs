@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::access_log::{AccessLog, RequestLine, UploadLine};
 use crate::backend_ids::BackendIds;
 use crate::clock;
+use crate::events::Events;
 use crate::guard::{Conn, ConnectionEvents, Refusal, RejectedConnection};
 use crate::metrics::{LostCloseResult, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
@@ -67,6 +68,7 @@ pub struct Reporter {
     /// Half of every request id: random, so that ids of two processes differ.
     process: u64,
     pub ids: Arc<BackendIds>,
+    pub events: Events,
     hidden: Arc<NowAndThen>,
     refusals: Arc<NowAndThen>,
     denials: Arc<NowAndThen>,
@@ -76,13 +78,19 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    pub fn new(metrics: Arc<Metrics>, access: AccessLog, ids: Arc<BackendIds>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        access: AccessLog,
+        ids: Arc<BackendIds>,
+        events: Events,
+    ) -> Self {
         let process = Uuid::new_v4().as_u64_pair().0;
         Self {
             metrics,
             access,
             process,
             ids,
+            events,
             hidden: Arc::default(),
             refusals: Arc::default(),
             denials: Arc::default(),
@@ -195,6 +203,7 @@ impl Reporter {
     /// `by` and `target` are those of the request that ended it; a sweep has neither.
     pub fn ended(&self, ended: &Ended, by: Option<(&Arrival, &[u8])>) {
         let Ended { key, pin, progress, reason } = ended;
+        self.tell_ended(ended);
         let now = clock::now();
         let age = now.since(pin.created);
         self.metrics.session_ended(pin.backend, *reason, age, progress.total);

@@ -26,6 +26,7 @@ use crate::backend_client::{BackendClient, Task, Unanswered};
 use crate::backend_ids::BackendIds;
 use crate::clock;
 use crate::config::Config;
+use crate::events::Events;
 use crate::farm::Farm;
 use crate::health::{BackendSpec, FarmHealth};
 use crate::metrics::{Carrier, Metrics};
@@ -99,7 +100,7 @@ impl Rig {
         let ids = Arc::new(BackendIds::of(names.iter().map(String::as_str)));
         let series: Vec<_> = names.iter().map(|name| (ids.intern(name), name.clone(), 1)).collect();
         let metrics = Metrics::new(&["public".to_owned()], &series);
-        let health = FarmHealth::new(Arc::clone(&metrics));
+        let health = FarmHealth::new(Arc::clone(&metrics), Events::default());
         let farm = Farm::build(Arc::new(config.clone()), &ids, &[], None).expect("a farm");
         let spec = |backend: &Backend| {
             let configured = &config.backends[backend.id.0 as usize];
@@ -121,7 +122,7 @@ impl Rig {
             Arc::clone(&farm),
             health.clone(),
             Arc::clone(&sessions),
-            Reporter::new(Arc::clone(&metrics), access, ids),
+            Reporter::new(Arc::clone(&metrics), access, ids, Events::default()),
             (InFlight::new(), Shutdown::default()),
             2,
             Arc::new(client),

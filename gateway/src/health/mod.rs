@@ -16,6 +16,7 @@ mod new_sessions;
 mod probe;
 mod spec;
 mod state;
+mod told;
 mod watcher;
 
 use std::collections::{HashMap, HashSet};
@@ -33,6 +34,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::supervisor::{TaskResult, told_to_stop};
 
@@ -72,6 +74,7 @@ type CountUploads = Box<dyn Fn(BackendId) -> u64 + Send + Sync>;
 /// What every backend needs of the whole.
 struct Shared {
     metrics: Arc<Metrics>,
+    events: Events,
     hook: OnceLock<Hook>,
     /// How many uploads a backend has, for the log.
     uploads: OnceLock<CountUploads>,
@@ -88,13 +91,14 @@ impl Shared {
 
 impl FarmHealth {
     /// Knows no backend until [`Self::apply`], and watches none until [`Self::run`].
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self::with(metrics, Ways::default())
+    pub fn new(metrics: Arc<Metrics>, events: Events) -> Self {
+        Self::with(metrics, events, Ways::default())
     }
 
-    fn with(metrics: Arc<Metrics>, ways: Ways) -> Self {
+    fn with(metrics: Arc<Metrics>, events: Events, ways: Ways) -> Self {
         let shared = Shared {
             metrics,
+            events,
             hook: OnceLock::new(),
             uploads: OnceLock::new(),
             new_sessions: NewSessions::default(),

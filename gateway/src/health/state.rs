@@ -303,14 +303,6 @@ impl BackendHealth {
         self.publish(&inner.addresses);
     }
 
-    fn say_moved(&self, address: SocketAddr) {
-        let backend = &*self.name;
-        match self.address() {
-            Some(from) => tracing::info!(backend, %from, to = %address, "a backend has moved"),
-            None => tracing::info!(backend, %address, "the name of a backend has an address"),
-        }
-    }
-
     /// To be called under the lock.
     fn publish(&self, addresses: &Addresses) {
         self.address.store(addresses.current().map(Arc::new));
@@ -377,7 +369,7 @@ impl BackendHealth {
             self.measure(&after);
             (before, after)
         };
-        self.log(&before, &after);
+        self.say(&before, &after);
         if before.up && !after.up {
             self.look_up.notify_one();
         }
@@ -402,25 +394,6 @@ impl BackendHealth {
     fn measure(&self, state: &HealthState) {
         self.shared.metrics.set_backend_up(self.id, state.up);
         self.shared.metrics.set_backend_state(self.id, state.label());
-    }
-
-    fn log(&self, before: &HealthState, after: &HealthState) {
-        let (backend, reason) = (&*self.name, after.reason);
-        match (before.condition, after.condition) {
-            (before, after) if before == after => {}
-            (_, Condition::Down) => {
-                let uploads = self.shared.uploads.get().map(|count| count(self.id));
-                tracing::warn!(backend, %reason, uploads, "a backend is down");
-            }
-            (Condition::Down, _) => {
-                let down_ms = after.since.since(before.since).as_millis() as u64;
-                tracing::info!(backend, %reason, down_ms, "a backend is up");
-            }
-            (_, Condition::Failing) => {
-                tracing::warn!(backend, "a backend answers with errors, others get new sessions");
-            }
-            (_, Condition::Up) => tracing::info!(backend, "a backend gets new sessions again"),
-        }
     }
 }
 

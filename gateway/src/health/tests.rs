@@ -100,7 +100,7 @@ impl World {
         let network = Arc::new(Network::default());
         let names = [(UP01, "up01".to_owned(), 1), (UP02, "up02".to_owned(), 1)];
         let metrics = Metrics::new(&[], &names);
-        let health = FarmHealth::with(Arc::clone(&metrics), network.ways());
+        let health = FarmHealth::with(Arc::clone(&metrics), Events::default(), network.ways());
         health.apply(specs);
         let (stop, told) = watch::channel(false);
         let running = tokio::spawn(health.clone().run(told));

@@ -55,7 +55,8 @@ impl Bench {
             Some("not a certificate".to_owned())
         });
         let notifier = Notifier::default();
-        let reloader = Reloader::new(source, loaded, counted, notifier, apply, reading);
+        let reloader =
+            Reloader::new(source, loaded, counted, Events::default(), notifier, apply, reading);
         Self { folder, metrics, reloader: reloader.expect("a thread"), applied, reread }
     }
 

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::backend_ids::BackendIds;
 use crate::clock;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::sessions::{Opened, Setup};
 use crate::store::{BackendState, OnError, Options, SyncMode};
@@ -31,7 +32,8 @@ fn open_with(path: &Path, backends: &[&str], on_error: OnError) -> Opened {
     };
     let metrics = Metrics::new(&[], &[]);
     let slow = Duration::from_secs(2);
-    let options = Options { sync: SyncMode::Power, on_error, slow, metrics, lock: None };
+    let (sync, events) = (SyncMode::Power, Events::default());
+    let options = Options { sync, on_error, slow, metrics, events, lock: None };
     setup.in_store(&path.join("store"), options).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -130,6 +130,7 @@ impl Sessions {
         let mut new = HashSet::new();
         follower.poll(&mut |record| match record {
             Record::Backend(state) => states.push(state),
+            Record::Event(_) => {}
             Record::Tombstone(tombstone) => self.ended_elsewhere(&tombstone),
             Record::Pin(row) => new.extend(self.pinned_elsewhere(&row)),
             // A session that is known already may have been touched here.
@@ -199,6 +200,7 @@ mod tests {
 
     use super::*;
     use crate::backend_ids::BackendIds;
+    use crate::events::Events;
     use crate::metrics::Metrics;
     use crate::sessions::{Pinned, Setup};
     use crate::store::{OnError, Options, SyncMode};
@@ -218,6 +220,7 @@ mod tests {
             on_error: OnError::Refuse,
             slow: Duration::from_secs(2),
             metrics,
+            events: Events::default(),
             lock: of.and_then(|of| of.store.lock()).map(Arc::new),
         };
         let sessions = setup.in_store(path, options).expect("it opens").sessions;

@@ -99,6 +99,7 @@ impl Loading {
     fn take(&mut self, record: Record<'_>) -> bool {
         match record {
             Record::Backend(state) => self.states.push(state),
+            Record::Event(_) => {}
             Record::Tombstone(tombstone) => self.remember_end(&tombstone),
             Record::Pin(pin) => return self.pin(&pin),
             Record::Progress(progress) => return self.sessions.take_progress(&progress),

@@ -15,6 +15,7 @@ use super::super::{Pinned, Setup};
 use super::*;
 use crate::backend_ids::BackendIds;
 use crate::clock;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::store::{OnError, Options, StoredPin, SyncMode, read_only};
 
@@ -25,7 +26,8 @@ fn table(path: &Path) -> Arc<Sessions> {
     let ids = Arc::new(BackendIds::of(["up01", "up02"]));
     let setup = Setup { ids, limit: 100, tombstone: Duration::from_secs(3600) };
     let (sync, on_error, slow) = (SyncMode::Power, OnError::Refuse, Duration::from_secs(5));
-    let options = Options { sync, on_error, slow, metrics: Metrics::new(&[], &[]), lock: None };
+    let (metrics, events) = (Metrics::new(&[], &[]), Events::default());
+    let options = Options { sync, on_error, slow, metrics, events, lock: None };
     setup.in_store(&path.join("store"), options).unwrap_or_else(|error| panic!("{error}")).sessions
 }
 

@@ -11,6 +11,7 @@ use super::record::{
     Tombstone, subject_from_text,
 };
 use super::schema::{BOUND_PINS, LateTable, PROGRESS, SPELLINGS};
+use crate::events::wire::StoredEvent;
 
 /// More rows than any file has had.
 const LARGEST: i64 = 1 << 60;
@@ -392,6 +393,24 @@ pub fn record<'a>(row: i64, columns: &[Column<'a>]) -> Option<Record<'a>> {
                 by: by.to_owned(),
             };
             (state.seal(row) == seal).then_some(Record::Backend(state))
+        }
+        [
+            _,
+            Integer(at),
+            Integer(process),
+            Integer(number),
+            Text(kind),
+            Text(body),
+            Integer(seal),
+        ] => {
+            let event = StoredEvent {
+                at: Timestamp(at as u64),
+                process: process as u64,
+                number: number as u64,
+                kind: kind.to_owned(),
+                body: body.to_owned(),
+            };
+            (event.seal(row) == seal).then_some(Record::Event(event))
         }
         _ => None,
     }

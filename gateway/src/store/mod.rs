@@ -13,6 +13,7 @@ mod backup;
 mod checkpoint;
 mod database;
 mod error;
+mod events;
 pub mod faults;
 mod folder;
 mod load;
@@ -45,6 +46,7 @@ use gateway_core::session::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::clock;
+use crate::events::Events;
 use crate::metrics::{Metrics, StoreResult};
 use database::Change;
 use folder::Folder;
@@ -55,7 +57,7 @@ use writer::{IfLeft, Message, Reply, Writer};
 pub use backup::{Copied, Restored, backup, restore};
 pub use error::{OpenError, StoreError, Trouble, TroubleKind};
 pub use load::Position;
-pub use read::{Follower, ReadError, Reader, read_only};
+pub use read::{Follower, ReadError, Reader, read_events, read_only};
 pub use record::{
     BackendState, EndKind, Milestone, PinRow, Record, StoredPin, StoredProgress, StoredSpelling,
     Tombstone, text_of,
@@ -96,6 +98,8 @@ pub struct Options {
     /// How long a commit may take before what can do without it does.
     pub slow: Duration,
     pub metrics: Arc<Metrics>,
+    /// What waits to be written besides.
+    pub events: Events,
     /// The lock of the process that we take over from.
     pub lock: Option<Arc<OwnedFd>>,
 }

@@ -5,12 +5,15 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::Store;
 use super::error::{OpenError, Trouble, TroubleKind};
+use super::events;
 use super::folder::{Folder, Identity};
 use super::load::{self, Order, Pins, Position};
 use super::record::{Record, StoredPin, StoredProgress};
 use super::salvage::{self, Believe};
 use super::schema::{self, Age};
+use crate::events::wire::StoredEvent;
 
 /// Rows read in one transaction: a reader that is in no hurry must not keep the log from being
 /// emptied.
@@ -52,6 +55,37 @@ pub fn read_only(path: &Path) -> Result<Reader, ReadError> {
             Ok(Reader { connection: None, folder, table, after, buffer, damaged: 0 })
         }
     }
+}
+
+/// The events in the directory of a store, in the order in which they were written, whether a gateway
+/// runs on it or not.
+///
+/// # Errors
+/// As [`read_only`].
+pub fn read_events(path: &Path) -> Result<Vec<StoredEvent>, ReadError> {
+    let folder = Folder::new(path);
+    let database = folder.database();
+    if let Err(error) = std::fs::metadata(&database) {
+        return Err(Trouble::io(&database, &error).into());
+    }
+    match events_behind(&folder, 0) {
+        Ok((events, _)) => Ok(events),
+        Err(error @ OpenError::Newer { .. }) => Err(error),
+        Err(_) => {
+            let found = salvage::read(&folder, Believe::Log)?;
+            Ok(found.events.into_iter().map(|(_, event)| event).collect())
+        }
+    }
+}
+
+/// The events behind a row, and the last row there is.
+pub(super) fn events_behind(
+    folder: &Folder,
+    after: i64,
+) -> Result<(Vec<StoredEvent>, i64), ReadError> {
+    let connection = connect(folder)?;
+    let read = events::events_after(&connection, after);
+    read.map_err(|error| Trouble::sqlite(&folder.database(), &error).into())
 }
 
 /// The pins of a store. Each is the state of a moment: uploads begin and end meanwhile.
@@ -99,6 +133,19 @@ impl Iterator for Reader {
             }
         }
         self.buffer.pop_front().map(Ok)
+    }
+}
+
+impl Store {
+    /// The events that any process has written behind a row, and the last row there is. Blocks.
+    ///
+    /// # Errors
+    /// They cannot be read at present.
+    pub fn events_behind(&self, after: i64) -> Result<(Vec<StoredEvent>, i64), ReadError> {
+        match &self.0 {
+            Some(handle) => events_behind(&handle.shared.folder, after),
+            None => Ok((Vec::new(), after)),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use gateway_core::protocol::SessionId;
 use gateway_core::protocol::ids::SessionKey;
 use gateway_core::session::{Subject, TargetHash, Timestamp};
 
+use crate::events::wire::StoredEvent;
+
 /// Which backend has a session, by the configured name of the backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPin {
@@ -109,6 +111,7 @@ pub enum Record<'a> {
     Progress(StoredProgress),
     Spelling(StoredSpelling),
     Backend(BackendState),
+    Event(StoredEvent),
 }
 
 impl StoredPin {
@@ -211,6 +214,18 @@ impl BackendState {
             .text(self.state.word())
             .number(self.since.0)
             .text(&self.by)
+            .finish()
+    }
+}
+
+impl StoredEvent {
+    pub(super) fn seal(&self, row: i64) -> i64 {
+        Seal::new(b'e', row)
+            .number(self.at.0)
+            .number(self.process)
+            .number(self.number)
+            .text(&self.kind)
+            .text(&self.body)
             .finish()
     }
 }
@@ -398,6 +413,25 @@ mod tests {
             assert_ne!(other.seal(7), seal, "{other:?}");
         }
         assert_ne!(spelled("a", 5, "/%61").seal(8), seal);
+    }
+
+    #[test]
+    fn every_column_of_an_event_is_under_the_seal() {
+        let event = |at, process, number, kind: &str, body: &str| {
+            let (kind, body) = (kind.to_owned(), body.to_owned());
+            StoredEvent { at: Timestamp(at), process, number, kind, body }
+        };
+        let seal = event(1, 2, 3, "store", "{}").seal(7);
+        for other in [
+            event(2, 2, 3, "store", "{}"),
+            event(1, 3, 3, "store", "{}"),
+            event(1, 2, 4, "store", "{}"),
+            event(1, 2, 3, "storm", "{}"),
+            event(1, 2, 3, "store", "[]"),
+        ] {
+            assert_ne!(other.seal(7), seal, "{other:?}");
+        }
+        assert_ne!(event(1, 2, 3, "store", "{}").seal(8), seal);
     }
 
     #[test]

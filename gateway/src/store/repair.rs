@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use gateway_core::events::{Event, Kind, Level};
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::Timestamp;
 
@@ -12,9 +13,12 @@ use super::load::{self, Order, Position};
 use super::open;
 use super::record::{BackendState, Milestone, Record, StoredProgress};
 use super::salvage::Believe;
+use super::shared::Shared;
 use super::watch::LogState;
 use super::writer::{BATCH, CHECKPOINT_AT, State, Writer};
 use crate::clock;
+use crate::events::Events;
+use crate::events::wire::stored;
 
 /// What may not be read back: a file with the name of the log that holds something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub fn watch_log(writer: &mut Writer) {
         path = %path.display(),
         "{what} while it was in use: the session store is made anew from memory"
     );
+    let message = format!("{what} while it was in use: the session store is made anew from memory");
+    writer.shared.options.events.tell(Event::new(Kind::Store, "repaired", Level::Error, message));
     writer.mistrust = Some(Mistrust(what));
     // Where the log has only lost its name, the connection still reads all of it.
     if let LogState::Gone(_) = state
@@ -98,13 +104,11 @@ pub fn reopen(writer: &mut Writer) -> Result<Database, OpenError> {
         && shared.folder.identity().is_some()
     {
         let report = open::replace(&shared.folder, what, Believe::NoLog, clock::now())?;
-        report.iter().for_each(|line| tracing::error!("{line}"));
+        report.iter().for_each(|line| say_repaired(shared, line));
     }
     writer.mistrust = None;
     let opened = open::again(&shared.folder, shared.options.sync, clock::now())?;
-    for line in &opened.report {
-        tracing::error!("{line}");
-    }
+    opened.report.iter().for_each(|line| say_repaired(shared, line));
     let mut database = opened.database;
     // It is another file than the one this process has written to: what that one held, the process
     // still knows.
@@ -120,9 +124,34 @@ pub fn reopen(writer: &mut Writer) -> Result<Database, OpenError> {
             let changes = missing.len();
             tracing::warn!(changes, "what the file lacks was written to the session store anew");
         }
+        write_missing_events(&mut database, &shared.options.events);
     }
     shared.remember(&database);
     Ok(database)
+}
+
+fn say_repaired(shared: &Shared, line: &str) {
+    tracing::error!("{line}");
+    shared.options.events.tell(Event::new(Kind::Store, "repaired", Level::Error, line));
+}
+
+/// Events are worth a try and no more.
+fn write_missing_events(database: &mut Database, events: &Events) {
+    // They are among all the others.
+    events.take_unwritten(usize::MAX);
+    let known = match database.events() {
+        Ok(rows) => rows.iter().map(|row| (row.process, row.number)).collect(),
+        Err(_) => HashSet::new(),
+    };
+    let mut missing = events.all();
+    missing.retain(|event| !known.contains(&(event.process, event.number)));
+    let rows: Vec<_> = missing.iter().map(stored).collect();
+    for batch in rows.chunks(BATCH) {
+        if let Err(trouble) = database.write_events(batch) {
+            tracing::warn!(%trouble, "events could not be written to the session store anew");
+            return;
+        }
+    }
 }
 
 /// What the process knows and a database does not hold: pins, ends, admin states, and that all of a
@@ -152,7 +181,7 @@ fn missing(
                 let id = SessionId::parse(&id);
                 totals.extend(id.map(|id| ((id.key().clone(), created), milestone)));
             }
-            Record::Spelling(_) => {}
+            Record::Spelling(_) | Record::Event(_) => {}
             Record::Backend(state) => {
                 known.insert(state.backend, state.since);
             }
@@ -207,7 +236,7 @@ fn missing(
                 }
             }
         }
-        Record::Spelling(_) | Record::Backend(_) => {}
+        Record::Spelling(_) | Record::Backend(_) | Record::Event(_) => {}
     });
     Ok(missing)
 }

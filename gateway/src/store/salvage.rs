@@ -11,6 +11,7 @@ use super::database::{
     insert_pin, insert_progress, insert_spelling, insert_state, insert_tombstone,
 };
 use super::error::Trouble;
+use super::events::insert_event;
 use super::folder::Folder;
 use super::load::record;
 use super::pages;
@@ -18,6 +19,7 @@ use super::record::{
     BackendState, Milestone, Record, StoredPin, StoredProgress, StoredSpelling, Tombstone,
 };
 use super::schema;
+use crate::events::wire::StoredEvent;
 
 /// What came out of a damaged database.
 #[derive(Debug, Default)]
@@ -73,6 +75,9 @@ pub fn salvage(folder: &Folder, believe: Believe, now: Timestamp) -> Result<Salv
         for (row, progress) in &found.progress {
             insert_progress(connection, *row, progress)?;
         }
+        for (row, event) in &found.events {
+            insert_event(connection, *row, event)?;
+        }
         Ok(())
     })?;
     let replaced = folder.replace(now);
@@ -89,6 +94,7 @@ pub struct Found {
     pub progress: Vec<(i64, StoredProgress)>,
     pub spellings: Vec<(i64, StoredSpelling)>,
     pub states: Vec<(i64, BackendState)>,
+    pub events: Vec<(i64, StoredEvent)>,
     pub unreadable_pages: u64,
 }
 
@@ -109,6 +115,7 @@ pub fn read(folder: &Folder, believe: Believe) -> Result<Found, Trouble> {
         Some(Record::Progress(progress)) => found.progress.push((row, progress)),
         Some(Record::Spelling(spelling)) => found.spellings.push((row, spelling)),
         Some(Record::Backend(state)) => found.states.push((row, state)),
+        Some(Record::Event(event)) => found.events.push((row, event)),
         None => {}
     })
     .map_err(|error| Trouble::io(&folder.database(), &error))?;
@@ -119,6 +126,7 @@ pub fn read(folder: &Folder, believe: Believe) -> Result<Found, Trouble> {
     in_order(&mut found.progress);
     in_order(&mut found.spellings);
     in_order(&mut found.states);
+    in_order(&mut found.events);
     // Of a damaged page, cells may be read that were deleted. A pin that outlives its session
     // would send a repeated Close to the backend rather than to its tombstone.
     let mut ended: HashMap<SessionKey, Timestamp> = HashMap::new();

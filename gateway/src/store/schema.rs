@@ -72,6 +72,23 @@ CREATE INDEX spellings_by_created ON spellings (created);
 ",
 };
 
+/// What happened, for operators ([`super::events`]). `body` is a JSON object, so that what a later version
+/// adds to an event changes no column.
+pub const EVENTS: LateTable = LateTable {
+    name: "events",
+    sql: "
+CREATE TABLE events (
+    row INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    process INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    seal INTEGER NOT NULL
+) STRICT;
+",
+};
+
 /// The version that this program writes.
 pub const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gateway_core::events::{Event, Kind, Level};
 use gateway_core::protocol::SessionId;
 use gateway_core::session::Timestamp;
 use parking_lot::Mutex;
@@ -131,6 +132,7 @@ impl Shared {
         self.busy_since.store(0, Ordering::Release);
         if self.stuck.swap(false, Ordering::AcqRel) {
             tracing::info!("the session store answers again");
+            self.tell("answers", Level::Info, "the session store answers again".to_owned());
             self.options.metrics.set_store_up(self.up.load(Ordering::Acquire));
         }
     }
@@ -151,6 +153,15 @@ impl Shared {
                 path = %path.display(),
                 milliseconds = slow,
                 "a write to the session store does not come back within store.slow: its disk hangs, or another program holds a lock on it"
+            );
+            self.tell(
+                "hangs",
+                Level::Error,
+                format!(
+                    "a write to the session store does not come back within {slow} ms \
+                     (store.slow): the disk of {} hangs, or another program holds a lock",
+                    path.display()
+                ),
             );
         }
         Some(busy)
@@ -180,7 +191,17 @@ impl Shared {
                     "the session store takes no writes: new uploads are accepted and would not survive a restart"
                 ),
             }
+            let uploads = match self.options.on_error {
+                OnError::Refuse => "new uploads are refused",
+                OnError::Accept => "new uploads would not survive a restart",
+            };
+            let message = format!("the session store takes no writes, {uploads}: {trouble}");
+            self.tell("down", Level::Error, message);
         }
+    }
+
+    fn tell(&self, name: &'static str, level: Level, message: String) {
+        self.options.events.tell(Event::new(Kind::Store, name, level, message));
     }
 
     pub fn trouble(&self) -> Arc<Trouble> {

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use gateway_core::events::{Event, Kind, Level};
 use tokio::sync::oneshot;
 
 use super::Shared;
@@ -29,6 +30,8 @@ const CHECKPOINT_AGAIN: u64 = CHECKPOINT_AT / 4;
 /// A reader that has made the log grow so far is left behind with the file that it reads.
 const LOG_AT_MOST: u64 = 8 * log::FRAMES;
 const _: () = assert!(CHECKPOINT_AT + 3 * (BATCH as u64) < log::FRAMES, "a batch fits");
+/// Events wait for a moment in which nobody else does, and for so long where there is none.
+const EVENTS_AT_LEAST: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -61,7 +64,7 @@ pub struct Writer {
     inbox: Receiver<Message>,
     pub(super) state: State,
     /// Something is in the log alone.
-    unmoved: bool,
+    pub(super) unmoved: bool,
     /// Frames in the log with which the next checkpoint is due.
     checkpoint_at: u64,
     /// ... and with which a reader that is in the way is left behind.
@@ -72,6 +75,10 @@ pub struct Writer {
     pub(super) mistrust: Option<Mistrust>,
     /// When the log was looked at last.
     looked: Duration,
+    /// When events were written last.
+    pub(super) told: Duration,
+    /// Their table is none of ours.
+    pub(super) untellable: bool,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one for the process, and it is mostly up")]
@@ -97,6 +104,8 @@ impl Writer {
             expiring: false,
             mistrust: None,
             looked: now,
+            told: now,
+            untellable: false,
         };
         match database {
             Ok(database) => {
@@ -182,6 +191,9 @@ impl Writer {
             if self.looked + IDLE <= clock::steady() {
                 self.watch_log();
             }
+            if self.told + EVENTS_AT_LEAST <= clock::steady() {
+                self.write_events();
+            }
         }
         self.checkpoint_if_due();
         closer
@@ -260,7 +272,7 @@ impl Writer {
         match self.state {
             State::Down { .. } => self.retry(),
             State::Up(_) => {
-                if !self.old_work() {
+                if !self.old_work() && !self.write_events() {
                     if self.unmoved {
                         self.checkpoint();
                     } else {
@@ -390,6 +402,13 @@ impl Writer {
                 self.shared.set_up();
                 let seconds = (clock::steady() - since).as_secs();
                 tracing::info!(seconds, "the session store takes writes again");
+                let message = format!("the session store takes writes again after {seconds} s");
+                self.shared.options.events.tell(Event::new(
+                    Kind::Store,
+                    "up",
+                    Level::Info,
+                    message,
+                ));
             }
             Err(error) => {
                 let wait = (wait * 2).min(LAST_RETRY);
@@ -415,6 +434,7 @@ impl Writer {
         while matches!(self.state, State::Up(_)) && self.shared.has_backlog() {
             self.work_off();
         }
+        while self.write_events() {}
         self.checkpoint();
         let now = clock::steady();
         let next = State::Down { since: now, retry: now, wait: FIRST_RETRY };

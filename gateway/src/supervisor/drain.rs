@@ -9,6 +9,7 @@ use super::draining::Shutdown;
 use super::group::Group;
 use super::in_flight::InFlight;
 use super::running::Running;
+use super::told::Told;
 
 /// After the last request, connections get this long to close. Idle ones do at once; one whose client
 /// is still sending must be read on until it has the answer, for which the connection guard takes
@@ -26,6 +27,7 @@ const LAST_ACCEPTED: Duration = Duration::from_secs(1);
 /// How it is to end.
 pub(super) struct Drain {
     pub left: Left,
+    pub told: Told,
     pub shutdown_state: Shutdown,
     /// A successor serves: there is no hurry, and nobody must ask us any more.
     pub handed_over: bool,
@@ -83,6 +85,8 @@ impl Drain {
         }
         if cut > 0 {
             tracing::warn!(requests = cut, "the time to drain is over, requests were cut");
+            let message = format!("the time to drain is over, {cut} requests were cut");
+            self.told.warn("requests_cut", message);
         }
         // Before the tasks end, so that no request under way finds them gone.
         running.end_traffic(RUNTIMES_END).await;

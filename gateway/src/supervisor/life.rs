@@ -13,6 +13,7 @@ use super::handover::{HandoverSocket, Offer, Predecessor, Successor};
 use super::plan::{Hooks, MakeCommand, Plan, Waits};
 use super::running::Running;
 use super::signals::{Request, Signals};
+use super::told::Told;
 use super::{RunError, Stop, successor, watchdog};
 use crate::notify_systemd::{self, Notifier};
 use crate::ready_file::{self, ReadyFile};
@@ -56,6 +57,7 @@ pub(super) async fn live(
         lock,
         old_gone,
         hooks,
+        events,
         ..
     } = plan;
     let Start { listening, copies, mut predecessor, notifier } = start;
@@ -65,19 +67,24 @@ pub(super) async fn live(
     if predecessor.is_none() {
         running.open_sides();
     }
-    let mut ears = Ears { signals, hooks, successor, awaits_successor: upgrade_socket.is_some() };
+    let told = Told(events.clone());
+    let awaits_successor = upgrade_socket.is_some();
+    let mut ears = Ears { signals, hooks, successor, awaits_successor, told: told.clone() };
 
     let (mut ours, mut offer) = (None, None);
-    let begin = begin(running, ready_file, upgrade_socket.as_deref(), &listening, &mut predecessor);
+    let begin =
+        begin(running, ready_file, upgrade_socket.as_deref(), &listening, &mut predecessor, &told);
     let begun = tokio::select! {
         biased;
         begun = begin => begun.map(Some),
         () = ears.asked_to_stop() => Ok(None),
     };
     if let Some(predecessor) = predecessor {
+        let told = told.clone();
         tokio::spawn(async move {
             predecessor.watch().await;
             tracing::info!("the predecessor has gone");
+            told.info("predecessor_gone", "the process before has gone");
             old_gone();
         });
     }
@@ -92,12 +99,19 @@ pub(super) async fn live(
             running.open_sides();
             notifier.speak();
             notifier.ready(&status(&listening));
-            let offer = offer.insert(Offer::new(begun.handover_socket, copies, begun.elders, lock));
+            let offer = offer.insert(Offer::new(
+                begun.handover_socket,
+                copies,
+                begun.elders,
+                lock,
+                told.clone(),
+            ));
             serve(running, &mut ears, offer, &mut *handover, &notifier).await
         }
     };
     if let Err(error) = &why {
         tracing::error!(error = %Chain(error), "stopping after a failure");
+        told.error("failure", format!("stopping after a failure: {}", Chain(error)));
     }
 
     let handed_over = matches!(why, Ok(Why::Successor(_)));
@@ -111,6 +125,7 @@ pub(super) async fn live(
     let fixed = Waits { shutdown_delay, shutdown_timeout, linger };
     let Waits { shutdown_delay, shutdown_timeout, linger } = waits.map_or(fixed, |waits| waits());
     let drain = Drain {
+        told,
         left: left.clone(),
         shutdown_state: shutdown_state.clone(),
         handed_over,
@@ -156,6 +171,7 @@ async fn begin(
     upgrade_socket: Option<&Path>,
     listening: &[Listening],
     predecessor: &mut Option<Predecessor>,
+    told: &Told,
 ) -> Result<Begun, RunError> {
     running.started().await?;
     let handover_socket =
@@ -170,8 +186,14 @@ async fn begin(
     if let Some(predecessor) = predecessor {
         elders = predecessor.elders().map_err(RunError::Copy)?;
         match predecessor.relieve().await {
-            Ok(()) => tracing::info!("taken over, the predecessor is draining"),
-            Err(error) => tracing::warn!(%error, "the predecessor was lost, serving without it"),
+            Ok(()) => {
+                tracing::info!("taken over, the predecessor is draining");
+                told.info("took_over", "taken over from the process before, which drains");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the predecessor was lost, serving without it");
+                told.warn("predecessor_lost", format!("the process before was lost: {error}"));
+            }
         }
     }
     Ok(Begun { ready_file, handover_socket, elders })
@@ -199,10 +221,14 @@ async fn serve(
         match relieved_by(&successor, notifier).await {
             Ok(()) => {
                 tracing::info!(pid = successor.pid, "a successor has taken over, draining");
+                let message = format!("process {} has taken over, draining", successor.pid);
+                ears.told.info("handed_over", message);
                 return Ok(Why::Successor(successor));
             }
             Err(error) => {
                 tracing::warn!(%error, "the successor was lost when it was ready, serving on");
+                ears.told
+                    .no_upgrade(format!("the new process was lost when it was ready: {error}"));
             }
         }
     }
@@ -231,6 +257,7 @@ struct Ears<'s> {
     hooks: Hooks,
     successor: Option<MakeCommand>,
     awaits_successor: bool,
+    told: Told,
 }
 
 impl Ears<'_> {
@@ -252,12 +279,15 @@ impl Ears<'_> {
                 Request::Reload => self.reload(),
                 Request::ReopenLogs => (self.hooks.reopen_logs)(),
                 Request::Upgrade => match &mut self.successor {
-                    Some(command) if self.awaits_successor => successor::start(command()),
+                    Some(command) if self.awaits_successor => {
+                        successor::start(command(), &self.told);
+                    }
                     _ => tracing::warn!("there is no upgrade socket, no successor can take over"),
                 },
             }
         };
         tracing::info!(signal, "draining");
+        self.told.info("draining", format!("draining after {signal}"));
     }
 
     /// Returns when a signal says that the drain has lasted long enough. After a hand-over, which

@@ -83,6 +83,7 @@ mod plan;
 mod running;
 mod signals;
 mod successor;
+mod told;
 mod watchdog;
 
 use std::cell::RefCell;

@@ -15,6 +15,7 @@ use super::bind::Listening;
 use super::draining::Shutdown;
 use super::handover::MakeLock;
 use super::in_flight::InFlight;
+use crate::events::Events;
 use crate::listening::Threads;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -65,6 +66,7 @@ pub struct Plan {
     pub(super) upgrade_socket: Option<PathBuf>,
     pub(super) successor: Option<MakeCommand>,
     pub(super) hooks: Hooks,
+    pub(super) events: Events,
     pub(super) handover: Box<dyn FnMut()>,
     pub(super) lock: MakeLock,
     pub(super) old_gone: Box<dyn FnOnce() + Send>,
@@ -106,6 +108,7 @@ impl Plan {
             handover: Box::new(|| ()),
             lock: Box::new(|| None),
             old_gone: Box::new(|| ()),
+            events: Events::default(),
             hooks: Hooks {
                 ready: Box::new(|_| ()),
                 draining: Box::new(|| ()),
@@ -233,6 +236,12 @@ impl Plan {
     /// When the processes that we took over from have ended; never without any.
     pub fn on_old_gone(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
         self.old_gone = Box::new(hook);
+        self
+    }
+
+    /// Where the life of the process is told.
+    pub fn events(mut self, events: Events) -> Self {
+        self.events = events;
         self
     }
 

@@ -4,6 +4,8 @@ use std::env;
 use std::process::Command;
 use std::thread;
 
+use super::told::Told;
+
 /// What the service manager says to one process only.
 const NOT_FOR_CHILDREN: &[&str] = &["WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
@@ -18,7 +20,7 @@ pub fn command() -> Command {
 }
 
 /// Starts it. How it fares is its own affair, and in its own log.
-pub(super) fn start(mut command: Command) {
+pub(super) fn start(mut command: Command, told: &Told) {
     NOT_FOR_CHILDREN.iter().for_each(|name| {
         command.env_remove(name);
     });
@@ -27,6 +29,7 @@ pub(super) fn start(mut command: Command) {
         Err(error) => {
             let program = command.get_program().to_string_lossy().into_owned();
             tracing::error!(program, %error, "the successor cannot be started, serving on");
+            told.no_upgrade(format!("{program} cannot be started: {error}"));
             return;
         }
     };

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::events::{Event, Kind, Level};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::contents::{Contents, Stamp, stamps};
 use super::files::TlsError;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::supervisor::{TaskResult, told_to_stop};
 
@@ -36,6 +38,7 @@ pub struct CertificateWatcher(Arc<Inner>);
 
 struct Inner {
     metrics: Arc<Metrics>,
+    events: Events,
     watched: Mutex<Vec<Watched>>,
 }
 
@@ -59,8 +62,8 @@ struct Failing {
 }
 
 impl CertificateWatcher {
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Inner { metrics, watched: Mutex::default() }))
+    pub fn new(metrics: Arc<Metrics>, events: Events) -> Self {
+        Self(Arc::new(Inner { metrics, events, watched: Mutex::default() }))
     }
 
     /// Looks after these from now on, and after nothing else. Each comes with what it was first
@@ -87,8 +90,8 @@ impl CertificateWatcher {
         for each in watched.iter_mut() {
             each.seen = stamps(&each.thing.files());
             each.forget();
-            each.renew();
-            each.complain();
+            each.renew(&self.0.events);
+            each.complain(&self.0.events);
         }
         self.0.tell(&watched);
         let failing = watched.iter().find_map(|each| each.failing.as_ref());
@@ -126,7 +129,7 @@ impl Inner {
         let mut watched = self.watched.lock();
         let mut changed = false;
         for each in watched.iter_mut() {
-            changed |= each.look();
+            changed |= each.look(&self.events);
         }
         if changed {
             self.tell(&watched);
@@ -154,22 +157,22 @@ fn ends(watched: &[Watched]) -> BTreeMap<PathBuf, i64> {
 
 impl Watched {
     /// Whether there is something to tell.
-    fn look(&mut self) -> bool {
+    fn look(&mut self, events: &Events) -> bool {
         let now = stamps(&self.thing.files());
         if now != self.seen {
             self.seen = now;
             self.forget();
             // Certificate and key are replaced one after the other: what is wrong counts when it
             // stays so.
-            return self.renew();
+            return self.renew(events);
         }
         let Some(failing) = &mut self.failing else { return false };
         failing.looks += 1;
-        let renewed = failing.looks >= RETRY && self.renew();
-        self.complain() || renewed
+        let renewed = failing.looks >= RETRY && self.renew(events);
+        self.complain(events) || renewed
     }
 
-    fn renew(&mut self) -> bool {
+    fn renew(&mut self, events: &Events) -> bool {
         match self.thing.renew(&self.contents) {
             Ok(contents) => {
                 let of = self.thing.title();
@@ -177,6 +180,8 @@ impl Watched {
                     tracing::info!(%of, "certificates read again, nothing has changed");
                 } else {
                     tracing::info!(%of, "certificates replaced");
+                    let message = format!("new certificates of {of} are in use");
+                    events.tell(Event::new(Kind::Certificate, "replaced", Level::Info, message));
                 }
                 self.contents = contents;
                 self.failing = None;
@@ -200,7 +205,7 @@ impl Watched {
     }
 
     /// Says what is wrong, if it has not been said; returns whether it did.
-    fn complain(&mut self) -> bool {
+    fn complain(&mut self, events: &Events) -> bool {
         let Some(failing) = &mut self.failing else { return false };
         let text = failing.error.to_string();
         if failing.said.as_ref() == Some(&text) {
@@ -212,6 +217,9 @@ impl Watched {
             help = %failing.error.help(),
             "new certificates cannot be used, the old ones stay"
         );
+        let of = self.thing.title();
+        let message = format!("new certificates of {of} cannot be used, the old ones stay: {text}");
+        events.tell(Event::new(Kind::Certificate, "unusable", Level::Error, message));
         failing.said = Some(text);
         failing.counts = true;
         true
@@ -257,7 +265,8 @@ mod tests {
     }
 
     fn watched(fake: &Arc<Fake>) -> CertificateWatcher {
-        let certificate_watcher = CertificateWatcher::new(Metrics::new(&[], &[]));
+        let certificate_watcher =
+            CertificateWatcher::new(Metrics::new(&[], &[]), Events::default());
         certificate_watcher.watch([(Arc::clone(fake) as Arc<dyn Renewable>, Contents::default())]);
         certificate_watcher
     }

@@ -16,6 +16,7 @@ use bits_gateway::admin::{
     serve_unix,
 };
 use bits_gateway::clock;
+use bits_gateway::events::Events;
 use bits_gateway::health::History;
 use bits_gateway::metrics::{BackendTotals, Metrics};
 use bits_gateway::ops::Readiness;
@@ -306,6 +307,7 @@ fn control(
     let (to_forget, _) = shared();
     let (_, judged) = shared();
     Control {
+        events: Events::default(),
         sessions: Arc::clone(sessions),
         metrics: Arc::clone(metrics),
         readiness: readiness.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bits_gateway::events::Events;
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::{
     EndKind, Loaded, OnError, Options, Record, Store, StoredPin, SyncMode, Tombstone,
@@ -27,7 +28,8 @@ pub const ENDED: u32 = 5;
 
 pub fn options(on_error: OnError) -> Options {
     let (slow, metrics) = (Duration::from_secs(5), Metrics::new(&[], &[]));
-    Options { sync: SyncMode::Power, on_error, slow, metrics, lock: None }
+    let (sync, events) = (SyncMode::Power, Events::default());
+    Options { sync, on_error, slow, metrics, events, lock: None }
 }
 
 pub fn pin(n: u32) -> StoredPin {
@@ -76,7 +78,7 @@ pub fn open(path: &Path, on_error: OnError) -> (Store, Kept) {
                 assert_eq!(stored, tombstone(n));
                 kept.tombstones.push(n);
             }
-            Record::Backend(_) | Record::Progress(_) | Record::Spelling(_) => {}
+            Record::Backend(_) | Record::Progress(_) | Record::Spelling(_) | Record::Event(_) => {}
         }
         true
     });

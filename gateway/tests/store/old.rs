@@ -72,6 +72,7 @@ async fn reads_all_of(dump: &str, bound: &[StoredPin]) {
                 Record::Backend(state) => states.push((state.backend, state.state, state.by)),
                 Record::Progress(progress) => panic!("{progress:?} in an old file"),
                 Record::Spelling(spelling) => panic!("{spelling:?} in an old file"),
+                Record::Event(event) => panic!("{event:?} in an old file"),
             }
             true
         });

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bits_gateway::config::Config;
+use bits_gateway::events::Events;
 use bits_gateway::listening::{self, Accepted, Handler, Threads};
 use bits_gateway::notify_systemd::Notifier;
 use bits_gateway::reload::{self, Reloader, Trigger};
@@ -183,7 +184,8 @@ fn reloader(path: &Path, notifier: Notifier) -> Reloader {
         event(&format!("applied {} -> {}", weight(old), weight(new)));
         Ok(())
     });
-    Reloader::new(source, loaded, None, notifier, apply, Box::new(|| None)).expect("a thread")
+    Reloader::new(source, loaded, None, Events::default(), notifier, apply, Box::new(|| None))
+        .expect("a thread")
 }
 
 fn plan(part: &Part, notifier: Notifier) -> Plan {

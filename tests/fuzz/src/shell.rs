@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 use bits_gateway::config::{dump, parse};
+use bits_gateway::events::Events;
 use bits_gateway::guard::proxy_protocol::{self, HeaderError, Spoken};
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::{OnError, Options, Store, StoredPin, SyncMode, read_only};
@@ -57,6 +58,7 @@ fn store() -> &'static [u8] {
         runtime.expect("a runtime").block_on(async {
             let metrics = Metrics::new(&[], &[]);
             let options = Options {
+                events: Events::default(),
                 sync: SyncMode::Crash,
                 on_error: OnError::Refuse,
                 slow: std::time::Duration::from_secs(2),

@@ -36,8 +36,8 @@ fn shared_with(old: &Store) -> Options {
 }
 
 fn options_with(on_error: OnError) -> Options {
-    let metrics = Metrics::new(&[], &[]);
-    Options { sync: SyncMode::Power, on_error, slow: SLOW, metrics, lock: None }
+    let (metrics, events) = (Metrics::new(&[], &[]), Events::default());
+    Options { sync: SyncMode::Power, on_error, slow: SLOW, metrics, events, lock: None }
 }
 
 /// Everything that a store holds.
@@ -83,6 +83,7 @@ impl Kept {
             Record::Backend(state) => {
                 self.states.insert(state.backend, state.state);
             }
+            Record::Event(event) => panic!("{event:?} is for others"),
         }
         true
     }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::channel::{Channel, Message, VERSION};
 use super::handover_socket::HandoverSocket;
+use crate::supervisor::told::Told;
 
 /// A process that knocks asks at once. A silent one must not keep others out.
 const QUESTION: Duration = Duration::from_secs(5);
@@ -21,6 +22,7 @@ pub(crate) struct Offer {
     sockets: Vec<(String, TcpListener)>,
     elders: Vec<OwnedFd>,
     lock: MakeLock,
+    told: Told,
 }
 
 /// Copies the descriptor of a lock that a successor is to share.
@@ -40,8 +42,9 @@ impl Offer {
         sockets: Vec<(String, TcpListener)>,
         elders: Vec<OwnedFd>,
         lock: MakeLock,
+        told: Told,
     ) -> Self {
-        Self { handover_socket, sockets, elders, lock }
+        Self { handover_socket, sockets, elders, lock, told }
     }
 
     /// Waits for a successor to get ready; those that give up on the way are forgotten. `asked` is
@@ -61,6 +64,7 @@ impl Offer {
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, "the successor was lost before it was ready, serving on");
+                    self.told.no_upgrade(format!("the new process did not get ready: {error}"));
                 }
             }
         }
