@@ -9,6 +9,8 @@ use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gateway_core::fault::Fault;
@@ -19,13 +21,21 @@ use gateway_core::routing::Why;
 use gateway_core::session::{EndReason, Timestamp};
 use uuid::Uuid;
 
+use crate::config::AccessFilter;
 use crate::log_writer::{Destination, FlushGuard, LineWriter};
 use crate::metrics::{Carrier, LogCounters, LogName, PacketLabel};
 use crate::telemetry::{VALUE_LIMIT, rfc3339};
 
 /// Writes lines without ever waiting for what they are written to. Clones share one file.
 #[derive(Debug, Clone)]
-pub struct AccessLog(Option<LineWriter>);
+pub struct AccessLog(Option<Open>);
+
+#[derive(Debug, Clone)]
+struct Open {
+    writer: LineWriter,
+    /// Fragments that went well have no line.
+    skips: Arc<AtomicBool>,
+}
 
 /// One request that has ended.
 #[derive(Debug, Clone)]
@@ -65,6 +75,8 @@ pub struct RequestLine<'a> {
     /// Whether the backend connection was kept from an earlier request.
     pub conn_reused: Option<bool>,
     pub user_agent: Option<&'a [u8]>,
+    /// A valid one.
+    pub traceparent: Option<&'a [u8]>,
 }
 
 /// One upload that has ended, by itself or by time.
@@ -96,25 +108,46 @@ impl AccessLog {
     /// The file cannot be opened.
     pub fn open(destination: Destination, counters: LogCounters) -> io::Result<(Self, FlushGuard)> {
         let (writer, guard) = LineWriter::start(destination, LogName::Access, counters)?;
-        Ok((Self(Some(writer)), guard))
+        Ok((Self(Some(Open { writer, skips: Arc::default() })), guard))
+    }
+
+    /// Which requests have a line from now on.
+    pub fn keep(&self, filter: AccessFilter) {
+        if let Some(open) = &self.0 {
+            open.skips.store(filter == AccessFilter::SkipSuccessfulFragments, Ordering::Relaxed);
+        }
     }
 
     /// `line` is made only where there is a log.
     pub fn request<'l>(&self, line: impl FnOnce() -> RequestLine<'l>) {
-        let Some(writer) = &self.0 else { return };
-        with_line(writer, |out| write_request(out, &line()));
+        let Some(open) = &self.0 else { return };
+        let line = line();
+        if !(open.skips.load(Ordering::Relaxed) && line.is_successful_fragment()) {
+            with_line(&open.writer, |out| write_request(out, &line));
+        }
     }
 
     pub fn upload_end(&self, line: &UploadLine<'_>) {
-        let Some(writer) = &self.0 else { return };
-        with_line(writer, |out| write_upload_end(out, line));
+        let Some(open) = &self.0 else { return };
+        with_line(&open.writer, |out| write_upload_end(out, line));
     }
 
     /// For the tools that move log files away: opens the file anew under its name.
     pub fn reopen(&self) {
-        if let Some(writer) = &self.0 {
-            writer.reopen();
+        if let Some(open) = &self.0 {
+            open.writer.reopen();
         }
+    }
+}
+
+impl RequestLine<'_> {
+    /// A Fragment that its server took at the first try: nobody misses its line.
+    fn is_successful_fragment(&self) -> bool {
+        self.packet == PacketLabel::Fragment
+            && self.status.is_some_and(|status| (200..300).contains(&status))
+            && self.retries == 0
+            && self.fault.is_none()
+            && self.bits_error.is_none()
     }
 }
 
@@ -163,6 +196,7 @@ fn write_request(out: &mut Object<'_>, line: &RequestLine<'_>) {
     out.number("retries", line.retries);
     out.optional_number("conn_reused", line.conn_reused);
     out.untrusted("user_agent", line.user_agent);
+    out.untrusted("traceparent", line.traceparent);
 }
 
 fn write_upload_end(out: &mut Object<'_>, line: &UploadLine<'_>) {

@@ -34,6 +34,7 @@ fn request() -> RequestLine<'static> {
         retries: 0,
         conn_reused: None,
         user_agent: None,
+        traceparent: None,
     }
 }
 
@@ -77,6 +78,7 @@ fn a_line_holds_every_field_that_applies() {
         retries: 1,
         conn_reused: Some(true),
         user_agent: Some(b"Microsoft BITS/7.8"),
+        traceparent: Some(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         ..request()
     };
     let (_, value) = written(|out| write_request(out, &line));
@@ -109,6 +111,7 @@ fn a_line_holds_every_field_that_applies() {
             "retries": 1,
             "conn_reused": true,
             "user_agent": "Microsoft BITS/7.8",
+            "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         })
     );
 }
@@ -274,4 +277,49 @@ fn a_log_that_is_off_writes_nothing() {
 fn a_file_that_cannot_be_opened_is_an_error() {
     let nowhere = Destination::File("/nonexistent/folder/access.log".into());
     assert!(AccessLog::open(nowhere, LogCounters::detached()).is_err());
+}
+
+/// The kept lines of a log with that filter, by their packet and status.
+fn kept(filter: AccessFilter, lines: &[RequestLine<'_>]) -> Vec<String> {
+    let folder = std::env::temp_dir().join(format!("access-filter-{}", Uuid::new_v4()));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("access.log");
+    let metrics = crate::metrics::Metrics::new(&[], &[]);
+    let opened = AccessLog::open(Destination::File(path.clone()), metrics.logs());
+    let (log, guard) = opened.unwrap();
+    log.clone().keep(filter);
+    lines.iter().for_each(|line| log.request(|| line.clone()));
+    drop(guard);
+    let text = std::fs::read_to_string(path).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    let line = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        format!("{} {}", line["packet"].as_str().unwrap(), line["status"])
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn the_filter_skips_fragments_that_went_well_and_nothing_else() {
+    let of = |packet, status| RequestLine { packet, status, ..request() };
+    let fragment = |status| of(PacketLabel::Fragment, Some(status));
+    let successful = [fragment(200), fragment(201)];
+    let others = [
+        fragment(416),
+        fragment(503),
+        of(PacketLabel::Fragment, None),
+        RequestLine { retries: 1, ..fragment(200) },
+        RequestLine { bits_error: Some(HResult::DISK_FULL), ..fragment(200) },
+        RequestLine { fault: Some(Fault::AlreadyEnded), ..fragment(200) },
+        of(PacketLabel::CreateSession, Some(200)),
+        of(PacketLabel::Ping, Some(200)),
+        of(PacketLabel::CloseSession, Some(200)),
+        of(PacketLabel::CancelSession, Some(200)),
+        of(PacketLabel::Other, Some(200)),
+        of(PacketLabel::Unknown, Some(400)),
+    ];
+    let all = [&successful[..], &others[..]].concat();
+    assert_eq!(kept(AccessFilter::All, &all).len(), all.len());
+    let skipping = AccessFilter::SkipSuccessfulFragments;
+    assert_eq!(kept(skipping, &all), kept(AccessFilter::All, &others));
 }

@@ -154,6 +154,7 @@ fn logging_a_request_allocates_nothing() {
         retries: 0,
         conn_reused: Some(true),
         user_agent: Some(b"Microsoft BITS/7.8"),
+        traceparent: Some(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     };
     check(|| log.request(|| line.clone()));
     drop(guard);

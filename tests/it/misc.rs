@@ -12,4 +12,5 @@ mod overriding;
 mod privacy;
 mod refusals;
 mod reports;
+mod request_ids;
 mod statuses;

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use gateway_core::protocol::host::key_of;
 
 use super::start::level;
+use crate::access_log::AccessLog;
 use crate::backend_registry::BackendRegistry;
 use crate::certificates::Certificates;
 use crate::config::{Config, Loaded, RawPath};
@@ -24,11 +25,12 @@ use crate::telemetry;
 /// Limits of the guard, for the next connection.
 pub(super) type Limits = Arc<ArcSwap<GuardLimits>>;
 
-/// What lets connections in.
-pub(super) struct Admission {
+/// What is changed by another configuration, beside the farm.
+pub(super) struct Subjects {
     pub limits: Limits,
     pub descriptors: Descriptors,
     pub servers: Arc<Servers>,
+    pub access: AccessLog,
 }
 
 pub(super) fn limits(config: &Config) -> GuardLimits {
@@ -68,15 +70,16 @@ pub(super) fn reloader(
     (metrics, events): (Arc<Metrics>, Events),
     notifier: Notifier,
     backend_registry: BackendRegistry,
-    admission: Admission,
+    subjects: Subjects,
     certificates: Certificates,
 ) -> io::Result<Reloader> {
     let apply = move |_: &Config, new: &Config, _: &[_]| {
         backend_registry.apply(new).map_err(|error| error.to_string())?;
         // The limit on open files may be another by now, and so is what probes need.
-        admission.descriptors.share_out(new);
-        admission.servers.set_ceiling(new.limits.backend_connections);
-        admission.limits.store(Arc::new(limits(new)));
+        subjects.descriptors.share_out(new);
+        subjects.servers.set_ceiling(new.limits.backend_connections);
+        subjects.limits.store(Arc::new(limits(new)));
+        subjects.access.keep(new.log.access_filter);
         telemetry::set_level(level(new));
         Ok(())
     };

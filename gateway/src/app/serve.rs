@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use gateway_core::events::{Event, Kind, Level};
 use rustix::fs::{Access, access};
 
-use super::apply::{Admission, Limits, limits, reloader};
+use super::apply::{Limits, Subjects, limits, reloader};
 use super::services::{ListenerSetup, services};
 use super::start::{About, Parts, cannot_start, open};
 use super::tasks::{count_sessions, follow, sweep, tidy, watch_events};
@@ -98,10 +98,11 @@ pub(super) fn serve(
         (Arc::clone(&metrics), events.clone()),
         supervisor.notifier(),
         backend_registry.clone(),
-        Admission {
+        Subjects {
             limits: Arc::clone(&guard),
             descriptors: descriptors.clone(),
             servers: Arc::clone(&servers),
+            access: access.clone(),
         },
         certificates.clone(),
     );

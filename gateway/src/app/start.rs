@@ -70,6 +70,7 @@ pub(super) fn start(
         Some(destination) => {
             let opened = AccessLog::open(destination, metrics.logs());
             let (access, guard) = opened.map_err(StartError::AccessLog)?;
+            access.keep(config.log.access_filter);
             (access, Some(guard))
         }
     };

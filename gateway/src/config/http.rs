@@ -6,7 +6,7 @@ use super::draft::{Broken, Table};
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::sections::word;
-use super::{ForwardedMode, Http, RawPath, ReplyUrl, UpstreamHost};
+use super::{ForwardedMode, Http, RawPath, ReplyUrl, RequestId, UpstreamHost};
 
 pub const HTTP: Section = Section {
     name: "http",
@@ -33,6 +33,13 @@ pub const HTTP: Section = Section {
             preset: Preset::Is(Value::Word("x-forwarded-for")),
             about: "Which fields tell backends of the client and its request. What clients \
                     themselves say in such fields never passes.",
+        },
+        Key {
+            name: "request_id",
+            kind: word::<RequestId>(),
+            preset: Preset::Is(Value::Word("own")),
+            about: "The `X-Request-Id` that backends see, to find a request in their logs. A W3C \
+                    `traceparent` passes in any case, unless it is malformed.",
         },
         Key {
             name: "trusted_proxies",
@@ -106,6 +113,7 @@ pub fn build(table: &Table) -> Result<Http, Broken> {
         methods: methods.iter().filter_map(|method| method.parse().ok()).collect(),
         raw_path: table.get("raw_path")?,
         reply_url: table.get("reply_url")?,
+        request_id: table.get("request_id")?,
         forwarded: table.get("forwarded")?,
         forwarded_host: table.get("forwarded_host")?,
         trusted_proxies: trusted.iter().filter_map(|network| network.parse().ok()).collect(),

@@ -238,6 +238,7 @@ pub struct Http {
     pub methods: Vec<::http::Method>,
     pub raw_path: RawPath,
     pub reply_url: ReplyUrl,
+    pub request_id: RequestId,
     pub forwarded: ForwardedMode,
     pub trusted_proxies: Vec<Network>,
     pub forwarded_host: bool,
@@ -255,6 +256,13 @@ pub enum RawPath {
 pub enum ReplyUrl {
     Pass,
     Rewrite,
+}
+
+/// The `X-Request-Id` that backends see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestId {
+    Own,
+    Pass,
 }
 
 /// The `Host` that backends see.
@@ -356,6 +364,7 @@ pub struct Log {
     pub level: Level,
     pub format: LogFormat,
     pub access: AccessLog,
+    pub access_filter: AccessFilter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -397,6 +406,13 @@ pub enum AccessLog {
     Stdout,
     Off,
     File(PathBuf),
+}
+
+/// Which requests have a line in the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFilter {
+    All,
+    SkipSuccessfulFragments,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -6,8 +6,9 @@ use gateway_core::session::lost_close::LostClose;
 use gateway_core::session::opening::IdPolicy;
 
 use super::{
-    BackendConnections, Bind, ClientAuth, Denial, ForwardedMode, HashKey, HostIdMode, Level,
-    LogFormat, ProbeKind, RawPath, ReplyUrl, SocketMode, StoreKind, Then, UpstreamHost, Verify,
+    AccessFilter, BackendConnections, Bind, ClientAuth, Denial, ForwardedMode, HashKey, HostIdMode,
+    Level, LogFormat, ProbeKind, RawPath, ReplyUrl, RequestId, SocketMode, StoreKind, Then,
+    UpstreamHost, Verify,
 };
 use crate::store::{OnError, SyncMode};
 
@@ -77,6 +78,16 @@ named!(LostClose {
 named!(Denial {
     Close = "close": "the end of its connection, before TLS where its address is known by then: BITS waits and comes again",
     Forbidden = "403": "403, which ends an upload for good",
+});
+
+named!(RequestId {
+    Own = "own": "the gateway's id of the request, which is `request_id` in the access log, in place of a client's",
+    Pass = "pass": "what the client or a proxy in front has said; nothing is added",
+});
+
+named!(AccessFilter {
+    All = "all": "every request",
+    SkipSuccessfulFragments = "skip-successful-fragments": "every request but the Fragments that a server took at the first try",
 });
 
 named!(StoreKind {

@@ -18,7 +18,7 @@ use super::names::{Choice, Named};
 use super::process;
 use super::store;
 use super::tls;
-use super::{BackendConnections, Bind, HashKey, Level, LogFormat, SocketMode, Then};
+use super::{AccessFilter, BackendConnections, Bind, HashKey, Level, LogFormat, SocketMode, Then};
 
 /// Sections of later versions.
 pub const LATER: &[&str] = &[];
@@ -399,6 +399,13 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::WordOr(ACCESS, &Kind::Path),
                 preset: Preset::Is(Value::Word("stdout")),
                 about: "Where the access log goes. A path has a slash in it.",
+            },
+            Key {
+                name: "access_filter",
+                kind: word::<AccessFilter>(),
+                preset: Preset::Is(Value::Word("all")),
+                about: "Which requests have a line in the access log. A terabyte in Fragments of \
+                        4 MiB is 250,000 of them.",
             },
         ],
         later: &[],

@@ -194,7 +194,12 @@ fn log(table: &Table) -> Result<Log, Broken> {
         Some(Value::Path(path)) => AccessLog::File(path.clone()),
         _ => AccessLog::Off,
     };
-    Ok(Log { level: table.get("level")?, format: table.get("format")?, access })
+    Ok(Log {
+        level: table.get("level")?,
+        format: table.get("format")?,
+        access,
+        access_filter: table.get("access_filter")?,
+    })
 }
 
 fn process(table: &Table) -> Result<Process, Broken> {

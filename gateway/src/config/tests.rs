@@ -92,6 +92,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             methods: vec![],
             raw_path: RawPath::Refuse,
             reply_url: ReplyUrl::Pass,
+            request_id: RequestId::Own,
             forwarded: ForwardedMode::XForwardedFor,
             trusted_proxies: vec![],
             forwarded_host: false,
@@ -132,7 +133,12 @@ fn the_smallest_file_gets_the_documented_defaults() {
             address: None,
             token_file: None,
         },
-        log: Log { level: Level::Info, format: LogFormat::Json, access: AccessLog::Stdout },
+        log: Log {
+            level: Level::Info,
+            format: LogFormat::Json,
+            access: AccessLog::Stdout,
+            access_filter: AccessFilter::All,
+        },
         process: Process { threads: 3, upgrade_socket: UpgradeSocket::Auto, watch_config: false },
     };
     assert_eq!(config, expected);

@@ -114,6 +114,7 @@ pub fn told_with(
         loop_entry: None,
         session: None,
         length: None,
+        own_id: false,
     };
     let edits = passage::request(head, onward).into_iter();
     let told = edits.filter_map(|edit| match edit {

@@ -13,6 +13,7 @@ use gateway_core::protocol::passage::Edit;
 use gateway_core::routing::ownership::Shared;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::admission::{Admission, Course};
 use super::arrival::Arrival;
@@ -41,6 +42,7 @@ use super::tries::{Tries, Way};
 use super::turns::Turns;
 use crate::backend_client::BackendClient;
 use crate::clock;
+use crate::config::RequestId;
 use crate::farm::Farm;
 use crate::guard::Conn;
 use crate::health::FarmHealth;
@@ -336,6 +338,13 @@ impl Gateway {
     /// The fault to answer with.
     pub fn onward(&self, request: &RequestHead, exchange: &Exchange) -> Result<Vec<Edit>, Fault> {
         onward::onward(request, exchange)
+    }
+
+    /// The id of the request, where its backend is told.
+    pub fn request_id(&self, exchange: &Exchange) -> Option<Uuid> {
+        let arrival = &exchange.arrival;
+        let own = arrival.farm.config.http.request_id == RequestId::Own;
+        own.then(|| self.reporter.request_id(arrival.id))
     }
 
     /// An exchange with a backend has failed. Returns whether there is another try.

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::Exchange;
 use super::forwarding::Forwarding;
 use super::head::host_of;
+use crate::config::RequestId;
 
 /// What the backend sees differs from what the client sent only here, and in the target, which
 /// `admitted.spelling` says. `request` is the head as it would go out.
@@ -29,6 +30,7 @@ pub fn onward(request: &RequestHead, exchange: &Exchange) -> Result<Vec<Edit>, F
     };
     let empty_packet = exchange.arrival.is_packet && !exchange.arrival.has_body;
     let onward = Onward {
+        own_id: farm.config.http.request_id == RequestId::Own,
         forwarded: farm.config.http.forwarded,
         sender: exchange.arrival.conn.as_deref().map(|conn| forwarding.sender(conn)),
         host,

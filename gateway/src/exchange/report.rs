@@ -11,6 +11,7 @@ use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::head::find_field;
 use gateway_core::protocol::headers;
 use gateway_core::protocol::packet::Hidden;
+use gateway_core::protocol::trace_context::TraceParent;
 use uuid::Uuid;
 
 use crate::access_log::{AccessLog, RequestLine, UploadLine};
@@ -113,7 +114,7 @@ impl Reporter {
         }
     }
 
-    fn request_id(&self, request: u64) -> Uuid {
+    pub(super) fn request_id(&self, request: u64) -> Uuid {
         Uuid::from_u64_pair(self.process, request)
     }
 
@@ -284,6 +285,7 @@ impl Reporter {
             retries: tries.count.saturating_sub(1),
             conn_reused: went_out.then_some(tries.reused),
             user_agent: head.first(&headers::USER_AGENT),
+            traceparent: TraceParent::of(head).valid(),
         });
     }
 }
@@ -341,6 +343,7 @@ impl ConnectionEvents for Reporter {
             retries: 0,
             conn_reused: None,
             user_agent: None,
+            traceparent: None,
         });
         let (reason, client) = (refusal.error, conn.client.map(|addr| addr.ip()));
         tracing::debug!(conn = conn.id, %reason, "a request was refused");

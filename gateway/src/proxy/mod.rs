@@ -20,6 +20,7 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::framing::{fits, is_framed_once};
 use gateway_core::protocol::head::{HeadLimits, RequestHead};
+use gateway_core::protocol::headers;
 use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
@@ -219,7 +220,11 @@ impl ProxyHttp for Proxy {
         failpoint::hit("upstream_request_filter", &ctx.head);
         // Pingora has taken a Transfer-Encoding off by now and puts its own on later.
         let edits = self.gateway.onward(&ctx.head, &ctx.exchange);
-        apply_to_request(edits.map_err(|_| Error::new(ErrorType::InternalError))?, request)
+        apply_to_request(edits.map_err(|_| Error::new(ErrorType::InternalError))?, request)?;
+        match self.gateway.request_id(&ctx.exchange) {
+            Some(id) => request.insert_header(headers::REQUEST_ID.wire, id.to_string()),
+            None => Ok(()),
+        }
     }
 
     async fn request_body_filter(

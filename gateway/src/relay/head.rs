@@ -3,9 +3,10 @@
 use gateway_core::protocol::Fields;
 use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
-use gateway_core::protocol::headers::{Field, Id, id_of};
+use gateway_core::protocol::headers::{self, Field, Id, id_of};
 use gateway_core::protocol::passage::Edit;
 use http::{HeaderName, HeaderValue};
+use uuid::Uuid;
 
 /// Edits to a head whose other fields stay as they came.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Edited {
     removed_names: Vec<HeaderName>,
     /// The first value of a field stands where the field stood.
     added: Vec<(&'static Field, HeaderValue)>,
+    /// Stands behind all others, and is no value on the heap: each packet has one.
+    request_id: Option<Uuid>,
 }
 
 impl Edited {
@@ -36,6 +39,11 @@ impl Edited {
             }
             Edit::Append(field, value) => self.added.push((field, value)),
         }
+    }
+
+    /// The id by which the server finds the request in its log.
+    pub fn set_request_id(&mut self, id: Option<Uuid>) {
+        self.request_id = id;
     }
 
     /// Whether no field of that name is left.
@@ -77,6 +85,11 @@ impl Edited {
             }
         }
         (0..self.added.len()).for_each(|index| add(index, out));
+        if let Some(id) = self.request_id {
+            let mut text = Uuid::encode_buffer();
+            let text = id.as_hyphenated().encode_lower(&mut text);
+            write_field(out, headers::REQUEST_ID.wire.as_bytes(), text.as_bytes());
+        }
     }
 }
 

@@ -263,6 +263,7 @@ impl<'r> Transfer<'r> {
         let edits = self.gateway.onward(&self.head, &self.exchange).map_err(Stop::Fault)?;
         let mut edited = Edited::default();
         edits.into_iter().for_each(|edit| edited.add(edit));
+        edited.set_request_id(self.gateway.request_id(&self.exchange));
         let target = self.exchange.admitted.spelling.as_deref();
         let limits = &self.exchange.arrival.farm.config.limits;
         self.body.splices = can_splice(self.guard, server, limits);

@@ -112,8 +112,15 @@ impl Watch {
 }
 
 /// The gateway writes these itself.
-const OURS: &[&str] =
-    &["cdn-loop", "host", "content-length", "transfer-encoding", "connection", "x-forwarded-for"];
+const OURS: &[&str] = &[
+    "cdn-loop",
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "x-forwarded-for",
+    "x-request-id",
+];
 
 /// And these, where backends are told all.
 const TOLD: &[&str] = &["forwarded", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];

@@ -83,6 +83,11 @@ fields! {
     FORWARDED_HOST = "x-forwarded-host", "X-Forwarded-Host";
     FORWARDED_PORT = "x-forwarded-port", "X-Forwarded-Port";
     FORWARDED_PROTO = "x-forwarded-proto", "X-Forwarded-Proto";
+    /// By which a request is found in the logs of all that it passed. Of no standard, and known to all.
+    REQUEST_ID = "x-request-id", "X-Request-Id";
+    /// W3C Trace Context.
+    TRACEPARENT = "traceparent", "traceparent";
+    TRACESTATE = "tracestate", "tracestate";
     /// RFC 9110 section 10.2.2.
     LOCATION = "location", "Location";
     /// RFC 9110 section 10.2.3, in seconds.

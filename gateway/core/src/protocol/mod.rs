@@ -25,6 +25,7 @@ pub mod range;
 pub mod reply;
 pub mod reserved;
 pub mod speaker;
+pub mod trace_context;
 
 pub use ack::{Ack, read_ack};
 pub use fields::Fields;

@@ -154,6 +154,7 @@ mod tests {
             scheme: "http",
         };
         let onward = Onward {
+            own_id: false,
             forwarded: mode,
             sender: Some(sender),
             host: None,

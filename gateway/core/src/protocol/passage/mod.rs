@@ -85,6 +85,7 @@ mod tests {
             loop_entry: None,
             session: None,
             length: Some(0),
+            own_id: true,
         };
         let as_sent = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let as_sent = RequestHead::of(b"POST", b"/", as_sent).expect("a head");

@@ -8,6 +8,7 @@ use super::forwarding::{ForwardedMode, Sender, forwarding};
 use super::{Edit, remove};
 use crate::protocol::head::is_for_the_next_hop;
 use crate::protocol::headers::{self, Id, KNOWN};
+use crate::protocol::trace_context::TraceParent;
 use crate::protocol::{Fields, reserved};
 
 /// What a request says to its server, beside and in place of what its client says.
@@ -25,6 +26,8 @@ pub struct Onward<'a> {
     pub session: Option<HeaderValue>,
     /// The length that it says in place of none, or of chunks.
     pub length: Option<u64>,
+    /// Its carrier writes `X-Request-Id`, so that of its client ends here.
+    pub own_id: bool,
 }
 
 /// The edits that make a client's request one for its server.
@@ -36,8 +39,16 @@ pub struct Onward<'a> {
 pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
     // Most get a field of the client and one by which loops are seen, and lose two.
     let mut edits = Vec::with_capacity(4);
-    let withheld = fields.all().filter(|(id, name, _)| is_withheld(*id, name));
+    let is_id = |id, name: &[u8]| id == Id::REQUEST_ID || id == Id::OTHER && is_like_id(name);
+    let withheld = fields
+        .all()
+        .filter(|(id, name, _)| is_withheld(*id, name) || onward.own_id && is_id(*id, name));
     withheld.for_each(|(id, name, _)| remove(id, name, &mut edits));
+    if TraceParent::of(fields) == TraceParent::Malformed {
+        edits.extend(
+            [&headers::TRACEPARENT, &headers::TRACESTATE].map(|f| Edit::Remove(f.name.clone())),
+        );
+    }
     if let Some(sender) = &onward.sender {
         forwarding(fields, onward.forwarded, sender, &mut edits);
     }
@@ -55,6 +66,15 @@ pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
         edits.push(Edit::Set(&headers::CONTENT_LENGTH, length));
     }
     edits
+}
+
+/// Whether some servers read the name of a field as `X-Request-Id`.
+fn is_like_id(name: &[u8]) -> bool {
+    let wire = headers::REQUEST_ID.wire.as_bytes();
+    let alike = |(&byte, &known): (&u8, &u8)| {
+        byte.eq_ignore_ascii_case(&known) || (byte, known) == (b'_', b'-')
+    };
+    name.len() == wire.len() && name.iter().zip(wire).all(alike)
 }
 
 /// Whether a field ends at the gateway: what only servers and proxies say, and what is for the
@@ -91,6 +111,7 @@ mod tests {
         loop_entry: None,
         session: None,
         length: None,
+        own_id: false,
     };
 
     #[track_caller]
@@ -163,5 +184,25 @@ mod tests {
         check(&chunks, PLAIN, &["host: a", "transfer-encoding: chunked"]);
         check(&[("Content-Length", "0"), ("Host", "a")], onward, &["content-length: 0", "host: a"]);
         check(&[("Host", "a")], PLAIN, &["host: a"]);
+    }
+
+    #[test]
+    fn the_id_of_a_client_ends_where_the_gateway_has_its_own() {
+        let fields =
+            [("Host", "a"), ("X-Request-Id", "1"), ("x_request-ID", "2"), ("X-Request-Idx", "3")];
+        let passed = ["host: a", "x-request-id: 1", "x-request-idx: 3", "x_request-id: 2"];
+        check(&fields, PLAIN, &passed);
+        let onward = Onward { own_id: true, ..PLAIN };
+        check(&fields, onward, &["host: a", "x-request-idx: 3"]);
+    }
+
+    #[test]
+    fn a_trace_passes_and_what_is_none_does_not() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let state = "tracestate: a=1";
+        let trace = format!("traceparent: {TRACE}");
+        check(&[("traceparent", TRACE), ("tracestate", "a=1")], PLAIN, &[&trace, state]);
+        check(&[("traceparent", "x"), ("tracestate", "a=1"), ("A", "b")], PLAIN, &["a: b"]);
+        check(&[("tracestate", "a=1")], PLAIN, &[state]);
     }
 }
