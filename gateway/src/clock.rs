@@ -24,3 +24,8 @@ pub fn stopwatch() -> tokio::time::Instant {
 pub fn steady() -> Duration {
     stopwatch().into_std().saturating_duration_since(*START)
 }
+
+/// When [`steady`] is so much.
+pub fn at(steady: Duration) -> tokio::time::Instant {
+    (*START + steady).into()
+}

@@ -52,8 +52,14 @@ enum State {
 impl Deadline {
     /// Ready once nothing has come for `limit`. It runs from the first call after [`Self::stop`].
     pub fn poll(&mut self, cx: &mut Context<'_>, limit: impl FnOnce() -> Duration) -> Poll<()> {
+        self.poll_until(cx, || clock::stopwatch() + limit())
+    }
+
+    /// Ready once it is `due` and nothing has come. That is asked for at the first call after
+    /// [`Self::stop`].
+    pub fn poll_until(&mut self, cx: &mut Context<'_>, due: impl FnOnce() -> Instant) -> Poll<()> {
         if self.state == State::Off {
-            self.set(limit(), State::Running);
+            self.set(due(), State::Running);
         }
         while let Some(timer) = &mut self.timer {
             ready!(timer.as_mut().poll(cx));
@@ -64,7 +70,7 @@ impl Deadline {
             if self.state == State::Looking {
                 break;
             }
-            self.set(LOOK, State::Looking);
+            self.set(clock::stopwatch() + LOOK, State::Looking);
         }
         Poll::Ready(())
     }
@@ -73,9 +79,8 @@ impl Deadline {
         self.state = State::Off;
     }
 
-    fn set(&mut self, limit: Duration, state: State) {
+    fn set(&mut self, due: Instant, state: State) {
         self.state = state;
-        let due = clock::stopwatch() + limit;
         self.due = Some(due);
         match &mut self.timer {
             Some(timer) if timer.deadline() <= due && !timer.is_elapsed() => {}

@@ -227,7 +227,7 @@ impl Admission {
             let foreign = arrival.asker().is_foreign(pin.subject.as_ref());
             !foreign && arrival.target.is(pin.binding.target)
         };
-        let found = self.sessions.find_own(key, clock::steady(), own);
+        let found = self.sessions.find_own(key, arrival.started, own);
         let Some((pin, total)) = found else { return Ok(None) };
         self.note_end(packet, key);
         exchange.admitted.total = total;

@@ -38,6 +38,8 @@ pub struct Sent {
     pub bytes: u64,
     /// Of the request's body, to the backend.
     pub bytes_forwarded: u64,
+    /// By the steady clock: the end of the answer, where somebody has looked.
+    pub ended: Option<Duration>,
 }
 
 /// Bytes of the request's body that the metrics have counted while it passed.
@@ -226,7 +228,8 @@ impl Reporter {
     pub fn tell(&self, report: &Report<'_>) {
         let Report { head, arrival, admitted, tries, attempt, answered, findings, .. } = *report;
         let Report { sent, counted, .. } = *report;
-        let total = clock::steady().saturating_sub(arrival.started);
+        let ended = sent.ended.unwrap_or_else(clock::steady);
+        let total = ended.saturating_sub(arrival.started);
         let sent_whole = attempt.body_done.unwrap_or(arrival.started);
         let backend_time = answered.first_byte.map(|first| first.saturating_sub(sent_whole));
         let packet = match admitted.kind() {

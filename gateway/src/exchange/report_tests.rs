@@ -66,7 +66,7 @@ async fn a_request_that_was_served_tells_all_that_is_known() {
         exchange.tries.reused = true;
         exchange.attempt.bytes_in = 100;
         exchange.answered.backend_status = Some(200);
-        exchange.sent = Sent { status: Some(200), bytes: 0, bytes_forwarded: 100 };
+        exchange.sent = Sent { status: Some(200), bytes_forwarded: 100, ..Sent::default() };
     })
     .await;
     for (field, value) in [

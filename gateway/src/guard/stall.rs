@@ -49,7 +49,7 @@ impl Stall {
             self.due = due;
         }
         let Some(due) = due else { return Poll::Pending };
-        ready!(self.deadline.poll(cx, || due.saturating_sub(clock::steady())));
+        ready!(self.deadline.poll_until(cx, || clock::at(due)));
         self.stop();
         conn.answer_is_overdue();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

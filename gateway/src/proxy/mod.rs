@@ -361,6 +361,7 @@ impl ProxyHttp for Proxy {
             status: final_status(downstream).map(|status| status.as_u16()),
             bytes: downstream.body_bytes_sent() as u64,
             bytes_forwarded: downstream.upstream_body_bytes_sent().unwrap_or(0) as u64,
+            ended: None,
         };
         self.gateway.finish(&ctx.head, &mut ctx.exchange).await;
     }

@@ -145,11 +145,12 @@ impl Carrier for Relay {
         if !self.may_be_ours(head, guard) {
             return None;
         }
-        let head = guard.read_head()?;
+        // What the future begins with is a few pointers: more would be copied with all the room that it
+        // has for a packet.
+        let head = Arc::new(guard.read_head()?);
         if !self.is_ours(&head, guard) {
             return None;
         }
-        // Made where it stays, so that none of it is moved.
         Some(
             async move {
                 let mut transfer = Transfer::new(&self.gateway, self.lines(), guard, head, stop);

@@ -193,7 +193,9 @@ impl Transfer<'_> {
         };
         match server.over() {
             Line::Shared(connection) => {
-                let now = clock::stopwatch();
+                let ended = clock::steady();
+                self.exchange.sent.ended = Some(ended);
+                let now = clock::at(ended);
                 if let Some(idle) = connection.answered(said, now) {
                     self.lines.keep(self.conn.id, idle, now);
                 }

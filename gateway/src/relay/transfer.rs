@@ -86,10 +86,10 @@ impl<'r> Transfer<'r> {
         gateway: &'r Gateway,
         lines: &'r Arc<Lines>,
         guard: &'r mut GuardStream,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         stop: &'r watch::Receiver<bool>,
     ) -> Self {
-        let (conn, head) = (Arc::clone(guard.conn()), Arc::new(head));
+        let conn = Arc::clone(guard.conn());
         let mut exchange = gateway.expect(Carrier::Relay);
         gateway.arrive(Some(Arc::clone(&conn)), &head, &mut exchange);
         failpoint::hit("arrive", &head);

@@ -124,40 +124,35 @@ fields! {
 /// All fields by which servers are known to take another method than the one in the request line.
 pub static METHOD_OVERRIDES: [&Field; 3] = [&METHOD_OVERRIDE, &METHOD_OVERRIDE_SHORT, &HTTP_METHOD];
 
-/// The longest name of a field that has a number.
-const LONGEST: usize = 32;
+/// How many places there are for fields, by [`slot`].
+const SLOTS: usize = 256;
 
-/// How many of them may have names of one length.
-const ALIKE: usize = 8;
+/// With these factors no two fields have one place, which is checked when this is compiled.
+const FACTORS: [usize; 3] = [1, 17, 34];
 
-/// What is looked at first of the fields whose names have that length.
-const BY_LENGTH: [[Start; ALIKE]; LONGEST] = {
-    let mut table = [[Start { number: 0, first: 0, last: 0 }; ALIKE]; LONGEST];
+/// The place of a name of two letters or more, by its length and three of them, in whatever case.
+const fn slot(name: &[u8]) -> usize {
+    let last = name.len() - 1;
+    let inner = if last < 8 { last } else { 8 };
+    let [by_first, by_inner, by_last_but_one] = FACTORS;
+    let first = (name[0] | 0x20) as usize * by_first;
+    let inner = (name[inner] | 0x20) as usize * by_inner;
+    let last_but_one = (name[last - 1] | 0x20) as usize * by_last_but_one;
+    (name.len() + first + inner + last_but_one) % SLOTS
+}
+
+/// The numbers of the fields by their places, 0 for none.
+const NUMBERS: [u8; SLOTS] = {
+    let mut numbers = [0; SLOTS];
     let mut index = 0;
     while index < KNOWN_FIELDS {
-        let wire = WIRES[index].as_bytes();
-        let row = &mut table[wire.len()];
-        let mut place = 0;
-        while row[place].number != 0 {
-            place += 1;
-        }
+        let slot = slot(WIRES[index].as_bytes());
+        assert!(numbers[slot] == 0, "two fields have one place: look for other factors");
         index += 1;
-        row[place] = Start {
-            number: index as u8,
-            first: wire[0].to_ascii_lowercase(),
-            last: wire[wire.len() - 1].to_ascii_lowercase(),
-        };
+        numbers[slot] = index as u8;
     }
-    table
+    numbers
 };
-
-/// The number of a field, 0 for none, and how its name begins and ends.
-#[derive(Clone, Copy)]
-struct Start {
-    number: u8,
-    first: u8,
-    last: u8,
-}
 
 impl Id {
     /// A bit for each number.
@@ -174,23 +169,13 @@ impl Id {
 
 /// The number of the field with that name, in whatever case it is written.
 pub fn id_of(name: &[u8]) -> Id {
-    let Some(row) = BY_LENGTH.get(name.len()) else { return Id::OTHER };
-    let [first, .., last] = name else { return Id::OTHER };
-    let (first, last) = (first.to_ascii_lowercase(), last.to_ascii_lowercase());
-    for start in row {
-        if start.number == 0 {
-            break;
-        }
-        if start.first == first && start.last == last {
-            let field = KNOWN[usize::from(start.number) - 1];
-            let wire = field.wire.as_bytes();
-            // Nearly all are written as we write them.
-            if wire == name || wire.eq_ignore_ascii_case(name) {
-                return field.id;
-            }
-        }
+    if name.len() < 2 {
+        return Id::OTHER;
     }
-    Id::OTHER
+    let Some(index) = usize::from(NUMBERS[slot(name)]).checked_sub(1) else { return Id::OTHER };
+    let wire = WIRES[index].as_bytes();
+    // Nearly all are written as we write them.
+    if wire == name || wire.eq_ignore_ascii_case(name) { KNOWN[index].id } else { Id::OTHER }
 }
 
 /// The method of every packet (MC-BUP 2.2.1).

@@ -35,17 +35,16 @@ impl<'h> Host<'h> {
                 }
                 (&value[..literal.len() + 2], Some(text(literal).parse::<Ipv6Addr>().ok()?), port)
             }
-            None => match split_once(value, b':') {
-                Some((name, port)) => (name, None, Some(port)),
-                None => (value, None, None),
-            },
+            None => {
+                let (name, port) = value.split_at(end_of_name(value)?);
+                (name, None, port.strip_prefix(b":"))
+            }
         };
         let port = match port {
             None | Some([]) => None,
             Some(port) => Some(read_port(port)?),
         };
-        let legal = literal.is_some() || is_name(name);
-        legal.then_some(Self { name, literal, port })
+        Some(Self { name, literal, port })
     }
 
     /// Whether both name one host and port. `default` is the port of a host that names none.
@@ -101,19 +100,17 @@ fn read_port(port: &[u8]) -> Option<u16> {
     u16::try_from(number?).ok()
 }
 
-fn is_name(name: &[u8]) -> bool {
-    if name.is_empty() || name.len() > HOST_LIMIT {
-        return false;
-    }
+/// Where the name ends that a value begins with: at a colon, or at the end. `None` if it is no name.
+fn end_of_name(value: &[u8]) -> Option<usize> {
     // A name does not begin with a dot, and no dot follows another.
     let mut before = b'.';
-    for &byte in name {
+    for (at, &byte) in value.iter().enumerate() {
         if !IN_NAME[usize::from(byte)] || (byte == b'.' && before == b'.') {
-            return false;
+            return (byte == b':' && (1..=HOST_LIMIT).contains(&at)).then_some(at);
         }
         before = byte;
     }
-    true
+    (1..=HOST_LIMIT).contains(&value.len()).then_some(value.len())
 }
 
 const IN_NAME: [bool; 256] = {
