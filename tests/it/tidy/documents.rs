@@ -123,3 +123,35 @@ fn links_between_documents_lead_somewhere() {
     }
     assert!(checked > 10, "{checked} links");
 }
+
+/// The map of the code is of use only while a search finds what it names.
+#[test]
+fn names_in_the_map_of_the_code_are_names_in_the_code() {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let sources = tree::ending(".rs").into_iter().filter(|file| file.starts_with("gateway/"));
+    let mut known = BTreeSet::new();
+    for file in sources {
+        let source = tree::read(&file);
+        known.extend(source.split(|c| !is_word(c)).map(str::to_owned));
+        // A module is named by its file.
+        known.extend(file.split(['/', '.']).map(str::to_owned));
+    }
+    let text = tree::read("docs/architecture.md");
+    let map = text.split("## Code map").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows = map.expect("a map").lines().filter(|line| line.starts_with("| `"));
+    let mut missing = BTreeSet::new();
+    let mut checked = 0;
+    for row in rows {
+        // Packages have a `-` in their names.
+        for code in row.split('`').skip(1).step_by(2).filter(|code| !code.contains('-')) {
+            for word in code.split(|c| !is_word(c)).filter(|word| !word.is_empty()) {
+                checked += 1;
+                if !known.contains(word) {
+                    missing.insert(format!("{word} in {code}"));
+                }
+            }
+        }
+    }
+    assert!(checked > 200, "{checked} names");
+    assert!(missing.is_empty(), "no source has {missing:?}");
+}
