@@ -58,13 +58,14 @@ impl Operator {
     pub fn control(&self, readiness: &Readiness, reloader: Reloader, judge: Judge) -> Control {
         let shared = || self.clone();
         let (backends, states, moves, forgets) = (shared(), shared(), shared(), shared());
-        let sessions = Arc::clone(&self.sessions);
+        let (sessions, timeouts) = (Arc::clone(&self.sessions), Arc::clone(&self.farm));
         Control {
             sessions: Arc::clone(&self.sessions),
             metrics: Arc::clone(&self.reporter.metrics),
             readiness: readiness.clone(),
             events: self.reporter.events.clone(),
             judge,
+            idle_timeout: Box::new(move || timeouts.load().config.sessions.idle_timeout),
             backends: Box::new(move || backends.backends()),
             store: Box::new(move || durable::info(sessions.store())),
             set_state: Box::new(move |id, state| {
@@ -134,6 +135,7 @@ impl Operator {
             })
             .collect()
         };
+        let fallback_timeout = farm.config.affinity.fallback_timeout;
         let one = |backend: &gateway_core::farm::Backend| BackendInfo {
             id: backend.id,
             name: Arc::clone(&backend.name),
@@ -150,6 +152,7 @@ impl Operator {
             in_flight: self.reporter.metrics.backend_in_flight(backend.id),
             totals: self.reporter.metrics.backend_totals(backend.id),
             history: self.health.history(backend.id),
+            fallback_timeout: backend.announce.as_ref().map(|_| fallback_timeout),
         };
         let known = farm.view.backends().iter().map(one);
         // Stored sessions may name a backend that nothing else is known of.
@@ -173,6 +176,7 @@ impl Operator {
             in_flight: 0,
             totals: BackendTotals::default(),
             history: History::default(),
+            fallback_timeout: None,
         });
         known.chain(unknown).collect()
     }

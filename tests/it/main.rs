@@ -17,6 +17,7 @@ mod fragments;
 mod health;
 mod host_id;
 mod limits;
+mod live_uploads;
 mod logins;
 mod lost_close;
 mod metrics;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use gateway_core::farm::{AdminState, BackendId};
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::Timestamp;
@@ -25,15 +26,20 @@ use super::refusal::Refusal;
 use super::route::{Call, EventQuery, From, Handle, route};
 use super::token::Token;
 use super::view;
+use super::which::Which;
 use crate::clock;
 use crate::events::wire;
 use crate::metrics::{AdminAction, AdminResult};
-use crate::sessions::view::{Left, Row};
+use crate::sessions::listing::{Filter, Forgotten, Listings, Query};
+use crate::sessions::view::{Left, Moment, Row};
 use crate::supervisor::{TaskResult, told_to_stop};
 use crate::telemetry::Untrusted;
 
 /// Backends are looked at this often.
 const SAMPLE: Duration = Duration::from_secs(10);
+
+/// Sessions that are forgotten together share a commit.
+const ENDS_AT_ONCE: usize = 256;
 
 /// Refused requests that the log tells of; the metric counts every one. Any program on this
 /// machine may ask, and must not be able to fill the disk.
@@ -49,6 +55,7 @@ struct Inner {
     token: Option<Token>,
     estimates: Mutex<Estimates>,
     rates: Mutex<Rates>,
+    listings: Listings,
     started: Timestamp,
     started_steady: Duration,
     /// Seconds of the steady clock, times 2^16, plus refusals logged in that second.
@@ -71,6 +78,7 @@ impl Api {
             token,
             estimates: Mutex::default(),
             rates: Mutex::default(),
+            listings: Listings::default(),
             started: clock::now(),
             started_steady: clock::steady(),
             refusals: AtomicU64::new(0),
@@ -115,13 +123,14 @@ impl Api {
         }
     }
 
-    /// Looks at backends now and then, so that there is a rate, and an estimate of what is drained,
+    /// Looks at backends and live uploads now and then, so that there is a rate, and an estimate of what is drained,
     /// for whoever asks.
     pub async fn watch_backends(self, mut stop: watch::Receiver<bool>) -> TaskResult {
         loop {
             let backends = (self.0.control.backends)();
             let bytes = backends.iter().map(|backend| (backend.id, backend.totals.uploaded));
             self.0.rates.lock().look(clock::steady(), bytes);
+            self.0.control.sessions.live_uploads().look(clock::steady());
             let draining: Vec<BackendId> = backends
                 .iter()
                 .filter(|backend| backend.admin == AdminState::Drain)
@@ -161,26 +170,28 @@ impl Api {
                     blocking(move || judge.verdict()).await?,
                 ))
             }
-            Call::Sessions { after, limit, backend } => {
+            Call::Sessions { which, after, limit } => {
                 let backends = (control.backends)();
-                let backend = match backend {
-                    Some(name) => Some(find(&backends, &name)?.id),
-                    None => None,
-                };
-                let sessions = Arc::clone(&control.sessions);
-                let page = blocking(move || sessions.page(after, limit, backend)).await?;
-                let now = clock::now();
-                let session = |row: &Row| session(row, &backends, now);
+                let query = Query { filter: filter(which, &backends)?, after, limit };
+                let (api, at) = (self.clone(), Moment::now());
+                let page = move || api.0.listings.page(&api.0.control.sessions, &query, at);
+                let page = blocking(page).await?;
+                let page = page.map_err(|Forgotten| {
+                    Refusal::conflict("listing_forgotten", Forgotten.to_string())
+                })?;
+                let session = |row: &Row| self.session(row, &backends, at);
                 done(&view::Page {
                     sessions: page.rows.iter().map(session).collect(),
-                    next: page.next.map(|mark| mark.to_string()),
+                    next: page.next.map(|next| next.to_string()),
+                    matching: page.matching,
                 })
             }
             Call::Session(handle) => {
                 let row = self.row(handle).await?;
-                done(&session(&row, &(control.backends)(), clock::now()))
+                done(&self.session(&row, &(control.backends)(), Moment::now()))
             }
             Call::Forget(handle) => self.forget(handle).await,
+            Call::ForgetAll(which) => self.forget_all(which).await,
             Call::Backends => {
                 let left = self.left().await?;
                 let backends = (control.backends)();
@@ -222,9 +233,26 @@ impl Api {
         if !(control.forget)(row.key.clone()).await? {
             return Err(no_session());
         }
-        let forgotten = session(&row, &(control.backends)(), clock::now());
+        let forgotten = self.session(&row, &(control.backends)(), Moment::now());
         let Done { body, .. } = done(&view::Forgotten { forgotten })?;
         Ok(Done { body, subject: Some(format!("{} {}", row.key.short(), row.mark())) })
+    }
+
+    /// Each is looked at once more before it goes: its client may have come back.
+    async fn forget_all(&self, which: Which) -> Outcome {
+        let control = &self.0.control;
+        let said = which.to_string();
+        let filter = Arc::new(filter(which, &(control.backends)())?);
+        let (sessions, of) = (Arc::clone(&control.sessions), Arc::clone(&filter));
+        let keys = blocking(move || sessions.matching(&of, Moment::now())).await?;
+        let still = |key: &SessionKey| control.sessions.matches(key, &filter, Moment::now());
+        let forget =
+            |key| async move { if still(&key) { (control.forget)(key).await } else { Ok(false) } };
+        let ends = stream::iter(keys).map(forget).buffer_unordered(ENDS_AT_ONCE);
+        let forgotten =
+            ends.try_fold(0, |sum, one| async move { Ok(sum + u64::from(one)) }).await?;
+        let Done { body, .. } = done(&view::AllForgotten { forgotten })?;
+        Ok(Done { body, subject: Some(format!("{forgotten} sessions, {said}")) })
     }
 
     async fn set_state(&self, name: &str, state: AdminState) -> Outcome {
@@ -277,7 +305,7 @@ impl Api {
 
     async fn left(&self) -> Result<Vec<Left>, Refusal> {
         let sessions = Arc::clone(&self.0.control.sessions);
-        blocking(move || sessions.left(clock::now())).await
+        blocking(move || sessions.left(Moment::now())).await
     }
 
     async fn row(&self, handle: Handle) -> Result<Row, Refusal> {
@@ -290,6 +318,15 @@ impl Api {
             }
         };
         row.ok_or_else(no_session)
+    }
+
+    fn session(&self, row: &Row, backends: &[BackendInfo], at: Moment) -> view::Session {
+        let backend = backends.iter().find(|backend| backend.id == row.pin.backend);
+        let terms = view::Terms {
+            idle_timeout: (self.0.control.idle_timeout)(),
+            fallback_timeout: backend.and_then(|backend| backend.fallback_timeout),
+        };
+        view::Session::new(row, backend.map_or("", |backend| &*backend.name), terms, at)
     }
 
     fn note(
@@ -357,9 +394,10 @@ fn of(left: &[Left], backend: BackendId) -> Left {
     left.get(backend.0 as usize).copied().unwrap_or_default()
 }
 
-fn session(row: &Row, backends: &[BackendInfo], now: Timestamp) -> view::Session {
-    let backend = backends.iter().find(|backend| backend.id == row.pin.backend);
-    view::Session::new(row, backend.map_or("", |backend| &*backend.name), now)
+fn filter(which: Which, backends: &[BackendInfo]) -> Result<Filter, Refusal> {
+    let Which { state, backend, client, path, idle_for } = which;
+    let backend = backend.map(|name| find(backends, &name)).transpose()?.map(|found| found.id);
+    Ok(Filter { state, backend, client, path, idle_for })
 }
 
 fn key(id: &str) -> Option<SessionKey> {
@@ -383,6 +421,7 @@ fn subject(call: &Call) -> Option<String> {
         Call::Backend(name) | Call::SetState(name, _) | Call::Drain(name) | Call::Move(name) => {
             Some(name.clone())
         }
+        Call::ForgetAll(which) => Some(which.to_string()),
         Call::Status
         | Call::Sessions { .. }
         | Call::Backends

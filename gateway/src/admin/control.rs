@@ -1,6 +1,7 @@
 //! What the listener may see and do, given to it by the program.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use gateway_core::farm::{AdminState, BackendId, Health};
@@ -25,6 +26,8 @@ pub struct Control {
     pub readiness: Readiness,
     pub events: Events,
     pub judge: Judge,
+    /// Silence that ends a session.
+    pub idle_timeout: Box<dyn Fn() -> Duration + Send + Sync>,
     /// Every backend, in the order of the configuration, and those behind it that were removed but
     /// still have sessions.
     pub backends: Box<dyn Fn() -> Vec<BackendInfo> + Send + Sync>,
@@ -65,6 +68,8 @@ pub struct BackendInfo {
     pub in_flight: u64,
     pub totals: BackendTotals,
     pub history: History,
+    /// After so long its clients go back to their first name, where they were given another.
+    pub fallback_timeout: Option<Duration>,
 }
 
 /// A folder of which a backend gets no new sessions but a trial now and then.

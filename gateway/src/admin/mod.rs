@@ -22,6 +22,7 @@ pub mod token;
 mod told;
 pub mod unix;
 pub mod view;
+mod which;
 
 pub use api::Api;
 pub use control::{

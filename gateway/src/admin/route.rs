@@ -11,8 +11,10 @@ use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use super::refusal::Refusal;
+use super::which::Which;
 use crate::events::Cursor;
 use crate::metrics::AdminAction;
+use crate::sessions::listing;
 use crate::sessions::view::Mark;
 
 /// Every path begins with this.
@@ -27,12 +29,13 @@ pub const PAGE_LIMIT: usize = 10_000;
 pub enum Call {
     Status,
     Sessions {
-        after: Option<Mark>,
+        which: Which,
+        after: Option<listing::Cursor>,
         limit: usize,
-        backend: Option<String>,
     },
     Session(Handle),
     Forget(Handle),
+    ForgetAll(Which),
     Backends,
     Backend(String),
     SetState(String, AdminState),
@@ -88,7 +91,7 @@ impl std::fmt::Debug for Handle {
 impl Call {
     pub fn action(&self) -> AdminAction {
         match self {
-            Self::Forget(_) => AdminAction::SessionForget,
+            Self::Forget(_) | Self::ForgetAll(_) => AdminAction::SessionForget,
             Self::SetState(_, AdminState::Ready) => AdminAction::BackendReady,
             Self::SetState(_, AdminState::Drain) => AdminAction::BackendDrain,
             Self::SetState(_, AdminState::Maint) => AdminAction::BackendMaint,
@@ -128,8 +131,12 @@ pub fn route(method: &Method, uri: &Uri) -> Result<Call, Refusal> {
             return events(uri.query().unwrap_or_default());
         }
         ["sessions"] => {
-            read_only(method)?;
-            return sessions(uri.query().unwrap_or_default());
+            let query = uri.query().unwrap_or_default();
+            return match *method {
+                Method::GET | Method::HEAD => sessions(query),
+                Method::DELETE => forget_all(query),
+                _ => Err(Refusal::method("GET, HEAD, DELETE")),
+            };
         }
         ["sessions", id] => {
             let handle = handle(decode(id)?);
@@ -187,23 +194,33 @@ fn handle(text: String) -> Handle {
 }
 
 fn sessions(query: &str) -> Result<Call, Refusal> {
-    let (mut after, mut limit, mut backend) = (None, PAGE, None);
+    let (mut which, mut after, mut limit) = (Which::default(), None, PAGE);
     for (name, value) in parameters(query) {
         let value = decode(value)?;
         match name {
-            "after" => match Mark::parse(&value) {
-                Some(mark) => after = Some(mark),
-                None => return Err(wrong("`after` is the `next` of an earlier page")),
+            "after" => match value.parse() {
+                Ok(cursor) => after = Some(cursor),
+                Err(_) => return Err(wrong("`after` is the `next` of an earlier page")),
             },
             "limit" => limit = number(&value)?,
-            "backend" => backend = Some(value),
-            _ => {
-                let message = "there are `after`, `limit` and `backend`";
-                return Err(Refusal::invalid("unknown_parameter", message));
-            }
+            _ => which.take(name, value)?,
         }
     }
-    Ok(Call::Sessions { after, limit, backend })
+    Ok(Call::Sessions { which, after, limit })
+}
+
+/// A slip must not forget every upload, so nothing said is not everything.
+fn forget_all(query: &str) -> Result<Call, Refusal> {
+    let mut which = Which::default();
+    let mut said = false;
+    for (name, value) in parameters(query) {
+        which.take(name, decode(value)?)?;
+        said = true;
+    }
+    match said {
+        true => Ok(Call::ForgetAll(which)),
+        false => Err(wrong("say which: `state=all` means every session")),
+    }
 }
 
 fn events(query: &str) -> Result<Call, Refusal> {
@@ -257,7 +274,7 @@ fn number(text: &str) -> Result<usize, Refusal> {
     }
 }
 
-fn wrong(message: &str) -> Refusal {
+pub(super) fn wrong(message: &str) -> Refusal {
     Refusal::invalid("invalid_parameter", message)
 }
 
@@ -270,6 +287,8 @@ fn decode(segment: &str) -> Result<String, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use gateway_core::session::live::State;
+
     use super::*;
 
     fn ask(method: &str, uri: &str) -> Result<Call, (u16, &'static str)> {
@@ -318,13 +337,38 @@ mod tests {
 
     #[test]
     fn pages_have_parameters_and_bounds() {
-        let page = |after, limit, backend| Ok(Call::Sessions { after, limit, backend });
-        assert_eq!(ask("GET", "/api/v1/sessions"), page(None, PAGE, None));
+        let page = |which, after, limit| Ok(Call::Sessions { which, after, limit });
+        let which = Which::default;
+        assert_eq!(ask("GET", "/api/v1/sessions"), page(which(), None, PAGE));
+        let backend = Which { backend: Some(name()), ..which() };
         assert_eq!(
             ask("GET", "/api/v1/sessions?after=%4000000000000000ff&limit=5&backend=up01"),
-            page(Some(Mark(255)), 5, Some(name()))
+            page(backend, Some(listing::Cursor::Behind(Mark(255))), 5)
         );
-        for bad in ["after=1", "limit=0", "limit=10001", "limit=-1", "limit=x", "limit"] {
+        let all = Which {
+            state: Some(State::Waiting),
+            client: Some([192, 0, 2, 7].into()),
+            path: Some("/in/a b".to_owned()),
+            idle_for: Some(Duration::from_secs(30 * 86_400)),
+            ..which()
+        };
+        let query = "state=waiting&client=192.0.2.7&path=/in/a%20b&idle_for=30d";
+        assert_eq!(ask("GET", &format!("/api/v1/sessions?{query}")), page(all.clone(), None, PAGE));
+        assert_eq!(ask("DELETE", &format!("/api/v1/sessions?{query}")), Ok(Call::ForgetAll(all)));
+        for bad in [
+            "after=1",
+            "limit=0",
+            "limit=10001",
+            "limit=-1",
+            "limit=x",
+            "limit",
+            "state=busy",
+            "state=",
+            "client=up01",
+            "idle_for=5",
+            "idle_for=soon",
+            "path=",
+        ] {
             let code = ask("GET", &format!("/api/v1/sessions?{bad}")).unwrap_err().0;
             assert_eq!(code, 400, "{bad}");
         }
@@ -351,6 +395,18 @@ mod tests {
             assert_eq!(ask("GET", &format!("/api/v1/events?{bad}")).unwrap_err().0, 400, "{bad}");
         }
         assert_eq!(ask("DELETE", "/api/v1/events"), Err((405, "method_not_allowed")));
+    }
+
+    #[test]
+    fn all_are_forgotten_only_where_that_is_said() {
+        for nothing in ["/api/v1/sessions", "/api/v1/sessions?", "/api/v1/sessions?&"] {
+            assert_eq!(ask("DELETE", nothing), Err((400, "invalid_parameter")));
+        }
+        let all = ask("DELETE", "/api/v1/sessions?state=all");
+        assert_eq!(all, Ok(Call::ForgetAll(Which::default())));
+        let page = ask("DELETE", "/api/v1/sessions?limit=5");
+        assert_eq!(page, Err((400, "unknown_parameter")));
+        assert_eq!(ask("POST", "/api/v1/sessions?state=all"), Err((405, "method_not_allowed")));
     }
 
     #[test]

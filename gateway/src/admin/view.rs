@@ -1,5 +1,8 @@
 //! The shapes of the answers. `docs/admin-api.md` describes them.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use gateway_core::farm::{AdminState, Health};
 use gateway_core::session::Timestamp;
 use serde::Serialize;
@@ -8,9 +11,11 @@ use super::control::{BackendInfo, BarredFolder, StoreInfo};
 use super::estimate::Pace;
 use crate::build_info::{REVISION, VERSION};
 use crate::health::LastProbe;
+use crate::metrics::PacketLabel;
 use crate::ops::Phase;
 use crate::problems::Verdict;
-use crate::sessions::view::{Left, Row};
+use crate::sessions::live_uploads::{LiveUpload, UnderWay};
+use crate::sessions::view::{Left, Moment, Row};
 use crate::telemetry::rfc3339;
 
 #[derive(Debug, Serialize)]
@@ -134,6 +139,8 @@ pub struct Moved {
 pub struct Page {
     pub sessions: Vec<Session>,
     pub next: Option<String>,
+    /// On all pages together.
+    pub matching: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -147,17 +154,56 @@ pub struct Session {
     backend_session: Option<String>,
     created: String,
     age_seconds: u64,
-    /// Last progress.
+    /// `active`, `waiting` or `idle`.
+    state: &'static str,
+    /// Last progress, also inside a Fragment.
     seen: String,
     idle_seconds: u64,
     next_offset: u64,
+    /// With what has come of a Fragment under way.
+    bytes_received: u64,
     /// `null` until the first Fragment.
     total: Option<u64>,
+    /// Those of a live upload are `null` for others.
+    path: Option<Box<str>>,
+    client: Option<IpAddr>,
+    user_agent: Option<Box<str>>,
+    bytes_per_second: Option<u64>,
+    under_way: Option<Request>,
+    waits_for: Option<&'static str>,
+    /// `null` while its packets succeed.
+    falls_back: Option<String>,
+    /// If nothing more is heard of it.
+    expires: String,
+}
+
+/// A request that is here.
+#[derive(Debug, Serialize)]
+pub struct Request {
+    packet: &'static str,
+    since: String,
+    seconds: u64,
+    range: Option<Range>,
+}
+
+/// Of a Fragment.
+#[derive(Debug, Serialize)]
+pub struct Range {
+    first: u64,
+    last: u64,
+    /// That have come.
+    bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Forgotten {
     pub forgotten: Session,
+}
+
+#[derive(Debug, Serialize)]
+pub struct AllForgotten {
+    /// How many.
+    pub forgotten: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -289,8 +335,18 @@ impl Drain {
     }
 }
 
+/// What the configuration says of the life of a session.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub idle_timeout: Duration,
+    pub fallback_timeout: Option<Duration>,
+}
+
 impl Session {
-    pub fn new(row: &Row, backend: &str, now: Timestamp) -> Self {
+    /// `terms` are those of its backend.
+    pub fn new(row: &Row, backend: &str, terms: Terms, at: Moment) -> Self {
+        let (now, seen, live) = (at.wall, row.seen(at), row.live.as_ref());
+        let falls_back = terms.fallback_timeout.and_then(|timeout| row.falls_back(at, timeout));
         let short = |id: &str| {
             let id = gateway_core::protocol::SessionId::parse(id);
             id.map(|id| id.key().short().to_string())
@@ -302,10 +358,37 @@ impl Session {
             backend_session: row.pin.backend_session.as_deref().and_then(short),
             created: rfc3339(row.pin.created).to_string(),
             age_seconds: now.since(row.pin.created).as_secs(),
-            seen: rfc3339(row.progress.seen).to_string(),
-            idle_seconds: now.since(row.progress.seen).as_secs(),
+            state: row.state(at).word(),
+            seen: rfc3339(seen).to_string(),
+            idle_seconds: now.since(seen).as_secs(),
             next_offset: row.progress.next_offset,
-            total: (row.progress.total > 0).then_some(row.progress.total),
+            bytes_received: row.received(),
+            total: row.total(),
+            path: live.map(|live| live.path.clone()),
+            client: live.and_then(|live| live.client),
+            user_agent: live.and_then(|live| live.user_agent.clone()),
+            bytes_per_second: live.and_then(|live| live.bytes_per_second),
+            under_way: live.and_then(|live| Request::of(live, at)),
+            waits_for: live.and_then(|live| live.wait.word()),
+            falls_back: falls_back.map(|at| rfc3339(at).to_string()),
+            expires: rfc3339(row.expires(at, terms.idle_timeout)).to_string(),
         }
+    }
+}
+
+impl Request {
+    fn of(live: &LiveUpload, at: Moment) -> Option<Self> {
+        let UnderWay { packet, range, begun } = live.under_way?;
+        let range = range.filter(|range| !range.is_empty()).map(|range| Range {
+            first: range.first(),
+            last: range.first() + range.len() - 1,
+            bytes: live.came,
+        });
+        Some(Self {
+            packet: PacketLabel::from(packet).label(),
+            since: rfc3339(at.at(begun)).to_string(),
+            seconds: at.steady.saturating_sub(begun).as_secs(),
+            range,
+        })
     }
 }

@@ -17,6 +17,7 @@ use crate::exchange::report::Reporter;
 use crate::farm::Farm;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
+use crate::sessions::view::Moment;
 use crate::sessions::{Other, Sessions};
 use crate::supervisor::{OldGone, Shutdown, told_to_stop};
 
@@ -143,7 +144,7 @@ pub(super) fn count_sessions(metrics: &Metrics, sessions: &Arc<Sessions>, config
     metrics.set_sessions_limit(config.sessions.limit);
     let sessions = Arc::clone(sessions);
     metrics.count_sessions_with(Box::new(move || {
-        let census = sessions.census(clock::now());
+        let census = sessions.census(Moment::now());
         (0u32..).map(BackendId).zip(census).map(|(id, c)| (id, c.active, c.idle)).collect()
     }));
 }

@@ -13,6 +13,7 @@ use super::print_error;
 use super::sessions::ListArgs;
 use crate::clock;
 use crate::exit::Exit;
+use crate::sessions::listing::Cursor;
 use crate::sessions::view::{Mark, Pager};
 use crate::store::{StoredPin, read_only};
 use crate::telemetry::rfc3339;
@@ -20,10 +21,18 @@ use crate::telemetry::rfc3339;
 /// What `sessions list` shows.
 pub fn page(path: &Path, args: &ListArgs) -> Result<Json, ClientError> {
     let limit = if args.all { usize::MAX - 1 } else { args.limit as usize };
-    let mut pager = Pager::new(args.after, limit);
+    let after = args.after.map(|after| match after {
+        Cursor::Behind(mark) => Ok(mark),
+        Cursor::Live { .. } | Cursor::Rest { .. } => Err(ClientError::Failed {
+            code: "invalid_parameter",
+            message: "that page is one of a gateway that runs".to_owned(),
+            exit: Exit::Usage,
+        }),
+    });
+    let mut pager = Pager::new(after.transpose()?, limit);
     let now = clock::now();
     each(path, &mut |id, pin| {
-        let wanted = args.backend.as_ref();
+        let wanted = args.which.backend.as_ref();
         if wanted.is_none_or(|name| name.eq_ignore_ascii_case(&pin.backend)) {
             pager.offer(id.key(), || row(id, pin, now));
         }
@@ -77,9 +86,19 @@ fn row(id: &SessionId, pin: &StoredPin, now: Timestamp) -> Json {
         "backend_session": pin.backend_session.as_ref().and_then(short),
         "created": rfc3339(pin.created).to_string(),
         "age_seconds": now.since(pin.created).as_secs(),
+        "state": null,
         "seen": null,
         "idle_seconds": null,
         "next_offset": null,
+        "bytes_received": null,
         "total": null,
+        "path": null,
+        "client": null,
+        "user_agent": null,
+        "bytes_per_second": null,
+        "under_way": null,
+        "waits_for": null,
+        "falls_back": null,
+        "expires": null,
     })
 }

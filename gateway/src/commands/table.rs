@@ -16,6 +16,8 @@ const NARROWEST: usize = 8;
 pub enum Column {
     /// Text that may be cut where the table would be too wide.
     Cut(&'static str),
+    /// The same for text whose end says more than its beginning.
+    Tail(&'static str),
     Left(&'static str),
     /// For numbers.
     Right(&'static str),
@@ -24,7 +26,7 @@ pub enum Column {
 impl Column {
     fn title(self) -> &'static str {
         match self {
-            Self::Cut(title) | Self::Left(title) | Self::Right(title) => title,
+            Self::Cut(title) | Self::Tail(title) | Self::Left(title) | Self::Right(title) => title,
         }
     }
 }
@@ -40,7 +42,7 @@ pub fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> Stri
         }
     }
     while widths.iter().sum::<usize>() + GAP * (N - 1) > WIDTH {
-        let cut = (0..N).filter(|at| matches!(columns[*at], Column::Cut(_)));
+        let cut = (0..N).filter(|at| matches!(columns[*at], Column::Cut(_) | Column::Tail(_)));
         match cut.max_by_key(|at| widths[*at]) {
             Some(widest) if widths[widest] > NARROWEST => widths[widest] -= 1,
             _ => break,
@@ -50,7 +52,11 @@ pub fn table<const N: usize>(columns: [Column; N], rows: &[[String; N]]) -> Stri
     let line = |row: &[String; N]| {
         let cells: Vec<String> = (0..N)
             .map(|at| {
-                let (width, cell) = (widths[at], cut(&row[at], widths[at]));
+                let width = widths[at];
+                let cell = match columns[at] {
+                    Column::Tail(_) => cut_beginning(&row[at], width),
+                    _ => cut(&row[at], width),
+                };
                 match columns[at] {
                     Column::Right(_) => format!("{cell:>width$}"),
                     _ => format!("{cell:<width$}"),
@@ -117,6 +123,15 @@ fn cut(text: &str, width: usize) -> String {
     format!("{kept}\u{2026}")
 }
 
+fn cut_beginning(text: &str, width: usize) -> String {
+    let count = text.chars().count();
+    if count <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().skip(count + 1 - width).collect();
+    format!("\u{2026}{kept}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +150,15 @@ mod tests {
         let text = table(columns, &[row]);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains(&"x".repeat(20)) && text.contains('\u{2026}'), "{text}");
+    }
+
+    #[test]
+    fn of_a_path_the_end_stays() {
+        let row = ["n".repeat(70), "/in/2026/report.cab".to_owned()];
+        let text = table([Column::Left("NAME"), Column::Tail("PATH")], &[row]);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.ends_with("n  \u{2026}ort.cab\n"), "{text}");
+        assert!(text.starts_with("NAME"), "{text}");
     }
 
     #[test]

@@ -1,13 +1,9 @@
 //! Sessions counted for the metrics.
 
-use std::time::Duration;
-
-use gateway_core::session::Timestamp;
+use gateway_core::session::live::IDLE;
 
 use super::Sessions;
-
-/// Silence after which a session counts as idle in the metrics.
-pub(super) const ACTIVE: Duration = Duration::from_secs(5 * 60);
+use super::view::{Moment, seen};
 
 /// Sessions of one backend, for the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,7 +14,8 @@ pub struct Census {
 
 impl Sessions {
     /// Active and idle sessions by backend id. Walks the whole map: for scrapes, not for requests.
-    pub fn census(&self, now: Timestamp) -> Vec<Census> {
+    pub fn census(&self, at: Moment) -> Vec<Census> {
+        let live = self.live_uploads.all(at.steady);
         let mut census = Vec::new();
         for session in self.live.iter() {
             let slot = session.backend.0 as usize;
@@ -26,7 +23,8 @@ impl Sessions {
                 census.resize(slot + 1, Census::default());
             }
             let entry = &mut census[slot];
-            if now.since(session.progress.seen) < ACTIVE {
+            let live = live.get(session.key());
+            if at.wall.since(seen(session.progress, live, at)) < IDLE {
                 entry.active += 1;
             } else {
                 entry.idle += 1;

@@ -267,8 +267,8 @@ impl LiveUploads {
         Some(self.uploads.get(key)?.show(now))
     }
 
-    /// All of them, in any order.
-    pub fn all(&self, now: Duration) -> Vec<(SessionKey, LiveUpload)> {
+    /// All of them.
+    pub fn all(&self, now: Duration) -> HashMap<SessionKey, LiveUpload> {
         self.uploads.iter().map(|entry| (entry.key().clone(), entry.show(now))).collect()
     }
 }
@@ -317,6 +317,11 @@ impl Entry {
 }
 
 impl LiveUpload {
+    /// Size of the file, as the Fragment under way says.
+    pub fn total(&self) -> Option<u64> {
+        Some(self.under_way?.range?.total())
+    }
+
     /// `silent` is the time since the last progress of the upload.
     pub fn state(&self, silent: Duration) -> State {
         State::of(self.wait, silent)

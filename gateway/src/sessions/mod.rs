@@ -13,6 +13,7 @@ mod empty;
 mod ended_sessions;
 mod eviction;
 mod follow;
+pub mod listing;
 mod lists;
 pub mod live_uploads;
 mod load;

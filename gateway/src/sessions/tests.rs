@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use gateway_core::session::{Binding, TargetHash};
 
+use super::view::Moment;
 use super::*;
 
 const DAY: u64 = 24 * 3600;
@@ -143,7 +144,7 @@ async fn the_census_tells_active_from_idle() {
     let seen = Timestamp(10 * 60 * 1000);
     let progress = Progress { seen, ..Progress::default() };
     sessions.progress(&key("a"), progress, Duration::ZERO);
-    let census = sessions.census(seen);
+    let census = sessions.census(Moment { wall: seen, steady: Duration::ZERO });
     assert_eq!(census, [Census::default(), Census { active: 1, idle: 1 }]);
 }
 

@@ -1,4 +1,7 @@
-//! The live map as people see it: pages of it, one session, what is left to upload.
+//! The live map as people see it: one session, what is left to upload. Pages of it are [`super::listing`].
+//!
+//! What is known of an upload while its client speaks counts too: a Fragment of hours is progress before
+//! it is acknowledged.
 //!
 //! Everything here but [`Sessions::show`] walks the whole map, a shard lock at a time, and holds no
 //! more than a page of it. A million sessions take 0.1 to 0.4 seconds in a debug build: not for a
@@ -10,12 +13,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionKey;
+use gateway_core::session::live::{IDLE, State, Wait};
 use gateway_core::session::{Pin, Progress, Timestamp};
 
-use super::census::ACTIVE;
+use super::live_uploads::LiveUpload;
 use super::{Session, Sessions};
+use crate::clock;
 
 /// A session's place in the order of pages, and its name for people.
 ///
@@ -25,20 +29,37 @@ use super::{Session, Sessions};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mark(pub u64);
 
+/// A moment, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    pub wall: Timestamp,
+    pub steady: Duration,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        Self { wall: clock::now(), steady: clock::steady() }
+    }
+
+    /// What the clock on the wall said, or will say, at a time of the steady one.
+    pub fn at(self, steady: Duration) -> Timestamp {
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        match steady.checked_sub(self.steady) {
+            Some(ahead) => Timestamp(self.wall.0.saturating_add(ms(ahead))),
+            None => Timestamp(self.wall.0.saturating_sub(ms(self.steady - steady))),
+        }
+    }
+}
+
 /// A copy of what is known of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub key: SessionKey,
     pub pin: Pin,
     pub progress: Progress,
-}
-
-/// In the order of marks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    pub rows: Vec<Row>,
-    /// Where the next page begins; `None` after the last one.
-    pub next: Option<Mark>,
+    /// When a packet of it came last, by the steady clock.
+    pub heard_of: Duration,
+    pub live: Option<LiveUpload>,
 }
 
 /// What one backend still has to receive.
@@ -94,32 +115,72 @@ impl Row {
     pub fn mark(&self) -> Mark {
         Mark::of(&self.key)
     }
+
+    /// When it made progress last.
+    pub fn seen(&self, at: Moment) -> Timestamp {
+        seen(self.progress, self.live.as_ref(), at)
+    }
+
+    pub fn state(&self, at: Moment) -> State {
+        state(self.live.as_ref(), at.wall.since(self.seen(at)))
+    }
+
+    /// Bytes of the file that have come.
+    pub fn received(&self) -> u64 {
+        received(self.progress, self.live.as_ref())
+    }
+
+    /// Size of the file, as far as it is known.
+    pub fn total(&self) -> Option<u64> {
+        total(self.progress, self.live.as_ref())
+    }
+
+    /// When it ends if nothing more is heard of it: the later one of two clocks counts.
+    pub fn expires(&self, at: Moment, idle_timeout: Duration) -> Timestamp {
+        let wall = at.wall.since(self.progress.seen);
+        let steady = at.steady.saturating_sub(self.heard_of);
+        at.at(at.steady + idle_timeout.saturating_sub(wall.min(steady)))
+    }
+
+    /// When its client goes back to the first name, if its packets go on to fail.
+    pub fn falls_back(&self, at: Moment, fallback_timeout: Duration) -> Option<Timestamp> {
+        let since = self.live.as_ref()?.failing_since?;
+        Some(at.at(since + fallback_timeout))
+    }
+}
+
+/// When an upload made progress last.
+pub(super) fn seen(progress: Progress, live: Option<&LiveUpload>, at: Moment) -> Timestamp {
+    let moved = live.and_then(|live| live.moved).map(|moved| at.at(moved));
+    moved.map_or(progress.seen, |moved| moved.max(progress.seen))
+}
+
+pub(super) fn state(live: Option<&LiveUpload>, silent: Duration) -> State {
+    live.map_or(State::of(Wait::Nothing, silent), |live| live.state(silent))
+}
+
+fn total(progress: Progress, live: Option<&LiveUpload>) -> Option<u64> {
+    let known = (progress.total > 0).then_some(progress.total);
+    known.or(live.and_then(LiveUpload::total))
+}
+
+fn received(progress: Progress, live: Option<&LiveUpload>) -> u64 {
+    live.map_or(progress.next_offset, |live| live.received(progress.next_offset))
 }
 
 impl Sessions {
     pub fn show(&self, key: &SessionKey) -> Option<Row> {
-        self.live.get(key).map(|session| row(key, &session))
+        self.live.get(key).map(|session| row(key, &session, self.live_upload(key)))
+    }
+
+    fn live_upload(&self, key: &SessionKey) -> Option<LiveUpload> {
+        self.live_uploads.find(key, clock::steady())
     }
 
     /// The session with that mark.
     pub fn marked(&self, mark: Mark) -> Option<Row> {
         let found = self.live.iter().find(|session| Mark::of(session.key()) == mark)?;
-        Some(row(found.key(), &found))
-    }
-
-    /// Up to `limit` sessions behind `after`, of all backends or of one.
-    ///
-    /// A session that lives through all the pages is on exactly one of them, whatever else comes
-    /// and goes meanwhile.
-    pub fn page(&self, after: Option<Mark>, limit: usize, backend: Option<BackendId>) -> Page {
-        let mut pager = Pager::new(after, limit);
-        for session in self.live.iter() {
-            if backend.is_none_or(|backend| session.backend == backend) {
-                pager.offer(session.key(), || row(session.key(), &session));
-            }
-        }
-        let (rows, next) = pager.finish();
-        Page { rows, next }
+        Some(row(found.key(), &found, self.live_upload(found.key())))
     }
 
     /// How many sessions have made no progress for so long.
@@ -137,7 +198,8 @@ impl Sessions {
     }
 
     /// What each backend still has to receive, by backend id.
-    pub fn left(&self, now: Timestamp) -> Vec<Left> {
+    pub fn left(&self, at: Moment) -> Vec<Left> {
+        let live = self.live_uploads.all(at.steady);
         let mut all: Vec<Left> = Vec::new();
         for session in self.live.iter() {
             let Session { backend, progress, .. } = &*session;
@@ -146,14 +208,17 @@ impl Sessions {
                 all.resize(slot + 1, Left::default());
             }
             let left = &mut all[slot];
-            let bytes = progress.total.saturating_sub(progress.next_offset);
-            let unknown = progress.total == 0;
+            let live = live.get(session.key());
+            let total = total(*progress, live);
+            let received = received(*progress, live);
+            let bytes = total.unwrap_or_default().saturating_sub(received);
+            let unknown = total.is_none();
             left.sessions += 1;
             left.uploads += u64::from(unknown || bytes > 0);
             left.bytes = left.bytes.saturating_add(bytes);
-            left.received = left.received.saturating_add(progress.next_offset);
+            left.received = left.received.saturating_add(received);
             left.of_unknown_size += u64::from(unknown);
-            left.idle += u64::from(now.since(progress.seen) >= ACTIVE);
+            left.idle += u64::from(at.wall.since(seen(*progress, live, at)) >= IDLE);
         }
         all
     }
@@ -225,18 +290,24 @@ impl<T> Ord for Candidate<T> {
     }
 }
 
-fn row(key: &SessionKey, session: &Session) -> Row {
-    Row { key: key.clone(), pin: session.pin(), progress: session.progress }
+pub(super) fn row(key: &SessionKey, session: &Session, live: Option<LiveUpload>) -> Row {
+    Row {
+        key: key.clone(),
+        pin: session.pin(),
+        progress: session.progress,
+        heard_of: session.heard_of(),
+        live,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::time::Duration;
 
+    use gateway_core::farm::BackendId;
     use gateway_core::protocol::SessionId;
-    use gateway_core::session::{Binding, EndReason, TargetHash};
+    use gateway_core::session::{Binding, TargetHash};
 
     use super::*;
 
@@ -263,58 +334,6 @@ mod tests {
         sessions
     }
 
-    fn walk(sessions: &Sessions, limit: usize, backend: Option<BackendId>) -> Vec<Row> {
-        let (mut rows, mut after) = (Vec::new(), None);
-        loop {
-            let page = sessions.page(after, limit, backend);
-            assert!(page.rows.len() <= limit, "{} rows", page.rows.len());
-            rows.extend(page.rows);
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return rows,
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn pages_hold_every_session_once() {
-        let sessions = table(1000).await;
-        for limit in [1, 7, 999, 1000, 1001] {
-            let rows = walk(&sessions, limit, None);
-            assert_eq!(rows.len(), 1000, "pages of {limit}");
-            assert!(rows.windows(2).all(|pair| pair[0].mark() < pair[1].mark()));
-        }
-        let third = walk(&sessions, 50, Some(BackendId(1)));
-        assert_eq!(third.len(), 333);
-        assert!(third.iter().all(|row| row.pin.backend == BackendId(1)));
-        assert_eq!(sessions.page(None, 10, Some(BackendId(9))), Page { rows: vec![], next: None });
-    }
-
-    #[tokio::test]
-    async fn what_comes_and_goes_between_two_pages_moves_nothing_else() {
-        let sessions = table(300).await;
-        let first = sessions.page(None, 100, None);
-        for row in &first.rows[..50] {
-            sessions.unpin(&row.key, EndReason::Closed, std::time::Duration::ZERO).await;
-        }
-        for n in 0..200 {
-            put(&sessions, &format!("new-{n}"), 0, Progress::default()).await;
-        }
-        let mut seen: BTreeSet<Mark> = first.rows.iter().map(Row::mark).collect();
-        let mut after = first.next;
-        while let Some(mark) = after {
-            let page = sessions.page(Some(mark), 100, None);
-            for row in &page.rows {
-                assert!(seen.insert(row.mark()), "twice");
-            }
-            after = page.next;
-        }
-        for n in 0..300 {
-            let mark = Mark::of(&key(&format!("session-{n}")));
-            assert!(seen.contains(&mark), "session-{n} is on no page");
-        }
-    }
-
     #[tokio::test]
     async fn a_session_is_found_by_id_and_by_mark() {
         let sessions = table(5).await;
@@ -336,7 +355,7 @@ mod tests {
         put(&sessions, "half", 1, at(40, 100, 20)).await;
         put(&sessions, "whole", 1, at(100, 100, 1)).await;
         put(&sessions, "new", 1, at(0, 0, 20)).await;
-        let left = sessions.left(minutes(21));
+        let left = sessions.left(Moment { wall: minutes(21), steady: clock::steady() });
         let expected =
             Left { sessions: 3, uploads: 2, bytes: 60, received: 140, of_unknown_size: 1, idle: 1 };
         assert_eq!(left, [Left::default(), expected]);

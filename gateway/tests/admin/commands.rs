@@ -190,15 +190,12 @@ fn sessions_are_listed_shown_and_forgotten() {
     let listed = admin.run(&["sessions", "list"]);
     let lines: Vec<&str> = listed.stdout.lines().collect();
     let words: Vec<&str> = lines[1].split_whitespace().collect();
-    let [mark, id, backend, size, unit, done, idle, age @ ..] = words.as_slice() else {
-        panic!("{}", listed.stdout)
-    };
-    assert_eq!([*id, *backend, *size, *unit, *done], ["3f9c1e52", "up02", "4.0", "GiB", "25%"]);
-    assert_eq!((*idle, age.join(" ")), ("5m", "1h 5m".to_owned()));
+    let [mark, now, rest @ ..] = words.as_slice() else { panic!("{}", listed.stdout) };
+    assert_eq!((*now, rest), ("-", &["25%", "5m", "up02", "-", "-"][..]));
     for name in [GUID, "3f9c1e52-7b0d-4e7a-9c44-0d5b6a1e8f21", mark] {
         let shown = admin.run(&["sessions", "show", name]);
         assert_eq!(shown.code, 0, "{}", shown.stderr);
-        assert!(shown.stdout.contains("progress   1073741824 of 4294967296 bytes (25%)\n"));
+        assert!(shown.stdout.contains("progress       1073741824 of 4294967296 bytes (25%)\n"));
         assert!(!shown.stdout.to_lowercase().contains("0d5b6a1e8f21"), "{}", shown.stdout);
     }
     let forgotten = admin.run(&["sessions", "forget", GUID]);

@@ -6,3 +6,4 @@ mod drain;
 mod process;
 mod security;
 mod support;
+mod uploads;

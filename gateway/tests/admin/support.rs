@@ -289,6 +289,7 @@ fn info(id: BackendId, name: &str) -> BackendInfo {
         in_flight: 0,
         totals: BackendTotals::default(),
         history: History::default(),
+        fallback_timeout: Some(Duration::from_secs(900)),
     }
 }
 
@@ -312,6 +313,7 @@ fn control(
         metrics: Arc::clone(metrics),
         readiness: readiness.clone(),
         judge: Judge::new(move || judged.lock().unwrap().verdict.clone()),
+        idle_timeout: Box::new(|| Duration::from_secs(14 * 86_400)),
         backends: Box::new(move || snapshot.lock().unwrap().backends.clone()),
         store: Box::new(|| StoreInfo { kind: "sqlite", ok: true, message: None }),
         set_state: Box::new(move |id, state| {
@@ -330,11 +332,11 @@ fn control(
         move_sessions: Box::new(move |id| {
             let sessions = Arc::clone(&to_move);
             Box::pin(async move {
-                let page = sessions.page(None, usize::MAX - 1, Some(id));
-                for row in &page.rows {
-                    sessions.unpin(&row.key, EndReason::Lost, std::time::Duration::ZERO).await;
+                let keys = sessions.of_backend(id);
+                for key in &keys {
+                    sessions.unpin(key, EndReason::Lost, std::time::Duration::ZERO).await;
                 }
-                Ok(page.rows.len() as u64)
+                Ok(keys.len() as u64)
             })
         }),
         forget: Box::new(move |key| {
