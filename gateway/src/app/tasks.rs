@@ -95,7 +95,7 @@ pub(super) fn watch_events(
                 let (reading, after) = (Arc::clone(&sessions), read_up_to);
                 // Once more behind the end of the other, for its last words.
                 let follows = sessions.follows_others();
-                let reads = follows || std::mem::replace(&mut followed, follows);
+                let reads = std::mem::replace(&mut followed, follows) || follows;
                 let look = move || {
                     told.settle();
                     expiries.look(&certificates.state().0, clock::now(), &told);

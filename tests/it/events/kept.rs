@@ -8,7 +8,7 @@ use e2e_tests::farm::FarmBuilder;
 use e2e_tests::wait;
 use serde_json::Value;
 
-use super::{events, is, says, told};
+use super::{events, is, says, stored, told};
 use crate::operator::Operated;
 
 /// Waits until the last thing that was told has reached the disk.
@@ -92,6 +92,32 @@ fn whoever_follows_sees_what_happens_over_a_restart_too_and_nothing_twice() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), count, "an event came twice");
+}
+
+#[test]
+fn an_upgrade_is_told_by_both_processes_in_one_order() {
+    let operated =
+        Operated::with(|farm| farm.set("process.upgrade_socket", "\"{{tmp}}/upgrade.sock\""));
+    let farm = &operated.farm;
+    operated.type_in(&["backends", "drain", "up01"]);
+    let mut old = farm.gateway().upgrade();
+    assert_eq!(old.wait().code(), Some(0));
+    // What the old process said last, the new one has read.
+    for name in ["handed_over", "stopped", "took_over", "predecessor_gone"] {
+        told(&operated, "process", name);
+    }
+    let all = events(&operated);
+    assert!(all.iter().any(|event| is(event, "admin", "backend_drain")));
+    let started = all.iter().rfind(|event| is(event, "process", "started")).expect("it started");
+    says(started, &["to take over from the process that runs"]);
+    assert!(all.is_sorted_by_key(|event| event["time"].as_str().unwrap().to_owned()));
+    let of = |event: &Value| event["id"].as_str().unwrap().split('-').next().unwrap().to_owned();
+    let mut processes: Vec<_> = all.iter().map(of).collect();
+    processes.sort_unstable();
+    processes.dedup();
+    assert_eq!(processes.len(), 2);
+    written(&operated);
+    assert_eq!(stored(farm).len(), all.len());
 }
 
 #[test]
