@@ -56,6 +56,7 @@ impl BackendRegistry {
         let (swapped, revised) = (Arc::clone(&farm), health.clone());
         // Every change of a backend swaps the picture that later requests see.
         let (nobody, told) = (AtomicBool::new(false), events.clone());
+        say_if_nobody_is_left(&farm.load(), &nobody, &told);
         health.on_change(move |_| {
             swapped.rcu(|farm| farm.revised(&revised));
             say_if_nobody_is_left(&swapped.load(), &nobody, &told);
@@ -143,12 +144,12 @@ impl BackendRegistry {
         }
         for gone in before.view.backends() {
             if now.view.backend(gone.id).is_none() {
+                self.metrics.remove_backend(gone.id, &gone.name);
                 let backend = &*gone.name;
                 tracing::info!(backend, "a removed backend has no sessions and leaves");
                 let message = format!("{backend} was removed and has no uploads: it leaves");
                 let event = Event::new(Kind::Backend, "left", Level::Info, message);
                 self.events.tell(event.backend(backend));
-                self.metrics.remove_backend(gone.id, &gone.name);
             }
         }
     }

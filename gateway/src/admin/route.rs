@@ -228,7 +228,10 @@ fn events(query: &str) -> Result<Call, Refusal> {
     for (name, value) in parameters(query) {
         let value = decode(value)?;
         match name {
-            "since" => from = since(&value)?,
+            "since" => match (since(&value)?, from) {
+                (_, From::Cursor(_)) => {}
+                (since, _) => from = since,
+            },
             "after" => match value.parse() {
                 Ok(cursor) => from = From::Cursor(cursor),
                 Err(_) => return Err(wrong("`after` is the `next` of an earlier page")),
@@ -390,7 +393,11 @@ mod tests {
         let uri = "/api/v1/events?since=1970-01-01T00%3A00%3A01Z&kind=store,backend";
         assert_eq!(ask("GET", uri), events(time, PAGE, &[Kind::Store, Kind::Backend]));
         let cursor = From::Cursor("1-2-3".parse().unwrap());
-        assert_eq!(ask("HEAD", "/api/v1/events?after=1-2-3"), events(cursor, PAGE, &[]));
+        for uri in
+            ["events?after=1-2-3", "events?after=1-2-3&since=8h", "events?since=8h&after=1-2-3"]
+        {
+            assert_eq!(ask("HEAD", &format!("/api/v1/{uri}")), events(cursor, PAGE, &[]), "{uri}");
+        }
         for bad in ["since=yesterday", "since=", "after=5", "kind=weather", "limit=0", "to=8h"] {
             assert_eq!(ask("GET", &format!("/api/v1/events?{bad}")).unwrap_err().0, 400, "{bad}");
         }

@@ -34,7 +34,10 @@ fn say(path: &str, near: Ending, left: i64, events: &Events) {
         events.tell(Event::new(Kind::Certificate, name, level, message));
     };
     if near == Ending::Over {
-        tracing::error!(certificate = path, "a certificate has ended, and is refused from now on");
+        tracing::error!(
+            certificate = path,
+            "a certificate has ended: whoever is shown it refuses it"
+        );
         let message = format!("the certificate {path} has ended");
         return certificate("ended", Level::Error, message);
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use gateway_core::events::{Event, Kind, Level};
 use gateway_core::farm::{
     Asked, BackendId, Barred, Change, Create, Folder, FolderRules, Folders, InARow, Ping,
     ProbeFailure, Rules, Sign, Verdict, Witness,
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::{BackendHealth, FarmHealth, Shared};
 use crate::clock;
+use crate::events::Events;
 use crate::telemetry::{NowAndThen, Untrusted};
 
 /// What all Creates have said.
@@ -112,16 +114,28 @@ impl Shared {
         }
         drop(folders);
         for Change { backend, folder, why } in changes {
-            self.new_sessions.tell(name(backend).as_deref().unwrap_or_default(), &folder, why);
+            let name = name(backend);
+            self.new_sessions.tell(name.as_deref().unwrap_or_default(), &folder, why, &self.events);
         }
         changed
     }
 }
 
 impl NewSessions {
-    fn tell(&self, backend: &str, folder: &Folder, why: Option<Sign>) {
+    fn tell(&self, backend: &str, folder: &Folder, why: Option<Sign>, events: &Events) {
         let path = folder.path();
         let folder = Untrusted(path.as_bytes());
+        let (name, level, message) = match why.map(reason) {
+            Some(reason) => {
+                let message = format!("{backend} gets no new uploads of {folder}: {reason}");
+                ("barred", Level::Warning, message)
+            }
+            None => {
+                let message = format!("{backend} gets new uploads of {folder} again");
+                ("barred_no_more", Level::Info, message)
+            }
+        };
+        events.tell(Event::new(Kind::Backend, name, level, message).backend(backend));
         match why.map(reason) {
             Some(reason) if self.warned.is_due(clock::steady()) => tracing::warn!(
                 backend, %folder, reason,

@@ -47,7 +47,8 @@ impl Writer {
             return false;
         }
         self.shared.set_busy();
-        self.give_up_if_moved();
+        // Nobody is in a hurry: what is wrong with the log is seen before more is written to it.
+        self.watch_log();
         let State::Up(database) = &mut self.state else { return false };
         self.told = clock::steady();
         let events = self.shared.options.events.take_unwritten(BATCH);

@@ -342,7 +342,7 @@ impl Writer {
     }
 
     /// Looks whether what is written can be read back, and sees to it.
-    fn watch_log(&mut self) {
+    pub(super) fn watch_log(&mut self) {
         self.looked = clock::steady();
         repair::watch_log(self);
     }

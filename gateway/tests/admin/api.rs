@@ -39,6 +39,28 @@ fn the_status_sums_up() {
 }
 
 #[test]
+fn events_come_in_pages_that_go_on() {
+    let admin = Admin::start();
+    admin.post("backends/up01/drain");
+    let page = admin.get("events");
+    let [event] = &page["events"].as_array().unwrap()[..] else { panic!("{page}") };
+    assert_eq!((&event["kind"], &event["name"]), (&json!("admin"), &json!("backend_drain")));
+    assert_eq!((&event["backend"], &event["level"]), (&json!("up01"), &json!("info")));
+    assert_eq!((&event["count"], &event["session"]), (&json!(1), &Json::Null));
+    assert_eq!(event["message"], "backend drain up01");
+    assert!(event["by"].is_string() && event["time"].is_string(), "{event}");
+    let next = page["next"].as_str().unwrap();
+    let later = admin.get(&format!("events?after={next}"));
+    assert_eq!(later["events"], json!([]));
+    admin.post("backends/up01/ready");
+    let later = admin.get(&format!("events?after={next}"));
+    assert_eq!(later["events"][0]["name"], "backend_ready");
+    assert_eq!(admin.get("events?kind=store")["events"], json!([]));
+    assert_eq!(admin.get("events?limit=1")["events"][0]["name"], "backend_ready");
+    assert_eq!(admin.get("events?since=1h")["events"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn backends_say_what_is_left() {
     let admin = Admin::start();
     admin.put("half", 1, (40, 100), NONE);

@@ -52,6 +52,10 @@ fn a_night_is_told_by_events_and_the_log_alone() {
     other.start();
     says(&told(&operated, "backend", "up"), &["is up again after ", "probes pass"]);
     told(&operated, "backend", "one_again");
+    gateway.expect_logged("a backend takes new uploads again");
+    let log = gateway.log();
+    let line = log.lines().find(|line| line.contains("a backend takes new uploads again"));
+    assert!(line.is_some_and(|line| line.contains("INFO")), "{line:?}");
 
     // Somebody breaks the file.
     let file = gateway.config_file();

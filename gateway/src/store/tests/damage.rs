@@ -1,8 +1,11 @@
 //! Files that were cut off, overwritten or flipped, and what is left of them.
 
+use gateway_core::events::{Event, Kind, Level};
+
 use super::super::folder::Folder;
 use super::super::{pages, salvage};
 use super::*;
+use crate::events::wire::read_rows;
 
 const PINS: u32 = 150;
 
@@ -237,6 +240,32 @@ async fn a_file_of_something_else_is_set_aside() {
     foreign.execute_batch("CREATE TABLE pins (x); INSERT INTO pins VALUES (1);").unwrap();
     drop(foreign);
     assert!(survives(&place, "another program").await.0);
+}
+
+#[tokio::test]
+async fn events_are_read_out_of_a_damaged_file_too() {
+    let place = Place::fast();
+    let options = options();
+    let events = options.events.clone();
+    let (store, ..) = place.open_with(options).unwrap();
+    for message in ["one", "two"] {
+        events.tell(Event::new(Kind::Store, "down", Level::Error, message));
+    }
+    store.close().await;
+    let messages = || {
+        let rows = read_events(&place.path()).unwrap();
+        read_rows(&rows).into_iter().map(|event| event.message).collect::<Vec<_>>()
+    };
+    assert_eq!(messages(), ["one", "two"]);
+    // Its first page, which holds the schema and none of the rows.
+    let mut bytes = fs::read(place.file()).unwrap();
+    bytes[..pages::PAGE].fill(0xa5);
+    fs::write(place.file(), bytes).unwrap();
+    assert_eq!(messages(), ["one", "two"], "without a gateway");
+    let (store, _, loaded) = place.open();
+    assert!(!loaded.report.is_empty());
+    store.close().await;
+    assert_eq!(messages(), ["one", "two"], "in the new file");
 }
 
 #[tokio::test]
