@@ -31,6 +31,7 @@ pub mod upload;
 pub mod uploads;
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,32 @@ pub enum RunError {
 /// `SIGXFSZ` on Linux. Watching it turns its default, the end of the process, into EFBIG from the write, which is
 /// then answered as "too large".
 const FILE_SIZE_SIGNAL: i32 = 25;
+
+/// An address, a folder or an output that cannot be used, as in sysexits.h.
+const EX_IOERR: u8 = 74;
+
+/// Runs the server as a process does, to its exit code.
+pub fn main(options: Options) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&RunError::Internal(error)),
+    };
+    let result = runtime.block_on(run(options));
+    // Connections that are still open after a second signal are not waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &RunError) -> ExitCode {
+    log::line(Level::Error, "failed", format_args!("error={:?}", error.to_string()));
+    match error {
+        RunError::Internal(_) | RunError::Signals(_) => ExitCode::FAILURE,
+        _ => ExitCode::from(EX_IOERR),
+    }
+}
 
 /// Runs the server until SIGTERM or SIGINT. A second signal does not wait for requests in flight.
 pub async fn run(options: Options) -> Result<(), RunError> {

@@ -25,6 +25,9 @@ pub enum Command {
     Run(RunArgs),
     Upload(Box<crate::upload::Args>),
     Demo(crate::demo::Args),
+    /// A server of the demo
+    #[command(name = crate::demo::SERVER_COMMAND, hide = true)]
+    DemoServer(Box<backend_stub::options::Options>),
     /// Check a configuration: show every mistake, or what would run
     Check(CheckArgs),
     /// Print what a configuration may hold
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Upload(args) => crate::upload::run(*args),
         Command::Demo(args) => crate::demo::run(args),
+        Command::DemoServer(options) => backend_stub::main(*options),
         Command::Check(args) => {
             commands::check::check(&args.config.path(), args.portable, args.json.json).into()
         }

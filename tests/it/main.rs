@@ -8,6 +8,7 @@ mod behind;
 mod bench;
 mod chaos;
 mod client_alone;
+mod demo;
 mod durable;
 mod events;
 mod failover;

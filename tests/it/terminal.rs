@@ -64,11 +64,10 @@ fn expect_narrow(said: &str) {
 
 #[test]
 fn the_demo_fits_and_tells_what_happens() {
-    let stub = binaries::backend_stub();
     let folder = TempDir::new("demo");
     let temporary = folder.path().to_str().expect("a plain path");
-    let arguments = format!("demo --size 2MiB --backend-stub '{}'", stub.display());
-    let (said, good) = on_a_terminal(&arguments, &[("TMPDIR", temporary)]);
+    let arguments = "demo --size 2MiB";
+    let (said, good) = on_a_terminal(arguments, &[("TMPDIR", temporary)]);
     assert!(good, "{said}");
     expect_narrow(&said);
     // Six uploads on three servers, in turn.

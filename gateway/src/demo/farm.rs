@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+/// By this the program runs a server of the demo, as backend-stub does.
+pub const SERVER_COMMAND: &str = "demo-server";
 
 /// Host ids are names below this one. It needs no DNS: the demo's clients look names up
 /// themselves.
@@ -24,7 +28,6 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Everything that was started. Dropping it kills all of it.
 pub struct Farm {
     folder: PathBuf,
-    stub: PathBuf,
     servers: Vec<Server>,
     gateway: Gateway,
 }
@@ -62,11 +65,6 @@ struct Gateway {
 
 #[derive(Debug, thiserror::Error)]
 pub enum FarmError {
-    #[error(
-        "there is no {}; build it with `cargo build -p backend-stub`, or name it with \
-         --backend-stub", .0.display()
-    )]
-    NoStub(PathBuf),
     #[error("cannot start {what}")]
     Start {
         what: String,
@@ -91,14 +89,13 @@ struct Ready {
 
 impl Farm {
     /// Starts everything on free ports of the loopback interface, with its files in `folder`.
-    pub async fn start(folder: &Path, stub: Option<&Path>) -> Result<Self, FarmError> {
-        let stub = find_stub(stub)?;
+    pub async fn start(folder: &Path) -> Result<Self, FarmError> {
         let mut servers = Vec::new();
         for name in SERVERS {
-            servers.push(start_server(folder, &stub, name, "127.0.0.1:0").await?);
+            servers.push(start_server(folder, name, "127.0.0.1:0").await?);
         }
         let gateway = start_gateway(folder, &servers).await?;
-        Ok(Self { folder: folder.to_owned(), stub, servers, gateway })
+        Ok(Self { folder: folder.to_owned(), servers, gateway })
     }
 
     pub fn servers(&self) -> &[Server] {
@@ -111,6 +108,11 @@ impl Farm {
 
     pub fn gateway(&self) -> SocketAddr {
         self.gateway.public
+    }
+
+    /// That of the gateway.
+    pub fn configuration(&self) -> PathBuf {
+        configuration_file(&self.folder)
     }
 
     /// Where the gateway shows its metrics.
@@ -130,10 +132,20 @@ impl Farm {
     pub async fn restart(&mut self, name: &str) -> Result<(), FarmError> {
         for server in self.servers.iter_mut().filter(|server| server.name == name) {
             let address = server.address.to_string();
-            *server = start_server(&self.folder, &self.stub, name, &address).await?;
+            *server = start_server(&self.folder, name, &address).await?;
         }
         Ok(())
     }
+}
+
+/// The kernel takes paths of 107 bytes.
+fn admin_socket(folder: &Path) -> Option<PathBuf> {
+    let path = folder.join("admin.sock");
+    (path.as_os_str().len() <= 107).then_some(path)
+}
+
+fn configuration_file(folder: &Path) -> PathBuf {
+    folder.join("gateway.toml")
 }
 
 /// Where a server keeps its files.
@@ -141,21 +153,11 @@ pub fn server_folder(folder: &Path, name: &str) -> PathBuf {
     folder.join("servers").join(name)
 }
 
-fn find_stub(given: Option<&Path>) -> Result<PathBuf, FarmError> {
-    let own = std::env::current_exe().unwrap_or_default();
-    let beside = own.with_file_name(format!("backend-stub{}", std::env::consts::EXE_SUFFIX));
-    let path = given.map_or(beside, Path::to_owned);
-    if path.is_file() { Ok(path) } else { Err(FarmError::NoStub(path)) }
-}
-
-async fn start_server(
-    folder: &Path,
-    stub: &Path,
-    name: &str,
-    address: &str,
-) -> Result<Server, FarmError> {
+async fn start_server(folder: &Path, name: &str, address: &str) -> Result<Server, FarmError> {
+    let failed = |error| FarmError::Start { what: name.to_owned(), error };
     let root = server_folder(folder, name);
-    let mut command = Command::new(stub);
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.arg(SERVER_COMMAND);
     command.args(["--listen", address, "--name", name, "--root"]).arg(root);
     command.stdout(Stdio::piped());
     let log = log_file(folder, name);
@@ -176,7 +178,7 @@ async fn start_server(
 async fn start_gateway(folder: &Path, servers: &[Server]) -> Result<Gateway, FarmError> {
     let what = "the gateway";
     let failed = |error| FarmError::Start { what: what.to_owned(), error };
-    let (config, ready) = (folder.join("gateway.toml"), folder.join("gateway.ready.json"));
+    let (config, ready) = (configuration_file(folder), folder.join("gateway.ready.json"));
     std::fs::write(&config, configuration(folder, servers)).map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.arg("run").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
@@ -220,6 +222,9 @@ fn configuration(folder: &Path, servers: &[Server]) -> String {
          [placement]\npolicy = \"round-robin\"\n\n\
          [ops]\naddress = \"127.0.0.1:0\"\n"
     );
+    if let Some(socket) = admin_socket(folder) {
+        text.push_str(&format!("\n[admin]\nsocket = {socket:?}\n"));
+    }
     for Server { name, address, .. } in servers {
         text.push_str(&format!("\n[[backends]]\nname = \"{name}\"\naddress = \"{address}\"\n"));
     }
@@ -231,8 +236,13 @@ fn spawn(mut command: Command, what: &str, log: &Path) -> Result<Process, FarmEr
     let log = File::options().create(true).append(true).open(log).map_err(failed)?;
     command.stdin(Stdio::null()).stderr(log);
     // A Ctrl-C is for the demo, which then ends the others.
-    #[cfg(unix)]
     command.process_group(0);
+    // They end with the demo also where that is killed.
+    // SAFETY: between fork and exec there is one system call, and it allocates nothing.
+    unsafe {
+        command
+            .pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into));
+    }
     command.spawn().map(Process).map_err(failed)
 }
 

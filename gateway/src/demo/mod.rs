@@ -6,8 +6,8 @@
 mod farm;
 mod files;
 mod show;
+mod stay;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::upload::engine::{SMALLEST_FRAGMENT, Settings};
 use crate::upload::{self, Report, target::Mapping};
+pub use farm::SERVER_COMMAND;
 use farm::{Farm, FarmError};
 use files::Sample;
 use show::{Outcome, Row, Stage, Track};
@@ -26,9 +27,7 @@ use show::{Outcome, Row, Stage, Track};
 /// Everything runs on this machine, on free ports and in a temporary folder, and is gone
 /// afterwards. Ends with a table: every file, the server it is on, and whether it arrived whole.
 #[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "Exit status: 0 all files arrived whole, 1 they did not, 69 backend-stub is missing."
-)]
+#[command(after_help = "Exit status: 0 all files arrived whole, 1 they did not.")]
 pub struct Args {
     /// How many files to upload at once
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -50,9 +49,9 @@ pub struct Args {
     #[arg(long)]
     pub keep: bool,
 
-    /// The program backend-stub [default: next to this program]
-    #[arg(long, value_name = "PATH")]
-    pub backend_stub: Option<PathBuf>,
+    /// Keep servers and gateway up afterwards, until Ctrl-C, and say what to look at
+    #[arg(long)]
+    pub stay: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +93,8 @@ pub fn run(args: Args) -> ExitCode {
     // the folder.
     let outcome = runtime.block_on(async {
         tokio::select! {
+            // First, since one that stays ends by the same signal.
+            biased;
             outcome = play(&args, &stage) => outcome,
             () = upload::interrupted() => Err(DemoError::Interrupted),
         }
@@ -109,10 +110,7 @@ pub fn run(args: Args) -> ExitCode {
         Err(error) => {
             stage.clear();
             eprintln!("bits-gateway demo: {}", show::chain(&error));
-            match error {
-                DemoError::Farm(FarmError::NoStub(_)) => ExitCode::from(69),
-                _ => ExitCode::FAILURE,
-            }
+            ExitCode::FAILURE
         }
     }
 }
@@ -125,7 +123,7 @@ async fn play(args: &Args, stage: &Arc<Stage>) -> Result<Outcome, DemoError> {
 
     stage.step("Starting three upload servers and one gateway in front of them.");
     // After `folder`, so that it is dropped before it: first the processes end, then their files.
-    let mut farm = Farm::start(folder.path(), args.backend_stub.as_deref()).await?;
+    let mut farm = Farm::start(folder.path()).await?;
     stage.farm(&farm, folder.path());
 
     let samples =
@@ -156,6 +154,10 @@ async fn play(args: &Args, stage: &Arc<Stage>) -> Result<Outcome, DemoError> {
     let seconds = clock::steady().saturating_sub(started).as_secs_f64();
     let outcome = Outcome::new(rows, killed, args.seed, seconds, folder);
     stage.conclude(&outcome);
+    if args.stay {
+        stage.stay(&farm);
+        upload::interrupted().await;
+    }
     Ok(outcome)
 }
 

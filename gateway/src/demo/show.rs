@@ -183,8 +183,12 @@ impl Stage {
         }
     }
 
-    fn say(&self, text: &str) {
-        let text = fitted(text);
+    pub(super) fn say(&self, text: &str) {
+        self.say_as_it_is(&fitted(text));
+    }
+
+    /// Lines that are to be copied, and so are not broken.
+    pub(super) fn say_as_it_is(&self, text: &str) {
         // Somebody who closes the pipe has seen enough; the demo goes on to its end.
         self.bars.suspend(|| {
             let _ = match self.to_stderr {
