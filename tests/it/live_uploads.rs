@@ -155,6 +155,30 @@ fn an_upload_whose_backend_is_away_is_seen_to_wait_for_it() {
 }
 
 #[test]
+fn an_upload_whose_backend_reads_no_more_is_seen_to_wait_for_it() {
+    let operated = Operated::with(|farm| farm.plain().link_backends());
+    let entrance = operated.farm.entrance();
+    let mut client = Connection::open(entrance).expect("the gateway accepts connections");
+    let id = session_of(&client.exchange(&create(TARGET).bytes()).expect("an answer"));
+    client.send(&head_of(&id, 0, 2 * LENGTH)).expect("a head is taken");
+    (0..2).for_each(|backend| operated.farm.link(backend).stall());
+    // More than the kernel keeps on the way, until nobody takes any more.
+    let sending = std::thread::spawn(move || {
+        let all = (0..LENGTH / MIB).try_for_each(|_| client.send(&[7; MIB as usize]));
+        (client, all)
+    });
+    let row = wait::some("it waits", || {
+        let page = json(&operated, &["sessions", "list", "--state", "waiting"]);
+        page["sessions"].get(0).cloned()
+    });
+    assert_eq!(row["waits_for"], "write", "{row}");
+    (0..2).for_each(|backend| operated.farm.link(backend).resume());
+    let (mut client, all) = sending.join().expect("sending ends");
+    assert!(all.is_ok(), "{all:?}");
+    assert_eq!(client.read_answer().expect("an answer").status, 200);
+}
+
+#[test]
 fn forgotten_uploads_start_over_and_no_others() {
     let operated = Operated::start();
     let entrance = operated.farm.entrance();

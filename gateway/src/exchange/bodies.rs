@@ -47,6 +47,7 @@ impl Bodies {
             live.came(came);
         }
         if !end {
+            exchange.waits_for(Wait::Client);
             self.reporter.count_body(exchange);
         }
         let range = exchange.admitted.range();

@@ -11,6 +11,7 @@ use gateway_core::protocol::answer::AnswerHead;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::passage::Edit;
 use gateway_core::routing::ownership::Shared;
+use gateway_core::session::live::Wait;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -355,6 +356,11 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> bool {
         self.tries.exchange_failed(head, failure, exchange)
+    }
+
+    /// The backend takes no more of the body for now.
+    pub fn body_is_stuck(&self, exchange: &Exchange) {
+        exchange.waits_for(Wait::Write);
     }
 
     /// The head of an answer has come. False for a 1xx: another head follows.

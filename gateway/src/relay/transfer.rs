@@ -367,6 +367,9 @@ impl<'r> Transfer<'r> {
                             _ => Poll::Ready(Err(left(server))),
                         };
                     }
+                    Poll::Pending if self.body.has_unsent() => {
+                        self.gateway.body_is_stuck(&self.exchange);
+                    }
                     Poll::Pending => {}
                 }
                 if self.guard.poll_called_off(cx).is_ready() {

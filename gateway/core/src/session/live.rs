@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Silence after which an upload counts as idle.
 pub const IDLE: Duration = Duration::from_secs(5 * 60);
 
-/// A connection, or an answer, that takes longer is worth a look.
+/// A connection, a write or an answer that takes longer is worth a look.
 const PROMPT: Duration = Duration::from_secs(5);
 
 /// What a request of an upload waits for.
@@ -22,6 +22,8 @@ pub enum Wait {
     Nothing,
     /// The rest of its body.
     Client,
+    /// A backend that takes no more of its body.
+    Write,
     /// The end of an older request of the session.
     Turn,
     /// A backend that is away.
@@ -33,14 +35,22 @@ pub enum Wait {
 }
 
 impl Wait {
-    pub const ALL: [Self; 6] =
-        [Self::Nothing, Self::Client, Self::Turn, Self::Backend, Self::Connection, Self::Answer];
+    pub const ALL: [Self; 7] = [
+        Self::Nothing,
+        Self::Client,
+        Self::Write,
+        Self::Turn,
+        Self::Backend,
+        Self::Connection,
+        Self::Answer,
+    ];
 
     /// What people are shown; `None` where nothing is under way.
     pub fn word(self) -> Option<&'static str> {
         match self {
             Self::Nothing => None,
             Self::Client => Some("client"),
+            Self::Write => Some("write"),
             Self::Turn => Some("turn"),
             Self::Backend => Some("backend"),
             Self::Connection => Some("connection"),
@@ -78,7 +88,7 @@ impl State {
     pub fn of(wait: Wait, silent: Duration) -> Self {
         match wait {
             Wait::Turn | Wait::Backend => Self::Waiting,
-            Wait::Connection | Wait::Answer if silent >= PROMPT => Self::Waiting,
+            Wait::Connection | Wait::Write | Wait::Answer if silent >= PROMPT => Self::Waiting,
             _ if silent < IDLE => Self::Active,
             _ => Self::Idle,
         }

@@ -14,6 +14,7 @@ fn a_state_follows_from_what_is_waited_for_and_for_how_long() {
         (Wait::Client, [Active, Active, Active, Idle]),
         (Wait::Turn, [Waiting; 4]),
         (Wait::Backend, [Waiting; 4]),
+        (Wait::Write, [Active, Active, Waiting, Waiting]),
         (Wait::Connection, [Active, Active, Waiting, Waiting]),
         (Wait::Answer, [Active, Active, Waiting, Waiting]),
     ] {
@@ -28,7 +29,7 @@ fn what_is_waited_for_is_a_number_and_back() {
     for wait in Wait::ALL {
         assert_eq!(Wait::from_u8(wait as u8), wait);
     }
-    assert_eq!(Wait::from_u8(6), Wait::Nothing);
+    assert_eq!(Wait::from_u8(7), Wait::Nothing);
 }
 
 /// Looks at so many seconds and bytes, then the rate and the last move at a time.

@@ -52,6 +52,7 @@ pub fn show(row: &Json) -> String {
 fn state(row: &Json) -> String {
     let waits = match row["waits_for"].as_str() {
         Some("client") => "the rest of its body",
+        Some("write") => "its backend, which takes no more of its body",
         Some("turn") => "the end of an older request of the session",
         Some("backend") => "its backend, which is away",
         Some("connection") => "a connection to its backend",
