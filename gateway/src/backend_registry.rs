@@ -144,7 +144,7 @@ impl BackendRegistry {
         }
         for gone in before.view.backends() {
             if now.view.backend(gone.id).is_none() {
-                self.metrics.remove_backend(gone.id, &gone.name);
+                self.metrics.remove_backend(gone.id);
                 let backend = &*gone.name;
                 tracing::info!(backend, "a removed backend has no sessions and leaves");
                 let message = format!("{backend} was removed and has no uploads: it leaves");

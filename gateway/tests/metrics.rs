@@ -230,6 +230,8 @@ fn everything_is_there_before_anything_happens() {
     let ops = Ops::start();
     // Certificates are known when they are read, which is before anything else.
     ops.metrics.set_certificate_expiries(&[("./cert.pem".to_owned(), 1)]);
+    // And those of a backend are there once it has a session.
+    ops.metrics.session_created(BackendId(0));
     let (_, fresh) = ops.ask("GET", "/metrics");
     record_one_of_everything(&ops.metrics);
     let (_, used) = ops.ask("GET", "/metrics");

@@ -100,6 +100,8 @@ impl World {
         let network = Arc::new(Network::default());
         let names = [(UP01, "up01".to_owned(), 1), (UP02, "up02".to_owned(), 1)];
         let metrics = Metrics::new(&[], &names);
+        // So that they have their series.
+        [UP01, UP02].into_iter().for_each(|backend| metrics.session_created(backend));
         let health = FarmHealth::with(Arc::clone(&metrics), Events::default(), network.ways());
         health.apply(specs);
         let (stop, told) = watch::channel(false);

@@ -15,11 +15,14 @@ const HEAD: &str = "\
 `UPDATE_DOCS=1 cargo test -p bits-gateway --test metrics` writes this file anew. -->
 
 The ops listener serves these at `/metrics` in the text format of Prometheus.
-Every series exists from the start, at 0, so that a rate sees the first event too; \
-`bitsgw_backend_connections` is there while `limits.backend_connections` is set.
+Every series exists from the start, at 0, so that a rate sees the first event too, but those with the label `backend`.
+`bitsgw_backend_up` is there for each backend from the start.
+The others of a backend are made, all at 0, when it gets its first request, session or connection, when a probe of it fails, \
+or when an operator changes its state or weight, and leave with it; `bitsgw_backend_connections` only while `limits.backend_connections` is set.
+So a probe that passes is counted once the backend has its series.
 Label values come from the configuration (`listener`, `backend`) or from the closed sets below, \
 never from a request: no client can make a new series.
-A gateway with 4 listeners and 200 backends has fewer than 10,000 series.
+A gateway with 2 listeners and 200 backends has fewer than 10,000 series when all are used, and one with 2,000 backends fewer than 3,000 before there is traffic.
 
 ";
 

@@ -59,7 +59,7 @@ pub(super) struct BackendMetrics {
     pub connect_errors: ByLabel<ConnectError, IntCounter>,
     name: String,
     states: ByLabel<BackendState, IntGauge>,
-    pub up: IntGauge,
+    pub waiting: IntGauge,
     pub checks: ByLabel<CheckResult, IntCounter>,
     pub check_seconds: Gauge,
 }
@@ -130,6 +130,7 @@ pub(super) struct Families {
     connections_total: IntCounterVec,
     fragment_size: HistogramVec,
     sessions: IntGaugeVec,
+    sessions_waiting: IntGaugeVec,
     sessions_limit: IntGaugeVec,
     sessions_created: IntCounterVec,
     sessions_ended: IntCounterVec,
@@ -195,6 +196,7 @@ impl Families {
             connections_total: table::CONNECTIONS_TOTAL.counter(registry),
             fragment_size: table::FRAGMENT_SIZE.histogram(registry),
             sessions: table::SESSIONS.gauge(registry),
+            sessions_waiting: table::SESSIONS_WAITING_FALLBACK.gauge(registry),
             sessions_limit: table::SESSIONS_LIMIT.gauge(registry),
             sessions_created: table::SESSIONS_CREATED.counter(registry),
             sessions_ended: table::SESSIONS_ENDED.counter(registry),
@@ -259,7 +261,11 @@ impl Families {
         }
     }
 
-    pub fn backend(&self, name: &str, weight: u32) -> BackendMetrics {
+    pub fn backend_up(&self, name: &str) -> IntGauge {
+        self.backend_up.with_label_values(&[name])
+    }
+
+    pub fn backend(&self, name: &str, weight: u32, state: BackendState) -> BackendMetrics {
         let metrics = BackendMetrics {
             sessions: ByLabel::new(|state| self.sessions.with_label_values(&[name, state])),
             sessions_created: self.sessions_created.with_label_values(&[name]),
@@ -282,18 +288,15 @@ impl Families {
             connect_errors: ByLabel::new(|why| self.connect_errors.with_label_values(&[name, why])),
             name: name.to_owned(),
             states: ByLabel::new(|state| self.backend_state.with_label_values(&[name, state])),
-            up: self.backend_up.with_label_values(&[name]),
+            waiting: self.sessions_waiting.with_label_values(&[name]),
             checks: ByLabel::new(|how| self.health_checks.with_label_values(&[name, how])),
             check_seconds: self.health_check_duration.with_label_values(&[name]),
         };
-        metrics.up.set(1);
         metrics.weight.set(weight.into());
-        metrics.set_state(BackendState::Ready);
+        metrics.set_state(state);
         metrics
     }
 
-    /// Deletes the series that [`Self::backend`] made. Handles that are still around count on, and
-    /// nobody sees it.
     /// How many connections to a backend are used, where somebody counts them.
     pub fn connections_to(&self, backend: &BackendMetrics, count: Option<usize>) {
         let name = [backend.name.as_str()];
@@ -307,12 +310,13 @@ impl Families {
         }
     }
 
+    /// Deletes the series of a backend. Handles that are still around count on, and nobody sees it.
     pub fn remove_backend(&self, name: &str) {
         // An error says that there is no such series.
         for each in [&self.sessions_created, &self.backend_upload, &self.attempts, &self.reuses] {
             let _ = each.remove_label_values(&[name]);
         }
-        let up = [&self.backend_up, &self.connections_to];
+        let up = [&self.backend_up, &self.connections_to, &self.sessions_waiting];
         for each in up.into_iter().chain([&self.backend_in_flight, &self.backend_weight]) {
             let _ = each.remove_label_values(&[name]);
         }
@@ -335,6 +339,8 @@ impl Families {
     }
 
     pub fn gateway(&self) -> GatewayMetrics {
+        // No backend's, so it is there before any of them.
+        self.sessions_ended.with_label_values(&["", EndReason::Evicted.label()]);
         GatewayMetrics {
             carried: ByLabel::new(|carrier| {
                 ByLabel::new(|packet| self.carried.with_label_values(&[carrier, packet]))

@@ -1,9 +1,10 @@
 //! What the gateway counts. Nothing outside this module knows the prometheus crate.
 //!
-//! Every series exists from the start, at 0, so that a rate sees the first event too; handles
-//! are resolved then and lie in arrays indexed by enum. Counting is a few atomic additions: no
-//! label lookup, no allocation, no lock.
+//! Every series exists from the start, at 0, so that a rate sees the first event too, but those of
+//! `backends`; handles are resolved then and lie in arrays indexed by enum. Counting is a few
+//! atomic additions: no label lookup, no allocation, no lock.
 
+mod backends;
 pub mod docs;
 mod families;
 pub mod labels;
@@ -12,18 +13,16 @@ pub mod registry;
 mod rejection;
 
 use std::fmt;
-use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::{ArcSwapOption, Guard};
 use gateway_core::farm::{BackendId, Sign};
 use gateway_core::session::{EndReason, Timestamp};
 use prometheus::core::Collector;
 use prometheus::{IntGauge, Registry, TextEncoder};
 
-use crate::by_id::ById;
-use families::{BackendMetrics, Families, GatewayMetrics, ListenerMetrics};
+use backends::{Backends, Counters};
+use families::{Families, GatewayMetrics, ListenerMetrics};
 use labels::StatusClass;
 pub use labels::{
     AdminAction, AdminResult, AskResult, BackendState, Carrier, CheckResult, ConnectError,
@@ -54,8 +53,7 @@ pub type ConnectionCounts = Box<dyn Fn(BackendId) -> Option<usize> + Send + Sync
 pub struct Metrics {
     registry: Registry,
     listeners: Box<[ListenerMetrics]>,
-    /// By [`BackendId`].
-    backends: ById<ArcSwapOption<BackendMetrics>>,
+    backends: Backends,
     families: Families,
     gateway: GatewayMetrics,
     logs: LogCounters,
@@ -75,7 +73,7 @@ impl Metrics {
             .expect("no other collector has its names");
         let metrics = Self {
             listeners: listeners.iter().map(|name| families.listener(name)).collect(),
-            backends: ById::default(),
+            backends: Backends::default(),
             gateway: families.gateway(),
             logs: LogCounters(Arc::new(families.logs())),
             sessions: OnceLock::new(),
@@ -92,31 +90,23 @@ impl Metrics {
 
     /// Counts for a backend from now on. One that is counted for already gets the weight.
     pub fn add_backend(&self, id: BackendId, name: &str, weight: u32) {
-        let slot = self.backends.at(id);
-        if slot.load().is_some() {
-            return self.set_backend_weight(id, weight);
-        }
-        slot.store(Some(Arc::new(self.families.backend(name, weight))));
+        self.backends.add(&self.families, id, name, weight);
     }
 
     /// Deletes every series of a backend.
-    pub fn remove_backend(&self, id: BackendId, name: &str) {
-        if let Some(slot) = self.backends.get(id)
-            && slot.swap(None).is_some()
-        {
-            self.families.remove_backend(name);
-        }
+    pub fn remove_backend(&self, id: BackendId) {
+        self.backends.remove(&self.families, id);
     }
 
     /// Requests that are with a backend now.
     pub fn backend_in_flight(&self, id: BackendId) -> u64 {
-        let running = self.backend(id).map_or(0, |metrics| metrics.in_flight.get());
+        let running = self.backends.find(id).map_or(0, |metrics| metrics.in_flight.get());
         u64::try_from(running).unwrap_or(0)
     }
 
     /// What has come of a backend since it is counted for.
     pub fn backend_totals(&self, id: BackendId) -> BackendTotals {
-        let Some(metrics) = self.backend(id) else { return BackendTotals::default() };
+        let Some(metrics) = self.backends.find(id) else { return BackendTotals::default() };
         let refused: u64 =
             ConnectError::ALL.iter().map(|&reason| metrics.connect_errors.of(reason).get()).sum();
         BackendTotals {
@@ -240,30 +230,25 @@ impl Metrics {
         }
     }
 
-    /// A probe of a backend has ended, after `took`.
+    /// A probe of a backend has ended, after `took`. That one has passed is nothing to tell of.
     pub fn health_check(&self, backend: BackendId, passed: bool, took: Duration) {
-        let Some(metrics) = self.backend(backend) else { return };
+        let counters = if passed { self.backends.find(backend) } else { self.backend(backend) };
+        let Some(metrics) = counters else { return };
         let result = if passed { CheckResult::Success } else { CheckResult::Failure };
         metrics.checks.of(result).inc();
         metrics.check_seconds.set(took.as_secs_f64());
     }
 
     pub fn set_backend_up(&self, backend: BackendId, up: bool) {
-        if let Some(metrics) = self.backend(backend) {
-            metrics.up.set(up.into());
-        }
+        self.backends.set_up(&self.families, backend, up);
     }
 
     pub fn set_backend_state(&self, backend: BackendId, state: BackendState) {
-        if let Some(metrics) = self.backend(backend) {
-            metrics.set_state(state);
-        }
+        self.backends.set_state(&self.families, backend, state);
     }
 
     pub fn set_backend_weight(&self, backend: BackendId, weight: u32) {
-        if let Some(metrics) = self.backend(backend) {
-            metrics.weight.set(weight.into());
-        }
+        self.backends.set_weight(&self.families, backend, weight);
     }
 
     pub fn set_connections_limit(&self, limit: usize) {
@@ -380,41 +365,30 @@ impl Metrics {
     fn fill_sessions(&self) {
         let Some(counts) = self.sessions.get() else { return };
         let counts = counts();
-        for (slot, metrics) in self.backends.iter() {
-            let Some(metrics) = metrics.load_full() else { continue };
-            let mine = counts.iter().find(|(id, ..)| *id == slot);
+        for (id, ..) in counts.iter().filter(|(_, active, idle)| active + idle > 0) {
+            // Sessions of a process before this one.
+            let _ = self.backend(*id);
+        }
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (id, metrics) in self.backends.told() {
+            let mine = counts.iter().find(|(other, ..)| *other == id);
             let (active, idle) = mine.map_or((0, 0), |&(_, active, idle)| (active, idle));
-            for (state, count) in [(SessionState::Active, active), (SessionState::Idle, idle)] {
-                let count = i64::try_from(count).unwrap_or(i64::MAX);
-                metrics.sessions.of(state).set(count);
-            }
+            metrics.sessions.of(SessionState::Active).set(gauge(active));
+            metrics.sessions.of(SessionState::Idle).set(gauge(idle));
+            let waiting = if self.backends.is_up(id) { 0 } else { active + idle };
+            metrics.waiting.set(gauge(waiting));
         }
     }
 
     fn fill_connections(&self) {
         let Some(counts) = self.connections.get() else { return };
-        for (id, metrics) in self.backends.iter() {
-            let Some(metrics) = metrics.load_full() else { continue };
+        for (id, metrics) in self.backends.told() {
             self.families.connections_to(&metrics, counts(id));
         }
     }
 
-    /// `None` for an id that no configuration names: nothing is counted then, because a
-    /// wrong count must not end a request.
     fn backend(&self, id: BackendId) -> Option<Counters> {
-        let slot = self.backends.get(id)?.load();
-        slot.is_some().then_some(Counters(slot))
-    }
-}
-
-/// The handles of one backend, without a word to other threads about who holds them.
-struct Counters(Guard<Option<Arc<BackendMetrics>>>);
-
-impl Deref for Counters {
-    type Target = BackendMetrics;
-
-    fn deref(&self) -> &BackendMetrics {
-        self.0.as_ref().expect("made of a slot that is taken")
+        self.backends.of(&self.families, id)
     }
 }
 

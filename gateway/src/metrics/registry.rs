@@ -97,6 +97,8 @@ table! {
         "Size that the Content-Range of a Fragment announced.";
     SESSIONS = "bitsgw_sessions", Gauge, ["backend", "state"], "sessions",
         "Pinned upload sessions; active means progress within the last 5 minutes.";
+    SESSIONS_WAITING_FALLBACK = "bitsgw_sessions_waiting_fallback", Gauge, ["backend"], "sessions",
+        "Sessions of a backend that is down: their clients wait for it, and those that were given a host id fall back to the first name after `affinity.fallback_timeout`.";
     SESSIONS_LIMIT = "bitsgw_sessions_limit", Gauge, [], "sessions",
         "Sessions that the session table takes at most.";
     SESSIONS_CREATED = "bitsgw_sessions_created_total", Counter, ["backend"], "sessions",
@@ -151,7 +153,7 @@ table! {
         "Connections to a backend that could not be made.";
     BACKEND_CONNECTIONS = "bitsgw_backend_connections", Gauge, ["backend"], "connections",
         "Connections to a backend that carry a request, are being made or belong to one client; one that is idle makes room for those. Only there with `limits.backend_connections`.";
-    TLS_HANDSHAKE_FAILURES = "bitsgw_tls_handshake_failures_total", Counter, ["reason"], "connections",
+    TLS_HANDSHAKE_FAILURES = "bitsgw_tls_handshake_errors_total", Counter, ["reason"], "connections",
         "TLS handshakes with clients that came to nothing.";
     CERTIFICATE_EXPIRY = "bitsgw_tls_certificate_expiry_timestamp_seconds", Gauge, ["name"], "seconds",
         "When the first certificate of a file expires, in Unix time; the name is the file.";

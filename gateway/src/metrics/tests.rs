@@ -11,7 +11,7 @@ fn metrics() -> Arc<Metrics> {
 }
 
 fn farm(size: u32) -> Arc<Metrics> {
-    let listeners: Vec<_> = (0..4).map(|n| format!("listener{n}")).collect();
+    let listeners: Vec<_> = (0..2).map(|n| format!("listener{n}")).collect();
     let backends: Vec<_> = (0..size).map(|n| (BackendId(n), format!("backend{n:03}"), 1)).collect();
     Metrics::new(&listeners, &backends)
 }
@@ -29,14 +29,81 @@ fn check(metrics: &Metrics, series: &str, value: &str) {
 }
 
 #[test]
-fn two_hundred_backends_stay_below_ten_thousand_series() {
-    let count = series(&farm(200));
+fn two_hundred_backends_in_use_stay_below_ten_thousand_series() {
+    let metrics = farm(200);
+    (0..200).for_each(|n| metrics.session_created(BackendId(n)));
+    let count = series(&metrics);
     assert!(count <= 10_000, "{count} series");
+}
+
+/// Of thousands of backends few may be used.
+#[test]
+fn two_thousand_backends_stay_below_three_thousand_series_before_there_is_traffic() {
+    let metrics = farm(2_000);
+    let quiet = |metrics: &Metrics| {
+        for n in 0..2_000 {
+            let backend = BackendId(n);
+            metrics.set_backend_up(backend, true);
+            metrics.set_backend_state(backend, BackendState::Ready);
+            metrics.set_backend_weight(backend, 1);
+            metrics.health_check(backend, true, Duration::from_millis(1));
+            metrics.add_backend(backend, &format!("backend{n:03}"), 1);
+            assert_eq!(metrics.backend_totals(backend), BackendTotals::default());
+            assert_eq!(metrics.backend_in_flight(backend), 0);
+        }
+    };
+    quiet(&metrics);
+    metrics.count_sessions_with(Box::new(|| vec![(BackendId(7), 0, 0)]));
+    let before = series(&metrics);
+    assert!(before < 3_000, "{before} series");
+    let ups = metrics.encode().matches("\nbitsgw_backend_up{").count();
+    assert_eq!(ups, 2_000, "each is up or not");
+    metrics.session_created(BackendId(3));
+    let used = series(&metrics);
+    assert!(used > before + 30, "{used} series");
+    quiet(&metrics);
+    assert_eq!(series(&metrics), used);
+    metrics.remove_backend(BackendId(3));
+    assert_eq!(series(&metrics), before - 1);
+}
+
+#[track_caller]
+fn tells_of_up01(tell: impl FnOnce(&Metrics)) {
+    let metrics = metrics();
+    let series = "bitsgw_backend_requests_total{backend=\"up01\",code=\"5xx\"}";
+    assert!(!metrics.encode().contains("{backend=\"up01\","), "{}", metrics.encode());
+    tell(&metrics);
+    check(&metrics, series, "0");
+}
+
+#[test]
+fn a_backend_has_its_series_at_0_from_the_first_thing_to_tell() {
+    tells_of_up01(|metrics| metrics.session_created(UP01));
+    tells_of_up01(|metrics| drop(metrics.backend_request(UP01)));
+    tells_of_up01(|metrics| metrics.backend_connected(UP01, false));
+    tells_of_up01(|metrics| metrics.connect_error(UP01, ConnectError::Refused));
+    tells_of_up01(|metrics| metrics.health_check(UP01, false, Duration::from_secs(1)));
+    tells_of_up01(|metrics| metrics.set_backend_up(UP01, false));
+    tells_of_up01(|metrics| metrics.set_backend_state(UP01, BackendState::Drain));
+    tells_of_up01(|metrics| metrics.set_backend_weight(UP01, 9));
+    tells_of_up01(|metrics| metrics.count_sessions_with(Box::new(|| vec![(UP01, 0, 1)])));
+}
+
+#[test]
+fn sessions_of_a_backend_that_is_down_wait() {
+    let metrics = metrics();
+    metrics.count_sessions_with(Box::new(|| vec![(UP01, 2, 5)]));
+    check(&metrics, "bitsgw_sessions_waiting_fallback{backend=\"up01\"}", "0");
+    metrics.set_backend_up(UP01, false);
+    check(&metrics, "bitsgw_sessions_waiting_fallback{backend=\"up01\"}", "7");
+    metrics.set_backend_up(UP01, true);
+    check(&metrics, "bitsgw_sessions_waiting_fallback{backend=\"up01\"}", "0");
 }
 
 #[test]
 fn no_request_makes_a_new_series() {
     let metrics = farm(3);
+    (0..3).for_each(|n| metrics.session_created(BackendId(n)));
     let before = series(&metrics);
     for n in 0..20_000u32 {
         let mut outcome = Outcome::new(n as usize % 7, PacketLabel::ALL[n as usize % 7]);
@@ -149,7 +216,7 @@ fn what_nobody_configured_counts_nowhere_and_harms_nothing() {
 #[test]
 fn sessions_are_counted_when_somebody_looks() {
     let metrics = metrics();
-    check(&metrics, "bitsgw_sessions{backend=\"up01\",state=\"idle\"}", "0");
+    assert!(!metrics.encode().contains("bitsgw_sessions{"), "{}", metrics.encode());
     metrics.count_sessions_with(Box::new(|| vec![(UP01, 2, 5), (BackendId(8), 1, 1)]));
     check(&metrics, "bitsgw_sessions{backend=\"up01\",state=\"active\"}", "2");
     check(&metrics, "bitsgw_sessions{backend=\"up01\",state=\"idle\"}", "5");
@@ -158,6 +225,7 @@ fn sessions_are_counted_when_somebody_looks() {
 #[test]
 fn a_backend_is_in_one_state() {
     let metrics = metrics();
+    metrics.session_created(UP01);
     check(&metrics, "bitsgw_backend_state{backend=\"up01\",state=\"ready\"}", "1");
     check(&metrics, "bitsgw_backend_weight{backend=\"up01\"}", "3");
     metrics.set_backend_state(UP01, BackendState::Drain);
@@ -218,14 +286,15 @@ fn a_backend_that_leaves_takes_its_series_along_and_may_come_back() {
     let alone = series(&metrics);
     let up02 = BackendId(100);
     metrics.add_backend(up02, "up02", 5);
-    let both = series(&metrics);
     let running = metrics.backend_request(up02);
+    let both = series(&metrics);
     assert_eq!(metrics.backend_in_flight(up02), 1);
-    metrics.remove_backend(up02, "up02");
+    metrics.remove_backend(up02);
     assert!(!metrics.encode().contains("up02"), "{}", metrics.encode());
     assert_eq!(series(&metrics), alone);
     metrics.add_backend(up02, "up02", 7);
     drop(running);
+    metrics.session_created(up02);
     assert_eq!(series(&metrics), both);
     check(&metrics, "bitsgw_backend_weight{backend=\"up02\"}", "7");
     check(&metrics, "bitsgw_backend_requests_in_flight{backend=\"up02\"}", "0");
@@ -239,6 +308,7 @@ fn connections_are_counted_where_they_have_a_ceiling() {
     metrics.count_connections_with(Box::new(move |id| {
         has.load(Ordering::Relaxed).then_some(if id == UP01 { 3 } else { 1 })
     }));
+    metrics.session_created(UP01);
     check(&metrics, "bitsgw_backend_connections{backend=\"up01\"}", "3");
     ceiling.store(false, Ordering::Relaxed);
     assert!(!metrics.encode().contains("bitsgw_backend_connections"));

@@ -125,7 +125,7 @@ fn a_connection_without_a_byte_is_no_rejection() {
         wait::until("they are over", || farm.metric("bitsgw_connections", &[]) == 0.0);
         let samples = farm.gateway().metrics();
         let failed = samples.iter().filter(|sample| {
-            let counts = ["bitsgw_rejected_requests_total", "bitsgw_tls_handshake_failures_total"];
+            let counts = ["bitsgw_rejected_requests_total", "bitsgw_tls_handshake_errors_total"];
             counts.contains(&&*sample.name) && sample.value > 0.0
         });
         assert_eq!(failed.count(), 0);

@@ -70,7 +70,7 @@ fn a_bad_file_changes_nothing_and_its_mistakes_are_shown_with_their_place() {
     }
     assert!(!gateway.reload_succeeded());
     assert!(!gateway.reload(), "by signal neither");
-    assert_eq!(farm.metric("bitsgw_backend_weight", &[("backend", "up02")]), 1.0);
+    assert_eq!(operated.backend("up02").expect("it is shown")["weight"], 1);
     std::fs::write(gateway.config_file(), &good).expect("written");
     assert!(gateway.reload());
     finish(farm, upload, "/in/a.bin", &content);

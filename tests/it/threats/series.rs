@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use e2e_tests::client::Connection;
+use e2e_tests::client::{Connection, exchange};
 use e2e_tests::data::Chance;
 use e2e_tests::farm::{Farm, ORIGIN};
 use e2e_tests::raw_backend::RawBackend;
+
+use crate::packets::ping;
 
 fn series(farm: &Farm) -> BTreeSet<String> {
     let answer = farm.gateway().ops("/metrics");
@@ -46,6 +48,9 @@ fn t13_no_series_appears_for_20_000_hostile_values() {
     let backend = RawBackend::agreeable();
     let farm = Farm::of_stubs(0).backend("up01", backend.address()).start();
     let seed = e2e_tests::data::seed("hostile values");
+    // A backend has its series once it is used.
+    let used = exchange(farm.entrance(), &ping("/").bytes()).expect("an answer");
+    assert_eq!(used.status, 200, "{}", used.head);
     let before = series(&farm);
     std::thread::scope(|scope| {
         for worker in 0..8 {

@@ -33,7 +33,7 @@ fn t15_a_required_certificate_must_be_there_and_of_the_right_authority() {
     }
     let labels = [("reason", "client_certificate")];
     wait::until("all four are counted", || {
-        farm.metric("bitsgw_tls_handshake_failures_total", &labels) == 4.0
+        farm.metric("bitsgw_tls_handshake_errors_total", &labels) == 4.0
     });
     assert!(works(&farm, &with(Some(pki::client()))), "the right one still gets in");
 }

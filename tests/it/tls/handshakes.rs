@@ -15,7 +15,7 @@ fn secure() -> FarmBuilder {
 }
 
 fn failures(farm: &Farm, reason: &str) -> f64 {
-    farm.metric("bitsgw_tls_handshake_failures_total", &[("reason", reason)])
+    farm.metric("bitsgw_tls_handshake_errors_total", &[("reason", reason)])
 }
 
 fn rejected(farm: &Farm, reason: &str) -> f64 {
