@@ -155,3 +155,17 @@ fn names_in_the_map_of_the_code_are_names_in_the_code() {
     assert!(checked > 200, "{checked} names");
     assert!(missing.is_empty(), "no source has {missing:?}");
 }
+
+/// Documents name decisions by their numbers.
+#[test]
+fn every_decision_has_a_number_of_its_own() {
+    let mut numbers = BTreeSet::new();
+    for file in tree::ending(".md") {
+        let Some(name) = file.strip_prefix("docs/decisions/") else { continue };
+        let (number, _) = name.split_once('-').unwrap_or_else(|| panic!("{name} has no number"));
+        assert!(numbers.insert(number.to_owned()), "two decisions have the number {number}");
+        let first = tree::read(&file).lines().next().map(str::to_owned).unwrap_or_default();
+        assert!(first.starts_with(&format!("# {number}: ")), "{file} begins with {first:?}");
+    }
+    assert!(numbers.len() > 50, "{numbers:?}");
+}
