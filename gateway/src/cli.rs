@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::{self, RunOptions};
+use crate::build_info::VERSION_AND_REVISION;
 use crate::commands;
 use crate::commands::config_file::ConfigFile;
 
 /// Keeps BITS uploads on the server that has their file.
 #[derive(Debug, Parser)]
-#[command(name = "bits-gateway", version, disable_help_subcommand = true)]
+#[command(name = "bits-gateway", version, long_version = VERSION_AND_REVISION, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 69 dependency missing, 74 I/O, \
                         77 permission, 78 bad configuration.")]
 pub struct Cli {

@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use super::{print, print_error, to_text};
+use crate::build_info::{REVISION, RUSTC, VERSION, VERSION_AND_REVISION};
 use crate::cli::{Cli, Json};
 use crate::exit::Exit;
 
@@ -41,9 +42,13 @@ pub fn man(directory: Option<&Path>) -> Exit {
 }
 
 pub fn version(args: Json) -> Exit {
-    let version = env!("CARGO_PKG_VERSION");
     match args.json {
-        true => print(&to_text(&json!({ "name": "bits-gateway", "version": version }))),
-        false => print(&format!("bits-gateway {version}\n")),
+        true => print(&to_text(&json!({
+            "name": "bits-gateway",
+            "version": VERSION,
+            "revision": REVISION,
+            "rustc": RUSTC,
+        }))),
+        false => print(&format!("bits-gateway {VERSION_AND_REVISION}\n")),
     }
 }

@@ -174,11 +174,15 @@ fn a_wrong_command_line_exits_with_2() {
 #[test]
 fn the_program_describes_itself() {
     let place = Place::empty();
-    let version = place.run(&["version"]);
-    assert_eq!(version.stdout, format!("bits-gateway {}\n", env!("CARGO_PKG_VERSION")));
-    assert_eq!(place.run(&["--version"]).stdout, version.stdout);
     let json: Json = serde_json::from_str(&place.run(&["version", "--json"]).stdout).unwrap();
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
+    let revision = json["revision"].as_str().unwrap();
+    let version = place.run(&["version"]);
+    assert_eq!(
+        version.stdout,
+        format!("bits-gateway {} (revision {revision})\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(place.run(&["--version"]).stdout, version.stdout);
     let help = place.run(&["--help"]);
     assert_eq!(help.code, 0);
     for command in ["run", "check", "schema", "config", "completions", "man", "version"] {
