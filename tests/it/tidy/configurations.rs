@@ -11,8 +11,8 @@ use super::tree;
 /// Stands before each whole configuration that a reader is told to use.
 const MARKER: &str = "<!-- check: ";
 
-/// Where the documentation keeps certificates.
-const CERTIFICATES: &str = "/etc/bits-gateway/tls/";
+/// Folders that a package makes, and that the check looks into.
+const FOLDERS: &[&str] = &["/etc/bits-gateway/tls/", "/var/log/bits-gateway/"];
 
 /// The name of each marked block of a document, and the block.
 fn marked<'t>(file: &str, text: &'t str) -> Vec<(&'t str, &'t str)> {
@@ -33,13 +33,15 @@ fn documented_configurations_are_good() {
     let issued = pki::servers().issue(&["uploads.example.com", "*.uploads.example.com"]);
     pki::write(&directory.join("fullchain.pem"), &issued.certificate, 0o644);
     pki::write(&directory.join("key.pem"), &issued.key, 0o600);
-    let certificates = format!("{}/", directory.path().display());
+    let folder = format!("{}/", directory.path().display());
     let mut checked = 0;
     for document in tree::ending(".md") {
         let text = tree::read(&document);
         for (name, block) in marked(&document, &text) {
             let file = directory.join(format!("{name}.toml"));
-            std::fs::write(&file, block.replace(CERTIFICATES, &certificates)).expect("written");
+            let here = |text: String, there: &&str| text.replace(there, &folder);
+            let block = FOLDERS.iter().fold(block.to_owned(), here);
+            std::fs::write(&file, block).expect("the file can be written");
             let output = Command::new(binaries::gateway())
                 .args(["check", "--portable"])
                 .arg(&file)
