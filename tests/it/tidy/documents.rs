@@ -124,6 +124,21 @@ fn links_between_documents_lead_somewhere() {
     assert!(checked > 10, "{checked} links");
 }
 
+/// A page that is not in the book is not found, and one that is there twice is shown once.
+#[test]
+fn every_page_is_in_the_book_once() {
+    let book = tree::read("docs/SUMMARY.md");
+    let entries = book.lines().filter_map(|line| line.split_once("](")?.1.strip_suffix(')'));
+    let mut entries: Vec<_> = entries.map(|entry| format!("docs/{entry}")).collect();
+    entries.sort_unstable();
+    let mut pages = tree::ending(".md");
+    pages.retain(|file| {
+        let page = file.strip_prefix("docs/");
+        page.is_some_and(|page| !page.contains('/') && page != "SUMMARY.md")
+    });
+    assert_eq!(entries, pages, "docs/SUMMARY.md (left) has other pages than docs (right)");
+}
+
 /// The map of the code is of use only while a search finds what it names.
 #[test]
 fn names_in_the_map_of_the_code_are_names_in_the_code() {
