@@ -106,22 +106,47 @@ fn every_key_of_the_configuration_is_explained() {
     }
 }
 
+/// The names by which the headings of a document are linked, as GitHub and mdBook make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let prose = text.split("\n```").step_by(2);
+    for heading in prose.flat_map(str::lines).filter(|line| line.starts_with('#')) {
+        let title = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        let name: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+        // A second heading of that name gets a number.
+        let numbered = (1..).map(|number| format!("{name}-{number}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !found.contains(name));
+        found.extend(free);
+    }
+    found
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() {
-    let mut checked = 0;
+    let (mut checked, mut places) = (0, 0);
     for file in tree::ending(".md") {
         let text = tree::read(&file);
         let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = link.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.contains("://") {
+            let (path, place) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains("://") {
                 continue;
             }
+            let target = match path {
+                "" => tree::root().join(&file),
+                path => tree::root().join(directory).join(path),
+            };
             checked += 1;
-            assert!(tree::root().join(directory).join(path).exists(), "{file} links to {link}");
+            assert!(target.exists(), "{file} links to {link}");
+            if !place.is_empty() && target.extension().is_some_and(|end| end == "md") {
+                places += 1;
+                let text = std::fs::read_to_string(&target).expect("it can be read");
+                assert!(anchors(&text).contains(place), "{file} links to {link}: no such heading");
+            }
         }
     }
-    assert!(checked > 10, "{checked} links");
+    assert!(checked > 10 && places > 10, "{checked} links, {places} of them to headings");
 }
 
 /// A page that is not in the book is not found, and one that is there twice is shown once.
