@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionKey;
 use gateway_core::protocol::client::ClientKey;
@@ -150,10 +151,11 @@ pub struct Listings(Mutex<VecDeque<Arc<Order>>>);
 struct Order {
     name: u32,
     keys: Vec<SessionKey>,
-    has: HashSet<SessionKey>,
+    has: HashSet<SessionKey, RandomState>,
 }
 
-type Live = HashMap<SessionKey, LiveUpload>;
+/// Asked for each session of a walk, so it hashes fast.
+type Live = HashMap<SessionKey, LiveUpload, RandomState>;
 
 impl Listings {
     /// Walks the whole table.

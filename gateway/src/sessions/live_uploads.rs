@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use foldhash::quality::SeedableRandomState;
+use foldhash::quality::{RandomState, SeedableRandomState};
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{ContentRange, PacketType, SessionKey};
@@ -268,7 +268,7 @@ impl LiveUploads {
     }
 
     /// All of them.
-    pub fn all(&self, now: Duration) -> HashMap<SessionKey, LiveUpload> {
+    pub fn all(&self, now: Duration) -> HashMap<SessionKey, LiveUpload, RandomState> {
         self.uploads.iter().map(|entry| (entry.key().clone(), entry.show(now))).collect()
     }
 }
