@@ -22,7 +22,9 @@ pub const DENY: Key = Key {
     name: "access.deny",
     kind: Kind::Networks { least: 0 },
     preset: Preset::Is(Value::Texts(Vec::new())),
-    about: "Addresses and networks whose clients are denied, whatever `access.allow` says.",
+    about: "Addresses and networks whose clients are denied, whatever `access.allow` says. \
+            Behind a proxy of `http.trusted_proxies` or `proxy_protocol.trusted` it is the client's address \
+            that counts, and not the proxy's own.",
 };
 pub const ANSWER: Key = Key {
     name: "access.answer",

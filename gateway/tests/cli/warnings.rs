@@ -345,3 +345,23 @@ fn a_network_that_is_allowed_and_denied_is_pointed_out() {
     assert_eq!(access("allow = [\"10.0.0.0/8\"]\ndeny = [\"10.6.0.0/16\"]"), "");
     assert_eq!(access("deny = [\"0.0.0.0/0\"]\nanswer = \"403\""), "");
 }
+
+#[test]
+fn a_trusted_proxy_that_is_judged_by_its_own_address_is_pointed_out() {
+    let access = |access: &str| {
+        let proxies = "[http]\ntrusted_proxies = [\"10.0.0.0/24\"]\n";
+        let text = format!("{SMALLEST}{proxies}[listeners.public.access]\n{access}\n");
+        let output = Place::with(text).check();
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output.stderr
+    };
+    let denied = "`listeners.public.access.deny` does not keep out all of 10.0.0.0/24";
+    for deny in ["10.0.0.7", "10.0.0.0/8"] {
+        let said = access(&format!("deny = [\"{deny}\"]"));
+        assert!(said.contains(denied) && said.contains("list the proxies alone"), "{said}");
+    }
+    let allowed = "`listeners.public.access.allow` serves everybody for whom 10.0.0.0/24 names";
+    let said = access("allow = [\"10.0.0.0/8\"]");
+    assert!(said.contains(allowed) && said.contains("leave the proxies out"), "{said}");
+    assert_eq!(access("allow = [\"192.0.2.0/24\"]\ndeny = [\"10.0.1.0/24\"]"), "");
+}

@@ -101,7 +101,7 @@ fn balancers(draft: &Draft) -> Vec<(&Table, &'static str)> {
     listeners.filter(|(table, key)| table.is_given(key)).collect()
 }
 
-fn networks(table: &Table, key: &str) -> Result<Vec<Network>, Broken> {
+pub(super) fn networks(table: &Table, key: &str) -> Result<Vec<Network>, Broken> {
     let written: Vec<String> = table.find(key)?.unwrap_or_default();
     Ok(written.iter().filter_map(|network| network.parse().ok()).collect())
 }

@@ -52,6 +52,7 @@ pub fn check(draft: &Draft, report: &mut Report) {
         tls::unverified,
         access::serves_somebody,
         access::listed_once,
+        access::proxies_apart,
         front::trust_in_everybody,
         front::trust_without_effect,
         front::kept_connections,
