@@ -144,10 +144,19 @@ impl Events {
         self.0.waits.store(!unwritten.is_empty(), Ordering::Release);
     }
 
-    /// All that is kept, for a store that is made anew.
+    #[cfg(test)]
     pub fn all(&self) -> Vec<Event> {
-        let state = self.0.state.lock();
-        state.ring.newest(LIMIT, Timestamp(0), |_| true).into_iter().cloned().collect()
+        self.0.state.lock().all()
+    }
+
+    /// All that is kept, for a store that is made anew. Nothing waits any more: what does is among it.
+    pub fn take_all(&self) -> Vec<Event> {
+        let mut state = self.0.state.lock();
+        if let Some(unwritten) = &mut state.unwritten {
+            unwritten.take(usize::MAX);
+            self.0.waits.store(false, Ordering::Release);
+        }
+        state.all()
     }
 
     /// The newest so many since then, of these kinds, or of all where there are none.
@@ -185,6 +194,12 @@ impl Events {
             durable: state.unwritten.is_some(),
             unwritten: state.unwritten.as_ref().map_or(0, Ring::len),
         }
+    }
+}
+
+impl State {
+    fn all(&self) -> Vec<Event> {
+        self.ring.newest(LIMIT, Timestamp(0), |_| true).into_iter().cloned().collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::database::{Database, PATIENCE};
+use super::database::Database;
 use super::error::{Trouble, TroubleKind};
 use super::log;
 use super::watch::LogState;
@@ -79,12 +79,7 @@ impl Database {
 
     /// As [`Self::empty_log`], for somebody who does not want to wait long for readers.
     pub fn empty_log_within(&mut self, patience: Duration) -> Result<(), Trouble> {
-        let path = self.path();
-        let trouble = |error: rusqlite::Error| Trouble::sqlite(&path, &error);
-        self.connection.busy_timeout(patience).map_err(trouble)?;
-        let emptied = self.empty_log();
-        self.connection.busy_timeout(PATIENCE).map_err(trouble)?;
-        emptied
+        self.within(patience, Self::empty_log)
     }
 
     /// Writes the log full, so that commits change nothing but what is in it ([`log`]).

@@ -177,6 +177,23 @@ impl Database {
         written.map_err(|error| Trouble::sqlite(&self.path(), &error))
     }
 
+    /// Does something that waits no longer than that for locks of others.
+    pub(super) fn within<T>(
+        &mut self,
+        patience: Duration,
+        act: impl FnOnce(&mut Self) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        self.set_patience(patience)?;
+        let done = act(self);
+        self.set_patience(PATIENCE)?;
+        done
+    }
+
+    fn set_patience(&self, patience: Duration) -> Result<(), Trouble> {
+        let set = self.connection.busy_timeout(patience);
+        set.map_err(|error| Trouble::sqlite(&self.path(), &error))
+    }
+
     fn write<'c>(&mut self, changes: impl Iterator<Item = &'c Change>) -> rusqlite::Result<bool> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

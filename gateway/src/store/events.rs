@@ -5,6 +5,7 @@
 //! waiting.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use gateway_core::events::{LIMIT, excess};
 use gateway_core::session::Timestamp;
@@ -41,8 +42,9 @@ impl Database {
 }
 
 impl Writer {
-    /// Writes some of what happened lately, in a transaction of its own; false if there is nothing.
-    pub(super) fn write_events(&mut self) -> bool {
+    /// Writes some of what happened lately, in a transaction of its own that waits so long for locks
+    /// of others. False if there is nothing, or it has to wait.
+    pub(super) fn write_events(&mut self, patience: Duration) -> bool {
         if self.untellable || !self.shared.options.events.has_unwritten() {
             return false;
         }
@@ -53,19 +55,24 @@ impl Writer {
         self.told = clock::steady();
         let events = self.shared.options.events.take_unwritten(BATCH);
         let rows: Vec<_> = events.iter().map(stored).collect();
-        let Err(trouble) = database.write_events(&rows) else {
+        let written = database.within(patience, |database| database.write_events(&rows));
+        let Err(trouble) = written else {
             self.unmoved = true;
             return true;
         };
         self.shared.options.events.put_back(events);
-        // No reason to refuse uploads.
-        if trouble.kind == TroubleKind::Other {
-            tracing::warn!(%trouble, "events cannot be stored and are kept in memory");
-            self.untellable = true;
-        } else {
-            self.fail(trouble);
+        match trouble.kind {
+            // No reason to refuse uploads: whether there is one, the next pin finds out.
+            TroubleKind::Full | TroubleKind::Locked => {
+                tracing::debug!(%trouble, "events are stored later");
+            }
+            TroubleKind::Other => {
+                tracing::warn!(%trouble, "events cannot be stored and are kept in memory");
+                self.untellable = true;
+            }
+            _ => self.fail(trouble),
         }
-        true
+        false
     }
 }
 

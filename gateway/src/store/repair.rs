@@ -136,20 +136,25 @@ fn say_repaired(shared: &Shared, line: &str) {
 }
 
 /// Events are worth a try and no more.
-fn write_missing_events(database: &mut Database, events: &Events) {
-    // They are among all the others.
-    events.take_unwritten(usize::MAX);
+pub(super) fn write_missing_events(database: &mut Database, events: &Events) {
     let known = match database.events() {
         Ok(rows) => rows.iter().map(|row| (row.process, row.number)).collect(),
         Err(_) => HashSet::new(),
     };
-    let mut missing = events.all();
+    let mut missing = events.take_all();
     missing.retain(|event| !known.contains(&(event.process, event.number)));
-    let rows: Vec<_> = missing.iter().map(stored).collect();
-    for batch in rows.chunks(BATCH) {
-        if let Err(trouble) = database.write_events(batch) {
+    while !missing.is_empty() {
+        let later = missing.split_off(BATCH.min(missing.len()));
+        let rows: Vec<_> = missing.iter().map(stored).collect();
+        if let Err(trouble) = database.write_events(&rows) {
             tracing::warn!(%trouble, "events could not be written to the session store anew");
+            events.put_back(missing.into_iter().chain(later).collect());
             return;
+        }
+        missing = later;
+        // Whoever writes next says what is wrong with it.
+        if database.log().is_ok_and(|log| log.all >= CHECKPOINT_AT) {
+            let _ = database.checkpoint();
         }
     }
 }

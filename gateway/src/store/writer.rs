@@ -14,7 +14,7 @@ use gateway_core::events::{Event, Kind, Level};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::database::{Change, Database};
+use super::database::{Change, Database, PATIENCE};
 use super::error::{OpenError, StoreError, Trouble, TroubleKind};
 use super::log;
 use super::repair::{self, Mistrust};
@@ -32,6 +32,8 @@ const LOG_AT_MOST: u64 = 8 * log::FRAMES;
 const _: () = assert!(CHECKPOINT_AT + 3 * (BATCH as u64) < log::FRAMES, "a batch fits");
 /// Events wait for a moment in which nobody else does, and for so long where there is none.
 const EVENTS_AT_LEAST: Duration = Duration::from_secs(1);
+/// ... and do not keep others waiting for a lock that another program holds.
+const EVENTS_PATIENCE: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -192,7 +194,7 @@ impl Writer {
                 self.watch_log();
             }
             if self.told + EVENTS_AT_LEAST <= clock::steady() {
-                self.write_events();
+                self.write_events(EVENTS_PATIENCE);
             }
         }
         self.checkpoint_if_due();
@@ -268,16 +270,16 @@ impl Writer {
     }
 
     /// Nothing has come for a while, or there is old work.
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         match self.state {
             State::Down { .. } => self.retry(),
             State::Up(_) => {
-                if !self.old_work() && !self.write_events() {
-                    if self.unmoved {
-                        self.checkpoint();
-                    } else {
-                        self.watch_log();
-                    }
+                if self.old_work() || self.write_events(EVENTS_PATIENCE) {
+                    self.checkpoint_if_due();
+                } else if self.unmoved {
+                    self.checkpoint();
+                } else {
+                    self.watch_log();
                 }
             }
         }
@@ -370,6 +372,7 @@ impl Writer {
             Ok(database) => {
                 self.state = State::Up(database);
                 self.unmoved = true;
+                self.untellable = false;
                 self.shared.committed();
                 tracing::info!("the session store was made anew and holds all that is known");
             }
@@ -391,6 +394,7 @@ impl Writer {
             Ok(database) => {
                 self.state = State::Up(database);
                 self.unmoved = true;
+                self.untellable = false;
                 self.shared.committed();
                 // Before anything newer: the end of a session must not come before its pin.
                 while matches!(self.state, State::Up(_)) && self.shared.has_backlog() {
@@ -430,11 +434,13 @@ impl Writer {
     }
 
     /// Everything that was asked for so far is done, or cannot be done.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         while matches!(self.state, State::Up(_)) && self.shared.has_backlog() {
             self.work_off();
         }
-        while self.write_events() {}
+        while self.write_events(PATIENCE) {
+            self.checkpoint_if_due();
+        }
         self.checkpoint();
         let now = clock::steady();
         let next = State::Down { since: now, retry: now, wait: FIRST_RETRY };

@@ -3,6 +3,7 @@
 mod backup;
 mod bound;
 mod damage;
+mod events;
 mod log;
 mod progress;
 mod repair;
