@@ -105,14 +105,19 @@ type Filter = reload::Handle<Targets, Registry>;
 ///
 /// Visible ASCII and spaces stand for themselves; a backslash is doubled and every other byte
 /// becomes `\xNN`, so that nothing is hidden and nothing is ambiguous. Cut at [`VALUE_LIMIT`]
-/// bytes of the original.
+/// bytes, and never inside what stands for a byte.
 #[derive(Clone, Copy)]
 pub struct Untrusted<'a>(pub &'a [u8]);
 
 impl fmt::Display for Untrusted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.0[..self.0.len().min(VALUE_LIMIT)];
-        shown.iter().try_for_each(|&byte| escape(byte, f))
+        let mut left = VALUE_LIMIT;
+        for &byte in self.0 {
+            let Some(rest) = left.checked_sub(escaped_len(byte)) else { break };
+            left = rest;
+            escape(byte, f)?;
+        }
+        Ok(())
     }
 }
 
@@ -161,6 +166,15 @@ fn escape(byte: u8, out: &mut impl fmt::Write) -> fmt::Result {
         b'\\' => out.write_str("\\\\"),
         b' '..=b'~' => out.write_char(char::from(byte)),
         _ => write!(out, "\\x{byte:02x}"),
+    }
+}
+
+/// How many bytes [`escape`] writes.
+fn escaped_len(byte: u8) -> usize {
+    match byte {
+        b'\\' => 2,
+        b' '..=b'~' => 1,
+        _ => 4,
     }
 }
 
@@ -356,7 +370,7 @@ struct Cut {
 impl fmt::Write for Cut {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            self.left = self.left.checked_sub(escaped_len(byte)).ok_or(fmt::Error)?;
             escape(byte, &mut self.text)?;
         }
         Ok(())

@@ -69,6 +69,12 @@ fn an_untrusted_value_is_escaped_and_cut() {
     assert_eq!(show(b"plain /path \"quoted\""), "plain /path \"quoted\"");
     assert_eq!(show(b"a\nb\\c\x00\xff"), "a\\x0ab\\\\c\\x00\\xff");
     assert_eq!(show(&[b'x'; 300]), "x".repeat(VALUE_LIMIT));
+    // What stands for a byte is not cut.
+    assert_eq!(show(&[0xe9; 300]), "\\xe9".repeat(VALUE_LIMIT / 4));
+    assert_eq!(show(&[b"x", &[b'\\'; 300][..]].concat()), format!("x{}", "\\".repeat(254)));
+    assert_eq!(show(&[b"xyz", &[0; 300][..]].concat()), format!("xyz{}", "\\x00".repeat(63)));
+    let of_length = |length| show(&[&vec![b'x'; length][..], b"\n"].concat()).len();
+    assert_eq!([251, 252, 253].map(of_length), [255, 256, 253]);
 }
 
 #[test]

@@ -28,8 +28,9 @@ struct Seen {
     at: Duration,
     bytes_left: u64,
     /// Bytes that have gone from what was left, since the first look. What is left may also grow:
-    /// the size of an upload is known with its first Fragment only.
-    done: u64,
+    /// the size of an upload is known with its first Fragment only, and is what its client says: a
+    /// few of them are more than 64 bits hold.
+    done: u128,
 }
 
 /// How fast it goes.
@@ -59,7 +60,7 @@ impl Backlog {
     fn note(&mut self, now: Duration, bytes_left: u64) -> Option<Pace> {
         let mut done = 0;
         if let Some(last) = self.seen.back() {
-            done = last.done + last.bytes_left.saturating_sub(bytes_left);
+            done = last.done + u128::from(last.bytes_left.saturating_sub(bytes_left));
             // The newest look is replaced until it is far enough from the one before it.
             let before = self.seen.len().checked_sub(2).map(|at| self.seen[at].at);
             if before.is_some_and(|before| now.saturating_sub(before) < GAP) {
@@ -144,6 +145,17 @@ mod tests {
         estimates.note(UP01, seconds(5), 50);
         estimates.note(UP01, seconds(6), 1050);
         assert_eq!(estimates.note(UP01, seconds(10), 1000), pace(10, 10, Some(100)));
+    }
+
+    #[test]
+    fn uploads_that_claim_any_size_end_nothing() {
+        let mut estimates = Estimates::default();
+        for minute in 0..6 {
+            let left = if minute % 2 == 0 { u64::MAX } else { 0 };
+            estimates.note(UP01, seconds(minute * 60), left);
+        }
+        let last = estimates.note(UP01, seconds(360), 0).expect("a pace");
+        assert!(last.bytes_per_second > u64::MAX / 360, "{last:?}");
     }
 
     #[test]

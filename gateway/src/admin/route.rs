@@ -195,8 +195,8 @@ fn handle(text: String) -> Handle {
 
 fn sessions(query: &str) -> Result<Call, Refusal> {
     let (mut which, mut after, mut limit) = (Which::default(), None, PAGE);
-    for (name, value) in parameters(query) {
-        let value = decode(value)?;
+    for parameter in parameters(query) {
+        let (name, value) = parameter?;
         match name {
             "after" => match value.parse() {
                 Ok(cursor) => after = Some(cursor),
@@ -213,8 +213,9 @@ fn sessions(query: &str) -> Result<Call, Refusal> {
 fn forget_all(query: &str) -> Result<Call, Refusal> {
     let mut which = Which::default();
     let mut said = false;
-    for (name, value) in parameters(query) {
-        which.take(name, decode(value)?)?;
+    for parameter in parameters(query) {
+        let (name, value) = parameter?;
+        which.take(name, value)?;
         said = true;
     }
     match said {
@@ -225,8 +226,8 @@ fn forget_all(query: &str) -> Result<Call, Refusal> {
 
 fn events(query: &str) -> Result<Call, Refusal> {
     let (mut from, mut limit, mut kinds) = (From::Time(Timestamp(0)), PAGE, Vec::new());
-    for (name, value) in parameters(query) {
-        let value = decode(value)?;
+    for parameter in parameters(query) {
+        let (name, value) = parameter?;
         match name {
             "since" => match (since(&value)?, from) {
                 (_, From::Cursor(_)) => {}
@@ -264,10 +265,18 @@ fn since(text: &str) -> Result<From, Refusal> {
     since.map(|since| From::Time(Timestamp(since))).ok_or_else(|| wrong(message))
 }
 
-/// The parts of a query, each with its value as it was sent.
-fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+/// The parts of a query. One that is given twice is refused: whichever counted, the other would not.
+fn parameters(query: &str) -> impl Iterator<Item = Result<(&str, String), Refusal>> {
+    let mut seen = Vec::new();
     let parts = query.split('&').filter(|part| !part.is_empty());
-    parts.map(|part| part.split_once('=').unwrap_or((part, "")))
+    parts.map(move |part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        if seen.contains(&name) {
+            return Err(wrong(&format!("`{name}` is given twice")));
+        }
+        seen.push(name);
+        Ok((name, decode(value)?))
+    })
 }
 
 fn number(text: &str) -> Result<usize, Refusal> {
@@ -414,6 +423,27 @@ mod tests {
         let page = ask("DELETE", "/api/v1/sessions?limit=5");
         assert_eq!(page, Err((400, "unknown_parameter")));
         assert_eq!(ask("POST", "/api/v1/sessions?state=all"), Err((405, "method_not_allowed")));
+    }
+
+    #[test]
+    fn a_parameter_is_given_once() {
+        for (name, one, other) in [
+            ("state", "idle", "all"),
+            ("state", "all", "idle"),
+            ("backend", "up01", "up01"),
+            ("client", "192.0.2.7", "192.0.2.8"),
+            ("path", "/in", "/out"),
+            ("idle_for", "30d", "5m"),
+        ] {
+            let uri = format!("/api/v1/sessions?{name}={one}&path=/a&{name}={other}");
+            for method in ["GET", "DELETE"] {
+                assert_eq!(ask(method, &uri), Err((400, "invalid_parameter")), "{method} {uri}");
+            }
+        }
+        for path in ["sessions?limit=5&limit=6", "events?kind=store&kind=backend"] {
+            let refused = ask("GET", &format!("/api/v1/{path}"));
+            assert_eq!(refused, Err((400, "invalid_parameter")), "{path}");
+        }
     }
 
     #[test]

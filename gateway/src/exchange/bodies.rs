@@ -43,14 +43,14 @@ impl Bodies {
     ) -> Result<(), Fault> {
         exchange.attempt.bytes_in += bytes as u64;
         let came = exchange.attempt.bytes_in;
+        let range = exchange.admitted.range();
         if let Some(live) = &exchange.admitted.live {
-            live.came(came);
+            live.came(range.map_or(came, |range| came.min(range.len())));
         }
         if !end {
             exchange.waits_for(Wait::Client);
             self.reporter.count_body(exchange);
         }
-        let range = exchange.admitted.range();
         if range.is_some_and(|range| came > range.len() || (end && came < range.len())) {
             // Only a chunked body can differ from its range; the backend must not take it for
             // whole.

@@ -79,6 +79,21 @@ async fn a_body_is_counted_and_seen_while_it_passes() {
     assert!(rig.sessions.live_uploads().is_empty(), "it leaves with its session");
 }
 
+/// A body in chunks may be longer than a range that ends where 64 bits end.
+#[tokio::test]
+async fn of_a_body_no_more_is_shown_than_its_range_holds() {
+    let rig = Rig::new();
+    rig.pin(ID, UP01, 0).await;
+    let head = fragment(ID, "18446744073709551613-18446744073709551613/18446744073709551615");
+    let mut exchange = rig.admitted(&head).await;
+    rig.gateway.next_try(&head, &mut exchange).await.expect("a try");
+    let came = rig.gateway.body_came(100, false, &mut exchange).await;
+    assert_eq!(came, Err(Fault::BadRequest));
+    let row = rig.sessions.show(&key(ID)).unwrap();
+    assert_eq!(row.live.as_ref().unwrap().came, 1);
+    assert_eq!(row.received(), u64::MAX - 1);
+}
+
 #[tokio::test]
 async fn what_goes_to_a_server_once_more_is_counted_once() {
     let rig = Rig::new();

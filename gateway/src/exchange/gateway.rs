@@ -363,6 +363,11 @@ impl Gateway {
         exchange.waits_for(Wait::Write);
     }
 
+    /// It is stuck no more; `whole` says that the client has sent all of it.
+    pub fn body_goes_on(&self, whole: bool, exchange: &Exchange) {
+        exchange.waits_for(if whole { Wait::Answer } else { Wait::Client });
+    }
+
     /// The head of an answer has come. False for a 1xx: another head follows.
     ///
     /// # Errors

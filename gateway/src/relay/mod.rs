@@ -173,6 +173,8 @@ mod interim_tests;
 mod scene;
 #[cfg(test)]
 mod states_tests;
+#[cfg(test)]
+mod stuck_tests;
 
 #[cfg(test)]
 mod tests {

@@ -343,8 +343,8 @@ impl<'r> Transfer<'r> {
     /// Writes what is at hand. True if the server speaks before all of it has gone.
     async fn write_all(&mut self, server: &mut Server) -> Result<bool, Failed> {
         let patience = self.exchange.arrival.farm.config.timeouts.backend_write;
-        let mut deadline = Deadline::default();
-        poll_fn(|cx| {
+        let (mut deadline, mut stuck) = (Deadline::default(), false);
+        let speaks = poll_fn(|cx| {
             loop {
                 let polled = if server.head_is_sent() && !self.body.has_unsent() {
                     match server.poll_flush(cx) {
@@ -368,6 +368,7 @@ impl<'r> Transfer<'r> {
                         };
                     }
                     Poll::Pending if self.body.has_unsent() => {
+                        stuck = true;
                         self.gateway.body_is_stuck(&self.exchange);
                     }
                     Poll::Pending => {}
@@ -382,7 +383,11 @@ impl<'r> Transfer<'r> {
                 return poll_early(server, cx);
             }
         })
-        .await
+        .await?;
+        if stuck {
+            self.gateway.body_goes_on(self.body.is_here(), &self.exchange);
+        }
+        Ok(speaks)
     }
 
     /// Whether the server has been sent the whole request.

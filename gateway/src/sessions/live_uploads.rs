@@ -330,7 +330,7 @@ impl LiveUpload {
     /// Bytes of the file that have come, where its backend wants `next_offset` next.
     pub fn received(&self, next_offset: u64) -> u64 {
         let range = self.under_way.and_then(|under_way| under_way.range);
-        range.map_or(next_offset, |range| next_offset.max(range.first() + self.came))
+        range.map_or(next_offset, |range| next_offset.max(range.first().saturating_add(self.came)))
     }
 }
 

@@ -101,6 +101,16 @@ fn what_comes_of_a_fragment_is_seen_while_it_comes() {
 }
 
 #[test]
+fn a_range_at_the_end_of_64_bits_is_shown() {
+    let uploads = LiveUploads::default();
+    let range = ContentRange::new(u64::MAX - 2, u64::MAX - 2, u64::MAX).ok();
+    let packet = Packet { range, ..packet(PacketType::Fragment, 1) };
+    let request = uploads.begin(&key(1), &packet, || None).0.unwrap();
+    request.came(100);
+    assert_eq!(uploads.find(&key(1), seconds(2)).unwrap().received(0), u64::MAX);
+}
+
+#[test]
 fn a_client_fails_from_the_first_answer_that_is_no_progress() {
     let uploads = LiveUploads::default();
     let request = fragment(&uploads, 1, 10).unwrap();

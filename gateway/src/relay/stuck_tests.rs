@@ -1,0 +1,60 @@
+//! Bodies of which a server takes no more for a while.
+
+use gateway_core::session::live::Wait;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::scene::*;
+use crate::clock;
+use crate::exchange::rig::{ID, UP01, key};
+use crate::sessions::live_uploads::LiveUpload;
+
+async fn until(scene: &Scene, holds: impl Fn(&LiveUpload) -> bool) -> LiveUpload {
+    loop {
+        let live = scene.rig.sessions.live_uploads().find(&key(ID), clock::steady());
+        match live.expect("the upload is shown") {
+            live if holds(&live) => return live,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// What is stuck is the last that the client sends for now.
+#[tokio::test]
+async fn a_body_that_was_stuck_waits_for_what_is_next() {
+    const HERE: usize = (64 << 10) - 1;
+    for rest in [&b""[..], b"x"] {
+        let scene = Scene::new().await;
+        scene.rig.pin(ID, UP01, 0).await;
+        // So little fits between the gateway and the server.
+        let listener = socket2::SockRef::from(&scene.listener);
+        listener.set_recv_buffer_size(4 << 10).unwrap();
+        listener.set_tcp_mss(536).unwrap();
+        let length = HERE + rest.len();
+        let head = format!(
+            "BITS_POST /in/report.cab?site=7 HTTP/1.1\r\nHost: up.test\r\n\
+             BITS-Packet-Type: Fragment\r\nBITS-Session-Id: {ID}\r\n\
+             Content-Range: bytes 0-{}/{length}\r\nContent-Length: {length}\r\n\r\n",
+            length - 1
+        );
+        let packet = [head.into_bytes(), vec![b'x'; HERE]].concat();
+        let (left, ()) = scene
+            .play(&packet, async |mut peers| {
+                let (mut server, text) = peers.head().await;
+                let came = text.len() - (text.find("\r\n\r\n").unwrap() + 4);
+                let stuck = until(&scene, |live| live.wait == Wait::Write).await;
+                assert_eq!(stuck.came, HERE as u64);
+                server.read_exact(&mut vec![0; HERE - came]).await.unwrap();
+                if !rest.is_empty() {
+                    until(&scene, |live| live.wait == Wait::Client).await;
+                    peers.client.write_all(rest).await.unwrap();
+                    server.read_exact(&mut vec![0; rest.len()]).await.unwrap();
+                }
+                until(&scene, |live| live.wait == Wait::Answer).await;
+                server.write_all(ACK).await.unwrap();
+                let answer = read_until(&mut peers.client, "\r\n\r\n").await;
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            })
+            .await;
+        assert_eq!(left, Left::answered(200));
+    }
+}
