@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::sessions::view::Moment;
 use crate::sessions::{Other, Sessions};
+use crate::store::Follower;
 use crate::supervisor::{OldGone, Shutdown, told_to_stop};
 
 /// Between two readings of a store that another process writes to.
@@ -84,15 +85,15 @@ pub(super) fn watch_events(
     events: Events,
     sessions: Arc<Sessions>,
     certificates: Certificates,
-    mut read_up_to: i64,
+    read_up_to: i64,
 ) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
     move |mut stop| {
         Box::pin(async move {
             let mut expiries = Expiries::default();
+            let mut reader = sessions.store().follow_events(read_up_to);
             let mut followed = false;
             loop {
                 let (certificates, told) = (certificates.clone(), events.clone());
-                let (reading, after) = (Arc::clone(&sessions), read_up_to);
                 // Once more behind the end of the other, for its last words.
                 let follows = sessions.follows_others();
                 let reads = std::mem::replace(&mut followed, follows) || follows;
@@ -100,18 +101,17 @@ pub(super) fn watch_events(
                     told.settle();
                     expiries.look(&certificates.state().0, clock::now(), &told);
                     // What it cannot read now, it reads later.
-                    let read = reads.then(|| reading.store().events_behind(after));
-                    (expiries, read.and_then(Result::ok))
+                    let read = reader.as_mut().filter(|_| reads).map(Follower::events);
+                    let read = read.and_then(Result::ok).unwrap_or_default();
+                    reader.as_mut().filter(|_| !follows).into_iter().for_each(Follower::pause);
+                    (expiries, reader, read)
                 };
                 // Files may lie on a disk that takes its time. A panic is in the log.
-                let Ok((looked, read)) = tokio::task::spawn_blocking(look).await else {
+                let Ok((looked, kept, read)) = tokio::task::spawn_blocking(look).await else {
                     return Err("the watch over events has panicked".into());
                 };
-                expiries = looked;
-                if let Some((rows, last)) = read {
-                    events.learn(read_rows(&rows));
-                    read_up_to = last;
-                }
+                (expiries, reader) = (looked, kept);
+                events.learn(read_rows(&read));
                 tokio::select! {
                     () = told_to_stop(&mut stop) => return Ok(()),
                     () = tokio::time::sleep(EVENTS) => {}

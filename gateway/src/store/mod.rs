@@ -377,7 +377,7 @@ impl Store {
     /// that nobody else can write to.
     pub fn follow(&self, from: Position) -> Option<Follower> {
         let handle = self.0.as_ref()?;
-        Some(Follower::new(handle.shared.folder.clone(), from))
+        Some(Follower::new(handle.shared.folder.clone(), from, 0))
     }
 
     /// A descriptor of the lock on the directory, for a process that takes over: [`Options::lock`].

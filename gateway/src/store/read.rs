@@ -147,6 +147,12 @@ impl Store {
             None => Ok((Vec::new(), after)),
         }
     }
+
+    /// As [`Self::follow`], for events from behind a row on.
+    pub fn follow_events(&self, row: i64) -> Option<Follower> {
+        let handle = self.0.as_ref()?;
+        Some(Follower::new(handle.shared.folder.clone(), Position::default(), row))
+    }
 }
 
 /// Sees what is committed to a store, by whomever. Blocks; for one thread.
@@ -154,11 +160,13 @@ pub struct Follower {
     folder: Folder,
     connection: Option<(Connection, Option<Identity>)>,
     position: Position,
+    /// The last row of the events that was read.
+    event: i64,
 }
 
 impl Follower {
-    pub(super) fn new(folder: Folder, position: Position) -> Self {
-        Self { folder, connection: None, position }
+    pub(super) fn new(folder: Folder, position: Position, event: i64) -> Self {
+        Self { folder, connection: None, position, event }
     }
 
     /// Hands over what came since the last call: admin states, tombstones, then pins, each oldest
@@ -193,6 +201,27 @@ impl Follower {
         self.connect()?;
         let Some((connection, _)) = &self.connection else { return Ok(Vec::new()) };
         load::untouched(connection).map_err(|error| self.disconnect(&error))
+    }
+
+    /// The events that came since the last call, whoever wrote them.
+    ///
+    /// # Errors
+    /// As [`Self::poll`].
+    pub fn events(&mut self) -> Result<Vec<StoredEvent>, ReadError> {
+        self.connect()?;
+        let Some((connection, _)) = &self.connection else { return Ok(Vec::new()) };
+        match events::events_after(connection, self.event) {
+            Ok((events, last)) => {
+                self.event = last;
+                Ok(events)
+            }
+            Err(error) => Err(self.disconnect(&error)),
+        }
+    }
+
+    /// Lets go of the file until the next call.
+    pub fn pause(&mut self) {
+        self.connection = None;
     }
 
     fn connect(&mut self) -> Result<(), ReadError> {

@@ -157,3 +157,24 @@ fn many_events_do_not_make_the_log_grow() {
     }
     assert_eq!(sizes, ["idle", "anew", "end"].map(|how| (how, log::BYTES)));
 }
+
+#[tokio::test]
+async fn whoever_follows_events_opens_the_file_once() {
+    let (place, events) = (Place::fast(), Events::default());
+    let (store, ..) = place.open_with(Options { events: events.clone(), ..options() }).unwrap();
+    let mut follower = store.follow_events(0).unwrap();
+    let mut told = |numbers: &[u64]| {
+        let read = follower.events().unwrap();
+        assert_eq!(read.iter().map(|row| row.number).collect::<Vec<_>>(), numbers);
+    };
+    told(&[]);
+    tell(&events, 1);
+    until(|| unwritten(&events) == 0 && stored(&place).len() == 1).await;
+    told(&[1]);
+    // Who opens it now would refuse it.
+    let other = Connection::open(place.file()).unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
+    told(&[]);
+    follower.pause();
+    follower.events().unwrap_err();
+}
