@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::scene::*;
-use crate::exchange::rig::{ID, UP01};
 
 /// An early answer that comes together with a 1xx.
 #[tokio::test]
@@ -43,19 +42,8 @@ fn has_unread(local: SocketAddr) -> bool {
 #[tokio::test]
 async fn what_is_left_of_a_body_goes_on_behind_an_interim_answer() {
     for length in (48..256).step_by(8).map(|kib| kib << 10) {
-        let scene = Scene::new().await;
-        scene.rig.pin(ID, UP01, 0).await;
-        // So little fits between the gateway and the server.
-        let listener = socket2::SockRef::from(&scene.listener);
-        listener.set_recv_buffer_size(4 << 10).unwrap();
-        listener.set_tcp_mss(536).unwrap();
-        let head = format!(
-            "BITS_POST /in/report.cab?site=7 HTTP/1.1\r\nHost: up.test\r\n\
-             BITS-Packet-Type: Fragment\r\nBITS-Session-Id: {ID}\r\n\
-             Content-Range: bytes 0-{}/{length}\r\nContent-Length: {length}\r\n\r\n",
-            length - 1
-        );
-        let packet = [head.into_bytes(), vec![b'x'; length]].concat();
+        let scene = Scene::narrow().await;
+        let packet = [whole_file(length), vec![b'x'; length]].concat();
         let (left, ()) = scene
             .play(&packet, async |mut peers| {
                 let (mut server, text) = peers.head().await;

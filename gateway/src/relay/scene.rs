@@ -81,6 +81,17 @@ impl Scene {
         scene
     }
 
+    /// With a session of which the server has nothing, and little room between the gateway and the
+    /// server: some 50 KiB on Linux.
+    pub(super) async fn narrow() -> Self {
+        let scene = Self::new().await;
+        scene.rig.pin(ID, UP01, 0).await;
+        let listener = socket2::SockRef::from(&scene.listener);
+        listener.set_recv_buffer_size(4 << 10).unwrap();
+        listener.set_tcp_mss(536).unwrap();
+        scene
+    }
+
     /// Serves one request of a client that has sent these bytes, while the peers do as `script` says.
     pub(super) async fn play<T>(
         &self,
@@ -107,8 +118,9 @@ impl Scene {
             }
             (left, Some(guard))
         };
+        let both = async { tokio::join!(serving, script(Peers { client, conn, scene: self })) };
         let ((left, guard), told) =
-            tokio::join!(serving, script(Peers { client, conn, scene: self }));
+            tokio::time::timeout(DEADLINE, both).await.expect("the packet hangs");
         drop(guard);
         (left, told)
     }
@@ -129,6 +141,9 @@ impl Peers<'_> {
         (server, text)
     }
 }
+
+/// Ample on a busy machine: what takes longer hangs.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A newer request of the session calls this one off.
 pub(super) fn supersede(conn: &Conn) {
@@ -166,6 +181,17 @@ pub(super) fn fragment(here: &str) -> Vec<u8> {
     format!(
         "BITS_POST /in/report.cab?site=7 HTTP/1.1\r\nHost: up.test\r\nBITS-Packet-Type: Fragment\r\n\
          BITS-Session-Id: {ID}\r\nContent-Range: bytes 100-109/10000\r\nContent-Length: 10\r\n\r\n{here}"
+    )
+    .into_bytes()
+}
+
+/// The head of a Fragment that is a whole file of so many bytes.
+pub(super) fn whole_file(length: usize) -> Vec<u8> {
+    format!(
+        "BITS_POST /in/report.cab?site=7 HTTP/1.1\r\nHost: up.test\r\nBITS-Packet-Type: Fragment\r\n\
+         BITS-Session-Id: {ID}\r\nContent-Range: bytes 0-{}/{length}\r\n\
+         Content-Length: {length}\r\n\r\n",
+        length - 1
     )
     .into_bytes()
 }

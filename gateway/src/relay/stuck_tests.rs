@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::scene::*;
 use crate::clock;
-use crate::exchange::rig::{ID, UP01, key};
+use crate::exchange::rig::{ID, key};
 use crate::sessions::live_uploads::LiveUpload;
 
 async fn until(scene: &Scene, holds: impl Fn(&LiveUpload) -> bool) -> LiveUpload {
@@ -23,20 +23,9 @@ async fn until(scene: &Scene, holds: impl Fn(&LiveUpload) -> bool) -> LiveUpload
 async fn a_body_that_was_stuck_waits_for_what_is_next() {
     const HERE: usize = (64 << 10) - 1;
     for rest in [&b""[..], b"x"] {
-        let scene = Scene::new().await;
-        scene.rig.pin(ID, UP01, 0).await;
-        // So little fits between the gateway and the server.
-        let listener = socket2::SockRef::from(&scene.listener);
-        listener.set_recv_buffer_size(4 << 10).unwrap();
-        listener.set_tcp_mss(536).unwrap();
+        let scene = Scene::narrow().await;
         let length = HERE + rest.len();
-        let head = format!(
-            "BITS_POST /in/report.cab?site=7 HTTP/1.1\r\nHost: up.test\r\n\
-             BITS-Packet-Type: Fragment\r\nBITS-Session-Id: {ID}\r\n\
-             Content-Range: bytes 0-{}/{length}\r\nContent-Length: {length}\r\n\r\n",
-            length - 1
-        );
-        let packet = [head.into_bytes(), vec![b'x'; HERE]].concat();
+        let packet = [whole_file(length), vec![b'x'; HERE]].concat();
         let (left, ()) = scene
             .play(&packet, async |mut peers| {
                 let (mut server, text) = peers.head().await;
