@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bits_gateway::clock;
-use bits_gateway::events::Events;
-use bits_gateway::metrics::Metrics;
+use bits_gateway::base::clock;
 use bits_gateway::sessions::Setup;
-use bits_gateway::store::{OnError, Options, Record, Store, StoredPin, SyncMode, read_only};
+use bits_gateway::sessions::store::{
+    OnError, Options, Record, Store, StoredPin, SyncMode, read_only,
+};
+use bits_gateway::telemetry::events::Events;
+use bits_gateway::telemetry::metrics::Metrics;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::{TargetHash, Timestamp};
 use uuid::Uuid;

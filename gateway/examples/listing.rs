@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bits_gateway::clock;
+use bits_gateway::base::clock;
 use bits_gateway::sessions::Sessions;
 use bits_gateway::sessions::listing::{Filter, Listings, Query};
 use bits_gateway::sessions::live_uploads::Packet;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bits_gateway::clock;
+use bits_gateway::base::clock;
 use bits_gateway::sessions::{Birth, Pinned, Sessions};
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::client::ClientKey;
@@ -18,7 +18,8 @@ use gateway_core::session::{Binding, EndReason, Pin, Progress, Subject, TargetHa
 use uuid::Uuid;
 
 #[global_allocator]
-static ALLOCATOR: bits_gateway::allocator::Allocator = bits_gateway::allocator::Allocator;
+static ALLOCATOR: bits_gateway::base::allocator::Allocator =
+    bits_gateway::base::allocator::Allocator;
 
 const FIRST: u64 = 500_000;
 const LAST: u64 = 2_000_000;

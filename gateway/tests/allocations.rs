@@ -4,11 +4,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use bits_gateway::access_log::{AccessLog, RequestLine};
-use bits_gateway::log_writer::Destination;
-use bits_gateway::metrics::{Carrier, Metrics, Outcome, PacketLabel, ProtocolError};
 use bits_gateway::sessions::Sessions;
 use bits_gateway::sessions::live_uploads::Packet;
+use bits_gateway::telemetry::access_log::{AccessLog, RequestLine};
+use bits_gateway::telemetry::log_writer::Destination;
+use bits_gateway::telemetry::metrics::{Carrier, Metrics, Outcome, PacketLabel, ProtocolError};
 use futures_util::FutureExt;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bits_gateway::metrics::registry::{ALL, Description, Kind, PROCESS};
-use bits_gateway::metrics::{
+use bits_gateway::admin::ops::{self, Readiness, State};
+use bits_gateway::sessions::store::Store;
+use bits_gateway::telemetry::metrics::registry::{ALL, Description, Kind, PROCESS};
+use bits_gateway::telemetry::metrics::{
     AdminAction, AdminResult, BackendState, ConnectError, FailoverReason, HandshakeFailure,
     LogLevel, LogName, Metrics, Outcome, PacketLabel, ProtocolError, Rejection, StoreOperation,
     StoreResult, docs,
 };
-use bits_gateway::ops::{self, Readiness, State};
-use bits_gateway::problems::{Judge, Level, Problem, Verdict};
-use bits_gateway::store::Store;
+use bits_gateway::telemetry::problems::{Judge, Level, Problem, Verdict};
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::ContentRange;

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use bits_gateway::metrics::{LogCounters, LogLevel, LogName};
-use bits_gateway::telemetry::{self, Format};
+use bits_gateway::telemetry::log::{Format, init};
+use bits_gateway::telemetry::metrics::{LogCounters, LogLevel, LogName};
 use serde_json::Value;
 
 const CHILD: &str = "BITSGW_TEST_LOG_CHILD";
@@ -41,8 +41,8 @@ fn a_process_writes_its_events_and_those_of_its_libraries_as_json_on_stderr() {
 
 fn write_one_of_each() -> ! {
     let counters = LogCounters::detached();
-    let guard = telemetry::init(Format::Json, LogLevel::Info, counters.clone()).unwrap();
-    assert!(telemetry::init(Format::Json, LogLevel::Info, counters.clone()).is_err());
+    let guard = init(Format::Json, LogLevel::Info, counters.clone()).unwrap();
+    assert!(init(Format::Json, LogLevel::Info, counters.clone()).is_err());
     tracing::info!(target: "bits_gateway", listener = "public", "gateway is ready");
     tracing::debug!(target: "bits_gateway", "not at this level");
     log::error!(target: "pingora_core::services::listening", "Accept() failed");

@@ -27,13 +27,13 @@ use super::route::{Call, EventQuery, From, Handle, route};
 use super::token::Token;
 use super::view;
 use super::which::Which;
-use crate::clock;
-use crate::events::wire;
-use crate::metrics::{AdminAction, AdminResult};
+use crate::base::clock;
+use crate::process::supervisor::{TaskResult, told_to_stop};
 use crate::sessions::listing::{Filter, Forgotten, Listings, Query};
 use crate::sessions::view::{Left, Moment, Row};
-use crate::supervisor::{TaskResult, told_to_stop};
-use crate::telemetry::Untrusted;
+use crate::telemetry::events::wire;
+use crate::telemetry::log::Untrusted;
+use crate::telemetry::metrics::{AdminAction, AdminResult};
 
 /// Backends are looked at this often.
 const SAMPLE: Duration = Duration::from_secs(10);

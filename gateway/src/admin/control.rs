@@ -9,12 +9,12 @@ use gateway_core::protocol::SessionKey;
 use gateway_core::session::Timestamp;
 use serde_json::Value as Json;
 
-use crate::events::Events;
-use crate::health::History;
-use crate::metrics::{BackendTotals, Metrics};
-use crate::ops::Readiness;
-use crate::problems::Judge;
+use crate::admin::ops::Readiness;
+use crate::farm::health::History;
 use crate::sessions::Sessions;
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::{BackendTotals, Metrics};
+use crate::telemetry::problems::Judge;
 
 /// An action under way. It runs to its end even if whoever asked for it has gone.
 pub type Action<T> = BoxFuture<'static, Result<T, ActionError>>;

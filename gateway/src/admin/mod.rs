@@ -14,6 +14,8 @@ pub mod access;
 pub mod api;
 pub mod control;
 pub mod estimate;
+pub mod operator;
+pub mod ops;
 pub mod rates;
 pub mod refusal;
 pub mod route;

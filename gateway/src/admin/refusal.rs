@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::Value as Json;
 
 use super::control::ActionError;
-use crate::metrics::AdminResult;
+use crate::telemetry::metrics::AdminResult;
 
 /// An answer that is an error: a status, a word for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

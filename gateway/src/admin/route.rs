@@ -12,10 +12,10 @@ use percent_encoding::percent_decode_str;
 
 use super::refusal::Refusal;
 use super::which::Which;
-use crate::events::Cursor;
-use crate::metrics::AdminAction;
 use crate::sessions::listing;
 use crate::sessions::view::Mark;
+use crate::telemetry::events::Cursor;
+use crate::telemetry::metrics::AdminAction;
 
 /// Every path begins with this.
 pub const PREFIX: &str = "/api/v1/";

@@ -22,7 +22,7 @@ use super::ADMIN;
 use super::access::Peer;
 use super::api::Api;
 use super::unix::UnixSocket;
-use crate::supervisor::{BoxError, Plan, told_to_stop};
+use crate::process::supervisor::{BoxError, Plan, told_to_stop};
 
 /// A page of 10,000 sessions is about 3 MiB.
 pub const CONNECTIONS: usize = 32;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::open_file::open_at_once;
+use crate::base::open_file::open_at_once;
 
 /// As many as a random token of 256 bits has at least, however it is written.
 pub const SHORTEST: usize = 32;

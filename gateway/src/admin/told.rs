@@ -4,8 +4,8 @@ use gateway_core::events::{Event, Kind, Level};
 
 use super::access::Peer;
 use super::refusal::Refusal;
-use crate::metrics::{AdminAction, AdminResult};
-use crate::telemetry::Untrusted;
+use crate::telemetry::log::Untrusted;
+use crate::telemetry::metrics::{AdminAction, AdminResult};
 
 /// An event for what has changed something, for what should have and did not, and for whoever was
 /// not let in.

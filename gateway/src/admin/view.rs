@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use super::control::{BackendInfo, BarredFolder, StoreInfo};
 use super::estimate::Pace;
-use crate::build_info::{REVISION, VERSION};
-use crate::health::LastProbe;
-use crate::metrics::PacketLabel;
-use crate::ops::Phase;
-use crate::problems::Verdict;
+use crate::admin::ops::Phase;
+use crate::base::build_info::{REVISION, VERSION};
+use crate::farm::health::LastProbe;
 use crate::sessions::live_uploads::{LiveUpload, UnderWay};
 use crate::sessions::view::{Left, Moment, Row};
-use crate::telemetry::rfc3339;
+use crate::telemetry::log::rfc3339;
+use crate::telemetry::metrics::PacketLabel;
+use crate::telemetry::problems::Verdict;
 
 #[derive(Debug, Serialize)]
 pub struct Status {

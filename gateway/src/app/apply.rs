@@ -9,18 +9,18 @@ use arc_swap::ArcSwap;
 use gateway_core::protocol::host::key_of;
 
 use super::start::level;
-use crate::access_log::AccessLog;
-use crate::backend_registry::BackendRegistry;
-use crate::certificates::Certificates;
+use crate::app::descriptors::Descriptors;
+use crate::config::reload::{Reloader, Source};
 use crate::config::{Config, Loaded, RawPath};
-use crate::descriptors::Descriptors;
-use crate::events::Events;
+use crate::farm::backend_registry::BackendRegistry;
 use crate::guard::GuardLimits;
-use crate::metrics::Metrics;
-use crate::notify_systemd::Notifier;
+use crate::process::notify_systemd::Notifier;
 use crate::relay::upstream::Servers;
-use crate::reload::{Reloader, Source};
-use crate::telemetry;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::events::Events;
+use crate::telemetry::log;
+use crate::telemetry::metrics::Metrics;
+use crate::tls::certificates::Certificates;
 
 /// Limits of the guard, for the next connection.
 pub(super) type Limits = Arc<ArcSwap<GuardLimits>>;
@@ -80,7 +80,7 @@ pub(super) fn reloader(
         subjects.servers.set_ceiling(new.limits.backend_connections);
         subjects.limits.store(Arc::new(limits(new)));
         subjects.access.keep(new.log.access_filter);
-        telemetry::set_level(level(new));
+        log::set_level(level(new));
         Ok(())
     };
     let reread = Box::new(move || certificates.reload());

@@ -4,6 +4,8 @@
 //! put together), `services` (traffic), `tasks` (what runs beside it), `apply` (another configuration).
 
 mod apply;
+pub mod descriptors;
+pub mod durable;
 mod serve;
 mod services;
 mod start;
@@ -13,13 +15,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::backend_ids::BackendIds;
-use crate::build_info::{REVISION, VERSION};
+use crate::base::backend_ids::BackendIds;
+use crate::base::build_info::{REVISION, VERSION};
 use crate::config::Loaded;
-use crate::events::Events;
-use crate::metrics::Metrics;
-use crate::supervisor::{Exit, Supervisor};
-use crate::telemetry;
+use crate::process::supervisor::{Exit, Supervisor};
+use crate::telemetry::events::Events;
+use crate::telemetry::log;
+use crate::telemetry::metrics::Metrics;
 
 use serve::serve;
 use start::{About, format, level, start};
@@ -57,7 +59,7 @@ pub fn run(loaded: Loaded, options: RunOptions) -> ExitCode {
         .map(|backend| (ids.intern(&backend.name), backend.name.clone(), backend.weight))
         .collect();
     let metrics = Metrics::new(&listeners, &weights);
-    let log_guard = match telemetry::init(format(&loaded), level(config), metrics.logs()) {
+    let log_guard = match log::init(format(&loaded), level(config), metrics.logs()) {
         Ok(guard) => guard,
         Err(error) => {
             eprintln!("bits-gateway: the log cannot be started: {error}");

@@ -12,27 +12,27 @@ use super::services::{ListenerSetup, services};
 use super::start::{About, Parts, cannot_start, open};
 use super::tasks::{count_sessions, follow, sweep, tidy, watch_events};
 use super::{OPS, RunOptions};
+use crate::admin::operator::Operator;
+use crate::admin::ops::{self, Readiness};
 use crate::admin::{self, ADMIN, Entry, UnixSocket};
-use crate::backend_registry::BackendRegistry;
-use crate::build_info::VERSION;
-use crate::certificates::{self, Certificates};
+use crate::app::descriptors::Descriptors;
+use crate::app::durable;
+use crate::base::build_info::VERSION;
+use crate::config::reload::Trigger;
+use crate::config::watch_config::watch_config;
 use crate::config::{Config, Loaded, Store};
-use crate::descriptors::Descriptors;
-use crate::durable;
 use crate::exchange::Gateway;
-use crate::listening::Threads;
-use crate::metrics::Metrics;
-use crate::operator::Operator;
-use crate::ops::{self, Readiness};
-use crate::pool;
-use crate::relay::upstream::Servers;
-use crate::reload::Trigger;
-use crate::sessions::Other;
-use crate::supervisor::{
+use crate::farm::backend_registry::BackendRegistry;
+use crate::farm::pool;
+use crate::process::listening::Threads;
+use crate::process::supervisor::{
     BoxError, Exit, InFlight, Listening, Plan, Shutdown, Supervisor, Waits, raise_open_files,
     successor_command,
 };
-use crate::watch_config::watch_config;
+use crate::relay::upstream::Servers;
+use crate::sessions::Other;
+use crate::telemetry::metrics::Metrics;
+use crate::tls::certificates::{self, Certificates};
 
 pub(super) fn serve(
     supervisor: Supervisor,

@@ -9,13 +9,13 @@ use super::apply::Limits;
 use crate::config::Config;
 use crate::exchange::Gateway;
 use crate::exchange::report::Reporter;
+use crate::farm::pool;
 use crate::guard::{Addresses, BodyMemory, Carrier, Guarded, Handshake, ListenerContext, Room};
-use crate::listening::{Service, Threads};
-use crate::pool;
+use crate::process::listening::{Service, Threads};
+use crate::process::supervisor::{DrainingService, InFlight, Listening, Shutdown};
 use crate::proxy::{Proxy, TRIES, take_place};
 use crate::relay::Relay;
 use crate::relay::upstream::Servers;
-use crate::supervisor::{DrainingService, InFlight, Listening, Shutdown};
 use crate::tls;
 
 /// What a connection passes before its first request, and by what its end is noticed.

@@ -4,18 +4,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::access_log::AccessLog;
 use crate::admin::{self, Token};
-use crate::backend_ids::BackendIds;
-use crate::certificates::{self, CertificateError};
+use crate::base::backend_ids::BackendIds;
 use crate::config::{self, Config, Loaded};
-use crate::events::Events;
 use crate::exchange::report::Reporter;
 use crate::farm::{Farm, FarmError};
-use crate::log_writer::{Destination, FlushGuard};
-use crate::metrics::{LogLevel, Metrics};
-use crate::supervisor::{Bound, Chain, Exit, Supervisor};
-use crate::telemetry::Format;
+use crate::process::supervisor::{Bound, Chain, Exit, Supervisor};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::events::Events;
+use crate::telemetry::log::Format;
+use crate::telemetry::log_writer::{Destination, FlushGuard};
+use crate::telemetry::metrics::{LogLevel, Metrics};
+use crate::tls::certificates::{self, CertificateError};
 
 /// Why a gateway with a legal configuration did not start.
 #[derive(Debug, thiserror::Error)]

@@ -7,20 +7,20 @@ use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
 use tokio::sync::watch;
 
-use crate::backend_registry::BackendRegistry;
-use crate::certificates::Certificates;
-use crate::clock;
+use crate::admin::operator::Operator;
+use crate::base::clock;
 use crate::config::Config;
-use crate::events::wire::read_rows;
-use crate::events::{Events, Expiries};
 use crate::exchange::report::Reporter;
 use crate::farm::Farm;
-use crate::metrics::Metrics;
-use crate::operator::Operator;
+use crate::farm::backend_registry::BackendRegistry;
+use crate::process::supervisor::{OldGone, Shutdown, told_to_stop};
+use crate::sessions::store::Follower;
 use crate::sessions::view::Moment;
 use crate::sessions::{Other, Sessions};
-use crate::store::Follower;
-use crate::supervisor::{OldGone, Shutdown, told_to_stop};
+use crate::telemetry::events::wire::read_rows;
+use crate::telemetry::events::{Events, Expiries};
+use crate::telemetry::metrics::Metrics;
+use crate::tls::certificates::Certificates;
 
 /// Between two readings of a store that another process writes to.
 const FOLLOW: Duration = Duration::from_millis(200);
@@ -179,4 +179,4 @@ pub(super) fn sweep(
 }
 
 pub(super) type TaskFuture =
-    std::pin::Pin<Box<dyn Future<Output = crate::supervisor::TaskResult> + Send>>;
+    std::pin::Pin<Box<dyn Future<Output = crate::process::supervisor::TaskResult> + Send>>;

@@ -27,6 +27,7 @@ pub mod markdown;
 pub mod names;
 pub mod part;
 mod process;
+pub mod reload;
 pub mod report;
 pub mod schema;
 pub mod sections;
@@ -36,6 +37,7 @@ pub mod suggest;
 mod syntax;
 pub mod tls;
 mod waits;
+pub mod watch_config;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -55,7 +57,7 @@ use gateway_core::session::limits::PerClient;
 use gateway_core::session::lost_close::LostClose;
 use gateway_core::session::opening::IdPolicy;
 
-use crate::store::{OnError, SyncMode};
+use crate::sessions::store::{OnError, SyncMode};
 
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse};

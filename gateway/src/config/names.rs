@@ -10,7 +10,7 @@ use super::{
     Level, LogFormat, ProbeKind, RawPath, ReplyUrl, RequestId, SocketMode, StoreKind, Then,
     UpstreamHost, Verify,
 };
-use crate::store::{OnError, SyncMode};
+use crate::sessions::store::{OnError, SyncMode};
 
 /// A legal word and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

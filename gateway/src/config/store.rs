@@ -8,7 +8,7 @@ use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::Named;
 use super::sections::{TIMEOUT, span, word};
-use crate::store::{OnError, SyncMode};
+use crate::sessions::store::{OnError, SyncMode};
 
 pub const SECTION: Section = Section {
     name: "store",

@@ -18,11 +18,11 @@ use gateway_core::session::live::Wait;
 use gateway_core::session::{Binding, Pin, Subject, Target, lost_close};
 use http::Method;
 
-use crate::clock;
+use crate::base::clock;
+use crate::base::instance;
 use crate::config::{Http, Then};
 use crate::farm::Farm;
-use crate::health::FarmHealth;
-use crate::instance;
+use crate::farm::health::FarmHealth;
 use crate::sessions::{ReplyOwner, Sessions};
 
 use super::Exchange;

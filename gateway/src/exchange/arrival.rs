@@ -12,8 +12,8 @@ use gateway_core::session::{Binding, Pin, Subject, Target, Timestamp};
 use crate::config::{Access, Bind};
 use crate::farm::Farm;
 use crate::guard::Conn;
-use crate::metrics::{Carrier, Gauged};
-use crate::supervisor::InFlightGuard;
+use crate::process::supervisor::InFlightGuard;
+use crate::telemetry::metrics::{Carrier, Gauged};
 
 /// What is known of a request before anything is decided.
 pub struct Arrival {

@@ -18,7 +18,7 @@ use gateway_core::pace::Pace;
 use gateway_core::protocol::client::ClientKey;
 use tokio::sync::Mutex;
 
-use crate::clock;
+use crate::base::clock;
 use crate::config::Limits;
 use crate::guard::Conn;
 

@@ -10,7 +10,7 @@ use super::arrival::Arrival;
 use super::bandwidth::Bandwidth;
 use super::report::Reporter;
 use super::session_turns::SessionTurns;
-use crate::clock;
+use crate::base::clock;
 
 /// Lets bodies through.
 pub(super) struct Bodies {

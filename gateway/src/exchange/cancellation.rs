@@ -16,10 +16,10 @@ use super::lookup::{find, look_up};
 use super::orphans::{Orphan, Orphans};
 use super::report::Reporter;
 use super::session_turns::SessionTurns;
-use crate::backend_client::{BackendClient, BackendRequest};
-use crate::clock;
-use crate::metrics::OrphanResult;
+use crate::base::clock;
+use crate::farm::backend_client::{BackendClient, BackendRequest};
 use crate::sessions::{Place, Sessions};
+use crate::telemetry::metrics::OrphanResult;
 
 /// Has sessions cancelled that no client will use.
 pub(super) struct Cancellation {

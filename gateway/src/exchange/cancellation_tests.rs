@@ -3,7 +3,7 @@ use std::time::Duration;
 use gateway_core::routing::Lookup;
 
 use super::super::rig::*;
-use crate::backend_client::Task;
+use crate::farm::backend_client::Task;
 
 const DONE: Reply = (200, &[ACK]);
 const REFUSED: Reply = (403, &[]);

@@ -17,8 +17,8 @@ use super::Exchange;
 use super::failure::ExchangeFailure;
 use super::report::Reporter;
 use super::router::{Router, follow};
-use crate::health::FarmHealth;
-use crate::metrics::RefusedCreate;
+use crate::farm::health::FarmHealth;
+use crate::telemetry::metrics::RefusedCreate;
 
 /// What follows from the answer of a backend to a Create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

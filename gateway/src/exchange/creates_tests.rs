@@ -3,7 +3,7 @@ use gateway_core::protocol::read_ack;
 use super::super::rig::*;
 use super::*;
 use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
-use crate::metrics::ConnectError;
+use crate::telemetry::metrics::ConnectError;
 
 const FORBIDDEN: Reply = (403, &[]);
 const DENIED: Reply = (500, &[ACK, ("BITS-Error", "0x80070005")]);

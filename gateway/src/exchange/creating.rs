@@ -3,7 +3,7 @@
 use gateway_core::farm::Create;
 use gateway_core::routing::Refusers;
 
-use crate::health::Asking;
+use crate::farm::health::Asking;
 
 /// How the backends have answered a Create so far.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use super::Exchange;
 use super::deliveries::Deliveries;
 use super::report::Reporter;
 use super::told::Loss;
-use crate::clock;
+use crate::base::clock;
 use crate::sessions::Sessions;
 
 /// Ends sessions.

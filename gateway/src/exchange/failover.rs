@@ -14,8 +14,8 @@ use super::ends::Ends;
 use super::outages::Outages;
 use super::router::{Denied, Router};
 use super::told::Loss;
-use crate::clock;
-use crate::health::FarmHealth;
+use crate::base::clock;
+use crate::farm::health::FarmHealth;
 
 /// A request that is held looks this often whether it still should be.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::PacketType;
 
 use super::Exchange;
-use crate::health::FarmHealth;
-use crate::metrics::ConnectError;
+use crate::farm::health::FarmHealth;
+use crate::telemetry::metrics::ConnectError;
 
 /// No connection to a backend came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

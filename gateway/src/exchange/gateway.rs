@@ -41,16 +41,16 @@ use super::session_turns::{self, SessionTurns};
 use super::state::Exchange;
 use super::tries::{Tries, Way};
 use super::turns::Turns;
-use crate::backend_client::BackendClient;
-use crate::clock;
+use crate::admin::ops::Readiness;
+use crate::base::clock;
 use crate::config::RequestId;
 use crate::farm::Farm;
+use crate::farm::backend_client::BackendClient;
+use crate::farm::health::FarmHealth;
 use crate::guard::Conn;
-use crate::health::FarmHealth;
-use crate::metrics::Carrier;
-use crate::ops::Readiness;
+use crate::process::supervisor::{InFlight, Shutdown};
 use crate::sessions::Sessions;
-use crate::supervisor::{InFlight, Shutdown};
+use crate::telemetry::metrics::Carrier;
 
 /// Serves requests, step by step, for whatever carries their bytes.
 pub struct Gateway {

@@ -24,10 +24,10 @@ use super::report::Reporter;
 use super::session_turns::shares;
 use super::told::Loss;
 use super::{Exchange, live, reply_url};
-use crate::clock;
-use crate::health::FarmHealth;
-use crate::metrics::{FailoverReason, ProtocolError};
+use crate::base::clock;
+use crate::farm::health::FarmHealth;
 use crate::sessions::{Birth, Pinned, Sessions, StoreError};
+use crate::telemetry::metrics::{FailoverReason, ProtocolError};
 
 /// What becomes of the answer to a packet.
 #[derive(Debug)]

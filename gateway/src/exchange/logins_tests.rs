@@ -17,7 +17,7 @@ fn with_login(login: &str) -> Arc<RequestHead> {
 
 /// A request over that connection.
 fn over_conn(rig: &Rig, conn: &Arc<Conn>, speaker: Speaker, head: &Arc<RequestHead>) -> Exchange {
-    let mut exchange = rig.gateway.expect(crate::metrics::Carrier::Relay);
+    let mut exchange = rig.gateway.expect(crate::telemetry::metrics::Carrier::Relay);
     rig.gateway.arrive(Some(Arc::clone(conn)), head, &mut exchange);
     exchange.admitted.login = Login::of(conn, speaker);
     exchange

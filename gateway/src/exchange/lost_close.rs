@@ -19,11 +19,11 @@ use http::{HeaderName, header, response};
 use super::Exchange;
 use super::ends::Ends;
 use super::report::Reporter;
-use crate::backend_client::{BackendClient, BackendRequest, Task};
-use crate::clock;
-use crate::health::FarmHealth;
-use crate::metrics::LostCloseResult;
+use crate::base::clock;
+use crate::farm::backend_client::{BackendClient, BackendRequest, Task};
+use crate::farm::health::FarmHealth;
 use crate::sessions::Sessions;
+use crate::telemetry::metrics::LostCloseResult;
 
 /// Since when it has been unclear what became of a session, by the steady clock. An entry goes with
 /// its session.

@@ -22,12 +22,12 @@ use gateway_core::protocol::SessionKey;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::report::Reporter;
-use crate::backend_client::{BackendClient, BackendRequest};
 use crate::farm::Farm;
-use crate::health::FarmHealth;
-use crate::metrics::OrphanResult;
+use crate::farm::backend_client::{BackendClient, BackendRequest};
+use crate::farm::health::FarmHealth;
+use crate::process::supervisor::{TaskResult, told_to_stop};
 use crate::sessions::{Place, Sessions};
-use crate::supervisor::{TaskResult, told_to_stop};
+use crate::telemetry::metrics::OrphanResult;
 
 /// Sessions that may wait to be taken up.
 const QUEUE: usize = 16_384;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 
-use crate::by_id::ById;
+use crate::base::by_id::ById;
 
 /// Milliseconds of the steady clock at the first failure, plus one; 0 while all is well.
 #[derive(Default)]

@@ -32,12 +32,12 @@ use super::failover::LOOK_AGAIN;
 use super::learning::not_pinned;
 use super::lookup::find;
 use super::report::Reporter;
-use crate::backend_client::{BackendClient, BackendRequest, Task};
-use crate::clock;
+use crate::base::clock;
 use crate::farm::Farm;
-use crate::health::FarmHealth;
-use crate::metrics::AskResult;
+use crate::farm::backend_client::{BackendClient, BackendRequest, Task};
+use crate::farm::health::FarmHealth;
 use crate::sessions::Sessions;
+use crate::telemetry::metrics::AskResult;
 
 /// How long an answer counts: as long as a client that comes again at once, and no longer.
 const KEEP: Duration = Duration::from_secs(1);

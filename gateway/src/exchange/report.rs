@@ -14,15 +14,17 @@ use gateway_core::protocol::packet::Hidden;
 use gateway_core::protocol::trace_context::TraceParent;
 use uuid::Uuid;
 
-use crate::access_log::{AccessLog, RequestLine, UploadLine};
-use crate::backend_ids::BackendIds;
-use crate::clock;
-use crate::events::Events;
+use crate::base::backend_ids::BackendIds;
+use crate::base::clock;
 use crate::guard::{Conn, ConnectionEvents, Refusal, RejectedConnection};
-use crate::metrics::{LostCloseResult, Metrics, OrphanResult, Outcome, PacketLabel, Rejection};
 use crate::sessions::Ended;
-use crate::telemetry::{NowAndThen, Untrusted};
-use crate::warned::Hourly;
+use crate::telemetry::access_log::{AccessLog, RequestLine, UploadLine};
+use crate::telemetry::events::Events;
+use crate::telemetry::log::{NowAndThen, Untrusted};
+use crate::telemetry::metrics::{
+    LostCloseResult, Metrics, OrphanResult, Outcome, PacketLabel, Rejection,
+};
+use crate::telemetry::warned::Hourly;
 
 use super::Exchange;
 use super::arrival::Arrival;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::super::rig::*;
 use super::super::state::Exchange;
 use super::*;
-use crate::log_writer::{Destination, FlushGuard};
+use crate::telemetry::log_writer::{Destination, FlushGuard};
 
 /// A rig whose access log is a file.
 struct Logged {
@@ -20,7 +20,7 @@ struct Logged {
 fn logged() -> Logged {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("access.log");
-    let counters = crate::metrics::LogCounters::detached();
+    let counters = crate::telemetry::metrics::LogCounters::detached();
     let (log, flush) = AccessLog::open(Destination::File(file.clone()), counters).unwrap();
     Logged { rig: Rig::logging_to("", log), file, flush, _dir: dir }
 }
@@ -211,7 +211,7 @@ async fn a_request_that_panics_is_told_of_as_our_fault() {
 #[tokio::test]
 async fn what_was_never_a_request_is_not_told_of() {
     let logged = logged();
-    drop(logged.rig.gateway.expect(crate::metrics::Carrier::Relay));
+    drop(logged.rig.gateway.expect(crate::telemetry::metrics::Carrier::Relay));
     assert_eq!(counted(&logged.rig), 0);
     assert_eq!(logged.lines().len(), 0);
 }

@@ -19,12 +19,12 @@ use uuid::Uuid;
 use super::Exchange;
 use super::report::Reporter;
 use super::turns::{TurnRequest, Turns};
-use crate::backend_client::{BackendClient, BackendRequest};
-use crate::clock;
+use crate::base::clock;
 use crate::farm::Farm;
-use crate::metrics::OrphanResult;
+use crate::farm::backend_client::{BackendClient, BackendRequest};
 use crate::sessions::{Birth, Evictable, Place, Refused, Sessions};
-use crate::warned::Hourly;
+use crate::telemetry::metrics::OrphanResult;
+use crate::telemetry::warned::Hourly;
 
 /// After this long in a full table the sessions that may give way are looked for anew.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);

@@ -19,8 +19,8 @@ use super::Exchange;
 use super::forwarding::Forwarding;
 use super::report::Reporter;
 use crate::config::HashKey;
+use crate::farm::health::FarmHealth;
 use crate::guard::BoundConnections;
-use crate::health::FarmHealth;
 use crate::sessions::Sessions;
 
 /// Asks the core where requests go.

@@ -12,7 +12,7 @@ use gateway_core::protocol::{Fields, headers};
 use gateway_core::routing::ownership::{self, Identity};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::clock;
+use crate::base::clock;
 use crate::sessions::{Elsewhere, Sessions};
 
 use super::Exchange;

@@ -14,11 +14,11 @@ use gateway_core::routing::failover::{Distrust, Held, ends_or_moves};
 use gateway_core::routing::{Step, Why};
 use http::{HeaderValue, StatusCode};
 
-use crate::clock;
+use crate::base::clock;
 use crate::config::Denial;
-use crate::metrics::{Gauged, ProtocolError};
 use crate::sessions::live_uploads::LiveRequest;
 use crate::sessions::{Opening, Place};
+use crate::telemetry::metrics::{Gauged, ProtocolError};
 
 use super::arrival::Arrival;
 use super::bandwidth::BodyPace;

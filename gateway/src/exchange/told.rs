@@ -91,10 +91,10 @@ mod tests {
     use gateway_core::session::{Binding, Pin, Progress, TargetHash, Timestamp};
 
     use super::*;
-    use crate::access_log::AccessLog;
-    use crate::backend_ids::BackendIds;
-    use crate::events::Events;
-    use crate::metrics::Metrics;
+    use crate::base::backend_ids::BackendIds;
+    use crate::telemetry::access_log::AccessLog;
+    use crate::telemetry::events::Events;
+    use crate::telemetry::metrics::Metrics;
 
     const ID: &str = "{3F9C1E52-7B0D-4E7A-9C44-0D5B6A1E8F21}";
 

@@ -24,9 +24,9 @@ use super::router::{Router, follow};
 use super::state::Attempt;
 use super::turns::Turn;
 use crate::farm::Farm;
+use crate::farm::health::FarmHealth;
 use crate::guard::BoundConnections;
-use crate::health::FarmHealth;
-use crate::metrics::{ConnectError, FailoverReason};
+use crate::telemetry::metrics::{ConnectError, FailoverReason};
 
 /// So long a request waits for a connection to a backend where another one may have it: longer than an
 /// unused connection stays with its client.

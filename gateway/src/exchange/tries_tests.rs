@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use super::super::rig::*;
 use super::*;
-use crate::clock;
-use crate::metrics::ConnectError;
+use crate::base::clock;
+use crate::telemetry::metrics::ConnectError;
 
 const REFUSED: ConnectFailure =
     ConnectFailure { error: ConnectError::Refused, by_backend: true, distrust: false, busy: false };

@@ -20,7 +20,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::base::clock;
 use crate::guard::Conn;
 use crate::sessions::{EndLock, keyed};
 

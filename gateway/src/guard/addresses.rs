@@ -8,7 +8,7 @@ use gateway_core::protocol::client::ClientKey;
 use gateway_core::session::limits::PerClient;
 
 use super::Room;
-use crate::warned::Hourly;
+use crate::telemetry::warned::Hourly;
 
 /// Counts by client. Who has no connection has no entry.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use gateway_core::protocol::speaker::Speaker;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::metrics::Gauged;
+use crate::telemetry::metrics::Gauged;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 

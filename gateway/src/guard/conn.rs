@@ -13,8 +13,8 @@ use gateway_core::protocol::chunked::ChunkError;
 use gateway_core::protocol::speaker::Speaker;
 use http::HeaderValue;
 
-use crate::listening::Load;
-use crate::supervisor::InFlightGuard;
+use crate::process::listening::Load;
+use crate::process::supervisor::InFlightGuard;
 
 use super::ConnectionEvents;
 use super::addresses::Counted;

@@ -18,9 +18,9 @@ use super::refusal::Refusal;
 use super::socket::ClientSocket;
 use super::tls::{self, TlsInfo};
 use super::{GuardLimits, ListenerContext, RejectedConnection, linger};
+use crate::base::patience::within;
 use crate::config::ProxyProtocol;
-use crate::metrics::HandshakeFailure;
-use crate::patience::within;
+use crate::telemetry::metrics::HandshakeFailure;
 use crate::tls::ListenerTls;
 
 /// Enough of a rejected request to see what it is.

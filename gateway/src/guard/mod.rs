@@ -46,10 +46,10 @@ use http::HeaderValue;
 use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
 
-use crate::clock;
-use crate::listening::{Accepted, Handler};
-use crate::metrics::HandshakeFailure;
-use crate::supervisor::{InFlight, Shutdown};
+use crate::base::clock;
+use crate::process::listening::{Accepted, Handler};
+use crate::process::supervisor::{InFlight, Shutdown};
+use crate::telemetry::metrics::HandshakeFailure;
 
 pub use addresses::Addresses;
 use addresses::{Counted, Full};

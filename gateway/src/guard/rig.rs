@@ -17,8 +17,8 @@ use super::{
     BodyShare, ClientSocket, Conn, ConnectionEvents, GuardLimits, GuardStream, Refusal,
     RejectedConnection, Room,
 };
-use crate::listening::Load;
-use crate::supervisor::InFlight;
+use crate::process::listening::Load;
+use crate::process::supervisor::InFlight;
 
 #[derive(Default)]
 pub struct Events(pub Mutex<Vec<String>>);

@@ -16,8 +16,8 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
 use super::{Conn, GuardStream};
-use crate::patience::Deadline;
-use crate::supervisor::Shutdown;
+use crate::base::patience::Deadline;
+use crate::process::supervisor::Shutdown;
 
 /// Carries requests in Pingora's place.
 pub trait Carrier: Send + Sync {

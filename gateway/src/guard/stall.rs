@@ -5,8 +5,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::conn::Conn;
-use crate::clock;
-use crate::patience::Deadline;
+use crate::base::clock;
+use crate::base::patience::Deadline;
 
 /// One timer for both: they do not wait at the same time.
 #[derive(Default)]

@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::socket::ClientSocket;
 use super::stall::Stall;
 use super::{BodyShare, GuardLimits, RejectedConnection, linger, tls};
-use crate::patience::Deadline;
+use crate::base::patience::Deadline;
 
 #[path = "stream_write.rs"]
 mod write;

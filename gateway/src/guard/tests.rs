@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::rig::{Events, LIMITS, over};
 use super::*;
-use crate::clock;
+use crate::base::clock;
 
 struct Rig {
     client: DuplexStream,

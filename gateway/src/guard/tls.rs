@@ -8,7 +8,7 @@ use tokio_rustls::rustls::{self, ProtocolVersion};
 use tokio_rustls::server::TlsStream;
 
 use super::prefixed::Prefixed;
-use crate::metrics::HandshakeFailure;
+use crate::telemetry::metrics::HandshakeFailure;
 use crate::tls::{ListenerTls, subject_of};
 
 /// What the handshake has shown of a client.

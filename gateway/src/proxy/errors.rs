@@ -4,7 +4,7 @@ use gateway_core::fault::Fault;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::exchange::failure::ConnectFailure;
-use crate::metrics::ConnectError;
+use crate::telemetry::metrics::ConnectError;
 use crate::tls::NO_PLACE;
 
 /// Ends a request whose answer from the backend does not go on; what the client hears instead is

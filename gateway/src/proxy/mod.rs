@@ -28,15 +28,15 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::{Error, ErrorType, Result};
 
-use crate::clock;
+use crate::base::clock;
+use crate::base::failpoint;
 use crate::exchange::head::expects_continue;
 use crate::exchange::report::Sent;
 use crate::exchange::{Exchange, Gateway};
-use crate::failpoint;
+use crate::farm::pool;
 use crate::guard::GuardStream;
-use crate::metrics::Carrier;
-use crate::pool;
 use crate::relay::upstream::Servers;
+use crate::telemetry::metrics::Carrier;
 use crate::tls::TakePlace;
 
 use answer::apply_to_request;

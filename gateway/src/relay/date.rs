@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::head::write_field;
-use crate::clock;
+use crate::base::clock;
 
 thread_local! {
     /// The second that was written last, and its text.

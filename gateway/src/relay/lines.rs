@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::upstream::{Connection, HOLD, IdleConnection, Pool};
-use crate::clock;
+use crate::base::clock;
 use crate::farm::Endpoint;
 
 /// Of one thread.

@@ -10,7 +10,7 @@ use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
 
-use crate::descriptors;
+use crate::app::descriptors;
 
 /// A pipe has a slot for each 4 KiB of its size, and a slot holds one segment of TCP, however small it
 /// is: so many bytes are some 90 KiB of segments of 1,448 bytes.

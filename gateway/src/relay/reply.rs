@@ -20,13 +20,13 @@ use super::buffer::{Buffer, SMALL};
 use super::head::{Edited, write_answer, write_field, write_status};
 use super::server::{Line, PIECE, Server, stays_open};
 use super::transfer::{Next, Stop, Transfer};
-use crate::clock;
+use crate::base::clock;
+use crate::base::failpoint;
+use crate::base::patience::within;
 use crate::exchange::NotPassed;
 use crate::exchange::head::expects_continue;
 use crate::exchange::own_answer::OwnAnswer;
 use crate::exchange::turns;
-use crate::failpoint;
-use crate::patience::within;
 
 /// So long may the rest of a body that is dropped take, for the sake of the connection. The client
 /// has its Ack; its next packet on the same connection waits for this.

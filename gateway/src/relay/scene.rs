@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::upstream::rig::{End, read_to_end};
 use super::*;
 use crate::exchange::rig::{ID, Rig, UP01};
+use crate::farm::pool::OpenConnections;
 use crate::guard::rig;
-use crate::pool::OpenConnections;
 
 /// A gateway whose only server is the test.
 pub(super) struct Scene {

@@ -320,7 +320,7 @@ async fn whatever_comes_while_a_connection_is_awaited() {
     for event in ["bytes", "fin", "reset", "superseded", "told to end"] {
         let scene = Scene::with_session().await;
         scene.servers.set_ceiling(1);
-        let soon = crate::clock::stopwatch() + std::time::Duration::from_secs(10);
+        let soon = crate::base::clock::stopwatch() + std::time::Duration::from_secs(10);
         let place = scene.servers.place_elsewhere(UP01, soon).await;
         let (left, ()) = scene
             .play(&fragment("01234"), async |peers| {

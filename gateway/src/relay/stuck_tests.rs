@@ -4,7 +4,7 @@ use gateway_core::session::live::Wait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::scene::*;
-use crate::clock;
+use crate::base::clock;
 use crate::exchange::rig::{ID, key};
 use crate::sessions::live_uploads::LiveUpload;
 

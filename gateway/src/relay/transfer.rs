@@ -22,14 +22,14 @@ use super::lines::Lines;
 use super::server::{Line, Own, Server};
 use super::splice::can_splice;
 use super::upstream;
-use crate::clock;
+use crate::base::clock;
+use crate::base::failpoint;
+use crate::base::patience::Deadline;
 use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
 use crate::exchange::head::expects_continue;
 use crate::exchange::{Course, Exchange, Gateway, Way};
-use crate::failpoint;
 use crate::guard::{Conn, GuardStream};
-use crate::metrics::Carrier;
-use crate::patience::Deadline;
+use crate::telemetry::metrics::Carrier;
 
 /// A packet that is being served.
 pub(super) struct Transfer<'r> {

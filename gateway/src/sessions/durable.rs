@@ -7,8 +7,8 @@ use gateway_core::routing::Lookup;
 use gateway_core::session::{Binding, EndReason, Pin, Progress, Timestamp};
 
 use super::{Pinned, Place, Session, Sessions, StoreError};
-use crate::clock;
-use crate::store::{self, EndKind, Store, StoredPin, Tombstone, text_of};
+use crate::base::clock;
+use crate::sessions::store::{self, EndKind, Store, StoredPin, Tombstone, text_of};
 
 /// Takes a session off the map unless it became durable: also when whoever waits for that gives
 /// up, because then the store keeps nothing either.

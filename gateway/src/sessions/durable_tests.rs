@@ -11,12 +11,12 @@ use gateway_core::session::{Binding, EndReason, Pin, Progress, Subject, TargetHa
 use tempfile::TempDir;
 
 use super::*;
-use crate::backend_ids::BackendIds;
-use crate::clock;
-use crate::events::Events;
-use crate::metrics::Metrics;
+use crate::base::backend_ids::BackendIds;
+use crate::base::clock;
+use crate::sessions::store::{BackendState, OnError, Options, SyncMode};
 use crate::sessions::{Opened, Setup};
-use crate::store::{BackendState, OnError, Options, SyncMode};
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

@@ -13,7 +13,7 @@ use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{TargetHash, Timestamp};
 
 use super::lists::{Entry, Lists};
-use crate::store::{EndKind, Tombstone, text_of};
+use crate::sessions::store::{EndKind, Tombstone, text_of};
 
 /// The store counts in such steps.
 const AGED_EVERY: Duration = Duration::from_secs(60);

@@ -14,8 +14,8 @@ use gateway_core::session::{Binding, EndReason, Pin, Progress, Subject};
 use parking_lot::Mutex;
 
 use super::{Session, Sessions, UNTOUCHED};
-use crate::clock;
-use crate::store::{
+use crate::base::clock;
+use crate::sessions::store::{
     BackendState, EndKind, Follower, Milestone, PinRow, ReadError, Record, StoredProgress,
     Tombstone,
 };
@@ -199,11 +199,11 @@ mod tests {
     use gateway_core::session::{TargetHash, Timestamp};
 
     use super::*;
-    use crate::backend_ids::BackendIds;
-    use crate::events::Events;
-    use crate::metrics::Metrics;
+    use crate::base::backend_ids::BackendIds;
+    use crate::sessions::store::{OnError, Options, SyncMode};
     use crate::sessions::{Pinned, Setup};
-    use crate::store::{OnError, Options, SyncMode};
+    use crate::telemetry::events::Events;
+    use crate::telemetry::metrics::Metrics;
 
     /// A process with its own ids on a store that it shares.
     fn process(path: &Path, backends: &[&str]) -> Arc<Sessions> {

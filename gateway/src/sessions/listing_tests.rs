@@ -6,7 +6,7 @@ use gateway_core::session::{Binding, EndReason, Pin, TargetHash};
 
 use super::super::live_uploads::{LiveRequest, Packet};
 use super::*;
-use crate::clock;
+use crate::base::clock;
 
 /// By the clock on the wall, so that one can go back from it.
 const NOW: Timestamp = Timestamp(1_000_000_000_000);

@@ -23,8 +23,8 @@ use gateway_core::session::live::{self, Capacity, Crowd, Leaving, Meter, State, 
 use parking_lot::Mutex;
 
 use super::uneven::keyed;
-use crate::clock;
-use crate::telemetry::Untrusted;
+use crate::base::clock;
+use crate::telemetry::log::Untrusted;
 
 /// Some 14 MB where each has the longest path and user agent.
 const CAPACITY: Capacity = Capacity::of(20_000);

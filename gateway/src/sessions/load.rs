@@ -12,9 +12,9 @@ use gateway_core::session::{Binding, Pin, Progress, Subject, Timestamp};
 use super::follow::Following;
 use super::under_way::UnderWay;
 use super::{ENDING, Session, Sessions, UNTOUCHED};
-use crate::backend_ids::BackendIds;
-use crate::clock;
-use crate::store::{
+use crate::base::backend_ids::BackendIds;
+use crate::base::clock;
+use crate::sessions::store::{
     BackendState, EndKind, Loaded, Milestone, OpenError, Options, PinRow, Record, Store,
     StoredProgress, Tombstone, text_of,
 };

@@ -22,6 +22,7 @@ mod pinning;
 mod places;
 mod record;
 mod spelled;
+pub mod store;
 mod table;
 mod tally;
 mod text_budget;
@@ -40,9 +41,9 @@ use gateway_core::routing::{Loads, Lookup, Outstanding};
 use gateway_core::session::expiry::is_expired;
 use gateway_core::session::{EndReason, Pin, Progress, Subject, Timestamp};
 
-use crate::backend_ids::BackendIds;
-use crate::clock;
-use crate::store::{self, Store};
+use crate::base::backend_ids::BackendIds;
+use crate::base::clock;
+use crate::sessions::store::Store;
 
 pub use census::Census;
 pub use empty::{Birth, Evictable};

@@ -9,7 +9,7 @@ use gateway_core::protocol::SessionId;
 use gateway_core::session::{Binding, Target, TargetHash};
 
 use super::{Session, Sessions};
-use crate::store::StoredSpelling;
+use crate::sessions::store::StoredSpelling;
 
 /// Bytes that are kept of spellings: of some 500,000 sessions with usual names. The packets of
 /// sessions beyond that have to come in the spelling of their Create-Session.

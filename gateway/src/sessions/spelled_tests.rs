@@ -13,11 +13,11 @@ use tempfile::TempDir;
 use super::super::text_budget::TextBudget;
 use super::super::{Pinned, Setup};
 use super::*;
-use crate::backend_ids::BackendIds;
-use crate::clock;
-use crate::events::Events;
-use crate::metrics::Metrics;
-use crate::store::{OnError, Options, StoredPin, SyncMode, read_only};
+use crate::base::backend_ids::BackendIds;
+use crate::base::clock;
+use crate::sessions::store::{OnError, Options, StoredPin, SyncMode, read_only};
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
 
 const ODD: &str = "/in/%61.bin";
 const NORMAL: &str = "/in/a.bin";

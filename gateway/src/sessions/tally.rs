@@ -7,7 +7,7 @@ use gateway_core::farm::BackendId;
 use gateway_core::routing::{Loads, Outstanding};
 use gateway_core::session::Progress;
 
-use crate::by_id::ById;
+use crate::base::by_id::ById;
 
 #[derive(Default)]
 pub(super) struct Tally(ById<Load>);

@@ -19,7 +19,7 @@ use gateway_core::session::{Pin, Progress, Timestamp};
 
 use super::live_uploads::LiveUpload;
 use super::{Session, Sessions};
-use crate::clock;
+use crate::base::clock;
 
 /// A session's place in the order of pages, and its name for people.
 ///

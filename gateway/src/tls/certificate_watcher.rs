@@ -11,9 +11,9 @@ use tokio::sync::watch;
 
 use super::contents::{Contents, Stamp, stamps};
 use super::files::TlsError;
-use crate::events::Events;
-use crate::metrics::Metrics;
-use crate::supervisor::{TaskResult, told_to_stop};
+use crate::process::supervisor::{TaskResult, told_to_stop};
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
 
 /// A certificate that was replaced is to be served within a second.
 const LOOK: Duration = Duration::from_millis(400);

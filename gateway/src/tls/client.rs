@@ -30,7 +30,7 @@ use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
 use super::provider;
-use crate::clock;
+use crate::base::clock;
 use crate::config::{self, Verify};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);

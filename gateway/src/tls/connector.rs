@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::client::{BackendTls, is_distrust};
 use super::stream::{ToBackend, Traced};
-use crate::clock;
+use crate::base::clock;
 
 /// Goes over no wire: it marks a peer as one of this connector's.
 const PROTOCOL: &[u8] = b"bits-gateway";

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, RootCertStore};
 
 use super::exposed::open_folder;
-use crate::open_file::open_at_once;
+use crate::base::open_file::open_at_once;
 
 /// A chain has a few certificates and the bundle of a system some hundreds.
 const LARGEST: u64 = 4 * 1024 * 1024;

@@ -7,6 +7,7 @@
 //! What is absent: the handshake with clients, which is the guard's.
 
 mod certificate_watcher;
+pub mod certificates;
 mod client;
 mod connector;
 mod contents;

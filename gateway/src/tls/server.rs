@@ -17,7 +17,7 @@ use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
 use super::provider;
-use crate::clock;
+use crate::base::clock;
 use crate::config;
 
 /// BITS is HTTP/1.1, and a login that binds a connection cannot share it with others.

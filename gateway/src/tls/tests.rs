@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Server
 use super::client::Said;
 use super::test_pki::{Pki, authority};
 use super::{BackendTls, Contents, ListenerTls, Renewable, provider};
-use crate::clock;
+use crate::base::clock;
 use crate::config::{self, CertificateFiles, Verify};
 
 /// An authority that has long ended.

@@ -18,7 +18,7 @@ use super::source::Source;
 use super::state::StateFile;
 use super::target;
 use super::verdict;
-use crate::clock;
+use crate::base::clock;
 
 /// How an upload is to be done.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ pub use args::{Args, size as parse_size};
 pub use error::UploadError;
 pub use report::{Report, Status};
 
-use crate::clock;
+use crate::base::clock;
 use client::Client;
 use connect::Connector;
 use engine::{Listener, Settings, Upload};

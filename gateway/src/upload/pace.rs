@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::engine::{Event, Listener};
 use super::exchange::Supply;
 use super::source::Source;
-use crate::clock;
+use crate::base::clock;
 
 /// Keeps an upload below a rate, over all its Fragments.
 pub struct Pacer {

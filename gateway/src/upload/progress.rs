@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::engine::{Event, Listener};
-use crate::clock;
+use crate::base::clock;
 
 /// How progress is shown; always on standard error.
 #[derive(Clone)]

@@ -69,7 +69,7 @@ fn backends_say_what_is_left() {
     admin.set(1, |backend| {
         backend.health = Health::Down;
         backend.health_reason = Some("connection refused".to_owned());
-        backend.health_since = Some(bits_gateway::clock::now());
+        backend.health_since = Some(bits_gateway::base::clock::now());
     });
     let backends = admin.get("backends");
     let names: Vec<_> =

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bits_gateway::admin::{ActionError, BarredFolder, Reloaded, Touched};
-use bits_gateway::health::LastProbe;
+use bits_gateway::farm::health::LastProbe;
 use gateway_core::farm::{AdminState, Health};
 use gateway_core::session::Timestamp;
 use serde_json::{Value as Json, json};

@@ -11,17 +11,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use bits_gateway::admin::ops::Readiness;
 use bits_gateway::admin::{
     ActionError, Api, BackendInfo, Control, Reloaded, StoreInfo, Token, UnixSocket, serve_tcp,
     serve_unix,
 };
-use bits_gateway::clock;
-use bits_gateway::events::Events;
-use bits_gateway::health::History;
-use bits_gateway::metrics::{BackendTotals, Metrics};
-use bits_gateway::ops::Readiness;
-use bits_gateway::problems::{Judge, Level, Verdict};
+use bits_gateway::base::clock;
+use bits_gateway::farm::health::History;
 use bits_gateway::sessions::Sessions;
+use bits_gateway::telemetry::events::Events;
+use bits_gateway::telemetry::metrics::{BackendTotals, Metrics};
+use bits_gateway::telemetry::problems::{Judge, Level, Verdict};
 use gateway_core::farm::{AdminState, BackendId, Health};
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::{Binding, EndReason, Pin, Progress, TargetHash, Timestamp};
@@ -265,7 +265,7 @@ pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 
 /// By the clock that never jumps.
 fn now() -> Duration {
-    bits_gateway::clock::steady()
+    bits_gateway::base::clock::steady()
 }
 
 pub fn key(id: &str) -> SessionKey {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bits_gateway::clock;
+use bits_gateway::base::clock;
 use bits_gateway::sessions::live_uploads::{LiveRequest, Packet};
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{ContentRange, PacketType};

@@ -21,10 +21,14 @@ fn log_of_a_start(place: &Place, more: &[&str], journal: bool) -> String {
         command.env("JOURNAL_STREAM", format!("{}:{}", metadata.dev(), metadata.ino()));
     }
     let mut process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    let begun = bits_gateway::clock::steady();
+    let begun = bits_gateway::base::clock::steady();
     let said = || fs::read_to_string(&path).unwrap();
     while !said().contains("\"ready\"") && process.try_wait().unwrap().is_none() {
-        assert!(bits_gateway::clock::steady() - begun < Duration::from_secs(30), "{}", said());
+        assert!(
+            bits_gateway::base::clock::steady() - begun < Duration::from_secs(30),
+            "{}",
+            said()
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     let _ = process.kill();

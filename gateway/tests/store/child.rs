@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bits_gateway::events::Events;
-use bits_gateway::metrics::Metrics;
-use bits_gateway::store::{
+use bits_gateway::sessions::store::{
     EndKind, Loaded, OnError, Options, Record, Store, StoredPin, SyncMode, Tombstone,
 };
+use bits_gateway::telemetry::events::Events;
+use bits_gateway::telemetry::metrics::Metrics;
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::{TargetHash, Timestamp};
 

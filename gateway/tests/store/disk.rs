@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use bits_gateway::clock;
-use bits_gateway::store::{OnError, OpenError, Store, StoreError, TroubleKind};
+use bits_gateway::base::clock;
+use bits_gateway::sessions::store::{OnError, OpenError, Store, StoreError, TroubleKind};
 use tempfile::TempDir;
 
 use crate::child::{Process, Said, key, open, options, pin, tombstone};

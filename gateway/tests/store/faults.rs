@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use bits_gateway::clock;
-use bits_gateway::store::faults::{Op, Plan};
-use bits_gateway::store::{OnError, OpenError, Store, TroubleKind};
+use bits_gateway::base::clock;
+use bits_gateway::sessions::store::faults::{Op, Plan};
+use bits_gateway::sessions::store::{OnError, OpenError, Store, TroubleKind};
 use tempfile::TempDir;
 
 use crate::child::{ENDED, Kept, key, open, options, pin, tombstone};

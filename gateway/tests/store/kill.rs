@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bits_gateway::store::OnError;
+use bits_gateway::sessions::store::OnError;
 use tempfile::TempDir;
 
 use crate::child::{Process, Said, open};

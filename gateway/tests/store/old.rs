@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use bits_gateway::store::{OnError, Record, Store, StoredPin, read_only};
+use bits_gateway::sessions::store::{OnError, Record, Store, StoredPin, read_only};
 use gateway_core::farm::AdminState;
 use gateway_core::session::Subject;
 use tempfile::TempDir;
@@ -124,7 +124,7 @@ async fn the_dumps_of_this_version_are_what_this_version_writes() {
 }
 
 async fn writes(name: &str, bound: &[StoredPin]) {
-    use bits_gateway::store::BackendState;
+    use bits_gateway::sessions::store::BackendState;
     use gateway_core::session::Timestamp;
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store");

@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bits_gateway::config::Config;
-use bits_gateway::events::Events;
-use bits_gateway::listening::{self, Accepted, Handler, Threads};
-use bits_gateway::notify_systemd::Notifier;
-use bits_gateway::reload::{self, Reloader, Trigger};
-use bits_gateway::supervisor::{
+use bits_gateway::config::reload::{self, Reloader, Trigger};
+use bits_gateway::config::watch_config::watch_config;
+use bits_gateway::process::listening::{self, Accepted, Handler, Threads};
+use bits_gateway::process::notify_systemd::Notifier;
+use bits_gateway::process::supervisor::{
     Bound, BoxError, Chain, DrainingService, Exit, InFlight, InFlightGuard, Listening, Plan,
     Services, Shutdown, Supervisor, raise_open_files, told_to_stop,
 };
-use bits_gateway::watch_config::watch_config;
+use bits_gateway::telemetry::events::Events;
 use pingora::apps::ServerApp;
 use pingora::http::ResponseHeader;
 use pingora::prelude::{HttpPeer, Result};

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use bits_gateway::clock;
+use bits_gateway::base::clock;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::backend::{Backend, Client, DEADLINE};

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use bits_gateway::clock;
+use bits_gateway::base::clock;
 use rustix::process::Signal;
 use tempfile::TempDir;
 

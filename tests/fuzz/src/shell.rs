@@ -6,10 +6,10 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 use bits_gateway::config::{dump, parse};
-use bits_gateway::events::Events;
 use bits_gateway::guard::proxy_protocol::{self, HeaderError, Spoken};
-use bits_gateway::metrics::Metrics;
-use bits_gateway::store::{OnError, Options, Store, StoredPin, SyncMode, read_only};
+use bits_gateway::sessions::store::{OnError, Options, Store, StoredPin, SyncMode, read_only};
+use bits_gateway::telemetry::events::Events;
+use bits_gateway::telemetry::metrics::Metrics;
 use gateway_core::session::{Subject, TargetHash, Timestamp};
 
 /// A configuration that is accepted says the same when it is written out and read again; one that

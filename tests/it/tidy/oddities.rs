@@ -187,7 +187,7 @@ fn every_rule_has_a_row() {
     let sources = [
         ("gateway/core/src/protocol/head/mod.rs", 20),
         ("gateway/core/src/protocol/chunked.rs", 5),
-        ("gateway/src/metrics/rejection.rs", 9),
+        ("gateway/src/telemetry/metrics/rejection.rs", 9),
     ];
     for (path, count) in sources {
         let labels = labels(path);

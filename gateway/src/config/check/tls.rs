@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Checked;
-use crate::clock;
+use crate::base::clock;
 use crate::config::draft::{Draft, Table};
 use crate::config::report::{Finding, Place, Report};
 use crate::config::tls::{

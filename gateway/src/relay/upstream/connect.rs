@@ -8,9 +8,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
 use super::socket::ServerSocket;
-use crate::clock;
+use crate::base::clock;
 use crate::farm::{Endpoint, KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL};
-use crate::metrics::ConnectError;
+use crate::telemetry::metrics::ConnectError;
 use crate::tls::is_distrust;
 
 /// Why there is no connection to a server.

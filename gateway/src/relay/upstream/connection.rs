@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::places::Place;
 use super::socket::ServerSocket;
-use crate::clock;
+use crate::base::clock;
 use crate::farm::Endpoint;
-use crate::pool::Share;
+use crate::farm::pool::Share;
 
 /// How long a connection stays with its client after a packet: a client sends the next Fragment at
 /// once, or has something else to do.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::keep_alive::{is_for_age, is_refuted};
 
-use crate::by_id::ById;
+use crate::base::by_id::ById;
 
 /// For each server the shortest idle life of a connection that it closed, shared by all threads.
 ///

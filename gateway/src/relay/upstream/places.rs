@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connection::IdleConnection;
 use super::servers::Servers;
-use crate::by_id::ById;
+use crate::base::by_id::ById;
 
 /// A request of another thread gets the place of a free connection if it has waited so much longer.
 /// A new connection costs its server more than a packet does, so this is not done for a moment.

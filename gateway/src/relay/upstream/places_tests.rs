@@ -4,9 +4,9 @@ use tokio::io::AsyncWriteExt;
 use super::super::rig::{End, Thread, UP01, is_one, nobody, read_to_end, soon};
 use super::super::{ConnectFailure, Connection, Connections, Pool};
 use super::*;
-use crate::clock;
+use crate::base::clock;
 use crate::farm::Endpoint;
-use crate::pool::OpenConnections;
+use crate::farm::pool::OpenConnections;
 
 const S: Duration = Duration::from_secs(1);
 

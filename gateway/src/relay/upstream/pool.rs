@@ -16,7 +16,7 @@ use super::connection::{Connection, FRESH, IdleConnection, Reuse};
 use super::places::{Granted, Place, ThreadNumber};
 use super::servers::Servers;
 use super::socket::ServerSocket;
-use crate::clock;
+use crate::base::clock;
 use crate::farm::{Endpoint, Farm};
 
 static NEXT: AtomicU64 = AtomicU64::new(0);

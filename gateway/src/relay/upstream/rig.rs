@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, server};
 
 use super::{ConnectFailure, Connection, IdleConnection, Pool, ServerSocket, Servers, connect};
-use crate::backend_ids::BackendIds;
-use crate::clock;
+use crate::base::backend_ids::BackendIds;
+use crate::base::clock;
 use crate::config::{self, CertificateFiles, Config, Verify};
+use crate::farm::pool::OpenConnections;
 use crate::farm::{Endpoint, Farm};
-use crate::pool::OpenConnections;
 use crate::tls::test_pki::Pki;
 use crate::tls::{BackendTls, ListenerTls};
 

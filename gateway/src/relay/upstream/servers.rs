@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::lives::IdleLives;
 use super::places::{Granted, Place, Places, ThreadNumber};
 use super::pool::Pool;
-use crate::clock;
-use crate::pool::OpenConnections;
+use crate::base::clock;
+use crate::farm::pool::OpenConnections;
 
 /// Shared by the threads that carry packets.
 #[derive(Debug)]

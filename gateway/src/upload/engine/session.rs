@@ -5,7 +5,7 @@ use std::time::Duration;
 use gateway_core::protocol::SessionId;
 
 use super::{Event, SMALLEST_FRAGMENT, Upload};
-use crate::clock;
+use crate::base::clock;
 use crate::upload::error::UploadError;
 use crate::upload::fallback::Affinity;
 use crate::upload::state::{Record, VERSION};

@@ -1,0 +1,13 @@
+//! What stands on nothing else of the gateway: clocks, ids, the allocator.
+//!
+//! Every other folder may use it, and it uses none of them.
+
+pub mod allocator;
+pub mod backend_ids;
+pub mod build_info;
+pub mod by_id;
+pub mod clock;
+pub mod failpoint;
+pub mod instance;
+pub mod open_file;
+pub mod patience;

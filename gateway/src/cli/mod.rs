@@ -1,0 +1,186 @@
+//! The command line: what can be typed, and who does it.
+
+pub mod commands;
+pub mod demo;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::app::{self, RunOptions};
+use crate::base::build_info::VERSION_AND_REVISION;
+use crate::cli::commands::config_file::ConfigFile;
+
+/// Keeps BITS uploads on the server that has their file.
+#[derive(Debug, Parser)]
+#[command(name = "bits-gateway", version, long_version = VERSION_AND_REVISION, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 69 dependency missing, 74 I/O, \
+                        77 permission, 78 bad configuration.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway
+    Run(RunArgs),
+    Upload(Box<crate::upload::Args>),
+    Demo(crate::cli::demo::Args),
+    /// A server of the demo
+    #[command(name = crate::cli::demo::SERVER_COMMAND, hide = true)]
+    DemoServer(Box<backend_stub::options::Options>),
+    /// Check a configuration: show every mistake, or what would run
+    Check(CheckArgs),
+    /// Print what a configuration may hold
+    Schema(SchemaArgs),
+    /// Work with a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Say how the gateway is
+    Status(commands::status::Args),
+    /// Say in one line whether all is well, for monitoring and containers
+    #[command(
+        after_help = "Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown; with --live 0 or 1."
+    )]
+    Health(commands::health::Args),
+    /// Look after the uploads that the gateway remembers
+    #[command(subcommand)]
+    Sessions(commands::sessions::Command),
+    /// Look after the upload servers
+    #[command(subcommand)]
+    Backends(commands::backends::Command),
+    /// Say what happened lately: backends, sessions, reloads, certificates, the store, operators
+    Events(Box<commands::events::Args>),
+    /// Keep a copy of the session store
+    #[command(subcommand)]
+    Store(commands::store::Command),
+    /// Have the gateway read its configuration again
+    Reload(commands::reload::Args),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write the pages of all commands into this directory instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Print the version
+    Version(Json),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every value that counts and where it comes from
+    Dump(DumpArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Write this file once every listener accepts connections
+    #[arg(long, value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+    /// Take over the sockets of the gateway that runs with this configuration, which then drains
+    #[arg(long)]
+    pub upgrade: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Leave out what another machine may have otherwise: names in the DNS that clients use, and the
+    /// limit on open files
+    #[arg(long)]
+    pub portable: bool,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// For whom
+    #[arg(long, value_enum, default_value_t = SchemaFormat::Json)]
+    pub format: SchemaFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaFormat {
+    /// JSON Schema, for editors
+    Json,
+    /// A page of documentation
+    Markdown,
+    /// A commented configuration with every default
+    Example,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run(args),
+        Command::Upload(args) => crate::upload::run(*args),
+        Command::Demo(args) => crate::cli::demo::run(args),
+        Command::DemoServer(options) => backend_stub::main(*options),
+        Command::Check(args) => {
+            commands::check::check(&args.config.path(), args.portable, args.json.json).into()
+        }
+        Command::Schema(args) => commands::schema::schema(args.format).into(),
+        Command::Config(ConfigCommand::Dump(args)) => {
+            commands::dump::dump(&args.config.path(), args.json.json).into()
+        }
+        Command::Status(args) => commands::status::status(&args).into(),
+        Command::Health(args) => commands::health::health(&args),
+        Command::Sessions(command) => commands::sessions::sessions(&command).into(),
+        Command::Backends(command) => commands::backends::backends(&command).into(),
+        Command::Events(args) => commands::events::events(&args).into(),
+        Command::Store(command) => commands::store::store(&command).into(),
+        Command::Reload(args) => commands::reload::reload(&args).into(),
+        Command::Completions { shell } => commands::meta::completions(shell).into(),
+        Command::Man { dir } => commands::meta::man(dir.as_deref()).into(),
+        Command::Version(args) => commands::meta::version(args).into(),
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let config = args.config.path();
+    match commands::load_to_run(&config) {
+        Ok(loaded) => {
+            let RunArgs { ready_file, upgrade, .. } = args;
+            app::run(loaded, RunOptions { config, ready_file, upgrade })
+        }
+        Err(error) => commands::start::refuse(&config, &error).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

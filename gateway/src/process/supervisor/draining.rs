@@ -1,0 +1,111 @@
+//! Connections that outlive their listener for a while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pingora::server::ShutdownWatch;
+use tokio::sync::watch;
+
+use crate::process::listening::{Accepted, Handler};
+
+/// How far the process has come with taking leave of its clients. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    step: watch::Sender<Leave>,
+    /// The same for those who ask often: no lock.
+    leaving: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Leave {
+    No,
+    /// No new connection is accepted. Answers should ask for the end of theirs.
+    Leaving,
+    /// Idle connections are closed.
+    Said,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { step: watch::Sender::new(Leave::No), leaving: Arc::default() }
+    }
+}
+
+impl Shutdown {
+    /// Whether an answer should say `Connection: close`: the client's next request belongs to
+    /// another process. Cheap enough for every request.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn leave(&self) {
+        self.go_on_to(Leave::Leaving);
+    }
+
+    pub(super) fn say(&self) {
+        self.go_on_to(Leave::Said);
+    }
+
+    /// Never back: a signal may close idle connections before the drain comes to that.
+    fn go_on_to(&self, step: Leave) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.step.send_if_modified(|leave| {
+            let further = step > *leave;
+            *leave = step.max(*leave);
+            further
+        });
+    }
+
+    /// Returns when connections that wait for a request are to be closed.
+    pub async fn said(&self) {
+        // The sender is ours, so it cannot be gone.
+        let _ = self.step.subscribe().wait_for(|leave| *leave == Leave::Said).await;
+    }
+}
+
+/// A handler whose idle connections stay until the shutdown closes them.
+///
+/// Its `cleanup` drops them. Called when the last accept loop has ended, it would lose a request
+/// that is on its way then. Left alone, a connection gets its next request answered with
+/// `Connection: close` (`HttpProxy` looks at the shutdown watch when it has read a head), and its
+/// client opens the next one to whoever listens.
+pub struct DrainingService<A> {
+    inner: Arc<A>,
+    shutdown_state: Shutdown,
+}
+
+impl<A> DrainingService<A> {
+    pub fn new(inner: A, shutdown_state: Shutdown) -> Self {
+        Self { inner: Arc::new(inner), shutdown_state }
+    }
+}
+
+impl<A: Handler> Handler for DrainingService<A> {
+    fn serve(
+        self: Arc<Self>,
+        connection: Accepted,
+        shutdown: ShutdownWatch,
+    ) -> impl Future<Output = ()> + Send {
+        Arc::clone(&self.inner).serve(connection, shutdown)
+    }
+
+    async fn cleanup(&self) {
+        self.shutdown_state.said().await;
+        self.inner.cleanup().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_farewell_said_early_stays_said() {
+        let shutdown_state = Shutdown::default();
+        assert!(!shutdown_state.is_leaving());
+        shutdown_state.say();
+        shutdown_state.leave();
+        assert!(shutdown_state.is_leaving());
+        shutdown_state.said().await;
+    }
+}
