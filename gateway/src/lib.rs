@@ -16,4 +16,3 @@ pub mod relay;
 pub mod sessions;
 pub mod telemetry;
 pub mod tls;
-pub mod upload;

@@ -3,14 +3,19 @@
 pub mod commands;
 pub mod demo;
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio_rustls::rustls::sign::CertifiedKey;
 
 use crate::app::{self, RunOptions};
 use crate::base::build_info::VERSION_AND_REVISION;
 use crate::cli::commands::config_file::ConfigFile;
+use crate::config::CertificateFiles;
+use crate::tls::Identity;
 
 /// Keeps BITS uploads on the server that has their file.
 #[derive(Debug, Parser)]
@@ -26,7 +31,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the gateway
     Run(RunArgs),
-    Upload(Box<crate::upload::Args>),
+    Upload(Box<bits_uploader::Args>),
     Demo(crate::cli::demo::Args),
     /// A server of the demo
     #[command(name = crate::cli::demo::SERVER_COMMAND, hide = true)]
@@ -139,7 +144,7 @@ pub struct Json {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(args),
-        Command::Upload(args) => crate::upload::run(*args),
+        Command::Upload(args) => bits_uploader::run(*args, load_identity),
         Command::Demo(args) => crate::cli::demo::run(args),
         Command::DemoServer(options) => backend_stub::main(*options),
         Command::Check(args) => {
@@ -171,6 +176,15 @@ fn run(args: RunArgs) -> ExitCode {
         }
         Err(error) => commands::start::refuse(&config, &error).into(),
     }
+}
+
+/// The certificate of `bits-gateway upload`, read as strictly as those of the gateway.
+fn load_identity(
+    certificate: &Path,
+    key: &Path,
+) -> Result<Arc<CertifiedKey>, Box<dyn Error + Send + Sync>> {
+    let files = CertificateFiles { certificate: certificate.into(), key: key.into() };
+    Ok(Identity::load(&files)?.certified)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `bits-gateway demo`: a farm on this machine, real uploads, one server killed on the way.
 //!
 //! `farm` starts and ends the processes, `files` makes and compares what is uploaded,
-//! `show` is what a person sees. The uploads are those of [`crate::upload`].
+//! `show` is what a person sees. The uploads are those of [`bits_uploader`].
 
 mod farm;
 mod files;
@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::base::clock;
-use crate::upload::engine::{SMALLEST_FRAGMENT, Settings};
-use crate::upload::{self, Report, target::Mapping};
+use bits_uploader::engine::{SMALLEST_FRAGMENT, Settings};
+use bits_uploader::{Report, target::Mapping};
 pub use farm::SERVER_COMMAND;
 use farm::{Farm, FarmError};
 use files::Sample;
@@ -96,7 +96,7 @@ pub fn run(args: Args) -> ExitCode {
             // First, since one that stays ends by the same signal.
             biased;
             outcome = play(&args, &stage) => outcome,
-            () = upload::interrupted() => Err(DemoError::Interrupted),
+            () = bits_uploader::interrupted() => Err(DemoError::Interrupted),
         }
     });
     runtime.shutdown_background();
@@ -156,7 +156,7 @@ async fn play(args: &Args, stage: &Arc<Stage>) -> Result<Outcome, DemoError> {
     stage.conclude(&outcome);
     if args.stay {
         stage.stay(&farm);
-        upload::interrupted().await;
+        bits_uploader::interrupted().await;
     }
     Ok(outcome)
 }
@@ -180,8 +180,13 @@ fn start_uploads(samples: &[Sample], tracks: &[Arc<Track>], farm: &Farm, size: u
         };
         let (path, mapping, track) = (sample.path.clone(), mapping.clone(), track.clone());
         uploads.spawn(async move {
-            let upload =
-                upload::upload(&path, &url, settings, vec![mapping], track.clone().listener());
+            let upload = bits_uploader::upload(
+                &path,
+                &url,
+                settings,
+                vec![mapping],
+                track.clone().listener(),
+            );
             let report = tokio::time::timeout(LIMIT, upload).await.ok();
             track.finish(report.as_ref());
             (index, report)
@@ -237,7 +242,7 @@ async fn finished(tracks: &[Arc<Track>]) {
 }
 
 fn file_size(text: &str) -> Result<u64, String> {
-    let bytes = upload::parse_size(text)?;
+    let bytes = bits_uploader::parse_size(text)?;
     if bytes < SMALLEST_FILE {
         return Err("with less than 64KiB there is nothing to see".to_owned());
     }

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::farm::Farm;
 use super::files::{Arrival, Sample};
-use crate::upload::Report;
-use crate::upload::engine::{Event, Listener};
-use crate::upload::progress::{self, Look};
+use bits_uploader::Report;
+use bits_uploader::engine::{Event, Listener};
+use bits_uploader::progress::{self, Look};
 
 /// Text and progress bars, without one spoiling the other.
 pub struct Stage {

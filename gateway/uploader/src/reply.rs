@@ -6,10 +6,10 @@ use http::StatusCode;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
-use super::client::Client;
-use super::engine::Trouble;
-use super::error::{UploadError, chain};
-use super::verdict;
+use crate::client::Client;
+use crate::engine::Trouble;
+use crate::error::{UploadError, chain};
+use crate::verdict;
 
 const CHUNK: usize = 64 << 10;
 

@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use gateway_core::protocol::{ContentRange, PacketType, headers};
 use http::response::Parts;
 
-use super::connect::Connector;
-use super::exchange::{Connection, ExchangeError, Nothing, Patience, Supply};
-use super::target::Target;
+use crate::connect::Connector;
+use crate::exchange::{Connection, ExchangeError, Nothing, Patience, Supply};
+use crate::target::Target;
 
 /// A name and a password for scheme Basic.
 #[derive(Clone)]

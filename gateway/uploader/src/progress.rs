@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::engine::{Event, Listener};
-use crate::base::clock;
+use crate::clock;
+use crate::engine::{Event, Listener};
 
 /// How progress is shown; always on standard error.
 #[derive(Clone)]

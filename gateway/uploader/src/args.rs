@@ -1,17 +1,16 @@
 //! The command line of `bits-gateway upload`.
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::client::{Credentials, parse_header};
-use super::engine::{SMALLEST_FRAGMENT, Settings};
-use super::error::UploadError;
-use super::exchange::Patience;
-use super::target::Mapping;
-use crate::config::CertificateFiles;
+use crate::client::{Credentials, parse_header};
+use crate::engine::{SMALLEST_FRAGMENT, Settings};
+use crate::error::UploadError;
+use crate::exchange::Patience;
+use crate::target::Mapping;
 
 /// Upload a file to a BITS server or a farm of them
 ///
@@ -124,10 +123,9 @@ impl Args {
         }
     }
 
-    /// What is shown to servers that ask for it.
-    pub fn identity(&self) -> Option<CertificateFiles> {
-        let pair = self.cert.clone().zip(self.key.clone());
-        pair.map(|(certificate, key)| CertificateFiles { certificate, key })
+    /// The files with what is shown to servers that ask for a certificate, and its key.
+    pub fn identity(&self) -> Option<(&Path, &Path)> {
+        self.cert.as_deref().zip(self.key.as_deref())
     }
 
     pub fn patience(&self) -> Patience {

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::connect::TrustError;
-use super::source::SourceError;
-use super::state::StateError;
-use super::target::TargetError;
+use crate::connect::TrustError;
+use crate::source::SourceError;
+use crate::state::StateError;
+use crate::target::TargetError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {

@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::connect::Transport;
+use crate::connect::Transport;
 
 /// A connection that may carry several requests, one after the other.
 pub struct Connection {

@@ -6,12 +6,12 @@ use gateway_core::protocol::{ContentRange, PacketType};
 use http::response::Parts;
 
 use super::{Event, SMALLEST_FRAGMENT, Trouble, Upload};
-use crate::tls::is_distrust;
-use crate::upload::client::{Packet, SendError};
-use crate::upload::error::{UploadError, chain};
-use crate::upload::exchange::{ExchangeError, Nothing};
-use crate::upload::pace::FileSupply;
-use crate::upload::verdict::{self, Verdict, judge};
+use crate::client::{Packet, SendError};
+use crate::connect::is_distrust;
+use crate::error::{UploadError, chain};
+use crate::exchange::{ExchangeError, Nothing};
+use crate::pace::FileSupply;
+use crate::verdict::{self, Verdict, judge};
 
 impl Upload {
     /// Sends one packet and lets only an acceptable answer pass.

@@ -1,4 +1,4 @@
-//! `bits-gateway upload`: a BITS client for any platform.
+//! A BITS client for any platform: what `bits-gateway upload` and the uploads of its demo are.
 //!
 //! `engine` is the state machine and asks `verdict` (what does this answer mean?) and
 //! `fallback` (which host?), both pure. `client` writes packets, `exchange` is HTTP,
@@ -7,6 +7,7 @@
 
 mod args;
 mod client;
+mod clock;
 mod connect;
 pub mod engine;
 mod error;
@@ -21,17 +22,20 @@ mod state;
 pub mod target;
 mod verdict;
 
+use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_rustls::rustls::sign::CertifiedKey;
 
 pub use args::{Args, size as parse_size};
 pub use error::UploadError;
 pub use report::{Report, Status};
 
-use crate::base::clock;
 use client::Client;
-use connect::Connector;
+use connect::{Connector, TrustError};
 use engine::{Listener, Settings, Upload};
 use exchange::Patience;
 use progress::Display;
@@ -39,8 +43,13 @@ use source::Source;
 use state::StateFile;
 use target::{Mapping, Target};
 
+/// Reads a certificate with its chain, and its key, from two files. The program around this client
+/// decides what it asks of such files.
+pub type LoadIdentity =
+    fn(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Box<dyn Error + Send + Sync>>;
+
 /// Runs the command to its end and prints what came of it.
-pub fn run(args: Args) -> ExitCode {
+pub fn run(args: Args, load_identity: LoadIdentity) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -48,7 +57,7 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (report, code) = runtime.block_on(execute(&args));
+    let (report, code) = runtime.block_on(execute(&args, load_identity));
     // A read that hangs on a dead disk must not keep the process.
     runtime.shutdown_background();
     ExitCode::from(if print(&args, &report) { code } else { code.max(EX_IOERR) })
@@ -57,10 +66,10 @@ pub fn run(args: Args) -> ExitCode {
 /// Does what the command says, short of printing the result. Returns the exit code with it.
 ///
 /// Dropping the future is an interruption like any other: the state file is up to date.
-pub async fn execute(args: &Args) -> (Report, u8) {
+pub async fn execute(args: &Args, load_identity: LoadIdentity) -> (Report, u8) {
     let started = clock::steady();
     let mut report = Report::new(&args.file, &args.url);
-    let ended = command(args, &mut report).await;
+    let ended = command(args, load_identity, &mut report).await;
     report.took(clock::steady().saturating_sub(started));
     if let Err(error) = &ended {
         report.fail(error);
@@ -97,14 +106,23 @@ pub async fn upload(
     report
 }
 
-async fn command(args: &Args, report: &mut Report) -> Result<(), UploadError> {
+async fn command(
+    args: &Args,
+    load_identity: LoadIdentity,
+    report: &mut Report,
+) -> Result<(), UploadError> {
     let name = args.file.file_name().unwrap_or_default().to_string_lossy();
     let target = Target::parse(&args.url, &name)?;
     report.url = target.to_string();
     let source =
         if args.cancel { Source::absent(&args.file) } else { Source::open(&args.file).await? };
-    let connector =
-        Connector::new(&target, args.resolve.clone(), args.ca.as_deref(), args.identity())?;
+    let own = match args.identity() {
+        Some((certificate, key)) if target.tls => {
+            Some(load_identity(certificate, key).map_err(TrustError::Own)?)
+        }
+        _ => None,
+    };
+    let connector = Connector::new(&target, args.resolve.clone(), args.ca.as_deref(), own)?;
     let state = match &args.state {
         Some(path) => path.clone(),
         None => state::default_path(&args.file, &report.url),

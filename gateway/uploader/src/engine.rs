@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use gateway_core::protocol::{ContentRange, PacketType, headers};
 
-use super::client::Client;
-use super::error::UploadError;
-use super::fallback::{Affinity, NEVER};
-use super::pace::Pacer;
-use super::source::Source;
-use super::state::StateFile;
-use super::target;
-use super::verdict;
-use crate::base::clock;
+use crate::client::Client;
+use crate::clock;
+use crate::error::UploadError;
+use crate::fallback::{Affinity, NEVER};
+use crate::pace::Pacer;
+use crate::source::Source;
+use crate::state::StateFile;
+use crate::target;
+use crate::verdict;
 
 /// How an upload is to be done.
 #[derive(Debug, Clone)]
@@ -341,7 +341,7 @@ impl Upload {
         let (Some(url), Some(file)) = (&self.reply_url, &self.settings.reply) else {
             return Ok(Phase::Close);
         };
-        super::reply::download(&mut self.client, url, file).await?;
+        crate::reply::download(&mut self.client, url, file).await?;
         self.reply_url = None;
         self.last_progress = clock::steady();
         self.save()?;

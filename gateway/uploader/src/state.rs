@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::source::Identity;
+use crate::source::Identity;
 
 /// A session in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use gateway_core::protocol::SessionId;
 
 use super::{Event, SMALLEST_FRAGMENT, Upload};
-use crate::base::clock;
-use crate::upload::error::UploadError;
-use crate::upload::fallback::Affinity;
-use crate::upload::state::{Record, VERSION};
+use crate::clock;
+use crate::error::UploadError;
+use crate::fallback::Affinity;
+use crate::state::{Record, VERSION};
 
 impl Upload {
     pub(super) fn load(&mut self) -> Result<Option<Record>, UploadError> {

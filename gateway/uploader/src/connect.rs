@@ -1,5 +1,6 @@
 //! Connections: name to address, TCP, TLS.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::sign::SingleCertAndKey;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-use super::target::{Mapping, Target};
-use crate::config::CertificateFiles;
-use crate::tls::{Identity, TlsError, provider};
+use crate::target::{Mapping, Target};
 
 /// What bytes travel on.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -39,7 +39,7 @@ pub enum TrustError {
     #[error("the system has no certificates to trust; name some with --ca")]
     NoSystemStore,
     #[error(transparent)]
-    Own(#[from] TlsError),
+    Own(Box<dyn Error + Send + Sync>),
 }
 
 /// Per address. Windows leaves this to TCP, which takes minutes; a person waits for this one.
@@ -51,9 +51,9 @@ impl Connector {
         target: &Target,
         mappings: Vec<Mapping>,
         ca: Option<&Path>,
-        identity: Option<CertificateFiles>,
+        own: Option<Arc<CertifiedKey>>,
     ) -> Result<Self, TrustError> {
-        let tls = if target.tls { Some(tls_connector(ca, identity)?) } else { None };
+        let tls = if target.tls { Some(tls_connector(ca, own)?) } else { None };
         Ok(Self { mappings, tls })
     }
 
@@ -101,7 +101,7 @@ fn timed_out() -> io::Error {
 
 fn tls_connector(
     ca: Option<&Path>,
-    identity: Option<CertificateFiles>,
+    own: Option<Arc<CertifiedKey>>,
 ) -> Result<TlsConnector, TrustError> {
     let mut roots = RootCertStore::empty();
     match ca {
@@ -123,16 +123,20 @@ fn tls_connector(
             }
         }
     }
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring serves TLS 1.2 and 1.3")
         .with_root_certificates(roots);
-    let config = match identity {
+    let config = match own {
         None => builder.with_no_client_auth(),
-        Some(files) => {
-            let own = Identity::load(&files)?.certified;
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
-        }
+        Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
     };
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Whether a handshake failed because the server's certificate is not trusted: to try again at once
+/// makes it no better.
+pub fn is_distrust(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::engine::{Event, Listener};
-use super::exchange::Supply;
-use super::source::Source;
-use crate::base::clock;
+use crate::clock;
+use crate::engine::{Event, Listener};
+use crate::exchange::Supply;
+use crate::source::Source;
 
 /// Keeps an upload below a rate, over all its Fragments.
 pub struct Pacer {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use super::engine::Tally;
-use super::error::{UploadError, chain};
+use crate::engine::Tally;
+use crate::error::{UploadError, chain};
 
 /// How an upload ended. Printed as one JSON object with `--json`.
 #[derive(Debug, Clone, Serialize)]

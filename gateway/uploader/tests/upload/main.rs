@@ -4,11 +4,12 @@ mod script;
 
 use std::net::SocketAddr;
 
-use bits_gateway::upload::{Status, execute};
+use bits_uploader::{Status, execute};
 use socket2::{Domain, Socket, Type};
 
 use script::{
-    Act, Job, SESSION, Server, answer, created, lost, ok, received, status, until, wrong_offset,
+    Act, Job, SESSION, Server, answer, created, lost, no_identity, ok, received, status, until,
+    wrong_offset,
 };
 
 #[tokio::test]
@@ -272,7 +273,7 @@ async fn an_interrupted_upload_goes_on_where_it_stopped() {
     let job = Job::new(&server, 25_000);
     let args = job.args();
     tokio::select! {
-        _ = execute(&args) => panic!("the server holds the second fragment"),
+        _ = execute(&args, no_identity) => panic!("the server holds the second fragment"),
         () = until(|| server.seen().len() == 4) => {}
     }
     assert!(job.path("state.json").exists());
@@ -319,7 +320,7 @@ async fn a_file_that_changes_under_way_is_not_closed() {
         std::future::pending().await
     };
     let (report, code) = tokio::select! {
-        ended = execute(&args) => ended,
+        ended = execute(&args, no_identity) => ended,
         () = change => unreachable!("it is pending"),
     };
     assert_eq!((report.status, code), (Status::Failed, 1));
