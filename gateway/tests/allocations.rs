@@ -2,16 +2,18 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bits_gateway::sessions::Sessions;
-use bits_gateway::sessions::live_uploads::Packet;
+use bits_gateway::sessions::live_uploads::{LiveUploads, Packet};
 use bits_gateway::telemetry::access_log::{AccessLog, RequestLine};
 use bits_gateway::telemetry::log_writer::Destination;
 use bits_gateway::telemetry::metrics::{Carrier, Metrics, Outcome, PacketLabel, ProtocolError};
 use futures_util::FutureExt;
 use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
+use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{ContentRange, HResult, PacketType, SessionId};
 use gateway_core::routing::Why;
 use gateway_core::session::live::Wait;
@@ -21,6 +23,8 @@ use uuid::Uuid;
 thread_local! {
     /// Allocations of this thread.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that it has asked for, without those that it has given back.
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -29,17 +33,20 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get().wrapping_add(layout.size()));
         // SAFETY: as the caller promised.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.set(BYTES.get().wrapping_sub(layout.size()));
         // SAFETY: as the caller promised.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get().wrapping_add(size).wrapping_sub(layout.size()));
         // SAFETY: as the caller promised.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -77,6 +84,18 @@ fn counting_a_request_allocates_nothing() {
     });
 }
 
+fn fragment() -> Packet<'static> {
+    Packet {
+        kind: PacketType::Fragment,
+        range: ContentRange::new(0, 9, 10).ok(),
+        path: b"/in/a.bin",
+        user_agent: Some(b"Microsoft BITS/7.8"),
+        client: Some("192.0.2.1".parse().unwrap()),
+        backend: BackendId(0),
+        arrived: Duration::ZERO,
+    }
+}
+
 #[test]
 fn showing_a_packet_of_an_upload_allocates_nothing() {
     let sessions = Sessions::new(10, Duration::from_secs(60));
@@ -90,21 +109,40 @@ fn showing_a_packet_of_an_upload_allocates_nothing() {
     };
     let pinned = sessions.pin(id.key().clone(), pin, Progress::default(), Duration::ZERO);
     assert!(pinned.now_or_never().unwrap().is_ok());
-    let packet = Packet {
-        kind: PacketType::Fragment,
-        range: ContentRange::new(0, 9, 10).ok(),
-        path: b"/in/a.bin",
-        user_agent: Some(b"Microsoft BITS/7.8"),
-        client: Some("192.0.2.1".parse().unwrap()),
-        backend: BackendId(0),
-        arrived: Duration::ZERO,
-    };
     check(|| {
-        let live = sessions.show_live(id.key(), &packet, || None).unwrap();
+        let live = sessions.show_live(id.key(), &fragment(), || None).unwrap();
         live.came(10);
         live.waits_for(Wait::Answer);
         live.answered(Some(200));
     });
+}
+
+/// What the documents say.
+#[test]
+fn all_live_uploads_with_the_longest_texts_take_20_mb() {
+    let before = BYTES.get();
+    let uploads = LiveUploads::default();
+    let longest = [b'a'; 300];
+    let packet = |number| Packet {
+        path: &longest,
+        user_agent: Some(&longest),
+        client: Some(IpAddr::from(Ipv4Addr::from_bits(number))),
+        ..fragment()
+    };
+    let begin = |number: u32| {
+        let id = SessionId::parse(&format!("{{{}}}", Uuid::from_u128(number.into()))).unwrap();
+        let holder = ClientKey::of(Ipv4Addr::from_bits(number).into());
+        drop(uploads.begin(id.key(), &packet(number), || Some(holder)));
+    };
+    (0..20_000).for_each(begin);
+    let full = BYTES.get() - before;
+    println!("{full} bytes");
+    assert_eq!(uploads.len(), 20_000);
+    assert!((18_000_000..20_000_000).contains(&full), "{full}");
+    // Who comes later takes the room of another one.
+    (20_000..20_100).for_each(begin);
+    assert_eq!(uploads.len(), 20_000);
+    assert!(BYTES.get() - before < 20_000_000);
 }
 
 #[test]

@@ -15,21 +15,21 @@ pub struct Census {
 impl Sessions {
     /// Active and idle sessions by backend id. Walks the whole map: for scrapes, not for requests.
     pub fn census(&self, at: Moment) -> Vec<Census> {
-        let live = self.live_uploads.all(at.steady);
+        let live = self.live_uploads.snapshot(at.steady);
         let mut census = Vec::new();
-        for session in self.live.iter() {
+        self.live.each(|key, session| {
             let slot = session.backend.0 as usize;
             if slot >= census.len() {
                 census.resize(slot + 1, Census::default());
             }
             let entry = &mut census[slot];
-            let live = live.get(session.key());
-            if at.wall.since(seen(session.progress, live, at)) < IDLE {
+            let live = live.get(key);
+            if at.wall.since(seen(session.progress, live.as_ref(), at)) < IDLE {
                 entry.active += 1;
             } else {
                 entry.idle += 1;
             }
-        }
+        });
         census
     }
 }

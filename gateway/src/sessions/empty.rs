@@ -81,11 +81,11 @@ impl Sessions {
     ) -> Vec<SessionKey> {
         let mut sample = Sample::new(LOOK, chance);
         if !self.follows_others() {
-            for session in self.live.iter() {
+            self.live.each(|key, session| {
                 if may_evict(session.idleness(now, steady)) {
-                    sample.offer(session.client, (session.created, session.key().clone()));
+                    sample.offer(session.client, (session.created, key.clone()));
                 }
-            }
+            });
         }
         sample.into_order().into_iter().map(|(_, key)| key).collect()
     }

@@ -73,7 +73,8 @@ impl Sessions {
 
     /// Walks the whole map, twice.
     fn longest_silent(&self) -> VecDeque<(SessionKey, u32)> {
-        let mut heard: Vec<_> = self.live.iter().map(|session| heard_in(&session)).collect();
+        let mut heard = Vec::new();
+        self.live.each(|_, session| heard.push(heard_in(session)));
         if heard.is_empty() {
             return VecDeque::new();
         }
@@ -82,13 +83,13 @@ impl Sessions {
         // All of the same second are as good as each other, and may be the whole table.
         let mut of_last = wanted - older.iter().filter(|&&second| second < last).count();
         let mut found = Vec::with_capacity(wanted);
-        for session in self.live.iter() {
-            let second = heard_in(&session);
+        self.live.each(|key, session| {
+            let second = heard_in(session);
             if second < last || (second == last && of_last > 0) {
                 of_last -= usize::from(second == last);
-                found.push((session.key().clone(), second));
+                found.push((key.clone(), second));
             }
-        }
+        });
         found.sort_unstable_by_key(|&(_, second)| second);
         found.into()
     }

@@ -5,7 +5,7 @@
 //! another one a second later, so the first page takes it down for the pages behind it, and so many are
 //! remembered.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -21,7 +21,7 @@ use gateway_core::session::{Progress, Timestamp};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::live_uploads::LiveUpload;
+use super::live_uploads::{LiveUpload, Snapshot};
 use super::view::{Mark, Moment, Pager, Row, row, seen, state};
 use super::{Session, Sessions};
 
@@ -154,16 +154,13 @@ struct Order {
     has: HashSet<SessionKey, RandomState>,
 }
 
-/// Asked for each session of a walk, so it hashes fast.
-type Live = HashMap<SessionKey, LiveUpload, RandomState>;
-
 impl Listings {
     /// Walks the whole table.
     ///
     /// # Errors
     /// The page is one of a listing that is forgotten.
     pub fn page(&self, sessions: &Sessions, query: &Query, at: Moment) -> Result<Page, Forgotten> {
-        let live = sessions.live_uploads.all(at.steady);
+        let live = sessions.live_uploads.snapshot(at.steady);
         let none = Arc::<Order>::default();
         let (order, mut place, behind) = match query.after {
             None => (Arc::new(Order::of(sessions, &query.filter, &live, at)), 0, None),
@@ -180,7 +177,7 @@ impl Listings {
             && let Some(key) = order.keys.get(place)
         {
             let found = sessions.live.get(key);
-            rows.extend(found.map(|session| row(key, &session, live.get(key).cloned())));
+            rows.extend(found.map(|session| row(key, &session, live.get(key))));
             place += 1;
         }
         let room = query.limit - rows.len();
@@ -188,9 +185,11 @@ impl Listings {
         let (mut matching, mut more) = (0, place < order.keys.len());
         sessions.each_matching(&query.filter, &live, at, |key, session| {
             matching += 1;
-            if !order.has.contains(key) {
-                more |= room == 0;
-                pager.offer(key, || row(key, session, live.get(key).cloned()));
+            let rest = || !order.has.contains(key);
+            if room == 0 {
+                more = more || rest();
+            } else {
+                pager.offer(key, || rest().then(|| row(key, session, live.get(key))));
             }
         });
         let (rest, last) = pager.finish();
@@ -224,11 +223,11 @@ impl Listings {
 
 impl Order {
     /// Newest progress first.
-    fn of(sessions: &Sessions, filter: &Filter, live: &Live, at: Moment) -> Self {
-        let placed = |(key, live): (&SessionKey, &LiveUpload)| {
+    fn of(sessions: &Sessions, filter: &Filter, live: &Snapshot, at: Moment) -> Self {
+        let placed = |(key, live): (&SessionKey, LiveUpload)| {
             let session = sessions.live.get(key)?;
-            let takes = filter.takes(&session, Some(live), at);
-            takes.then(|| (seen(session.progress, Some(live), at), Mark::of(key), key.clone()))
+            let takes = filter.takes(&session, Some(&live), at);
+            takes.then(|| (seen(session.progress, Some(&live), at), Mark::of(key), key.clone()))
         };
         let mut placed: Vec<(Timestamp, Mark, SessionKey)> =
             live.iter().filter_map(placed).collect();
@@ -243,7 +242,7 @@ impl Sessions {
     /// The sessions that are meant. Walks the whole table.
     pub fn matching(&self, filter: &Filter, at: Moment) -> Vec<SessionKey> {
         let mut keys = Vec::new();
-        let live = self.live_uploads.all(at.steady);
+        let live = self.live_uploads.snapshot(at.steady);
         self.each_matching(filter, &live, at, |key, _| keys.push(key.clone()));
         keys
     }
@@ -257,26 +256,26 @@ impl Sessions {
     fn each_matching(
         &self,
         filter: &Filter,
-        live: &Live,
+        live: &Snapshot,
         at: Moment,
         mut visit: impl FnMut(&SessionKey, &Session),
     ) {
         if filter.path.is_some() {
             // Of no others a path is known.
-            for (key, upload) in live {
+            for (key, upload) in live.iter() {
                 if let Some(session) = self.live.get(key)
-                    && filter.takes(&session, Some(upload), at)
+                    && filter.takes(&session, Some(&upload), at)
                 {
                     visit(key, &session);
                 }
             }
             return;
         }
-        for session in self.live.iter() {
-            if filter.takes(&session, live.get(session.key()), at) {
-                visit(session.key(), &session);
+        self.live.each(|key, session| {
+            if filter.is_empty() || filter.takes(session, live.get(key).as_ref(), at) {
+                visit(key, session);
             }
-        }
+        });
     }
 }
 

@@ -26,7 +26,7 @@ use super::uneven::keyed;
 use crate::base::clock;
 use crate::telemetry::log::Untrusted;
 
-/// Some 14 MB where each has the longest path and user agent.
+/// Some 20 MB where each has the longest path and user agent and is of a client of its own.
 const CAPACITY: Capacity = Capacity::of(20_000);
 
 pub struct LiveUploads {
@@ -53,8 +53,8 @@ struct OfClient {
 #[derive(Debug)]
 struct Entry {
     /// Without the query, and fit to be shown.
-    path: Box<str>,
-    user_agent: Option<Box<str>>,
+    path: Arc<str>,
+    user_agent: Option<Arc<str>>,
     /// Who is held to a share for it.
     holder: Option<ClientKey>,
     /// Bytes that have come of the body under way.
@@ -104,8 +104,8 @@ pub struct Packet<'a> {
 /// What is shown of a live upload. Times are those of the steady clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveUpload {
-    pub path: Box<str>,
-    pub user_agent: Option<Box<str>>,
+    pub path: Arc<str>,
+    pub user_agent: Option<Arc<str>>,
     pub client: Option<IpAddr>,
     pub backend: BackendId,
     pub under_way: Option<UnderWay>,
@@ -117,6 +117,14 @@ pub struct LiveUpload {
     pub bytes_per_second: Option<u64>,
     /// Since then no packet of it has succeeded.
     pub failing_since: Option<Duration>,
+}
+
+/// The live uploads of a moment, for a walk over all sessions: nothing of them is copied, and no lock
+/// is taken for a session that is none of them.
+pub struct Snapshot {
+    /// Asked for each session, so it hashes fast.
+    uploads: HashMap<SessionKey, Arc<Entry>, RandomState>,
+    now: Duration,
 }
 
 /// A request of a live upload, until it is dropped.
@@ -150,7 +158,7 @@ impl LiveUploads {
     /// latter, and where the upload is not shown: it was not and this is no Fragment, or there is no room.
     ///
     /// With it comes whether the entry may be new. `holder` is asked for a new one only.
-    pub(super) fn begin(
+    pub fn begin(
         &self,
         key: &SessionKey,
         packet: &Packet<'_>,
@@ -185,7 +193,7 @@ impl LiveUploads {
         if let Some(holder) = holder {
             shares.clients.entry(holder).or_default().count += 1;
         }
-        let shown = |bytes| Untrusted(bytes).to_string().into_boxed_str();
+        let shown = |bytes| Arc::from(Untrusted(bytes).to_string());
         let entry = Arc::new(Entry {
             path: shown(packet.path),
             user_agent: packet.user_agent.map(shown),
@@ -267,9 +275,21 @@ impl LiveUploads {
         Some(self.uploads.get(key)?.show(now))
     }
 
-    /// All of them.
-    pub fn all(&self, now: Duration) -> HashMap<SessionKey, LiveUpload, RandomState> {
-        self.uploads.iter().map(|entry| (entry.key().clone(), entry.show(now))).collect()
+    /// Those that are there now.
+    pub fn snapshot(&self, now: Duration) -> Snapshot {
+        let uploads = self.uploads.iter();
+        let uploads = uploads.map(|entry| (entry.key().clone(), Arc::clone(&entry))).collect();
+        Snapshot { uploads, now }
+    }
+}
+
+impl Snapshot {
+    pub fn get(&self, key: &SessionKey) -> Option<LiveUpload> {
+        Some(self.uploads.get(key)?.show(self.now))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&SessionKey, LiveUpload)> {
+        self.uploads.iter().map(|(key, entry)| (key, entry.show(self.now)))
     }
 }
 

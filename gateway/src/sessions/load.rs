@@ -177,8 +177,8 @@ impl Sessions {
 
     /// Holds a lock of the map while it calls `visit`.
     fn each_row(&self, visit: &mut dyn FnMut(Record<'_>)) {
-        for session in self.live.iter() {
-            let id = text_of(session.key());
+        self.live.each(|key, session| {
+            let id = text_of(key);
             visit(Record::Pin(PinRow {
                 id: &id,
                 backend: self.ids.name(session.backend),
@@ -197,6 +197,6 @@ impl Sessions {
                 let created = session.created;
                 visit(Record::Progress(StoredProgress { id, created, milestone }));
             }
-        }
+        });
     }
 }

@@ -308,7 +308,7 @@ impl Sessions {
             let steady = steady.saturating_sub(session.heard_of());
             is_expired(now.since(session.progress.seen), steady, idle_timeout)
         };
-        let keys: Vec<_> = self.live.iter().filter(|s| stale(s)).map(|s| s.key().clone()).collect();
+        let keys = self.keys(stale);
         let removed = keys.into_iter().filter_map(|key| {
             // It may have made progress since.
             let (key, session) = self.live.remove_if(&key, |_, session| stale(session))?;
@@ -320,8 +320,17 @@ impl Sessions {
 
     /// The sessions of one backend. Walks the whole map.
     pub fn of_backend(&self, backend: BackendId) -> Vec<SessionKey> {
-        let of = self.live.iter().filter(|session| session.backend == backend);
-        of.map(|session| session.key().clone()).collect()
+        self.keys(|session| session.backend == backend)
+    }
+
+    fn keys(&self, such: impl Fn(&Session) -> bool) -> Vec<SessionKey> {
+        let mut keys = Vec::new();
+        self.live.each(|key, session| {
+            if such(session) {
+                keys.push(key.clone());
+            }
+        });
+        keys
     }
 
     fn ended(&self, key: SessionKey, mut session: Session, reason: EndReason) -> Ended {

@@ -9,18 +9,23 @@
 use std::borrow::Borrow;
 use std::cell::UnsafeCell;
 use std::hash::{Hash, Hasher};
+use std::hint::black_box;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use dashmap::mapref::multiple::{RefMulti, RefMutMulti};
+use dashmap::mapref::multiple::RefMutMulti;
 use dashmap::mapref::one::{Ref, RefMut};
 use gateway_core::protocol::SessionKey;
 
 use super::Session;
 use super::packed::Body;
 use super::uneven::{SHARDS, Uneven};
+
+/// A walk touches so many records before it looks at the first of them. Each lies somewhere else in
+/// memory, and a processor waits for many of them at once if nothing else is between.
+const BATCH: usize = 64;
 
 pub(super) struct Table {
     records: DashMap<Record, (), Uneven>,
@@ -72,9 +77,28 @@ impl Table {
         Some((key, body.into_inner().into()))
     }
 
-    /// A shard at a time.
-    pub fn iter(&self) -> impl Iterator<Item = Whole<RefMulti<'_, Record, ()>>> {
-        self.records.iter().map(Whole::new)
+    /// Shows all of them to `visit`, a shard at a time, and holds its lock meanwhile.
+    pub fn each(&self, mut visit: impl FnMut(&SessionKey, &Session)) {
+        for shard in self.records.shards() {
+            let shard = shard.read();
+            // SAFETY: the lock is held for as long as the iterator lives.
+            let buckets = unsafe { shard.iter() };
+            // SAFETY: as above, for as long as the references live.
+            let mut records = buckets.map(|bucket| Locked(&unsafe { bucket.as_ref() }.0));
+            let mut batch: Vec<Locked<'_>> = Vec::with_capacity(BATCH);
+            loop {
+                batch.extend(records.by_ref().take(BATCH));
+                if batch.is_empty() {
+                    break;
+                }
+                let packed = batch.iter().filter(|record| record.is_packed()).count();
+                black_box(packed);
+                for record in batch.drain(..) {
+                    let whole = Whole::new(record);
+                    visit(whole.key(), &whole);
+                }
+            }
+        }
     }
 
     /// A shard at a time.
@@ -141,10 +165,19 @@ unsafe impl Guard for Ref<'_, Record, ()> {
     }
 }
 
-// SAFETY: as above.
-unsafe impl Guard for RefMulti<'_, Record, ()> {
+/// A record of a shard whose lock somebody else holds.
+struct Locked<'a>(&'a Record);
+
+impl Locked<'_> {
+    fn is_packed(&self) -> bool {
+        matches!(body(self), Body::Packed(_))
+    }
+}
+
+// SAFETY: it is made under a lock of the shard, which lives longer.
+unsafe impl Guard for Locked<'_> {
     fn record(&self) -> &Record {
-        self.key()
+        self.0
     }
 }
 

@@ -22,6 +22,12 @@ fn session(backend_session: Option<&str>) -> Session {
     Session::new(pin, Progress::default(), Duration::ZERO)
 }
 
+fn count(table: &Table) -> usize {
+    let mut count = 0;
+    table.each(|_, _| count += 1);
+    count
+}
+
 /// What the documents promise: 96 bytes for each usual session, whatever the number of sessions.
 /// What an allocator adds is measured by `examples/pins.rs`.
 #[test]
@@ -54,7 +60,8 @@ fn a_session_is_changed_in_its_place_whichever_form_it_has() {
         table.get_mut(&first).expect("it is there").rare_mut().backend_session = id.map(Into::into);
         assert_eq!(table.get(&first).expect("it is there").backend_session(), id);
     }
-    let mut seen: Vec<_> = table.iter().map(|session| session.key().clone()).collect();
+    let mut seen = Vec::new();
+    table.each(|key, _| seen.push(key.clone()));
     seen.sort_unstable();
     assert_eq!(seen, [&first, &second].map(Clone::clone));
     for mut session in table.iter_mut() {
@@ -63,7 +70,25 @@ fn a_session_is_changed_in_its_place_whichever_form_it_has() {
     assert!(table.remove_if(&first, |_, session| session.steady != 1).is_none());
     let (key, removed) = table.remove_if(&second, |_, session| session.steady == 1).expect("there");
     assert_eq!((key, removed.backend_session()), (second, Some("x")));
-    assert_eq!(table.iter().count(), 1);
+    assert_eq!(count(&table), 1);
+}
+
+#[test]
+fn a_walk_shows_each_session_once_with_what_it_is() {
+    let table = Table::new(0);
+    let keys: Vec<_> = (0..20_000).map(|number| key(&format!("s{number}"))).collect();
+    for (at, key) in keys.iter().enumerate() {
+        let form = (at % 3 == 0).then_some("x");
+        assert!(table.insert(key.clone(), session(form), || {}));
+        table.get_mut(key).expect("it is there").progress.next_offset = at as u64;
+    }
+    let mut seen = Vec::new();
+    table.each(|key, session| {
+        seen.push((session.progress.next_offset, key.clone(), session.rare.is_some()));
+    });
+    seen.sort_unstable();
+    let expected = keys.into_iter().enumerate().map(|(at, key)| (at as u64, key, at % 3 == 0));
+    assert!(seen.into_iter().eq(expected));
 }
 
 /// A shard grows while others are read, and every session is found again.
@@ -90,5 +115,5 @@ fn sessions_are_found_whoever_else_comes_and_goes() {
             });
         }
     });
-    assert_eq!(table.iter().count(), 4000);
+    assert_eq!(count(&table), 4000);
 }

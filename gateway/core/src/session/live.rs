@@ -229,6 +229,7 @@ impl<T> Leaving<T> {
         let mut silent = walk();
         silent.sort_unstable_by_key(|(_, heard)| *heard);
         silent.truncate(silent.len().div_ceil(PART));
+        silent.shrink_to_fit();
         self.next = silent.into();
         let found = self.take(&heard);
         if found.is_none() {

@@ -34,7 +34,7 @@ pub fn page(path: &Path, args: &ListArgs) -> Result<Json, ClientError> {
     each(path, &mut |id, pin| {
         let wanted = args.which.backend.as_ref();
         if wanted.is_none_or(|name| name.eq_ignore_ascii_case(&pin.backend)) {
-            pager.offer(id.key(), || row(id, pin, now));
+            pager.offer(id.key(), || Some(row(id, pin, now)));
         }
     })?;
     let (rows, next) = pager.finish();
