@@ -31,9 +31,12 @@ impl Pki {
         kind: &'static SignatureAlgorithm,
         behind: &str,
     ) -> CertificateFiles {
-        let key = key(kind);
+        self.issue_for(name, &key(kind), behind)
+    }
+
+    pub fn issue_for(&self, name: &str, key: &KeyPair, behind: &str) -> CertificateFiles {
         let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let issued = params.signed_by(&key, &self.authority).unwrap();
+        let issued = params.signed_by(key, &self.authority).unwrap();
         CertificateFiles {
             certificate: self.write(&format!("{name}.pem"), &(issued.pem() + behind)),
             key: self.write(&format!("{name}-key.pem"), &key.serialize_pem()),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use gateway_core::session::lost_close::LostClose;
 use serde_json::{Value as Json, json};
 
 use super::surroundings;
@@ -118,6 +119,11 @@ fn summary(config: &Config) -> String {
             show_duration(sessions.idle_timeout)
         ),
     ));
+    if config.sessions.lost_close == LostClose::Verify {
+        let line = "a lost last answer is made up for by a HEAD of the file, which servers answer \
+                    with 200 and its size; IIS needs a MIME type for it";
+        lines.push(("closes", line.into()));
+    }
     lines.push(("store", store_line(&config.store)));
     let hosts = match config.http.hosts.as_slice() {
         [] => "any".to_owned(),

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio_rustls::rustls::SignatureAlgorithm;
+
 use super::Checked;
 use crate::base::clock;
 use crate::config::draft::{Draft, Table};
@@ -198,6 +200,7 @@ fn listener_files(
         Ok((_, contents)) => {
             contents.identities.iter().for_each(|identity| age(identity, &place, report));
             coverage(config, &contents.identities, &place, report);
+            old_windows(&contents.identities, &place, report);
             let keys = settings.certificates.iter();
             open_to_others(keys, settings.client_ca.as_deref(), &place, report);
         }
@@ -292,4 +295,57 @@ fn coverage(config: &Config, shown: &[Identity], place: &Option<Place>, report: 
         [] => "the certificate names no host at all".to_owned(),
         has => format!("it is for {}; one wildcard name covers all host ids", has.join(", ")),
     }));
+}
+
+/// With RSA, these releases have suites of CBC or without ECDHE only (docs/windows.md, by Microsoft's
+/// lists of suites).
+fn old_windows(shown: &[Identity], place: &Option<Place>, report: &mut Report) {
+    let rsa = |identity: &Identity| identity.certified.key.algorithm() == SignatureAlgorithm::RSA;
+    if shown.iter().all(rsa) {
+        let message = "Windows 8.1, Server 2012 R2 and older cannot connect: every certificate has \
+                       an RSA key";
+        let finding = Finding::warning(message).at(place.clone(), "newer Windows accepts it");
+        let help = "where there are such machines, add one with an ECDSA P-256 key: certificates = \
+                    [{ certificate = \"...\", key = \"...\" }] beside this one";
+        report.add(finding.help(help.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+
+    use crate::config::load_to_run;
+    use crate::tls::test_pki::Pki;
+
+    /// `more` is in the table of the certificate for `gw.test`.
+    #[track_caller]
+    fn warned(pki: &Pki, key: &KeyPair, more: &str) -> bool {
+        let shown = pki.issue_for("gw.test", key, "");
+        let (certificate, key) = (shown.certificate.display(), shown.key.display());
+        let text = format!(
+            "[listeners.public]\naddress = \"127.0.0.1:0\"\n\
+             tls = {{ certificate = \"{certificate}\", key = \"{key}\"{more} }}\n\
+             [store]\nkind = \"memory\"\n\
+             [[backends]]\nname = \"up01\"\naddress = \"127.0.0.1:1\"\n"
+        );
+        let loaded = load_to_run(&pki.write("gw.toml", &text), []).expect("it is good");
+        loaded.report.lines().iter().any(|line| line.contains("Windows 8.1"))
+    }
+
+    #[test]
+    fn certificates_of_rsa_alone_are_warned_of() {
+        let pki = Pki::new();
+        let rsa = KeyPair::from_pem(include_str!("../../../tests/data/rsa-key.pem")).unwrap();
+        let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        assert!(warned(&pki, &rsa, ""));
+        assert!(!warned(&pki, &ecdsa, ""));
+        let both = pki.issue_for("both.test", &ecdsa, "");
+        let both = format!(
+            ", certificates = [{{ certificate = \"{}\", key = \"{}\" }}]",
+            both.certificate.display(),
+            both.key.display()
+        );
+        assert!(!warned(&pki, &rsa, &both));
+    }
 }
