@@ -46,3 +46,4 @@ mod tidy;
 mod tls;
 mod upgrade;
 mod uploads;
+mod without_file;

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -65,7 +64,7 @@ fn hosts(config: &Config) -> Option<HashSet<String>> {
 
 /// The way to another configuration. What can fail comes first, and what comes after it cannot.
 pub(super) fn reloader(
-    path: PathBuf,
+    source: Source,
     loaded: Loaded,
     (metrics, events): (Arc<Metrics>, Events),
     notifier: Notifier,
@@ -84,6 +83,5 @@ pub(super) fn reloader(
         Ok(())
     };
     let reread = Box::new(move || certificates.reload());
-    let source = Source::new(path);
     Reloader::new(source, loaded, Some(metrics), events, notifier, Box::new(apply), reread)
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::base::backend_ids::BackendIds;
 use crate::base::build_info::{REVISION, VERSION};
 use crate::config::Loaded;
+use crate::config::reload::Source;
 use crate::process::supervisor::{Exit, Supervisor};
 use crate::telemetry::events::Events;
 use crate::telemetry::log;
@@ -27,10 +28,10 @@ use serve::serve;
 use start::{About, format, level, start};
 
 /// What `run` was told besides the configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RunOptions {
     /// Where the configuration came from, to read it again.
-    pub config: PathBuf,
+    pub config: Source,
     /// Where to write the addresses once every listener accepts.
     pub ready_file: Option<PathBuf>,
     /// Take over from the running process.
@@ -67,7 +68,7 @@ pub fn run(loaded: Loaded, options: RunOptions) -> ExitCode {
         }
     };
     let About { listeners, admin_socket, store } = About::of(config);
-    let config_file = options.config.display();
+    let config_file = options.config.path.display();
     tracing::info!(
         version = VERSION,
         revision = REVISION,
@@ -78,6 +79,15 @@ pub fn run(loaded: Loaded, options: RunOptions) -> ExitCode {
         store,
         "starting"
     );
+    if options.config.text.is_some() {
+        let uploads_go_to: Vec<String> =
+            config.backends.iter().map(|one| format!("{} {}", one.name, one.address)).collect();
+        tracing::info!(
+            uploads_go_to = uploads_go_to.join(", "),
+            "there is no configuration file: sessions are in memory and end with this process, and \
+             everything else is as by default"
+        );
+    }
     for warning in loaded.report.lines() {
         tracing::warn!("configuration: {warning}");
     }

@@ -195,7 +195,7 @@ pub(super) fn serve(
             if let Some(Err(error)) = entry.as_ref().map(Entry::publish) {
                 tracing::error!(%error, "the admin socket cannot be put in its place");
             }
-            if watches && let Err(error) = watch_config(reloader.clone()) {
+            if watches && reloader.has_file() && let Err(error) = watch_config(reloader.clone()) {
                 tracing::error!(%error, "the configuration is not watched");
             }
             if names_host {

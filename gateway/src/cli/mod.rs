@@ -4,6 +4,7 @@ pub mod commands;
 pub mod demo;
 
 use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use crate::app::{self, RunOptions};
 use crate::base::build_info::VERSION_AND_REVISION;
 use crate::cli::commands::config_file::ConfigFile;
-use crate::config::CertificateFiles;
+use crate::config::kind::Refusal;
+use crate::config::reload::Source;
+use crate::config::{self, BackendAddress, CertificateFiles};
 use crate::tls::Identity;
 
 /// Keeps BITS uploads on the server that has their file.
@@ -88,6 +91,15 @@ pub enum ConfigCommand {
 pub struct RunArgs {
     #[command(flatten)]
     pub config: ConfigFile,
+    /// Without a configuration: an upload server, as in `10.0.0.11:80`; once for each. Sessions are
+    /// kept in memory only
+    #[arg(long, value_name = "ADDRESS", value_parser = backend_address)]
+    #[arg(conflicts_with_all = ["bare", "config"])]
+    pub backend: Vec<BackendAddress>,
+    /// With --backend: where clients come in [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", requires = "backend")]
+    #[arg(conflicts_with_all = ["bare", "config"])]
+    pub listen: Option<SocketAddr>,
     /// Write this file once every listener accepts connections
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
@@ -167,15 +179,26 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Where clients come in if nobody says where: not from the network.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
 fn run(args: RunArgs) -> ExitCode {
-    let config = args.config.path();
-    match commands::load_to_run(&config) {
-        Ok(loaded) => {
-            let RunArgs { ready_file, upgrade, .. } = args;
-            app::run(loaded, RunOptions { config, ready_file, upgrade })
-        }
-        Err(error) => commands::start::refuse(&config, &error).into(),
+    let RunArgs { config, backend, listen, ready_file, upgrade } = args;
+    let config = match backend.as_slice() {
+        [] => Source::new(config.path()),
+        backends => Source::of_backends(listen.unwrap_or(LISTEN), backends),
+    };
+    match config.load() {
+        Ok(loaded) => app::run(loaded, RunOptions { config, ready_file, upgrade }),
+        Err(error) => commands::start::refuse(&config.path, &error).into(),
     }
+}
+
+fn backend_address(text: &str) -> Result<BackendAddress, String> {
+    config::host_port(text).map_err(|Refusal { message, label, help, .. }| {
+        let help = help.map(|help| format!("; {help}")).unwrap_or_default();
+        format!("{message}: {label}{help}")
+    })
 }
 
 /// The certificate of `bits-gateway upload`, read as strictly as those of the gateway.

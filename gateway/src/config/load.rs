@@ -74,22 +74,31 @@ pub fn load_to_run(
     path: &Path,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, LoadError> {
+    text_to_run(path, &read(path)?, variables)
+}
+
+/// As [`load_to_run`], of a text that stands in the file at `path`, or in none.
+pub fn text_to_run(
+    path: &Path,
+    text: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, LoadError> {
     let variables: Vec<_> = variables.into_iter().collect();
-    let mut loaded = match load(path, variables.clone()) {
-        Err(LoadError::Invalid { path, mut report }) => {
-            // What is wrong with the files that it names is told in the same go.
-            let (draft, _) = drafted(&path, &read(&path)?, variables);
-            check::unread(&draft, &mut report);
-            report.sort();
-            return Err(LoadError::Invalid { path, report });
-        }
-        loaded => loaded?,
+    let invalid = |report| {
+        let (path, report) = (path.to_path_buf(), Box::new(report));
+        LoadError::Invalid { path, report }
     };
+    let mut loaded = read_through(path, text, variables.clone()).map_err(|mut report| {
+        // What is wrong with the files that it names is told in the same go.
+        let (draft, _) = drafted(path, text, variables);
+        check::unread(&draft, &mut report);
+        report.sort();
+        invalid(report)
+    })?;
     check::files(&loaded.config, &loaded.draft, &mut loaded.report);
     loaded.report.sort();
     if loaded.report.has_errors() {
-        let (path, report) = (path.to_path_buf(), Box::new(loaded.report));
-        return Err(LoadError::Invalid { path, report });
+        return Err(invalid(loaded.report));
     }
     Ok(loaded)
 }

@@ -38,6 +38,7 @@ mod syntax;
 pub mod tls;
 mod waits;
 pub mod watch_config;
+pub mod without_file;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -60,9 +61,9 @@ use gateway_core::session::opening::IdPolicy;
 use crate::sessions::store::{OnError, SyncMode};
 
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
-pub use load::{LoadError, Loaded, load, load_to_run, parse};
+pub use load::{LoadError, Loaded, load, load_to_run, parse, text_to_run};
 pub use part::{Part, load_part};
-pub use syntax::{show_duration, show_size};
+pub use syntax::{host_port, show_duration, show_size};
 pub use tls::{BackendTls, CertificateFiles, ClientAuth, ListenerTls, ProxyProtocol, Verify};
 
 /// A configuration that was checked in full; there is no other kind.

@@ -5,6 +5,7 @@ mod preview;
 mod told;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,10 @@ use crate::base::clock;
 use crate::config::diff::{self, Change, diff};
 use crate::config::draft::Draft;
 use crate::config::report::Place;
-use crate::config::{self, Config, Limits, Listener, LoadError, Loaded, Log, Sessions, Timeouts};
+use crate::config::{
+    self, BackendAddress, Config, Limits, Listener, LoadError, Loaded, Log, Sessions, Timeouts,
+    without_file,
+};
 use crate::process::notify_systemd::Notifier;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -38,7 +42,10 @@ pub type Reread = Box<dyn Fn() -> Option<String> + Send + Sync>;
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
 pub struct Source {
+    /// Of the file, or what the text is called where there is none.
     pub path: PathBuf,
+    /// What counts in place of a file.
+    pub text: Option<String>,
     /// The environment of the process.
     pub variables: Vec<(OsString, OsString)>,
 }
@@ -46,11 +53,21 @@ pub struct Source {
 impl Source {
     /// A file, corrected by the environment that we have.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), variables: std::env::vars_os().collect() }
+        Self { path: path.into(), text: None, variables: std::env::vars_os().collect() }
+    }
+
+    /// A listener and backends that the command line names, corrected by the environment.
+    pub fn of_backends(listen: SocketAddr, backends: &[BackendAddress]) -> Self {
+        let text = Some(without_file::text(listen, backends));
+        Self { text, ..Self::new(without_file::NAME) }
     }
 
     pub fn load(&self) -> Result<Loaded, LoadError> {
-        config::load_to_run(&self.path, self.variables.iter().cloned())
+        let variables = self.variables.iter().cloned();
+        match &self.text {
+            None => config::load_to_run(&self.path, variables),
+            Some(text) => config::text_to_run(&self.path, text, variables),
+        }
     }
 }
 
@@ -173,6 +190,11 @@ impl Reloader {
 
     pub fn path(&self) -> &Path {
         &self.inner.source.path
+    }
+
+    /// Whether there is a file that may change.
+    pub fn has_file(&self) -> bool {
+        self.inner.source.text.is_none()
     }
 
     /// Begins an attempt and does not wait for it.

@@ -43,6 +43,7 @@ gw.toml: good
   placement   least-sessions
   affinity    host_id = "backend", fallback after 15m
   sessions    id = "backend", at most 1000000, forgotten after 14d without progress
+  closes      a lost last answer is made up for by a HEAD of the file, which servers answer with 200 and its size; IIS needs a MIME type for it
   store       sqlite in ./kept
   hosts       uploads.test
   fragments   at most 13MiB
@@ -210,4 +211,20 @@ fn completions_and_manual_pages_are_printed() {
 fn a_pipe_gets_no_colours() {
     let output = Place::with("").check();
     assert!(!output.stderr.contains('\u{1b}'));
+}
+
+#[test]
+fn backends_on_the_command_line_are_no_part_of_a_file() {
+    let place = Place::with(SMALLEST);
+    let refused = |arguments: &[&str], expected: &str| {
+        let output = place.run(arguments);
+        assert_eq!(output.code, 2, "{}", output.stderr);
+        assert!(output.stderr.contains(expected), "{}", output.stderr);
+    };
+    let both = "cannot be used with";
+    refused(&["run", "--backend", "10.0.0.11:80", "--config", "gw.toml"], both);
+    refused(&["run", "--backend", "10.0.0.11:80", "gw.toml"], both);
+    refused(&["run", "--listen", "127.0.0.1:0", "gw.toml"], both);
+    refused(&["run", "--listen", "127.0.0.1:0"], "--backend <ADDRESS>");
+    refused(&["run", "--backend", "10.0.0.11"], "the port is missing; \"10.0.0.11:80\"");
 }

@@ -177,7 +177,7 @@ fn open(supervisor: &Supervisor, part: &Part) -> std::result::Result<Bound, Exit
 
 /// A reloader whose application is told to the test.
 fn reloader(path: &Path, notifier: Notifier) -> Reloader {
-    let source = reload::Source { path: path.to_owned(), variables: Vec::new() };
+    let source = reload::Source { path: path.to_owned(), text: None, variables: Vec::new() };
     let loaded = source.load().expect("a good file");
     let weight = |config: &Config| config.backends[0].weight;
     let apply: reload::Apply = Box::new(move |old, new, _| {

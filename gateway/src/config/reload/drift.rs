@@ -25,6 +25,10 @@ impl Reloader {
 
 impl Inner {
     fn look(&self, state: &mut State) -> Option<ConfigState> {
+        if self.source.text.is_some() {
+            // Nothing can change it.
+            return None;
+        }
         let bytes = match fs::read(&self.source.path) {
             Ok(bytes) => bytes,
             Err(error) => return Some(ConfigState::Unread(error.to_string())),

@@ -32,7 +32,7 @@ impl Bench {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("gw.toml");
         fs::write(&path, file(1, "")).expect("written");
-        let source = Source { path, variables: Vec::new() };
+        let source = Source { path, text: None, variables: Vec::new() };
         let loaded = source.load().expect("a good file");
         let metrics = Metrics::new(&[], &[]);
         let applied = Applied::default();
