@@ -18,6 +18,7 @@ mod conn;
 mod digests;
 mod handshake;
 mod held;
+mod last_head;
 mod linger;
 mod prefixed;
 pub mod proxy_protocol;

@@ -1,6 +1,7 @@
 //! What a carrier of our own needs of a connection, beside its bytes.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Buf;
@@ -17,11 +18,20 @@ impl GuardStream {
     }
 
     /// The same with the places of its parts. `None` if no head has come.
-    pub fn read_head(&mut self) -> Option<RequestHead> {
+    pub fn read_head(&mut self) -> Option<Arc<RequestHead>> {
+        if let Some(head) = self.last.repeated() {
+            return Some(head);
+        }
         let bytes = self.head()?.to_vec();
         match self.index.take() {
-            Some(index) => Some(RequestHead::new(bytes, index)),
-            None => RequestHead::read(bytes),
+            Some(index) => {
+                let head = Arc::new(RequestHead::new(bytes, index));
+                if matches!(self.phase, Phase::Pass(_)) {
+                    self.last.keep(&head);
+                }
+                Some(head)
+            }
+            None => RequestHead::read(bytes).map(Arc::new),
         }
     }
 

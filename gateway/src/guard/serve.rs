@@ -7,7 +7,8 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp};
@@ -18,6 +19,10 @@ use pingora::server::ShutdownWatch;
 use super::{Conn, GuardStream};
 use crate::base::patience::Deadline;
 use crate::process::supervisor::Shutdown;
+
+/// A client sends its next packet at once, or keeps us waiting for long: the head of the last one is kept
+/// for so long.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// Carries requests in Pingora's place.
 pub trait Carrier: Send + Sync {
@@ -73,11 +78,23 @@ async fn serve<A>(
     let mut silence = Deadline::default();
     loop {
         let idle = guard.limits().idle;
-        let waits = poll_fn(|cx| match guard.poll_request(cx) {
-            Poll::Ready(ready) => Poll::Ready(ready),
-            // A head that has begun has a deadline of its own, and may outlast the time to be idle.
-            Poll::Pending if guard.is_inside_head() => Poll::Pending,
-            Poll::Pending => silence.poll(cx, || idle).map(|()| false),
+        let mut left = idle;
+        let waits = poll_fn(|cx| {
+            loop {
+                ready!(match guard.poll_request(cx) {
+                    Poll::Ready(ready) => return Poll::Ready(ready),
+                    // A head that has begun has a deadline of its own, and may outlast the time to be idle.
+                    Poll::Pending if guard.is_inside_head() => Poll::Pending,
+                    Poll::Pending =>
+                        silence.poll(cx, || if guard.keeps_last() { left.min(KEPT) } else { left }),
+                });
+                if !guard.keeps_last() {
+                    return Poll::Ready(false);
+                }
+                guard.forget_last();
+                left = left.saturating_sub(KEPT);
+                silence.stop();
+            }
         });
         let ready = tokio::select! {
             biased;

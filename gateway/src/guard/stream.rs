@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::Conn;
 use super::held::Held;
+use super::last_head::LastHead;
 use super::refusal::Refusal;
 use super::socket::ClientSocket;
 use super::stall::Stall;
@@ -53,6 +54,8 @@ pub struct GuardStream {
     pub(super) head_end: usize,
     /// Where its parts stand, if it was not changed.
     pub(super) index: Option<HeadIndex>,
+    /// The head of the last packet, and whether the request that has come repeats it.
+    pub(super) last: LastHead,
     /// What the body of this request takes of memory, also once all of it was read.
     pub(super) body: BodyShare,
     /// Read from the socket and not yet passed on.
@@ -108,6 +111,7 @@ impl GuardStream {
             phase: Phase::Head,
             head_end: 0,
             index: None,
+            last: LastHead::default(),
             body,
             buffer: ahead,
             searched: 0,
@@ -205,12 +209,11 @@ impl GuardStream {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             self.skip_empty_lines();
+            if self.repeats_last() {
+                self.begin_request(false);
+                return Poll::Ready(Ok(()));
+            }
             if let Some(end) = end_of_head(&self.buffer, self.searched) {
-                // Its timer is not held for the life of the connection.
-                self.deadline = Deadline::default();
-                self.searched = 0;
-                self.line_checked = false;
-                self.empty_lines = 0;
                 self.admit(end);
                 return Poll::Ready(Ok(()));
             }
@@ -259,11 +262,22 @@ impl GuardStream {
         }
     }
 
+    /// A whole head is here.
+    fn begin_request(&mut self, http10: bool) {
+        // Its timer is not held for the life of the connection.
+        self.deadline = Deadline::default();
+        self.searched = 0;
+        self.line_checked = false;
+        self.empty_lines = 0;
+        self.conn.request_started(http10);
+        self.stall.stop();
+    }
+
     fn admit(&mut self, end: usize) {
         match check_head(&self.buffer[..end], &self.limits.head, &self.limits.policy()) {
             Ok(facts) => {
-                self.conn.request_started(facts.http10);
-                self.stall.stop();
+                self.begin_request(facts.http10);
+                self.last.is_repeated = false;
                 self.index = facts.edits.is_empty().then_some(facts.index);
                 let end = self.edit(&facts.edits, end);
                 self.head_end = end;

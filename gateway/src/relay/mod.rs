@@ -147,7 +147,7 @@ impl Carrier for Relay {
         }
         // What the future begins with is a few pointers: more would be copied with all the room that it
         // has for a packet.
-        let head = Arc::new(guard.read_head()?);
+        let head = guard.read_head()?;
         if !self.is_ours(&head, guard) {
             return None;
         }

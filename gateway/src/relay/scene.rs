@@ -101,7 +101,7 @@ impl Scene {
         let (mut client, mut guard) = rig::tcp().await;
         client.write_all(sent).await.unwrap();
         assert!(rig::request(&mut guard).await);
-        let head = Arc::new(guard.read_head().unwrap());
+        let head = guard.read_head().unwrap();
         let stop = self.stop.subscribe();
         let conn = Arc::clone(guard.conn());
         let serving = async {

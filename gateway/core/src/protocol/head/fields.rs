@@ -173,7 +173,7 @@ impl<'h> Fields<'h> {
 }
 
 /// 19 digits always fit 64 bits; a longer number is an attack or an accident.
-fn length(digits: &[u8]) -> Result<u64, HeadError> {
+pub(super) fn length(digits: &[u8]) -> Result<u64, HeadError> {
     if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
         return Err(HeadError::Length);
     }

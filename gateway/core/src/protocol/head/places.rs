@@ -68,6 +68,28 @@ impl Places {
         places.iter().filter(move |place| place.id == field.id).map(|place| place.value(bytes))
     }
 
+    /// Whether `new` are the bytes of the head again, but for digits that stand for other digits in the
+    /// values of fields whose bits are `numbered`.
+    pub(in super::super) fn is_repeated(&self, bytes: &[u8], new: &[u8], numbered: u64) -> bool {
+        if new.len() != bytes.len() {
+            return false;
+        }
+        let mut at = 0;
+        for place in self.places.iter().filter(|place| numbered & place.id.bit() != 0) {
+            let (value, end) = (place.value as usize, place.value_end as usize);
+            let digits = |(old, new): (&u8, &u8)| {
+                old == new || (old.is_ascii_digit() && new.is_ascii_digit())
+            };
+            if bytes[at..value] != new[at..value]
+                || !bytes[value..end].iter().zip(&new[value..end]).all(digits)
+            {
+                return false;
+            }
+            at = end;
+        }
+        bytes[at..] == new[at..]
+    }
+
     /// Every field with its whole line: its number, its name, and the line with its end.
     pub fn lines<'h>(&'h self, bytes: &'h [u8]) -> impl Iterator<Item = (Id, &'h [u8], &'h [u8])> {
         self.places.iter().map(|place| {

@@ -3,7 +3,8 @@
 use http::HeaderValue;
 
 use super::super::Fields;
-use super::super::headers::{Field, Id};
+use super::super::headers::{self, Field, Id};
+use super::fields::length;
 use super::places::{Places, place};
 use super::{Lines, OneField, split_once};
 
@@ -82,6 +83,25 @@ impl RequestHead {
         Self::read(bytes)
     }
 
+    /// Becomes the head that `bytes` begin with, where that repeats this one: the packets of an upload
+    /// differ in nothing but the numbers of Content-Range and Content-Length. Returns the new length of
+    /// the body; `None` leaves the head as it is.
+    ///
+    /// A head in which digits stand for digits there has passed the check if this one has, with the same
+    /// findings but for that length.
+    pub fn repeat(&mut self, bytes: &[u8]) -> Option<u64> {
+        const NUMBERED: u64 = Id::CONTENT_RANGE.bit() | Id::CONTENT_LENGTH.bit();
+        let bytes = bytes.get(..self.bytes.len())?;
+        if !self.index.fields.is_repeated(&self.bytes, bytes, NUMBERED) {
+            return None;
+        }
+        self.bytes.copy_from_slice(bytes);
+        match self.first(&headers::CONTENT_LENGTH) {
+            Some(digits) => length(digits).ok(),
+            None => Some(0),
+        }
+    }
+
     /// All of it, with the empty line at its end.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -132,7 +152,7 @@ impl Fields for RequestHead {
 #[cfg(test)]
 mod tests {
     use super::super::super::headers;
-    use super::super::{HeadLimits, HeadPolicy, check_head};
+    use super::super::{BodyFraming, HeadLimits, HeadPolicy, check_head};
     use super::*;
 
     const HEAD: &[u8] = b"BITS_POST /in/a%20b?x=1 HTTP/1.1\r\nhost:up\r\nX-Own: \t a b \t\r\n\
@@ -160,6 +180,63 @@ mod tests {
         let facts = check_head(HEAD, &limits, &HeadPolicy::default()).expect("a legal head");
         let head = RequestHead::new(HEAD.to_vec(), facts.index);
         assert_eq!(Some(head), RequestHead::read(HEAD.to_vec()));
+    }
+
+    const FRAGMENT: &[u8] = b"BITS_POST /a9 HTTP/1.1\r\nHost: up1\r\nContent-Range: bytes 0-9/100\r\n\
+        X-Number: 1\r\nContent-Length: 10\r\n\r\n";
+
+    #[track_caller]
+    fn repeated(old: &str, new: &str) -> Option<u64> {
+        let limits = HeadLimits { head_bytes: 4096, line_bytes: 1024, fields: 10 };
+        let checked = |bytes: &[u8]| check_head(bytes, &limits, &HeadPolicy::default()).ok();
+        let (before, text) = (FRAGMENT, std::str::from_utf8(FRAGMENT).expect("text"));
+        let mut head = RequestHead::new(before.to_vec(), checked(before).expect("legal").index);
+        let with_body = [text.replace(old, new).as_bytes(), b"body"].concat();
+        let length = head.repeat(&with_body);
+        let bytes = &with_body[..with_body.len() - 4];
+        match (length, checked(bytes)) {
+            (Some(length), Some(facts)) => {
+                assert_eq!(facts.body, BodyFraming::Length(length));
+                assert_eq!(head, RequestHead::new(bytes.to_vec(), facts.index));
+            }
+            (Some(_), None) => panic!("{new:?} does not pass"),
+            (None, _) => assert_eq!(head, RequestHead::read(before.to_vec()).expect("a head")),
+        }
+        length
+    }
+
+    #[test]
+    fn a_head_repeats_another_but_for_its_numbers() {
+        assert_eq!(repeated("", ""), Some(10));
+        assert_eq!(repeated("0-9/100", "5-7/100"), Some(10));
+        assert_eq!(repeated("Length: 10", "Length: 73"), Some(73));
+        for (old, new) in [
+            ("/a9", "/a8"),
+            ("up1", "up2"),
+            ("Number: 1", "Number: 2"),
+            ("0-9", "0-12"),
+            ("0-9/100", "0/9-100"),
+            ("0-9/100", "0-9/10 "),
+            ("0-9/100", "0-9/10x"),
+            ("Length: 10", "Length: 1 "),
+            ("Length: 10", "Length: +1"),
+            ("Length: 10", "length: 10"),
+            ("1.1", "1.0"),
+            ("BITS_POST", "BITS_GET"),
+            ("\r\n\r\n", "\r\nA: 1\r\n\r\n"),
+        ] {
+            assert_eq!(repeated(old, new), None, "{old:?} became {new:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_not_repeated_by_half_of_it() {
+        let mut head = RequestHead::read(FRAGMENT.to_vec()).expect("a head");
+        for end in 0..FRAGMENT.len() {
+            assert_eq!(head.repeat(&FRAGMENT[..end]), None);
+        }
+        let mut without = RequestHead::read(HEAD.to_vec()).expect("a head");
+        assert_eq!(without.repeat(HEAD), Some(0));
     }
 
     #[test]
