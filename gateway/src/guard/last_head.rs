@@ -15,6 +15,8 @@ const MOST: usize = 2048;
 #[derive(Default)]
 pub(super) struct LastHead {
     head: Option<Arc<RequestHead>>,
+    /// Its number among the heads that were kept. Those that repeat it have the same one.
+    series: u64,
     /// The request that has come repeats it.
     pub is_repeated: bool,
 }
@@ -27,6 +29,7 @@ impl LastHead {
 
     /// A head that was read, of a body with a length.
     pub fn keep(&mut self, head: &Arc<RequestHead>) {
+        self.series += 1;
         self.head = (head.bytes().len() <= MOST).then(|| Arc::clone(head));
     }
 }
@@ -44,6 +47,12 @@ impl GuardStream {
         true
     }
 
+    /// The number that the request being served shares with those before it whose heads it repeats;
+    /// `None` if it repeats none.
+    pub fn series(&self) -> Option<u64> {
+        self.last.is_repeated.then_some(self.last.series)
+    }
+
     /// Whether a head is kept.
     pub(super) fn keeps_last(&self) -> bool {
         self.last.head.is_some()
@@ -51,6 +60,6 @@ impl GuardStream {
 
     /// The connection has been silent for a while, and keeps nothing that it does not need.
     pub(super) fn forget_last(&mut self) {
-        self.last = LastHead::default();
+        self.last.head = None;
     }
 }

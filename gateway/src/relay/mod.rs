@@ -74,6 +74,7 @@ mod date;
 mod head;
 mod lines;
 mod pipe;
+mod previous;
 mod reply;
 mod server;
 mod splice;
@@ -169,6 +170,8 @@ impl Carrier for Relay {
 
 #[cfg(test)]
 mod interim_tests;
+#[cfg(test)]
+mod previous_tests;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Transfer<'_> {
     /// Learns from an answer, and passes it on.
     pub async fn reply(&mut self, mut server: Server, answer: Answer) -> Result<Next, Stop> {
         failpoint::hit("reply", &self.head);
-        let Answer { head, body, .. } = answer;
+        let Answer { head, body, length: head_length } = answer;
         let early = !self.is_sent(&server);
         let bound = self.exchange.admitted.login.bound;
         // What was not read of a request would be taken for the next one.
@@ -113,6 +113,9 @@ impl Transfer<'_> {
         self.exchange.sent.status = Some(head.status.as_u16());
         self.finish_head(head.has(&headers::DATE) && !edits.removes_all(&headers::DATE), &mut out);
         self.replied = true;
+        if let Some(previous) = &mut server.previous {
+            previous.answer = Some(Answer { head, body, length: head_length });
+        }
         if drops {
             let written = self.write(&out).await;
             self.conn.answer_is_here();
@@ -187,17 +190,18 @@ impl Transfer<'_> {
             if cut {
                 self.give_up(server);
             } else {
-                self.lose(server.over());
+                self.lose(server.over().0);
             }
             return;
         };
-        match server.over() {
+        let (line, previous) = server.over();
+        match line {
             Line::Shared(connection) => {
                 let ended = clock::steady();
                 self.exchange.sent.ended = Some(ended);
                 let now = clock::at(ended);
                 if let Some(idle) = connection.answered(said, now) {
-                    self.lines.keep(self.conn.id, idle, now);
+                    self.lines.keep(self.conn.id, idle, previous, now);
                 }
             }
             Line::Bound(own) => {

@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
 use super::buffer::{Buffer, SMALL};
+use super::previous::Previous;
 use super::upstream::{Connection, Place, ServerSocket};
 use crate::guard::Held;
 
@@ -83,17 +84,42 @@ pub struct Server {
     line: Line,
     /// It has served a request before.
     pub reused: bool,
-    /// The head of the request, until all of it has gone.
+    /// The head of the request, until all of it has gone. Empty where the previous one goes again.
     pub out: Buffer,
     /// How much of that has gone.
     pub sent: usize,
     /// What has come, and was not taken yet.
     pub inbox: Buffer,
+    /// What became of the previous packet.
+    pub previous: Option<Box<Previous>>,
+    /// Its head goes once more, with other numbers.
+    pub repeats: bool,
 }
 
 impl Server {
     pub fn new(line: Line, reused: bool) -> Self {
-        Self { line, reused, out: Buffer::of(SMALL), sent: 0, inbox: Buffer::default() }
+        Self {
+            line,
+            reused,
+            out: Buffer::default(),
+            sent: 0,
+            inbox: Buffer::default(),
+            previous: None,
+            repeats: false,
+        }
+    }
+
+    /// One over which the same client has sent its previous packet.
+    pub fn again(connection: Connection, previous: Option<Box<Previous>>) -> Self {
+        Self { previous, ..Self::new(Line::Shared(connection), true) }
+    }
+
+    /// The head of the request.
+    fn head(&self) -> &[u8] {
+        match &self.previous {
+            Some(previous) if self.repeats => previous.request(),
+            _ => &self.out,
+        }
     }
 
     pub fn socket(&mut self) -> &mut ServerSocket {
@@ -105,14 +131,15 @@ impl Server {
     }
 
     /// Request and answer are over. What is left of the connection, for another request.
-    pub fn over(self) -> Line {
-        match self.line {
+    pub fn over(self) -> (Line, Option<Box<Previous>>) {
+        let line = match self.line {
             Line::Bound(mut own) => {
                 own.busy = false;
                 Line::Bound(own)
             }
             line => line,
-        }
+        };
+        (line, self.previous)
     }
 
     /// Sends what is left of the head, and of `body`. Returns how many bytes of each went.
@@ -121,7 +148,11 @@ impl Server {
         cx: &mut Context<'_>,
         body: &[u8],
     ) -> Poll<io::Result<(usize, usize)>> {
-        let head = &self.out[self.sent..];
+        let head = match &self.previous {
+            Some(previous) if self.repeats => previous.request(),
+            _ => &self.out,
+        };
+        let head = &head[self.sent..];
         let parts = [IoSlice::new(head), IoSlice::new(body)];
         let parts = if head.is_empty() { &parts[1..] } else { &parts };
         let head = head.len();
@@ -130,7 +161,7 @@ impl Server {
             Poll::Ready(Ok(count)) => {
                 let of_head = count.min(head);
                 self.sent += of_head;
-                if self.head_is_sent() {
+                if !self.repeats && self.head_is_sent() {
                     // Nothing is held for it while the server works.
                     (self.out, self.sent) = (Buffer::default(), 0);
                 }
@@ -160,7 +191,7 @@ impl Server {
     }
 
     pub fn head_is_sent(&self) -> bool {
-        self.sent == self.out.len()
+        self.sent == self.head().len()
     }
 }
 

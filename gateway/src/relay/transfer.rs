@@ -17,7 +17,6 @@ use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 
 use super::body::Body;
-use super::head::{Edited, write_request};
 use super::lines::Lines;
 use super::server::{Line, Own, Server};
 use super::splice::can_splice;
@@ -180,7 +179,9 @@ impl<'r> Transfer<'r> {
         let until = now + self.gateway.place_patience(&self.exchange);
         let connected = match way {
             Way::Shared => match self.lines.take(self.conn.id, &endpoint, repeatable, now) {
-                Some(connection) => return Ok(Some(Server::new(Line::Shared(connection), true))),
+                Some((connection, previous)) => {
+                    return Ok(Some(Server::again(connection, previous)));
+                }
                 None => {
                     let connecting = self.lines.pool.connect(&endpoint, repeatable, until);
                     self.unless_called_off(Box::pin(connecting)).await?.map(|connection| {
@@ -260,15 +261,9 @@ impl<'r> Transfer<'r> {
         let reused = server.reused;
         let connected = self.gateway.connected(reused, &mut self.exchange);
         connected.map_err(Stop::Fault)?;
-        let edits = self.gateway.onward(&self.head, &self.exchange).map_err(Stop::Fault)?;
-        let mut edited = Edited::default();
-        edits.into_iter().for_each(|edit| edited.add(edit));
-        edited.set_request_id(self.gateway.request_id(&self.exchange));
-        let target = self.exchange.admitted.spelling.as_deref();
+        self.prepare(server)?;
         let limits = &self.exchange.arrival.farm.config.limits;
         self.body.splices = can_splice(self.guard, server, limits);
-        server.out.reserve(self.head.bytes().len() + 256);
-        write_request(&self.head, target, &edited, &mut server.out);
         loop {
             self.send(server).await?;
             if let Some(answer) = self.hear(server).await? {
@@ -401,7 +396,12 @@ impl<'r> Transfer<'r> {
         let mut goes_on = false;
         loop {
             let limits = &self.exchange.arrival.farm.config.limits.head;
-            match read_answer(&server.inbox, limits) {
+            let previous = server.previous.as_mut();
+            let read = match previous.and_then(|previous| previous.answered(&server.inbox)) {
+                Some(answer) => Ok(Some(answer)),
+                None => read_answer(&server.inbox, limits),
+            };
+            match read {
                 Ok(Some(answer)) => {
                     server.inbox.drain(..answer.length);
                     let came = self.gateway.answer_came(&answer.head, &mut self.exchange);

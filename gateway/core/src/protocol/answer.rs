@@ -79,6 +79,23 @@ pub struct Answer {
     pub length: usize,
 }
 
+impl Answer {
+    /// Becomes the answer that `bytes` begin with, where that repeats this one: the Acks of an upload
+    /// differ in nothing but the offset and the time of day. False leaves it as it is.
+    ///
+    /// An answer in which digits stand for digits there is read as this one was.
+    pub fn repeat(&mut self, bytes: &[u8]) -> bool {
+        const NUMBERED: u64 = Id::RECEIVED_CONTENT_RANGE.bit() | Id::DATE.bit();
+        let Some(bytes) = bytes.get(..self.length) else { return false };
+        let AnswerHead { bytes: before, fields, .. } = &mut self.head;
+        let repeats = fields.is_repeated(before, bytes, NUMBERED);
+        if repeats {
+            before.copy_from_slice(bytes);
+        }
+        repeats
+    }
+}
+
 /// How the end of an answer is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerBody {

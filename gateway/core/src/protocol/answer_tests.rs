@@ -206,3 +206,47 @@ fn a_head_has_bounds_as_a_whole_and_in_each_field() {
     let endless = &text.as_bytes()[..text.len() - 2];
     assert_eq!(read_answer(endless, &small(endless.len() - 1)).err(), Some(TooLarge));
 }
+
+#[test]
+fn an_answer_repeats_another_but_for_its_numbers() {
+    const ACK: &str = "HTTP/1.1 200 OK\r\nBITS-Packet-Type: Ack\r\n\
+        BITS-Received-Content-Range: 1024\r\nDate: Tue, 01 Dec 2026 12:46:17 GMT\r\n\
+        Content-Length: 0\r\nX-Own: a\r\n\r\n";
+    let limits = HeadLimits { head_bytes: 4096, line_bytes: 0, fields: 10 };
+    let read = |text: &str| read_answer(text.as_bytes(), &limits).ok().flatten();
+    let mut ack = read(ACK).unwrap();
+    for (old, new, repeats) in [
+        ("", "", true),
+        ("1024", "2048", true),
+        (" 12:46:17", " 13:00:00", true),
+        ("2026", "2027", true),
+        ("Tue", "Wed", false),
+        ("1024", "10240", false),
+        ("1024", "102", false),
+        ("1024", "x024", false),
+        ("1.1 200", "1.1 201", false),
+        ("1.1 200", "1.0 200", false),
+        ("Length: 0", "Length: 1", false),
+        ("Own: a", "Own: b", false),
+        ("X-Own", "X-0wn", false),
+        ("\r\n\r\n", "\r\nA: 1\r\n\r\n", false),
+    ] {
+        let text = ACK.replace(old, new);
+        assert_eq!(ack.repeat(format!("{text}body").as_bytes()), repeats, "{old:?} became {new:?}");
+        let expected = read(if repeats { &text } else { ACK }).unwrap();
+        if repeats {
+            assert_eq!((&ack.head, ack.body), (&expected.head, expected.body));
+        }
+        ack = read(ACK).unwrap();
+        assert!(!ack.repeat(&text.as_bytes()[..text.len() - 1]), "half of it");
+    }
+}
+
+#[test]
+fn a_folded_answer_is_repeated_by_none() {
+    let folded = b"HTTP/1.1 200 OK\r\nX-Own: a\r\n b\r\n\r\n";
+    let limits = HeadLimits { head_bytes: 4096, line_bytes: 0, fields: 10 };
+    let mut answer = read_answer(folded, &limits).unwrap().unwrap();
+    assert!(!answer.repeat(folded));
+    assert!(!answer.repeat(b"HTTP/1.1 200 OK\r\nX-Own: a b\r\n\r\n...."));
+}

@@ -1,5 +1,7 @@
 //! Where the fields of a head stand in its bytes.
 
+use std::ops::Range;
+
 use super::super::headers::{Field, Id};
 use super::OneField;
 
@@ -66,6 +68,14 @@ impl Places {
         let absent = self.present & field.id.bit() == 0;
         let places = if absent { &[] } else { &self.places[..] };
         places.iter().filter(move |place| place.id == field.id).map(|place| place.value(bytes))
+    }
+
+    /// Where the value of a field stands, if the field stands once.
+    pub(super) fn only(&self, field: &'static Field) -> Option<Range<usize>> {
+        let mut places = self.places.iter().filter(|place| place.id == field.id);
+        let place = places.next()?;
+        let value = place.value as usize..place.value_end as usize;
+        places.next().is_none().then_some(value)
     }
 
     /// Whether `new` are the bytes of the head again, but for digits that stand for other digits in the

@@ -102,6 +102,18 @@ impl RequestHead {
         }
     }
 
+    /// Puts a value in place of that of a field which stands once, and has one as long. False if it
+    /// cannot be done so.
+    pub fn overwrite(&mut self, field: &'static Field, value: &[u8]) -> bool {
+        let Some(place) = self.index.fields.only(field) else { return false };
+        let Some(old) = self.bytes.get_mut(place) else { return false };
+        let fits = old.len() == value.len();
+        if fits {
+            old.copy_from_slice(value);
+        }
+        fits
+    }
+
     /// All of it, with the empty line at its end.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -227,6 +239,18 @@ mod tests {
         ] {
             assert_eq!(repeated(old, new), None, "{old:?} became {new:?}");
         }
+    }
+
+    #[test]
+    fn a_value_is_overwritten_by_one_as_long() {
+        let mut head = RequestHead::read(FRAGMENT.to_vec()).expect("a head");
+        assert!(head.overwrite(&headers::CONTENT_LENGTH, b"99"));
+        assert!(!head.overwrite(&headers::CONTENT_LENGTH, b"100"));
+        assert!(!head.overwrite(&headers::SESSION_ID, b""));
+        assert!(head.bytes().ends_with(b"Content-Length: 99\r\n\r\n"));
+        let twice = b"GET / HTTP/1.1\r\nDate: 1\r\ndate: 2\r\n\r\n";
+        let mut head = RequestHead::read(twice.to_vec()).expect("a head");
+        assert!(!head.overwrite(&headers::DATE, b"3"));
     }
 
     #[test]
