@@ -24,7 +24,7 @@ mod targets;
 mod wire;
 
 use gateway_core::protocol::head::{
-    BodyFraming, HeadLimits, HeadPolicy, check_head, end_of_head, find_field,
+    BodyFraming, HeadLimits, HeadPolicy, RequestHead, check_head, end_of_head, find_field,
 };
 use gateway_core::protocol::{ChunkedMode, RequestPacket, packet, read_request};
 use proptest::prelude::*;
@@ -161,6 +161,76 @@ proptest! {
         }
         prop_assert_eq!(found, whole);
     }
+}
+
+/// A head that passes unchanged, as a connection keeps it, and one of as many bytes. Whether that is
+/// taken for the same but for its numbers.
+fn is_repeated(head: &[u8], other: &[u8]) -> bool {
+    let Ok(facts) = check_head(head, &WIDE, &ANY) else { return false };
+    if !facts.edits.is_empty() || facts.body == BodyFraming::Chunked {
+        return false;
+    }
+    let mut kept = RequestHead::new(head.to_vec(), facts.index);
+    let Some(length) = kept.repeat(other) else {
+        assert_eq!(kept.bytes(), head, "it stays as it was");
+        return false;
+    };
+    let facts = check_head(other, &WIDE, &ANY).expect("it passes as the one before");
+    assert!(facts.edits.is_empty() && !facts.http10);
+    assert_eq!(facts.body, BodyFraming::Length(length));
+    assert_eq!(kept, RequestHead::new(other.to_vec(), facts.index));
+    true
+}
+
+/// Other bytes in some places: in half of the cases digits for digits of a length or a range.
+fn changed(head: &[u8], changes: &[(proptest::sample::Index, u8)]) -> Vec<u8> {
+    const BYTES: &[u8] = b"0123456789-/ ,:*ax\r\n\0\xff";
+    let mut other = head.to_vec();
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let numbers: Vec<_> = ["content-length:", "content-range:"]
+        .iter()
+        .flat_map(|name| text.match_indices(name))
+        .flat_map(|(start, _)| {
+            (start..head.len())
+                .take_while(|at| head[*at] != b'\r')
+                .filter(|at| head[*at].is_ascii_digit())
+        })
+        .collect();
+    for (at, byte) in changes.iter().filter(|_| !head.is_empty()) {
+        if byte & 1 == 0 || numbers.is_empty() {
+            other[at.index(head.len())] = BYTES[usize::from(byte / 2) % BYTES.len()];
+        } else {
+            other[numbers[at.index(numbers.len())]] = b'0' + byte / 2 % 10;
+        }
+    }
+    other
+}
+
+proptest! {
+    #![proptest_config(cases(20_000))]
+
+    #[test]
+    fn a_head_that_repeats_one_that_has_passed_passes_as_that_did(
+        head in heads::head(),
+        changes in proptest::collection::vec(any::<(proptest::sample::Index, u8)>(), 0..4),
+    ) {
+        is_repeated(&head, &changed(&head, &changes));
+    }
+}
+
+/// Without this, heads that never repeat would prove nothing.
+#[test]
+fn some_heads_of_the_properties_repeat() {
+    let mut runner = TestRunner::deterministic();
+    let strategy =
+        (heads::head(), proptest::collection::vec(any::<(proptest::sample::Index, u8)>(), 1..3));
+    let mut repeated = 0;
+    for _ in 0..4000 {
+        let (head, changes) = strategy.new_tree(&mut runner).expect("a head").current();
+        let other = changed(&head, &changes);
+        repeated += usize::from(other != head && is_repeated(&head, &other));
+    }
+    assert!(repeated > 5, "{repeated} of 4000");
 }
 
 /// Without this, heads that are all refused for one silly reason would prove nothing.

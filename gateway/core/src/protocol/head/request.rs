@@ -194,7 +194,8 @@ mod tests {
         assert_eq!(Some(head), RequestHead::read(HEAD.to_vec()));
     }
 
-    const FRAGMENT: &[u8] = b"BITS_POST /a9 HTTP/1.1\r\nHost: up1\r\nContent-Range: bytes 0-9/100\r\n\
+    const FRAGMENT: &[u8] =
+        b"BITS_POST /a9 HTTP/1.1\r\nHost: up1\r\nContent-Range: bytes 0-9/100\r\n\
         X-Number: 1\r\nContent-Length: 10\r\n\r\n";
 
     #[track_caller]
