@@ -29,7 +29,7 @@ use super::view;
 use super::which::Which;
 use crate::base::clock;
 use crate::process::supervisor::{TaskResult, told_to_stop};
-use crate::sessions::listing::{Filter, Forgotten, Listings, Query};
+use crate::sessions::listing::{Filter, Forgotten, InState, Listings, Query};
 use crate::sessions::view::{Left, Moment, Row};
 use crate::telemetry::events::wire;
 use crate::telemetry::log::Untrusted;
@@ -325,6 +325,7 @@ impl Api {
         let terms = view::Terms {
             idle_timeout: (self.0.control.idle_timeout)(),
             fallback_timeout: backend.and_then(|backend| backend.fallback_timeout),
+            away: backend.is_some_and(BackendInfo::is_away),
         };
         view::Session::new(row, backend.map_or("", |backend| &*backend.name), terms, at)
     }
@@ -397,6 +398,8 @@ fn of(left: &[Left], backend: BackendId) -> Left {
 fn filter(which: Which, backends: &[BackendInfo]) -> Result<Filter, Refusal> {
     let Which { state, backend, client, path, idle_for } = which;
     let backend = backend.map(|name| find(backends, &name)).transpose()?.map(|found| found.id);
+    let away = backends.iter().filter(|backend| backend.is_away()).map(|backend| backend.id);
+    let state = state.map(|state| InState { state, away: away.collect() });
     Ok(Filter { state, backend, client, path, idle_for })
 }
 

@@ -85,6 +85,11 @@ impl BackendInfo {
     pub fn is_eligible(&self) -> bool {
         self.configured && self.admin == AdminState::Ready && self.health == Health::Up
     }
+
+    /// Serves no packets of its sessions.
+    pub fn is_away(&self) -> bool {
+        self.admin.is_out() || self.health == Health::Down
+    }
 }
 
 /// How the durable table is.

@@ -170,6 +170,7 @@ pub struct Session {
     user_agent: Option<Box<str>>,
     bytes_per_second: Option<u64>,
     under_way: Option<Request>,
+    /// Also of one that is not live, if its backend is away.
     waits_for: Option<&'static str>,
     /// `null` while its packets succeed.
     falls_back: Option<String>,
@@ -335,11 +336,13 @@ impl Drain {
     }
 }
 
-/// What the configuration says of the life of a session.
+/// What its backend and the configuration say of the life of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
     pub idle_timeout: Duration,
     pub fallback_timeout: Option<Duration>,
+    /// Its backend serves no packets.
+    pub away: bool,
 }
 
 impl Session {
@@ -358,7 +361,7 @@ impl Session {
             backend_session: row.pin.backend_session.as_deref().and_then(short),
             created: rfc3339(row.pin.created).to_string(),
             age_seconds: now.since(row.pin.created).as_secs(),
-            state: row.state(at).word(),
+            state: row.state(at, terms.away).word(),
             seen: rfc3339(seen).to_string(),
             idle_seconds: now.since(seen).as_secs(),
             next_offset: row.progress.next_offset,
@@ -369,7 +372,7 @@ impl Session {
             user_agent: live.and_then(|live| live.user_agent.as_deref().map(Box::from)),
             bytes_per_second: live.and_then(|live| live.bytes_per_second),
             under_way: live.and_then(|live| Request::of(live, at)),
-            waits_for: live.and_then(|live| live.wait.word()),
+            waits_for: row.waits_for(terms.away).word(),
             falls_back: falls_back.map(|at| rfc3339(at).to_string()),
             expires: rfc3339(row.expires(at, terms.idle_timeout)).to_string(),
         }

@@ -16,8 +16,8 @@ use foldhash::quality::RandomState;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionKey;
 use gateway_core::protocol::client::ClientKey;
+use gateway_core::session::Timestamp;
 use gateway_core::session::live::State;
-use gateway_core::session::{Progress, Timestamp};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ const KEPT: usize = 8;
 /// Which sessions are meant. Nothing set means all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    pub state: Option<State>,
+    pub state: Option<InState>,
     pub backend: Option<BackendId>,
     /// The last one that spoke for a live upload; of the others, who opened it, where that is known. Of an
     /// IPv6 address its network of 64 bits counts there.
@@ -40,6 +40,20 @@ pub struct Filter {
     pub path: Option<String>,
     /// No progress for so long.
     pub idle_for: Option<Duration>,
+}
+
+/// Those in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InState {
+    pub state: State,
+    /// Backends that serve no packets, whose uploads wait for them.
+    pub away: Vec<BackendId>,
+}
+
+impl InState {
+    fn takes(&self, backend: BackendId, live: Option<&LiveUpload>, silent: Duration) -> bool {
+        state(live, silent, self.away.contains(&backend)) == self.state
+    }
 }
 
 impl Filter {
@@ -52,7 +66,7 @@ impl Filter {
         self.takes_backend(session.backend)
             && self.client.is_none_or(|client| is_client(client, session.client, live))
             && self.takes_path(live)
-            && self.takes_silence(session.progress, live, at)
+            && self.takes_silence(session, live, at)
     }
 
     fn takes_backend(&self, backend: BackendId) -> bool {
@@ -65,10 +79,10 @@ impl Filter {
         live.is_some_and(|live| holds(&live.path))
     }
 
-    fn takes_silence(&self, progress: Progress, live: Option<&LiveUpload>, at: Moment) -> bool {
-        let silent = at.wall.since(seen(progress, live, at));
+    fn takes_silence(&self, session: &Session, live: Option<&LiveUpload>, at: Moment) -> bool {
+        let silent = at.wall.since(seen(session.progress, live, at));
         self.idle_for.is_none_or(|least| silent >= least)
-            && self.state.is_none_or(|wanted| state(live, silent) == wanted)
+            && self.state.as_ref().is_none_or(|wanted| wanted.takes(session.backend, live, silent))
     }
 }
 

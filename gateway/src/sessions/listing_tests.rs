@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use gateway_core::protocol::{ContentRange, PacketType, SessionId};
 use gateway_core::session::live::Wait;
-use gateway_core::session::{Binding, EndReason, Pin, TargetHash};
+use gateway_core::session::{Binding, EndReason, Pin, Progress, TargetHash};
 
 use super::super::live_uploads::{LiveRequest, Packet};
 use super::*;
@@ -194,12 +194,20 @@ async fn sessions_are_found_by_what_is_known_of_them() {
     let none = Filter::default;
     let all = ["old", "idle", "new", "Moves", "waits"];
     check(&sessions, &none(), &all);
+    let in_state = |state, away: &[BackendId]| Some(InState { state, away: away.to_vec() });
     for (state, expected) in [
         (State::Active, &["new", "Moves"][..]),
         (State::Idle, &["old", "idle"]),
         (State::Waiting, &["waits"]),
     ] {
-        check(&sessions, &Filter { state: Some(state), ..none() }, expected);
+        check(&sessions, &Filter { state: in_state(state, &[BackendId(7)]), ..none() }, expected);
+    }
+    for (state, expected) in [
+        (State::Active, &["Moves"][..]),
+        (State::Idle, &[]),
+        (State::Waiting, &["waits", "old", "idle", "new"]),
+    ] {
+        check(&sessions, &Filter { state: in_state(state, &[BackendId(0)]), ..none() }, expected);
     }
     check(&sessions, &Filter { backend: Some(BackendId(1)), ..none() }, &["Moves", "waits"]);
     check(&sessions, &Filter { path: Some("/IN/m".into()), ..none() }, &["Moves"]);
@@ -212,7 +220,7 @@ async fn sessions_are_found_by_what_is_known_of_them() {
     let idle_for = |least| Filter { idle_for: Some(least), ..none() };
     check(&sessions, &idle_for(minutes(60)), &["old", "waits"]);
     check(&sessions, &idle_for(minutes(61)), &[]);
-    let both = Filter { state: Some(State::Idle), ..idle_for(minutes(6)) };
+    let both = Filter { state: in_state(State::Idle, &[]), ..idle_for(minutes(6)) };
     check(&sessions, &both, &["old"]);
     assert!(none().is_empty() && !both.is_empty());
 }

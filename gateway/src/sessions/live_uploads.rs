@@ -19,7 +19,7 @@ use foldhash::quality::{RandomState, SeedableRandomState};
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{ContentRange, PacketType, SessionKey};
-use gateway_core::session::live::{self, Capacity, Crowd, Leaving, Meter, State, Wait};
+use gateway_core::session::live::{self, Capacity, Crowd, Leaving, Meter, Wait};
 use parking_lot::Mutex;
 
 use super::uneven::keyed;
@@ -340,11 +340,6 @@ impl LiveUpload {
     /// Size of the file, as the Fragment under way says.
     pub fn total(&self) -> Option<u64> {
         Some(self.under_way?.range?.total())
-    }
-
-    /// `silent` is the time since the last progress of the upload.
-    pub fn state(&self, silent: Duration) -> State {
-        State::of(self.wait, silent)
     }
 
     /// Bytes of the file that have come, where its backend wants `next_offset` next.

@@ -121,8 +121,14 @@ impl Row {
         seen(self.progress, self.live.as_ref(), at)
     }
 
-    pub fn state(&self, at: Moment) -> State {
-        state(self.live.as_ref(), at.wall.since(self.seen(at)))
+    /// `away` is whether its backend serves no packets.
+    pub fn state(&self, at: Moment, away: bool) -> State {
+        state(self.live.as_ref(), at.wall.since(self.seen(at)), away)
+    }
+
+    /// As [`Self::state`].
+    pub fn waits_for(&self, away: bool) -> Wait {
+        waits_for(self.live.as_ref(), away)
     }
 
     /// Bytes of the file that have come.
@@ -155,8 +161,12 @@ pub(super) fn seen(progress: Progress, live: Option<&LiveUpload>, at: Moment) ->
     moved.map_or(progress.seen, |moved| moved.max(progress.seen))
 }
 
-pub(super) fn state(live: Option<&LiveUpload>, silent: Duration) -> State {
-    live.map_or(State::of(Wait::Nothing, silent), |live| live.state(silent))
+pub(super) fn state(live: Option<&LiveUpload>, silent: Duration, away: bool) -> State {
+    State::of(waits_for(live, away), silent)
+}
+
+fn waits_for(live: Option<&LiveUpload>, away: bool) -> Wait {
+    live.map_or(Wait::Nothing, |live| live.wait).of_upload(away)
 }
 
 fn total(progress: Progress, live: Option<&LiveUpload>) -> Option<u64> {

@@ -106,6 +106,33 @@ fn sessions_are_chosen_by_what_is_known_of_them() {
 }
 
 #[test]
+fn an_upload_whose_backend_is_away_waits_for_it() {
+    let admin = Admin::start();
+    admin.put("sleeps", 0, (0, 100), DAY);
+    admin.put("elsewhere", 1, (0, 100), DAY);
+    admin.put("failed", 0, (0, 0), DAY);
+    let failed = moving(&admin, "failed");
+    failed.answered(Some(503));
+    drop(failed);
+    assert_eq!(admin.get("sessions?state=waiting")["matching"], 0);
+    admin.post("backends/up01/maint");
+    let page = admin.get("sessions?state=waiting");
+    let [failed, sleeps] = [0, 1].map(|at| &page["sessions"][at]);
+    for row in [failed, sleeps] {
+        assert_eq!(
+            (&row["waits_for"], &row["state"]),
+            (&json!("backend"), &json!("waiting")),
+            "{row}"
+        );
+    }
+    assert!(failed["falls_back"].is_string() && sleeps["falls_back"].is_null(), "{page}");
+    assert_eq!(admin.get("sessions?state=idle")["matching"], 1);
+    let shown = admin.run(&["sessions", "show", failed["ref"].as_str().unwrap()]).stdout;
+    assert!(shown.contains("waits for its backend, which is away"), "{shown}");
+    assert!(shown.contains("falls back"), "{shown}");
+}
+
+#[test]
 fn a_list_fits_a_terminal_whatever_stands_in_it() {
     let admin = Admin::start();
     admin.set(0, |backend| backend.name = "a-backend-with-a-long-name.example.com".into());

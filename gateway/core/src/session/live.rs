@@ -58,6 +58,15 @@ impl Wait {
         }
     }
 
+    /// What an upload waits for with that of its requests, where its backend is `away` or is not: its
+    /// client comes back, so without a request it is its backend that is missing.
+    pub fn of_upload(self, away: bool) -> Self {
+        match self {
+            Self::Nothing if away => Self::Backend,
+            wait => wait,
+        }
+    }
+
     /// Of what `as u8` gave; anything else is nothing.
     pub fn from_u8(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or_default()

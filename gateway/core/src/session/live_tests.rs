@@ -25,6 +25,17 @@ fn a_state_follows_from_what_is_waited_for_and_for_how_long() {
 }
 
 #[test]
+fn an_upload_without_a_request_waits_for_a_backend_that_is_away() {
+    for wait in Wait::ALL {
+        let away = if wait == Wait::Nothing { Wait::Backend } else { wait };
+        assert_eq!((wait.of_upload(false), wait.of_upload(true)), (wait, away));
+    }
+    let day = seconds(24 * 60 * 60);
+    assert_eq!(State::of(Wait::Nothing.of_upload(true), day), State::Waiting);
+    assert_eq!(State::of(Wait::Nothing.of_upload(false), day), State::Idle);
+}
+
+#[test]
 fn what_is_waited_for_is_a_number_and_back() {
     for wait in Wait::ALL {
         assert_eq!(Wait::from_u8(wait as u8), wait);
