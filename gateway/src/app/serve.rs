@@ -26,8 +26,8 @@ use crate::farm::backend_registry::BackendRegistry;
 use crate::farm::pool;
 use crate::process::listening::Threads;
 use crate::process::supervisor::{
-    BoxError, Exit, InFlight, Listening, Plan, Shutdown, Supervisor, Waits, raise_open_files,
-    successor_command,
+    BoxError, Exit, Handover, InFlight, Listening, Plan, Shutdown, Supervisor, Waits,
+    raise_open_files, successor_command,
 };
 use crate::relay::upstream::Servers;
 use crate::sessions::Other;
@@ -175,7 +175,10 @@ pub(super) fn serve(
     .upgrade_socket(upgrade_socket)
     .successor(successor_command)
     .ready_file(options.ready_file)
-    .on_handover(move || shared.follow(Other::Successor))
+    .on_handover(move |handover| match handover {
+        Handover::Asked => shared.follow(Other::Successor),
+        Handover::Ended => shared.lose_successor(),
+    })
     .lock(move || locked.lock())
     .task("sweep", sweeper)
     .task("other process", following)

@@ -54,6 +54,7 @@ pub(super) fn follow(
                 }
                 // Before the reading, or the last words of the other might be missed.
                 let gone = old_gone.is_gone();
+                let lost = sessions.lost_successor();
                 if !sessions.follows_others() {
                     continue;
                 }
@@ -71,6 +72,12 @@ pub(super) fn follow(
                 if !alone && gone {
                     let leaving = Arc::clone(&sessions);
                     let leave = move || leaving.leave_off(Other::Predecessor);
+                    // A panic is in the log.
+                    let _ = tokio::task::spawn_blocking(leave).await;
+                }
+                if let Some(lost) = lost {
+                    let leaving = Arc::clone(&sessions);
+                    let leave = move || leaving.leave_off_lost(lost);
                     // A panic is in the log.
                     let _ = tokio::task::spawn_blocking(leave).await;
                 }

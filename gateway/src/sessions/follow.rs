@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::Lookup;
@@ -27,11 +27,20 @@ pub enum Other {
     Successor = 2,
 }
 
+/// In [`Following::others`], above the bits.
+const ONE_MORE: u32 = 4;
+
+/// A successor that has ended before it took over.
+#[derive(Debug, Clone, Copy)]
+pub struct LostSuccessor(u32);
+
 /// What is needed to read on.
 pub(super) struct Following {
     follower: Mutex<Follower>,
-    /// Bits of [`Other`].
-    others: AtomicU8,
+    /// Bits of [`Other`], and above them how often one was added.
+    others: AtomicU32,
+    /// What `others` was when a successor had ended, until its last words are read.
+    lost: AtomicU32,
     /// Readings that have begun.
     begun: AtomicU64,
     /// The number of the last one that went well.
@@ -42,7 +51,8 @@ impl Following {
     pub(super) fn new(follower: Follower) -> Self {
         Self {
             follower: Mutex::new(follower),
-            others: AtomicU8::new(0),
+            others: AtomicU32::new(0),
+            lost: AtomicU32::new(0),
             begun: AtomicU64::new(0),
             good: AtomicU64::new(0),
         }
@@ -54,18 +64,49 @@ impl Sessions {
     /// nobody else can see.
     pub fn follow(&self, other: Other) {
         if let Some(following) = &self.following {
-            following.others.fetch_or(other as u8, Ordering::AcqRel);
+            let add = |others: u32| Some(others.wrapping_add(ONE_MORE) | other as u32);
+            let _ = following.others.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
         }
     }
 
     /// That process has ended, and what it wrote was read. Blocks.
     pub fn leave_off(&self, other: Other) {
         if let Some(following) = &self.following {
-            let untouched = following.follower.lock().untouched();
-            // What cannot be read counts for nothing.
-            self.keep_untouched(&untouched.unwrap_or_default());
-            following.others.fetch_and(!(other as u8), Ordering::AcqRel);
+            self.believe_untouched(following);
+            following.others.fetch_and(!(other as u32), Ordering::AcqRel);
         }
+    }
+
+    /// The successor has ended before it took over. What it wrote may not be read yet.
+    pub fn lose_successor(&self) {
+        if let Some(following) = &self.following {
+            following.lost.store(following.others.load(Ordering::Acquire), Ordering::Release);
+        }
+    }
+
+    /// A successor that was lost. What is read from now on is all that it wrote.
+    pub fn lost_successor(&self) -> Option<LostSuccessor> {
+        let lost = self.following.as_ref()?.lost.load(Ordering::Acquire);
+        (lost & Other::Successor as u32 != 0).then_some(LostSuccessor(lost))
+    }
+
+    /// What that one wrote was read. Without effect if another one has asked since. Blocks.
+    pub fn leave_off_lost(&self, lost: LostSuccessor) {
+        let Some(following) = &self.following else { return };
+        self.believe_untouched(following);
+        let leave = |others: u32| {
+            let same = others / ONE_MORE == lost.0 / ONE_MORE;
+            same.then_some(others & !(Other::Successor as u32))
+        };
+        let _ = following.others.fetch_update(Ordering::AcqRel, Ordering::Acquire, leave);
+        let (done, relaxed) = (Ordering::AcqRel, Ordering::Relaxed);
+        let _ = following.lost.compare_exchange(lost.0, 0, done, relaxed);
+    }
+
+    fn believe_untouched(&self, following: &Following) {
+        let untouched = following.follower.lock().untouched();
+        // What cannot be read counts for nothing.
+        self.keep_untouched(&untouched.unwrap_or_default());
     }
 
     /// Of the sessions that counted as untouched when they were read, those still do that are
@@ -82,7 +123,8 @@ impl Sessions {
     }
 
     pub fn follows_others(&self) -> bool {
-        let others = |following: &Following| following.others.load(Ordering::Acquire) != 0;
+        let others =
+            |following: &Following| following.others.load(Ordering::Acquire) & (ONE_MORE - 1) != 0;
         self.following.as_ref().is_some_and(others)
     }
 
@@ -373,6 +415,33 @@ mod tests {
         std::fs::rename(&path, folder.path().join("elsewhere")).expect("moved");
         assert_eq!(sessions.find_elsewhere(&key("other")).await, Lookup::StoreDown);
         assert!(matches!(sessions.find_elsewhere(&key("here")).await, Lookup::Pinned(_)));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_successor_that_is_lost_is_not_waited_for_any_longer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store");
+        let old = process(&path, &["a"]);
+        assert!(old.lost_successor().is_none());
+        old.leave_off(Other::Predecessor);
+        old.follow(Other::Successor);
+        let new = successor(&path, &["a"], Some(&old));
+        new.open("of-the-lost-one", "a").await;
+        new.close().await;
+        old.lose_successor();
+        let lost = old.lost_successor().expect("it is lost");
+        assert!(old.follows_others(), "until its last words are read");
+        old.read_on().expect("read");
+        old.leave_off_lost(lost);
+        assert!(!old.follows_others() && old.lost_successor().is_none());
+        assert!(matches!(old.find(Some(&key("of-the-lost-one"))), Lookup::Pinned(_)));
+        // The next one asks before the end of this one is dealt with.
+        old.follow(Other::Successor);
+        old.lose_successor();
+        let lost = old.lost_successor().expect("it is lost");
+        old.follow(Other::Successor);
+        old.leave_off_lost(lost);
+        assert!(old.follows_others());
     }
 
     #[tokio::test(flavor = "multi_thread")]

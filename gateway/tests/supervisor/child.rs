@@ -16,8 +16,8 @@ use bits_gateway::config::watch_config::watch_config;
 use bits_gateway::process::listening::{self, Accepted, Handler, Threads};
 use bits_gateway::process::notify_systemd::Notifier;
 use bits_gateway::process::supervisor::{
-    Bound, BoxError, Chain, DrainingService, Exit, InFlight, InFlightGuard, Listening, Plan,
-    Services, Shutdown, Supervisor, raise_open_files, told_to_stop,
+    Bound, BoxError, Chain, DrainingService, Exit, Handover, InFlight, InFlightGuard, Listening,
+    Plan, Services, Shutdown, Supervisor, raise_open_files, told_to_stop,
 };
 use bits_gateway::telemetry::events::Events;
 use pingora::apps::ServerApp;
@@ -224,7 +224,10 @@ fn plan(part: &Part, notifier: Notifier) -> Plan {
         .shutdown_state(shutdown_state)
         .linger(part.patience)
         .upgrade_socket(part.upgrade_socket.clone())
-        .on_handover(|| event("asked for the sockets"))
+        .on_handover(|handover| match handover {
+            Handover::Asked => event("asked for the sockets"),
+            Handover::Ended => event("the successor has ended"),
+        })
         .on_old_gone(|| event("old gone"))
         .ready_file(Some(part.ready_file.clone()))
         .on_ready(|_| event("ready"))

@@ -190,6 +190,7 @@ fn is_unharmed_by(fault: Fault, code: i32) {
         assert_eq!(new.exit_code(), code, "{}", new.errors());
     }
     old.wait_for_log("WARN", "the successor was lost before it was ready, serving on");
+    old.wait_for("the successor has ended");
     assert_eq!(stage.server(address), old.pid());
     kept.send();
     stage.backend.request().answer(b"after");

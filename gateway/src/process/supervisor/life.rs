@@ -9,7 +9,7 @@ use super::bind::Listening;
 use super::drain::{Drain, Left};
 use super::draining::Shutdown;
 use super::group::Chain;
-use super::handover::{HandoverSocket, Offer, Predecessor, Successor};
+use super::handover::{Handover, HandoverSocket, Offer, Predecessor, Successor};
 use super::plan::{Hooks, MakeCommand, Plan, Waits};
 use super::running::Running;
 use super::signals::{Request, Signals};
@@ -209,7 +209,7 @@ async fn serve(
     running: &mut Running,
     ears: &mut Ears<'_>,
     offer: &Offer,
-    handover: &mut dyn FnMut(),
+    handover: &mut dyn FnMut(Handover),
     notifier: &Notifier,
 ) -> Result<Why, RunError> {
     loop {
@@ -226,6 +226,8 @@ async fn serve(
                 return Ok(Why::Successor(successor));
             }
             Err(error) => {
+                // It hears of us over a stream that only its end can break.
+                handover(Handover::Ended);
                 tracing::warn!(%error, "the successor was lost when it was ready, serving on");
                 ears.told
                     .no_upgrade(format!("the new process was lost when it was ready: {error}"));

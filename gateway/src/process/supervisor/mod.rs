@@ -97,7 +97,7 @@ pub use crate::process::exit::Exit;
 pub use bind::{BindError, Bound, Listening};
 pub use draining::{DrainingService, Shutdown};
 pub use group::Chain;
-pub use handover::{HandoverSocketError, OldGone, TakeOverError};
+pub use handover::{Handover, HandoverSocketError, OldGone, TakeOverError};
 pub use in_flight::{InFlight, InFlightGuard};
 pub use limits::{open_files, raise_open_files};
 pub use plan::{BoxError, Plan, Services, TaskResult, Waits, told_to_stop};

@@ -13,7 +13,7 @@ use pingora::services::ServiceWithDependents;
 
 use super::bind::Listening;
 use super::draining::Shutdown;
-use super::handover::MakeLock;
+use super::handover::{Handover, MakeLock};
 use super::in_flight::InFlight;
 use crate::process::listening::Threads;
 use crate::telemetry::events::Events;
@@ -67,7 +67,7 @@ pub struct Plan {
     pub(super) successor: Option<MakeCommand>,
     pub(super) hooks: Hooks,
     pub(super) events: Events,
-    pub(super) handover: Box<dyn FnMut()>,
+    pub(super) handover: Box<dyn FnMut(Handover)>,
     pub(super) lock: MakeLock,
     pub(super) old_gone: Box<dyn FnOnce() + Send>,
 }
@@ -105,7 +105,7 @@ impl Plan {
             ready_file: None,
             upgrade_socket: None,
             successor: None,
-            handover: Box::new(|| ()),
+            handover: Box::new(|_| ()),
             lock: Box::new(|| None),
             old_gone: Box::new(|| ()),
             events: Events::default(),
@@ -220,8 +220,9 @@ impl Plan {
     }
 
     /// When a successor has asked for the sockets and will load its state next: what others can
-    /// see of ours should be up to date. May happen several times.
-    pub fn on_handover(mut self, hook: impl FnMut() + 'static) -> Self {
+    /// see of ours should be up to date. And when it has ended instead of taking over. May happen
+    /// several times.
+    pub fn on_handover(mut self, hook: impl FnMut(Handover) + 'static) -> Self {
         self.handover = Box::new(hook);
         self
     }

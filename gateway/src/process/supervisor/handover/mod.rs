@@ -25,6 +25,15 @@ mod offer;
 pub use claim::{OldGone, TakeOverError};
 pub use handover_socket::HandoverSocketError;
 
+/// What has become of a process that is about to take over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// It gets the sockets and will load its state next.
+    Asked,
+    /// It has ended before it took over.
+    Ended,
+}
+
 pub(super) use claim::{Predecessor, claim};
 pub(super) use handover_socket::HandoverSocket;
 pub(super) use offer::{MakeLock, Offer, Successor};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::Handover;
 use super::channel::{Channel, Message, VERSION};
 use super::handover_socket::HandoverSocket;
 use crate::process::supervisor::told::Told;
@@ -47,16 +48,16 @@ impl Offer {
         Self { handover_socket, sockets, elders, lock, told }
     }
 
-    /// Waits for a successor to get ready; those that give up on the way are forgotten. `asked` is
-    /// called whenever one asks for the sockets.
-    pub async fn accepted(&self, asked: &mut dyn FnMut()) -> Successor {
+    /// Waits for a successor to get ready; those that give up on the way are forgotten. `hook` is
+    /// called whenever one asks for the sockets, and when such a one has ended.
+    pub async fn accepted(&self, hook: &mut dyn FnMut(Handover)) -> Successor {
         let Some(handover_socket) = &self.handover_socket else {
             return std::future::pending().await;
         };
         loop {
             let channel = next(handover_socket).await;
             let ready = tokio::select! {
-                ready = self.serve(&channel, asked) => ready,
+                ready = self.serve(&channel, hook) => ready,
                 () = turn_away(handover_socket) => unreachable!("it never ends"),
             };
             match ready {
@@ -79,7 +80,11 @@ impl Offer {
     }
 
     /// Returns the process id of a successor that is ready; `None` did not want anything.
-    async fn serve(&self, channel: &Channel, asked: &mut dyn FnMut()) -> io::Result<Option<u32>> {
+    async fn serve(
+        &self,
+        channel: &Channel,
+        hook: &mut dyn FnMut(Handover),
+    ) -> io::Result<Option<u32>> {
         let Ok(question) = timeout(QUESTION, channel.receive()).await else { return Ok(None) };
         let pid = match question? {
             None => return Ok(None),
@@ -92,7 +97,16 @@ impl Offer {
             }
             Some(_) => return Err(io::Error::other("not a question of ours")),
         };
-        asked();
+        hook(Handover::Asked);
+        let ready = self.until_ready(channel, pid).await;
+        if ready.as_ref().is_err_and(has_ended) {
+            hook(Handover::Ended);
+        }
+        ready.map(|()| Some(pid))
+    }
+
+    /// Gives it the sockets, and waits until it accepts connections.
+    async fn until_ready(&self, channel: &Channel, pid: u32) -> io::Result<()> {
         for (name, socket) in &self.sockets {
             let message = Message::Socket { listener: name.clone() };
             channel.send(&message, Some(socket.as_fd())).await?;
@@ -110,11 +124,17 @@ impl Offer {
         tracing::info!(pid, "a successor has the sockets, serving until it is ready");
         // As long as it takes: a big table takes its time, and a dead process ends the stream.
         match channel.receive().await? {
-            Some((Message::Ready, _)) => Ok(Some(pid)),
+            Some((Message::Ready, _)) => Ok(()),
             Some(_) => Err(io::Error::other("not what a successor says")),
-            None => Err(io::Error::other("it has ended")),
+            None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it has ended")),
         }
     }
+}
+
+/// Only the end of a process ends its stream. What another error is of may still be there.
+fn has_ended(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 impl Successor {
