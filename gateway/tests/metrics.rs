@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bits_gateway::admin::ops::{self, Readiness, State};
+use bits_gateway::admin::ops::{self, State};
+use bits_gateway::process::readiness::Readiness;
 use bits_gateway::sessions::store::Store;
 use bits_gateway::telemetry::metrics::registry::{ALL, Description, Kind, PROCESS};
 use bits_gateway::telemetry::metrics::{

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use super::refusal::Refusal;
-use super::token::Token;
+use crate::config::token::Token;
 
 /// Sent by every browser of today, by nothing else.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -9,8 +9,8 @@ use gateway_core::protocol::SessionKey;
 use gateway_core::session::Timestamp;
 use serde_json::Value as Json;
 
-use crate::admin::ops::Readiness;
 use crate::farm::health::History;
+use crate::process::readiness::Readiness;
 use crate::sessions::Sessions;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::{BackendTotals, Metrics};

@@ -20,7 +20,6 @@ pub mod rates;
 pub mod refusal;
 pub mod route;
 pub mod server;
-pub mod token;
 mod told;
 pub mod unix;
 pub mod view;
@@ -31,7 +30,6 @@ pub use control::{
     Action, ActionError, BackendInfo, BarredFolder, Control, Reloaded, StoreInfo, Touched,
 };
 pub use server::{attach, serve_tcp, serve_unix};
-pub use token::{Token, TokenError};
 pub use unix::{Entry, UnixSocket};
 
 /// The listener of `[admin]`; no traffic listener may have this name.

@@ -11,9 +11,7 @@ use gateway_core::routing::Loads;
 use gateway_core::session::{EndReason, Timestamp};
 use parking_lot::Mutex;
 
-use crate::admin::ops::{Phase, Readiness};
-use crate::admin::{ActionError, BackendInfo, BarredFolder, Control, Reloaded};
-use crate::app::durable;
+use crate::admin::{ActionError, BackendInfo, BarredFolder, Control, Reloaded, StoreInfo};
 use crate::base::clock;
 use crate::config::Store;
 use crate::config::reload::{Refused, Reloader, Trigger};
@@ -21,8 +19,9 @@ use crate::exchange::report::Reporter;
 use crate::farm::Farm;
 use crate::farm::backend_registry::BackendRegistry;
 use crate::farm::health::{FarmHealth, History};
+use crate::process::readiness::{Phase, Readiness};
 use crate::sessions::Sessions;
-use crate::sessions::store::{BackendState, OnError};
+use crate::sessions::store::{self, BackendState, OnError};
 use crate::telemetry::metrics::BackendTotals;
 use crate::telemetry::problems::{Facts, Judge, judge};
 use crate::tls::certificates::Certificates;
@@ -67,7 +66,7 @@ impl Operator {
             judge,
             idle_timeout: Box::new(move || timeouts.load().config.sessions.idle_timeout),
             backends: Box::new(move || backends.backends()),
-            store: Box::new(move || durable::info(sessions.store())),
+            store: Box::new(move || store_info(sessions.store())),
             set_state: Box::new(move |id, state| {
                 let operator = states.clone();
                 Box::pin(async move { operator.set_state(id, state).await })
@@ -102,7 +101,7 @@ impl Operator {
             let backends = operator.backends();
             let configured = backends.iter().filter(|backend| backend.configured);
             let config = Arc::clone(&operator.farm.load().config);
-            let store = durable::info(operator.sessions.store());
+            let store = store_info(operator.sessions.store());
             let (certificates, unusable) = certificates.state();
             let facts = Facts {
                 is_starting: phase == Phase::Starting,
@@ -288,4 +287,11 @@ async fn preview(operator: Operator, reloader: Reloader) -> Result<Reloaded, Act
 fn unusable(error: &str, findings: serde_json::Value) -> ActionError {
     let (message, report) = error.split_once('\n').unwrap_or((error, ""));
     ActionError::Config { message: message.to_owned(), report: report.to_owned(), findings }
+}
+
+/// How the store is, for people.
+fn store_info(store: &store::Store) -> StoreInfo {
+    let status = store.status();
+    let message = status.trouble.map(|trouble| format!("{trouble}; {}", trouble.help()));
+    StoreInfo { kind: status.kind, ok: status.up, message }
 }

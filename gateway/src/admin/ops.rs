@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -24,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::base::build_info::{REVISION, RUSTC, VERSION};
+use crate::process::readiness::{Phase, Readiness};
 use crate::sessions::store::Store;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::problems::Judge;
@@ -52,39 +52,6 @@ pub struct State {
     pub readiness: Readiness,
     pub store: Store,
     pub judge: Judge,
-}
-
-/// Whether this process should be given work. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicU8>);
-
-/// Life goes through these in order and never back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Not every listener accepts yet.
-    Starting,
-    Ready,
-    /// Finishes what it has, takes nothing new.
-    Draining,
-}
-
-impl Readiness {
-    /// Every listener accepts. Says nothing any more once [`Self::drain`] was called.
-    pub fn ready(&self) {
-        self.0.fetch_max(Phase::Ready as u8, Ordering::Release);
-    }
-
-    pub fn drain(&self) {
-        self.0.fetch_max(Phase::Draining as u8, Ordering::Release);
-    }
-
-    pub fn phase(&self) -> Phase {
-        match self.0.load(Ordering::Acquire) {
-            0 => Phase::Starting,
-            1 => Phase::Ready,
-            _ => Phase::Draining,
-        }
-    }
 }
 
 /// Answers until `shutdown` becomes true or its sender is gone.

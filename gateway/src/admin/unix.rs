@@ -8,10 +8,6 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// The longest path that may be configured. The kernel takes 107 bytes, and the socket begins its
-/// life under another name beside its own, up to 7 bytes longer.
-pub const PATH_LIMIT: usize = 100;
-
 const BACKLOG: i32 = 128;
 
 /// A socket that listens.
@@ -118,6 +114,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::config::SOCKET_PATH_LIMIT;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o7777
@@ -188,14 +185,14 @@ mod tests {
     fn the_longest_path_has_room_for_the_first_name() {
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let mut path = folder.path().join("x");
-        let missing = PATH_LIMIT - path.as_os_str().len();
+        let missing = SOCKET_PATH_LIMIT - path.as_os_str().len();
         path.set_file_name("x".repeat(missing + 1));
-        assert_eq!(path.as_os_str().len(), PATH_LIMIT);
+        assert_eq!(path.as_os_str().len(), SOCKET_PATH_LIMIT);
         UnixSocket::bind(&path, 0o600).unwrap();
         let directory = folder.path().join("y".repeat(missing - 1));
         fs::create_dir(&directory).unwrap();
         let path = directory.join("s");
-        assert!(path.as_os_str().len() <= PATH_LIMIT + 1);
+        assert!(path.as_os_str().len() <= SOCKET_PATH_LIMIT + 1);
         UnixSocket::bind(&path, 0o600).unwrap();
     }
 }

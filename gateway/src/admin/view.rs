@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::control::{BackendInfo, BarredFolder, StoreInfo};
 use super::estimate::Pace;
-use crate::admin::ops::Phase;
 use crate::base::build_info::{REVISION, VERSION};
 use crate::farm::health::LastProbe;
+use crate::process::readiness::Phase;
 use crate::sessions::live_uploads::{LiveUpload, UnderWay};
 use crate::sessions::view::{Left, Moment, Row};
 use crate::telemetry::log::rfc3339;

@@ -6,12 +6,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::Config;
 use crate::farm::pool;
 use crate::guard::Room;
 use crate::process::supervisor::open_files;
+use crate::relay::pipe;
 use crate::telemetry::metrics::Metrics;
 
 /// Standard streams, the store, sockets for operators, signals, logs, connections of our own to
@@ -31,13 +31,6 @@ const PER_BACKEND: usize = 4;
 /// One in so many connections may carry a long Fragment, with a share in the pipes of these; and as many
 /// idle connections to servers are always kept.
 const EIGHTH: usize = 8;
-
-static FOR_PIPES: AtomicUsize = AtomicUsize::new(0);
-
-/// How many descriptors pipes may take, through which long bodies go.
-pub fn for_pipes() -> usize {
-    FOR_PIPES.load(Ordering::Relaxed)
-}
 
 /// How many of each there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +128,7 @@ impl Descriptors {
         self.room.set_limit(shares.connections);
         self.metrics.set_connections_limit(shares.connections);
         pool::OPEN.keep_at_most(shares.shared);
-        FOR_PIPES.store(shares.connections.div_ceil(EIGHTH), Ordering::Relaxed);
+        pipe::take_at_most(shares.connections.div_ceil(EIGHTH));
         shares
     }
 }

@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use gateway_core::events::{Event, Kind, Level};
 use gateway_core::routing::Loads;
 
-use crate::admin::StoreInfo;
 use crate::base::backend_ids::BackendIds;
 use crate::base::build_info::VERSION;
 use crate::config::check::store::how_to_go_on;
@@ -160,13 +159,6 @@ pub fn recall(events: &Events, store: &Store, upgrade: bool) -> i64 {
         format!("version {VERSION} starts as process {pid}{how}"),
     ));
     last
-}
-
-/// How the store is, for people.
-pub fn info(store: &Store) -> StoreInfo {
-    let status = store.status();
-    let message = status.trouble.map(|trouble| format!("{trouble}; {}", trouble.help()));
-    StoreInfo { kind: status.kind, ok: status.up, message }
 }
 
 /// A task that closes the store when it is told to stop: the supervisor does that when no request

@@ -13,7 +13,7 @@ use super::start::{About, Parts, cannot_start, open};
 use super::tasks::{count_sessions, follow, sweep, tidy, watch_events};
 use super::{OPS, RunOptions};
 use crate::admin::operator::Operator;
-use crate::admin::ops::{self, Readiness};
+use crate::admin::ops;
 use crate::admin::{self, ADMIN, Entry, UnixSocket};
 use crate::app::descriptors::Descriptors;
 use crate::app::durable;
@@ -24,7 +24,9 @@ use crate::config::{Config, Loaded, Store};
 use crate::exchange::Gateway;
 use crate::farm::backend_registry::BackendRegistry;
 use crate::farm::pool;
+use crate::guard;
 use crate::process::listening::Threads;
+use crate::process::readiness::Readiness;
 use crate::process::supervisor::{
     BoxError, Exit, Handover, InFlight, Listening, Plan, Shutdown, Supervisor, Waits,
     raise_open_files, successor_command,
@@ -32,7 +34,7 @@ use crate::process::supervisor::{
 use crate::relay::upstream::Servers;
 use crate::sessions::Other;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::certificates::{self, Certificates};
+use crate::tls::certificates::Certificates;
 
 pub(super) fn serve(
     supervisor: Supervisor,
@@ -76,7 +78,7 @@ pub(super) fn serve(
     let upgrade_socket = upgrade_socket.filter(|path| can_be_met(path, &config));
     count_sessions(&metrics, &sessions, &config);
     let ids = Arc::clone(&reporter.ids);
-    let certificates = Certificates::keep(&metrics, &events, &listeners, &farm);
+    let certificates = Certificates::keep(&metrics, &events, &listeners, farm.renewables());
     let backend_registry = BackendRegistry::new(
         ids,
         farm,
@@ -106,7 +108,7 @@ pub(super) fn serve(
         },
         certificates.clone(),
     );
-    let handshakes = certificates::handshakes(&config, &listeners);
+    let handshakes = guard::handshakes(&config.listeners, &listeners);
     let reloader = match reloader {
         Ok(reloader) => reloader,
         Err(error) => return cannot_start(&error, Exit::Failure),

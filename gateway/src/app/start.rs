@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::admin::{self, Token};
+use crate::admin;
 use crate::base::backend_ids::BackendIds;
+use crate::config::token::{Token, TokenError};
 use crate::config::{self, Config, Loaded};
 use crate::exchange::report::Reporter;
 use crate::farm::{Farm, FarmError};
@@ -25,7 +26,7 @@ pub(super) enum StartError {
     #[error("the access log cannot be opened: {0}")]
     AccessLog(std::io::Error),
     #[error(transparent)]
-    Token(#[from] admin::TokenError),
+    Token(#[from] TokenError),
     #[error(transparent)]
     Tls(#[from] CertificateError),
 }
@@ -79,7 +80,8 @@ pub(super) fn start(
         (Some(_), Some(file)) => Some(Token::read(file)?),
         _ => None,
     };
-    let listeners = certificates::load(&config.listeners)?;
+    let listeners =
+        certificates::load(config.listeners.iter().map(|l| (l.name.as_str(), l.tls.as_ref())))?;
     Ok(Parts { farm, reporter, access, token, listeners, _flush: flush })
 }
 

@@ -11,3 +11,5 @@ pub mod failpoint;
 pub mod instance;
 pub mod open_file;
 pub mod patience;
+#[cfg(test)]
+pub mod rig;

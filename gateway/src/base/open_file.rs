@@ -20,14 +20,12 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
-    use crate::admin::Token;
 
     #[test]
-    fn a_named_pipe_is_no_secret_and_holds_nobody_up() {
+    fn a_named_pipe_holds_nobody_up() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert!(!open_at_once(&pipe).unwrap().metadata().unwrap().is_file());
-        assert!(Token::read(&pipe).unwrap_err().to_string().ends_with("is not a file"));
     }
 }

@@ -17,8 +17,9 @@ use crate::base::build_info::VERSION_AND_REVISION;
 use crate::cli::commands::config_file::ConfigFile;
 use crate::config::kind::Refusal;
 use crate::config::reload::Source;
-use crate::config::{self, BackendAddress, CertificateFiles};
+use crate::config::{self, BackendAddress};
 use crate::tls::Identity;
+use crate::tls::settings::CertificateFiles;
 
 /// Keeps BITS uploads on the server that has their file.
 #[derive(Debug, Parser)]

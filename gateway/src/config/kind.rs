@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::BackendAddress;
 use super::lists;
 use super::names::{Choice, Named};
 use super::suggest::{closest, one_of};
 use super::syntax;
-use super::{BackendAddress, CertificateFiles};
+use crate::tls::settings::CertificateFiles;
 
 /// The type and the bounds of a key. Bounds are inclusive.
 #[derive(Debug, Clone, Copy)]

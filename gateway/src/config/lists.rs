@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use super::CertificateFiles;
 use super::kind::{Given, Kind, Refusal, Value, quote};
 use super::syntax;
+use crate::tls::settings::CertificateFiles;
 
 type List = [(Range<usize>, Given)];
 

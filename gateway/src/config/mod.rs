@@ -36,6 +36,7 @@ mod store;
 pub mod suggest;
 mod syntax;
 pub mod tls;
+pub mod token;
 mod waits;
 pub mod watch_config;
 pub mod without_file;
@@ -59,12 +60,14 @@ use gateway_core::session::lost_close::LostClose;
 use gateway_core::session::opening::IdPolicy;
 
 use crate::sessions::store::{OnError, SyncMode};
+use crate::telemetry::access_log::AccessFilter;
+use crate::tls::settings::{BackendTlsSettings, ListenerTlsSettings};
 
 pub use health::{HealthConfig, ProbeConfig, ProbeKind};
 pub use load::{LoadError, Loaded, load, load_to_run, parse, text_to_run};
 pub use part::{Part, load_part};
 pub use syntax::{host_port, show_duration, show_size};
-pub use tls::{BackendTls, CertificateFiles, ClientAuth, ListenerTls, ProxyProtocol, Verify};
+pub use tls::{ClientAuth, ProxyProtocol};
 
 /// A configuration that was checked in full; there is no other kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,7 +96,7 @@ pub struct Listener {
     pub name: String,
     /// Port 0 means any free port.
     pub address: SocketAddr,
-    pub tls: Option<ListenerTls>,
+    pub tls: Option<ListenerTlsSettings>,
     pub proxy_protocol: Option<ProxyProtocol>,
     pub access: Access,
 }
@@ -193,7 +196,7 @@ pub struct BackendConfig {
     pub alias: Option<String>,
     /// The backend's own name, as written; every backend has one in mode [`HostIdMode::Direct`].
     pub public_name: Option<String>,
-    pub tls: Option<BackendTls>,
+    pub tls: Option<BackendTlsSettings>,
     pub connections: BackendConnections,
     pub health: ProbeConfig,
 }
@@ -332,10 +335,14 @@ pub struct Ops {
     pub public: bool,
 }
 
+/// The longest path of a socket. The kernel takes 107 bytes, and the socket begins its life under
+/// another name beside its own, up to 7 bytes longer.
+pub const SOCKET_PATH_LIMIT: usize = 100;
+
 /// Without socket and address there is no such listener.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
-    /// At most [`crate::admin::unix::PATH_LIMIT`] bytes.
+    /// At most [`SOCKET_PATH_LIMIT`] bytes.
     pub socket: Option<PathBuf>,
     pub socket_mode: SocketMode,
     /// Loopback.
@@ -409,13 +416,6 @@ pub enum AccessLog {
     Stdout,
     Off,
     File(PathBuf),
-}
-
-/// Which requests have a line in the access log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessFilter {
-    All,
-    SkipSuccessfulFragments,
 }
 
 #[derive(Debug, Clone, PartialEq)]

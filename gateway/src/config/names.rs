@@ -8,9 +8,10 @@ use gateway_core::session::opening::IdPolicy;
 use super::{
     AccessFilter, BackendConnections, Bind, ClientAuth, Denial, ForwardedMode, HashKey, HostIdMode,
     Level, LogFormat, ProbeKind, RawPath, ReplyUrl, RequestId, SocketMode, StoreKind, Then,
-    UpstreamHost, Verify,
+    UpstreamHost,
 };
 use crate::sessions::store::{OnError, SyncMode};
+use crate::tls::settings::Verify;
 
 /// A legal word and what it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,6 @@
 //! TLS towards clients and towards backends, and the PROXY protocol: the tables `tls` and
 //! `proxy_protocol` of a listener, and `tls` of a backend.
 
-use std::path::PathBuf;
-
 use gateway_core::protocol::network::Network;
 
 use super::draft::{Broken, Draft, Table};
@@ -10,41 +8,7 @@ use super::keys::{Key, Preset};
 use super::kind::{Kind, Value};
 use super::names::Named;
 use super::sections::word;
-
-/// What a listener shows and demands. What is in the files has not been looked at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ListenerTls {
-    /// At least one; the first is for clients that name no host, or one that none is for.
-    pub certificates: Vec<CertificateFiles>,
-    /// Whose certificates clients must have; without it they are not asked for any.
-    pub client_ca: Option<PathBuf>,
-}
-
-/// A certificate with its chain, and its key, both PEM.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CertificateFiles {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-}
-
-/// How a backend is reached by https.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BackendTls {
-    /// The name in its certificate, where that is not the host of its address.
-    pub name: Option<String>,
-    /// In place of the system's certificates.
-    pub ca: Option<PathBuf>,
-    /// For a backend that wants to know who we are.
-    pub identity: Option<CertificateFiles>,
-    pub verify: Verify,
-}
-
-/// How much of a backend's certificate is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verify {
-    Name,
-    Off,
-}
+use crate::tls::settings::{BackendTlsSettings, CertificateFiles, ListenerTlsSettings, Verify};
 
 /// Whether clients must have a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +151,7 @@ pub fn settle(draft: &mut Draft) {
     }
 }
 
-pub fn build_listener(table: &Table) -> Result<Option<ListenerTls>, Broken> {
+pub fn build_listener(table: &Table) -> Result<Option<ListenerTlsSettings>, Broken> {
     let mut certificates: Vec<CertificateFiles> = identity(table)?.into_iter().collect();
     let more: Option<Vec<CertificateFiles>> = table.find(LISTENER_CERTIFICATES.name)?;
     certificates.extend(more.into_iter().flatten());
@@ -196,7 +160,7 @@ pub fn build_listener(table: &Table) -> Result<Option<ListenerTls>, Broken> {
     }
     let required = client_auth(table)? == ClientAuth::Required;
     let client_ca = table.find(CLIENT_CA.name)?.filter(|_| required);
-    Ok(Some(ListenerTls { certificates, client_ca }))
+    Ok(Some(ListenerTlsSettings { certificates, client_ca }))
 }
 
 /// As given, or else by whether there is an authority for it.
@@ -213,11 +177,11 @@ pub fn build_proxy_protocol(table: &Table) -> Result<Option<ProxyProtocol>, Brok
     Ok(Some(ProxyProtocol { trusted, required }))
 }
 
-pub fn build_backend(table: &Table) -> Result<Option<BackendTls>, Broken> {
+pub fn build_backend(table: &Table) -> Result<Option<BackendTlsSettings>, Broken> {
     if !is_on(table) {
         return Ok(None);
     }
-    Ok(Some(BackendTls {
+    Ok(Some(BackendTlsSettings {
         name: table.find(BACKEND_NAME.name)?,
         ca: table.find(BACKEND_CA.name)?,
         identity: identity(table)?,

@@ -17,6 +17,7 @@ use super::orphans::{Orphan, Orphans};
 use super::report::Reporter;
 use super::session_turns::SessionTurns;
 use crate::base::clock;
+use crate::exchange::forwarding::told_with;
 use crate::farm::backend_client::{BackendClient, BackendRequest};
 use crate::sessions::{Place, Sessions};
 use crate::telemetry::metrics::OrphanResult;
@@ -47,7 +48,11 @@ impl Cancellation {
             let value = HeaderValue::from_str(id.as_str()).ok()?;
             Some((
                 id.key().clone(),
-                BackendRequest::of(head, value, exchange.arrival.conn.as_deref(), http)?,
+                BackendRequest::of(
+                    head,
+                    value,
+                    told_with(head, exchange.arrival.conn.as_deref(), http),
+                )?,
             ))
         });
         if self.orphans.try_send(Orphan { backend, known, _place: place }).is_err() {
@@ -95,8 +100,9 @@ impl Cancellation {
             None => head.value(&headers::SESSION_ID),
         };
         let http = &farm.config.http;
-        let request =
-            id.and_then(|id| BackendRequest::of(head, id, exchange.arrival.conn.as_deref(), http));
+        let request = id.and_then(|id| {
+            BackendRequest::of(head, id, told_with(head, exchange.arrival.conn.as_deref(), http))
+        });
         let Some(request) = request else { return };
         let onward = pin.binding.onward(exchange.arrival.target, head.target());
         let request = request.spelled(onward.as_deref());

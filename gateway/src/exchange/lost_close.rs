@@ -20,6 +20,7 @@ use super::Exchange;
 use super::ends::Ends;
 use super::report::Reporter;
 use crate::base::clock;
+use crate::exchange::forwarding::told_with;
 use crate::farm::backend_client::{BackendClient, BackendRequest, Task};
 use crate::farm::health::FarmHealth;
 use crate::sessions::Sessions;
@@ -131,8 +132,9 @@ impl LostCloses {
         let Lookup::Pinned(pin) = self.sessions.find(Some(key)) else { return Evidence::Unclear };
         let http = &exchange.arrival.farm.config.http;
         let session = head.value(&headers::SESSION_ID);
-        let request = session
-            .and_then(|id| BackendRequest::of(head, id, exchange.arrival.conn.as_deref(), http));
+        let request = session.and_then(|id| {
+            BackendRequest::of(head, id, told_with(head, exchange.arrival.conn.as_deref(), http))
+        });
         let Some(request) = request else { return Evidence::Unclear };
         let request = request.spelled(exchange.admitted.spelling.as_deref());
         let asked = clock::now();

@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::Exchange;
 use super::head::{body_length, expects_continue, is_chunked};
-use crate::admin::ops::Phase;
+use crate::process::readiness::Phase;
 
 /// An answer without a body, as it is written.
 #[derive(Debug)]

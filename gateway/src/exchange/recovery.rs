@@ -33,6 +33,7 @@ use super::learning::not_pinned;
 use super::lookup::find;
 use super::report::Reporter;
 use crate::base::clock;
+use crate::exchange::forwarding::told_with;
 use crate::farm::Farm;
 use crate::farm::backend_client::{BackendClient, BackendRequest, Task};
 use crate::farm::health::FarmHealth;
@@ -158,7 +159,11 @@ impl Recovery {
         let session = head.value(&headers::SESSION_ID);
         let http = &exchange.arrival.farm.config.http;
         let request = session.and_then(|session| {
-            BackendRequest::of(head, session, exchange.arrival.conn.as_deref(), http)
+            BackendRequest::of(
+                head,
+                session,
+                told_with(head, exchange.arrival.conn.as_deref(), http),
+            )
         });
         let request = request.ok_or(Fault::Internal)?;
         // No backend can have a file of such a size, and no range is left to ask with.

@@ -17,13 +17,9 @@ use uuid::Uuid;
 
 use crate::base::build_info::VERSION;
 use crate::base::patience::within;
-use crate::config::Http;
-use crate::exchange::forwarding::told_with;
 use crate::farm::Farm;
-use crate::guard::Conn;
-use crate::proxy::errors::is_backends_fault;
 use crate::telemetry::metrics::OrphanResult;
-use crate::tls;
+use crate::tls::{self, is_backends_fault};
 
 /// By these a server knows who sends a request, and by the last one that it is a packet.
 static TAKEN_OVER: [&Field; 3] =
@@ -63,12 +59,11 @@ pub struct Unanswered {
 }
 
 impl BackendRequest {
-    /// `None` if the request has no Host.
+    /// The `client` fields say in whose name it is made. `None` if the request has no Host.
     pub fn of(
         request: &RequestHead,
         session: HeaderValue,
-        conn: Option<&Conn>,
-        http: &Http,
+        client: Vec<(HeaderName, HeaderValue)>,
     ) -> Option<Self> {
         let fields = TAKEN_OVER.iter().flat_map(|field| {
             let values = request.values(field).filter(|value| !login::binds(value));
@@ -81,7 +76,7 @@ impl BackendRequest {
             host: request.value(&headers::HOST)?,
             session,
             fields: fields.collect(),
-            client: told_with(request, conn, http),
+            client,
         })
     }
 
@@ -288,15 +283,9 @@ mod tests {
         RequestHead::of(b"BITS_POST", b"/in/a.bin?x=%20", fields).unwrap()
     }
 
-    fn http() -> Http {
-        let text = "[listeners.a]\naddress = \"127.0.0.1:80\"\n[[backends]]\nname = \"b\"\n\
-                    address = \"127.0.0.1:81\"\n";
-        crate::config::Config::from_toml(text).unwrap().http
-    }
-
     fn request(fields: &[(&'static str, &'static str)]) -> BackendRequest {
         let id = HeaderValue::from_static("{x}");
-        BackendRequest::of(&client_head(fields), id, None, &http()).unwrap()
+        BackendRequest::of(&client_head(fields), id, Vec::new()).unwrap()
     }
 
     #[test]
@@ -312,7 +301,7 @@ mod tests {
         assert_ne!(basic.credentials(), other.credentials());
         assert_eq!(basic.credentials(), basic.clone().credentials());
         assert!(
-            BackendRequest::of(&client_head(&[]), HeaderValue::from_static("{x}"), None, &http())
+            BackendRequest::of(&client_head(&[]), HeaderValue::from_static("{x}"), Vec::new())
                 .is_none()
         );
     }

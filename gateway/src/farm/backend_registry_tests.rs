@@ -24,7 +24,7 @@ fn backend_registry(first: &Config) -> BackendRegistry {
     let weights: Vec<_> =
         first.backends.iter().map(|b| (ids.intern(&b.name), b.name.clone(), b.weight)).collect();
     let metrics = Metrics::new(&[], &weights);
-    let certificates = Certificates::keep(&metrics, &Events::default(), &[], &farm);
+    let certificates = Certificates::keep(&metrics, &Events::default(), &[], farm.renewables());
     let sessions = Sessions::new(100, Duration::from_secs(60));
     BackendRegistry::new(ids, farm, sessions, metrics, certificates, Events::default())
 }

@@ -19,9 +19,10 @@ use super::socket::ClientSocket;
 use super::tls::{self, TlsInfo};
 use super::{GuardLimits, ListenerContext, RejectedConnection, linger};
 use crate::base::patience::within;
-use crate::config::ProxyProtocol;
+use crate::config::{Listener, ProxyProtocol};
 use crate::telemetry::metrics::HandshakeFailure;
 use crate::tls::ListenerTls;
+use crate::tls::certificates::Loaded;
 
 /// Enough of a rejected request to see what it is.
 const LOOK: usize = 1024;
@@ -202,4 +203,13 @@ async fn refuse_plain(mut stream: Prefixed) {
     }
     let (_, answer) = Refusal::answer(&head, HeadError::Line, false);
     linger::say_and_drain(stream, &answer).await;
+}
+
+/// The handshakes in the order of the listeners.
+pub fn handshakes(listeners: &[Listener], loaded: &[Loaded]) -> Vec<Handshake> {
+    let handshake = |(listener, loaded): (&Listener, &Loaded)| {
+        let tls = loaded.as_ref().map(|(tls, _)| Arc::clone(tls));
+        Handshake::new(tls, listener.proxy_protocol.clone())
+    };
+    listeners.iter().zip(loaded).map(handshake).collect()
 }

@@ -60,7 +60,7 @@ pub use bound_connections::{BoundConnections, Held};
 pub use conn::Conn;
 use conn::Slot;
 use handshake::Caller;
-pub use handshake::Handshake;
+pub use handshake::{Handshake, handshakes};
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use room::Room;
 pub use serve::Carrier;

@@ -3,5 +3,6 @@
 pub mod exit;
 pub mod listening;
 pub mod notify_systemd;
+pub mod readiness;
 pub mod ready_file;
 pub mod supervisor;

@@ -5,7 +5,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::exchange::failure::ConnectFailure;
 use crate::telemetry::metrics::ConnectError;
-use crate::tls::NO_PLACE;
+use crate::tls::{NO_PLACE, is_backends_fault};
 
 /// Ends a request whose answer from the backend does not go on; what the client hears instead is
 /// in the context or written already.
@@ -24,21 +24,6 @@ pub fn fault(error: &Error) -> Option<Fault> {
         (ErrorSource::Upstream, _) => Some(Fault::BackendFailed),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Fault::Internal),
     }
-}
-
-/// Whether a connection failed at the backend, not for want of descriptors or ports here: running
-/// out of those must not take the farm down.
-pub fn is_backends_fault(error: &Error) -> bool {
-    use ErrorType as T;
-    matches!(
-        error.etype(),
-        T::ConnectRefused
-            | T::ConnectTimedout
-            | T::ConnectNoRoute
-            | T::ConnectError
-            | T::TLSHandshakeFailure
-            | T::InvalidCert
-    )
 }
 
 /// Why there is no connection to a backend.

@@ -73,7 +73,7 @@ mod buffer;
 mod date;
 mod head;
 mod lines;
-mod pipe;
+pub mod pipe;
 mod previous;
 mod reply;
 mod server;

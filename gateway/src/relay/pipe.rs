@@ -10,8 +10,6 @@ use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
 
-use crate::app::descriptors;
-
 /// A pipe has a slot for each 4 KiB of its size, and a slot holds one segment of TCP, however small it
 /// is: so many bytes are some 90 KiB of segments of 1,448 bytes.
 const SIZE: usize = 256 * 1024;
@@ -62,6 +60,13 @@ struct Ends {
     of: &'static Pipes,
 }
 
+static FOR_PIPES: AtomicUsize = AtomicUsize::new(0);
+
+/// How many descriptors all pipes together may take.
+pub fn take_at_most(descriptors: usize) {
+    FOR_PIPES.store(descriptors, Ordering::Relaxed);
+}
+
 impl Pipe {
     /// An empty one, if there is one to be had.
     pub fn take() -> Option<Self> {
@@ -73,7 +78,7 @@ impl Pipe {
             PAUSED.set(paused - 1);
             return None;
         }
-        let made = PIPES.make(MOST.min(descriptors::for_pipes() / 2));
+        let made = PIPES.make(MOST.min(FOR_PIPES.load(Ordering::Relaxed) / 2));
         if made.is_none() {
             PAUSED.set(PAUSE);
         }

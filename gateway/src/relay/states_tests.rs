@@ -4,8 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::scene::*;
-use super::upstream::rig::nobody;
 use super::*;
+use crate::base::rig::nobody;
 use crate::exchange::rig::{ID, Rig, UP01};
 use gateway_core::fault::Fault;
 

@@ -21,10 +21,16 @@ use gateway_core::routing::Why;
 use gateway_core::session::{EndReason, Timestamp};
 use uuid::Uuid;
 
-use crate::config::AccessFilter;
 use crate::telemetry::log::{VALUE_LIMIT, rfc3339};
 use crate::telemetry::log_writer::{Destination, FlushGuard, LineWriter};
 use crate::telemetry::metrics::{Carrier, LogCounters, LogName, PacketLabel};
+
+/// Which requests have a line in the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFilter {
+    All,
+    SkipSuccessfulFragments,
+}
 
 /// Writes lines without ever waiting for what they are written to. Clones share one file.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! The certificates of the listeners, their handshakes, and the watch over the files.
+//! The certificates of the listeners, and the watch over all files that TLS is made of.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,13 +6,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::base::clock;
-use crate::config::{Config, Listener};
-use crate::farm::Farm;
-use crate::guard::Handshake;
 use crate::process::supervisor::TaskResult;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::problems::Certificate;
+use crate::tls::settings::ListenerTlsSettings;
 use crate::tls::{CertificateWatcher, Contents, ListenerTls, Renewable, TlsError};
 
 /// TLS of a listener with what it was made of, where it has any.
@@ -25,14 +23,17 @@ pub struct CertificateError {
     pub source: TlsError,
 }
 
-/// Reads the certificates of all listeners, in their order.
-pub fn load(listeners: &[Listener]) -> Result<Vec<Loaded>, CertificateError> {
-    let one = |listener: &Listener| {
-        let Some(settings) = &listener.tls else { return Ok(None) };
-        let loaded = ListenerTls::load(&listener.name, settings);
-        loaded.map(Some).map_err(|source| CertificateError { name: listener.name.clone(), source })
+/// Reads the certificates of listeners, in their order: each has a name, and settings where it
+/// speaks TLS.
+pub fn load<'a>(
+    listeners: impl IntoIterator<Item = (&'a str, Option<&'a ListenerTlsSettings>)>,
+) -> Result<Vec<Loaded>, CertificateError> {
+    let one = |(name, settings): (&str, Option<&ListenerTlsSettings>)| {
+        let Some(settings) = settings else { return Ok(None) };
+        let loaded = ListenerTls::load(name, settings);
+        loaded.map(Some).map_err(|source| CertificateError { name: name.to_owned(), source })
     };
-    listeners.iter().map(one).collect()
+    listeners.into_iter().map(one).collect()
 }
 
 /// Everything that is made of certificate files, looked after. Clones are one and the same.
@@ -48,7 +49,7 @@ impl Certificates {
         metrics: &Arc<Metrics>,
         events: &Events,
         listeners: &[Loaded],
-        farm: &Farm,
+        backends: Vec<(Arc<dyn Renewable>, Contents)>,
     ) -> Self {
         let shown = listeners.iter().flatten().flat_map(|(_, contents)| &contents.identities);
         for identity in shown {
@@ -59,18 +60,18 @@ impl Certificates {
         }
         let certificate_watcher = CertificateWatcher::new(Arc::clone(metrics), events.clone());
         let kept = Self { certificate_watcher, listeners: listeners.into() };
-        kept.watch(farm);
+        kept.watch(backends);
         kept
     }
 
-    /// The backends are these now.
-    pub fn watch(&self, farm: &Farm) {
+    /// What the backends are made of is this now.
+    pub fn watch(&self, backends: Vec<(Arc<dyn Renewable>, Contents)>) {
         let one = |(tls, contents): &(Arc<ListenerTls>, Contents)| {
             let thing: Arc<dyn Renewable> = tls.clone();
             (thing, contents.clone())
         };
         let listeners = self.listeners.iter().flatten().map(one);
-        self.certificate_watcher.watch(listeners.chain(farm.renewables()));
+        self.certificate_watcher.watch(listeners.chain(backends));
     }
 
     /// When each file ends to be of use, and why new ones are not in use.
@@ -91,13 +92,4 @@ impl Certificates {
     pub async fn run(self, stop: watch::Receiver<bool>) -> TaskResult {
         self.certificate_watcher.run(stop).await
     }
-}
-
-/// The handshakes in the order of the listeners.
-pub fn handshakes(config: &Config, listeners: &[Loaded]) -> Vec<Handshake> {
-    let handshake = |(listener, loaded): (&Listener, &Loaded)| {
-        let tls = loaded.as_ref().map(|(tls, _)| Arc::clone(tls));
-        Handshake::new(tls, listener.proxy_protocol.clone())
-    };
-    config.listeners.iter().zip(listeners).map(handshake).collect()
 }

@@ -30,8 +30,8 @@ use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
 use super::provider;
+use super::settings::{self, Verify};
 use crate::base::clock;
-use crate::config::{self, Verify};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -44,7 +44,7 @@ pub struct BackendTls {
     /// Of the backend's address.
     host: String,
     name: ServerName<'static>,
-    settings: config::BackendTls,
+    settings: settings::BackendTlsSettings,
     current: ArcSwap<ClientConfig>,
     pub(super) said: Mutex<Said>,
 }
@@ -66,7 +66,7 @@ impl BackendTls {
     pub fn load(
         backend: &str,
         host: &str,
-        settings: &config::BackendTls,
+        settings: &settings::BackendTlsSettings,
     ) -> Result<(Arc<Self>, Contents), TlsError> {
         let name = settings.name.as_deref().unwrap_or(host);
         let name = name.trim_matches(['[', ']']).trim_end_matches('.').to_owned();
@@ -86,7 +86,7 @@ impl BackendTls {
     }
 
     /// Whether it is what [`Self::load`] would make for these, whatever is in the files.
-    pub fn is_for(&self, host: &str, settings: &config::BackendTls) -> bool {
+    pub fn is_for(&self, host: &str, settings: &settings::BackendTlsSettings) -> bool {
         self.host == host && self.settings == *settings
     }
 
@@ -174,13 +174,13 @@ impl PartialEq for BackendTls {
     }
 }
 
-fn files(settings: &config::BackendTls) -> Vec<PathBuf> {
+fn files(settings: &settings::BackendTlsSettings) -> Vec<PathBuf> {
     let pair = settings.identity.iter();
     let pair = pair.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
     pair.chain(settings.ca.clone()).collect()
 }
 
-fn build(settings: &config::BackendTls) -> Result<(ClientConfig, Contents), TlsError> {
+fn build(settings: &settings::BackendTlsSettings) -> Result<(ClientConfig, Contents), TlsError> {
     let stamps = stamps(&files(settings));
     let mut roots = Arc::new(RootCertStore::empty());
     let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {

@@ -209,3 +209,18 @@ fn tcp_error(error: io::Error) -> Box<Error> {
     };
     Error::because(kind, "TCP to a backend", error)
 }
+
+/// Whether a connection failed at the backend, not for want of descriptors or ports here: running
+/// out of those must not take the farm down.
+pub fn is_backends_fault(error: &Error) -> bool {
+    use ErrorType as T;
+    matches!(
+        error.etype(),
+        T::ConnectRefused
+            | T::ConnectTimedout
+            | T::ConnectNoRoute
+            | T::ConnectError
+            | T::TLSHandshakeFailure
+            | T::InvalidCert
+    )
+}

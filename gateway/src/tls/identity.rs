@@ -16,7 +16,7 @@ use x509_parser::time::ASN1Time;
 
 use super::files::{self, TlsError};
 use super::provider;
-use crate::config::CertificateFiles;
+use super::settings::CertificateFiles;
 
 /// A certificate that may be shown, with its chain and its key.
 #[derive(Debug, Clone)]

@@ -15,6 +15,7 @@ mod exposed;
 mod files;
 mod identity;
 mod server;
+pub mod settings;
 mod stream;
 #[cfg(test)]
 pub(crate) mod test_pki;
@@ -27,7 +28,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub use certificate_watcher::{CertificateWatcher, Renewable};
 pub use client::{BackendTls, is_distrust};
-pub use connector::{Connector, NO_PLACE, TakePlace, own, peer, proxy, secure};
+pub use connector::{Connector, NO_PLACE, TakePlace, is_backends_fault, own, peer, proxy, secure};
 pub use contents::Contents;
 pub use exposed::{Exposed, What, exposed};
 pub use files::TlsError;

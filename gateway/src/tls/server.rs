@@ -17,8 +17,8 @@ use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
 use super::provider;
+use super::settings;
 use crate::base::clock;
-use crate::config;
 
 /// BITS is HTTP/1.1, and a login that binds a connection cannot share it with others.
 const ALPN: &[u8] = b"http/1.1";
@@ -27,7 +27,7 @@ const ALPN: &[u8] = b"http/1.1";
 /// theirs.
 pub struct ListenerTls {
     listener: String,
-    settings: config::ListenerTls,
+    settings: settings::ListenerTlsSettings,
     current: ArcSwap<ServerConfig>,
 }
 
@@ -35,7 +35,7 @@ impl ListenerTls {
     /// Reads the files. One that has expired is used all the same: what else is there to show.
     pub fn load(
         listener: &str,
-        settings: &config::ListenerTls,
+        settings: &settings::ListenerTlsSettings,
     ) -> Result<(Arc<Self>, Contents), TlsError> {
         let (current, contents) = build(settings)?;
         let made = Self {
@@ -72,13 +72,13 @@ impl Renewable for ListenerTls {
     }
 }
 
-fn files(settings: &config::ListenerTls) -> Vec<PathBuf> {
+fn files(settings: &settings::ListenerTlsSettings) -> Vec<PathBuf> {
     let pairs = settings.certificates.iter();
     let pairs = pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]);
     pairs.chain(settings.client_ca.clone()).collect()
 }
 
-fn build(settings: &config::ListenerTls) -> Result<(ServerConfig, Contents), TlsError> {
+fn build(settings: &settings::ListenerTlsSettings) -> Result<(ServerConfig, Contents), TlsError> {
     let stamps = stamps(&files(settings));
     let identities: Vec<_> =
         settings.certificates.iter().map(Identity::load).collect::<Result<_, _>>()?;

@@ -6,7 +6,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-use crate::config::CertificateFiles;
+use super::settings::CertificateFiles;
 
 /// An authority, and the files with its certificates.
 pub struct Pki {

@@ -8,10 +8,10 @@ use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
 
 use super::client::Said;
+use super::settings::{self, CertificateFiles, Verify};
 use super::test_pki::{Pki, authority};
 use super::{BackendTls, Contents, ListenerTls, Renewable, provider};
 use crate::base::clock;
-use crate::config::{self, CertificateFiles, Verify};
 
 /// An authority that has long ended.
 fn over() -> CertificateParams {
@@ -22,7 +22,7 @@ fn over() -> CertificateParams {
 
 fn load(certificates: &[&CertificateFiles], ca: Option<&Path>) -> (Arc<ListenerTls>, Contents) {
     let certificates = certificates.iter().copied().cloned().collect();
-    let settings = config::ListenerTls { certificates, client_ca: ca.map(Into::into) };
+    let settings = settings::ListenerTlsSettings { certificates, client_ca: ca.map(Into::into) };
     ListenerTls::load("public", &settings).unwrap()
 }
 
@@ -136,7 +136,8 @@ fn an_authority_that_has_ended_is_trusted_until_it_is_taken_out_of_its_file() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_does_not_go_on_with_a_handshake_is_noted() {
-    let settings = config::BackendTls { name: None, ca: None, identity: None, verify: Verify::Off };
+    let settings =
+        settings::BackendTlsSettings { name: None, ca: None, identity: None, verify: Verify::Off };
     let (tls, _) = BackendTls::load("up01", "up01.test", &settings).unwrap();
     let (ours, _theirs) = tokio::io::duplex(64 * 1024);
     let error = tls.connect(ours, clock::stopwatch() + Duration::from_secs(5)).await.unwrap_err();

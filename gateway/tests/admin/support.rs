@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use bits_gateway::admin::ops::Readiness;
 use bits_gateway::admin::{
-    ActionError, Api, BackendInfo, Control, Reloaded, StoreInfo, Token, UnixSocket, serve_tcp,
-    serve_unix,
+    ActionError, Api, BackendInfo, Control, Reloaded, StoreInfo, UnixSocket, serve_tcp, serve_unix,
 };
 use bits_gateway::base::clock;
+use bits_gateway::config::token::Token;
 use bits_gateway::farm::health::History;
+use bits_gateway::process::readiness::Readiness;
 use bits_gateway::sessions::Sessions;
 use bits_gateway::telemetry::events::Events;
 use bits_gateway::telemetry::metrics::{BackendTotals, Metrics};

@@ -9,8 +9,8 @@ use serde_json::{Value as Json, json};
 
 use super::transport::{self, Target};
 use super::{config_file, count, explain, print, print_error, table::printable, to_text};
-use crate::admin::{Token, TokenError};
 use crate::config::report::Report;
+use crate::config::token::{Token, TokenError};
 use crate::config::{self, LoadError};
 use crate::process::exit::Exit;
 

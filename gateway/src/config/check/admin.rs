@@ -5,11 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::Checked;
-use crate::admin::Token;
-use crate::admin::unix::PATH_LIMIT;
+use crate::config::SOCKET_PATH_LIMIT;
 use crate::config::draft::{Draft, Table};
 use crate::config::kind::Value;
 use crate::config::report::{Finding, Report};
+use crate::config::token::Token;
 
 pub fn address(draft: &Draft, report: &mut Report) -> Checked {
     let table = draft.once("admin");
@@ -60,9 +60,9 @@ pub fn socket(draft: &Draft, report: &mut Report) -> Checked {
         return Ok(());
     };
     let length = path.as_os_str().as_bytes().len();
-    if length > PATH_LIMIT {
+    if length > SOCKET_PATH_LIMIT {
         let finding = Finding::error("the path of the admin socket is too long");
-        let label = format!("{length} bytes, and {PATH_LIMIT} are the most");
+        let label = format!("{length} bytes, and {SOCKET_PATH_LIMIT} are the most");
         report.add(finding.at(table.near("socket"), label));
     }
     if path.file_name().is_none() || path.as_os_str().as_bytes().ends_with(b"/") {

@@ -13,9 +13,8 @@ use crate::config::tls::{
     self, BACKEND_CA, BACKEND_VERIFY, CLIENT_AUTH, CLIENT_CA, LISTENER_CERTIFICATE,
     LISTENER_CERTIFICATES, LISTENER_KEY, TRUSTED, client_auth,
 };
-use crate::config::{
-    BackendConfig, Bind, CertificateFiles, ClientAuth, Config, HostIdMode, Listener, Verify,
-};
+use crate::config::{BackendConfig, Bind, ClientAuth, Config, HostIdMode, Listener};
+use crate::tls::settings::{CertificateFiles, Verify};
 use crate::tls::{BackendTls, Exposed, Identity, ListenerTls, TlsError, What, exposed};
 
 /// Whoever renews certificates by hand needs that long, and one that is renewed by a program is

@@ -2,7 +2,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::relay::upstream::rig::nobody;
+use crate::base::rig::nobody;
 
 /// For what is to end by itself: longer than anything on loopback takes.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,17 +5,18 @@ use std::time::Duration;
 use rcgen::PKCS_ECDSA_P256_SHA256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::rig::{NAME, Server, nobody};
+use super::super::rig::{NAME, Server};
 use super::*;
-use crate::config::{self, CertificateFiles, Verify};
+use crate::base::rig::nobody;
+use crate::tls::settings::{self, CertificateFiles, Verify};
 use crate::tls::test_pki::Pki;
 
 fn failure(connected: Result<ServerSocket, ConnectFailure>) -> ConnectFailure {
     connected.expect_err("no connection")
 }
 
-fn trust(ca: PathBuf) -> config::BackendTls {
-    config::BackendTls { name: None, ca: Some(ca), identity: None, verify: Verify::Name }
+fn trust(ca: PathBuf) -> settings::BackendTlsSettings {
+    settings::BackendTlsSettings { name: None, ca: Some(ca), identity: None, verify: Verify::Name }
 }
 
 fn issue(pki: &Pki, name: &str) -> CertificateFiles {
@@ -122,7 +123,10 @@ async fn a_server_that_does_not_speak_tls_has_failed_the_handshake() {
 }
 
 /// What a server shows, and what of it is trusted.
-async fn shown(shown: CertificateFiles, trust: config::BackendTls) -> Result<(), ConnectFailure> {
+async fn shown(
+    shown: CertificateFiles,
+    trust: settings::BackendTlsSettings,
+) -> Result<(), ConnectFailure> {
     let server = Server::with_tls(shown, None, trust).await;
     let endpoint = Arc::clone(&server.endpoint);
     let serving = tokio::spawn(async move {
@@ -138,7 +142,8 @@ async fn shown(shown: CertificateFiles, trust: config::BackendTls) -> Result<(),
 async fn a_certificate_is_trusted_for_its_name_and_its_authority() {
     let (own, other) = (Pki::new(), Pki::new());
     shown(issue(&own, NAME), trust(ca(&own))).await.unwrap();
-    let named = config::BackendTls { name: Some("other.test".to_owned()), ..trust(ca(&own)) };
+    let named =
+        settings::BackendTlsSettings { name: Some("other.test".to_owned()), ..trust(ca(&own)) };
     shown(issue(&own, "other.test"), named.clone()).await.unwrap();
     for (what, files, trust) in [
         ("another authority", issue(&own, NAME), trust(ca(&other))),
@@ -148,7 +153,7 @@ async fn a_certificate_is_trusted_for_its_name_and_its_authority() {
         let failure = shown(files, trust).await.unwrap_err();
         assert!(failure.is_distrust() && failure.is_backends_fault(), "{what}: {failure:?}");
     }
-    let any = config::BackendTls { verify: Verify::Off, ..trust(ca(&other)) };
+    let any = settings::BackendTlsSettings { verify: Verify::Off, ..trust(ca(&other)) };
     shown(issue(&own, "other.test"), any).await.unwrap();
 }
 
@@ -157,7 +162,7 @@ async fn the_certificate_of_the_gateway_is_shown_where_it_is_asked_for() {
     let pki = Pki::new();
     let own = issue(&pki, "gateway.test");
     let authority = ca(&pki);
-    let trust = config::BackendTls { identity: Some(own), ..trust(authority.clone()) };
+    let trust = settings::BackendTlsSettings { identity: Some(own), ..trust(authority.clone()) };
     let server = Server::with_tls(issue(&pki, NAME), Some(authority), trust).await;
     let (_ours, theirs) = server.tls().await;
     let (_, session) = theirs.get_ref();

@@ -1,10 +1,11 @@
 use gateway_core::protocol::keep_alive::KeepAlive;
 use tokio::io::AsyncWriteExt;
 
-use super::super::rig::{End, Thread, UP01, is_one, nobody, read_to_end, soon};
+use super::super::rig::{End, Thread, UP01, is_one, read_to_end, soon};
 use super::super::{ConnectFailure, Connection, Connections, Pool};
 use super::*;
 use crate::base::clock;
+use crate::base::rig::nobody;
 use crate::farm::Endpoint;
 use crate::farm::pool::OpenConnections;
 

@@ -17,9 +17,10 @@ use tokio_rustls::{TlsAcceptor, server};
 use super::{ConnectFailure, Connection, IdleConnection, Pool, ServerSocket, Servers, connect};
 use crate::base::backend_ids::BackendIds;
 use crate::base::clock;
-use crate::config::{self, CertificateFiles, Config, Verify};
+use crate::config::Config;
 use crate::farm::pool::OpenConnections;
 use crate::farm::{Endpoint, Farm};
+use crate::tls::settings::{self, CertificateFiles, Verify};
 use crate::tls::test_pki::Pki;
 use crate::tls::{BackendTls, ListenerTls};
 
@@ -54,8 +55,12 @@ impl Server {
         let pki = Pki::new();
         let shown = pki.issue(NAME, &PKCS_ECDSA_P256_SHA256, "");
         let ca = pki.write("ca.pem", &pki.authority.pem());
-        let settings =
-            config::BackendTls { name: None, ca: Some(ca), identity: None, verify: Verify::Name };
+        let settings = settings::BackendTlsSettings {
+            name: None,
+            ca: Some(ca),
+            identity: None,
+            verify: Verify::Name,
+        };
         Self::with_tls(shown, None, settings).await
     }
 
@@ -63,10 +68,10 @@ impl Server {
     pub async fn with_tls(
         shown: CertificateFiles,
         client_ca: Option<std::path::PathBuf>,
-        trust: config::BackendTls,
+        trust: settings::BackendTlsSettings,
     ) -> Self {
         let mut server = Self::plain().await;
-        let own = config::ListenerTls { certificates: vec![shown], client_ca };
+        let own = settings::ListenerTlsSettings { certificates: vec![shown], client_ca };
         let (own, _) = ListenerTls::load("up01", &own).unwrap();
         server.tls = Some(own.current().into());
         let (tls, _) = BackendTls::load("up01", NAME, &trust).unwrap();
@@ -188,14 +193,6 @@ pub fn farm(name: &str, address: SocketAddr) -> Farm {
     );
     let ids = BackendIds::of(["up01"]);
     Farm::build(Arc::new(Config::from_toml(&text).unwrap()), &ids, &[], None).unwrap()
-}
-
-/// An address at which nobody listens for as long as the socket is there.
-pub fn nobody() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
 }
 
 /// Whether the two are the ends of one connection.

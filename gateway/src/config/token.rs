@@ -108,6 +108,8 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
 
     const GOOD: &str = "0123456789abcdef0123456789abcdef";
@@ -157,5 +159,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(Token::read(folder.path()), Err(TokenError::NoFile { .. })));
         assert!(matches!(Token::read(&folder.path().join("no")), Err(TokenError::Read { .. })));
+    }
+
+    #[test]
+    fn a_named_pipe_is_no_token_and_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert!(matches!(Token::read(&pipe), Err(TokenError::NoFile { .. })));
     }
 }
