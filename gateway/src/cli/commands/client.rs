@@ -4,10 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use http::{Method, Request, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value as Json, json};
 
-use super::transport::{self, Target};
+use super::transport::{self, Target, TransportError};
 use super::{config_file, count, explain, print, print_error, table::printable, to_text};
 use crate::config::report::Report;
 use crate::config::token::{Token, TokenError};
@@ -164,54 +166,37 @@ impl Connection {
 
 impl Client {
     pub fn get(&self, path: &str) -> Result<Json, ClientError> {
-        self.ask("GET", path)
+        self.ask(Method::GET, path)
     }
 
     pub fn post(&self, path: &str) -> Result<Json, ClientError> {
-        self.ask("POST", path)
+        self.ask(Method::POST, path)
     }
 
     pub fn delete(&self, path: &str) -> Result<Json, ClientError> {
-        self.ask("DELETE", path)
+        self.ask(Method::DELETE, path)
     }
 
     /// `path` is what follows `/api/v1/`.
-    fn ask(&self, method: &str, path: &str) -> Result<Json, ClientError> {
+    fn ask(&self, method: Method, path: &str) -> Result<Json, ClientError> {
         let host = match &self.target {
             Target::Tcp(address) => address.to_string(),
             Target::Unix(_) => "localhost".to_owned(),
         };
-        let mut request = format!(
-            "{method} /api/v1/{path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n\
-             Connection: close\r\nContent-Length: 0\r\n"
-        );
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1/{path}"))
+            .header(HOST, host)
+            .header(ACCEPT, "application/json");
         if let Some(token) = &self.token {
-            request.push_str(&format!("Authorization: Bearer {}\r\n", token.secret()));
-        }
-        request.push_str("\r\n");
-        let answer = transport::exchange(&self.target, request.as_bytes(), ANSWER)
-            .map_err(|error| self.trouble(error))?;
-        self.read(&answer)
-    }
-
-    fn trouble(&self, source: io::Error) -> ClientError {
-        let target = self.target.clone();
-        match source.kind() {
-            _ if transport::is_nobody(&source) => ClientError::NotRunning { target },
-            io::ErrorKind::PermissionDenied => ClientError::NoPermission { target },
-            _ => ClientError::Io { target, source },
-        }
-    }
-
-    fn read(&self, answer: &[u8]) -> Result<Json, ClientError> {
-        if answer.is_empty() {
-            let source = io::Error::from(io::ErrorKind::UnexpectedEof);
-            return Err(ClientError::Io { target: self.target.clone(), source });
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.secret()));
         }
         let stranger = || ClientError::NotAGateway { target: self.target.clone() };
-        let (status, body) = transport::parse(answer).ok_or_else(stranger)?;
-        let body: Json = serde_json::from_slice(body).map_err(|_| stranger())?;
-        if status == 200 {
+        let request = request.body(String::new()).map_err(|_| stranger())?;
+        let answer = transport::exchange(&self.target, request, ANSWER);
+        let (status, body) = answer.map_err(|error| self.trouble(error))?;
+        let body: Json = serde_json::from_slice(&body).map_err(|_| stranger())?;
+        if status == StatusCode::OK {
             return Ok(body);
         }
         let error = &body["error"];
@@ -220,9 +205,23 @@ impl Client {
             (Some(code), Some(message)) => {
                 let (details, findings) =
                     (text("details"), error.get("findings").cloned().map(Box::new));
+                let status = status.as_u16();
                 Err(ClientError::Refused { status, code, message, details, findings })
             }
             _ => Err(stranger()),
+        }
+    }
+
+    fn trouble(&self, error: TransportError) -> ClientError {
+        let target = self.target.clone();
+        let source = match error {
+            TransportError::Stranger => return ClientError::NotAGateway { target },
+            TransportError::Io(source) => source,
+        };
+        match source.kind() {
+            _ if transport::is_nobody(&source) => ClientError::NotRunning { target },
+            io::ErrorKind::PermissionDenied => ClientError::NoPermission { target },
+            _ => ClientError::Io { target, source },
         }
     }
 }

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use http::Request;
+use http::header::HOST;
 use serde_json::{Value as Json, json};
 
 use super::client::{ClientError, Connection};
 use super::table::{plural, printable};
-use super::transport::{self, Target};
+use super::transport::{self, Target, TransportError};
 use super::{config_file, print, to_text};
 use crate::config;
 
@@ -165,14 +167,21 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn ask(args: &Args, target: &Target, path: &str) -> Result<(u16, Vec<u8>), Silence> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let answer = transport::exchange(target, request.as_bytes(), args.timeout);
-    let answer = answer.map_err(|error| match transport::is_nobody(&error) {
-        true => Silence::Dead(format!("the gateway is not running: nothing listens on {target}")),
-        false => Silence::Dead(format!("{target} does not answer: {error}")),
-    })?;
-    let parsed = transport::parse(&answer).map(|(status, body)| (status, body.to_vec()));
-    parsed.ok_or_else(|| Silence::Dead(format!("what listens on {target} is no gateway")))
+    let request = Request::get(path).header(HOST, "localhost").body(String::new());
+    let request = request.expect("a path of ours is one");
+    let (status, body) =
+        transport::exchange(target, request, args.timeout).map_err(|error| match error {
+            TransportError::Stranger => {
+                Silence::Dead(format!("what listens on {target} is no gateway"))
+            }
+            TransportError::Io(error) if transport::is_nobody(&error) => {
+                Silence::Dead(format!("the gateway is not running: nothing listens on {target}"))
+            }
+            TransportError::Io(error) => {
+                Silence::Dead(format!("{target} does not answer: {error}"))
+            }
+        })?;
+    Ok((status.as_u16(), body))
 }
 
 fn status(connection: &Connection) -> Result<Json, Silence> {

@@ -1,12 +1,23 @@
 //! One request to a listener of a gateway on this machine, and its whole answer.
 
+use std::error::Error;
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Request, StatusCode};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 
 /// Where it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,29 +26,113 @@ pub enum Target {
     Unix(PathBuf),
 }
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What came is no answer of a gateway, each of which says how long it is.
+    #[error("no answer of a gateway")]
+    Stranger,
+}
+
 /// Far more than a page of sessions has.
-const ANSWER_LIMIT: u64 = 64 << 20;
+const ANSWER_LIMIT: usize = 64 << 20;
 
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Sends a request, and reads until the other end closes or is silent for `patience`.
-pub fn exchange(target: &Target, request: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
-    // The kernel takes zero for "for ever".
-    let patience = patience.max(Duration::from_millis(1));
-    let connect = CONNECT.min(patience);
-    match target {
-        Target::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, connect)?;
-            stream.set_read_timeout(Some(patience))?;
-            stream.set_write_timeout(Some(connect))?;
-            speak(stream, request)
+/// Sends a request, and reads its answer until it is whole, or nothing comes for `patience`.
+pub fn exchange(
+    target: &Target,
+    request: Request<String>,
+    patience: Duration,
+) -> Result<(StatusCode, Vec<u8>), TransportError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match target {
+            Target::Tcp(address) => {
+                let connect = TcpStream::connect(address);
+                let stream = timeout(CONNECT.min(patience), connect).await.map_err(late)??;
+                speak(stream, request, patience).await
+            }
+            Target::Unix(path) => {
+                // By a call that waits where many others do: one that does not wait would fail then.
+                let stream = std::os::unix::net::UnixStream::connect(path)?;
+                stream.set_nonblocking(true)?;
+                speak(UnixStream::from_std(stream)?, request, patience).await
+            }
         }
-        Target::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(patience))?;
-            stream.set_write_timeout(Some(connect))?;
-            speak(stream, request)
+    })
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut request: Request<String>,
+    patience: Duration,
+) -> Result<(StatusCode, Vec<u8>), TransportError> {
+    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    let length = request.body().len();
+    request.headers_mut().insert(CONTENT_LENGTH, length.into());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(read)?;
+    let answer = async {
+        let head = timeout(patience, sender.send_request(request)).await.map_err(late)?;
+        let (head, mut body) = head.map_err(read)?.into_parts();
+        if !head.headers.contains_key(CONTENT_LENGTH) {
+            return Err(TransportError::Stranger);
         }
+        let mut bytes = Vec::new();
+        while let Some(piece) = timeout(patience, next(&mut body)).await.map_err(late)? {
+            bytes.extend_from_slice(&piece.map_err(cut)?);
+            if bytes.len() > ANSWER_LIMIT {
+                return Err(TransportError::Stranger);
+            }
+        }
+        Ok((head.status, bytes))
+    };
+    tokio::pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        // It ends first where the listener closes at once behind what it has to say.
+        _ = connection => answer.await,
+    }
+}
+
+async fn next(body: &mut Incoming) -> Option<Result<bytes::Bytes, hyper::Error>> {
+    loop {
+        match poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await? {
+            Ok(frame) => {
+                if let Ok(data) = frame.into_data() {
+                    return Some(Ok(data));
+                }
+            }
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}
+
+fn late(_: tokio::time::error::Elapsed) -> TransportError {
+    io::Error::new(io::ErrorKind::TimedOut, "it took too long").into()
+}
+
+/// What has begun to answer and does not end is no gateway either.
+fn cut(error: hyper::Error) -> TransportError {
+    match read(error) {
+        TransportError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            TransportError::Stranger
+        }
+        error => error,
+    }
+}
+
+fn read(error: hyper::Error) -> TransportError {
+    let inner = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match inner {
+        Some(inner) => io::Error::new(inner.kind(), inner.to_string()).into(),
+        None if error.is_incomplete_message() => {
+            io::Error::from(io::ErrorKind::UnexpectedEof).into()
+        }
+        None => TransportError::Stranger,
     }
 }
 
@@ -81,32 +176,11 @@ impl fmt::Display for Target {
     }
 }
 
-fn speak(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Vec<u8>> {
-    // A listener that refuses at once closes before it has read everything; its answer counts.
-    let written = stream.write_all(request);
-    let mut answer = Vec::new();
-    let read = stream.take(ANSWER_LIMIT).read_to_end(&mut answer);
-    if answer.is_empty() {
-        written?;
-        read?;
-    }
-    Ok(answer)
-}
-
-/// Status and body of a whole answer. The listener closes after each, and says how long it is.
-pub fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(head) = response.parse(answer).ok()? else { return None };
-    let body = &answer[head..];
-    let length = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("content-length"))?;
-    let length: usize = std::str::from_utf8(length.value).ok()?.parse().ok()?;
-    (body.len() == length).then_some(())?;
-    Some((response.code?, body))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener};
+
     use super::*;
 
     #[test]
@@ -122,13 +196,68 @@ mod tests {
         }
     }
 
+    /// What comes of a listener that reads the head of a request, says this, and closes.
+    fn asked(says: &'static [u8]) -> Result<(StatusCode, Vec<u8>), TransportError> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::Tcp(listener.local_addr().unwrap());
+        let listening = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(says).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        let request = Request::get("/x").header("Host", "up.test").body(String::new()).unwrap();
+        let answer = exchange(&target, request, Duration::from_secs(60));
+        let head = listening.join().unwrap();
+        assert!(head.starts_with("GET /x HTTP/1.1\r\n") && head.contains("up.test"), "{head}");
+        answer
+    }
+
     #[test]
     fn an_answer_counts_if_it_is_whole() {
         let whole = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}";
-        assert_eq!(parse(whole), Some((404, &b"{}"[..])));
-        assert_eq!(parse(&whole[..whole.len() - 1]), None);
-        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n\r\n{}"), None);
-        assert_eq!(parse(b"SSH-2.0-OpenSSH\r\n"), None);
-        assert_eq!(parse(b""), None);
+        assert_eq!(asked(whole).unwrap(), (StatusCode::NOT_FOUND, b"{}".to_vec()));
+        for cut in [&whole[..20], b""] {
+            let error = asked(cut).unwrap_err();
+            let ended = matches!(&error, TransportError::Io(error)
+                if error.kind() == io::ErrorKind::UnexpectedEof);
+            assert!(ended, "{error:?}");
+        }
+        for strange in [
+            &whole[..whole.len() - 1],
+            &b"HTTP/1.1 200 OK\r\n\r\n{}"[..],
+            b"SSH-2.0-OpenSSH\r\n",
+            b"\x15\x03\x01\0",
+        ] {
+            let error = asked(strange).unwrap_err();
+            assert!(matches!(error, TransportError::Stranger), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_says_nothing_is_waited_for_no_longer_than_that() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::Tcp(listener.local_addr().unwrap());
+        let request = Request::get("/x").body(String::new()).unwrap();
+        let error = exchange(&target, request, Duration::from_millis(10)).unwrap_err();
+        let late =
+            matches!(&error, TransportError::Io(error) if error.kind() == io::ErrorKind::TimedOut);
+        assert!(late, "{error:?}");
+    }
+
+    #[test]
+    fn where_nobody_listens_nobody_is_found() {
+        let (_socket, address) = crate::base::rig::nobody();
+        for target in [Target::Tcp(address), Target::Unix("/nonexistent/admin.sock".into())] {
+            let request = Request::get("/x").body(String::new()).unwrap();
+            let error = exchange(&target, request, Duration::from_secs(60)).unwrap_err();
+            assert!(matches!(&error, TransportError::Io(error) if is_nobody(error)), "{error:?}");
+        }
     }
 }
