@@ -200,3 +200,37 @@ fn forgotten_uploads_start_over_and_no_others() {
     packets::expect_not_found(e2e_tests::client::PacketType::Fragment, &send(&idle));
     assert_eq!(send(&other).status, 200);
 }
+
+/// What is found under a path after a kill, and the path that is shown of the upload.
+#[track_caller]
+fn check_names(mode: &str, asked: &[(&str, u64)], shown: bool) {
+    let operated = Operated::with(|farm| farm.set("store.names", &format!("{mode:?}")));
+    let entrance = operated.farm.entrance();
+    let id = session_of(&exchange(entrance, &create(TARGET).bytes()).expect("an answer"));
+    // Its pin is written behind the name of the first.
+    session_of(&exchange(entrance, &create("/in/another.bin").bytes()).expect("an answer"));
+    operated.farm.gateway().restart();
+    let path = TARGET.split('?').next().expect("a path");
+    for (wanted, found) in asked {
+        let page = json(&operated, &["sessions", "list", "--path", wanted]);
+        assert_eq!(page["matching"].as_u64(), Some(*found), "{mode} {wanted}: {page}");
+    }
+    let row = json(&operated, &["sessions", "show", &id]);
+    let expected = shown.then_some(path);
+    assert_eq!(row["path"].as_str(), expected, "{row}");
+    assert_eq!(row["client"].as_str(), expected.map(|_| "127.0.0.1"), "{row}");
+    if shown {
+        let page = print(&operated, &["sessions", "list", "--client", "127.0.0.1"]);
+        let file = path.rsplit('/').next().expect("a name");
+        assert!(page.contains(file) && page.contains("127.0.0.1"), "{page}");
+    }
+}
+
+#[test]
+fn an_upload_that_sleeps_is_found_by_its_path_after_a_kill() {
+    let path = TARGET.split('?').next().expect("a path");
+    let part = &path[1..path.len() - 2];
+    check_names("on", &[(path, 1), (part, 1), ("/nowhere", 0)], true);
+    check_names("hashed", &[(path, 1), (part, 0)], false);
+    check_names("off", &[(path, 0)], false);
+}

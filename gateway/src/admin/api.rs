@@ -30,6 +30,7 @@ use crate::base::clock;
 use crate::config::token::Token;
 use crate::process::supervisor::{TaskResult, told_to_stop};
 use crate::sessions::listing::{Filter, Forgotten, InState, Listings, Query};
+use crate::sessions::names::Named;
 use crate::sessions::view::{Left, Moment, Row};
 use crate::telemetry::events::wire;
 use crate::telemetry::log::Untrusted;
@@ -172,9 +173,13 @@ impl Api {
             }
             Call::Sessions { which, after, limit } => {
                 let backends = (control.backends)();
-                let query = Query { filter: filter(which, &backends)?, after, limit };
+                let filter = filter(which, &backends)?;
                 let (api, at) = (self.clone(), Moment::now());
-                let page = move || api.0.listings.page(&api.0.control.sessions, &query, at);
+                let page = move || {
+                    let sessions = &api.0.control.sessions;
+                    let query = Query { filter: sessions.with_names(filter), after, limit };
+                    api.0.listings.page(sessions, &query, at)
+                };
                 let page = blocking(page).await?;
                 let page = page.map_err(|Forgotten| {
                     Refusal::conflict("listing_forgotten", Forgotten.to_string())
@@ -242,9 +247,13 @@ impl Api {
     async fn forget_all(&self, which: Which) -> Outcome {
         let control = &self.0.control;
         let said = which.to_string();
-        let filter = Arc::new(filter(which, &(control.backends)())?);
-        let (sessions, of) = (Arc::clone(&control.sessions), Arc::clone(&filter));
-        let keys = blocking(move || sessions.matching(&of, Moment::now())).await?;
+        let filter = filter(which, &(control.backends)())?;
+        let sessions = Arc::clone(&control.sessions);
+        let found = move || {
+            let filter = sessions.with_names(filter);
+            (sessions.matching(&filter, Moment::now()), filter)
+        };
+        let (keys, filter) = blocking(found).await?;
         let still = |key: &SessionKey| control.sessions.matches(key, &filter, Moment::now());
         let forget =
             |key| async move { if still(&key) { (control.forget)(key).await } else { Ok(false) } };
@@ -317,7 +326,14 @@ impl Api {
                 blocking(move || sessions.marked(mark)).await?
             }
         };
-        row.ok_or_else(no_session)
+        let mut row = [row.ok_or_else(no_session)?];
+        let sessions = Arc::clone(sessions);
+        let named = move || {
+            sessions.add_names(&mut row);
+            row
+        };
+        let [row] = blocking(named).await?;
+        Ok(row)
     }
 
     fn session(&self, row: &Row, backends: &[BackendInfo], at: Moment) -> view::Session {
@@ -400,7 +416,7 @@ fn filter(which: Which, backends: &[BackendInfo]) -> Result<Filter, Refusal> {
     let backend = backend.map(|name| find(backends, &name)).transpose()?.map(|found| found.id);
     let away = backends.iter().filter(|backend| backend.is_away()).map(|backend| backend.id);
     let state = state.map(|state| InState { state, away: away.collect() });
-    Ok(Filter { state, backend, client, path, idle_for })
+    Ok(Filter { state, backend, client, path, idle_for, named: Named::default() })
 }
 
 fn key(id: &str) -> Option<SessionKey> {

@@ -164,7 +164,7 @@ pub struct Session {
     bytes_received: u64,
     /// `null` until the first Fragment.
     total: Option<u64>,
-    /// Those of a live upload are `null` for others.
+    /// Those of a live upload are `null` for others; path and client may be stored.
     path: Option<Box<str>>,
     client: Option<IpAddr>,
     user_agent: Option<Box<str>>,
@@ -349,6 +349,7 @@ impl Session {
     /// `terms` are those of its backend.
     pub fn new(row: &Row, backend: &str, terms: Terms, at: Moment) -> Self {
         let (now, seen, live) = (at.wall, row.seen(at), row.live.as_ref());
+        let name = row.name.as_ref();
         let falls_back = terms.fallback_timeout.and_then(|timeout| row.falls_back(at, timeout));
         let short = |id: &str| {
             let id = gateway_core::protocol::SessionId::parse(id);
@@ -367,8 +368,10 @@ impl Session {
             next_offset: row.progress.next_offset,
             bytes_received: row.received(),
             total: row.total(),
-            path: live.map(|live| Box::from(&*live.path)),
-            client: live.and_then(|live| live.client),
+            path: live
+                .map(|live| Box::from(&*live.path))
+                .or_else(|| name.and_then(|name| name.path.clone())),
+            client: live.and_then(|live| live.client).or_else(|| name.and_then(|name| name.client)),
             user_agent: live.and_then(|live| live.user_agent.as_deref().map(Box::from)),
             bytes_per_second: live.and_then(|live| live.bytes_per_second),
             under_way: live.and_then(|live| Request::of(live, at)),

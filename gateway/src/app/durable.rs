@@ -64,7 +64,7 @@ fn opened(
         }
         config::Store::Sqlite(store) => store,
     };
-    let SqliteStore { path, sync, on_error, slow } = store;
+    let SqliteStore { path, sync, on_error, slow, names, names_keep } = store;
     let (metrics, lock) = (Arc::clone(metrics), lock.map(Arc::new));
     let options = Options {
         sync: *sync,
@@ -76,6 +76,7 @@ fn opened(
     };
     match setup.in_store(path, options) {
         Ok(opened) => {
+            opened.sessions.keep_names(*names, *names_keep, path);
             tell(&opened, store, events);
             tell_missing(&opened.sessions, config, ids);
             Ok(opened)

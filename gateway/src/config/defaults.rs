@@ -59,6 +59,9 @@ pub const STORE_PATH: &str = "/var/lib/bits-gateway";
 /// client shall wait for those.
 pub const STORE_SLOW: Duration = Duration::from_secs(2);
 
+/// What an operator may still ask about at the end of a month, and no longer.
+pub const NAMES_KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// All backends alike.
 pub const WEIGHT: u64 = 1;
 

@@ -59,6 +59,7 @@ use gateway_core::session::limits::PerClient;
 use gateway_core::session::lost_close::LostClose;
 use gateway_core::session::opening::IdPolicy;
 
+use crate::sessions::names::NamesMode;
 use crate::sessions::store::{OnError, SyncMode};
 use crate::telemetry::access_log::AccessFilter;
 use crate::tls::settings::{BackendTlsSettings, ListenerTlsSettings};
@@ -163,6 +164,9 @@ pub struct SqliteStore {
     pub on_error: OnError,
     /// How long a commit may take before what can do without it does.
     pub slow: Duration,
+    /// What is kept of paths and clients.
+    pub names: NamesMode,
+    pub names_keep: Duration,
 }
 
 /// The words for the variants of [`Store`].

@@ -10,6 +10,7 @@ use super::{
     Level, LogFormat, ProbeKind, RawPath, ReplyUrl, RequestId, SocketMode, StoreKind, Then,
     UpstreamHost,
 };
+use crate::sessions::names::NamesMode;
 use crate::sessions::store::{OnError, SyncMode};
 use crate::tls::settings::Verify;
 
@@ -94,6 +95,12 @@ named!(AccessFilter {
 named!(StoreKind {
     Sqlite = "sqlite": "a database in the directory `path`, for one gateway; it can be read with `sqlite3`",
     Memory = "memory": "nowhere else: a restart forgets every session",
+});
+
+named!(NamesMode {
+    Off = "off": "nothing: paths and clients are in memory, and those that an earlier setting kept are deleted at the start",
+    Hashed = "hashed": "a keyed digest of each: `--path` and `--client` find an upload by the exact value, and nothing of it is shown; the key is in `names.key` beside the database, and in no copy that `store backup` makes",
+    On = "on": "as they are",
 });
 
 named!(SyncMode {

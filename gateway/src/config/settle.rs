@@ -127,6 +127,8 @@ pub(super) fn store(table: &Table) -> Result<Store, Broken> {
             sync: table.get("sync")?,
             on_error: table.get("on_error")?,
             slow: table.get("slow")?,
+            names: table.get("names")?,
+            names_keep: table.get("names_keep")?,
         }),
     })
 }

@@ -1,6 +1,7 @@
 //! The section `[store]`: what keeps sessions beyond the process.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::StoreKind;
 use super::defaults;
@@ -8,6 +9,7 @@ use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{Kind, Value};
 use super::names::Named;
 use super::sections::{TIMEOUT, span, word};
+use crate::sessions::names::NamesMode;
 use crate::sessions::store::{OnError, SyncMode};
 
 pub const SECTION: Section = Section {
@@ -37,6 +39,25 @@ pub const SECTION: Section = Section {
             kind: word::<SyncMode>(),
             preset: Preset::Is(Value::Word("power")),
             about: "What a session has to survive from the moment its client knows it.",
+        },
+        Key {
+            name: "names",
+            kind: word::<NamesMode>(),
+            preset: Preset::Is(Value::Word("off")),
+            about: "Whether path and client of an upload are kept beside its session, so that \
+                    `sessions list` and `sessions show` have them after a restart too. They are \
+                    personal data where users' names stand in them.",
+        },
+        Key {
+            name: "names_keep",
+            kind: Kind::Duration {
+                min: Duration::from_secs(60),
+                max: Duration::from_secs(365 * 24 * 60 * 60),
+                whole_seconds: false,
+            },
+            preset: span(defaults::NAMES_KEEP),
+            about: "Path and client are dropped so long after they were written, whether the \
+                    upload goes on or not. They are dropped with its session as well.",
         },
         Key {
             name: "on_error",

@@ -48,6 +48,8 @@ fn the_smallest_file_gets_the_documented_defaults() {
             sync: SyncMode::Power,
             on_error: OnError::Refuse,
             slow: seconds(2),
+            names: NamesMode::Off,
+            names_keep: seconds(30 * 86_400),
         }),
         failover: Failover {
             hold: seconds(20),
@@ -171,6 +173,8 @@ fn every_key_reaches_its_field() {
         sync = "crash"
         on_error = "accept"
         slow = "500ms"
+        names = "hashed"
+        names_keep = "7d"
         [placement]
         policy = "hash"
         hash_key = "client"
@@ -258,6 +262,8 @@ fn every_key_reaches_its_field() {
         sync: SyncMode::Crash,
         on_error: OnError::Accept,
         slow: Duration::from_millis(500),
+        names: NamesMode::Hashed,
+        names_keep: Duration::from_secs(7 * 86_400),
     };
     assert_eq!(config.store, Store::Sqlite(store));
     let policy = config.policy();

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::live_uploads::{LiveUpload, Snapshot};
+use super::names::{self, Named};
 use super::view::{Mark, Moment, Pager, Row, row, seen, state};
 use super::{Session, Sessions};
 
@@ -36,8 +37,10 @@ pub struct Filter {
     /// The last one that spoke for a live upload; of the others, who opened it, where that is known. Of an
     /// IPv6 address its network of 64 bits counts there.
     pub client: Option<IpAddr>,
-    /// Stands in the path of a live upload, in any case.
+    /// Stands in the path of an upload, in any case, where that is known.
     pub path: Option<String>,
+    /// Those whose stored names are meant by `path` or `client`.
+    pub named: Named,
     /// No progress for so long.
     pub idle_for: Option<Duration>,
 }
@@ -62,10 +65,19 @@ impl Filter {
         *self == Self::default()
     }
 
-    fn takes(&self, session: &Session, live: Option<&LiveUpload>, at: Moment) -> bool {
+    fn takes(
+        &self,
+        key: &SessionKey,
+        session: &Session,
+        live: Option<&LiveUpload>,
+        at: Moment,
+    ) -> bool {
         self.takes_backend(session.backend)
-            && self.client.is_none_or(|client| is_client(client, session.client, live))
-            && self.takes_path(live)
+            && self.client.is_none_or(|client| {
+                is_client(client, session.client, live)
+                    || live.is_none() && self.named.has_client(key, session.created)
+            })
+            && self.takes_path(key, session.created, live)
             && self.takes_silence(session, live, at)
     }
 
@@ -73,10 +85,12 @@ impl Filter {
         self.backend.is_none_or(|wanted| wanted == backend)
     }
 
-    fn takes_path(&self, live: Option<&LiveUpload>) -> bool {
+    fn takes_path(&self, key: &SessionKey, created: Timestamp, live: Option<&LiveUpload>) -> bool {
         let Some(wanted) = &self.path else { return true };
-        let holds = |path: &str| path.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase());
-        live.is_some_and(|live| holds(&live.path))
+        match live {
+            Some(live) => names::holds(&live.path, wanted),
+            None => self.named.has_path(key, created),
+        }
     }
 
     fn takes_silence(&self, session: &Session, live: Option<&LiveUpload>, at: Moment) -> bool {
@@ -218,6 +232,7 @@ impl Listings {
         if query.after.is_none() && next.is_some() && !order.keys.is_empty() {
             self.keep(order);
         }
+        sessions.add_names(&mut rows);
         Ok(Page { rows, next, matching })
     }
 
@@ -240,7 +255,7 @@ impl Order {
     fn of(sessions: &Sessions, filter: &Filter, live: &Snapshot, at: Moment) -> Self {
         let placed = |(key, live): (&SessionKey, LiveUpload)| {
             let session = sessions.live.get(key)?;
-            let takes = filter.takes(&session, Some(&live), at);
+            let takes = filter.takes(key, &session, Some(&live), at);
             takes.then(|| (seen(session.progress, Some(&live), at), Mark::of(key), key.clone()))
         };
         let mut placed: Vec<(Timestamp, Mark, SessionKey)> =
@@ -264,7 +279,7 @@ impl Sessions {
     /// Whether a session is meant, as it is now.
     pub fn matches(&self, key: &SessionKey, filter: &Filter, at: Moment) -> bool {
         let live = self.live_uploads.find(key, at.steady);
-        self.live.get(key).is_some_and(|session| filter.takes(&session, live.as_ref(), at))
+        self.live.get(key).is_some_and(|session| filter.takes(key, &session, live.as_ref(), at))
     }
 
     fn each_matching(
@@ -276,9 +291,10 @@ impl Sessions {
     ) {
         if filter.path.is_some() {
             // Of no others a path is known.
-            for (key, upload) in live.iter() {
+            let asleep = filter.named.by_path().filter(|key| !live.has(key));
+            for key in live.keys().chain(asleep) {
                 if let Some(session) = self.live.get(key)
-                    && filter.takes(&session, Some(&upload), at)
+                    && filter.takes(key, &session, live.get(key).as_ref(), at)
                 {
                     visit(key, &session);
                 }
@@ -286,7 +302,7 @@ impl Sessions {
             return;
         }
         self.live.each(|key, session| {
-            if filter.is_empty() || filter.takes(session, live.get(key).as_ref(), at) {
+            if filter.is_empty() || filter.takes(key, session, live.get(key).as_ref(), at) {
                 visit(key, session);
             }
         });

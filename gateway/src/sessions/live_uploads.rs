@@ -288,6 +288,14 @@ impl Snapshot {
         Some(self.uploads.get(key)?.show(self.now))
     }
 
+    pub fn has(&self, key: &SessionKey) -> bool {
+        self.uploads.contains_key(key)
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &SessionKey> {
+        self.uploads.keys()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&SessionKey, LiveUpload)> {
         self.uploads.iter().map(|(key, entry)| (key, entry.show(self.now)))
     }

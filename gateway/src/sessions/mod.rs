@@ -17,6 +17,7 @@ pub mod listing;
 mod lists;
 pub mod live_uploads;
 mod load;
+pub mod names;
 mod packed;
 mod pinning;
 mod places;
@@ -53,6 +54,7 @@ use follow::Following;
 pub use follow::Other;
 use live_uploads::{LiveRequest, LiveUploads};
 pub use load::{Opened, Setup};
+use names::Names;
 pub use places::{Place, Places, Refused};
 use record::{ENDING, Session, UNTOUCHED};
 use table::Table;
@@ -69,6 +71,7 @@ type OnSessionEnd = Box<dyn Fn(&SessionKey) + Send + Sync>;
 pub struct Sessions {
     live: Table,
     live_uploads: LiveUploads,
+    names: OnceLock<Names>,
     translated: Translated,
     ended_sessions: EndedSessions,
     tally: Arc<Tally>,
@@ -137,6 +140,7 @@ impl Sessions {
         Self {
             live: Table::new(expected),
             live_uploads: LiveUploads::default(),
+            names: OnceLock::new(),
             translated: Translated::default(),
             ended_sessions: EndedSessions::new(limit, tombstone),
             tally: Arc::default(),
@@ -301,6 +305,7 @@ impl Sessions {
     /// Removes every session that has been silent for `idle_timeout` by both clocks.
     pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
         self.ended_sessions.sweep(now, steady);
+        self.age_names(now);
         if let Some((ran, keep)) = self.ended_sessions.aged(steady) {
             self.store.age_tombstones(ran, keep);
         }
@@ -366,6 +371,9 @@ impl Sessions {
             // It has ended meanwhile, and nobody else would remove the entry.
             self.live_uploads.remove(key);
             return None;
+        }
+        if new {
+            self.keep_name(key);
         }
         request
     }

@@ -8,21 +8,24 @@ use gateway_core::protocol::client::ClientKey;
 use gateway_core::session::{Binding, Pin, Progress, Subject, TargetHash, Timestamp};
 
 /// In [`Session::steady`]: this process has seen the session opened and has passed on no packet of
-/// it. The bit would be a clock's after 68 years, and the next one after 34.
+/// it. The bit would be a clock's after 68 years, the next one after 34, and the third after 17.
 pub(super) const UNTOUCHED: u32 = 1 << 31;
 
 /// In [`Session::steady`]: it is stored, or about to be, that the end of the file was passed on or
 /// has arrived.
 pub(super) const ENDING: u32 = 1 << 30;
 
-const CLOCK: u32 = !(UNTOUCHED | ENDING);
+/// In [`Session::steady`]: its name was handed to the store by this process.
+pub(super) const NAMED: u32 = 1 << 29;
+
+const CLOCK: u32 = !(UNTOUCHED | ENDING | NAMED);
 
 /// A pin and its progress, as it is while somebody looks at it. The table keeps most of them in a
 /// smaller form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     pub backend: BackendId,
-    /// Seconds of the steady clock at the last progress, with [`UNTOUCHED`] and [`ENDING`] in it.
+    /// Seconds of the steady clock at the last progress, with [`UNTOUCHED`], [`ENDING`] and [`NAMED`] in it.
     pub steady: u32,
     pub target: TargetHash,
     pub created: Timestamp,
@@ -136,7 +139,7 @@ impl Session {
     }
 
     pub fn hear(&mut self, steady: Duration) {
-        self.steady = seconds(steady) | (self.steady & ENDING);
+        self.steady = seconds(steady) | (self.steady & (ENDING | NAMED));
     }
 
     /// Seconds of the steady clock.

@@ -18,6 +18,7 @@ use gateway_core::session::live::{IDLE, State, Wait};
 use gateway_core::session::{Pin, Progress, Timestamp};
 
 use super::live_uploads::LiveUpload;
+use super::names::Name;
 use super::{Session, Sessions};
 use crate::base::clock;
 
@@ -60,6 +61,8 @@ pub struct Row {
     /// When a packet of it came last, by the steady clock.
     pub heard_of: Duration,
     pub live: Option<LiveUpload>,
+    /// What is stored of one that is not live, as far as it was asked for.
+    pub name: Option<Name>,
 }
 
 /// What one backend still has to receive.
@@ -319,6 +322,7 @@ pub(super) fn row(key: &SessionKey, session: &Session, live: Option<LiveUpload>)
         progress: session.progress,
         heard_of: session.heard_of(),
         live,
+        name: None,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::config::{
 };
 use crate::config::{show_duration, show_size};
 use crate::process::exit::Exit;
+use crate::sessions::names::NamesMode;
 use crate::sessions::store::{OnError, SyncMode};
 
 /// Shows every mistake, or else the warnings and what would run.
@@ -155,6 +156,7 @@ fn store_json(store: &Store) -> Json {
             "path": store.path.display().to_string(),
             "sync": store.sync.name(),
             "on_error": store.on_error.name(),
+            "names": store.names.name(),
         }),
     }
 }
@@ -162,13 +164,17 @@ fn store_json(store: &Store) -> Json {
 fn store_line(store: &Store) -> String {
     match store {
         Store::Memory => "none: a restart of the gateway forgets every session".to_owned(),
-        Store::Sqlite(SqliteStore { path, sync, on_error, slow: _ }) => {
+        Store::Sqlite(SqliteStore { path, sync, on_error, names, slow: _, names_keep }) => {
             let mut line = format!("sqlite in {}", path.display());
             if *sync == SyncMode::Crash {
                 line.push_str(", survives a crash and not a power cut");
             }
             if *on_error == OnError::Accept {
                 line.push_str(", sessions that cannot be written are accepted");
+            }
+            if *names != NamesMode::Off {
+                let keep = humantime::format_duration(*names_keep);
+                line.push_str(&format!(", paths and clients ({}) for {keep}", names.name()));
             }
             line
         }

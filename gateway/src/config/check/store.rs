@@ -13,7 +13,7 @@ use crate::config::report::{Finding, Report};
 pub fn memory_keeps_nothing(draft: &Draft, report: &mut Report) -> Checked {
     let store = draft.once("store");
     if store.get::<StoreKind>("kind")? == StoreKind::Memory {
-        for key in ["path", "sync", "on_error", "slow"] {
+        for key in ["path", "sync", "on_error", "slow", "names", "names_keep"] {
             if let Some(place) = store.place_of(key) {
                 let finding = Finding::warning(format!("`store.{key}` has no effect"));
                 let label = "this is for kind = \"sqlite\", and kind is \"memory\"";

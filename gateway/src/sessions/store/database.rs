@@ -17,11 +17,12 @@ use super::faults;
 use super::folder::{Folder, Identity};
 use super::load::{Pins, Position};
 use super::log;
+use super::names::{self, Keep, StoredName};
 use super::record::{
     BackendState, Milestone, StoredPin, StoredProgress, StoredSpelling, Tombstone, is_of,
     subject_text, text_of,
 };
-use super::schema::{BOUND_PINS, LateTable, PROGRESS, SPELLINGS};
+use super::schema::{BOUND_PINS, LateTable, NAMES, PROGRESS, SPELLINGS};
 use super::watch::Watch;
 
 /// For as long may another process hold the lock: one transaction of a gateway next to us takes
@@ -58,6 +59,13 @@ pub enum Change {
         created: Timestamp,
         tombstone: Option<Tombstone>,
     },
+    /// What an upload is called.
+    Name {
+        key: SessionKey,
+        name: Box<StoredName>,
+    },
+    /// Names that are not to stay go.
+    Names(Keep),
     /// Rows that nobody wants, each with its table.
     Drop(Vec<(&'static str, i64)>),
     State(BackendState),
@@ -271,6 +279,8 @@ fn apply(
                 insert_tombstone(transaction, used.tombstones, tombstone)?;
             }
         }
+        Change::Name { key, name } => names::insert(transaction, key, name)?,
+        Change::Names(keep) => names::keep(transaction, keep)?,
         Change::Drop(rows) => {
             for (table, row) in rows {
                 delete_row(transaction, table, *row)?;
@@ -420,7 +430,7 @@ fn end(
     for table in Pins::of(transaction)? {
         delete_rows(transaction, table.table(), key, created)?;
     }
-    for table in [PROGRESS, SPELLINGS] {
+    for table in [PROGRESS, SPELLINGS, NAMES] {
         delete_late(transaction, &table, key, created)?;
     }
     Ok(())
@@ -438,7 +448,7 @@ fn delete_late(
     }
 }
 
-fn delete_rows(
+pub(super) fn delete_rows(
     transaction: &Transaction<'_>,
     table: &str,
     key: &SessionKey,

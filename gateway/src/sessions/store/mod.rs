@@ -19,6 +19,7 @@ mod folder;
 mod load;
 mod lock;
 mod log;
+mod names;
 mod open;
 mod pages;
 mod read;
@@ -57,6 +58,7 @@ use writer::{IfLeft, Message, Reply, Writer};
 pub use backup::{Copied, Restored, backup, restore};
 pub use error::{OpenError, StoreError, Trouble, TroubleKind};
 pub use load::Position;
+pub use names::{Keep, StoredName};
 pub use read::{Follower, ReadError, Reader, read_events, read_only};
 pub use record::{
     BackendState, EndKind, Milestone, PinRow, Record, StoredPin, StoredProgress, StoredSpelling,
@@ -371,13 +373,6 @@ impl Store {
             Some(handle) => handle.shared.status(),
             None => StoreStatus::memory(),
         }
-    }
-
-    /// Reads what other processes commit to the same file, from a position on. `None` for a store
-    /// that nobody else can write to.
-    pub fn follow(&self, from: Position) -> Option<Follower> {
-        let handle = self.0.as_ref()?;
-        Some(Follower::new(handle.shared.folder.clone(), from, 0))
     }
 
     /// A descriptor of the lock on the directory, for a process that takes over: [`Options::lock`].

@@ -148,6 +148,13 @@ impl Store {
         }
     }
 
+    /// Reads what other processes commit to the same file, from a position on. `None` for a store
+    /// that nobody else can write to.
+    pub fn follow(&self, from: Position) -> Option<Follower> {
+        let handle = self.0.as_ref()?;
+        Some(Follower::new(handle.shared.folder.clone(), from, 0))
+    }
+
     /// As [`Self::follow`], for events from behind a row on.
     pub fn follow_events(&self, row: i64) -> Option<Follower> {
         let handle = self.0.as_ref()?;
@@ -244,7 +251,7 @@ impl Follower {
     }
 }
 
-fn connect(folder: &Folder) -> Result<Connection, OpenError> {
+pub(super) fn connect(folder: &Folder) -> Result<Connection, OpenError> {
     connect_to(&folder.database())
 }
 

@@ -9,6 +9,7 @@ use gateway_core::protocol::SessionId;
 use gateway_core::protocol::ids::SessionKey;
 use gateway_core::session::{Subject, TargetHash, Timestamp};
 
+use super::names::StoredName;
 use crate::telemetry::events::wire::StoredEvent;
 
 /// Which backend has a session, by the configured name of the backend.
@@ -183,6 +184,19 @@ impl StoredSpelling {
     pub(super) fn seal(&self, row: i64) -> i64 {
         let seal = Seal::new(b's', row).text(&self.id).number(self.created.0);
         seal.text(&self.spelling).finish()
+    }
+}
+
+impl StoredName {
+    pub(super) fn seal(&self, row: i64, id: &str) -> i64 {
+        Seal::new(b'n', row)
+            .text(id)
+            .number(self.created.0)
+            .number(self.stored.0)
+            .number(self.hashed.into())
+            .text(&self.path)
+            .text(&self.client)
+            .finish()
     }
 }
 

@@ -89,6 +89,24 @@ CREATE TABLE events (
 ",
 };
 
+/// Paths and clients of uploads ([`super::names`]).
+pub const NAMES: LateTable = LateTable {
+    name: "names",
+    sql: "
+CREATE TABLE names (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    stored INTEGER NOT NULL,
+    hashed INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    client TEXT NOT NULL,
+    seal INTEGER NOT NULL
+) STRICT;
+CREATE INDEX names_by_created ON names (created);
+",
+};
+
 /// The version that this program writes.
 pub const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 

@@ -381,6 +381,8 @@ pub fn is_kept(change: &Change) -> bool {
         | Change::Ending { .. }
         | Change::Complete { .. } => true,
         Change::Pin { .. }
+        | Change::Name { .. }
+        | Change::Names(_)
         | Change::State(_)
         | Change::Drop(_)
         | Change::Age { .. }

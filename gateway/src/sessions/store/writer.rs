@@ -470,11 +470,14 @@ impl Drop for Writer {
 pub fn operation(change: &Change) -> StoreOperation {
     match change {
         Change::Pin { .. } | Change::State(_) | Change::Probe => StoreOperation::Put,
-        Change::Touch { .. } | Change::Ending { .. } | Change::Complete { .. } => {
-            StoreOperation::Progress
-        }
-        Change::End { .. } | Change::Drop(_) | Change::Age { .. } | Change::Expire => {
-            StoreOperation::Delete
-        }
+        Change::Touch { .. }
+        | Change::Ending { .. }
+        | Change::Complete { .. }
+        | Change::Name { .. } => StoreOperation::Progress,
+        Change::End { .. }
+        | Change::Drop(_)
+        | Change::Age { .. }
+        | Change::Names(_)
+        | Change::Expire => StoreOperation::Delete,
     }
 }
