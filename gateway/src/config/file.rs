@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::draft::Draft;
 use super::foreign::Foreign;
-use super::keys::{self, Section, Shape};
+use super::keys::{self, Key, Section, Shape};
 use super::kind::Given;
 use super::report::{Finding, Place, Report};
 use super::sections::{LATER, SECTIONS};
@@ -295,10 +295,12 @@ pub fn header(section: &Section) -> String {
     }
 }
 
-/// The sections that have a key of that very name.
+/// The sections that have a key or a group of keys of that very name.
 fn homes(key: &str) -> Option<String> {
     let home = |section: &Section| {
-        if section.key(key).is_some() {
+        let is_group =
+            |known: &Key| known.name.split_once('.').is_some_and(|(group, _)| group == key);
+        if section.key(key).is_some() || section.keys.iter().any(is_group) {
             return Some(header(section));
         }
         let groups = section.keys.iter().filter_map(|known| known.name.split_once('.'));

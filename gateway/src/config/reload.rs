@@ -358,6 +358,9 @@ fn tell(reload: &Reload, path: &Path) {
         tracing::warn!("configuration: {warning}");
     }
     if let Some(error) = &reload.error {
+        reload.findings.as_array().into_iter().flatten().for_each(tell_finding);
+        // The pictures below that are for people at a terminal.
+        let error = error.lines().next();
         tracing::error!(
             %path,
             %trigger,
@@ -379,6 +382,23 @@ fn tell(reload: &Reload, path: &Path) {
     }
     let changed = reload.changed.len();
     tracing::info!(%path, %trigger, changed, hash = reload.hash, "configuration loaded");
+}
+
+/// One line each, as at a start.
+fn tell_finding(finding: &Json) {
+    let text = |key: &str| finding[key].as_str();
+    let place = &finding["places"][0];
+    let of_file = || {
+        let (file, line, column) = (place["file"].as_str()?, &place["line"], &place["column"]);
+        Some(format!("{file}:{line}:{column}"))
+    };
+    let at = of_file().or_else(|| place["env"].as_str().map(str::to_owned));
+    let (at, label, help) = (at.as_deref(), place["label"].as_str(), text("help"));
+    let message = text("message").unwrap_or_default();
+    match text("severity") {
+        Some("warning") => tracing::warn!(at, label, help, "configuration: {message}"),
+        _ => tracing::error!(at, label, help, "configuration: {message}"),
+    }
 }
 
 fn status(reload: &Reload) -> String {

@@ -67,6 +67,9 @@ fn sighup_takes_a_good_file_over_and_leaves_a_bad_one() {
     process.signal(Signal::HUP);
     process.wait_for_log("ERROR", REFUSED);
     process.wait_for_log("ERROR", "from 1 to 1000");
+    // One line for each finding, and no picture in any.
+    process.wait_for_log("ERROR", "gw.toml:6:10\",\"label\":");
+    assert!(!process.errors().contains("\\n"), "{}", process.errors());
     write(&file, "\u{0}junk = [[[");
     process.signal(Signal::HUP);
     process.wait_for_log("ERROR", "this is not TOML");
