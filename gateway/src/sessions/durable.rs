@@ -113,7 +113,11 @@ impl Sessions {
             self.translated.insert(new, pin.backend, key.clone());
         }
         match self.store.move_pin(self.stored(key, &pin), before.created).await {
-            Ok(()) => self.keep_total(key, pin.created, progress),
+            Ok(()) => {
+                self.keep_total(key, pin.created, progress);
+                // That of its old row goes with that.
+                self.keep_name(key);
+            }
             // It is looked for at its old backend first then.
             Err(error) => {
                 tracing::debug!(%error, session = %key.short(), "a move would not survive a restart");

@@ -130,6 +130,21 @@ async fn names_are_there_after_a_restart_and_go_with_their_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_moves_takes_its_name_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = &folder.path().join("store");
+    let sessions = open(folder, NamesMode::On);
+    upload(&sessions, "one", b"/in/a", client(1)).await;
+    let row = sessions.show(&key("one")).unwrap();
+    let created = Timestamp(row.pin.created.0 + 1);
+    let pin = Pin { created, ..row.pin };
+    sessions.repin(&key("one"), pin, Progress::default(), clock::steady()).await.unwrap();
+    let sessions = restarted(sessions, folder, NamesMode::On).await;
+    check(&sessions, of_path("/in/a"), &["one"]);
+    sessions.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_digests_the_exact_value_is_found_and_nothing_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let folder = &folder.path().join("store");
