@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use e2e_tests::binaries;
+use e2e_tests::client::{Head, exchange};
 use e2e_tests::temp::TempDir;
 use e2e_tests::wait;
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,6 +75,19 @@ fn a_demo_that_stays_is_there_to_be_looked_at() {
     let folder = TempDir::new("demo");
     let mut demo = Demo::start(&folder);
     demo.hears("Every file arrived whole");
+    let page = demo.hears("http://demo:");
+    let (token, address) = page.trim_end_matches('/').split_once('@').expect("an address");
+    let address = address.parse().expect("an address");
+    let answer = exchange(
+        address,
+        &Head::new("GET", "/")
+            .field("Host", address)
+            .field("Authorization", format!("Bearer {token}"))
+            .with_body(b""),
+    );
+    let answer = answer.expect("the page answers");
+    assert_eq!(answer.status, 200);
+    assert!(answer.body_text().contains("up03"), "{}", answer.body_text());
     let configuration = PathBuf::from(demo.hears("export BITSGW_CONFIG="));
     let ops = demo.hears("bits-gateway health --ops ");
     for (arguments, expected) in [

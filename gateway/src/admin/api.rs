@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use gateway_core::farm::{AdminState, BackendId};
-use gateway_core::protocol::{SessionId, SessionKey};
+use gateway_core::protocol::SessionKey;
 use gateway_core::session::Timestamp;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -18,20 +18,20 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::access::{self, Peer};
+use super::access::{Access, Entrance, Peer, Role};
 use super::control::{BackendInfo, Control};
 use super::estimate::Estimates;
+use super::look::{Recent, filter, find, no_session, of};
+use super::page::Pages;
 use super::rates::Rates;
 use super::refusal::Refusal;
 use super::route::{Call, EventQuery, From, Handle, route};
 use super::view;
 use super::which::Which;
 use crate::base::clock;
-use crate::config::token::Token;
 use crate::process::supervisor::{TaskResult, told_to_stop};
-use crate::sessions::listing::{Filter, Forgotten, InState, Listings, Query};
-use crate::sessions::names::Named;
-use crate::sessions::view::{Left, Moment, Row};
+use crate::sessions::listing::Listings;
+use crate::sessions::view::{Left, Moment};
 use crate::telemetry::events::wire;
 use crate::telemetry::log::Untrusted;
 use crate::telemetry::metrics::{AdminAction, AdminResult};
@@ -52,11 +52,13 @@ pub struct Api(Arc<Inner>);
 
 struct Inner {
     control: Control,
-    /// For requests over TCP; a Unix socket has its permissions.
-    token: Option<Token>,
+    access: Access,
+    pages: Pages,
     estimates: Mutex<Estimates>,
     rates: Mutex<Rates>,
     listings: Listings,
+    /// Locked for as long as somebody walks over the table for a page.
+    recent: tokio::sync::Mutex<Recent>,
     started: Timestamp,
     started_steady: Duration,
     /// Seconds of the steady clock, times 2^16, plus refusals logged in that second.
@@ -72,14 +74,15 @@ struct Done {
 type Outcome = Result<Done, Refusal>;
 
 impl Api {
-    /// Without a token nobody gets in over TCP.
-    pub fn new(control: Control, token: Option<Token>) -> Self {
+    pub fn new(control: Control, access: Access) -> Self {
         Self(Arc::new(Inner {
             control,
-            token,
+            access,
+            pages: Pages::default(),
             estimates: Mutex::default(),
             rates: Mutex::default(),
             listings: Listings::default(),
+            recent: tokio::sync::Mutex::default(),
             started: clock::now(),
             started_steady: clock::steady(),
             refusals: AtomicU64::new(0),
@@ -87,17 +90,33 @@ impl Api {
     }
 
     /// Answers one request. `has_body` says that it brings a body, which no call takes.
-    pub async fn handle(&self, peer: Peer, parts: Parts, has_body: bool) -> Response<String> {
+    pub async fn handle(&self, from: Entrance, parts: Parts, has_body: bool) -> Response<String> {
         let asked = route(&parts.method, &parts.uri);
         let action = asked.as_ref().map_or(AdminAction::Unknown, Call::action);
-        let allowed = access::check(&peer, self.0.token.as_ref(), &parts);
-        let call = match allowed.and_then(|()| no_body(has_body)).and(asked) {
-            Ok(call) => call,
+        let access = &self.0.access;
+        let allowed = access.site(&from, &parts, false);
+        let allowed = allowed.and_then(|()| access.bearer(&from, &parts.headers));
+        match allowed.and_then(|role| no_body(has_body).and(asked).map(|call| (role, call))) {
+            Ok((role, call)) => match self.act(from.peer, role, call).await {
+                Ok(body) => respond(StatusCode::OK, body),
+                Err(refusal) => refuse(&refusal),
+            },
             Err(refusal) => {
-                self.note(peer, action, None, Err(&refusal));
-                return refuse(&refusal);
+                self.note(from.peer, action, None, Err(&refusal));
+                refuse(&refusal)
             }
-        };
+        }
+    }
+
+    /// Does what is asked, for somebody who was let in; the answer is JSON.
+    pub(super) async fn act(&self, peer: Peer, role: Role, call: Call) -> Result<String, Refusal> {
+        let action = call.action();
+        if role < Role::Operator && action != AdminAction::Read {
+            let message = "whoever may only look changes nothing";
+            let refusal = Refusal::foreign("viewer_only", message);
+            self.note(peer, action, subject(&call).as_ref(), Err(&refusal));
+            return Err(refusal);
+        }
         // A task of its own: what has begun goes on to its end and to its line in the log, even if
         // whoever asked for it hangs up.
         let api = self.clone();
@@ -114,14 +133,38 @@ impl Api {
             outcome
         });
         match task.await {
-            Ok(Ok(done)) => respond(StatusCode::OK, done.body),
-            Ok(Err(refusal)) => refuse(&refusal),
+            Ok(outcome) => outcome.map(|done| done.body),
             Err(_) => {
                 let refusal = Refusal::failed("something went wrong inside; the log says more");
                 self.note(peer, action, None, Err(&refusal));
-                refuse(&refusal)
+                Err(refusal)
             }
         }
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.0.control
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.0.access
+    }
+
+    pub(super) fn pages(&self) -> &Pages {
+        &self.0.pages
+    }
+
+    pub(super) fn listings(&self) -> &Listings {
+        &self.0.listings
+    }
+
+    pub(super) fn recent(&self) -> &tokio::sync::Mutex<Recent> {
+        &self.0.recent
+    }
+
+    /// When, and how long ago.
+    pub(super) fn started(&self) -> (Timestamp, Duration) {
+        (self.0.started, clock::steady().saturating_sub(self.0.started_steady))
     }
 
     /// Looks at backends and live uploads now and then, so that there is a rate, and an estimate of what is drained,
@@ -156,70 +199,20 @@ impl Api {
     async fn perform(&self, call: Call) -> Outcome {
         let control = &self.0.control;
         match call {
-            Call::Status => {
-                let judge = control.judge.clone();
-                let uptime = clock::steady().saturating_sub(self.0.started_steady).as_secs();
-                let sessions =
-                    view::Fill { count: control.sessions.len(), limit: control.sessions.limit() };
-                done(&view::Status::new(
-                    control.readiness.phase(),
-                    self.0.started,
-                    uptime,
-                    sessions,
-                    (control.store)(),
-                    &(control.backends)(),
-                    blocking(move || judge.verdict()).await?,
-                ))
-            }
+            Call::Status => done(&self.status().await?),
             Call::Sessions { which, after, limit } => {
-                let backends = (control.backends)();
-                let filter = filter(which, &backends)?;
-                let (api, at) = (self.clone(), Moment::now());
-                let page = move || {
-                    let sessions = &api.0.control.sessions;
-                    let query = Query { filter: sessions.with_names(filter), after, limit };
-                    api.0.listings.page(sessions, &query, at)
-                };
-                let page = blocking(page).await?;
-                let page = page.map_err(|Forgotten| {
-                    Refusal::conflict("listing_forgotten", Forgotten.to_string())
-                })?;
-                let session = |row: &Row| self.session(row, &backends, at);
-                done(&view::Page {
-                    sessions: page.rows.iter().map(session).collect(),
-                    next: page.next.map(|next| next.to_string()),
-                    matching: page.matching,
-                })
+                done(&self.sessions(which, after, limit).await?)
             }
-            Call::Session(handle) => {
-                let row = self.row(handle).await?;
-                done(&self.session(&row, &(control.backends)(), Moment::now()))
-            }
+            Call::Session(handle) => done(&self.one(handle).await?),
             Call::Forget(handle) => self.forget(handle).await,
             Call::ForgetAll(which) => self.forget_all(which).await,
-            Call::Backends => {
-                let left = self.left().await?;
-                let backends = (control.backends)();
-                let row = |info: &BackendInfo| self.view(info, &left);
-                done(&view::Backends { backends: backends.iter().map(row).collect() })
-            }
+            Call::Backends => done(&view::Backends { backends: self.backends().await? }),
             Call::Backend(name) => done(&self.backend(&name).await?),
             Call::SetState(name, state) => self.set_state(&name, state).await,
-            Call::Drain(name) => {
-                let left = self.left().await?;
-                let info = find(&(control.backends)(), &name)?;
-                let left = of(&left, info.id);
-                // A backend that takes new uploads is not on its way to the end.
-                let pace = if info.admin == AdminState::Drain {
-                    self.0.estimates.lock().note(info.id, clock::steady(), left.bytes)
-                } else {
-                    None
-                };
-                done(&view::Drain::new(&info, left, pace))
-            }
+            Call::Drain(name) => done(&self.drain(&name).await?),
             Call::Move(name) => self.move_sessions(&name).await,
             Call::Reload => done(&(control.reload)().await?),
-            Call::Preview => done(&(control.preview)().await?),
+            Call::Preview => done(&self.preview().await?),
             Call::Events(EventQuery { from, limit, kinds }) => {
                 let events = control.events.clone();
                 let page = move || match from {
@@ -301,52 +294,23 @@ impl Api {
         Ok(Done { body, subject: Some(format!("{} {moved} sessions", info.name)) })
     }
 
-    async fn backend(&self, name: &str) -> Result<view::Backend, Refusal> {
-        let left = self.left().await?;
-        let info = find(&(self.0.control.backends)(), name)?;
-        Ok(self.view(&info, &left))
-    }
-
-    fn view(&self, info: &BackendInfo, left: &[Left]) -> view::Backend {
+    pub(super) fn view(&self, info: &BackendInfo, left: &[Left]) -> view::Backend {
         let rate = self.0.rates.lock().rate(info.id, clock::steady(), info.totals.uploaded);
         view::Backend::new(info, of(left, info.id), rate, clock::now())
     }
 
-    async fn left(&self) -> Result<Vec<Left>, Refusal> {
-        let sessions = Arc::clone(&self.0.control.sessions);
-        blocking(move || sessions.left(Moment::now())).await
+    /// How far its drain is.
+    pub(super) fn estimate(&self, info: &BackendInfo, left: Left) -> view::Drain {
+        // A backend that takes new uploads is not on its way to the end.
+        let pace = if info.admin == AdminState::Drain {
+            self.0.estimates.lock().note(info.id, clock::steady(), left.bytes)
+        } else {
+            None
+        };
+        view::Drain::new(info, left, pace)
     }
 
-    async fn row(&self, handle: Handle) -> Result<Row, Refusal> {
-        let sessions = &self.0.control.sessions;
-        let row = match handle {
-            Handle::Id(id) => key(&id).and_then(|key| sessions.show(&key)),
-            Handle::Mark(mark) => {
-                let sessions = Arc::clone(sessions);
-                blocking(move || sessions.marked(mark)).await?
-            }
-        };
-        let mut row = [row.ok_or_else(no_session)?];
-        let sessions = Arc::clone(sessions);
-        let named = move || {
-            sessions.add_names(&mut row);
-            row
-        };
-        let [row] = blocking(named).await?;
-        Ok(row)
-    }
-
-    fn session(&self, row: &Row, backends: &[BackendInfo], at: Moment) -> view::Session {
-        let backend = backends.iter().find(|backend| backend.id == row.pin.backend);
-        let terms = view::Terms {
-            idle_timeout: (self.0.control.idle_timeout)(),
-            fallback_timeout: backend.and_then(|backend| backend.fallback_timeout),
-            away: backend.is_some_and(BackendInfo::is_away),
-        };
-        view::Session::new(row, backend.map_or("", |backend| &*backend.name), terms, at)
-    }
-
-    fn note(
+    pub(super) fn note(
         &self,
         peer: Peer,
         action: AdminAction,
@@ -391,40 +355,12 @@ impl Api {
 }
 
 /// Walks over the session table are for threads that nobody waits on.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     walk: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     spawn_blocking(walk)
         .await
         .map_err(|_| Refusal::failed("something went wrong inside; the log says more"))
-}
-
-fn find(backends: &[BackendInfo], name: &str) -> Result<BackendInfo, Refusal> {
-    let found = backends.iter().find(|backend| backend.name.eq_ignore_ascii_case(name));
-    found.cloned().ok_or_else(|| {
-        let name = Untrusted(name.as_bytes());
-        Refusal::not_found("backend_not_found", format!("there is no backend \"{name}\""))
-    })
-}
-
-fn of(left: &[Left], backend: BackendId) -> Left {
-    left.get(backend.0 as usize).copied().unwrap_or_default()
-}
-
-fn filter(which: Which, backends: &[BackendInfo]) -> Result<Filter, Refusal> {
-    let Which { state, backend, client, path, idle_for } = which;
-    let backend = backend.map(|name| find(backends, &name)).transpose()?.map(|found| found.id);
-    let away = backends.iter().filter(|backend| backend.is_away()).map(|backend| backend.id);
-    let state = state.map(|state| InState { state, away: away.collect() });
-    Ok(Filter { state, backend, client, path, idle_for, named: Named::default() })
-}
-
-fn key(id: &str) -> Option<SessionKey> {
-    SessionId::parse(id).map(|id| id.key().clone())
-}
-
-fn no_session() -> Refusal {
-    Refusal::not_found("session_not_found", "there is no such session")
 }
 
 fn no_body(has_body: bool) -> Result<(), Refusal> {

@@ -39,6 +39,8 @@ pub struct Control {
     /// Drops one pin, so that its client starts over. `false` if there is none.
     pub forget: Box<dyn Fn(SessionKey) -> Action<bool> + Send + Sync>,
     pub reload: Box<dyn Fn() -> Action<Reloaded> + Send + Sync>,
+    /// Every value that counts and where it comes from, as `config dump --json` has it.
+    pub configuration: Box<dyn Fn() -> Json + Send + Sync>,
     /// What a reload would do.
     pub preview: Box<dyn Fn() -> Action<Reloaded> + Send + Sync>,
 }

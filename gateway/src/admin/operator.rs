@@ -79,6 +79,10 @@ impl Operator {
                 let operator = forgets.clone();
                 Box::pin(async move { Ok(operator.forget(&key).await) })
             }),
+            configuration: {
+                let reloader = reloader.clone();
+                Box::new(move || reloader.dump())
+            },
             preview: {
                 let (operator, reloader) = (self.clone(), reloader.clone());
                 Box::new(move || Box::pin(preview(operator.clone(), reloader.clone())))

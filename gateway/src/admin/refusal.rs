@@ -67,6 +67,11 @@ impl Refusal {
         Self { allow: Some(allow), ..refusal }
     }
 
+    /// 503: there is no place at this moment.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message, AdminResult::Invalid)
+    }
+
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", message, AdminResult::Failed)
     }

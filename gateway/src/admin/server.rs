@@ -1,13 +1,17 @@
 //! Sockets and connections of the admin listener.
 //!
 //! As on the ops listener, a connection carries one request, lives for a bounded time, and there
-//! are not many of them.
+//! are not many of them. Only one that keeps a page up to date stays, and there are
+//! `live::PLACES` for these.
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,15 +21,21 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
-use super::ADMIN;
-use super::access::Peer;
+use super::access::{Entrance, Peer};
 use super::api::Api;
+use super::body::AnswerBody;
+use super::live::Open;
 use super::unix::UnixSocket;
+use super::{ADMIN, page};
 use crate::process::supervisor::{BoxError, Plan, told_to_stop};
+use crate::tls::ListenerTls;
 
-/// A page of 10,000 sessions is about 3 MiB.
-pub const CONNECTIONS: usize = 32;
+/// In all: those that keep pages up to date, `page::PLACES` requests of browsers, and 24 more
+/// of which browsers cannot take one for longer than `HEAD`, so that commands get in. A page of
+/// 10,000 sessions is about 3 MiB.
+pub const CONNECTIONS: usize = 64;
 
 /// From the first byte of a connection to the last one. A reload may have to wait for names to be
 /// resolved.
@@ -43,11 +53,17 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Adds to a plan what serves the interface: on the listener named [`ADMIN`], if `address` says that
 /// there is one, and on a socket.
-pub fn attach(mut plan: Plan, api: &Api, address: bool, socket: Option<UnixSocket>) -> Plan {
+pub fn attach(
+    mut plan: Plan,
+    api: &Api,
+    address: bool,
+    tls: Option<Arc<ListenerTls>>,
+    socket: Option<UnixSocket>,
+) -> Plan {
     if address {
         let api = api.clone();
         plan = plan.side_listener(ADMIN, move |listener, stop| async move {
-            serve_tcp(listener, api, stop).await.map_err(BoxError::from)
+            serve_tcp(listener, tls, api, stop).await.map_err(BoxError::from)
         });
     }
     if let Some(socket) = socket {
@@ -56,8 +72,9 @@ pub fn attach(mut plan: Plan, api: &Api, address: bool, socket: Option<UnixSocke
             serve_unix(socket, api, stop).await.map_err(BoxError::from)
         });
     }
-    let api = api.clone();
+    let (pages, api) = (api.clone(), api.clone());
     plan.task("admin drains", move |stop| api.watch_backends(stop))
+        .task("admin pages", move |stop| page::keep_up_to_date(pages, stop))
 }
 
 /// Answers on a TCP socket until `shutdown` becomes true or its sender is gone.
@@ -66,11 +83,12 @@ pub fn attach(mut plan: Plan, api: &Api, address: bool, socket: Option<UnixSocke
 /// Only if the listener cannot be used with this runtime.
 pub async fn serve_tcp(
     listener: std::net::TcpListener,
+    tls: Option<Arc<ListenerTls>>,
     api: Api,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    serve(Listener::Tcp(TcpListener::from_std(listener)?), api, shutdown).await;
+    serve(Listener::Tcp(TcpListener::from_std(listener)?, tls), api, shutdown).await;
     Ok(())
 }
 
@@ -91,26 +109,34 @@ pub async fn serve_unix(
 }
 
 enum Listener {
-    Tcp(TcpListener),
+    Tcp(TcpListener, Option<Arc<ListenerTls>>),
     Unix(UnixListener),
 }
 
 enum Accepted {
     Tcp(TcpStream),
+    Tls(TcpStream, TlsAcceptor),
     Unix(UnixStream),
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<(Accepted, Peer)> {
+    async fn accept(&self) -> io::Result<(Accepted, Entrance)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, tls) => {
                 let (stream, address) = listener.accept().await?;
-                Ok((Accepted::Tcp(stream), Peer::Tcp(address)))
+                let local = stream.local_addr().ok().map(|local| local.ip());
+                let entrance = Entrance { peer: Peer::Tcp(address), local, tls: tls.is_some() };
+                let accepted = match tls {
+                    Some(tls) => Accepted::Tls(stream, TlsAcceptor::from(tls.current())),
+                    None => Accepted::Tcp(stream),
+                };
+                Ok((accepted, entrance))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let uid = stream.peer_cred().ok().map(|peer| peer.uid());
-                Ok((Accepted::Unix(stream), Peer::Unix { uid }))
+                let peer = Peer::Unix { uid };
+                Ok((Accepted::Unix(stream), Entrance { peer, local: None, tls: false }))
             }
         }
     }
@@ -128,11 +154,8 @@ async fn serve(listener: Listener, api: Api, mut shutdown: watch::Receiver<bool>
             Ok(_) if connections.len() >= CONNECTIONS => {
                 tracing::warn!("too many connections to the admin listener");
             }
-            Ok((Accepted::Tcp(stream), peer)) => {
-                connections.spawn(exchange(stream, peer, api.clone()));
-            }
-            Ok((Accepted::Unix(stream), peer)) => {
-                connections.spawn(exchange(stream, peer, api.clone()));
+            Ok((accepted, entrance)) => {
+                connections.spawn(converse(accepted, entrance, api.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "the admin listener cannot accept");
@@ -144,11 +167,24 @@ async fn serve(listener: Listener, api: Api, mut shutdown: watch::Receiver<bool>
     let _ = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, api: Api) {
+async fn converse(accepted: Accepted, entrance: Entrance, api: Api) {
+    match accepted {
+        Accepted::Tcp(stream) => exchange(stream, entrance, api).await,
+        Accepted::Unix(stream) => exchange(stream, entrance, api).await,
+        Accepted::Tls(stream, acceptor) => {
+            // Who cannot make a handshake has nobody to be told, either.
+            if let Ok(Ok(stream)) = timeout(HEAD, acceptor.accept(stream)).await {
+                exchange(stream, entrance, api).await;
+            }
+        }
+    }
+}
+
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, entrance: Entrance, api: Api) {
+    let open = Open::default();
     let service = service_fn(|request: Request<Incoming>| {
-        let (parts, body) = request.into_parts();
-        let api = api.clone();
-        async move { Ok::<_, Infallible>(api.handle(peer, parts, !body.is_end_stream()).await) }
+        let (api, open) = (api.clone(), Arc::clone(&open));
+        async move { Ok::<_, Infallible>(answer(&api, entrance, request, open).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -157,6 +193,20 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, api: 
         .max_headers(HEAD_FIELDS)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
     // A peer that breaks off or is too slow has nobody to be told.
-    let _ = timeout(EXCHANGE, connection).await;
+    while timeout(EXCHANGE, connection.as_mut()).await.is_err() && open.load(Ordering::Relaxed) {}
+}
+
+async fn answer(
+    api: &Api,
+    entrance: Entrance,
+    request: Request<Incoming>,
+    open: Open,
+) -> Response<AnswerBody> {
+    if !request.uri().path().starts_with("/api/") {
+        return page::handle(api, entrance, request, open).await;
+    }
+    let (parts, body) = request.into_parts();
+    api.handle(entrance, parts, !body.is_end_stream()).await.map(AnswerBody::from)
 }

@@ -20,18 +20,18 @@ use crate::telemetry::problems::Verdict;
 
 #[derive(Debug, Serialize)]
 pub struct Status {
-    name: &'static str,
-    version: &'static str,
-    revision: &'static str,
+    pub name: &'static str,
+    pub version: &'static str,
+    pub revision: &'static str,
     /// `starting`, `ready` or `draining`.
-    phase: &'static str,
-    draining: bool,
-    started: String,
-    uptime_seconds: u64,
-    sessions: Fill,
-    store: Store,
-    backends: Counts,
-    health: Verdict,
+    pub phase: &'static str,
+    pub draining: bool,
+    pub started: String,
+    pub uptime_seconds: u64,
+    pub sessions: Fill,
+    pub store: Store,
+    pub backends: Counts,
+    pub health: Verdict,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,61 +42,61 @@ pub struct Fill {
 
 #[derive(Debug, Serialize)]
 pub struct Store {
-    kind: &'static str,
-    ok: bool,
-    message: Option<String>,
+    pub kind: &'static str,
+    pub ok: bool,
+    pub message: Option<String>,
 }
 
 /// Configured backends. `down` is another axis than the three states.
 #[derive(Debug, Default, Serialize)]
 pub struct Counts {
-    total: usize,
-    ready: usize,
-    drain: usize,
-    maint: usize,
-    lost: usize,
-    down: usize,
-    eligible: usize,
+    pub total: usize,
+    pub ready: usize,
+    pub drain: usize,
+    pub maint: usize,
+    pub lost: usize,
+    pub down: usize,
+    pub eligible: usize,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Backend {
-    name: String,
-    address: String,
-    configured: bool,
-    admin_state: &'static str,
-    admin_since: Option<String>,
-    health: &'static str,
-    health_since: Option<String>,
-    health_reason: Option<String>,
+    pub name: String,
+    pub address: String,
+    pub configured: bool,
+    pub admin_state: &'static str,
+    pub admin_since: Option<String>,
+    pub health: &'static str,
+    pub health_since: Option<String>,
+    pub health_reason: Option<String>,
     /// Since the last change of either state.
-    seconds_in_state: Option<u64>,
-    barred_folders: Vec<BarredFolder>,
-    eligible: bool,
-    weight: u32,
-    sessions: u64,
-    uploads_left: u64,
-    bytes_left: u64,
-    bytes_received: u64,
-    of_unknown_size: u64,
-    idle: u64,
+    pub seconds_in_state: Option<u64>,
+    pub barred_folders: Vec<BarredFolder>,
+    pub eligible: bool,
+    pub weight: u32,
+    pub sessions: u64,
+    pub uploads_left: u64,
+    pub bytes_left: u64,
+    pub bytes_received: u64,
+    pub of_unknown_size: u64,
+    pub idle: u64,
     /// Less than 100 while it starts slowly.
-    weight_percent: u32,
-    requests_in_flight: u64,
+    pub weight_percent: u32,
+    pub requests_in_flight: u64,
     /// Of bodies, over the last seconds.
-    bytes_per_second: Option<u64>,
+    pub bytes_per_second: Option<u64>,
     /// Since the start: connections that could not be made, and answers of 5xx.
-    errors: u64,
-    last_probe: Option<Probe>,
+    pub errors: u64,
+    pub last_probe: Option<Probe>,
     /// Since the start, all outages together.
-    down_seconds: u64,
+    pub down_seconds: u64,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Probe {
-    at: String,
-    passed: bool,
-    milliseconds: u64,
+    pub at: String,
+    pub passed: bool,
+    pub milliseconds: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,18 +115,18 @@ pub struct Changed {
 
 #[derive(Debug, Serialize)]
 pub struct Drain {
-    name: String,
-    admin_state: &'static str,
+    pub name: String,
+    pub admin_state: &'static str,
     /// Nothing is left: the backend may be stopped.
-    empty: bool,
-    sessions: u64,
-    uploads_left: u64,
-    bytes_left: u64,
-    of_unknown_size: u64,
-    idle: u64,
-    bytes_per_second: Option<u64>,
-    measured_over_seconds: Option<u64>,
-    seconds_left: Option<u64>,
+    pub empty: bool,
+    pub sessions: u64,
+    pub uploads_left: u64,
+    pub bytes_left: u64,
+    pub of_unknown_size: u64,
+    pub idle: u64,
+    pub bytes_per_second: Option<u64>,
+    pub measured_over_seconds: Option<u64>,
+    pub seconds_left: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -147,53 +147,53 @@ pub struct Page {
 pub struct Session {
     /// What stands for the id where the id must not stand.
     #[serde(rename = "ref")]
-    mark: String,
+    pub mark: String,
     /// The beginning of the id, as the logs have it.
-    id: String,
-    backend: String,
-    backend_session: Option<String>,
-    created: String,
-    age_seconds: u64,
+    pub id: String,
+    pub backend: String,
+    pub backend_session: Option<String>,
+    pub created: String,
+    pub age_seconds: u64,
     /// `active`, `waiting` or `idle`.
-    state: &'static str,
+    pub state: &'static str,
     /// Last progress, also inside a Fragment.
-    seen: String,
-    idle_seconds: u64,
-    next_offset: u64,
+    pub seen: String,
+    pub idle_seconds: u64,
+    pub next_offset: u64,
     /// With what has come of a Fragment under way.
-    bytes_received: u64,
+    pub bytes_received: u64,
     /// `null` until the first Fragment.
-    total: Option<u64>,
+    pub total: Option<u64>,
     /// Those of a live upload are `null` for others; path and client may be stored.
-    path: Option<Box<str>>,
-    client: Option<IpAddr>,
-    user_agent: Option<Box<str>>,
-    bytes_per_second: Option<u64>,
-    under_way: Option<Request>,
+    pub path: Option<Box<str>>,
+    pub client: Option<IpAddr>,
+    pub user_agent: Option<Box<str>>,
+    pub bytes_per_second: Option<u64>,
+    pub under_way: Option<Request>,
     /// Also of one that is not live, if its backend is away.
-    waits_for: Option<&'static str>,
+    pub waits_for: Option<&'static str>,
     /// `null` while its packets succeed.
-    falls_back: Option<String>,
+    pub falls_back: Option<String>,
     /// If nothing more is heard of it.
-    expires: String,
+    pub expires: String,
 }
 
 /// A request that is here.
 #[derive(Debug, Serialize)]
 pub struct Request {
-    packet: &'static str,
-    since: String,
-    seconds: u64,
-    range: Option<Range>,
+    pub packet: &'static str,
+    pub since: String,
+    pub seconds: u64,
+    pub range: Option<Range>,
 }
 
 /// Of a Fragment.
 #[derive(Debug, Serialize)]
 pub struct Range {
-    first: u64,
-    last: u64,
+    pub first: u64,
+    pub last: u64,
     /// That have come.
-    bytes: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Serialize)]

@@ -66,7 +66,7 @@ pub(super) fn serve(
         Ok(socket) => socket,
         Err(error) => return cannot_start(&error, Exit::Io),
     };
-    let Parts { farm, reporter, access, token, listeners, .. } = parts;
+    let Parts { farm, reporter, access, admin_access, admin_tls, listeners, .. } = parts;
     // With the sockets in hand: what the process that had them stores from here on is followed.
     let events = reporter.events.clone();
     let opened = match durable::open(&config, bound.take_lock(), &reporter.ids, &metrics, &events) {
@@ -78,7 +78,8 @@ pub(super) fn serve(
     let upgrade_socket = upgrade_socket.filter(|path| can_be_met(path, &config));
     count_sessions(&metrics, &sessions, &config);
     let ids = Arc::clone(&reporter.ids);
-    let certificates = Certificates::keep(&metrics, &events, &listeners, farm.renewables());
+    let shown: Vec<_> = listeners.iter().cloned().chain([admin_tls.clone()]).collect();
+    let certificates = Certificates::keep(&metrics, &events, &shown, farm.renewables());
     let backend_registry = BackendRegistry::new(
         ids,
         farm,
@@ -132,7 +133,7 @@ pub(super) fn serve(
     let entry = socket.as_ref().map(UnixSocket::entry);
     let judge = operator.judge(&readiness, &reloader, &certificates);
     let control = operator.control(&readiness, reloader.clone(), judge.clone());
-    let api = admin::Api::new(control, token);
+    let api = admin::Api::new(control, admin_access);
     let (gateway, canceller) = Gateway::new(
         Arc::clone(&backend_registry.farm),
         backend_registry.health.clone(),
@@ -244,7 +245,8 @@ pub(super) fn serve(
         });
     }
     if has_admin {
-        plan = admin::attach(plan, &api, admin_address, socket);
+        let tls = admin_tls.map(|(tls, _)| tls);
+        plan = admin::attach(plan, &api, admin_address, tls, socket);
     }
     match supervisor.run(bound, plan) {
         Ok(stop) => {

@@ -1,7 +1,7 @@
 //! What can fail before the first socket is opened.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::admin;
@@ -49,7 +49,9 @@ pub(super) struct Parts {
     pub farm: Farm,
     pub reporter: Reporter,
     pub access: AccessLog,
-    pub token: Option<Token>,
+    /// Who gets in to the admin listener.
+    pub admin_access: admin::Access,
+    pub admin_tls: certificates::Loaded,
     pub listeners: Vec<certificates::Loaded>,
     _flush: Option<FlushGuard>,
 }
@@ -76,13 +78,19 @@ pub(super) fn start(
         }
     };
     let reporter = Reporter::new(Arc::clone(metrics), access.clone(), ids, events);
-    let token = match (config.admin.address, &config.admin.token_file) {
-        (Some(_), Some(file)) => Some(Token::read(file)?),
-        _ => None,
+    let token = |file: &Option<PathBuf>| {
+        let file = file.as_deref().filter(|_| config.admin.address.is_some());
+        file.map(Token::read).transpose()
+    };
+    let admin_access = admin::Access {
+        hosts: config.admin.hosts.clone(),
+        operator: token(&config.admin.token_file)?,
+        viewer: token(&config.admin.viewer_token_file)?,
     };
     let listeners =
         certificates::load(config.listeners.iter().map(|l| (l.name.as_str(), l.tls.as_ref())))?;
-    Ok(Parts { farm, reporter, access, token, listeners, _flush: flush })
+    let admin_tls = certificates::load([(admin::ADMIN, config.admin.tls.as_ref())])?.remove(0);
+    Ok(Parts { farm, reporter, access, admin_access, admin_tls, listeners, _flush: flush })
 }
 
 pub(super) fn cannot_start(error: &dyn std::fmt::Display, exit: Exit) -> Exit {

@@ -13,3 +13,4 @@ pub mod open_file;
 pub mod patience;
 #[cfg(test)]
 pub mod rig;
+pub mod spans;

@@ -349,11 +349,15 @@ pub struct Admin {
     /// At most [`SOCKET_PATH_LIMIT`] bytes.
     pub socket: Option<PathBuf>,
     pub socket_mode: SocketMode,
-    /// Loopback.
+    /// Loopback, but with TLS.
     pub address: Option<SocketAddr>,
+    pub tls: Option<ListenerTlsSettings>,
+    /// In the form of [`gateway_core::protocol::host::key_of`].
+    pub hosts: Vec<String>,
     /// Always there with `address`. What is in it has not been looked at; see
     /// [`check::files`].
     pub token_file: Option<PathBuf>,
+    pub viewer_token_file: Option<PathBuf>,
 }
 
 /// Who may use the admin socket.

@@ -359,8 +359,18 @@ pub const SECTIONS: &[Section] = &[
                 name: "address",
                 kind: Kind::WordOr(NO_LISTENER, &Kind::Socket),
                 preset: Preset::Is(Value::Word("off")),
-                about: "A loopback address and a port, such as `127.0.0.1:9081`. \
-                        Needs `token_file`.",
+                about: "An address and a port, such as `127.0.0.1:9081`, for the page in a browser \
+                        and for commands. Needs `token_file`, and `tls.certificate` where it is \
+                        no loopback address.",
+            },
+            tls::ADMIN_CERTIFICATE,
+            tls::LISTENER_KEY,
+            Key {
+                name: "hosts",
+                kind: Kind::Hosts,
+                preset: Preset::Is(Value::Texts(Vec::new())),
+                about: "Names by which browsers and commands reach this listener, beyond loopback \
+                        names and its own address. Requests for other names are refused.",
             },
             Key {
                 name: "token_file",
@@ -372,8 +382,17 @@ pub const SECTIONS: &[Section] = &[
                 about: "A file with the token that requests to `address` must bring: 32 to 4096 \
                         visible characters, on one line. Others must not be able to read it.",
             },
+            Key {
+                name: "viewer_token_file",
+                kind: Kind::Path,
+                preset: Preset::Unset {
+                    meaning: "everybody who gets in may change everything",
+                    sample: "\"/etc/bits-gateway/viewer-token\"",
+                },
+                about: "The same for whoever may look at everything and change nothing.",
+            },
         ],
-        later: &["tls"],
+        later: &[],
     },
     Section {
         name: "log",

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use gateway_core::protocol::host::key_of;
 use gateway_core::session::limits::PerClient;
 
 use super::access;
@@ -186,7 +187,10 @@ pub(super) fn admin(table: &Table) -> Result<Admin, Broken> {
         socket: table.find("socket")?,
         socket_mode: table.get("socket_mode")?,
         address: unless_off(table, "address")?,
+        tls: tls::build_admin(table)?,
+        hosts: table.get::<Vec<String>>("hosts")?.iter().filter_map(|host| key_of(host)).collect(),
         token_file: table.find("token_file")?,
+        viewer_token_file: table.find("viewer_token_file")?,
     })
 }
 

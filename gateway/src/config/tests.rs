@@ -133,7 +133,10 @@ fn the_smallest_file_gets_the_documented_defaults() {
             socket: None,
             socket_mode: SocketMode::Owner,
             address: None,
+            tls: None,
+            hosts: Vec::new(),
             token_file: None,
+            viewer_token_file: None,
         },
         log: Log {
             level: Level::Info,
@@ -334,7 +337,10 @@ fn every_key_reaches_its_field() {
         socket: Some("/run/gw/admin.sock".into()),
         socket_mode: SocketMode::Group,
         address: Some("[::1]:9081".parse().unwrap()),
+        tls: None,
+        hosts: Vec::new(),
         token_file: Some("/etc/gw/token".into()),
+        viewer_token_file: None,
     };
     assert_eq!(config.admin, admin);
     assert_eq!(config.admin.socket_mode.bits(), 0o660);

@@ -36,6 +36,13 @@ pub const LISTENER_CERTIFICATE: Key = Key {
     about: "The certificate and those between it and its authority, as PEM. It is read again when \
             the file changes. With it the listener speaks TLS and nothing else.",
 };
+pub const ADMIN_CERTIFICATE: Key = Key {
+    preset: Preset::Unset {
+        meaning: "the listener speaks plain HTTP, on a loopback address only",
+        sample: "\"/etc/bits-gateway/tls/fullchain.pem\"",
+    },
+    ..LISTENER_CERTIFICATE
+};
 pub const LISTENER_KEY: Key = Key {
     name: "tls.key",
     kind: Kind::Path,
@@ -168,6 +175,12 @@ pub fn client_auth(table: &Table) -> Result<ClientAuth, Broken> {
     let given = table.find(CLIENT_AUTH.name)?;
     let has_ca = table.is_given(CLIENT_CA.name);
     Ok(given.unwrap_or(if has_ca { ClientAuth::Required } else { ClientAuth::Off }))
+}
+
+/// Nobody is asked for a certificate there.
+pub fn build_admin(table: &Table) -> Result<Option<ListenerTlsSettings>, Broken> {
+    let tls = |files| ListenerTlsSettings { certificates: vec![files], client_ca: None };
+    Ok(identity(table)?.map(tls))
 }
 
 pub fn build_proxy_protocol(table: &Table) -> Result<Option<ProxyProtocol>, Broken> {

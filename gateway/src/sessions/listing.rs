@@ -268,6 +268,17 @@ impl Order {
 }
 
 impl Sessions {
+    /// The live uploads that made progress last, at most so many. Walks no table.
+    pub fn movers(&self, limit: usize, at: Moment) -> Vec<Row> {
+        let live = self.live_uploads.snapshot(at.steady);
+        let order = Order::of(self, &Filter::default(), &live, at);
+        let shown = order.keys.iter().take(limit).filter_map(|key| {
+            let session = self.live.get(key)?;
+            Some(row(key, &session, live.get(key)))
+        });
+        shown.collect()
+    }
+
     /// The sessions that are meant. Walks the whole table.
     pub fn matching(&self, filter: &Filter, at: Moment) -> Vec<SessionKey> {
         let mut keys = Vec::new();

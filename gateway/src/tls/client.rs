@@ -1,7 +1,7 @@
 //! How a backend is spoken to by https.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -214,6 +214,15 @@ fn build(settings: &settings::BackendTlsSettings) -> Result<(ClientConfig, Conte
     // One name, so a few tickets are enough; as many as rustls keeps for a name.
     config.resumption = Resumption::in_memory_sessions(8);
     Ok((config, Contents::new(stamps, identity.into_iter().collect(), &roots)))
+}
+
+/// For a program that speaks to somebody of its own accord: who may have signed the certificate at the
+/// other end, in place of those whom the system trusts.
+pub fn trusting(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let ca = ca.map(Path::to_path_buf);
+    let settings =
+        settings::BackendTlsSettings { name: None, ca, identity: None, verify: Verify::Name };
+    build(&settings).map(|(config, _)| config)
 }
 
 fn system_authorities() -> Result<RootCertStore, TlsError> {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub use certificate_watcher::{CertificateWatcher, Renewable};
-pub use client::{BackendTls, is_distrust};
+pub use client::{BackendTls, is_distrust, trusting};
 pub use connector::{Connector, NO_PLACE, TakePlace, is_backends_fault, own, peer, proxy, secure};
 pub use contents::Contents;
 pub use exposed::{Exposed, What, exposed};

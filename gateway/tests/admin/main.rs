@@ -3,6 +3,7 @@
 mod api;
 mod commands;
 mod drain;
+mod page;
 mod process;
 mod security;
 mod support;

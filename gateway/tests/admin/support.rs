@@ -12,7 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use bits_gateway::admin::{
-    ActionError, Api, BackendInfo, Control, Reloaded, StoreInfo, UnixSocket, serve_tcp, serve_unix,
+    Access, ActionError, Api, BackendInfo, Control, Reloaded, StoreInfo, UnixSocket,
+    keep_up_to_date, serve_tcp, serve_unix,
 };
 use bits_gateway::base::clock;
 use bits_gateway::config::token::Token;
@@ -22,17 +23,21 @@ use bits_gateway::sessions::Sessions;
 use bits_gateway::telemetry::events::Events;
 use bits_gateway::telemetry::metrics::{BackendTotals, Metrics};
 use bits_gateway::telemetry::problems::{Judge, Level, Verdict};
+use bits_gateway::tls::ListenerTls;
+use bits_gateway::tls::settings::{CertificateFiles, ListenerTlsSettings};
 use gateway_core::farm::{AdminState, BackendId, Health};
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::{Binding, EndReason, Pin, Progress, TargetHash, Timestamp};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Longer than anything on loopback takes, shorter than anybody's patience.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 pub const TOKEN: &str = "0123456789abcdef0123456789ABCDEF";
+pub const VIEWER: &str = "viewer-0123456789abcdef-0123456789";
 
 /// What the made-up farm is, and what it will say.
 pub struct Farm {
@@ -51,6 +56,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
     pub farm: Arc<Mutex<Farm>>,
+    /// How to speak to it, where that is TLS.
+    tls: Option<Arc<ClientConfig>>,
     stop: watch::Sender<bool>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -86,6 +93,15 @@ pub struct Output {
 impl Admin {
     /// Backends up01, up02 and up03, ready and without sessions.
     pub fn start() -> Self {
+        Self::start_as(false)
+    }
+
+    /// With a certificate for `localhost` and 127.0.0.1.
+    pub fn start_with_tls() -> Self {
+        Self::start_as(true)
+    }
+
+    fn start_as(with_tls: bool) -> Self {
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let names = ["up01", "up02", "up03"];
         let weights: Vec<_> =
@@ -107,7 +123,12 @@ impl Admin {
             },
         }));
         let control = control(&sessions, &metrics, &readiness, &farm);
-        let api = Api::new(control, Some(Token::read(&token_file(folder.path())).unwrap()));
+        let operator = Token::read(&token_file(folder.path())).ok();
+        let viewer = Token::read(&secret_file(folder.path(), "viewer", VIEWER)).ok();
+        let access = Access { operator, viewer, ..Access::default() };
+        let tls = with_tls.then(|| certify(folder.path()));
+        let (shown, tls) = tls.unzip();
+        let api = Api::new(control, access);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let socket = folder.path().join("admin.sock");
@@ -116,15 +137,16 @@ impl Admin {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
-                let (one, two) = tokio::join!(
-                    serve_tcp(listener, api.clone(), stopped.clone()),
-                    serve_unix(unix, api, stopped)
+                let (one, two, _) = tokio::join!(
+                    serve_tcp(listener, shown, api.clone(), stopped.clone()),
+                    serve_unix(unix, api.clone(), stopped.clone()),
+                    keep_up_to_date(api, stopped)
                 );
                 one.and(two).unwrap();
             });
         });
         let thread = Some(thread);
-        Self { address, socket, folder, sessions, metrics, readiness, farm, stop, thread }
+        Self { address, socket, folder, sessions, metrics, readiness, farm, tls, stop, thread }
     }
 
     /// With `total` bytes, of which `next_offset` have arrived; last heard of so long ago.
@@ -159,7 +181,20 @@ impl Admin {
     pub fn raw(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        exchange(&mut stream, request)
+        match &self.tls {
+            None => exchange(&mut stream, request),
+            Some(tls) => {
+                let name = "localhost".try_into().unwrap();
+                let client = ClientConnection::new(Arc::clone(tls), name).unwrap();
+                exchange(&mut StreamOwned::new(client, stream), request)
+            }
+        }
+    }
+
+    /// As [`Self::ask_with`], with a body.
+    pub fn ask_body(&self, method: &str, path: &str, more: &str, body: &str) -> Answer {
+        let host = self.address;
+        self.raw(&format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n{body}"))
     }
 
     /// A request as it should be, over TCP, with more header lines.
@@ -228,10 +263,30 @@ pub fn bearer(token: &str) -> String {
 
 /// A file `token` with the right token.
 pub fn token_file(folder: &Path) -> PathBuf {
-    let path = folder.join("token");
-    fs::write(&path, format!("{TOKEN}\n")).unwrap();
+    secret_file(folder, "token", TOKEN)
+}
+
+fn secret_file(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, format!("{text}\n")).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     path
+}
+
+/// What a listener shows, and who trusts it. The certificate is `ca.pem`.
+fn certify(folder: &Path) -> (Arc<ListenerTls>, Arc<ClientConfig>) {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let own = rcgen::generate_simple_self_signed(names).unwrap();
+    let certificate = secret_file(folder, "ca.pem", &own.cert.pem());
+    let key = secret_file(folder, "key.pem", &own.signing_key.serialize_pem());
+    let files = CertificateFiles { certificate, key };
+    let settings = ListenerTlsSettings { certificates: vec![files], client_ca: None };
+    let (shown, _) = ListenerTls::load("admin", &settings).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(own.cert.der().clone()).unwrap();
+    let builder = ClientConfig::builder_with_provider(bits_gateway::tls::provider());
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    (shown, Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 /// Runs the binary with nothing of our environment.
@@ -345,6 +400,7 @@ fn control(
                 Ok(sessions.unpin(&key, EndReason::Lost, std::time::Duration::ZERO).await.is_some())
             })
         }),
+        configuration: Box::new(|| serde_json::json!({ "values": [] })),
         preview: Box::new(move || {
             let farm = Arc::clone(&to_preview);
             Box::pin(async move { farm.lock().unwrap().reload.clone() })

@@ -112,3 +112,29 @@ fn the_names_and_addresses_of_listeners_are_their_own() {
     assert_eq!(output.code, 78);
     assert!(output.stderr.contains("a listener cannot be named `admin`"), "{}", output.stderr);
 }
+
+#[test]
+fn with_a_certificate_the_network_may_come_in() {
+    let files = "tls = { certificate = \"./c.pem\", key = \"./k.pem\" }\n";
+    let admin = format!("address = \"0.0.0.0:9443\"\ntoken_file = \"./token\"\n{files}");
+    // The files are not there, and that is all.
+    let Output { stderr, .. } = place(&admin, 0o600).check();
+    assert!(!stderr.contains("open to the network"), "{stderr}");
+    assert!(stderr.contains("c.pem"), "{stderr}");
+    let half =
+        "address = \"0.0.0.0:9443\"\ntoken_file = \"./token\"\ntls.certificate = \"./c.pem\"\n";
+    refused(half, 0o600, &["`admin.tls.key` is missing"]);
+    // Never plain where TLS was meant.
+    let none = "address = \"127.0.0.1:9443\"\ntoken_file = \"./token\"\ntls = {}\n";
+    refused(none, 0o600, &["`admin` has no certificate"]);
+}
+
+#[test]
+fn viewers_have_a_token_of_their_own() {
+    let same = "address = \"127.0.0.1:9081\"\ntoken_file = \"./token\"\n\
+                viewer_token_file = \"./token\"\n";
+    refused(same, 0o600, &["both tokens are the same", "gw.toml:9:21"]);
+    let alone = "socket = \"/run/gw/admin.sock\"\nviewer_token_file = \"./token\"\n";
+    let said = accepted(alone, &[]);
+    assert!(said.contains("`admin.viewer_token_file` does nothing"), "{said}");
+}

@@ -155,7 +155,6 @@ fn keys_of_a_table_within_a_backend_are_checked_like_others() {
 fn keys_of_later_versions_are_called_that() {
     let later = "is not supported by this version";
     added("max_connections = 10\n", "6:1", &["`backends.up01.max_connections`", later]);
-    added("[admin]\ntls = {}\n", "7:1", &[later]);
     added("[failover]\nreplay = true\n", "7:1", &[later]);
     added(
         "[store]\nkind = \"redis\"\n",

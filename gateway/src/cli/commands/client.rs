@@ -1,6 +1,7 @@
 //! Talking to a gateway that runs, over its admin listener.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use http::{Method, Request, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value as Json, json};
 
-use super::transport::{self, Target, TransportError};
+use super::transport::{self, Secure, Target, TransportError};
 use super::{config_file, count, explain, print, print_error, table::printable, to_text};
 use crate::config::report::Report;
 use crate::config::token::{Token, TokenError};
@@ -19,8 +20,9 @@ use crate::process::exit::Exit;
 /// How to reach the gateway.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connection {
-    /// The admin listener, such as 127.0.0.1:9081 or unix:/run/bits-gateway/admin.sock
-    #[arg(long, value_name = "ADDR|unix:PATH")]
+    /// The admin listener, such as 127.0.0.1:9081, unix:/run/bits-gateway/admin.sock or
+    /// `https://gw1.example.com:9443`
+    #[arg(long, value_name = "ADDR|unix:PATH|URL")]
     pub admin: Option<Target>,
     /// The configuration of the gateway, of which only `admin` is read
     /// [default: $BITSGW_CONFIG, or /etc/bits-gateway/config.toml]
@@ -29,6 +31,10 @@ pub struct Connection {
     /// The file with the token, for an address [default: the one in the configuration]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Who may have signed the certificate of an https:// listener, as PEM [default: whom the system
+    /// trusts]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -102,11 +108,14 @@ impl Connection {
     /// As [`Self::client`], for a command of which the gateway says itself what is wrong with the
     /// file.
     pub fn find(&self) -> Result<Client, ClientError> {
-        let (target, token_file, notice) = match (&self.admin, &self.token_file) {
+        let (mut target, token_file, notice) = match (&self.admin, &self.token_file) {
             (Some(target @ Target::Unix(_)), _) => (target.clone(), None, None),
             (Some(target), Some(file)) => (target.clone(), Some(file.clone()), None),
             (given, _) => self.read(given.clone())?,
         };
+        if let Target::Tls(secure) = &mut target {
+            secure.ca.clone_from(&self.ca);
+        }
         let token = token_file.as_deref().map(Token::read).transpose()?;
         Ok(Client { target, token, notice })
     }
@@ -131,12 +140,15 @@ impl Connection {
             (None, None, Some(address)) if address.port() == 0 => {
                 return Err(ClientError::AnyPort { path });
             }
-            (None, None, Some(address)) => Target::Tcp(address),
+            (None, None, Some(address)) => match admin.tls {
+                None => Target::Tcp(address),
+                Some(_) => Target::Tls(secure(reachable(address), admin.hosts)),
+            },
             (None, None, None) => return Err(ClientError::NoListener { path }),
         };
         let token_file = match &target {
             Target::Unix(_) => None,
-            Target::Tcp(_) => self.token_file.clone().or(admin.token_file),
+            Target::Tcp(_) | Target::Tls(_) => self.token_file.clone().or(admin.token_file),
         };
         Ok((target, token_file, part.broken.map(|report| notice(&path, &report))))
     }
@@ -182,6 +194,7 @@ impl Client {
         let host = match &self.target {
             Target::Tcp(address) => address.to_string(),
             Target::Unix(_) => "localhost".to_owned(),
+            Target::Tls(secure) => format!("{}:{}", secure.host, secure.port),
         };
         let mut request = Request::builder()
             .method(method)
@@ -224,6 +237,26 @@ impl Client {
             _ => ClientError::Io { target, source },
         }
     }
+}
+
+/// A listener of this machine, by the first of its names.
+fn secure(address: SocketAddr, hosts: Vec<String>) -> Secure {
+    let own = || match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let host = hosts.into_iter().next().unwrap_or_else(own);
+    Secure { host, port: address.port(), at: Some(address), ca: None }
+}
+
+/// Where a listener on all addresses is found.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// That the file is of no use for a gateway that starts.
@@ -336,6 +369,12 @@ impl ClientError {
             Self::AnyPort { .. } => "name the address by --admin; the ready file has it".to_owned(),
             Self::Token(error) => error.help().to_owned(),
             Self::Unknown { help, .. } => help.clone(),
+            Self::Io { target: Target::Tls(_), source }
+                if source.kind() == io::ErrorKind::InvalidData =>
+            {
+                "name the authority of its certificate by --ca, and it by a name in the certificate"
+                    .to_owned()
+            }
             Self::NoPermission { .. } => {
                 "be the user that the gateway runs as, or set admin.socket_mode = \"0660\" and be \
                  in its group"
@@ -361,6 +400,16 @@ impl ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_asked_over_loopback() {
+        let check = |from: &str, to: &str| {
+            assert_eq!(reachable(from.parse().unwrap()), to.parse().unwrap());
+        };
+        check("0.0.0.0:9080", "127.0.0.1:9080");
+        check("[::]:9080", "[::1]:9080");
+        check("10.0.0.1:9080", "10.0.0.1:9080");
+    }
 
     #[test]
     fn a_segment_survives_the_way() {

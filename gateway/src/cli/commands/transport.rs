@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::protocol::host::Host;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::{Body, Incoming};
@@ -18,12 +20,30 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::tls;
 
 /// Where it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    Tls(Secure),
+}
+
+/// A listener with TLS, on whichever machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secure {
+    /// The name that its certificate has to be for; an IPv6 address has its brackets.
+    pub host: String,
+    pub port: u16,
+    /// Where it is, if that is known better than by its name.
+    pub at: Option<SocketAddr>,
+    /// Who may have signed its certificate, in place of those whom the system trusts.
+    pub ca: Option<PathBuf>,
 }
 
 /// Why there is no answer.
@@ -61,8 +81,26 @@ pub fn exchange(
                 stream.set_nonblocking(true)?;
                 speak(UnixStream::from_std(stream)?, request, patience).await
             }
+            Target::Tls(secure) => {
+                let connect = secure.connect();
+                let stream = timeout(CONNECT.min(patience), connect).await.map_err(late)??;
+                speak(stream, request, patience).await
+            }
         }
     })
+}
+
+impl Secure {
+    async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
+        let bare = self.host.trim_matches(['[', ']']);
+        let name = ServerName::try_from(bare.to_owned()).map_err(io::Error::other)?;
+        let config = tls::trusting(self.ca.as_deref()).map_err(io::Error::other)?;
+        let stream = match self.at {
+            Some(at) => TcpStream::connect(at).await?,
+            None => TcpStream::connect((bare, self.port)).await?,
+        };
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
 }
 
 async fn speak(
@@ -151,6 +189,14 @@ impl FromStr for Target {
                 path => Ok(Self::Unix(path.into())),
             };
         }
+        if let Some(bare) = text.strip_prefix("https://") {
+            let bare = bare.trim_end_matches('/');
+            let host = Host::parse(bare).ok_or("no host and port behind https://")?;
+            let port = bare[host.as_str().len()..].strip_prefix(':');
+            let port = port.map_or(Ok(443), |port| port.parse().map_err(|_| "this is no port"))?;
+            let (host, at, ca) = (host.as_str().to_owned(), None, None);
+            return Ok(Self::Tls(Secure { host, port, at, ca }));
+        }
         let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
         let numeric = match bare.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}"),
@@ -161,7 +207,9 @@ impl FromStr for Target {
             .map_err(|_| "neither an address such as 127.0.0.1:9081 nor unix:PATH".to_owned())?;
         // The token would cross the network in the clear.
         if !address.ip().to_canonical().is_loopback() {
-            return Err("not an address of this machine; reach others through SSH".to_owned());
+            return Err(
+                "not an address of this machine; reach others by https:// or SSH".to_owned()
+            );
         }
         Ok(Self::Tcp(address))
     }
@@ -172,6 +220,7 @@ impl fmt::Display for Target {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tls(Secure { host, port, .. }) => write!(f, "https://{host}:{port}"),
         }
     }
 }
@@ -191,7 +240,24 @@ mod tests {
         assert_eq!("localhost:9081".parse(), Ok(tcp("127.0.0.1:9081")));
         assert_eq!("http://127.0.0.1:9081/".parse(), Ok(tcp("127.0.0.1:9081")));
         assert_eq!("unix:/run/a.sock".parse(), Ok(Target::Unix("/run/a.sock".into())));
-        for wrong in ["", "unix:", "9081", "127.0.0.1", "10.0.0.1:9081", "gw.test:9081"] {
+        let tls = |host: &str, port| {
+            Target::Tls(Secure { host: host.to_owned(), port, at: None, ca: None })
+        };
+        assert_eq!("https://gw.test:9443/".parse(), Ok(tls("gw.test", 9443)));
+        assert_eq!("https://gw.test".parse(), Ok(tls("gw.test", 443)));
+        assert_eq!("https://[::1]:9443".parse(), Ok(tls("[::1]", 9443)));
+        for wrong in [
+            "https://",
+            "https://a/b",
+            "https://a:b",
+            "https://u@a",
+            "",
+            "unix:",
+            "9081",
+            "127.0.0.1",
+            "10.0.0.1:9081",
+            "gw.test:9081",
+        ] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }
     }

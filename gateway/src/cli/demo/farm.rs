@@ -1,8 +1,9 @@
 //! The processes of the demo: three servers and a gateway.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// By this the program runs a server of the demo, as backend-stub does.
 pub const SERVER_COMMAND: &str = "demo-server";
@@ -59,6 +61,9 @@ impl Drop for Process {
 struct Gateway {
     public: SocketAddr,
     ops: SocketAddr,
+    admin: SocketAddr,
+    /// Lets a browser in.
+    token: String,
     /// Kept for its end.
     _process: Process,
 }
@@ -120,6 +125,11 @@ impl Farm {
         self.gateway.ops
     }
 
+    /// The gateway's page, for a browser.
+    pub fn page(&self) -> String {
+        format!("http://demo:{}@{}/", self.gateway.token, self.gateway.admin)
+    }
+
     /// Ends a server as a power cut would: nothing is said, nothing is written.
     pub async fn kill(&mut self, name: &str) {
         if let Some(server) = self.servers.iter_mut().find(|server| server.name == name) {
@@ -142,6 +152,10 @@ impl Farm {
 fn admin_socket(folder: &Path) -> Option<PathBuf> {
     let path = folder.join("admin.sock");
     (path.as_os_str().len() <= 107).then_some(path)
+}
+
+fn token_file(folder: &Path) -> PathBuf {
+    folder.join("admin-token")
 }
 
 fn configuration_file(folder: &Path) -> PathBuf {
@@ -180,6 +194,10 @@ async fn start_gateway(folder: &Path, servers: &[Server]) -> Result<Gateway, Far
     let failed = |error| FarmError::Start { what: what.to_owned(), error };
     let (config, ready) = (configuration_file(folder), folder.join("gateway.ready.json"));
     std::fs::write(&config, configuration(folder, servers)).map_err(failed)?;
+    let token = Uuid::new_v4().simple().to_string();
+    let mut file = File::options();
+    let file = file.write(true).create_new(true).mode(0o600).open(token_file(folder));
+    file.and_then(|mut file| file.write_all(token.as_bytes())).map_err(failed)?;
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.arg("run").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
     // The configuration is the file alone.
@@ -206,8 +224,10 @@ async fn start_gateway(folder: &Path, servers: &[Server]) -> Result<Gateway, Far
     };
     let ready = timeout(START_LIMIT, wait).await.ok().flatten();
     let address = |name| ready.as_ref().and_then(|ready| ready.listeners.get(name)).copied();
-    match (address("public"), address("ops")) {
-        (Some(public), Some(ops)) => Ok(Gateway { public, ops, _process: process }),
+    match (address("public"), address("ops"), address("admin")) {
+        (Some(public), Some(ops), Some(admin)) => {
+            Ok(Gateway { public, ops, admin, token, _process: process })
+        }
         _ => Err(not_ready(what, &log)),
     }
 }
@@ -222,8 +242,10 @@ fn configuration(folder: &Path, servers: &[Server]) -> String {
          [placement]\npolicy = \"round-robin\"\n\n\
          [ops]\naddress = \"127.0.0.1:0\"\n"
     );
+    let token = token_file(folder);
+    text.push_str(&format!("\n[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = {token:?}\n"));
     if let Some(socket) = admin_socket(folder) {
-        text.push_str(&format!("\n[admin]\nsocket = {socket:?}\n"));
+        text.push_str(&format!("socket = {socket:?}\n"));
     }
     for Server { name, address, .. } in servers {
         text.push_str(&format!("\n[[backends]]\nname = \"{name}\"\naddress = \"{address}\"\n"));

@@ -6,7 +6,10 @@ use super::show::Stage;
 impl Stage {
     pub fn stay(&self, farm: &Farm) {
         let (gateway, ops) = (farm.gateway(), farm.ops());
-        self.step("The farm stays up until you press Ctrl-C. In another terminal:");
+        self.step("The farm stays up until you press Ctrl-C.");
+        self.say("   See it and its uploads in a browser:");
+        self.say_as_it_is(&format!("\n      {}\n", farm.page()));
+        self.say("   In another terminal:");
         self.say("   Upload a file of yours, slowly, and see it on its way:");
         self.say_as_it_is(&format!(
             "\n      export BITSGW_CONFIG={}\n      \

@@ -9,18 +9,20 @@ use crate::config::SOCKET_PATH_LIMIT;
 use crate::config::draft::{Draft, Table};
 use crate::config::kind::Value;
 use crate::config::report::{Finding, Report};
+use crate::config::tls::ADMIN_CERTIFICATE;
 use crate::config::token::Token;
 
 pub fn address(draft: &Draft, report: &mut Report) -> Checked {
     let table = draft.once("admin");
     if let Some(address) = given_address(table)?
         && !address.ip().to_canonical().is_loopback()
+        && !table.is_given(ADMIN_CERTIFICATE.name)
     {
         let finding = Finding::error("the admin listener would be open to the network");
         let finding = finding.at(table.near("address"), "not a loopback address");
         report.add(finding.help(format!(
-            "\"127.0.0.1:{}\", reached from elsewhere through SSH: its token would cross the \
-             network in the clear",
+            "\"127.0.0.1:{}\", reached from elsewhere through SSH, or admin.tls: its token would \
+             cross the network in the clear",
             address.port()
         )));
     }
@@ -30,6 +32,12 @@ pub fn address(draft: &Draft, report: &mut Report) -> Checked {
 pub fn token(draft: &Draft, report: &mut Report) -> Checked {
     let table = draft.once("admin");
     let file = table.find::<PathBuf>("token_file")?;
+    for key in ["viewer_token_file", ADMIN_CERTIFICATE.name] {
+        if let (None, Some(place)) = (given_address(table)?, table.place_of(key)) {
+            let finding = Finding::warning(format!("`admin.{key}` does nothing"));
+            report.add(finding.at(place, "there is no `address`"));
+        }
+    }
     match (given_address(table)?, file) {
         (Some(_), None) => {
             let finding = Finding::error("`admin.address` needs `admin.token_file`");
@@ -77,11 +85,23 @@ pub fn socket(draft: &Draft, report: &mut Report) -> Checked {
 pub fn files(draft: &Draft, report: &mut Report) {
     let table = draft.once("admin");
     let Ok(Some(_)) = given_address(table) else { return };
-    let Ok(Some(path)) = table.find::<PathBuf>("token_file") else { return };
-    if let Err(error) = Token::read(&path) {
-        let finding = Finding::error(error.to_string());
-        let finding = finding.at(table.near("token_file"), "this file");
-        report.add(finding.help(error.help().replace("FILE", &path.display().to_string())));
+    let mut read = |key: &str| {
+        let path = table.find::<PathBuf>(key).ok().flatten()?;
+        let token = Token::read(&path);
+        if let Err(error) = &token {
+            let finding = Finding::error(error.to_string());
+            let finding = finding.at(table.near(key), "this file");
+            report.add(finding.help(error.help().replace("FILE", &path.display().to_string())));
+        }
+        token.ok()
+    };
+    let (operator, viewer) = (read("token_file"), read("viewer_token_file"));
+    if let (Some(operator), Some(viewer)) = (operator, viewer)
+        && operator.matches(viewer.secret().as_bytes())
+    {
+        let finding = Finding::error("both tokens are the same");
+        let finding = finding.at(table.near("viewer_token_file"), "whoever looks could change");
+        report.add(finding.help("(umask 077; openssl rand -hex 32 > FILE)".to_owned()));
     }
 }
 

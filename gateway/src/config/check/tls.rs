@@ -22,7 +22,8 @@ use crate::tls::{BackendTls, Exposed, Identity, ListenerTls, TlsError, What, exp
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 pub fn pairs(draft: &Draft, report: &mut Report) -> Checked {
-    for table in draft.all("listeners").chain(draft.all("backends")) {
+    let all = draft.all("listeners").chain(draft.all("admin")).chain(draft.all("backends"));
+    for table in all {
         let given = [LISTENER_CERTIFICATE, LISTENER_KEY].map(|key| table.place_of(key.name));
         let (place, missing) = match given {
             [Some(place), None] => (place, LISTENER_KEY.name),
@@ -36,7 +37,7 @@ pub fn pairs(draft: &Draft, report: &mut Report) -> Checked {
 }
 
 pub fn listeners(draft: &Draft, report: &mut Report) -> Checked {
-    for table in draft.all("listeners") {
+    for table in draft.all("listeners").chain(draft.all("admin")) {
         let certified = [LISTENER_CERTIFICATE, LISTENER_CERTIFICATES, LISTENER_KEY];
         let certified = certified.iter().any(|key| table.is_given(key.name));
         if tls::is_on(table) && !certified {
@@ -44,7 +45,7 @@ pub fn listeners(draft: &Draft, report: &mut Report) -> Checked {
             let finding = finding.at(table.near_group("tls"), "TLS needs one");
             report.add(finding.help(sample()));
         }
-        if !tls::is_on(table) || !certified {
+        if !tls::is_on(table) || !certified || table.section.name == "admin" {
             continue;
         }
         let more: Option<Vec<CertificateFiles>> = table.find(LISTENER_CERTIFICATES.name)?;
@@ -145,15 +146,31 @@ pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
     for (listener, table) in config.listeners.iter().zip(draft.all("listeners")) {
         listener_files(config, listener, table, &said, report);
     }
+    admin_files(config, draft.once("admin"), &said, report);
     for (backend, table) in config.backends.iter().zip(draft.all("backends")) {
         backend_files(backend, table, &said, report);
+    }
+}
+
+fn admin_files(config: &Config, table: &Table, said: &[PathBuf], report: &mut Report) {
+    let Some(settings) = &config.admin.tls else { return };
+    let place = place(table, &[LISTENER_CERTIFICATE.name]);
+    match ListenerTls::load("admin", settings) {
+        Err(error) if is_said(&error, said) => {}
+        Err(error) => unusable(&error, place, report),
+        Ok((_, contents)) => {
+            contents.identities.iter().for_each(|identity| age(identity, &place, report));
+            covered(config.admin.hosts.iter(), &contents.identities, &place, report);
+            open_to_others(settings.certificates.iter(), None, &place, report);
+        }
     }
 }
 
 /// Every file that cannot be read at all, of every listener and backend.
 pub fn unread(draft: &Draft, report: &mut Report) -> Vec<PathBuf> {
     let mut said: Vec<PathBuf> = Vec::new();
-    for table in draft.all("listeners").chain(draft.all("backends")) {
+    let all = draft.all("listeners").chain(draft.all("admin")).chain(draft.all("backends"));
+    for table in all {
         let mut named: Vec<(PathBuf, &str)> = Vec::new();
         let keys = [LISTENER_CERTIFICATE.name, LISTENER_KEY.name, CLIENT_CA.name, BACKEND_CA.name];
         for key in keys.into_iter().filter(|key| table.is_given(key)) {
@@ -278,7 +295,15 @@ fn coverage(config: &Config, shown: &[Identity], place: &Option<Place>, report: 
     let gateway = config.affinity.gateway_name.iter().filter(|_| announces(HostIdMode::Gateway));
     let aliases = config.backends.iter().filter_map(|backend| backend.alias.as_ref());
     let aliases = aliases.filter(|_| announces(HostIdMode::Backend));
-    let names = config.http.hosts.iter().chain(gateway).chain(aliases);
+    covered(config.http.hosts.iter().chain(gateway).chain(aliases), shown, place, report);
+}
+
+fn covered<'n>(
+    names: impl Iterator<Item = &'n String>,
+    shown: &[Identity],
+    place: &Option<Place>,
+    report: &mut Report,
+) {
     let missing: Vec<&str> = names
         .filter(|name| !shown.iter().any(|identity| identity.covers(name)))
         .map(String::as_str)

@@ -1,8 +1,11 @@
 //! What a reload would do, without doing it.
 
+use serde_json::Value as Json;
+
 use super::{Refused, Reloader, fixed, refused};
 use crate::config::Config;
 use crate::config::diff::{Change, diff};
+use crate::config::dump;
 
 /// What would come of a reload now.
 #[derive(Debug, Clone)]
@@ -17,6 +20,11 @@ pub struct Preview {
 }
 
 impl Reloader {
+    /// What is in force, with the origin of each value. What needs a restart is as the file has it.
+    pub fn dump(&self) -> Json {
+        dump::to_json(&self.inner.state.lock().current)
+    }
+
     /// Reads the file and compares it with what is in force. Blocks, and waits for a reload that is
     /// under way.
     pub fn preview(&self) -> Result<Preview, Refused> {

@@ -1,0 +1,226 @@
+//! What the open pages are told once a second: one look at the gateway for all of them, and none while
+//! no page is open.
+//!
+//! A page that has just come is told everything, the others what has changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use hyper::body::Bytes;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use super::body::AnswerBody;
+use crate::base::clock;
+use crate::process::supervisor::told_to_stop;
+
+/// Pages that are kept up to date at the same time.
+pub const PLACES: usize = 16;
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Messages that wait for a reader; who is that far behind begins again.
+const BEHIND: usize = 8;
+
+/// Then a page connects anew, so that no connection is for ever.
+const LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// What was seen: pieces of pages by the id of the element that shows them.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub parts: BTreeMap<String, String>,
+    /// Elements of what is no more.
+    pub ended: Vec<String>,
+}
+
+/// Says whether its connection may stay open.
+pub type Open = Arc<AtomicBool>;
+
+pub struct Live {
+    places: Arc<Semaphore>,
+    viewers: Mutex<Vec<Viewer>>,
+    came: Notify,
+}
+
+struct Viewer {
+    send: mpsc::Sender<Bytes>,
+    /// Whether whoever looks may still do so.
+    is_let_in: Box<dyn Fn() -> bool + Send>,
+    open: Open,
+    since: Duration,
+    is_new: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        let places = Arc::new(Semaphore::new(PLACES));
+        Self { places, viewers: Mutex::default(), came: Notify::new() }
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Viewer {
+    fn stays(&self, now: Duration) -> bool {
+        !self.send.is_closed() && (self.is_let_in)() && now.saturating_sub(self.since) < LIFE
+    }
+}
+
+impl Live {
+    /// The events for one more page, if there is a place.
+    pub fn join(
+        &self,
+        is_let_in: impl Fn() -> bool + Send + 'static,
+        open: Open,
+    ) -> Option<AnswerBody> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let (send, events) = mpsc::channel(BEHIND);
+        // So that the head of the answer leaves at once.
+        send.try_send(Bytes::from_static(b"retry: 2000\n\n")).ok()?;
+        open.store(true, Ordering::Relaxed);
+        self.viewers.lock().push(Viewer {
+            send,
+            is_let_in: Box::new(is_let_in),
+            open,
+            since: clock::steady(),
+            is_new: true,
+            _place: place,
+        });
+        self.came.notify_one();
+        Some(AnswerBody::Live(events))
+    }
+
+    /// Has `look` look as long as somebody wants to know, and tells what it sees.
+    pub async fn run(
+        &self,
+        mut look: impl FnMut() -> BoxFuture<'static, Option<Seen>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut last = BTreeMap::new();
+        loop {
+            self.viewers.lock().retain(|viewer| viewer.stays(clock::steady()));
+            if self.viewers.lock().is_empty() {
+                last.clear();
+                tokio::select! {
+                    () = told_to_stop(&mut stop) => break,
+                    () = self.came.notified() => {}
+                }
+            }
+            if let Some(seen) = look().await {
+                self.tell(&seen, &last);
+                last = seen.parts;
+            }
+            tokio::select! {
+                () = told_to_stop(&mut stop) => break,
+                () = tokio::time::sleep(PERIOD) => {}
+                () = self.came.notified() => {}
+            }
+        }
+        self.viewers.lock().clear();
+    }
+
+    fn tell(&self, seen: &Seen, last: &BTreeMap<String, String>) {
+        let news = message(seen, |id, part| last.get(id) != Some(part));
+        let everything = message(seen, |_, _| true);
+        self.viewers.lock().retain_mut(|viewer| {
+            let message = if viewer.is_new { &everything } else { &news };
+            viewer.is_new = false;
+            viewer.send.try_send(message.clone()).is_ok()
+        });
+    }
+}
+
+fn message(seen: &Seen, is_told: impl Fn(&str, &String) -> bool) -> Bytes {
+    let parts = seen.parts.iter().filter(|(id, part)| is_told(id, part));
+    let parts: BTreeMap<_, _> = parts.collect();
+    // JSON has no line ends, which would end the message.
+    let data = json!({ "parts": parts, "ended": seen.ended });
+    format!("data: {data}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::sync::atomic::AtomicUsize;
+
+    use hyper::body::Body;
+
+    use super::*;
+
+    async fn next(body: &mut AnswerBody) -> Option<String> {
+        let frame =
+            std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context));
+        let bytes = frame.await?.expect("it cannot fail").into_data().expect("data");
+        Some(String::from_utf8(bytes.to_vec()).expect("text"))
+    }
+
+    fn parts(pairs: &[(&str, &str)]) -> Seen {
+        let pairs = pairs.iter().map(|(id, part)| ((*id).to_owned(), (*part).to_owned()));
+        Seen { parts: pairs.collect(), ended: vec![] }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_page_is_told_everything_and_the_others_the_news() {
+        let (live, looks) = (Arc::new(Live::default()), Arc::new(AtomicUsize::new(0)));
+        let (stop, stopped) = watch::channel(false);
+        let running = {
+            let (live, looks) = (Arc::clone(&live), Arc::clone(&looks));
+            tokio::spawn(async move {
+                let look = move || -> BoxFuture<'static, _> {
+                    let count = looks.fetch_add(1, Ordering::Relaxed).to_string();
+                    Box::pin(ready(Some(parts(&[("a", "same"), ("b", &count)]))))
+                };
+                live.run(look, stopped).await;
+            })
+        };
+        tokio::time::sleep(PERIOD * 10).await;
+        assert_eq!(looks.load(Ordering::Relaxed), 0, "nobody looks");
+        let mut one = live.join(|| true, Open::default()).expect("a place");
+        assert_eq!(next(&mut one).await.as_deref(), Some("retry: 2000\n\n"));
+        let told = next(&mut one).await.expect("told");
+        assert_eq!(told, "data: {\"parts\":{\"a\":\"same\",\"b\":\"0\"},\"ended\":[]}\n\n");
+        let told = next(&mut one).await.expect("told");
+        assert_eq!(told, "data: {\"parts\":{\"b\":\"1\"},\"ended\":[]}\n\n");
+        stop.send(true).expect("it listens");
+        running.await.expect("it ends");
+        assert_eq!(next(&mut one).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_not_let_in_any_more_hears_no_more() {
+        let (live, is_in) = (Arc::new(Live::default()), Open::new(true.into()));
+        let (_stop, stopped) = watch::channel(false);
+        let running = Arc::clone(&live);
+        let look = || -> BoxFuture<'static, _> { Box::pin(ready(Some(Seen::default()))) };
+        tokio::spawn(async move { running.run(look, stopped).await });
+        let (asked, open) = (Arc::clone(&is_in), Open::default());
+        let is_let_in = move || asked.load(Ordering::Relaxed);
+        let mut one = live.join(is_let_in, Arc::clone(&open)).expect("a place");
+        assert!(open.load(Ordering::Relaxed));
+        assert!(next(&mut one).await.is_some());
+        is_in.store(false, Ordering::Relaxed);
+        while next(&mut one).await.is_some() {}
+        assert!(!open.load(Ordering::Relaxed), "its connection may go");
+    }
+
+    #[test]
+    fn places_are_counted_and_come_back() {
+        let live = Live::default();
+        let bodies: Vec<_> = (0..PLACES).map(|_| live.join(|| true, Open::default())).collect();
+        assert!(bodies.iter().all(Option::is_some));
+        assert!(live.join(|| true, Open::default()).is_none());
+        drop(bodies);
+        live.viewers.lock().retain(|viewer| viewer.stays(clock::steady()));
+        assert!(live.join(|| true, Open::default()).is_some());
+    }
+}
