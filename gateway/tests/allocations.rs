@@ -78,8 +78,7 @@ fn counting_a_request_allocates_nothing() {
     outcome.pin_found = Some(true);
     outcome.backend_wait = Some(Duration::from_millis(1));
     check(|| {
-        let _guards = (metrics.request(0), metrics.backend_request(up01));
-        metrics.backend_connected(up01, true);
+        let _guards = (metrics.request(0), metrics.backend_connected(up01, true));
         metrics.record(&outcome);
     });
 }

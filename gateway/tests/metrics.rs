@@ -114,7 +114,7 @@ fn record_one_of_everything(metrics: &Metrics) {
     outcome.total = Duration::from_millis(5);
     outcome.backend_wait = Some(Duration::from_millis(1));
     metrics.record(&outcome);
-    drop((metrics.request(0), metrics.backend_request(up01)));
+    drop((metrics.request(0), metrics.backend_connected(up01, true)));
     metrics.connection_opened(0);
     metrics.connection_closed(0);
     metrics.rejected(Rejection::HeadTimeout);

@@ -175,6 +175,11 @@ fn is_repeated(head: &[u8], other: &[u8]) -> bool {
         assert_eq!(kept.bytes(), head, "it stays as it was");
         return false;
     };
+    let (read, anew) = (|head: &RequestHead| read_request(head, ChunkedMode::Refuse), kept.clone());
+    let before = RequestHead::read(head.to_vec()).expect("a head");
+    if let Ok(before) = read(&before) {
+        assert_eq!(packet::read_again(before, &anew), read(&anew));
+    }
     let facts = check_head(other, &WIDE, &ANY).expect("it passes as the one before");
     assert!(facts.edits.is_empty() && !facts.http10);
     assert_eq!(facts.body, BodyFraming::Length(length));

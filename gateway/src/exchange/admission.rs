@@ -118,7 +118,9 @@ impl Admission {
         if !exchange.arrival.is_admitted() {
             return Err(Fault::AccessDenied);
         }
-        exchange.arrival.target = Target::of(head.target());
+        let reading = exchange.arrival.reading.as_ref();
+        exchange.arrival.target =
+            reading.map_or_else(|| Target::of(head.target()), |reading| reading.target);
         exchange.arrival.binding = Binding::to(exchange.arrival.target, head.target());
         exchange.arrival.has_body = body_length(head) > 0 || is_chunked(head);
         let passed = head.values(&headers::CDN_LOOP);
@@ -135,7 +137,11 @@ impl Admission {
         exchange: &mut Exchange,
         alias: Option<BackendId>,
     ) -> Result<Course, Fault> {
-        let packet = read_packet(head, &exchange.arrival.farm).map_err(fault_of)?;
+        let packet = match exchange.arrival.reading.take() {
+            Some(reading) => packet::read_again(reading.packet, head),
+            None => read_request(head, exchange.arrival.farm.config.limits.chunked),
+        };
+        let packet = packet.map_err(fault_of)?;
         if is_chunked(head) {
             let mode = exchange.arrival.farm.config.limits.chunked;
             exchange.admitted.length = mode.length_of(&packet);
@@ -148,6 +154,7 @@ impl Admission {
             Some(pin) => Lookup::Pinned(pin),
             None => look_up(&self.sessions, exchange).await,
         };
+        let at_once = exchange.admitted.turn.is_some();
         if matches!(packet, RequestPacket::CreateSession) && self.sessions.store().refuses_pins() {
             // Before a backend opens a session that nobody could be told of.
             lookup = Lookup::StoreDown;
@@ -173,7 +180,8 @@ impl Admission {
         }
         exchange.admitted.doubtful = lookup == Lookup::StoreDown;
         self.show_live(head, &packet, &lookup, exchange);
-        let mut decided = self.decide_or_hold(head, &packet, &lookup, exchange, alias).await;
+        let mut decided =
+            self.decide_or_hold(head, &packet, &lookup, exchange, alias, at_once).await;
         if decided == Err(Denied::Ask) {
             let (found, owner) = Box::pin(self.recovery.find_lost(head, &packet, exchange)).await?;
             lookup = found;
@@ -182,7 +190,7 @@ impl Admission {
                 return Ok(Course::Joined(answer));
             }
             self.show_live(head, &packet, &lookup, exchange);
-            decided = self.decide_or_hold(head, &packet, &lookup, exchange, owner).await;
+            decided = self.decide_or_hold(head, &packet, &lookup, exchange, owner, false).await;
             if exchange.admitted.why == Some(Why::Alias) {
                 exchange.admitted.why = Some(Why::Asked);
             }
@@ -322,12 +330,18 @@ impl Admission {
         lookup: &Lookup,
         exchange: &mut Exchange,
         alias: Option<BackendId>,
+        at_once: bool,
     ) -> Result<(), Denied> {
         let owner = owner(packet.packet_type(), lookup, exchange.arrival.target, alias);
         let mut awaited = None;
         let mut told = None;
+        // A packet that waited for nothing keeps the farm with which it came.
+        let mut waited = !at_once;
         loop {
-            exchange.arrival.farm = self.farm.load_full();
+            if waited {
+                exchange.arrival.farm = self.farm.load_full();
+            }
+            waited = true;
             let decision = self.router.decide(packet, lookup, exchange, alias);
             if told.replace(decision) != Some(decision) {
                 log_decision(decision, exchange);
@@ -399,10 +413,6 @@ impl Admission {
 
 fn names(head: &RequestHead, methods: &[Method]) -> bool {
     methods.iter().any(|method| method.as_str().as_bytes() == head.method())
-}
-
-fn read_packet(head: &RequestHead, farm: &Farm) -> Result<RequestPacket, PacketError> {
-    read_request(head, farm.config.limits.chunked)
 }
 
 fn fault_of(error: PacketError) -> Fault {

@@ -11,7 +11,7 @@ use gateway_core::session::{Binding, Pin, Subject, Target, Timestamp};
 
 use crate::config::{Access, Bind};
 use crate::farm::Farm;
-use crate::guard::Conn;
+use crate::guard::{Conn, Reading};
 use crate::process::supervisor::InFlightGuard;
 use crate::telemetry::metrics::{Carrier, Gauged};
 
@@ -34,6 +34,8 @@ pub struct Arrival {
     pub is_packet: bool,
     pub has_body: bool,
     pub target: Target,
+    /// What was found of the head that this one repeats.
+    pub reading: Option<Reading>,
     /// What a session is bound to that has its pin from this packet.
     pub binding: Binding,
     /// Held until the last byte of the answer is out: the process does not end before.
@@ -61,6 +63,7 @@ impl Arrival {
             is_packet: false,
             has_body: false,
             target: Target::default(),
+            reading: None,
             binding: Binding::default(),
             running: None,
             request: None,

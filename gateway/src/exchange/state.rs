@@ -16,6 +16,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::base::clock;
 use crate::config::Denial;
+use crate::guard::Reading;
 use crate::sessions::live_uploads::LiveRequest;
 use crate::sessions::{Opening, Place};
 use crate::telemetry::metrics::{Gauged, ProtocolError};
@@ -125,6 +126,12 @@ impl Exchange {
             }
             _ => false,
         }
+    }
+
+    /// What was found of the head, once the request has been told of.
+    pub fn take_reading(&mut self) -> Option<Reading> {
+        let target = self.arrival.target;
+        self.admitted.packet.take().map(|packet| Reading { target, packet })
     }
 
     pub fn report(&mut self) {

@@ -294,8 +294,8 @@ impl Tries {
 
     fn note_connected(&self, backend: BackendId, exchange: &mut Exchange) {
         let metrics = &self.reporter.metrics;
-        metrics.backend_connected(backend, exchange.tries.reused);
-        exchange.tries.backend_request = Some(metrics.backend_request(backend));
+        exchange.tries.backend_request =
+            Some(metrics.backend_connected(backend, exchange.tries.reused));
     }
 }
 

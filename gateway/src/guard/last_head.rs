@@ -5,16 +5,26 @@
 
 use std::sync::Arc;
 
+use gateway_core::protocol::RequestPacket;
 use gateway_core::protocol::head::RequestHead;
+use gateway_core::session::Target;
 
 use super::stream::{GuardStream, Phase};
 
 /// Larger heads are not kept.
 const MOST: usize = 2048;
 
+/// What was found of a head beyond its check.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    pub target: Target,
+    pub packet: RequestPacket,
+}
+
 #[derive(Default)]
 pub(super) struct LastHead {
     head: Option<Arc<RequestHead>>,
+    reading: Option<Reading>,
     /// Its number among the heads that were kept. Those that repeat it have the same one.
     series: u64,
     /// The request that has come repeats it.
@@ -30,6 +40,7 @@ impl LastHead {
     /// A head that was read, of a body with a length.
     pub fn keep(&mut self, head: &Arc<RequestHead>) {
         self.series += 1;
+        self.reading = None;
         self.head = (head.bytes().len() <= MOST).then(|| Arc::clone(head));
     }
 }
@@ -47,6 +58,22 @@ impl GuardStream {
         true
     }
 
+    /// What was found of the head that the request being served repeats.
+    pub fn take_reading(&mut self) -> Option<Reading> {
+        self.last.reading.take_if(|_| self.last.is_repeated)
+    }
+
+    /// Keeps what was found of a head, for the next one.
+    pub fn keep_reading(
+        &mut self,
+        head: &Arc<RequestHead>,
+        reading: impl FnOnce() -> Option<Reading>,
+    ) {
+        if self.last.head.as_ref().is_some_and(|last| Arc::ptr_eq(last, head)) {
+            self.last.reading = reading();
+        }
+    }
+
     /// The number that the request being served shares with those before it whose heads it repeats;
     /// `None` if it repeats none.
     pub fn series(&self) -> Option<u64> {
@@ -60,6 +87,6 @@ impl GuardStream {
 
     /// The connection has been silent for a while, and keeps nothing that it does not need.
     pub(super) fn forget_last(&mut self) {
-        self.last.head = None;
+        (self.last.head, self.last.reading) = (None, None);
     }
 }

@@ -61,6 +61,7 @@ pub use conn::Conn;
 use conn::Slot;
 use handshake::Caller;
 pub use handshake::{Handshake, handshakes};
+pub use last_head::Reading;
 pub use refusal::{Refusal, ack_bytes, plain_bytes};
 pub use room::Room;
 pub use serve::Carrier;

@@ -17,6 +17,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
 use super::{Conn, GuardStream};
+use crate::base::clock;
 use crate::base::patience::Deadline;
 use crate::process::supervisor::Shutdown;
 
@@ -60,7 +61,10 @@ pub(super) fn spawn<A>(
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    tokio::spawn(serve(app, guard, shutdown, shutdown_state, carrier));
+    tokio::spawn(async move {
+        let mut serving = pin!(serve(app, guard, shutdown, shutdown_state, carrier));
+        poll_fn(|cx| clock::hold(|| serving.as_mut().poll(cx))).await;
+    });
 }
 
 async fn serve<A>(

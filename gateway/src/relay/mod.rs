@@ -83,7 +83,6 @@ pub mod upstream;
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use gateway_core::protocol::head::{RequestHead, has_field};
 use gateway_core::protocol::{Fields, headers, login, packet};
@@ -152,13 +151,14 @@ impl Carrier for Relay {
         if !self.is_ours(&head, guard) {
             return None;
         }
-        Some(
-            async move {
-                let mut transfer = Transfer::new(&self.gateway, self.lines(), guard, head, stop);
-                transfer.run().await
-            }
-            .boxed(),
-        )
+        // Made first, or all the room of the future would be copied there.
+        let room = Box::new_uninit();
+        let carried = async move {
+            let mut transfer = Transfer::new(&self.gateway, self.lines(), guard, head, stop);
+            transfer.run().await
+        };
+        let carried: Box<_> = Box::write(room, carried);
+        Some(Box::into_pin(carried))
     }
 
     fn ended(&self, conn: &Conn) {

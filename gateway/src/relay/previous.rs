@@ -5,6 +5,7 @@
 //! answer that repeats the one before is compared with it, and not read.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use gateway_core::farm::BackendId;
@@ -12,6 +13,7 @@ use gateway_core::protocol::answer::Answer;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::headers;
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::buffer::Buffer;
 use super::head::{Edited, write_request};
@@ -25,7 +27,11 @@ pub struct Previous {
     /// All by which the head for the server was written, beside the numbers.
     cause: Cause,
     /// That head.
-    request: RequestHead,
+    request: Vec<u8>,
+    /// Where the numbers stand in the head that came, and in that one.
+    numbers: [Option<(Range<usize>, Range<usize>)>; 2],
+    /// Where the id of the request stands in it.
+    id: Option<Range<usize>>,
     /// The answer to it, until another one is awaited.
     pub answer: Option<Answer>,
 }
@@ -59,13 +65,25 @@ fn is_usual(exchange: &Exchange) -> bool {
 
 impl Previous {
     /// The packet whose head goes to its server as `written`.
-    pub fn of(series: u64, exchange: &Exchange, written: &[u8]) -> Option<Box<Self>> {
+    pub fn of(
+        series: u64,
+        head: &RequestHead,
+        exchange: &Exchange,
+        written: &[u8],
+    ) -> Option<Box<Self>> {
         let backend = exchange.admitted.backend.filter(|_| is_usual(exchange))?;
         let farm = Arc::clone(&exchange.arrival.farm);
         let session = exchange.admitted.backend_session.clone();
-        let request = RequestHead::read(written.to_vec())?;
         let cause = Cause { series, farm, backend, session };
-        Some(Box::new(Self { cause, request, answer: None }))
+        let read = RequestHead::read(written.to_vec())?;
+        let numbers = [&headers::CONTENT_RANGE, &headers::CONTENT_LENGTH]
+            .map(|field| head.place(field).zip(read.place(field)));
+        if numbers.iter().flatten().any(|(from, to)| from.len() != to.len()) {
+            return None;
+        }
+        let id = read.place(&headers::REQUEST_ID);
+        let request = read.into_bytes();
+        Some(Box::new(Self { cause, request, numbers, id, answer: None }))
     }
 
     /// Makes the head for the server that of the next packet. False where that is not the same but for
@@ -80,18 +98,21 @@ impl Previous {
         if !self.cause.is(series, exchange) {
             return false;
         }
-        let mut text = Uuid::encode_buffer();
-        let id = id.map(|id| id.as_hyphenated().encode_lower(&mut text).as_bytes());
-        let numbers = [&headers::CONTENT_RANGE, &headers::CONTENT_LENGTH].map(|field| {
-            let number = head.first(field);
-            number.is_none_or(|number| self.request.overwrite(field, number))
-        });
-        numbers == [true; 2] && id.is_none_or(|id| self.request.overwrite(&headers::REQUEST_ID, id))
+        for (from, to) in self.numbers.iter().flatten() {
+            self.request[to.clone()].copy_from_slice(&head.bytes()[from.clone()]);
+        }
+        match (id, &self.id) {
+            (Some(id), Some(place)) if place.len() == Hyphenated::LENGTH => {
+                id.as_hyphenated().encode_lower(&mut self.request[place.clone()]);
+                true
+            }
+            (id, _) => id.is_none(),
+        }
     }
 
     /// The head for the server.
     pub fn request(&self) -> &[u8] {
-        self.request.bytes()
+        &self.request
     }
 
     /// The answer that `bytes` begin with, if it repeats the one before.
@@ -126,7 +147,8 @@ impl Transfer<'_> {
         server.out = Buffer::of(self.head.bytes().len() + 256);
         write_request(&self.head, target, &edited, &mut server.out);
         // The first packet of a series may be the only one.
-        let repeated = series.and_then(|series| Previous::of(series, &self.exchange, &server.out));
+        let repeated =
+            series.and_then(|series| Previous::of(series, &self.head, &self.exchange, &server.out));
         server.previous = repeated;
         Ok(())
     }

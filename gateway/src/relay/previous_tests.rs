@@ -162,7 +162,7 @@ async fn an_id_of_the_server_alone_is_part_of_what_repeats() {
     exchange.admitted.backend = Some(UP01);
     exchange.admitted.backend_session = Some("{A}".into());
     let written = b"BITS_POST / HTTP/1.1\r\nHost: a\r\nBITS-Session-Id: {A}\r\n\r\n";
-    let mut previous = previous::Previous::of(1, &exchange, written).unwrap();
+    let mut previous = previous::Previous::of(1, &head, &exchange, written).unwrap();
     assert!(previous.repeat(1, &head, None, &exchange));
     assert!(!previous.repeat(2, &head, None, &exchange), "another head came between");
     exchange.admitted.backend_session = Some("{B}".into());

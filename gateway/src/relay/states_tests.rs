@@ -1,5 +1,6 @@
 //! Packets on their way, by the cells of the table of states.
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

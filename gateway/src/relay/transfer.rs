@@ -90,6 +90,7 @@ impl<'r> Transfer<'r> {
     ) -> Self {
         let conn = Arc::clone(guard.conn());
         let mut exchange = gateway.expect(Carrier::Relay);
+        exchange.arrival.reading = guard.take_reading();
         gateway.arrive(Some(Arc::clone(&conn)), &head, &mut exchange);
         failpoint::hit("arrive", &head);
         let framing = guard.skip_head();
@@ -108,6 +109,7 @@ impl<'r> Transfer<'r> {
         failpoint::hit("finish", &self.head);
         self.exchange.sent.bytes_forwarded = self.body.forwarded;
         self.gateway.finish(&self.head, &mut self.exchange).await;
+        self.guard.keep_reading(&self.head, || self.exchange.take_reading());
         self.drain().await
     }
 

@@ -252,6 +252,24 @@ pub fn read_request(
     }
 }
 
+/// Reads the packet in a request whose head repeats that of `before`, which had a length
+/// ([`RequestHead::repeat`]): it is the same packet but for its numbers.
+pub fn read_again(
+    before: RequestPacket,
+    fields: &impl Fields,
+) -> Result<RequestPacket, PacketError> {
+    match (before, read_body(fields)?) {
+        (RequestPacket::Fragment { session, .. }, Body::Length(length)) => {
+            let range = read_range(fields)?;
+            let fits = length == range.len();
+            fits.then_some(RequestPacket::Fragment { session, range }).ok_or(PacketError::LengthMismatch)
+        }
+        (RequestPacket::Fragment { .. }, _) => Err(PacketError::LengthRequired),
+        (packet, Body::None | Body::Length(0)) => Ok(packet),
+        _ => Err(PacketError::BodyNotAllowed),
+    }
+}
+
 /// The session id of a request, when it has exactly one legal one: what an error Ack echoes.
 pub fn session_of(fields: &impl Fields) -> Option<SessionId> {
     read_session(fields).ok().flatten()

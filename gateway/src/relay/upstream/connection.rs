@@ -27,12 +27,12 @@ const TRUSTED: Duration = Duration::from_secs(1);
 ///
 /// Dropped, it is reset: a server must never take half a body for all of it.
 #[derive(Debug)]
-pub struct Connection(Open);
+pub struct Connection(Box<Open>);
 
 /// A connection between two requests. Dropped, it is closed cleanly.
 #[derive(Debug)]
 pub struct IdleConnection {
-    open: Open,
+    open: Box<Open>,
     /// When the last answer ended.
     last_used: Instant,
     /// When it was last known to be open.
@@ -82,7 +82,7 @@ impl Connection {
         place: Place,
     ) -> Self {
         let line = Line { socket, busy: true };
-        Self(Open { line, endpoint, announced: Announced::default(), share, place })
+        Self(Box::new(Open { line, endpoint, announced: Announced::default(), share, place }))
     }
 
     pub fn socket(&mut self) -> &mut ServerSocket {
@@ -188,7 +188,7 @@ impl IdleConnection {
 
     /// Closes it, and keeps its place.
     pub(super) fn into_place(self) -> Place {
-        let Open { line, share, place, .. } = self.open;
+        let Open { line, share, place, .. } = *self.open;
         drop((line, share));
         place
     }

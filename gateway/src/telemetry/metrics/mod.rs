@@ -153,11 +153,6 @@ impl Metrics {
         Gauged::new(self.listeners.get(listener).map(|metrics| &metrics.in_flight))
     }
 
-    /// A request goes out to a backend. It counts as in flight there until the guard is dropped.
-    pub fn backend_request(&self, backend: BackendId) -> Gauged {
-        Gauged::new(self.backend(backend).as_ref().map(|metrics| &metrics.in_flight))
-    }
-
     /// A connection to a backend belongs to one client connection, until the guard is dropped.
     pub fn bound_connection(&self) -> Gauged {
         Gauged::new(Some(&self.gateway.bound_connections))
@@ -217,9 +212,14 @@ impl Metrics {
     }
 
     /// A connection to a backend is there, for one request.
-    pub fn backend_connected(&self, backend: BackendId, reused: bool) {
-        let Some(metrics) = self.backend(backend) else { return };
-        if reused { metrics.reuses.inc() } else { metrics.attempts.inc() }
+    ///
+    /// It counts as in flight there until the guard is dropped.
+    pub fn backend_connected(&self, backend: BackendId, reused: bool) -> Gauged {
+        let metrics = self.backend(backend);
+        if let Some(metrics) = &metrics {
+            if reused { metrics.reuses.inc() } else { metrics.attempts.inc() }
+        }
+        Gauged::new(metrics.as_ref().map(|metrics| &metrics.in_flight))
     }
 
     /// A new connection to a backend could not be made.

@@ -79,8 +79,7 @@ fn tells_of_up01(tell: impl FnOnce(&Metrics)) {
 #[test]
 fn a_backend_has_its_series_at_0_from_the_first_thing_to_tell() {
     tells_of_up01(|metrics| metrics.session_created(UP01));
-    tells_of_up01(|metrics| drop(metrics.backend_request(UP01)));
-    tells_of_up01(|metrics| metrics.backend_connected(UP01, false));
+    tells_of_up01(|metrics| drop(metrics.backend_connected(UP01, false)));
     tells_of_up01(|metrics| metrics.connect_error(UP01, ConnectError::Refused));
     tells_of_up01(|metrics| metrics.health_check(UP01, false, Duration::from_secs(1)));
     tells_of_up01(|metrics| metrics.set_backend_up(UP01, false));
@@ -177,7 +176,7 @@ fn a_refusal_counts_once_under_its_reason() {
 #[test]
 fn gauges_fall_back_when_what_they_count_has_ended() {
     let metrics = metrics();
-    let guards = (metrics.request(0), metrics.backend_request(UP01));
+    let guards = (metrics.request(0), metrics.backend_connected(UP01, true));
     metrics.connection_opened(0);
     let gauges = [
         "bitsgw_connections{listener=\"public\"}",
@@ -200,12 +199,12 @@ fn what_nobody_configured_counts_nowhere_and_harms_nothing() {
     let metrics = metrics();
     let before = metrics.encode().lines().count();
     let stranger = BackendId(7);
-    drop((metrics.request(9), metrics.backend_request(stranger)));
+    drop((metrics.request(9), metrics.backend_connected(stranger, true)));
     metrics.connection_opened(9);
     metrics.connection_closed(9);
     metrics.failover(stranger, FailoverReason::Connect);
     metrics.connect_error(stranger, ConnectError::Refused);
-    metrics.backend_connected(stranger, true);
+    drop(metrics.backend_connected(stranger, true));
     metrics.set_backend_state(stranger, BackendState::Down);
     metrics.set_backend_weight(stranger, 1);
     metrics.set_backend_up(stranger, false);
@@ -253,8 +252,8 @@ fn probes_are_counted_by_how_they_end() {
 fn a_failed_connection_is_an_attempt_too() {
     let metrics = metrics();
     metrics.connect_error(UP01, ConnectError::Refused);
-    metrics.backend_connected(UP01, false);
-    metrics.backend_connected(UP01, true);
+    drop(metrics.backend_connected(UP01, false));
+    drop(metrics.backend_connected(UP01, true));
     metrics.failover(UP01, FailoverReason::Connect);
     check(&metrics, "bitsgw_backend_connection_attempts_total{backend=\"up01\"}", "2");
     check(&metrics, "bitsgw_backend_connection_reuses_total{backend=\"up01\"}", "1");
@@ -286,7 +285,7 @@ fn a_backend_that_leaves_takes_its_series_along_and_may_come_back() {
     let alone = series(&metrics);
     let up02 = BackendId(100);
     metrics.add_backend(up02, "up02", 5);
-    let running = metrics.backend_request(up02);
+    let running = metrics.backend_connected(up02, true);
     let both = series(&metrics);
     assert_eq!(metrics.backend_in_flight(up02), 1);
     metrics.remove_backend(up02);
