@@ -1,6 +1,8 @@
 //! A gateway between a client and a server that both do as a test says.
 
 use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use gateway_core::fault::Fault;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,7 +67,11 @@ impl Scene {
 
     /// With these sections of the configuration.
     pub(super) async fn configured(more: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(Ipv4Addr::LOCALHOST, more).await
+    }
+
+    async fn at(server: Ipv4Addr, more: &str) -> Self {
+        let listener = TcpListener::bind((server, 0)).await.unwrap();
         let rig = Rig::of(listener.local_addr().unwrap(), more);
         let open: &'static OpenConnections = Box::leak(Box::default());
         let servers = Servers::new(open);
@@ -83,8 +89,14 @@ impl Scene {
 
     /// With a session of which the server has nothing, and little room between the gateway and the
     /// server: some 50 KiB on Linux.
+    ///
+    /// The server has an address of its own: the kernel remembers how much it could send to one that
+    /// others have used.
     pub(super) async fn narrow() -> Self {
-        let scene = Self::new().await;
+        static USED: AtomicU8 = AtomicU8::new(1);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let server = Ipv4Addr::new(127, USED.fetch_add(1, Ordering::Relaxed), high, low);
+        let scene = Self::at(server, "").await;
         scene.rig.pin(ID, UP01, 0).await;
         let listener = socket2::SockRef::from(&scene.listener);
         listener.set_recv_buffer_size(4 << 10).unwrap();
