@@ -121,7 +121,7 @@ fn record_one_of_everything(metrics: &Metrics) {
     metrics.session_created(up01);
     metrics.session_ended(up01, EndReason::Closed, Duration::from_secs(9), 10);
     metrics.failover(up01, FailoverReason::Connect);
-    metrics.backend_connected(up01, true);
+    drop(metrics.backend_connected(up01, true));
     metrics.connect_error(up01, ConnectError::Timeout);
     metrics.set_backend_state(up01, BackendState::Drain);
     metrics.set_backend_weight(up01, 2);

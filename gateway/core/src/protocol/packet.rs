@@ -262,7 +262,8 @@ pub fn read_again(
         (RequestPacket::Fragment { session, .. }, Body::Length(length)) => {
             let range = read_range(fields)?;
             let fits = length == range.len();
-            fits.then_some(RequestPacket::Fragment { session, range }).ok_or(PacketError::LengthMismatch)
+            fits.then_some(RequestPacket::Fragment { session, range })
+                .ok_or(PacketError::LengthMismatch)
         }
         (RequestPacket::Fragment { .. }, _) => Err(PacketError::LengthRequired),
         (packet, Body::None | Body::Length(0)) => Ok(packet),
