@@ -42,7 +42,10 @@ pub(super) struct Names {
 }
 
 enum How {
-    Off,
+    Off {
+        /// There may be some of before.
+        clear: bool,
+    },
     Hashed([u8; 32]),
     On,
 }
@@ -84,15 +87,16 @@ impl Sessions {
     /// Keeps names from now on, in the store in the directory `folder`. The first call counts. Those
     /// that another setting kept go.
     pub fn keep_names(&self, mode: NamesMode, keep: Duration, folder: &Path) {
+        let off = How::Off { clear: self.store.may_have_names() };
         let how = match mode {
-            NamesMode::Off => How::Off,
+            NamesMode::Off => off,
             NamesMode::On => How::On,
             NamesMode::Hashed => match key_in(folder) {
                 Ok(key) => How::Hashed(key),
                 Err(error) => {
                     let folder = folder.display();
                     tracing::error!(%error, %folder, "names.key cannot be used: no names are kept");
-                    How::Off
+                    off
                 }
             },
         };
@@ -103,7 +107,9 @@ impl Sessions {
     pub(super) fn age_names(&self, now: Timestamp) {
         let Some(names) = self.names.get() else { return };
         let hashed = match names.how {
-            How::Off => None,
+            // A store without any is not written to.
+            How::Off { clear: false } => return,
+            How::Off { clear: true } => None,
             How::Hashed(_) => Some(true),
             How::On => Some(false),
         };
@@ -113,7 +119,7 @@ impl Sessions {
 
     /// The upload is new among the live ones.
     pub(super) fn keep_name(&self, key: &SessionKey) {
-        let Some(names) = self.names.get().filter(|names| !matches!(names.how, How::Off)) else {
+        let Some(names) = self.names.get().filter(|names| names.keeps()) else {
             return;
         };
         let Some(upload) = self.live_uploads.find(key, clock::steady()) else { return };
@@ -131,7 +137,7 @@ impl Sessions {
     /// blocks.
     pub fn with_names(&self, filter: Filter) -> Filter {
         let (path, client) = (&filter.path, filter.client.map(|client| client.to_canonical()));
-        let Some(names) = self.names.get().filter(|names| !matches!(names.how, How::Off)) else {
+        let Some(names) = self.names.get().filter(|names| names.keeps()) else {
             return filter;
         };
         if path.is_none() && client.is_none() {
@@ -179,6 +185,10 @@ impl Sessions {
 }
 
 impl Names {
+    fn keeps(&self) -> bool {
+        !matches!(self.how, How::Off { .. })
+    }
+
     fn of(&self, created: Timestamp, path: &str, client: &str) -> StoredName {
         let text = |text: &str| if text.is_empty() { String::new() } else { self.text(text) };
         StoredName {
@@ -193,7 +203,7 @@ impl Names {
     /// What is stored of a text. Of digests, the case of its letters counts for nothing, as nowhere else.
     fn text(&self, text: &str) -> String {
         match &self.how {
-            How::Off | How::On => text.to_owned(),
+            How::Off { .. } | How::On => text.to_owned(),
             How::Hashed(key) => {
                 let digest =
                     Sha256::new().chain_update(key).chain_update(text.to_ascii_lowercase());
@@ -210,7 +220,7 @@ impl Names {
         self.is_ours(name)
             && match self.how {
                 How::Hashed(_) => name.path == wanted,
-                How::Off | How::On => holds(&name.path, wanted),
+                How::Off { .. } | How::On => holds(&name.path, wanted),
             }
     }
 }

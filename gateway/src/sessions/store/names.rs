@@ -58,6 +58,11 @@ impl Store {
         }
     }
 
+    /// Whether names were ever kept and not dropped, or nobody knows. Blocks.
+    pub fn may_have_names(&self) -> bool {
+        self.read_names(|_| Ok(())).map_or(true, |found| found.is_some())
+    }
+
     /// What the session is called that was `created` then. Blocks.
     ///
     /// # Errors
