@@ -40,7 +40,7 @@ pub fn stopwatch() -> tokio::time::Instant {
 }
 
 /// Runs one step of a task, during which the clock is read once at most: a packet asks for the time in
-/// many places, of which most are microseconds apart.
+/// many places, of which most are microseconds apart. What is measured within a step is nothing.
 pub fn hold<T>(step: impl FnOnce() -> T) -> T {
     /// Also where the step panics.
     struct Released;

@@ -86,7 +86,59 @@ impl GuardStream {
     }
 
     /// The connection has been silent for a while, and keeps nothing that it does not need.
-    pub(super) fn forget_last(&mut self) {
+    pub fn forget_last(&mut self) {
         (self.last.head, self.last.reading) = (None, None);
+        self.last.is_repeated = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use crate::guard::rig;
+
+    fn head(length: u8, more: &str) -> String {
+        format!("BITS_POST /a HTTP/1.1\r\nHost: up\r\n{more}Content-Length: {length}\r\n\r\n")
+    }
+
+    /// Whether each of these heads repeats the one before, of a connection that may be silent before one.
+    async fn repeats(heads: &[(&str, bool)]) -> Vec<bool> {
+        let (mut client, mut guard) = rig::tcp().await;
+        let mut repeats = Vec::new();
+        for (head, silence) in heads {
+            if *silence {
+                guard.forget_last();
+                assert!(!guard.keeps_last());
+            }
+            client.write_all(head.as_bytes()).await.unwrap();
+            assert!(rig::request(&mut guard).await);
+            let read = guard.read_head().expect("a head");
+            assert!(head.as_bytes().starts_with(read.bytes()), "{head:?}");
+            repeats.push(guard.series().is_some());
+            guard.skip_head();
+            guard.conn().request_done();
+        }
+        repeats
+    }
+
+    #[tokio::test]
+    async fn a_head_is_compared_with_the_one_before() {
+        let (usual, other) = (head(0, ""), head(0, "X-Own: 1\r\n"));
+        let two = usual.clone() + &usual;
+        let heads = [(&*usual, false), (&usual, false), (&other, false), (&usual, false)];
+        assert_eq!(repeats(&heads).await, [false, true, false, false]);
+        assert_eq!(repeats(&[(&two, false)]).await, [false]);
+        let silent = [(&*usual, false), (&usual, false), (&usual, true), (&usual, false)];
+        assert_eq!(repeats(&silent).await, [false, true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_was_changed_is_not_kept() {
+        let odd = head(0, "Connection: x\r\nX: 1\r\n");
+        let (mut client, mut guard) = rig::tcp().await;
+        client.write_all(odd.as_bytes()).await.unwrap();
+        assert!(rig::request(&mut guard).await);
+        assert!(guard.read_head().is_some() && !guard.keeps_last());
     }
 }

@@ -97,6 +97,9 @@ async fn serve<A>(
                 }
                 guard.forget_last();
                 left = left.saturating_sub(KEPT);
+                if left.is_zero() {
+                    return Poll::Ready(false);
+                }
                 silence.stop();
             }
         });

@@ -44,7 +44,7 @@ impl Lines {
     }
 
     /// An open connection for a packet of that client, if there is one that may be used; and what became
-    /// of the client's previous packet on it.
+    /// of the client's previous packet, on whichever connection.
     pub fn take(
         &self,
         client: u64,

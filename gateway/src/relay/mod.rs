@@ -143,12 +143,15 @@ impl Carrier for Relay {
     ) -> Option<BoxFuture<'g, bool>> {
         let head = guard.head()?;
         if !self.may_be_ours(head, guard) {
+            // It may take hours.
+            guard.forget_last();
             return None;
         }
         // What the future begins with is a few pointers: more would be copied with all the room that it
         // has for a packet.
         let head = guard.read_head()?;
         if !self.is_ours(&head, guard) {
+            guard.forget_last();
             return None;
         }
         // Made first, or all the room of the future would be copied there.

@@ -22,7 +22,10 @@ use super::transfer::{Stop, Transfer};
 use crate::exchange::Exchange;
 use crate::farm::Farm;
 
-/// The previous packet over a connection to a server.
+/// Larger heads of answers are not kept: they would lie here while their servers work.
+const MOST: usize = 2048;
+
+/// The previous packet of a client's connection.
 pub struct Previous {
     /// All by which the head for the server was written, beside the numbers.
     cause: Cause,
@@ -32,8 +35,8 @@ pub struct Previous {
     numbers: [Option<(Range<usize>, Range<usize>)>; 2],
     /// Where the id of the request stands in it.
     id: Option<Range<usize>>,
-    /// The answer to it, until another one is awaited.
-    pub answer: Option<Answer>,
+    /// The answer to it.
+    answer: Option<Answer>,
 }
 
 /// What decides the head of a packet for its server.
@@ -115,6 +118,11 @@ impl Previous {
         &self.request
     }
 
+    /// Keeps the answer, if it is a small one.
+    pub fn keep(&mut self, answer: Answer) {
+        self.answer = Some(answer).filter(|answer| answer.length <= MOST);
+    }
+
     /// The answer that `bytes` begin with, if it repeats the one before.
     pub fn answered(&mut self, bytes: &[u8]) -> Option<Answer> {
         let repeated = self.answer.as_mut().is_some_and(|answer| answer.repeat(bytes));
@@ -136,20 +144,31 @@ impl Transfer<'_> {
             series.is_some_and(|series| previous.repeat(series, &self.head, id, &self.exchange))
         };
         server.repeats = server.previous.as_mut().is_some_and(again);
-        if server.repeats {
+        if let Some(previous) = server.previous.as_ref().filter(|_| server.repeats) {
+            debug_assert!(
+                self.write_head(id).is_ok_and(|written| *written == *previous.request()),
+                "all that decides a head is its cause"
+            );
             return Ok(());
         }
+        server.out = self.write_head(id)?;
+        // The first packet of a series may be the only one. And only a connection that serves everybody
+        // stays with its client.
+        let series = series.filter(|_| server.is_shared());
+        let repeated =
+            series.and_then(|series| Previous::of(series, &self.head, &self.exchange, &server.out));
+        server.previous = repeated;
+        Ok(())
+    }
+
+    fn write_head(&self, id: Option<Uuid>) -> Result<Buffer, Stop> {
         let edits = self.gateway.onward(&self.head, &self.exchange).map_err(Stop::Fault)?;
         let mut edited = Edited::default();
         edits.into_iter().for_each(|edit| edited.add(edit));
         edited.set_request_id(id);
         let target = self.exchange.admitted.spelling.as_deref();
-        server.out = Buffer::of(self.head.bytes().len() + 256);
-        write_request(&self.head, target, &edited, &mut server.out);
-        // The first packet of a series may be the only one.
-        let repeated =
-            series.and_then(|series| Previous::of(series, &self.head, &self.exchange, &server.out));
-        server.previous = repeated;
-        Ok(())
+        let mut out = Buffer::of(self.head.bytes().len() + 256);
+        write_request(&self.head, target, &edited, &mut out);
+        Ok(out)
     }
 }

@@ -114,7 +114,7 @@ impl Transfer<'_> {
         self.finish_head(head.has(&headers::DATE) && !edits.removes_all(&headers::DATE), &mut out);
         self.replied = true;
         if let Some(previous) = &mut server.previous {
-            previous.answer = Some(Answer { head, body, length: head_length });
+            previous.keep(Answer { head, body, length: head_length });
         }
         if drops {
             let written = self.write(&out).await;

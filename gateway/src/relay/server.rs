@@ -126,6 +126,10 @@ impl Server {
         self.line.socket()
     }
 
+    pub fn is_shared(&self) -> bool {
+        matches!(self.line, Line::Shared(_))
+    }
+
     pub fn is_bound(&self) -> bool {
         matches!(self.line, Line::Bound(_))
     }
