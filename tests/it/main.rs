@@ -6,6 +6,7 @@ mod ask;
 mod bad_input;
 mod behind;
 mod bench;
+mod browser;
 mod chaos;
 mod client_alone;
 mod demo;

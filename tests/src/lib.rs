@@ -28,6 +28,7 @@
 //! what arrives, [`wait`] replaces every sleep.
 
 pub mod binaries;
+pub mod browser;
 pub mod client;
 pub mod clock;
 pub mod crowd;
