@@ -3,9 +3,9 @@
 use gateway_core::protocol::access::{Access, Denial};
 
 use super::draft::{Broken, Table};
-use super::keys::{Key, Preset};
+use super::keys::{Applies, Key, Preset, word};
 use super::kind::{Kind, Value};
-use super::sections::word;
+use super::names::named;
 
 pub const ALLOW: Key = Key {
     name: "access.allow",
@@ -14,6 +14,7 @@ pub const ALLOW: Key = Key {
         meaning: "every address",
         sample: "[\"10.0.0.0/8\", \"2001:db8::/32\"]",
     },
+    applies: Applies::Reload,
     about: "Addresses and networks whose clients are served; others are denied. Behind a proxy of \
             `http.trusted_proxies` or `proxy_protocol.trusted` it is the client's address that counts. \
             What asks for `/readyz` here under its own address, as kubelets do, has to be listed too.",
@@ -22,6 +23,7 @@ pub const DENY: Key = Key {
     name: "access.deny",
     kind: Kind::Networks { least: 0 },
     preset: Preset::Is(Value::Texts(Vec::new())),
+    applies: Applies::Reload,
     about: "Addresses and networks whose clients are denied, whatever `access.allow` says. \
             Behind a proxy of `http.trusted_proxies` or `proxy_protocol.trusted` it is the client's address \
             that counts, and not the proxy's own.",
@@ -29,7 +31,8 @@ pub const DENY: Key = Key {
 pub const ANSWER: Key = Key {
     name: "access.answer",
     kind: word::<Denial>(),
-    preset: Preset::Is(Value::Word("close")),
+    preset: Preset::word("close"),
+    applies: Applies::Reload,
     about: "What a denied client sees.",
 };
 
@@ -41,3 +44,8 @@ pub fn build(table: &Table) -> Result<Access, Broken> {
         denial: table.get(ANSWER.name)?,
     })
 }
+
+named!(Denial {
+    Close = "close": "the end of its connection, before TLS where its address is known by then: BITS waits and comes again",
+    Forbidden = "403": "403, which ends an upload for good",
+});

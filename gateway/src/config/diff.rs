@@ -5,30 +5,8 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use super::draft::{Draft, Table};
+use super::keys::Applies;
 use super::sections::SECTIONS;
-
-/// Sections that a running process cannot change: its sockets, threads and files are made once.
-const FIXED_SECTIONS: &[&str] = &["listeners", "process", "store", "ops", "admin"];
-
-/// Single keys of the same kind.
-const FIXED_KEYS: &[(&str, &str)] = &[
-    ("limits", "bound_connections"),
-    ("limits", "connections"),
-    ("log", "format"),
-    ("log", "access"),
-    ("sessions", "ask_rate"),
-    ("timeouts", "ask"),
-];
-
-/// Keys of such sections that are no part of a socket.
-const FREE_KEYS: &[(&str, &str)] =
-    &[("listeners", "access.allow"), ("listeners", "access.deny"), ("listeners", "access.answer")];
-
-/// Whether a change of this key counts from the next start only.
-pub fn needs_restart(section: &str, key: &str) -> bool {
-    let fixed = FIXED_SECTIONS.contains(&section) || FIXED_KEYS.contains(&(section, key));
-    fixed && !FREE_KEYS.contains(&(section, key))
-}
 
 /// One key, listener or backend that differs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -89,7 +67,7 @@ fn keys(old: &Table, new: &Table, changes: &mut Vec<Change>) {
     for key in old.section.keys {
         let (before, after) = (value(old, key.name), value(new, key.name));
         if before != after {
-            let needs_restart = needs_restart(old.section.name, key.name);
+            let needs_restart = key.applies == Applies::Restart;
             changes.push(Change { key: old.key_path(key.name), before, after, needs_restart });
         }
     }
@@ -102,7 +80,7 @@ fn whole(table: &Table, gone: bool) -> Change {
         given.filter_map(|key| Some(format!("{} = {}", key.name, value(table, key.name)?)));
     let text = format!("{{ {} }}", values.collect::<Vec<_>>().join(", "));
     let (before, after) = if gone { (Some(text), None) } else { (None, Some(text)) };
-    let needs_restart = FIXED_SECTIONS.contains(&table.section.name);
+    let needs_restart = table.section.needs_restart();
     Change { key: table.path(), before, after, needs_restart }
 }
 
@@ -112,8 +90,8 @@ fn value(table: &Table, key: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse;
     use super::*;
+    use crate::config::load::parse;
 
     fn draft(text: &str) -> Draft {
         parse("gw.toml", text, []).expect("a good file").draft

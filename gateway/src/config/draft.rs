@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use gateway_core::session::limits::PerClient;
+
 use super::keys::{Key, Preset, Section, Shape};
 use super::kind::{FromValue, Given, Value};
 use super::report::{Finding, Place, Report};
-use super::sections::SECTIONS;
 
 /// Every table of the file; of a section that stands at most once there is always one.
 #[derive(Debug, Clone)]
@@ -47,9 +48,10 @@ pub enum Origin {
 #[derive(Debug, Clone, Copy)]
 pub struct Broken;
 
-impl Default for Draft {
-    fn default() -> Self {
-        let once = SECTIONS.iter().filter(|section| section.shape == Shape::Once);
+impl Draft {
+    /// In which nothing is given yet.
+    pub fn of(sections: &'static [Section]) -> Self {
+        let once = sections.iter().filter(|section| section.shape == Shape::Once);
         Self {
             tables: once.map(|section| Table::new(section, String::new(), 0, None)).collect(),
             presumed: Vec::new(),
@@ -209,6 +211,23 @@ impl Table {
     /// The value of a key that always has one.
     pub fn get<T: FromValue>(&self, key: &str) -> Result<T, Broken> {
         self.find(key)?.ok_or(Broken)
+    }
+
+    /// `None` where the word "off" stands.
+    pub fn unless_off<T: FromValue>(&self, key: &str) -> Result<Option<T>, Broken> {
+        match self.value(key)? {
+            Some(Value::Word(_)) | None => Ok(None),
+            Some(_) => self.find(key),
+        }
+    }
+
+    /// What an operator has set counts always, and 0 is no limit.
+    pub fn per_client(&self, key: &str, unset: PerClient) -> Result<PerClient, Broken> {
+        Ok(match self.find::<u64>(key)? {
+            None => unset,
+            Some(0) => PerClient::Unlimited,
+            Some(most) => PerClient::Most(most),
+        })
     }
 
     pub fn is_given(&self, key: &str) -> bool {

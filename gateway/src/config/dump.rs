@@ -91,8 +91,8 @@ fn line(loaded: &Loaded, table: &Table, key: &Key) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse;
     use super::*;
+    use crate::config::load::parse;
 
     const FILE: &str = r#"
         [listeners.public]

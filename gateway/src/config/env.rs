@@ -6,10 +6,10 @@
 use std::ffi::OsString;
 
 use super::draft::{Draft, Table};
-use super::keys::{self, Key, Section, Shape};
+use super::keys::{Key, Section, Shape};
 use super::kind::{Given, Kind};
 use super::report::{Finding, Place, Report, Source, SourceKind};
-use super::sections::{LATER, SECTIONS};
+use super::sections::{self, LATER, SECTIONS};
 use super::suggest::closest;
 
 pub const PREFIX: &str = "BITSGW__";
@@ -95,7 +95,7 @@ fn help<'k>(variable: &str, known: impl IntoIterator<Item = &'k str>) -> String 
     let rest = variable.trim_start_matches(PREFIX);
     let section = rest.split("__").next().unwrap_or_default().to_ascii_lowercase();
     let last = rest.rsplit("__").next().unwrap_or_default().to_ascii_lowercase();
-    let later = keys::section(&section).is_some_and(|found| found.later.contains(&&*last));
+    let later = sections::section(&section).is_some_and(|found| found.later.contains(&&*last));
     if later || LATER.contains(&&*section) {
         return "this is not supported by this version".into();
     }

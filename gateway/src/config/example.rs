@@ -78,7 +78,7 @@ fn comment(file: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, defaults};
+    use crate::config::settle::Config;
 
     /// Only a setting has no space after its `#`.
     fn uncomment(keep: impl Fn(&Key) -> bool) -> String {
@@ -87,7 +87,7 @@ mod tests {
         for line in example().lines() {
             let name = line.trim_matches(['[', ']']).split('.').next().unwrap_or_default();
             if line.starts_with('[') {
-                section = crate::config::keys::section(name).unwrap();
+                section = crate::config::sections::section(name).unwrap();
             }
             let setting =
                 line.strip_prefix('#').filter(|rest| rest.starts_with(char::is_alphabetic));
@@ -128,6 +128,6 @@ mod tests {
         let spoken =
             Config::from_toml(&uncomment(|key| matches!(key.preset, Preset::Is(_)))).unwrap();
         assert_eq!(silent, spoken);
-        assert_eq!(silent.timeouts.answer_long, defaults::ANSWER_LONG);
+        assert_eq!(silent.timeouts.answer_long, std::time::Duration::from_secs(310));
     }
 }

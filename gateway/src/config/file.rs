@@ -7,10 +7,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::draft::Draft;
 use super::foreign::Foreign;
-use super::keys::{self, Key, Section, Shape};
+use super::keys::{Key, Section, Shape};
 use super::kind::Given;
 use super::report::{Finding, Place, Report};
-use super::sections::{LATER, SECTIONS};
+use super::sections::{self, LATER, SECTIONS};
 use super::suggest::closest;
 
 /// Reads `text`, which is source number `source` of the report: all of it, or `only` these sections.
@@ -62,7 +62,7 @@ impl Reader<'_> {
         let only = self.only;
         let wanted = |name: &str| only.is_none_or(|sections| sections.contains(&name));
         for (name, value) in root.iter().filter(|(name, _)| wanted(name.get_ref())) {
-            let known = keys::section(name.get_ref());
+            let known = sections::section(name.get_ref());
             let section = known.or_else(|| self.unknown_section((name, value)));
             match section.map(|section| (section, section.shape, value.get_ref())) {
                 None => {}
@@ -223,7 +223,7 @@ impl Reader<'_> {
             false => (format!("there is no key `{shown}` outside of sections"), "unknown key"),
         };
         let meant = closest(word, SECTIONS.iter().map(|section| section.name));
-        let meant = meant.and_then(keys::section).filter(|_| table);
+        let meant = meant.and_then(sections::section).filter(|_| table);
         let help = match (meant, homes(word)) {
             (Some(meant), _) => Some(format!("did you mean {}?", header(meant))),
             (None, Some(homes)) => Some(format!("`{shown}` belongs in {homes}")),

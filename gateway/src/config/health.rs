@@ -5,27 +5,11 @@ use std::time::Duration;
 
 use gateway_core::farm::FolderRules;
 
-use super::defaults;
 use super::draft::{Broken, Draft, Table};
-use super::keys::{Key, Preset, Section, Shape};
-use super::kind::{Kind, Value};
-use super::names::Named;
-use super::sections::{MILLISECOND, PERIOD, SECOND, TIMEOUT, span, word};
-
-/// What counts for all backends alike.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HealthConfig {
-    /// 0 for never.
-    pub passive_failures: u32,
-    /// 0 for never.
-    pub passive_errors: u32,
-    pub retry_after: Duration,
-    pub slow_start: Duration,
-    pub disk_full_for: Duration,
-    pub create_wait: Duration,
-    pub ping_folders: bool,
-    pub resolve: Duration,
-}
+use super::keys::{Applies, DAY, Key, MILLISECOND, PERIOD, Preset, SECOND, TIMEOUT, word};
+use super::kind::Kind;
+use super::names::{Named, named};
+use super::section::section;
 
 /// How one backend is probed.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,133 +41,161 @@ const COUNT_OR_NEVER: Kind = Kind::Integer { min: 0, max: 1000 };
 /// Shorter intervals would be a load of their own.
 const INTERVAL: Kind =
     Kind::Duration { min: Duration::from_millis(10), max: DAY, whole_seconds: false };
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub const SECTION: Section = Section {
-    name: "health",
-    shape: Shape::Once,
+section! {
+    /// What counts for all backends alike.
+    pub struct HealthConfig in "health";
     about: "Whether backends can take requests. They are probed, and a backend that does not \
-            answer gets no requests until it does. Requests have a say as well. \
-            What is said here about probes counts for every backend that has no `health` of its \
-            own: `health = { kind = \"http\", path = \"/alive\" }`.",
-    keys: &[
-        Key {
-            name: "kind",
-            kind: word::<ProbeKind>(),
-            preset: Preset::Is(Value::Word("tcp")),
-            about: "What a probe is. \"bits-ping\" sees the most: also a web server that listens \
-                    while its uploads are switched off; it needs the `path` of a folder that \
-                    takes uploads.",
+            answer gets no requests until it does. Requests have a say as well. What is said here \
+            about probes counts for every backend that has no `health` of its own: `health = { \
+            kind = \"http\", path = \"/alive\" }`.";
+    later: &[];
+
+    kind {
+        kind: word::<ProbeKind>(),
+        preset: Preset::word("tcp"),
+        applies: Reload,
+        about: "What a probe is. \"bits-ping\" sees the most: also a web server that listens while \
+                its uploads are switched off; it needs the `path` of a folder that takes uploads.",
+    }
+
+    path {
+        kind: Kind::UrlPath,
+        preset: Preset::text("/"),
+        applies: Reload,
+        about: "What an HTTP or BITS probe asks for.",
+    }
+
+    host {
+        kind: Kind::Host,
+        preset: Preset::Unset {
+            meaning: "the host that requests have: the first of `http.hosts`, or the \
+                      backend's `address`",
+            sample: "\"uploads.example.com\"",
         },
-        Key {
-            name: "path",
-            kind: Kind::UrlPath,
-            preset: Preset::Is(Value::Text(std::borrow::Cow::Borrowed("/"))),
-            about: "What an HTTP or BITS probe asks for.",
-        },
-        Key {
-            name: "host",
-            kind: Kind::Host,
-            preset: Preset::Unset {
-                meaning: "the host that requests have: the first of `http.hosts`, or the \
-                          backend's `address`",
-                sample: "\"uploads.example.com\"",
-            },
-            about: "The `Host` of an HTTP or BITS probe.",
-        },
-        Key {
-            name: "interval",
-            kind: INTERVAL,
-            preset: span(defaults::PROBE_INTERVAL),
-            about: "From probe to probe, give or take a tenth. While probes contradict the state, \
-                    and while requests wait for the backend, it is a fifth of that.",
-        },
-        Key {
-            name: "timeout",
-            kind: TIMEOUT,
-            preset: span(defaults::PROBE_TIMEOUT),
-            about: "For a whole probe, from the connection to the answer.",
-        },
-        Key {
-            name: "rise",
-            kind: COUNT,
-            preset: Preset::Is(Value::Integer(defaults::PROBE_RISE)),
-            about: "Probes in a row that must pass before a backend that is down counts as up.",
-        },
-        Key {
-            name: "fall",
-            kind: COUNT,
-            preset: Preset::Is(Value::Integer(defaults::PROBE_FALL)),
-            about: "Probes in a row that must fail before a backend that is up counts as down.",
-        },
-        Key {
-            name: "passive_failures",
-            kind: COUNT_OR_NEVER,
-            preset: Preset::Is(Value::Integer(defaults::PASSIVE_FAILURES)),
-            about: "Connections for requests that fail in a row before a backend counts as down, \
-                    until probes pass. 0 leaves that to the probes.",
-        },
-        Key {
-            name: "passive_errors",
-            kind: COUNT_OR_NEVER,
-            preset: Preset::Is(Value::Integer(defaults::PASSIVE_ERRORS)),
-            about: "Packets in a row that are answered 500, 502, 503 or 504 in no words of the \
-                    protocol before a backend gets no new uploads, if another can have them. \
-                    It keeps the uploads it has. 0 is never.",
-        },
-        Key {
-            name: "retry_after",
-            kind: Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false },
-            preset: span(defaults::RETRY_AFTER),
-            about: "How long `passive_errors` lasts, and `passive_failures` where there are no \
-                    probes. Also how long a backend gets no new uploads of a folder after it has \
-                    refused, or not answered, Create-Sessions there that others accepted; then it \
-                    gets one at a time, until it accepts one.",
-        },
-        Key {
-            name: "slow_start",
-            kind: PERIOD,
-            preset: span(Duration::ZERO),
-            about: "How long a backend that comes up, or joins at a reload, gets fewer new \
-                    uploads than its weight says: a tenth at first, then more and more.",
-        },
-        Key {
-            name: "disk_full_for",
-            kind: PERIOD,
-            preset: span(defaults::DISK_FULL_FOR),
-            about: "How long a backend that said its disk is full gets no new uploads of that \
-                    folder, if another can have them. It keeps the uploads it has.",
-        },
-        Key {
-            name: "create_wait",
-            kind: Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false },
-            preset: span(defaults::CREATE_WAIT),
-            about: "A Create-Session that has waited for so long, while other backends have \
-                    answered later ones of its folder, speaks against its backend: after two of \
-                    them, it gets one at a time. The Create-Session goes on waiting.",
-        },
-        Key {
-            name: "ping_folders",
-            kind: Kind::Bool,
-            preset: Preset::Is(Value::Bool(true)),
-            about: "Whether a probe of `kind` \"tcp\" or \"http\" that passes is followed by Pings, \
-                    in the folders of which the backend has opened uploads: the last four, for \
-                    all backends. One that fails `fall` of them in a row gets no new uploads of \
-                    that folder, until `rise` have passed or it opens one; it is not down, and \
-                    keeps the uploads it has.",
-        },
-        Key {
-            name: "resolve",
-            kind: Kind::Duration { min: SECOND, max: DAY, whole_seconds: false },
-            preset: span(defaults::RESOLVE),
-            about: "How often the names of backends are looked up. An address that has \
-                    acknowledged a packet is left for another one only when probes fail there and \
-                    a probe of the other passes. For this time after a move, a session that is \
-                    not found keeps its place (503).",
-        },
-    ],
-    later: &[],
-};
+        applies: Reload,
+        about: "The `Host` of an HTTP or BITS probe.",
+    }
+
+    interval {
+        kind: INTERVAL,
+        // A backend that dies without a word is found out within 15 s: three probes, the last two
+        // of them sooner.
+        preset: Preset::seconds(5),
+        applies: Reload,
+        about: "From probe to probe, give or take a tenth. While probes contradict the state, and \
+                while requests wait for the backend, it is a fifth of that.",
+    }
+
+    timeout {
+        kind: TIMEOUT,
+        // A server that needs longer to say hello has no time for uploads either.
+        preset: Preset::seconds(2),
+        applies: Reload,
+        about: "For a whole probe, from the connection to the answer.",
+    }
+
+    rise {
+        kind: COUNT,
+        // One lucky answer of a server that is still starting is not enough.
+        preset: Preset::integer(2),
+        applies: Reload,
+        about: "Probes in a row that must pass before a backend that is down counts as up.",
+    }
+
+    fall {
+        kind: COUNT,
+        // A lost packet, and then another, is no dead server.
+        preset: Preset::integer(3),
+        applies: Reload,
+        about: "Probes in a row that must fail before a backend that is up counts as down.",
+    }
+
+    /// 0 for never.
+    passive_failures: u32 {
+        kind: COUNT_OR_NEVER,
+        // As many tries as one packet of a session makes.
+        preset: Preset::integer(3),
+        applies: Reload,
+        about: "Connections for requests that fail in a row before a backend counts as down, until \
+                probes pass. 0 leaves that to the probes.",
+    }
+
+    /// 0 for never.
+    passive_errors: u32 {
+        kind: COUNT_OR_NEVER,
+        // A stopped application pool answers everything alike, so a few are enough to tell; and a
+        // few clients more with an odd URL do not matter, because another backend takes the next
+        // upload.
+        preset: Preset::integer(5),
+        applies: Reload,
+        about: "Packets in a row that are answered 500, 502, 503 or 504 in no words of the \
+                protocol before a backend gets no new uploads, if another can have them. It keeps \
+                the uploads it has. 0 is never.",
+    }
+
+    retry_after: Duration {
+        kind: Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false },
+        // Long enough for a service to restart.
+        preset: Preset::seconds(30),
+        applies: Reload,
+        about: "How long `passive_errors` lasts, and `passive_failures` where there are no probes. \
+                Also how long a backend gets no new uploads of a folder after it has refused, or \
+                not answered, Create-Sessions there that others accepted; then it gets one at a \
+                time, until it accepts one.",
+    }
+
+    slow_start: Duration {
+        kind: PERIOD,
+        preset: Preset::seconds(0),
+        applies: Reload,
+        about: "How long a backend that comes up, or joins at a reload, gets fewer new uploads \
+                than its weight says: a tenth at first, then more and more.",
+    }
+
+    disk_full_for: Duration {
+        kind: PERIOD,
+        // Somebody has to make room, which does not happen within seconds; the next refusal renews
+        // it.
+        preset: Preset::seconds(60),
+        applies: Reload,
+        about: "How long a backend that said its disk is full gets no new uploads of that folder, \
+                if another can have them. It keeps the uploads it has.",
+    }
+
+    create_wait: Duration {
+        kind: Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false },
+        // A server opens a session within milliseconds. One that is busy for so long has enough to
+        // do.
+        preset: Preset::seconds(3),
+        applies: Reload,
+        about: "A Create-Session that has waited for so long, while other backends have answered \
+                later ones of its folder, speaks against its backend: after two of them, it gets \
+                one at a time. The Create-Session goes on waiting.",
+    }
+
+    ping_folders: bool {
+        kind: Kind::Bool,
+        preset: Preset::bool(true),
+        applies: Reload,
+        about: "Whether a probe of `kind` \"tcp\" or \"http\" that passes is followed by Pings, in \
+                the folders of which the backend has opened uploads: the last four, for all \
+                backends. One that fails `fall` of them in a row gets no new uploads of that \
+                folder, until `rise` have passed or it opens one; it is not down, and keeps the \
+                uploads it has.",
+    }
+
+    resolve: Duration {
+        kind: Kind::Duration { min: SECOND, max: DAY, whole_seconds: false },
+        // The time to live that a record has when somebody expects to move it.
+        preset: Preset::seconds(30),
+        applies: Reload,
+        about: "How often the names of backends are looked up. An address that has acknowledged a \
+                packet is left for another one only when probes fail there and a probe of the \
+                other passes. For this time after a move, a session that is not found keeps its \
+                place (503).",
+    }
+}
 
 /// The keys of a backend's own `health`; those of `[health]` where they are not given.
 pub const KIND: Key = own("health.kind", word::<ProbeKind>(), "\"bits-ping\"", "What a probe is.");
@@ -203,7 +215,8 @@ pub const FALL: Key = own("health.fall", COUNT, "3", "Probes in a row that must 
 const OWN: &[Key] = &[KIND, PATH, HOST, INTERVAL_OWN, TIMEOUT_OWN, RISE, FALL];
 
 const fn own(name: &'static str, kind: Kind, sample: &'static str, about: &'static str) -> Key {
-    Key { name, kind, preset: Preset::Depends { on: "as in `[health]`", sample }, about }
+    let preset = Preset::Depends { on: "as in `[health]`", sample };
+    Key { name, kind, preset, applies: Applies::Reload, about }
 }
 
 /// Gives every backend what `[health]` says and it does not.
@@ -220,19 +233,6 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
         }
     }
     Ok(())
-}
-
-pub fn build(table: &Table) -> Result<HealthConfig, Broken> {
-    Ok(HealthConfig {
-        passive_failures: table.get("passive_failures")?,
-        passive_errors: table.get("passive_errors")?,
-        retry_after: table.get("retry_after")?,
-        slow_start: table.get("slow_start")?,
-        disk_full_for: table.get("disk_full_for")?,
-        create_wait: table.get("create_wait")?,
-        ping_folders: table.get("ping_folders")?,
-        resolve: table.get("resolve")?,
-    })
 }
 
 impl HealthConfig {
@@ -268,3 +268,10 @@ impl ProbeKind {
         self.name()
     }
 }
+
+named!(ProbeKind {
+    Tcp = "tcp": "a connection is made",
+    Http = "http": "a GET is answered 200 to 399, or 401",
+    BitsPing = "bits-ping": "a Ping of the upload protocol is answered by an Ack, or 401",
+    Off = "off": "there are none, and only requests show whether the backend is up",
+});

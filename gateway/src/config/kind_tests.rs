@@ -1,8 +1,11 @@
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use gateway_core::routing::UnknownSession;
 
 use super::*;
+use crate::config::address::BackendAddress;
+use crate::config::names::Named;
 use crate::config::syntax::{self, show_duration, show_size};
 
 const DURATION: Kind = Kind::Duration {

@@ -1,8 +1,15 @@
 //! The section `[listeners.NAME]`.
 
-use super::keys::{Key, Preset, Section, Shape};
+use std::net::SocketAddr;
+
+use gateway_core::protocol::access::Access;
+
+use super::draft::{Broken, Table};
+use super::keys::{Applies, Key, Preset, Section, Shape};
 use super::kind::Kind;
+use super::tls::ProxyProtocol;
 use super::{access, tls};
+use crate::tls::settings::ListenerTlsSettings;
 
 pub const SECTION: Section = Section {
     name: "listeners",
@@ -13,6 +20,7 @@ pub const SECTION: Section = Section {
             name: "address",
             kind: Kind::Socket,
             preset: Preset::Required { sample: "\"[::]:8080\"" },
+            applies: Applies::Restart,
             about: "The IP address and port to listen on. \
                     `[::]` is every address, IPv4 included; port 0 is any free port.",
         },
@@ -29,3 +37,23 @@ pub const SECTION: Section = Section {
     ],
     later: &[],
 };
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    pub name: String,
+    /// Port 0 means any free port.
+    pub address: SocketAddr,
+    pub tls: Option<ListenerTlsSettings>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub access: Access,
+}
+
+pub(super) fn build(table: &Table) -> Result<Listener, Broken> {
+    Ok(Listener {
+        name: table.name.clone(),
+        address: table.get("address")?,
+        tls: tls::build_listener(table)?,
+        proxy_protocol: tls::build_proxy_protocol(table)?,
+        access: access::build(table)?,
+    })
+}

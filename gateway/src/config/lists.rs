@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use super::kind::{Given, Kind, Refusal, Value, quote};
 use super::syntax;
+use super::value::{Given, Kind, Refusal, Value, quote};
 use crate::tls::settings::CertificateFiles;
 
 type List = [(Range<usize>, Given)];

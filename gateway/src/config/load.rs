@@ -6,7 +6,9 @@ use std::{fs, io};
 
 use super::draft::Draft;
 use super::report::{Report, Source, SourceKind};
-use super::{Config, check, env, file, settle};
+use super::sections::SECTIONS;
+use super::settle::Config;
+use super::{check, env, file, settle};
 
 /// A configuration with all that was learnt on the way.
 #[derive(Debug, Clone)]
@@ -142,7 +144,7 @@ fn draft_in(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> (Draft, Report) {
     let mut report = Report::default();
-    let mut draft = Draft::default();
+    let mut draft = Draft::of(SECTIONS);
     let source = Source { name: name.into(), text: text.into(), kind: SourceKind::File };
     let source = report.add_source(source);
     if file::read(text, source, None, &mut draft, &mut report) {
@@ -159,4 +161,17 @@ fn drafted(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> (Draft, Report) {
     draft_in(path.parent().unwrap_or(Path::new("")), &path.display().to_string(), text, variables)
+}
+
+impl Config {
+    /// A configuration from the text of a file alone, as tests want it.
+    ///
+    /// # Errors
+    /// The picture of every mistake.
+    pub fn from_toml(text: &str) -> Result<Self, String> {
+        match parse("config.toml", text, []) {
+            Ok(loaded) => Ok(loaded.config),
+            Err(report) => Err(report.render(false)),
+        }
+    }
 }

@@ -6,10 +6,16 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::admin::Admin;
 use super::draft::{Broken, Draft};
+use super::load::LoadError;
 use super::load::{read, read_through};
+use super::log::LogFormat;
+use super::ops::Ops;
 use super::report::{Report, Source, SourceKind};
-use super::{Admin, LoadError, LogFormat, Ops, Store, check, env, file, settle};
+use super::sections::SECTIONS;
+use super::store::Store;
+use super::{admin, check, env, file, ops, store};
 
 /// What a file says in some of its sections.
 #[derive(Debug)]
@@ -41,7 +47,7 @@ pub fn load_part(
             .any(|section| name.starts_with(&format!("{}{section}__", env::PREFIX).to_uppercase()))
     };
     let mut part = Report::default();
-    let mut draft = Draft::default();
+    let mut draft = Draft::of(SECTIONS);
     let source = Source { name: path.display().to_string(), text, kind: SourceKind::File };
     let text = source.text.clone();
     let source = part.add_source(source);
@@ -66,11 +72,11 @@ pub fn load_part(
 
 impl Part {
     pub fn admin(&self) -> Admin {
-        good(settle::admin(self.draft.once("admin")))
+        good(admin::build(self.draft.once("admin")))
     }
 
     pub fn ops(&self) -> Ops {
-        good(settle::ops(self.draft.once("ops")))
+        good(ops::build(self.draft.once("ops")))
     }
 
     /// As it is written.
@@ -80,7 +86,7 @@ impl Part {
     }
 
     pub fn store(&self) -> Store {
-        good(settle::store(self.draft.once("store")))
+        good(store::build(self.draft.once("store")))
     }
 }
 

@@ -1,8 +1,14 @@
-//! `[process]`: what a process is made of.
+//! The section `[process]`: what a process is made of.
 
-use super::keys::{Key, Preset, Section, Shape};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::draft::{Broken, Table};
+use super::keys::Preset;
 use super::kind::{Kind, Value};
 use super::names::Choice;
+use super::section::section;
 
 const UPGRADE_SOCKET: &[Choice] = &[
     Choice {
@@ -13,35 +19,78 @@ const UPGRADE_SOCKET: &[Choice] = &[
     Choice { name: "off", about: "no such socket: the gateway cannot be upgraded while it runs" },
 ];
 
-pub(super) const SECTION: Section = Section {
-    name: "process",
-    shape: Shape::Once,
-    about: "The process itself.",
-    keys: &[
-        Key {
-            name: "threads",
-            kind: Kind::Integer { min: 1, max: 1024 },
-            preset: Preset::Depends {
-                on: "the number of cores that the process may use",
-                sample: "2",
-            },
-            about: "Threads that carry traffic.",
+section! {
+    pub struct Process in "process";
+    about: "The process itself.";
+    later: &["user", "group", "pid_file"];
+
+    threads: usize {
+        kind: Kind::Integer { min: 1, max: 1024 },
+        preset: Preset::Depends {
+            on: "the number of cores that the process may use",
+            sample: "2",
         },
-        Key {
-            name: "upgrade_socket",
-            kind: Kind::WordOr(UPGRADE_SOCKET, &Kind::Path),
-            preset: Preset::Is(Value::Word("auto")),
-            about: "Where a new process (`run --upgrade`) asks the running one for its \
-                    listening sockets. Not in a directory into which everybody may write. \
-                    A path has a slash in it and at most 107 bytes.",
-        },
-        Key {
-            name: "watch_config",
-            kind: Kind::Bool,
-            preset: Preset::Is(Value::Bool(false)),
-            about: "Whether a change of the configuration file is taken over at once, as \
-                    after SIGHUP. A file that cannot be used changes nothing.",
-        },
-    ],
-    later: &["user", "group", "pid_file"],
-};
+        applies: Restart,
+        about: "Threads that carry traffic.",
+    }
+
+    upgrade_socket: UpgradeSocket = upgrade_socket {
+        kind: Kind::WordOr(UPGRADE_SOCKET, &Kind::Path),
+        preset: Preset::word("auto"),
+        applies: Restart,
+        about: "Where a new process (`run --upgrade`) asks the running one for its listening \
+                sockets. Not in a directory into which everybody may write. A path has a slash in \
+                it and at most 107 bytes.",
+    }
+
+    /// Whether a change of the file is a reload.
+    watch_config: bool {
+        kind: Kind::Bool,
+        preset: Preset::bool(false),
+        applies: Restart,
+        about: "Whether a change of the configuration file is taken over at once, as after SIGHUP. \
+                A file that cannot be used changes nothing.",
+    }
+}
+
+fn upgrade_socket(table: &Table, key: &str) -> Result<UpgradeSocket, Broken> {
+    Ok(match table.value(key)? {
+        Some(Value::Path(path)) => UpgradeSocket::Path(path.clone()),
+        Some(Value::Word("off")) => UpgradeSocket::Off,
+        _ => UpgradeSocket::Auto,
+    })
+}
+
+/// Where a successor asks for the listening sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpgradeSocket {
+    Auto,
+    Off,
+    Path(PathBuf),
+}
+
+impl UpgradeSocket {
+    /// Whether nobody has said where it is to be.
+    pub fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+
+    /// `runtime` is `$RUNTIME_DIRECTORY`, in which systemd separates several by colons; `store` is
+    /// the directory of the store.
+    pub fn path(&self, runtime: Option<&OsStr>, store: Option<&Path>) -> Option<PathBuf> {
+        match self {
+            Self::Off => None,
+            Self::Path(path) => Some(path.clone()),
+            Self::Auto => {
+                let first = |list: &OsStr| {
+                    let list = list.as_bytes();
+                    let end = list.iter().position(|&byte| byte == b':').unwrap_or(list.len());
+                    PathBuf::from(OsStr::from_bytes(&list[..end]))
+                };
+                let runtime = runtime.filter(|list| !list.is_empty()).map(first);
+                let directory = runtime.or_else(|| store.map(Path::to_path_buf))?;
+                Some(directory.join("upgrade.sock"))
+            }
+        }
+    }
+}

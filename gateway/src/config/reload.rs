@@ -17,13 +17,18 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use crate::base::clock;
+use crate::config::address::BackendAddress;
 use crate::config::diff::{self, Change, diff};
 use crate::config::draft::Draft;
+use crate::config::limits::Limits;
+use crate::config::listeners::Listener;
+use crate::config::load::{LoadError, Loaded};
+use crate::config::log::Log;
 use crate::config::report::Place;
-use crate::config::{
-    self, BackendAddress, Config, Limits, Listener, LoadError, Loaded, Log, Sessions, Timeouts,
-    without_file,
-};
+use crate::config::sessions::Sessions;
+use crate::config::settle::Config;
+use crate::config::timeouts::Timeouts;
+use crate::config::{self, without_file};
 use crate::process::notify_systemd::Notifier;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -298,7 +303,7 @@ impl Inner {
 }
 
 /// `new` with everything that the process cannot change as it was at the start. See
-/// [`diff::needs_restart`].
+/// [`Applies`](crate::config::keys::Applies).
 fn with_fixed(started: &Config, new: Config) -> Config {
     let Log { format, access, .. } = started.log.clone();
     let Limits { connections, bound_connections, .. } = started.limits;

@@ -7,9 +7,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::diff::needs_restart;
 use super::env;
-use super::keys::{Key, Preset, Section, Shape};
+use super::keys::{Applies, Key, Preset, Section, Shape};
 use super::kind::Kind;
 use super::names::Choice;
 use super::sections::SECTIONS;
@@ -122,7 +121,7 @@ fn key_schema(section: &Section, key: &Key) -> Json {
     if env::may_be_set(section, key) {
         schema.insert("x-env".into(), env::variable(section, "NAME", key.name).into());
     }
-    if needs_restart(section.name, key.name) {
+    if key.applies == Applies::Restart {
         schema.insert("x-restart".into(), true.into());
     }
     schema.into()
@@ -206,7 +205,6 @@ fn words(choices: &[Choice]) -> Vec<Json> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::defaults;
 
     #[test]
     fn every_key_is_described_and_has_a_default_or_says_why_not() {
@@ -246,7 +244,7 @@ mod tests {
         let schema = schema();
         let table = &schema["properties"]["affinity"]["properties"];
         assert_eq!(table["fallback_timeout"]["x-minimum"], "1s");
-        assert_eq!(table["fallback_timeout"]["default"], show_duration(defaults::FALLBACK_TIMEOUT));
+        assert_eq!(table["fallback_timeout"]["default"], "15m");
         let weight = &schema["properties"]["backends"]["items"]["properties"]["weight"];
         assert_eq!((&weight["minimum"], &weight["maximum"]), (&json!(1), &json!(1000)));
     }

@@ -8,8 +8,8 @@ use bytesize::ByteSize;
 use gateway_core::protocol::host::{HOST_LIMIT, Host};
 use gateway_core::protocol::network::Network;
 
-use super::BackendAddress;
-use super::kind::{Refusal, out_of_bounds};
+use super::address::BackendAddress;
+use super::value::{Refusal, out_of_bounds};
 
 /// A method of requests that are no packets: packets always pass, and `CONNECT` and `TRACE` never do.
 pub fn method(text: &str) -> Result<(), Refusal> {

@@ -1,4 +1,17 @@
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+use gateway_core::protocol::ChunkedMode;
+use gateway_core::protocol::head::HeadLimits;
+use gateway_core::routing::{Placement, UnknownSession};
+use gateway_core::session::limits::PerClient;
+use gateway_core::session::lost_close::LostClose;
+use gateway_core::session::opening::IdPolicy;
+
 use super::*;
+use crate::sessions::names::NamesMode;
+use crate::sessions::store::{OnError, SyncMode};
 
 const SMALLEST: &str = r#"
 [listeners.public]

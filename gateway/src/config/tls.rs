@@ -4,10 +4,9 @@
 use gateway_core::protocol::network::Network;
 
 use super::draft::{Broken, Draft, Table};
-use super::keys::{Key, Preset};
+use super::keys::{Applies, Key, Preset, word};
 use super::kind::{Kind, Value};
-use super::names::Named;
-use super::sections::word;
+use super::names::{Named, named};
 use crate::tls::settings::{BackendTlsSettings, CertificateFiles, ListenerTlsSettings, Verify};
 
 /// Whether clients must have a certificate.
@@ -33,6 +32,7 @@ pub const LISTENER_CERTIFICATE: Key = Key {
         meaning: "the listener speaks plain HTTP",
         sample: "\"/etc/bits-gateway/tls/fullchain.pem\"",
     },
+    applies: Applies::Restart,
     about: "The certificate and those between it and its authority, as PEM. It is read again when \
             the file changes. With it the listener speaks TLS and nothing else.",
 };
@@ -50,6 +50,7 @@ pub const LISTENER_KEY: Key = Key {
         meaning: "needed for `tls.certificate`",
         sample: "\"/etc/bits-gateway/tls/key.pem\"",
     },
+    applies: Applies::Restart,
     about: "Its private key, as PEM and not encrypted. Others must not be able to read it.",
 };
 pub const LISTENER_CERTIFICATES: Key = Key {
@@ -60,6 +61,7 @@ pub const LISTENER_CERTIFICATES: Key = Key {
         sample: "[{ certificate = \"/etc/bits-gateway/tls/other.pem\", \
                  key = \"/etc/bits-gateway/tls/other-key.pem\" }]",
     },
+    applies: Applies::Restart,
     about: "More certificates. A client gets the first one that is for the name it asks for, or \
             else the first of all.",
 };
@@ -70,6 +72,7 @@ pub const CLIENT_AUTH: Key = Key {
         on: "\"required\" with `tls.client_ca`, else \"off\"",
         sample: "\"required\"",
     },
+    applies: Applies::Restart,
     about: "Whether clients must show a certificate.",
 };
 pub const CLIENT_CA: Key = Key {
@@ -79,6 +82,7 @@ pub const CLIENT_CA: Key = Key {
         meaning: "needed for `tls.client_auth = \"required\"`",
         sample: "\"/etc/bits-gateway/tls/clients-ca.pem\"",
     },
+    applies: Applies::Restart,
     about: "The authorities whose certificates clients may show, as PEM.",
 };
 pub const TRUSTED: Key = Key {
@@ -88,6 +92,7 @@ pub const TRUSTED: Key = Key {
         meaning: "nobody speaks the PROXY protocol",
         sample: "[\"10.0.0.0/8\", \"2001:db8::7\"]",
     },
+    applies: Applies::Restart,
     about: "Balancers in front that begin each connection with a PROXY protocol header, version 1 \
             or 2. The address in it counts as the client's. A header from anybody else is refused.",
 };
@@ -95,6 +100,7 @@ pub const REQUIRED: Key = Key {
     name: "proxy_protocol.required",
     kind: Kind::Bool,
     preset: Preset::Depends { on: "true", sample: "true" },
+    applies: Applies::Restart,
     about: "Whether a connection from there without a header is refused.",
 };
 
@@ -105,6 +111,7 @@ pub const BACKEND_VERIFY: Key = Key {
         on: "\"name\" with a table `tls`, which may be empty; else plain HTTP is spoken",
         sample: "\"name\"",
     },
+    applies: Applies::Reload,
     about: "What is demanded of the certificate of the backend.",
 };
 pub const BACKEND_NAME: Key = Key {
@@ -114,6 +121,7 @@ pub const BACKEND_NAME: Key = Key {
         meaning: "the host of `address`",
         sample: "\"up01.internal.example.com\"",
     },
+    applies: Applies::Reload,
     about: "The name that the certificate must be for; also sent as SNI.",
 };
 pub const BACKEND_CA: Key = Key {
@@ -123,6 +131,7 @@ pub const BACKEND_CA: Key = Key {
         meaning: "the authorities that the system trusts",
         sample: "\"/etc/bits-gateway/tls/backends-ca.pem\"",
     },
+    applies: Applies::Reload,
     about: "The authorities to trust in place of the system's, as PEM.",
 };
 pub const BACKEND_CERTIFICATE: Key = Key {
@@ -132,6 +141,7 @@ pub const BACKEND_CERTIFICATE: Key = Key {
         meaning: "none is shown",
         sample: "\"/etc/bits-gateway/tls/gateway.pem\"",
     },
+    applies: Applies::Reload,
     about: "The gateway's own certificate, for backends that ask for one.",
 };
 pub const BACKEND_KEY: Key = Key {
@@ -141,6 +151,7 @@ pub const BACKEND_KEY: Key = Key {
         meaning: "needed for `tls.certificate`",
         sample: "\"/etc/bits-gateway/tls/gateway-key.pem\"",
     },
+    applies: Applies::Reload,
     about: "Its private key. Others must not be able to read it.",
 };
 
@@ -207,3 +218,13 @@ fn identity(table: &Table) -> Result<Option<CertificateFiles>, Broken> {
     let key = table.find(LISTENER_KEY.name)?;
     Ok(certificate.zip(key).map(|(certificate, key)| CertificateFiles { certificate, key }))
 }
+
+named!(ClientAuth {
+    Off = "off": "they are not asked for one",
+    Required = "required": "without a certificate of `tls.client_ca` the handshake fails",
+});
+
+named!(Verify {
+    Name = "name": "it is valid, of a trusted authority, and for the backend's name",
+    Off = "off": "nothing: anybody on the way can read and change what is sent",
+});

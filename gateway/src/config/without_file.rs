@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use super::BackendAddress;
+use super::address::BackendAddress;
 
 /// What such a configuration is called where another has the path of its file.
 pub const NAME: &str = "the command line";
@@ -24,7 +24,8 @@ pub fn text(listen: SocketAddr, backends: &[BackendAddress]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Store};
+    use crate::config::settle::Config;
+    use crate::config::store::Store;
 
     #[test]
     fn backends_are_named_in_their_order() {

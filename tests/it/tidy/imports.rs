@@ -14,6 +14,12 @@ struct Layers {
 }
 
 impl Layers {
+    /// By which its modules are named.
+    fn path(&self) -> String {
+        let (_, inner) = self.folder.split_once("src/").expect("sources lie in src");
+        format!("crate::{}", inner.replace('/', "::"))
+    }
+
     fn rank(&self, module: &str) -> Option<usize> {
         self.modules.iter().position(|(name, _)| name == module)
     }
@@ -39,15 +45,15 @@ fn module_of<'f>(file: &'f str, folder: &str) -> Option<&'f str> {
     let path = file.strip_prefix(folder)?.strip_suffix(".rs")?;
     let module = path.split('/').next().expect("a path has a part");
     let module = module.strip_suffix("_tests").unwrap_or(module);
-    (!["lib", "main"].contains(&module)).then_some(module)
+    (!["lib", "main", "mod", "tests"].contains(&module)).then_some(module)
 }
 
-/// The modules that a source names behind `crate::`, each in the line that begins so.
-fn named(source: &str) -> Vec<String> {
+/// The modules that a source names behind this.
+fn named(source: &str, behind: &str) -> Vec<String> {
     let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code: String = code.flat_map(|line| [line, "\n"]).collect();
     let mut found = Vec::new();
-    for rest in code.split("crate::").skip(1) {
+    for rest in code.split(behind).skip(1) {
         let Some(group) = rest.strip_prefix('{') else {
             found.extend(identifier(rest));
             continue;
@@ -85,7 +91,14 @@ fn imports(layers: &Layers) -> BTreeMap<String, BTreeSet<String>> {
         let rank = layers.rank(module);
         let rank = rank.unwrap_or_else(|| panic!("{ORDER} says nothing of {module} ({file})"));
         let used = all.entry(module.to_owned()).or_default();
-        for name in named(&tree::read(&file)) {
+        let source = tree::read(&file);
+        // The tests of a module may ask for a whole configuration.
+        let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let mut names = named(source, &layers.path());
+        if !file[layers.folder.len()..].contains('/') {
+            names.extend(named(source, "super::"));
+        }
+        for name in names {
             let Some(at) = layers.rank(&name) else { continue };
             assert!(at <= rank, "{file} uses {name}, which is above {module} in {ORDER}");
             if at < rank {

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::Checked;
-use crate::config::SOCKET_PATH_LIMIT;
+use crate::config::admin::SOCKET_PATH_LIMIT;
 use crate::config::draft::{Draft, Table};
 use crate::config::kind::Value;
 use crate::config::report::{Finding, Report};

@@ -4,12 +4,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Checked, key};
+use crate::config::affinity::HostIdMode;
 use crate::config::draft::{Draft, Table};
+use crate::config::http::UpstreamHost;
 use crate::config::names::Named;
 use crate::config::report::{Finding, Place, Report};
 use crate::config::settle::{alias, host_id_mode};
 use crate::config::syntax::{self, show_duration};
-use crate::config::{HostIdMode, UpstreamHost, defaults};
+
+/// Days without progress after which a Windows job gives up; no timeout of ours needs to be longer,
+/// and a shorter memory of sessions than that costs uploads.
+const JOB_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// An alias must lead to one backend and to nothing else.
 pub fn aliases(draft: &Draft, report: &mut Report) -> Checked {
@@ -233,7 +238,7 @@ pub fn fallback_timeout(draft: &Draft, report: &mut Report) -> Checked {
     let fallback: Duration = affinity.get("fallback_timeout")?;
     let idle: Duration = draft.once("sessions").get("idle_timeout")?;
     let place = affinity.place_of("fallback_timeout");
-    if fallback > defaults::JOB_LIFETIME {
+    if fallback > JOB_LIFETIME {
         let finding = Finding::warning("clients give up before they fall back");
         let finding = finding.at(place, "longer than 14 days");
         report.add(
@@ -258,7 +263,7 @@ pub fn fallback_timeout(draft: &Draft, report: &mut Report) -> Checked {
 pub fn idle_timeout(draft: &Draft, report: &mut Report) -> Checked {
     let sessions = draft.once("sessions");
     let idle: Duration = sessions.get("idle_timeout")?;
-    if idle < defaults::JOB_LIFETIME {
+    if idle < JOB_LIFETIME {
         let finding = Finding::warning("sessions may be forgotten while their uploads go on");
         report.add(finding.at(sessions.place_of("idle_timeout"), "shorter than 14 days").help(
             "IIS keeps a session, and Windows a job, for 14 days without progress".to_owned(),

@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use super::Checked;
-use crate::config::defaults;
 use crate::config::draft::{Draft, Table};
 use crate::config::report::{Finding, Report};
 use crate::config::syntax::{show_duration, show_size};
+
+/// What an application behind a server may take (IIS `BITSServerNotificationTimeout`).
+const APPLICATION_TIME: Duration = Duration::from_secs(5 * 60);
+
+/// The time after which IIS closes an idle connection.
+const BACKEND_KEEP_ALIVE: Duration = Duration::from_secs(120);
 
 pub fn line_fits_the_head(draft: &Draft, report: &mut Report) -> Checked {
     let limits = draft.once("limits");
@@ -39,7 +44,7 @@ pub fn answer_outlasts_the_body(draft: &Draft, report: &mut Report) -> Checked {
 pub fn answer_outlasts_the_application(draft: &Draft, report: &mut Report) -> Checked {
     let timeouts = draft.once("timeouts");
     let answer: Duration = timeouts.get("answer_long")?;
-    if answer < defaults::APPLICATION_TIME {
+    if answer < APPLICATION_TIME {
         let finding = Finding::warning("the gateway may give up on an upload that succeeds");
         report.add(
             finding.at(timeouts.place_of("answer_long"), "shorter than 5 minutes").help(
@@ -68,7 +73,7 @@ pub fn answers_in_order(draft: &Draft, report: &mut Report) -> Checked {
 pub fn backend_idle(draft: &Draft, report: &mut Report) -> Checked {
     let timeouts = draft.once("timeouts");
     let idle: Duration = timeouts.get("backend_idle")?;
-    if idle >= defaults::BACKEND_KEEP_ALIVE {
+    if idle >= BACKEND_KEEP_ALIVE {
         let finding = Finding::warning("packets may go out on connections that are being closed");
         report.add(
             finding

@@ -6,11 +6,12 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use gateway_core::routing::Placement;
 
 use super::Checked;
+use crate::config::address::BackendAddress;
 use crate::config::draft::{Draft, Table};
 use crate::config::kind::Value;
 use crate::config::names::Named;
 use crate::config::report::{Finding, Place, Report};
-use crate::config::{BackendAddress, Config};
+use crate::config::settle::Config;
 
 pub fn listener_addresses(draft: &Draft, report: &mut Report) -> Checked {
     let listeners = draft.all("listeners");

@@ -5,11 +5,14 @@ use std::time::Duration;
 use gateway_core::protocol::network::Network;
 
 use super::Checked;
-use crate::config::defaults;
 use crate::config::draft::{Broken, Draft, Table};
 use crate::config::kind::Value;
 use crate::config::report::{Finding, Report};
 use crate::config::tls::{REQUIRED, TRUSTED};
+
+/// How long proxies in front keep a connection that they do not use: nginx, Squid and Varnish by
+/// default, Apache as our documentation has it.
+const PROXY_KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 pub fn trust_in_everybody(draft: &Draft, report: &mut Report) -> Checked {
     let http = [(draft.once("http"), "trusted_proxies")];
@@ -55,7 +58,7 @@ pub fn trust_without_effect(draft: &Draft, report: &mut Report) -> Checked {
 pub fn kept_connections(draft: &Draft, report: &mut Report) -> Checked {
     let (http, timeouts) = (draft.once("http"), draft.once("timeouts"));
     let idle: Duration = timeouts.get("client_idle")?;
-    if idle <= defaults::PROXY_KEEP_ALIVE && !networks(http, "trusted_proxies")?.is_empty() {
+    if idle <= PROXY_KEEP_ALIVE && !networks(http, "trusted_proxies")?.is_empty() {
         let message = "a proxy may send a packet on a connection that is being closed";
         let finding = Finding::warning(message)
             .at(timeouts.place_of("client_idle"), "not above 60 s")

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Checked;
-use crate::config::ProbeKind;
 use crate::config::draft::{Broken, Draft, Table};
+use crate::config::health::ProbeKind;
 use crate::config::kind::FromValue;
 use crate::config::names::Named;
 use crate::config::report::{Finding, Report};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use super::Checked;
-use crate::config::StoreKind;
 use crate::config::draft::Draft;
 use crate::config::report::{Finding, Report};
+use crate::config::store::StoreKind;
 
 pub fn memory_keeps_nothing(draft: &Draft, report: &mut Report) -> Checked {
     let store = draft.once("store");

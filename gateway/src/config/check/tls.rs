@@ -7,13 +7,18 @@ use tokio_rustls::rustls::SignatureAlgorithm;
 
 use super::Checked;
 use crate::base::clock;
+use crate::config::affinity::HostIdMode;
+use crate::config::backends::BackendConfig;
 use crate::config::draft::{Draft, Table};
+use crate::config::listeners::Listener;
 use crate::config::report::{Finding, Place, Report};
+use crate::config::sessions::Bind;
+use crate::config::settle::Config;
+use crate::config::tls::ClientAuth;
 use crate::config::tls::{
     self, BACKEND_CA, BACKEND_VERIFY, CLIENT_AUTH, CLIENT_CA, LISTENER_CERTIFICATE,
     LISTENER_CERTIFICATES, LISTENER_KEY, TRUSTED, client_auth,
 };
-use crate::config::{BackendConfig, Bind, ClientAuth, Config, HostIdMode, Listener};
 use crate::tls::settings::{CertificateFiles, Verify};
 use crate::tls::{BackendTls, Exposed, Identity, ListenerTls, TlsError, What, exposed};
 
@@ -339,7 +344,7 @@ fn old_windows(shown: &[Identity], place: &Option<Place>, report: &mut Report) {
 mod tests {
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 
-    use crate::config::load_to_run;
+    use crate::config::load::load_to_run;
     use crate::tls::test_pki::Pki;
 
     /// `more` is in the table of the certificate for `gw.test`.

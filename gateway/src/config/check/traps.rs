@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Checked;
-use crate::config::ProbeKind;
 use crate::config::draft::Draft;
+use crate::config::health::ProbeKind;
 use crate::config::kind::Value;
 use crate::config::report::{Finding, Report};
 use crate::config::syntax::show_duration;

@@ -6,8 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Fingerprint, Inner, Reloader, State, fixed};
 use crate::config::diff::{Change, diff};
+use crate::config::load::LoadError;
 use crate::config::report::Severity;
-use crate::config::{self, LoadError};
+use crate::config::{self};
 use crate::telemetry::problems::{ConfigState, ConfigTrouble};
 
 /// What the last look found, and in which file.

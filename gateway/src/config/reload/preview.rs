@@ -3,9 +3,9 @@
 use serde_json::Value as Json;
 
 use super::{Refused, Reloader, fixed, refused};
-use crate::config::Config;
 use crate::config::diff::{Change, diff};
 use crate::config::dump;
+use crate::config::settle::Config;
 
 /// What would come of a reload now.
 #[derive(Debug, Clone)]
