@@ -77,16 +77,30 @@ pub fn attach(
         .task("admin pages", move |stop| page::keep_up_to_date(pages, stop))
 }
 
+/// The address of a socket that was handed over is not that of the configuration, which was checked.
+fn check_address(listener: &std::net::TcpListener, tls: bool) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    if tls || address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let message = format!(
+        "the admin listener was handed over at {address}, where others can read tokens: set \
+         admin.tls, or have it listen on 127.0.0.1 or [::1]"
+    );
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
+}
+
 /// Answers on a TCP socket until `shutdown` becomes true or its sender is gone.
 ///
 /// # Errors
-/// Only if the listener cannot be used with this runtime.
+/// The listener cannot be used with this runtime, or must not be used without TLS.
 pub async fn serve_tcp(
     listener: std::net::TcpListener,
     tls: Option<Arc<ListenerTls>>,
     api: Api,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    check_address(&listener, tls.is_some())?;
     listener.set_nonblocking(true)?;
     serve(Listener::Tcp(TcpListener::from_std(listener)?, tls), api, shutdown).await;
     Ok(())
@@ -209,4 +223,18 @@ async fn answer(
     }
     let (parts, body) = request.into_parts();
     api.handle(entrance, parts, !body.is_end_stream()).await.map(AnswerBody::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_others_reach_is_not_served_in_the_clear() {
+        let bind = |address: &str| std::net::TcpListener::bind(address).expect("a free port");
+        let (all, own) = (bind("0.0.0.0:0"), bind("127.0.0.1:0"));
+        assert!(check_address(&own, false).is_ok() && check_address(&all, true).is_ok());
+        let refused = check_address(&all, false).expect_err("others can read it");
+        assert!(refused.to_string().contains("set admin.tls"), "{refused}");
+    }
 }

@@ -20,7 +20,7 @@ pub const LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 /// Only with TLS, only for this host and no other, says the prefix to the browser.
 const NAME: &str = "__Host-bits-gateway";
 
-/// More than there are operators. The oldest makes room.
+/// Of each role, more than there are. The oldest makes room.
 const MOST: usize = 256;
 
 /// What is remembered in place of a name.
@@ -42,8 +42,9 @@ impl SignedIn {
         let name = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let mut visits = self.0.lock();
         visits.retain(|_, visit| visit.is_good(now));
-        if visits.len() >= MOST
-            && let Some(oldest) = visits.iter().min_by_key(|(_, visit)| visit.since)
+        let same = || visits.iter().filter(|(_, visit)| visit.role == role);
+        if same().count() >= MOST
+            && let Some(oldest) = same().min_by_key(|(_, visit)| visit.since)
         {
             let oldest = *oldest.0;
             visits.remove(&oldest);
@@ -135,5 +136,14 @@ mod tests {
             (1..=MOST).map(|n| back(&signed_in.begin(Role::Viewer, later(n)))).collect();
         assert!(signed_in.find(&first, later(MOST)).is_none());
         assert!(others.iter().all(|one| signed_in.find(one, later(MOST)).is_some()));
+    }
+
+    #[test]
+    fn viewers_put_no_operator_out() {
+        let signed_in = SignedIn::default();
+        let operator = back(&signed_in.begin(Role::Operator, NOW));
+        let then = NOW + Duration::from_secs(1);
+        (0..=MOST).for_each(|_| drop(signed_in.begin(Role::Viewer, then)));
+        assert!(signed_in.find(&operator, then).is_some());
     }
 }

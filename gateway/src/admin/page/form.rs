@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use tokio::time::timeout;
 
 use crate::admin::refusal::Refusal;
 
@@ -14,8 +16,16 @@ const MOST: usize = 16 * 1024;
 
 pub type Fields = HashMap<String, String>;
 
+/// A form is a packet or two, and whoever sends it holds a place of all pages.
+const LONGEST: Duration = Duration::from_secs(5);
+
 /// Reads the body of a form.
-pub async fn read(mut body: Incoming) -> Result<Fields, Refusal> {
+pub async fn read(body: Incoming) -> Result<Fields, Refusal> {
+    let late = |_| Refusal::invalid("broken_form", "the form did not come in time");
+    timeout(LONGEST, read_all(body)).await.map_err(late)?
+}
+
+async fn read_all(mut body: Incoming) -> Result<Fields, Refusal> {
     let mut text = Vec::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let broken = |_| Refusal::invalid("broken_form", "the form did not come in full");

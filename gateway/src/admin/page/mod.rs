@@ -116,7 +116,10 @@ pub async fn handle(
 /// A link on another site that leads here changes nothing, and the other site sees nothing of it.
 fn is_followed(parts: &Parts) -> bool {
     let says = |name: &str, value: &str| parts.headers.get(name).is_some_and(|is| is == value);
+    // It may last for an hour, and only our own page asks for it.
+    let lasts = parts.uri.path() == "/live";
     parts.method == Method::GET
+        && !lasts
         && parts.headers.contains_key(SEC_FETCH_SITE)
         && says("sec-fetch-mode", "navigate")
         && says("sec-fetch-dest", "document")
@@ -147,7 +150,8 @@ async fn serve(
             return Ok(Answer::Page(StatusCode::OK, shell::sign_in(None)));
         }
         ["sign-in"] if entrance.tls => {
-            return visitor::sign_in(api, entrance, parts, form::read(body).await?);
+            visitor::check_origin(api, entrance, parts)?;
+            return visitor::sign_in(api, entrance, form::read(body).await?);
         }
         _ => {}
     }

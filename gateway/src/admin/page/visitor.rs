@@ -102,24 +102,22 @@ impl Visitor {
     }
 }
 
-/// The form in which the token is typed. It has no number yet, so it must say where it comes from.
-pub fn sign_in(
-    api: &Api,
-    entrance: Entrance,
-    parts: &Parts,
-    fields: Fields,
-) -> Result<Answer, Refusal> {
-    let refuse = |refusal: Refusal| {
-        api.note(entrance.peer, AdminAction::Unknown, None, Err(&refusal));
-        refusal
-    };
-    if !parts.headers.contains_key(ORIGIN) {
-        let message = "a form says where it comes from";
-        return Err(refuse(Refusal::foreign("foreign_origin", message)));
+/// Nobody is known when a form of this kind comes, so its page is checked before its first byte is read.
+pub fn check_origin(api: &Api, entrance: Entrance, parts: &Parts) -> Result<(), Refusal> {
+    if parts.headers.contains_key(ORIGIN) {
+        return Ok(());
     }
+    let refusal = Refusal::foreign("foreign_origin", "a form says where it comes from");
+    api.note(entrance.peer, AdminAction::Unknown, None, Err(&refusal));
+    Err(refusal)
+}
+
+/// The form in which the token is typed. It has no number yet, so it must say where it comes from.
+pub fn sign_in(api: &Api, entrance: Entrance, fields: Fields) -> Result<Answer, Refusal> {
     let token = fields.get("token").map(|token| token.trim()).unwrap_or_default();
     let Some(role) = api.access().role_of(token.as_bytes()) else {
-        refuse(Refusal::unauthorized("token_wrong", "this is not the token"));
+        let refusal = Refusal::unauthorized("token_wrong", "this is not the token");
+        api.note(entrance.peer, AdminAction::Unknown, None, Err(&refusal));
         let page = shell::sign_in(Some("This is not the token."));
         return Ok(Answer::Page(StatusCode::FORBIDDEN, page));
     };
