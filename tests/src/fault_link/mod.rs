@@ -102,7 +102,8 @@ pub struct FaultLink {
 struct Shared {
     control: Mutex<Control>,
     counters: relay::Counters,
-    /// Relays hold it for reading while they carry bytes: once a stall has been ordered nothing moves any more.
+    /// Relays hold it for reading while they carry bytes, and look for orders first: once an order has been given
+    /// no byte moves that it forbids.
     stalled: RwLock<bool>,
 }
 
@@ -236,6 +237,7 @@ impl FaultLink {
     }
 
     fn order(&self, order: Order) {
+        let _nothing_moves = self.shared.stalled.write().expect("no holder of this lock panics");
         for line in self.shared.control().live.values_mut() {
             line.give(order);
         }

@@ -107,9 +107,6 @@ impl Relay {
     }
 
     fn turn(&mut self, counters: &Counters, stalled: &RwLock<bool>) -> Fate {
-        if let Some(cut) = self.obey() {
-            return Fate::Over(cut);
-        }
         if let Some((direction, after, cut)) = self.plan.cut
             && self.lanes[direction as usize].passed >= after
         {
@@ -119,6 +116,9 @@ impl Relay {
         self.stalled = *look();
         self.wait();
         let carrying = look();
+        if let Some(cut) = self.obey() {
+            return Fate::Over(cut);
+        }
         self.stalled = *carrying;
         for index in 0..self.lanes.len() {
             // An error means that a party reset its side: the other learns it the same way.

@@ -89,15 +89,20 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     let stage = Arc::new(Stage::new(args.json));
-    // Dropping the play, by its end, an interruption or a panic, ends the processes and removes
-    // the folder.
+    // Dropping the play or what it leaves, by its end, an interruption or a panic, ends the
+    // processes and removes the folder.
     let outcome = runtime.block_on(async {
-        tokio::select! {
-            // First, since one that stays ends by the same signal.
-            biased;
-            outcome = play(&args, &stage) => outcome,
-            () = bits_uploader::interrupted() => Err(DemoError::Interrupted),
+        let mut interrupted = std::pin::pin!(bits_uploader::interrupted());
+        // The farm is dropped first: the processes end, then their files.
+        let (_folder, farm, outcome) = tokio::select! {
+            played = play(&args, &stage) => played?,
+            () = &mut interrupted => return Err(DemoError::Interrupted),
+        };
+        if args.stay {
+            stage.stay(&farm);
+            interrupted.await;
         }
+        Ok(outcome)
     });
     runtime.shutdown_background();
     match outcome {
@@ -115,7 +120,11 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-async fn play(args: &Args, stage: &Arc<Stage>) -> Result<Outcome, DemoError> {
+/// From the start of the farm to the table of what arrived, and the farm as it is then.
+async fn play(
+    args: &Args,
+    stage: &Arc<Stage>,
+) -> Result<(tempfile::TempDir, Farm, Outcome), DemoError> {
     let started = clock::steady();
     let mut folder = tempfile::Builder::new().prefix("bits-gateway-demo-").tempdir()?;
     folder.disable_cleanup(args.keep);
@@ -150,15 +159,11 @@ async fn play(args: &Args, stage: &Arc<Stage>) -> Result<Outcome, DemoError> {
         let arrived = files::find(folder.path(), &farm.names(), &sample.name).await?;
         rows.push(Row::new(sample, report.as_ref(), track.times_held(), &arrived));
     }
-    let folder = args.keep.then(|| folder.path().display().to_string());
+    let kept = args.keep.then(|| folder.path().display().to_string());
     let seconds = clock::steady().saturating_sub(started).as_secs_f64();
-    let outcome = Outcome::new(rows, killed, args.seed, seconds, folder);
+    let outcome = Outcome::new(rows, killed, args.seed, seconds, kept);
     stage.conclude(&outcome);
-    if args.stay {
-        stage.stay(&farm);
-        bits_uploader::interrupted().await;
-    }
-    Ok(outcome)
+    Ok((folder, farm, outcome))
 }
 
 type Uploads = JoinSet<(usize, Option<Report>)>;

@@ -121,7 +121,7 @@ impl BackendHealth {
             look_up: Notify::new(),
             shared: Arc::clone(shared),
         };
-        backend.measure(&state);
+        backend.measure();
         backend
     }
 
@@ -366,7 +366,6 @@ impl BackendHealth {
             }
             // Under the lock, or two changes at once might be published in the wrong order.
             self.state.store(Arc::new(after));
-            self.measure(&after);
             (before, after)
         };
         self.say(&before, &after);
@@ -382,6 +381,8 @@ impl BackendHealth {
         if seen(&before) != seen(&after) {
             self.tell();
         }
+        // Last: who reads a backend down there finds that it is given no more sessions.
+        self.measure();
     }
 
     fn tell(&self) {
@@ -391,7 +392,10 @@ impl BackendHealth {
         self.changes.send_replace(());
     }
 
-    fn measure(&self, state: &HealthState) {
+    fn measure(&self) {
+        // No newer state comes between the look at it and the metrics.
+        let _inner = self.inner.lock();
+        let state = self.state();
         self.shared.metrics.set_backend_up(self.id, state.up);
         self.shared.metrics.set_backend_state(self.id, state.label());
     }
