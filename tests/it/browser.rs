@@ -344,10 +344,8 @@ fn a_page_on_another_name_or_port_can_do_nothing() {
 /// Writes the pictures of docs/tour.md into the folder that `E2E_TOUR` names.
 #[test]
 fn pictures_for_the_tour() {
-    let Some(folder) = std::env::var_os("E2E_TOUR") else {
-        println!("skipped: E2E_TOUR names no folder");
-        return;
-    };
+    let folder =
+        std::env::var_os("E2E_TOUR").expect("the folder of the pictures: run tests/browser --tour");
     let (scene, browser) = (Scene::new(3, false), Browser::start());
     let names = ["office-17/report-q3.cab", "office-17/image-0001.wim", "lab/CBS_persist.cab"];
     let mut uploads: Vec<Slow> = Vec::new();

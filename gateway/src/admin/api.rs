@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 
 use super::access::{Access, Entrance, Peer, Role};
@@ -112,7 +112,7 @@ impl Api {
     pub(super) async fn act(&self, peer: Peer, role: Role, call: Call) -> Result<String, Refusal> {
         let action = call.action();
         if role < Role::Operator && action != AdminAction::Read {
-            let message = "whoever may only look changes nothing";
+            let message = "a viewer sees everything and changes nothing";
             let refusal = Refusal::foreign("viewer_only", message);
             self.note(peer, action, subject(&call).as_ref(), Err(&refusal));
             return Err(refusal);
@@ -354,13 +354,21 @@ impl Api {
     }
 }
 
-/// Walks over the session table are for threads that nobody waits on.
+/// Walks over the session table are for threads that serve no traffic. So many at once, and a place is
+/// kept until the walk has ended: a browser that leaves does not end it.
+static WALKS: Semaphore = Semaphore::const_new(4);
+
+/// Walks over the session table, or over the events.
 pub(super) async fn blocking<T: Send + 'static>(
     walk: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    spawn_blocking(walk)
-        .await
-        .map_err(|_| Refusal::failed("something went wrong inside; the log says more"))
+    let failed = || Refusal::failed("something went wrong inside; the log says more");
+    let place = WALKS.acquire().await.map_err(|_| failed())?;
+    let walk = move || {
+        let _place = place;
+        walk()
+    };
+    spawn_blocking(walk).await.map_err(|_| failed())
 }
 
 fn no_body(has_body: bool) -> Result<(), Refusal> {

@@ -145,8 +145,8 @@ impl Api {
         Ok(self.estimate(&info, of(&left, info.id)))
     }
 
-    /// Every backend, and of those that are drained how far that is, as of a moment ago. One walk at
-    /// a time, whoever asks.
+    /// Every backend, and of those that are drained how far that is, as of a moment ago. All who ask
+    /// meanwhile get what one walk has found.
     pub(super) async fn farm(&self) -> Result<Vec<(view::Backend, Option<view::Drain>)>, Refusal> {
         let mut recent = self.recent().lock().await;
         let left = match &*recent {

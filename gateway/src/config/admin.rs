@@ -79,7 +79,7 @@ pub const SECTION: Section = Section {
                 sample: "\"/etc/bits-gateway/viewer-token\"",
             },
             applies: Applies::Restart,
-            about: "The same for whoever may look at everything and change nothing.",
+            about: "A file with the token of viewers, who see everything and change nothing. It is written like `token_file`.",
         },
     ],
     later: &[],

@@ -12,7 +12,10 @@ use super::head::host_of;
 use crate::config::RequestId;
 
 /// What the backend sees differs from what the client sent only here, and in the target, which
-/// `admitted.spelling` says. All that decides it stands in the cause of `relay::previous`. `request` is the head as it would go out.
+/// `admitted.spelling` says. `request` is the head as it would go out.
+///
+/// All that decides the edits has to stand in the `Cause` of `relay::previous`, which has the head of one
+/// packet go again for the next.
 pub fn onward(request: &RequestHead, exchange: &Exchange) -> Result<Vec<Edit>, Fault> {
     let backend = exchange.admitted.backend.ok_or(Fault::Internal)?;
     let farm = &exchange.arrival.farm;

@@ -1,6 +1,6 @@
 //! Every upload, those that move first; and one of them.
 
-use gateway_core::events::Kind;
+use gateway_core::events::{Event, Kind};
 use gateway_core::session::live::State;
 use http::{Method, Uri};
 use maud::{Markup, html};
@@ -15,6 +15,7 @@ use crate::admin::view::Session;
 use crate::admin::which::Which;
 use crate::base::clock;
 use crate::sessions::view::Mark;
+use crate::telemetry::log::rfc3339;
 
 /// Rows of a page.
 const PAGE: usize = 100;
@@ -37,18 +38,7 @@ pub async fn list(api: &Api, visitor: &Visitor, query: &str) -> Result<Markup, R
         (search(&asked, &backends))
         p .hint { (words::counted(page.matching, "upload")) @if !is_all { " found" } ", those that move first" }
         table #uploads data-grows=[grows] {
-            thead { tr {
-                th scope="col" { "File" }
-                th scope="col" { "State" }
-                th scope="col" { "Progress" }
-                th scope="col" .number { "Received" }
-                th scope="col" .number { "Rate" }
-                th scope="col" { "Client" }
-                th scope="col" { "Backend" }
-                th scope="col" .number { "Last progress" }
-                th scope="col" .number { "Falls back in" }
-                th scope="col" .number { "Expires in" }
-            } }
+            (columns())
             tbody { @for upload in &page.sessions { (row(upload)) } }
         }
         @if page.sessions.is_empty() { p .empty { "There is no upload" @if !is_all { " like that" } "." } }
@@ -60,6 +50,23 @@ pub async fn list(api: &Api, visitor: &Visitor, query: &str) -> Result<Markup, R
         }
     };
     Ok(shell::page("Uploads", "/uploads", visitor, &overview, content))
+}
+
+fn columns() -> Markup {
+    html! {
+        thead { tr {
+            th scope="col" { "File" }
+            th scope="col" { "State" }
+            th scope="col" { "Progress" }
+            th scope="col" .number { "Received" }
+            th scope="col" .number { "Rate" }
+            th scope="col" { "Client" }
+            th scope="col" { "Backend" }
+            th scope="col" .number { "Last progress" }
+            th scope="col" .number { "Falls back in" }
+            th scope="col" .number { "Expires in" }
+        } }
+    }
 }
 
 fn search(asked: &Which, backends: &[String]) -> Markup {
@@ -171,24 +178,13 @@ pub async fn one(api: &Api, visitor: &Visitor, mark: &str) -> Result<Markup, Ref
     let overview = api.overview().await?;
     let happened = api.happened(&[Kind::Session], usize::MAX).await?;
     let of_it = happened.iter().filter(|event| event.session.as_ref() == Some(&upload.mark));
+    let of_it: Vec<_> = of_it.collect();
     let content = html! {
         h1 .file { (name(&upload)) }
-        table #uploads { tbody { (row(&upload)) } }
-        h2 { "Its time" }
-        ol .time {
-            li { (words::time(&upload.created)) " it was opened on " (upload.backend) }
-            @for event in of_it { li { (words::time(&crate::telemetry::log::rfc3339(event.at).to_string())) " " (event.message) } }
-            @if upload.seen != upload.created { li { (words::time(&upload.seen)) " it made progress last" } }
-            @if let Some(request) = &upload.under_way {
-                li { (words::time(&request.since)) " a request came that is here still: " (request.packet.replace('_', " "))
-                    @if let Some(range) = &request.range {
-                        ", bytes " (words::count(range.first)) " to " (words::count(range.last)) ", of which "
-                        (words::size(range.bytes)) " have come" } }
-            }
-            @if let Some(at) = &upload.falls_back { li .later { (words::time(at)) " its client goes back to its first name, if its packets go on to fail" } }
-            li .later { (words::time(&upload.expires)) " it is forgotten, if nothing more is heard of it" }
-        }
-        h2 { "What is known of it" }
+        table #uploads { (columns()) tbody { (row(&upload)) } }
+        h2 { "Timeline" }
+        (timeline(&upload, &of_it))
+        h2 { "Details" }
         dl {
             dt { "Name for commands" } dd { code { (upload.mark) } }
             dt { "Session" } dd { code { (upload.id) "\u{2026}" } @if let Some(own) = &upload.backend_session { ", on the backend " code { (own) "\u{2026}" } } }
@@ -200,6 +196,35 @@ pub async fn one(api: &Api, visitor: &Visitor, mark: &str) -> Result<Markup, Ref
         }
     };
     Ok(shell::page(&name(&upload), "/uploads", visitor, &overview, content))
+}
+
+/// What has become of an upload so far, in the order of its time, and what is to come.
+fn timeline(upload: &Session, events: &[&Event]) -> Markup {
+    let mut past = vec![(upload.created.clone(), html! { "opened on " (upload.backend) })];
+    let told = |event: &&Event| (rfc3339(event.at).to_string(), html! { (event.message) });
+    past.extend(events.iter().map(told));
+    if let Some(request) = &upload.under_way {
+        let text = html! {
+            (request.packet.replace('_', " ")) " under way since then"
+            @if let Some(range) = &request.range {
+                ": bytes " (words::count(range.first)) " to " (words::count(range.last)) ", "
+                (words::size(range.bytes)) " of them received"
+            }
+        };
+        past.push((request.since.clone(), text));
+    }
+    if upload.seen != upload.created {
+        past.push((upload.seen.clone(), html! { "last progress" }));
+    }
+    // All are of one form and in UTC.
+    past.sort_by(|(one, _), (other, _)| one.cmp(other));
+    html! {
+        ol .time {
+            @for (at, text) in &past { li { (words::time(at)) " " (text) } }
+            @if let Some(at) = &upload.falls_back { li .later { (words::time(at)) " its client goes back to the origin name, if its packets go on to fail" } }
+            li .later { (words::time(&upload.expires)) " it expires, if no packet comes until then" }
+        }
+    }
 }
 
 /// Every byte is sent again, so it is asked for twice.

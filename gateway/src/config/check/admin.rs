@@ -100,7 +100,8 @@ pub fn files(draft: &Draft, report: &mut Report) {
         && operator.matches(viewer.secret().as_bytes())
     {
         let finding = Finding::error("both tokens are the same");
-        let finding = finding.at(table.near("viewer_token_file"), "whoever looks could change");
+        let finding =
+            finding.at(table.near("viewer_token_file"), "a viewer could change everything");
         report.add(finding.help("(umask 077; openssl rand -hex 32 > FILE)".to_owned()));
     }
 }
