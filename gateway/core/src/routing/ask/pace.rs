@@ -60,6 +60,10 @@ impl Pace {
 /// Clients that are remembered at once, at some 50 bytes each.
 const CLIENTS: usize = 16_384;
 
+/// Once there is no more room, those who have paid are looked for so often: a walk for each
+/// question of a crowd would cost more than the question.
+const TIDY_EVERY: Duration = Duration::from_millis(100);
+
 /// How much each client may have asked: a tenth of what is asked of each backend, and as much at
 /// once. Whoever makes ids up takes that from the clients of lost sessions, and no more.
 ///
@@ -74,6 +78,8 @@ pub struct ClientPace {
     others_full_at: Duration,
     /// From so many on, those who have paid are looked for.
     tidy_at: usize,
+    /// But not before, where there is no more room.
+    tidy_after: Duration,
 }
 
 impl ClientPace {
@@ -87,6 +93,7 @@ impl ClientPace {
             full_at: HashMap::new(),
             others_full_at: Duration::ZERO,
             tidy_at: CLIENTS / 16,
+            tidy_after: Duration::ZERO,
         }
     }
 
@@ -98,9 +105,11 @@ impl ClientPace {
         now: Duration,
         patience: Duration,
     ) -> Option<Duration> {
-        if self.full_at.len() >= self.tidy_at {
+        let count = self.full_at.len();
+        if count >= self.tidy_at && (count < CLIENTS || now >= self.tidy_after) {
             self.full_at.retain(|_, full_at| *full_at > now);
             self.tidy_at = (self.full_at.len() * 2).clamp(CLIENTS / 16, CLIENTS);
+            self.tidy_after = now + TIDY_EVERY;
         }
         let full_at = if self.full_at.len() < CLIENTS || self.full_at.contains_key(&client) {
             self.full_at.entry(client).or_default()
@@ -185,5 +194,20 @@ mod tests {
         let later = Duration::from_secs(3);
         assert_eq!(pace.take(client(100_001), later, Duration::ZERO), Some(Duration::ZERO));
         assert!(pace.len() < 10, "{}", pace.len());
+    }
+
+    #[test]
+    fn a_crowd_gets_room_a_moment_after_others_have_paid() {
+        // Each question is paid for after 10 ms.
+        let mut pace = ClientPace::new(1000);
+        let now = Duration::from_secs(1);
+        for number in 0..=CLIENTS as u32 {
+            pace.take(client(number), now, Duration::ZERO);
+        }
+        let newcomer = client(u32::MAX);
+        pace.take(newcomer, now + TIDY_EVERY - millis(1), Duration::ZERO);
+        assert_eq!(pace.len(), CLIENTS);
+        pace.take(newcomer, now + TIDY_EVERY, Duration::ZERO);
+        assert_eq!(pace.len(), 1);
     }
 }
