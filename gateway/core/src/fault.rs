@@ -1,10 +1,10 @@
 //! Every answer that the gateway gives to a packet by itself, in one table.
 //!
-//! The statuses are few because the client reads them harshly: any 4xx but 408 and 409, any
-//! redirect, 501 and 505 end an upload for good. "Not now" is therefore always 503, and only
-//! 500 with [`HResult::SESSION_NOT_FOUND`] makes a client start over; 500 with
-//! [`HResult::TOO_LARGE`] ends its job. 403 ends it too, and is said only where the operator chose
-//! that in place of silence ([`Denial::Forbidden`](crate::protocol::access::Denial::Forbidden)).
+//! The statuses are few because the client reads them harshly: any 4xx but 408, 409 and 413, any
+//! redirect, 501 and 505 end an upload for good. "Not now" is therefore always 502, 503 or 504
+//! without an error code. Only 500 with [`HResult::SESSION_NOT_FOUND`] makes a client start over;
+//! 500 with [`HResult::TOO_LARGE`] fails its job. 403 fails it too, and is sent only where the
+//! operator chose that ([`Denial::Forbidden`](crate::protocol::access::Denial::Forbidden)).
 
 use http::{HeaderValue, StatusCode};
 
@@ -243,8 +243,15 @@ mod tests {
             assert!([200, 400, 411, 413, 500, 502, 503, 504].contains(&code), "{fault:?}");
             let refusal = [400, 411].contains(&code);
             assert_eq!(row.hresult == Some(HResult::INVALID_ARGUMENT), refusal, "{fault:?}");
-            let over = [HResult::SESSION_NOT_FOUND, HResult::TOO_LARGE].map(Some);
-            assert_eq!(code == 500, over.contains(&row.hresult), "{fault:?}");
+            let over = match fault {
+                Fault::UploadTooLarge => HResult::TOO_LARGE,
+                _ => HResult::SESSION_NOT_FOUND,
+            };
+            assert_eq!(code == 500, row.hresult == Some(over), "{fault:?}");
+            let not_now = [502, 503, 504].contains(&code);
+            assert!(row.hresult.is_none() || !not_now, "{fault:?}");
+            assert_eq!(code == 200, fault == Fault::AlreadyEnded, "{fault:?}");
+            assert_eq!(code == 413, fault == Fault::FragmentTooLarge, "{fault:?}");
             assert!(fault.retry_after().is_none() || code == 503, "{fault:?}");
         }
     }

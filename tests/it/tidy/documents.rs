@@ -164,36 +164,67 @@ fn every_page_is_in_the_book_once() {
     assert_eq!(entries, pages, "docs/SUMMARY.md (left) has other pages than docs (right)");
 }
 
-/// The map of the code is of use only while a search finds what it names.
+/// The files of a module: its own, and those in its folder.
+fn files_of<'a>(sources: &'a [String], root: &str, module: &str) -> Vec<&'a String> {
+    let path = format!("{root}/{}", module.replace("::", "/"));
+    let (file, folder) = (format!("{path}.rs"), format!("{path}/"));
+    sources.iter().filter(|name| **name == file || name.starts_with(&folder)).collect()
+}
+
+/// Whether a definition of `name` stands in a source.
+fn defines(source: &str, name: &str) -> bool {
+    let kinds = ["fn", "struct", "enum", "trait", "type", "const", "static", "macro_rules!"];
+    kinds.iter().any(|kind| {
+        let start = format!("{kind} {name}");
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        source.split(&start).skip(1).any(|rest| !rest.starts_with(is_word))
+    })
+}
+
+/// The map of the code is of use only while a search finds what it names: each module has files, and
+/// each entry point of a row is defined in the files of its modules.
 #[test]
-fn names_in_the_map_of_the_code_are_names_in_the_code() {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let sources = tree::ending(".rs").into_iter().filter(|file| file.starts_with("gateway/"));
-    let mut known = BTreeSet::new();
-    for file in sources {
-        let source = tree::read(&file);
-        known.extend(source.split(|c| !is_word(c)).map(str::to_owned));
-        // A module is named by its file.
-        known.extend(file.split(['/', '.']).map(str::to_owned));
-    }
+fn names_in_the_map_of_the_code_are_in_the_modules_it_names() {
     let text = tree::read("docs/architecture.md");
-    let map = text.split("## Code map").nth(1).and_then(|rest| rest.split("\n## ").next());
-    let rows = map.expect("a map").lines().filter(|line| line.starts_with("| `"));
+    let map = text.split("## Code map").nth(1).and_then(|rest| rest.split("\n### Beside").next());
     let mut missing = BTreeSet::new();
+    let mut modules = BTreeSet::new();
+    let sources = tree::ending(".rs");
     let mut checked = 0;
-    for row in rows {
-        // Packages have a `-` in their names.
-        for code in row.split('`').skip(1).step_by(2).filter(|code| !code.contains('-')) {
-            for word in code.split(|c| !is_word(c)).filter(|word| !word.is_empty()) {
+    for part in map.expect("a map").split("\n### `").skip(1) {
+        let root = part.split('`').next().expect("the heading names a folder");
+        for row in part.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let (mut source, mut parent) = (String::new(), String::new());
+            for module in cells[1].split('`').skip(1).step_by(2) {
+                // A second name without a path is in the folder of the first.
+                let beside = format!("{parent}{module}");
+                let is_beside = !files_of(&sources, root, &beside).is_empty();
+                let name = if is_beside { &beside } else { module };
+                let files = files_of(&sources, root, name);
+                if files.is_empty() {
+                    missing.insert(format!("the module {module}"));
+                }
+                if !modules.insert(format!("{root}/{name}")) {
+                    missing.insert(format!("one row for {module}, there are two"));
+                }
+                let above = name.rsplit_once("::").map(|(above, _)| format!("{above}::"));
+                parent = above.unwrap_or_default();
+                for file in files {
+                    source += &tree::read(file);
+                }
+            }
+            for entry in cells[3].split('`').skip(1).step_by(2) {
                 checked += 1;
-                if !known.contains(word) {
-                    missing.insert(format!("{word} in {code}"));
+                let name = entry.trim_end_matches('!').rsplit("::").next().unwrap_or(entry);
+                if !defines(&source, name) {
+                    missing.insert(format!("{entry} in {}", cells[1]));
                 }
             }
         }
     }
-    assert!(checked > 200, "{checked} names");
-    assert!(missing.is_empty(), "no source has {missing:?}");
+    assert!(checked > 200 && modules.len() > 100, "{checked} names in {} modules", modules.len());
+    assert!(missing.is_empty(), "there is no {missing:#?}");
 }
 
 /// Documents name decisions by their numbers.

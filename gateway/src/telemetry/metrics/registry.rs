@@ -136,7 +136,7 @@ table! {
     BACKEND_UPLOAD_BYTES = "bitsgw_backend_upload_bytes_total", Counter, ["backend"], "bytes",
         "Bytes of request bodies forwarded to a backend; those of packets are counted as they go, of plain HTTP when a request ends.";
     BACKEND_STATE = "bitsgw_backend_state", Gauge, ["backend", "state"], "boolean",
-        "1 for the state that a backend is in, 0 for the others.";
+        "1 for the state that a backend is in, 0 for the others; maintenance covers an operator's maintenance and lost.";
     BACKEND_UP = "bitsgw_backend_up", Gauge, ["backend"], "boolean",
         "1 while a backend can take requests, 0 while it is down.";
     HEALTH_CHECKS = "bitsgw_backend_health_checks_total", Counter, ["backend", "result"], "probes",
