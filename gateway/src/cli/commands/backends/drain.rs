@@ -22,7 +22,8 @@ pub struct DrainArgs {
     /// Wait until they have no uploads left
     #[arg(long)]
     pub wait: bool,
-    /// After so long, have the clients of the uploads that are left start over elsewhere
+    /// After this time, have the clients of the uploads that are left start over elsewhere
+    /// (requires --wait)
     #[arg(long, value_name = "TIME", requires = "wait", value_parser = humantime::parse_duration)]
     pub deadline: Option<Duration>,
     /// Do not ask, however many uploads the deadline may cost

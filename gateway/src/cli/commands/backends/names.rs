@@ -7,9 +7,10 @@ use crate::config::suggest::closest;
 
 /// The backends that a command is about.
 #[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
 pub struct Names {
-    /// The backends
-    #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
+    /// The backends, one or several
+    #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// Every backend of the configuration
     #[arg(long)]

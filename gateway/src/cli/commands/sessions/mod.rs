@@ -30,7 +30,8 @@ pub enum Command {
 /// Which uploads are meant.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Which {
-    /// Only those that move, that something other than their client keeps, or that are silent for 5 minutes
+    /// active: data moves; waiting: blocked by something other than the client; idle: silent for
+    /// 5 minutes
     #[arg(long, value_enum)]
     pub state: Option<State>,
     /// Only those of this backend
@@ -39,7 +40,8 @@ pub struct Which {
     /// Only those of this client
     #[arg(long, value_name = "ADDRESS")]
     pub client: Option<IpAddr>,
-    /// Only those whose path holds this text; known while the client speaks
+    /// Only uploads whose path contains this text. After a restart, paths are known only with
+    /// `store.names`
     #[arg(long, value_name = "TEXT")]
     pub path: Option<String>,
     /// Only those without progress for so long, such as 30d
@@ -60,7 +62,7 @@ pub struct ForgetArgs {
     /// Its whole id, or what `list` shows under REF
     #[arg(value_name = "ID|REF", required_unless_present = "all")]
     pub id: Option<String>,
-    /// Every upload that is meant by the options, of which there must be one
+    /// Every upload that matches the filters; at least one filter is required
     #[arg(long, conflicts_with = "id", requires = "Which")]
     pub all: bool,
     /// Do not ask, however many they are
