@@ -88,9 +88,9 @@ impl Router {
         let create = matches!(packet, RequestPacket::CreateSession);
         // Of two Creates at once, the second is to see where the first one goes.
         let one_by_one = create.then(|| self.placing.lock());
-        let folder = exchange.admitted.creating.create.as_ref().map(|create| &create.folder);
-        let barred =
-            folder.map(|folder| self.health.barred(folder, &farm.config.health.folder_rules()));
+        let asked = exchange.admitted.creating.create.as_ref();
+        let rules = farm.config.health.folder_rules();
+        let barred = asked.map(|create| self.health.barred(&create.folder, create.client, &rules));
         let barred = barred.unwrap_or_default();
         let evidence = self.evidence(exchange, lookup, alias, &barred);
         let decision = decide(packet, &evidence, &farm.view, farm.policy, &*self.sessions);

@@ -43,10 +43,16 @@ fn of(client: &str, packet: &Packet) -> Packet {
 /// New sessions that each server gets of 12 from honest clients.
 #[track_caller]
 fn shares(servers: &Servers, round: &str) -> Vec<usize> {
+    shares_of(servers, HONEST, round)
+}
+
+/// The same of 12 from these.
+#[track_caller]
+fn shares_of(servers: &Servers, clients: [&str; 2], round: &str) -> Vec<usize> {
     let before = servers.counts();
     for number in 0..12 {
         let packet = create(&format!("/in/{round}{number}.bin"));
-        session_of(&servers.ask(&of(HONEST[number % 2], &packet)));
+        session_of(&servers.ask(&of(clients[number % 2], &packet)));
     }
     servers.counts().iter().zip(before).map(|(now, before)| now - before).collect()
 }
@@ -61,6 +67,7 @@ fn takes_nothing(evil: fn(&Request) -> Option<Reply>, attack: fn(&Servers, &str,
     let servers = servers(evil);
     assert_eq!(shares(&servers, "a"), [4, 4, 4]);
     attack(&servers, EVIL, 30);
+    assert_eq!(shares_of(&servers, [EVIL; 2], "own")[0], 0, "its word counts for itself");
     assert_eq!(shares(&servers, "b"), [4, 4, 4], "one client has taken a server");
     attack(&servers, EVIL, 30);
     attack(&servers, ANOTHER, 9);

@@ -9,8 +9,8 @@ pub mod view;
 pub use addresses::Addresses;
 pub use backend::{AdminState, Announce, Backend, BackendId, Health};
 pub use folders::{
-    Asked, Barred, Change, Create, Directory, Folder, FolderRules, Folders, InARow, Ping, Sign,
-    Verdict,
+    Asked, Barred, Change, Create, Directory, Folder, FolderRules, Folders, InARow, Ping, Reach,
+    Sign, Verdict,
 };
 pub use health::{Answer, Condition, ProbeFailure, Reason, Rules, Standing, Tracker, Witness};
 pub use view::FarmView;

@@ -76,7 +76,9 @@ impl Creates {
 
     pub fn barred(&mut self, create: Option<&Create>, steady: u64) -> Vec<Barred> {
         let now = Duration::from_secs(steady);
-        create.map(|create| self.folders.barred(&create.folder, &RULES, now)).unwrap_or_default()
+        create
+            .map(|create| self.folders.barred(&create.folder, create.client, &RULES, now))
+            .unwrap_or_default()
     }
 
     pub fn asked(&mut self, backend: BackendId, create: &Create, steady: u64) -> Asked {

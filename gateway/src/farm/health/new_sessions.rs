@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gateway_core::events::{Event, Kind, Level};
 use gateway_core::farm::{
     Asked, BackendId, Barred, Change, Create, Folder, FolderRules, Folders, InARow, Ping,
-    ProbeFailure, Rules, Sign, Verdict, Witness,
+    ProbeFailure, Reach, Rules, Sign, Verdict, Witness,
 };
 use gateway_core::protocol::client::ClientKey;
 use parking_lot::Mutex;
@@ -33,9 +33,14 @@ pub struct Asking {
 }
 
 impl FarmHealth {
-    /// The backends that get no new session of the folder now.
-    pub fn barred(&self, folder: &Folder, rules: &FolderRules) -> Vec<Barred> {
-        self.change(|folders| folders.barred(folder, rules, clock::steady()))
+    /// The backends that get no new session of the folder from the client now.
+    pub fn barred(
+        &self,
+        folder: &Folder,
+        client: Option<ClientKey>,
+        rules: &FolderRules,
+    ) -> Vec<Barred> {
+        self.change(|folders| folders.barred(folder, client, rules, clock::steady()))
     }
 
     /// A Create goes to the backend.
@@ -113,9 +118,13 @@ impl Shared {
             self.metrics.set_barred_folders(why, count);
         }
         drop(folders);
-        for Change { backend, folder, why } in changes {
+        for Change { backend, folder, why, reach } in changes {
             let name = name(backend);
-            self.new_sessions.tell(name.as_deref().unwrap_or_default(), &folder, why, &self.events);
+            let name = name.as_deref().unwrap_or_default();
+            match reach {
+                Reach::Everyone => self.new_sessions.tell(name, &folder, why, &self.events),
+                Reach::Witness => tell_of_one(name, &folder, why),
+            }
         }
         changed
     }
@@ -149,6 +158,22 @@ impl NewSessions {
                 tracing::info!(backend, %folder, "a backend gets new sessions of a folder again")
             }
         }
+    }
+}
+
+/// A client can bring that about by itself, so it is no event, and no warning.
+fn tell_of_one(backend: &str, folder: &Folder, why: Option<Sign>) {
+    let path = folder.path();
+    let folder = Untrusted(path.as_bytes());
+    match why.map(reason) {
+        Some(reason) => tracing::info!(
+            backend, %folder, reason,
+            "a backend gets no new sessions of a folder from one client, whose word alone speaks against it"
+        ),
+        None => tracing::info!(
+            backend, %folder,
+            "a backend gets new sessions of a folder again from the client whose word spoke against it"
+        ),
     }
 }
 

@@ -8,9 +8,9 @@
 //! Signs against a backend are a Create that it refused and another backend then accepted, a Create
 //! that it leaves without an answer while others answer later ones, and an answer that its disk is
 //! full. One sign is no verdict: a client can provoke signs (its own quota is used up, its own
-//! file hangs), so a second sign has to come for another target and from another client. Where no
-//! other client is there, or a backend has accepted nothing for a minute, the same client will do:
-//! a whole company may be behind one address.
+//! file hangs), so a second sign has to come for another target and from another client. Until then
+//! the verdict counts for new sessions of that one client only. Where no other client is there, it
+//! counts for all.
 //!
 //! Without any Create there are the Pings of probes, which have rules of their own (`pings`).
 //!
@@ -20,6 +20,7 @@
 //! Time is a `Duration` by a clock that never jumps, from any origin.
 
 mod folder;
+mod known;
 mod pings;
 mod verdict;
 
@@ -30,8 +31,10 @@ use crate::protocol::client::ClientKey;
 use super::BackendId;
 
 pub use folder::{Directory, Folder};
+use known::{Entry, Known, Waiting};
 use pings::Pings;
 pub use pings::{InARow, Ping};
+pub use verdict::Reach;
 use verdict::{Clients, Evidence, MEMORY, Standing};
 
 /// A Create-Session, by what counts for its signs.
@@ -107,6 +110,7 @@ pub struct Change {
     pub folder: Folder,
     /// `None` if the backend gets new sessions of the folder again.
     pub why: Option<Sign>,
+    pub reach: Reach,
 }
 
 /// What is known of all backends and folders.
@@ -119,40 +123,6 @@ pub struct Folders {
     numbers: u64,
     changes: Vec<Change>,
 }
-
-/// What is known of one backend.
-#[derive(Debug, Clone, Default)]
-struct Known {
-    /// Folders that something speaks against.
-    folders: Vec<Entry>,
-    /// Creates without an answer that are no sign yet, the oldest ones.
-    waiting: Vec<Waiting>,
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    folder: Folder,
-    /// The last sign.
-    used: Duration,
-    first: Option<Evidence>,
-    verdict: Option<Standing>,
-}
-
-#[derive(Debug, Clone)]
-struct Waiting {
-    asked: Asked,
-    /// Another backend has answered a Create of the folder that came later.
-    overtaken: bool,
-}
-
-/// Folders of one backend that are remembered. Names of folders come from clients.
-const FOLDERS: usize = 32;
-
-/// Creates of one backend that are watched for silence.
-const WATCHED: usize = 32;
-
-/// Of one client, so that it does not take all of them. Two are enough for a verdict.
-const OF_ONE_CLIENT: usize = 4;
 
 impl Sign {
     pub const ALL: [Self; 4] = [Self::Refuses, Self::Silent, Self::Full, Self::Ping];
@@ -173,11 +143,19 @@ impl Sign {
 }
 
 impl Folders {
-    /// The backends that get no new session of the folder now.
-    pub fn barred(&mut self, folder: &Folder, rules: &FolderRules, now: Duration) -> Vec<Barred> {
+    /// The backends that get no new session of the folder from the client now.
+    pub fn barred(
+        &mut self,
+        folder: &Folder,
+        client: Option<ClientKey>,
+        rules: &FolderRules,
+        now: Duration,
+    ) -> Vec<Barred> {
         self.settle(rules, now);
         let of = |(id, known): (u32, &Known)| {
-            let standing = known.entry(folder)?.verdict.filter(|verdict| verdict.bars(now))?;
+            let entry = known.entry(folder)?;
+            let alone = entry.alone.filter(|alone| alone.by == client);
+            let standing = [entry.verdict, alone].into_iter().flatten().find(|it| it.bars(now))?;
             let Standing { why, since, .. } = standing;
             Some(Barred { backend: BackendId(id), why, since })
         };
@@ -190,10 +168,12 @@ impl Folders {
         self.numbers += 1;
         let asked = Asked { backend, create, number: self.numbers, at: now };
         let known = self.known(backend);
-        let verdict =
-            known.entry_mut(&asked.create.folder).and_then(|entry| entry.verdict.as_mut());
-        if let Some(verdict) = verdict.filter(|verdict| !verdict.bars(now)) {
-            verdict.trial = Some(asked.number);
+        if let Some(entry) = known.entry_mut(&asked.create.folder) {
+            for standing in entry.standings(&asked.create) {
+                if !standing.bars(now) {
+                    standing.trial = Some(asked.number);
+                }
+            }
         }
         if known.watches(&asked.create) {
             known.waiting.push(Waiting { asked: asked.clone(), overtaken: false });
@@ -263,7 +243,7 @@ impl Folders {
         self.pings.forget(backend);
         let Some(known) = self.backends.get_mut(backend.0 as usize) else { return };
         for entry in known.folders.drain(..).filter(|entry| entry.verdict.is_some()) {
-            self.changes.push(Change { backend, folder: entry.folder, why: None });
+            self.changes.push(Change::lifted(backend, entry.folder));
         }
     }
 
@@ -305,7 +285,8 @@ impl Folders {
 
     fn changed(&mut self, backend: BackendId, folder: &Folder, why: Option<Sign>) {
         if why.is_some() {
-            self.changes.push(Change { backend, folder: folder.clone(), why });
+            let (folder, reach) = (folder.clone(), Reach::Everyone);
+            self.changes.push(Change { backend, folder, why, reach });
         }
     }
 
@@ -320,9 +301,10 @@ impl Folders {
     /// The verdict on a backend that was asked. If the Create was the trial, there may be another.
     fn end_trial(&mut self, asked: &Asked) -> Option<&mut Standing> {
         let entry = self.known(asked.backend).entry_mut(&asked.create.folder)?;
-        let verdict = entry.verdict.as_mut()?;
-        verdict.trial = verdict.trial.filter(|trial| *trial != asked.number);
-        Some(verdict)
+        for standing in entry.standings(&asked.create) {
+            standing.trial = standing.trial.filter(|trial| *trial != asked.number);
+        }
+        entry.verdict.as_mut()
     }
 
     fn stop_waiting(&mut self, asked: &Asked) {
@@ -336,6 +318,13 @@ impl Folders {
         let (backend, folder) = (asked.backend, &asked.create.folder);
         let Some(entry) = self.known(backend).entry_mut(folder) else { return };
         entry.first = entry.first.filter(|first| first.sign == Sign::Full);
+        let by = asked.create.client;
+        let stays = |it: &Standing| it.why == Sign::Full && (it.by != by || now < it.trial_at);
+        if entry.alone.take_if(|alone| !stays(alone)).is_some() {
+            let (folder, reach) = (folder.clone(), Reach::Witness);
+            self.changes.push(Change { backend, folder, why: None, reach });
+        }
+        let Some(entry) = self.known(backend).entry_mut(folder) else { return };
         match entry.verdict {
             Some(verdict) if verdict.why == Sign::Full && now < verdict.trial_at => {}
             Some(_) => self.lift(backend, folder),
@@ -361,17 +350,24 @@ impl Folders {
         let first = entry.first.filter(|first| now.saturating_sub(first.at) < MEMORY);
         let evidence = Evidence { sign, target: create.target, client: create.client, at: now };
         let first = *entry.first.insert(first.unwrap_or(evidence));
-        if !evidence.confirms(&first, several) {
-            return;
+        let standing = Standing::new(sign, create.client, rules, now);
+        match evidence.confirms(&first, several) {
+            None => {}
+            Some(Reach::Everyone) => self.bar(backend, &create.folder, standing, now),
+            Some(Reach::Witness) => {
+                let old = entry.alone.replace(standing);
+                if old.is_none_or(|old| (old.why, old.by) != (sign, create.client)) {
+                    let (folder, reach) = (create.folder.clone(), Reach::Witness);
+                    self.changes.push(Change { backend, folder, why: Some(sign), reach });
+                }
+            }
         }
-        let verdict = Standing::new(sign, create.client, rules, now);
-        self.bar(backend, &create.folder, verdict, now);
     }
 
     /// From now on there is that verdict.
     fn bar(&mut self, backend: BackendId, folder: &Folder, verdict: Standing, now: Duration) {
         let Some(entry) = self.entry(backend, folder, now) else { return };
-        (entry.first, entry.verdict) = (None, Some(verdict));
+        (entry.first, entry.verdict, entry.alone) = (None, Some(verdict), None);
         self.changed(backend, folder, Some(verdict.why));
     }
 
@@ -382,7 +378,7 @@ impl Folders {
             entry.verdict = None;
         }
         known.tidy();
-        self.changes.push(Change { backend, folder: folder.clone(), why: None });
+        self.changes.push(Change::lifted(backend, folder.clone()));
     }
 
     fn verdict(&self, backend: BackendId, folder: &Folder) -> Option<Sign> {
@@ -396,7 +392,7 @@ impl Folders {
         if known.entry(folder).is_none()
             && let Some(folder) = known.add(folder)
         {
-            self.changes.push(Change { backend, folder, why: None });
+            self.changes.push(Change::lifted(backend, folder));
         }
         let entry = self.known(backend).entry_mut(folder)?;
         entry.used = now;
@@ -412,40 +408,10 @@ impl Asked {
     }
 }
 
-impl Known {
-    fn entry(&self, folder: &Folder) -> Option<&Entry> {
-        self.folders.iter().find(|entry| entry.folder == *folder)
-    }
-
-    fn entry_mut(&mut self, folder: &Folder) -> Option<&mut Entry> {
-        self.folders.iter_mut().find(|entry| entry.folder == *folder)
-    }
-
-    /// Whether the Create is one whose silence would say something more.
-    fn watches(&self, create: &Create) -> bool {
-        let watched = self.waiting.iter().map(|waiting| &waiting.asked.create);
-        let mut same = watched.filter(|other| other.client == create.client);
-        let room = self.waiting.len() < WATCHED && same.clone().count() < OF_ONE_CLIENT;
-        create.without_body && room && same.all(|other| other.target != create.target)
-    }
-
-    /// Forgets the folders that nothing speaks against any more.
-    fn tidy(&mut self) {
-        self.folders.retain(|entry| entry.first.is_some() || entry.verdict.is_some());
-    }
-
-    /// In place of the one that was quiet for the longest time, if there are too many. Returns that
-    /// one if a verdict goes with it.
-    fn add(&mut self, folder: &Folder) -> Option<Folder> {
-        let folder = folder.clone();
-        let entry = Entry { folder, used: Duration::ZERO, first: None, verdict: None };
-        if self.folders.len() < FOLDERS {
-            self.folders.push(entry);
-            return None;
-        }
-        let oldest = self.folders.iter_mut().min_by_key(|entry| entry.used)?;
-        let oldest = std::mem::replace(oldest, entry);
-        oldest.verdict.map(|_| oldest.folder)
+impl Change {
+    /// What counted for everyone counts no more.
+    fn lifted(backend: BackendId, folder: Folder) -> Self {
+        Self { backend, folder, why: None, reach: Reach::Everyone }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::known::{FOLDERS, OF_ONE_CLIENT, WATCHED};
 use super::*;
 
 mod pings;
@@ -48,8 +49,14 @@ impl World {
         self.0.accepted(&asked, &[], &RULES, now);
     }
 
+    /// For a client that has said nothing.
     fn barred(&mut self, target: &str, now: Duration) -> Vec<(u32, Sign)> {
-        let barred = self.0.barred(&Folder::of(target.as_bytes()), &RULES, now);
+        self.barred_for(99, target, now)
+    }
+
+    fn barred_for(&mut self, number: u8, target: &str, now: Duration) -> Vec<(u32, Sign)> {
+        let folder = Folder::of(target.as_bytes());
+        let barred = self.0.barred(&folder, client(number), &RULES, now);
         barred.iter().map(|barred| (barred.backend.0, barred.why)).collect()
     }
 
@@ -88,7 +95,8 @@ fn two_targets_that_another_backend_accepts_make_a_verdict() {
     world.refuses(A, "/in/2", 1, at(1));
     assert_eq!(world.barred("/in/3", at(1)), [(0, Sign::Refuses)]);
     assert_eq!(world.barred("/other/3", at(1)), [], "of that folder");
-    let change = |why| Change { backend: A, folder: Folder::of(b"/in/"), why };
+    let change =
+        |why| Change { backend: A, folder: Folder::of(b"/in/"), why, reach: Reach::Everyone };
     assert_eq!(world.0.take_changes(), [change(Some(Sign::Refuses))]);
     world.accepts(A, "/in/3", 1, at(31));
     assert_eq!(world.0.take_changes(), [change(None)]);
@@ -125,14 +133,47 @@ fn one_client_makes_none_where_there_are_others() {
 }
 
 #[test]
-fn one_client_is_believed_in_the_end() {
+fn the_word_of_one_client_counts_for_that_client() {
     let mut world = World::with_others();
-    for second in 1..=60 {
+    let change =
+        |why| Change { backend: A, folder: Folder::of(b"/in/"), why, reach: Reach::Witness };
+    world.refuses(A, "/in/1", 1, at(1));
+    assert_eq!(world.barred_for(1, "/in/x", at(1)), []);
+    // However often and for however long.
+    for second in 2..500 {
         world.refuses(A, &format!("/in/{second}"), 1, at(second));
+        assert_eq!(world.barred_for(1, "/in/x", at(second)), [(0, Sign::Refuses)]);
+        assert_eq!(world.barred_for(2, "/in/x", at(second)), []);
         assert_eq!(world.barred("/in/x", at(second)), []);
+        world.accepts(C, "/in/others", 2, at(second));
     }
-    world.refuses(A, "/in/61", 1, at(61));
-    assert_eq!(world.barred("/in/x", at(61)), [(0, Sign::Refuses)]);
+    assert_eq!(world.0.take_changes(), [change(Some(Sign::Refuses))]);
+    assert_eq!(world.0.verdicts().count(), 0, "no verdict for everyone");
+    // After its time that client tries one Create, and so on.
+    assert_eq!(world.barred_for(1, "/in/x", at(528)), [(0, Sign::Refuses)]);
+    assert_eq!(world.barred_for(1, "/in/x", at(529)), []);
+    let trial = world.0.asked(A, create("/in/x", 1), at(529));
+    assert_eq!(world.barred_for(1, "/in/y", at(529)), [(0, Sign::Refuses)]);
+    world.0.refused(&trial, true, &RULES, at(530));
+    assert_eq!(world.barred_for(1, "/in/y", at(530)), [], "nobody else has accepted it");
+    // What the backend accepts from anyone takes it back.
+    world.accepts(A, "/in/z", 2, at(531));
+    assert_eq!(world.0.take_changes(), [change(None)]);
+}
+
+#[test]
+fn a_disk_that_is_full_for_one_client_is_so_until_that_client_has_tried() {
+    let mut world = World::with_others();
+    for second in 0..300 {
+        world.0.full(A, &create("/in/1", 1), &RULES, at(second));
+        world.accepts(A, "/in/2", 2, at(second));
+        assert_eq!(world.barred_for(1, "/in/x", at(second)), [(0, Sign::Full)]);
+        assert_eq!(world.barred_for(2, "/in/x", at(second)), []);
+    }
+    world.accepts(A, "/in/3", 1, at(358));
+    assert_eq!(world.barred_for(1, "/in/x", at(358)), [(0, Sign::Full)]);
+    world.accepts(A, "/in/3", 1, at(359));
+    assert_eq!(world.barred_for(1, "/in/x", at(359)), []);
 }
 
 #[test]

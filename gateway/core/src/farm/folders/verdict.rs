@@ -36,16 +36,25 @@ pub struct Clients {
 /// A sign counts for so long if nothing comes after it.
 pub const MEMORY: Duration = Duration::from_secs(10 * 60);
 
-/// For so long one client alone is not believed, where there are others.
-const ALONE: Duration = Duration::from_secs(60);
+/// For whose new sessions a verdict counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Everyone,
+    /// For the one client whose word it rests on.
+    Witness,
+}
 
 impl Evidence {
-    /// Whether a verdict rests on the two; `first` may be this very one. That a disk is full a
-    /// backend says by itself, so there one target will do.
-    pub fn confirms(&self, first: &Self, several: bool) -> bool {
+    /// What rests on the two; `first` may be this very one. That a disk is full a backend says by
+    /// itself, so there one target will do. Where there are others, the word of one client counts
+    /// for that client alone, however often it is said.
+    pub fn confirms(&self, first: &Self, several: bool) -> Option<Reach> {
         let targets = self.sign == Sign::Full || self.target != first.target;
-        let lasting = self.at.saturating_sub(first.at) >= ALONE;
-        targets && (!several || lasting || self.client != first.client)
+        let reach = match several && self.client == first.client {
+            true => Reach::Witness,
+            false => Reach::Everyone,
+        };
+        targets.then_some(reach)
     }
 }
 

@@ -64,7 +64,7 @@ impl World {
     }
 
     fn barred(&self, target: &str) -> Vec<(BackendId, Sign)> {
-        let barred = self.health.barred(&Folder::of(target.as_bytes()), &RULES);
+        let barred = self.health.barred(&Folder::of(target.as_bytes()), None, &RULES);
         barred.iter().map(|barred| (barred.backend, barred.why)).collect()
     }
 

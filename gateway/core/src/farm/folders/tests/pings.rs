@@ -224,7 +224,7 @@ fn t22_a_directory_of_one_client_takes_no_backend_from_others() {
     // Another one, at another backend.
     world.accepts(B, "/in/1", 2, at(10));
     assert_eq!(world.barred("/in/x", at(10)), []);
-    let lifted = Change { backend: A, folder: Folder::of(b"/in/"), why: None };
+    let lifted = Change::lifted(A, Folder::of(b"/in/"));
     assert_eq!(world.0.take_changes(), [lifted]);
     // Its own directory is not asked any more, whatever it does.
     for second in 11..99 {
