@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gateway_core::events::{Event, Kind, Level};
@@ -35,6 +36,9 @@ use crate::relay::upstream::Servers;
 use crate::sessions::Other;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::certificates::Certificates;
+
+/// How long the process waits to have its word that it drains on the disk.
+const LOCK_NOTE: Duration = Duration::from_millis(500);
 
 pub(super) fn serve(
     supervisor: Supervisor,
@@ -150,7 +154,7 @@ pub(super) fn serve(
     let watching =
         watch_events(events.clone(), Arc::clone(&sessions), certificates.clone(), read_up_to);
     let shared = Arc::clone(&sessions);
-    let locked = store.clone();
+    let (locked, left) = (store.clone(), store.clone());
     let sweeper = sweep(
         sessions,
         reporter.clone(),
@@ -181,6 +185,16 @@ pub(super) fn serve(
     .on_handover(move |handover| match handover {
         Handover::Asked => shared.follow(Other::Successor),
         Handover::Ended => shared.lose_successor(),
+        Handover::Done => {
+            let left = left.clone();
+            let (done, noted) = std::sync::mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || {
+                left.drains();
+                drop(done);
+            });
+            // A disk that hangs is not waited for.
+            let _ = noted.recv_timeout(LOCK_NOTE);
+        }
     })
     .lock(move || locked.lock())
     .task("sweep", sweeper)

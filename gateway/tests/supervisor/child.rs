@@ -227,6 +227,7 @@ fn plan(part: &Part, notifier: Notifier) -> Plan {
         .on_handover(|handover| match handover {
             Handover::Asked => event("asked for the sockets"),
             Handover::Ended => event("the successor has ended"),
+            Handover::Done => {}
         })
         .on_old_gone(|| event("old gone"))
         .ready_file(Some(part.ready_file.clone()))

@@ -1,6 +1,7 @@
 //! One gateway for a directory.
 
 use e2e_tests::farm::Farm;
+use e2e_tests::wait;
 
 use super::{ask, begin, sessions};
 use crate::packets::fragment;
@@ -57,4 +58,36 @@ fn an_upgrade_shares_the_store_and_keeps_others_off_to_its_end() {
     assert_eq!(farm.gateway().terminate().code(), Some(0));
     other.gateway().start();
     assert_eq!(sessions(&other), 1.0);
+}
+
+/// Fault: store is in use by another gateway.
+#[test]
+fn a_successor_that_was_killed_before_it_was_ready_lets_nobody_in() {
+    let farm = Farm::of_stubs(2)
+        .without_host_ids()
+        .set("process.upgrade_socket", "\"{{tmp}}/upgrade.sock\"")
+        .start();
+    let id = begin(&farm, "/in/a.bin");
+    let other = second(&farm);
+    let lock = farm.directory().join("store/sessions.lock");
+    let said = |words: &str| farm.gateway().log().matches(words).count();
+    wait::until("a successor was killed before it was ready", || {
+        let before = [said("the successor was lost"), said("a successor has taken over")];
+        let mut new = farm.gateway().start_successor();
+        wait::until("it uses the store", || {
+            let users = std::fs::read_to_string(&lock).expect("a lock file");
+            users.starts_with(&new.pid().to_string())
+        });
+        new.kill();
+        let lost = || said("the successor was lost") > before[0];
+        let late = || said("a successor has taken over") > before[1];
+        wait::until("its end is seen", || lost() || late());
+        if late() {
+            farm.gateway().restart();
+        }
+        lost()
+    });
+    is_refused(&other, &farm);
+    let packet = fragment("/in/a.bin", &id, "bytes 3-8/9", b"defghi");
+    assert_eq!(ask(&farm, &packet).status, 200);
 }

@@ -192,3 +192,11 @@ fn the_table_is_asked_only_for_a_file_that_is_too_large() {
         let _ = sizes.check(&range, || panic!("the table is asked: {sizes:?}"));
     }
 }
+
+/// The first numbers of the generator's publication, from the seed 0.
+#[test]
+fn chance_is_that_of_splitmix64() {
+    let mut sample = Sample::<u8>::new(1, 0);
+    let numbers = [(); 3].map(|()| sample.next_chance());
+    assert_eq!(numbers, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
+}

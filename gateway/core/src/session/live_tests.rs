@@ -159,3 +159,12 @@ fn who_is_heard_of_again_is_passed_over_and_a_walk_finds_many() {
     assert_eq!((next(1000), walks.get()), (None, 3), "it has looked a moment ago");
     assert_eq!((next(1001), walks.get()), (Some(5), 4));
 }
+
+#[test]
+fn each_state_and_each_wait_has_a_word_of_its_own() {
+    assert_eq!(State::ALL.map(State::word), ["active", "waiting", "idle"]);
+    let waits = ["client", "write", "turn", "backend", "connection", "answer"];
+    let words: Vec<_> = Wait::ALL.into_iter().filter_map(Wait::word).collect();
+    assert_eq!((words, Wait::Nothing.word()), (waits.to_vec(), None));
+    assert_eq!(IDLE, Duration::from_secs(300));
+}

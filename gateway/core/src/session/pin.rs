@@ -110,6 +110,16 @@ mod tests {
     }
 
     #[test]
+    fn times_stop_where_they_begin() {
+        let second = Duration::from_secs(1);
+        assert_eq!(Timestamp(5000).before(second), Timestamp(4000));
+        assert_eq!(Timestamp(999).before(second), Timestamp(0));
+        assert_eq!(Timestamp(5000).before(Duration::MAX), Timestamp(0));
+        assert_eq!(Timestamp(5000).since(Timestamp(4000)), second);
+        assert_eq!(Timestamp(4000).since(Timestamp(5000)), Duration::ZERO);
+    }
+
+    #[test]
     fn a_file_is_complete_with_its_last_byte() {
         check(0, 0, None, None);
         check(0, 1, None, Some(1));

@@ -220,6 +220,7 @@ async fn serve(
         };
         match relieved_by(&successor, notifier).await {
             Ok(()) => {
+                handover(Handover::Done);
                 tracing::info!(pid = successor.pid, "a successor has taken over, draining");
                 let message = format!("process {} has taken over, draining", successor.pid);
                 ears.told.info("handed_over", message);

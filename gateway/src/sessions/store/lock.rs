@@ -31,6 +31,17 @@ struct Held {
     path: PathBuf,
 }
 
+/// A process that has said that it uses the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct User {
+    pid: u32,
+    /// A successor has taken over from it.
+    drains: bool,
+}
+
+/// Behind the number of a process that drains.
+const DRAINS: &str = "drains";
+
 /// What taking the lock has shown.
 #[derive(Debug)]
 pub struct Taken {
@@ -51,30 +62,31 @@ impl DirectoryLock {
             && is_at(&file, path)
         {
             let lock = Self(Arc::new(Held { file, writable: true, path: path.to_owned() }));
-            lock.note(&pids(path)).map_err(trouble)?;
+            lock.note(&users(path)).map_err(trouble)?;
             return Ok(Taken { lock, left_by: None });
         }
         let (file, writable) = open(path).map_err(trouble)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
-                let listed = pids(path);
+                let listed = users(path);
                 if let [newest, before @ ..] = &*listed
-                    && !before.is_empty()
-                    && !is_alive(*newest)
+                    && !is_alive(newest.pid)
+                    && before.iter().any(|user| user.drains)
+                    && before.iter().all(|user| user.drains || !is_alive(user.pid))
                 {
                     // A successor that had taken over has ended; who still has the lock serves its
                     // last requests. To wait for it would leave clients without a gateway.
                     let lock = Self(Arc::new(Held { file, writable, path: path.to_owned() }));
                     lock.note(before).map_err(trouble)?;
-                    return Ok(Taken { lock, left_by: Some(*newest) });
+                    return Ok(Taken { lock, left_by: Some(newest.pid) });
                 }
                 let directory = path.parent().unwrap_or(path).to_owned();
                 return Err(OpenError::InUse { directory, pid: holder(path) });
             }
             Err(error) => return Err(trouble(error.into())),
         }
-        let left_by = pids(path).first().copied();
+        let left_by = users(path).first().map(|user| user.pid);
         let lock = Self(Arc::new(Held { file, writable, path: path.to_owned() }));
         lock.note(&[]).map_err(trouble)?;
         Ok(Taken { lock, left_by })
@@ -92,26 +104,45 @@ impl DirectoryLock {
 
     /// Says that this process has ended in order, and lets go.
     pub fn release(self) -> io::Result<()> {
-        let mut others = pids(&self.0.path);
-        others.retain(|pid| *pid != std::process::id());
+        let mut others = users(&self.0.path);
+        others.retain(|user| user.pid != std::process::id());
         self.write(&others)
     }
 
+    /// Says that a successor has taken over from this process: should that one end, a new gateway
+    /// need not wait for the last requests here.
+    pub fn drains(&self) {
+        let mut all = users(&self.0.path);
+        for user in all.iter_mut().filter(|user| user.pid == std::process::id()) {
+            user.drains = true;
+        }
+        if let Err(error) = self.write(&all) {
+            tracing::warn!(
+                %error,
+                "cannot write to the lock of the session store: should the new process die soon, the next start waits for the last requests here"
+            );
+        }
+    }
+
     /// Says that this process is here, before `others`.
-    fn note(&self, others: &[u32]) -> io::Result<()> {
-        let own = std::process::id();
-        let others = others.iter().copied().filter(|pid| *pid != own);
-        let all: Vec<u32> = std::iter::once(own).chain(others).collect();
+    fn note(&self, others: &[User]) -> io::Result<()> {
+        let own = User { pid: std::process::id(), drains: false };
+        let others = others.iter().copied().filter(|user| user.pid != own.pid);
+        let all: Vec<User> = std::iter::once(own).chain(others).collect();
         self.write(&all)
     }
 
     /// One line each, the newest process first.
-    fn write(&self, pids: &[u32]) -> io::Result<()> {
+    fn write(&self, users: &[User]) -> io::Result<()> {
         let Held { file, writable, .. } = &*self.0;
         if !writable {
             return Ok(());
         }
-        let text: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+        let line = |User { pid, drains }: &User| match drains {
+            true => format!("{pid} {DRAINS}\n"),
+            false => format!("{pid}\n"),
+        };
+        let text: String = users.iter().map(line).collect();
         file.set_len(0)?;
         file.write_all_at(text.as_bytes(), 0)?;
         file.sync_data()
@@ -138,11 +169,16 @@ fn is_at(file: &File, path: &Path) -> bool {
     file.metadata().is_ok_and(|ours| fs::metadata(path).is_ok_and(|there| same(ours, there)))
 }
 
-fn pids(path: &Path) -> Vec<u32> {
+fn users(path: &Path) -> Vec<User> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(4096).read_to_string(&mut text));
+    let user = |line: &str| {
+        let mut words = line.split_whitespace();
+        let pid = words.next()?.parse().ok()?;
+        Some(User { pid, drains: words.next() == Some(DRAINS) })
+    };
     match read {
-        Ok(_) => text.lines().filter_map(|line| line.trim().parse().ok()).collect(),
+        Ok(_) => text.lines().filter_map(user).collect(),
         Err(_) => Vec::new(),
     }
 }
@@ -150,7 +186,7 @@ fn pids(path: &Path) -> Vec<u32> {
 /// Who has the lock: of those who said so, the newest that is there. A successor that failed at its
 /// start is not.
 fn holder(path: &Path) -> Option<u32> {
-    pids(path).into_iter().find(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    users(path).into_iter().map(|user| user.pid).find(|pid| is_alive(*pid))
 }
 
 #[cfg(test)]
@@ -209,6 +245,22 @@ mod tests {
         assert_eq!(taken.left_by, Some(std::process::id()));
         taken.lock.release().expect("written");
         assert_eq!(take(&path, None).left_by, None);
+    }
+
+    #[test]
+    fn only_behind_a_process_that_drains_a_dead_successor_makes_room() {
+        let (_directory, path) = place();
+        let old = take(&path, None).lock;
+        // No process has this number.
+        let dead = User { pid: u32::MAX, drains: false };
+        let own = User { pid: std::process::id(), drains: false };
+        old.write(&[dead, own]).expect("written");
+        refused(&path, None);
+        old.drains();
+        assert_eq!(users(&path), [dead, User { drains: true, ..own }]);
+        let taken = take(&path, None);
+        assert_eq!(taken.left_by, Some(dead.pid));
+        assert_eq!(users(&path), [own]);
     }
 
     #[test]

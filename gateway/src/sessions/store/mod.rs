@@ -380,6 +380,13 @@ impl Store {
         self.0.as_ref()?.shared.lock()?.share().ok()
     }
 
+    /// Another process has taken over from this one.
+    pub fn drains(&self) {
+        if let Some(lock) = self.0.as_ref().and_then(|handle| handle.shared.lock()) {
+            lock.drains();
+        }
+    }
+
     /// Waits until everything that was asked for is written, and lets go of the file. A disk that
     /// hangs is not waited for.
     pub async fn close(self) {

@@ -32,6 +32,8 @@ pub enum Handover {
     Asked,
     /// It has ended before it took over.
     Ended,
+    /// It has taken over, and this process drains.
+    Done,
 }
 
 pub(super) use claim::{Predecessor, claim};
