@@ -382,9 +382,8 @@ impl Store {
 
     /// Another process has taken over from this one.
     pub fn drains(&self) {
-        if let Some(lock) = self.0.as_ref().and_then(|handle| handle.shared.lock()) {
-            lock.drains();
-        }
+        let lock = self.0.as_ref().and_then(|handle| handle.shared.lock());
+        lock.iter().for_each(|lock| lock.drains());
     }
 
     /// Waits until everything that was asked for is written, and lets go of the file. A disk that
