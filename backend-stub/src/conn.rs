@@ -15,8 +15,9 @@ use crate::transport::Transport;
 /// Bytes moved at a time between a socket and a disk.
 pub const BLOCK: usize = 256 * 1024;
 
-/// A peer that moves no byte for so long is given up.
-pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+/// A peer that moves no byte for so long is given up. IIS waits as long (`connectionTimeout`), and
+/// a client that throttles itself stands still inside a body for almost that time.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// From the first byte of a head to its end.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);

@@ -105,7 +105,7 @@ named!(Level {
     Warn = "warn": "what somebody should look at",
     Info = "info": "starts, stops and changes",
     Debug = "debug": "where each request goes, and why",
-    Trace = "trace": "every step, for development",
+    Trace = "trace": "also what the libraries beneath say, for development",
 });
 
 named!(LogFormat {

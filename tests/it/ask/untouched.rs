@@ -74,8 +74,13 @@ impl Case {
 
 #[test]
 fn no_byte_of_a_question_is_in_a_file_whatever_its_session_has() {
-    for habits in HABITS {
-        let farm = asking(1).set("sessions.ask_rate", "10_000").each_stub(habits).start();
+    for (habits, shared) in HABITS.into_iter().flat_map(|habits| [(habits, false), (habits, true)])
+    {
+        let farm = asking(1)
+            .set("sessions.ask_rate", "10_000")
+            .set("sessions.shared_farm", if shared { "true" } else { "false" })
+            .each_stub(habits)
+            .start();
         let mut cases = Vec::new();
         for total in [1, 2, 3, 20] {
             let mut offsets = vec![0, 1, total / 2, total - 1, total];

@@ -81,6 +81,14 @@ const SERVER_NAMES: [&str; 13] = [
     "bits-static-response-url",
 ];
 
+/// A name for each entry of the lists.
+#[cfg(test)]
+pub(super) fn all() -> impl Iterator<Item = String> {
+    let starts = PROXY_STARTS.iter().map(|start| format!("{start}x"));
+    let names = PROXY_NAMES.iter().chain(&SERVER_NAMES).map(ToString::to_string);
+    starts.chain(names)
+}
+
 /// Whether it begins as one of the above does; hardly a field of a packet does.
 fn may_be_of_proxies(name: &[u8]) -> bool {
     let start = name.first_chunk().map(|start: &[u8; 2]| start.to_ascii_lowercase());
