@@ -134,7 +134,7 @@ fn who_cannot_be_asked_is_unknown() {
     write("[ops]\naddress = \"off\"\n");
     let nobody = health(&file, &[]);
     assert_eq!(nobody.status.code(), Some(3));
-    assert!(said(&nobody).contains("nobody to ask"), "{}", said(&nobody));
+    assert!(said(&nobody).contains("no listener to ask"), "{}", said(&nobody));
     assert_eq!(health(&file, &["--live"]).status.code(), Some(1));
     // The rest of the file does not matter, nor that the ops listener is off.
     write(&format!("[ops]\naddress = \"{}\"\n[junk", farm.gateway().listener("ops")));

@@ -94,7 +94,7 @@ impl BackendInfo {
     }
 }
 
-/// How the durable table is.
+/// How the session store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreInfo {
     /// `memory`, `sqlite`.

@@ -24,7 +24,7 @@ use crate::tls::settings::CertificateFiles;
 /// Keeps BITS uploads on the server that has their file.
 #[derive(Debug, Parser)]
 #[command(name = "bits-gateway", version, long_version = VERSION_AND_REVISION, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 69 dependency missing, 74 I/O, \
+#[command(after_help = "Exit status: 0 ok, 1 failure, 2 usage, 69 dependency missing, 74 I/O, \
                         77 permission, 78 bad configuration.")]
 pub struct Cli {
     #[command(subcommand)]
@@ -42,27 +42,27 @@ pub enum Command {
     DemoServer(Box<backend_stub::options::Options>),
     /// Check a configuration: show every mistake, or what would run
     Check(CheckArgs),
-    /// Print what a configuration may hold
+    /// Print the configuration schema
     Schema(SchemaArgs),
     /// Work with a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Say how the gateway is
+    /// Show status
     Status(commands::status::Args),
     /// Say in one line whether all is well, for monitoring and containers
     #[command(
-        after_help = "Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown; with --live 0 or 1."
+        after_help = "Exit status: 0 ok, 1 warning, 2 critical, 3 unknown; with --live 0 or 1."
     )]
     Health(commands::health::Args),
-    /// Look after the uploads that the gateway remembers
+    /// Manage uploads that the gateway remembers
     #[command(subcommand)]
     Sessions(commands::sessions::Command),
-    /// Look after the upload servers
+    /// Manage upload servers
     #[command(subcommand)]
     Backends(commands::backends::Command),
-    /// Say what happened lately: backends, sessions, reloads, certificates, the store, operators
+    /// Show recent events: backends, sessions, reloads, certificates, the store, operators
     Events(Box<commands::events::Args>),
-    /// Keep a copy of the session store
+    /// Back up or restore the session store
     #[command(subcommand)]
     Store(commands::store::Command),
     /// Have the gateway read its configuration again
@@ -97,7 +97,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDRESS", value_parser = backend_address)]
     #[arg(conflicts_with_all = ["bare", "config"])]
     pub backend: Vec<BackendAddress>,
-    /// With --backend: where clients come in [default: 127.0.0.1:8080]
+    /// With --backend: address for clients [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS", requires = "backend")]
     #[arg(conflicts_with_all = ["bare", "config"])]
     pub listen: Option<SocketAddr>,
@@ -113,8 +113,7 @@ pub struct RunArgs {
 pub struct CheckArgs {
     #[command(flatten)]
     pub config: ConfigFile,
-    /// Leave out what another machine may have otherwise: names in the DNS that clients use, and the
-    /// limit on open files
+    /// Skip checks that depend on this machine: DNS, open-file limit
     #[arg(long)]
     pub portable: bool,
     #[command(flatten)]
@@ -131,7 +130,7 @@ pub struct DumpArgs {
 
 #[derive(Debug, Args)]
 pub struct SchemaArgs {
-    /// For whom
+    /// Output format
     #[arg(long, value_enum, default_value_t = SchemaFormat::Json)]
     pub format: SchemaFormat,
 }
@@ -180,7 +179,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Where clients come in if nobody says where: not from the network.
+/// Where clients connect by default: not from the network.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 fn run(args: RunArgs) -> ExitCode {

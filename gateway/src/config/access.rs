@@ -17,7 +17,7 @@ pub const ALLOW: Key = Key {
     applies: Applies::Reload,
     about: "Addresses and networks whose clients are served; others are denied. Behind a proxy of \
             `http.trusted_proxies` or `proxy_protocol.trusted` it is the client's address that counts. \
-            What asks for `/readyz` here under its own address, as kubelets do, has to be listed too.",
+            Clients of `/readyz` on this listener (`ops.public`), such as kubelets, have to be listed too.",
 };
 pub const DENY: Key = Key {
     name: "access.deny",

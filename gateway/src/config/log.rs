@@ -102,7 +102,7 @@ pub enum AccessLog {
 
 named!(Level {
     Error = "error": "what lost or refused an upload for a reason of ours",
-    Warn = "warn": "what somebody should look at",
+    Warn = "warn": "what an operator should look at",
     Info = "info": "starts, stops and changes",
     Debug = "debug": "where each request goes, and why",
     Trace = "trace": "also what the libraries beneath say, for development",

@@ -50,7 +50,7 @@ An unknown variable with this prefix is an error.
 ## Changing it while the gateway runs
 
 A reload (`bits-gateway reload`, SIGHUP, or the change of a watched file) takes the file over as a whole or not at all; [operations.md](operations.md#changing-the-configuration) says how it goes.
-What a key says counts for the next request, or for the next connection where it is about connections.
+A changed value applies to the next request, or to the next connection where the key is about connections.
 Keys that only a restart or an upgrade can change say so below.
 The environment is that of the process: a reload reads the file again, and the variables are those with which the process was started.
 ";

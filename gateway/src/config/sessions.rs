@@ -50,7 +50,7 @@ section! {
         preset: Preset::hours(24),
         applies: Reload,
         about: "An upload that has ended is remembered for that long: a client whose last Ack got \
-                lost hears again that all is well, in place of starting over.",
+                lost gets it again, in place of starting over.",
     }
 
     limit: u64 {
@@ -171,14 +171,14 @@ named!(IdPolicy {
 });
 
 named!(Bind {
-    None = "none": "nothing: whoever knows its id and its URL goes on with it",
+    None = "none": "nothing: any client that knows its id and its URL may continue it",
     Certificate = "certificate": "the certificate of the client that opened it, or a renewed one: same issuer and same subject",
 });
 
 named!(UnknownSession {
     Ask = "ask": "the backends are asked, and the one that has the session goes on with it; if none has, as \"restart\", and while that is not clear, as \"wait\"",
     Restart = "restart": "session not found: the client starts the upload again at once",
-    Wait = "wait": "503: the client comes back later, in case somebody restores the table",
+    Wait = "wait": "503: the client comes back later, in case the session store is restored",
 });
 
 named!(LostClose {

@@ -142,8 +142,8 @@ named!(NamesMode {
 });
 
 named!(SyncMode {
-    Power = "power": "on the disk before the client hears of the session: survives a power cut",
-    Crash = "crash": "with the system before the client hears of it: survives the death of the gateway, and a power cut may take the last moment",
+    Power = "power": "on the disk before the client gets the session id: survives a power cut",
+    Crash = "crash": "with the system before the client gets it: survives the death of the gateway, and a power cut may take the last moment",
 });
 
 named!(OnError {

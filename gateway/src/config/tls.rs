@@ -33,7 +33,7 @@ pub const LISTENER_CERTIFICATE: Key = Key {
         sample: "\"/etc/bits-gateway/tls/fullchain.pem\"",
     },
     applies: Applies::Restart,
-    about: "The certificate and those between it and its authority, as PEM. It is read again when \
+    about: "The certificate and its intermediate certificates, as PEM. It is read again when \
             the file changes. With it the listener speaks TLS and nothing else.",
 };
 pub const ADMIN_CERTIFICATE: Key = Key {
@@ -89,19 +89,19 @@ pub const TRUSTED: Key = Key {
     name: "proxy_protocol.trusted",
     kind: Kind::Networks { least: 1 },
     preset: Preset::Unset {
-        meaning: "nobody speaks the PROXY protocol",
+        meaning: "no PROXY protocol",
         sample: "[\"10.0.0.0/8\", \"2001:db8::7\"]",
     },
     applies: Applies::Restart,
     about: "Balancers in front that begin each connection with a PROXY protocol header, version 1 \
-            or 2. The address in it counts as the client's. A header from anybody else is refused.",
+            or 2. The address in it counts as the client's. A header from any other address is refused.",
 };
 pub const REQUIRED: Key = Key {
     name: "proxy_protocol.required",
     kind: Kind::Bool,
     preset: Preset::Depends { on: "true", sample: "true" },
     applies: Applies::Restart,
-    about: "Whether a connection from there without a header is refused.",
+    about: "Whether a connection from a trusted address without a header is refused.",
 };
 
 pub const BACKEND_VERIFY: Key = Key {

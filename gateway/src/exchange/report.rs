@@ -191,7 +191,7 @@ impl Reporter {
     pub fn orphaned(&self, backend: BackendId, result: OrphanResult) {
         self.metrics.orphan(result);
         let (backend, result) = (self.name(backend), result.label());
-        tracing::info!(backend, result, "a session that nobody will use");
+        tracing::info!(backend, result, "a session that no client will use");
     }
 
     /// A backend does not know the session that a client closes.

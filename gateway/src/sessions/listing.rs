@@ -1,4 +1,4 @@
-//! Pages of the live map: first the uploads whose clients speak, by their last progress, then all others.
+//! Pages of the session table: first the uploads whose clients speak, by their last progress, then all others.
 //!
 //! A session that lives through all the pages is on exactly one of them, whatever else comes and goes.
 //! The others are in the order of their marks, which nothing changes. The order of those that move is

@@ -1,4 +1,4 @@
-//! The live map as a process that starts finds it: filled from what an earlier one stored.
+//! The session table as a process that starts finds it: filled from what an earlier one stored.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The live map: which session is where, and how far it has come.
+//! The session table: which session is where, and how far it has come.
 //!
 //! Reading and progress are plain calls that take one shard lock and never wait. `pin` and
 //! `unpin` are async because they are the two moments of a session that reach the disk before the

@@ -1,4 +1,4 @@
-//! The live map as people see it: one session, what is left to upload. Pages of it are [`super::listing`].
+//! The session table as operators see it: one session, what is left to upload. Pages of it are [`super::listing`].
 //!
 //! What is known of an upload while its client speaks counts too: a Fragment of hours is progress before
 //! it is acknowledged.

@@ -439,7 +439,11 @@ fn a_store_that_is_not_there_is_said() {
     let folder = tempfile::tempdir().unwrap();
     for words in [&["list"][..], &["show", "@0000000000000001"]] {
         let words = [&["sessions"], words, &["--store", "./store"]].concat();
-        fails(&run(folder.path(), &words, &[]), 74, &["error: it is not there: ./store"]);
+        fails(
+            &run(folder.path(), &words, &[]),
+            74,
+            &["error: no session store in ./store (sessions.db not found)"],
+        );
     }
     let both = ["sessions", "list", "--store", "./x", "--admin", "127.0.0.1:1"];
     assert_eq!(run(folder.path(), &both, &[]).code, 2);

@@ -92,7 +92,7 @@ fn it_gives_up_when_somebody_else_decides_otherwise() {
     admin.post("backends/up01/ready");
     let output = end(child);
     assert_eq!((output.code, output.stdout.as_str()), (1, ""));
-    assert!(output.stderr.contains("somebody set up01 to ready"), "{}", output.stderr);
+    assert!(output.stderr.contains("up01 was set to ready"), "{}", output.stderr);
 }
 
 #[test]

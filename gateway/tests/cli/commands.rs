@@ -43,7 +43,7 @@ gw.toml: good
   placement   least-sessions
   affinity    host_id = "backend", fallback after 15m
   sessions    id = "backend", at most 1000000, forgotten after 14d without progress
-  closes      a lost last answer is made up for by a HEAD of the file, which servers answer with 200 and its size; IIS needs a MIME type for it
+  closes      lost Close: verified by HEAD of the file, which servers answer with 200 and its size; IIS needs a MIME type for it
   store       sqlite in ./kept
   hosts       uploads.test
   fragments   at most 13MiB

@@ -454,12 +454,12 @@ fn a_listener_that_serves_nobody_is_a_mistake() {
     added(
         &format!("{access}allow = [\"10.6.0.0/16\", \"10.7.0.1\"]\ndeny = [\"10.0.0.0/8\"]\n"),
         "7:9",
-        &["`listeners.public` serves nobody", "are denied here", "counts before"],
+        &["`listeners.public` serves no client", "are denied here", "counts before"],
     );
     added(
         &format!("{access}deny = [\"0.0.0.0/0\", \"::/0\"]\n"),
         "7:8",
-        &["`listeners.public` serves nobody"],
+        &["`listeners.public` serves no client"],
     );
     added(&format!("{access}allow = []\n"), "7:9", &["`listeners.public.access.allow` is empty"]);
 }

@@ -174,7 +174,7 @@ fn the_sessions_of_a_server_that_is_given_up_start_over() {
     assert_eq!(restarts, 1, "one of the two was on the server that is gone");
 }
 
-/// Fault: nobody knows the session.
+/// Fault: no backend knows the session.
 #[test]
 fn a_session_that_nobody_has_starts_over() {
     let farm = asking(3).start();

@@ -137,7 +137,7 @@ fn acks_without_a_session_id_are_normal_and_get_none() {
 }
 
 /// Item 50.
-/// Fault: nobody knows the session.
+/// Fault: no backend knows the session.
 #[test]
 fn fragment_close_and_cancel_of_an_unknown_session_are_answered_session_not_found() {
     let servers = Servers::with(2, |farm| farm.without_host_ids());

@@ -227,6 +227,22 @@ fn names_in_the_map_of_the_code_are_in_the_modules_it_names() {
     assert!(missing.is_empty(), "there is no {missing:#?}");
 }
 
+/// A cell is a phrase; what needs more stands below its table.
+#[test]
+fn cells_of_tables_are_short() {
+    const WORDS: usize = 20;
+    for file in ["README.md", "docs/architecture.md", "docs/operations.md"] {
+        let text = tree::read(file);
+        let rows = text.lines().enumerate().filter(|(_, line)| line.starts_with('|'));
+        for (number, row) in rows {
+            for cell in row.trim_matches('|').split(" | ") {
+                let words = cell.split_whitespace().count();
+                assert!(words <= WORDS, "{file}:{}: {words} words in {cell:?}", number + 1);
+            }
+        }
+    }
+}
+
 /// Documents name decisions by their numbers.
 #[test]
 fn every_decision_has_a_number_of_its_own() {

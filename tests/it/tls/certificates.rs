@@ -78,7 +78,7 @@ fn names_that_are_not_announced_need_no_certificate() {
 #[test]
 fn an_end_that_is_near_is_shown() {
     let over = pki::servers().issue_valid(&["up.test"], Validity::Over);
-    says(&over, |_| (), "", 0, &["has expired", "nobody will accept it"]);
+    says(&over, |_| (), "", 0, &["has expired", "no client will accept it"]);
     let mut chain = pki::servers().issue(&["up.test"]);
     chain.certificate.push_str(&over.certificate);
     says(&chain, |_| (), "", 0, &["a certificate behind the first in", "clients may refuse it"]);

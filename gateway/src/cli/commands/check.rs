@@ -121,8 +121,8 @@ fn summary(config: &Config) -> String {
         ),
     ));
     if config.sessions.lost_close == LostClose::Verify {
-        let line = "a lost last answer is made up for by a HEAD of the file, which servers answer \
-                    with 200 and its size; IIS needs a MIME type for it";
+        let line = "lost Close: verified by HEAD of the file, which servers answer with 200 and its \
+                    size; IIS needs a MIME type for it";
         lines.push(("closes", line.into()));
     }
     lines.push(("store", store_line(&config.store)));

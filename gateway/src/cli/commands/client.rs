@@ -31,8 +31,7 @@ pub struct Connection {
     /// The file with the token, for an address [default: the one in the configuration]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Who may have signed the certificate of an https:// listener, as PEM [default: whom the system
-    /// trusts]
+    /// CA certificates to trust for an https:// listener (PEM) [default: those of the system]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Print JSON
@@ -61,7 +60,7 @@ pub enum ClientError {
     Config(LoadError),
     #[error("no admin listener is configured in {}", path.display())]
     NoListener { path: PathBuf },
-    #[error("`admin.address` in {} has port 0, so nobody knows where it is", path.display())]
+    #[error("`admin.address` in {} has port 0, so its port is unknown", path.display())]
     AnyPort { path: PathBuf },
     #[error(transparent)]
     Token(#[from] TokenError),

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::client::{Client, ClientError, Connection, fail, segment};
 use super::colour::{Colour, Painter};
+use super::stored::must_exist;
 use super::table::printable;
 use super::{print, print_error, to_text};
 use crate::base::clock;
@@ -28,20 +29,20 @@ const PRINTED: usize = 2 * BATCH;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Only what happened in the last so long [default: the last 50 events, whenever that was]
+    /// Only events of the last TIME, such as 8h [default: the last 50 events]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub since: Option<Duration>,
     /// Only these kinds: process, admin, backend, session, reload, certificate, store
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
     pub kind: Vec<Kind>,
-    /// At most so many, the newest
+    /// At most NUMBER, the newest
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=LIMIT as i64))]
     pub limit: Option<u32>,
-    /// Go on with what happens, until interrupted
+    /// Continue with new events, until interrupted
     #[arg(long, short)]
     pub follow: bool,
     /// Read the store of a gateway that is stopped
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["admin", "token_file", "follow"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["admin", "token_file", "follow"])]
     pub store: Option<PathBuf>,
     #[command(flatten)]
     pub connection: Connection,
@@ -178,6 +179,7 @@ impl Printed {
 
 /// What lies on the disk, in the shape of the gateway's own answer.
 fn stored(path: &Path, args: &Args) -> Result<Json, ClientError> {
+    must_exist(path)?;
     let rows = store::read_events(path).map_err(|error| {
         let message = format!("{error}; {}", error.help());
         ClientError::Failed { code: "store", message, exit: error.exit() }

@@ -41,7 +41,7 @@ enum State {
     Ok,
     Warning,
     Critical,
-    /// Nobody knows whom to ask.
+    /// There is no listener to ask.
     Unknown,
 }
 
@@ -142,11 +142,11 @@ fn listener(args: &Args) -> Result<Listener, Silence> {
     let unknown = |text: &str| Silence::Unknown(format!("{}: {text}", path.display()));
     match part.ops().address {
         Some(address) if address.port() == 0 => {
-            Err(unknown("`ops.address` has port 0, so nobody knows where it is; name it by --ops"))
+            Err(unknown("`ops.address` has port 0, so its port is unknown; name it by --ops"))
         }
         Some(address) => Ok(Listener::Ops(Target::Tcp(reachable(address)))),
         None if part.admin().socket.is_none() && part.admin().address.is_none() => {
-            Err(unknown("neither `ops` nor `admin` is on, so there is nobody to ask"))
+            Err(unknown("neither `ops` nor `admin` is on, so there is no listener to ask"))
         }
         None => {
             let config = Some(path);

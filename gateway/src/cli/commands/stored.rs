@@ -14,7 +14,7 @@ use super::sessions::ListArgs;
 use crate::base::clock;
 use crate::process::exit::Exit;
 use crate::sessions::listing::Cursor;
-use crate::sessions::store::{StoredPin, read_only};
+use crate::sessions::store::{StoredPin, is_missing, read_only};
 use crate::sessions::view::{Mark, Pager};
 use crate::telemetry::log::rfc3339;
 
@@ -59,7 +59,18 @@ pub fn one(path: &Path, wanted: &str) -> Result<Json, ClientError> {
     })
 }
 
+/// The error of a directory without a store, which is mostly a directory that is not meant.
+pub fn must_exist(directory: &Path) -> Result<(), ClientError> {
+    if !is_missing(directory) {
+        return Ok(());
+    }
+    let directory = directory.display();
+    let message = format!("no session store in {directory} (sessions.db not found)");
+    Err(ClientError::Failed { code: "store", message, exit: Exit::Io })
+}
+
 fn each(path: &Path, visit: &mut dyn FnMut(&SessionId, &StoredPin)) -> Result<(), ClientError> {
+    must_exist(path)?;
     let failed = |message: String, exit| ClientError::Failed { code: "store", message, exit };
     let mut reader = read_only(path)
         .map_err(|error| failed(format!("{error}; {}", error.help()), error.exit()))?;

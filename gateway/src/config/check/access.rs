@@ -9,7 +9,7 @@ use crate::config::report::{Finding, Report};
 pub fn serves_somebody(draft: &Draft, report: &mut Report) -> Checked {
     for table in draft.all("listeners") {
         if access::build(table)?.is_shut() {
-            let finding = Finding::error(format!("`{}` serves nobody", table.path()))
+            let finding = Finding::error(format!("`{}` serves no client", table.path()))
                 .at(table.place_of(ALLOW.name), "all of these")
                 .at(table.place_of(DENY.name), "are denied here");
             let help = "`access.deny` counts before `access.allow`: leave out of it whom the \

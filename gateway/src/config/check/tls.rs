@@ -276,7 +276,7 @@ fn age(identity: &Identity, place: &Option<Place>, report: &mut Report) {
     let label = |text: &str| text.to_owned();
     if let Err(error) = identity.valid_at(now) {
         let finding = Finding::warning(error.to_string());
-        return report.add(finding.at(place.clone(), label("nobody will accept it")));
+        return report.add(finding.at(place.clone(), label("no client will accept it")));
     }
     let left = identity.expires().saturating_sub_unsigned(now.0 / 1000);
     let path = identity.path.display();

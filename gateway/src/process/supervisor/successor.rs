@@ -42,6 +42,6 @@ pub(super) fn start(mut command: Command, told: &Told) {
         }
     });
     if let Err(error) = waiting {
-        tracing::warn!(%error, "nobody waits for the successor");
+        tracing::warn!(%error, "no process waits for the successor");
     }
 }

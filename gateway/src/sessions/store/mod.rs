@@ -59,7 +59,7 @@ pub use backup::{Copied, Restored, backup, restore};
 pub use error::{OpenError, StoreError, Trouble, TroubleKind};
 pub use load::Position;
 pub use names::{Keep, StoredName};
-pub use read::{Follower, ReadError, Reader, read_events, read_only};
+pub use read::{Follower, ReadError, Reader, is_missing, read_events, read_only};
 pub use record::{
     BackendState, EndKind, Milestone, PinRow, Record, StoredPin, StoredProgress, StoredSpelling,
     Tombstone, text_of,

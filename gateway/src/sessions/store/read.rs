@@ -22,6 +22,11 @@ const CHUNK: usize = 4096;
 /// Why something could not be read.
 pub type ReadError = OpenError;
 
+/// Whether a directory surely holds no store.
+pub fn is_missing(path: &Path) -> bool {
+    matches!(Folder::new(path).database().try_exists(), Ok(false))
+}
+
 /// Opens a store to read its pins, oldest first and the bound ones last, whether a gateway runs on
 /// it or not.
 ///

@@ -34,10 +34,7 @@ fn say(path: &str, near: Ending, left: i64, events: &Events) {
         events.tell(Event::new(Kind::Certificate, name, level, message));
     };
     if near == Ending::Over {
-        tracing::error!(
-            certificate = path,
-            "a certificate has ended: whoever is shown it refuses it"
-        );
+        tracing::error!(certificate = path, "a certificate has ended: peers refuse it");
         let message = format!("the certificate {path} has ended");
         return certificate("ended", Level::Error, message);
     }

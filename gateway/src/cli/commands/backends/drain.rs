@@ -130,7 +130,7 @@ fn wait_for(
                     return Ok(result);
                 }
                 if counts["admin_state"] == "ready" {
-                    let message = format!("somebody set {} to ready meanwhile", name);
+                    let message = format!("{} was set to ready meanwhile", name);
                     let (code, exit) = ("not_draining", Exit::Failure);
                     return Err(ClientError::Failed { code, message, exit });
                 }

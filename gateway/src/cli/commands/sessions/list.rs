@@ -15,17 +15,17 @@ use crate::sessions::listing::Cursor;
 pub struct ListArgs {
     #[command(flatten)]
     pub which: Which,
-    /// At most so many
+    /// At most NUMBER
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
-    /// Go on behind an earlier page, which says with what
+    /// Continue after PLACE, printed at the end of the previous page
     #[arg(long, value_name = "PLACE")]
     pub after: Option<Cursor>,
     /// All pages
     #[arg(long, conflicts_with = "after")]
     pub all: bool,
-    /// Read the durable table of a gateway that is stopped
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["admin", "token_file", "state", "client", "path", "idle_for"])]
+    /// Read the session store of a gateway that is stopped
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["admin", "token_file", "state", "client", "path", "idle_for"])]
     pub store: Option<PathBuf>,
     #[command(flatten)]
     pub connection: Connection,

@@ -79,8 +79,8 @@ pub struct ShowArgs {
     /// Its whole id, or what `list` shows under REF
     #[arg(value_name = "ID|REF")]
     pub id: String,
-    /// Read the durable table of a gateway that is stopped
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["admin", "token_file"])]
+    /// Read the session store of a gateway that is stopped
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["admin", "token_file"])]
     pub store: Option<PathBuf>,
     #[command(flatten)]
     pub connection: Connection,
