@@ -15,8 +15,8 @@
 pub mod events;
 pub mod farm;
 pub mod fault;
-pub mod pace;
 pub mod protocol;
+pub mod rate_limiter;
 pub mod reply_url;
 pub mod rewrite;
 pub mod routing;

@@ -35,7 +35,7 @@ struct Seen {
 
 /// How fast it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct Estimate {
     pub bytes_per_second: u64,
     /// Over how long this was measured.
     pub over: Duration,
@@ -46,7 +46,7 @@ pub struct Pace {
 impl Estimates {
     /// Notes what is left at `now`, on a steady clock, and says how fast it goes; `None` until that
     /// can be said.
-    pub fn note(&mut self, backend: BackendId, now: Duration, bytes_left: u64) -> Option<Pace> {
+    pub fn note(&mut self, backend: BackendId, now: Duration, bytes_left: u64) -> Option<Estimate> {
         self.0.entry(backend).or_default().note(now, bytes_left)
     }
 
@@ -57,7 +57,7 @@ impl Estimates {
 }
 
 impl Backlog {
-    fn note(&mut self, now: Duration, bytes_left: u64) -> Option<Pace> {
+    fn note(&mut self, now: Duration, bytes_left: u64) -> Option<Estimate> {
         let mut done = 0;
         if let Some(last) = self.seen.back() {
             done = last.done + u128::from(last.bytes_left.saturating_sub(bytes_left));
@@ -74,7 +74,7 @@ impl Backlog {
         self.pace(now, bytes_left)
     }
 
-    fn pace(&self, now: Duration, bytes_left: u64) -> Option<Pace> {
+    fn pace(&self, now: Duration, bytes_left: u64) -> Option<Estimate> {
         let (first, last) = (self.seen.front()?, self.seen.back()?);
         let over = now.saturating_sub(first.at);
         if over < LEAST {
@@ -88,7 +88,7 @@ impl Backlog {
             // What would take longer than any upload may is no estimate.
             _ => Duration::try_from_secs_f64((bytes_left as f64 / rate).ceil()).ok(),
         };
-        Some(Pace { bytes_per_second: rate as u64, over, time_left })
+        Some(Estimate { bytes_per_second: rate as u64, over, time_left })
     }
 }
 
@@ -102,9 +102,9 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn pace(rate: u64, over: u64, left: Option<u64>) -> Option<Pace> {
+    fn pace(rate: u64, over: u64, left: Option<u64>) -> Option<Estimate> {
         let time_left = left.map(seconds);
-        Some(Pace { bytes_per_second: rate, over: seconds(over), time_left })
+        Some(Estimate { bytes_per_second: rate, over: seconds(over), time_left })
     }
 
     #[test]

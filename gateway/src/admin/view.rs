@@ -8,7 +8,7 @@ use gateway_core::session::Timestamp;
 use serde::Serialize;
 
 use super::control::{BackendInfo, BarredFolder, StoreInfo};
-use super::estimate::Pace;
+use super::estimate::Estimate;
 use crate::base::build_info::{REVISION, VERSION};
 use crate::farm::health::LastProbe;
 use crate::process::readiness::Phase;
@@ -315,7 +315,7 @@ impl Backend {
 }
 
 impl Drain {
-    pub fn new(info: &BackendInfo, left: Left, pace: Option<Pace>) -> Self {
+    pub fn new(info: &BackendInfo, left: Left, pace: Option<Estimate>) -> Self {
         let seconds_left = match left.sessions {
             0 => Some(0),
             _ => pace.and_then(|pace| pace.time_left).map(|left| left.as_secs()),

@@ -177,7 +177,7 @@ pub(super) fn sweep(
                     continue;
                 }
                 let idle_timeout = farm.load().config.sessions.idle_timeout;
-                for ended in sessions.sweep(clock::now(), clock::steady(), idle_timeout) {
+                for ended in sessions.sweep_expired(clock::now(), clock::steady(), idle_timeout) {
                     reporter.ended(&ended, None);
                 }
             }

@@ -7,10 +7,10 @@ pub mod backend_ids;
 pub mod build_info;
 pub mod by_id;
 pub mod clock;
+pub mod deadline;
 pub mod failpoint;
 pub mod instance;
 pub mod open_file;
-pub mod patience;
 #[cfg(test)]
 pub mod rig;
 pub mod spans;

@@ -30,7 +30,7 @@ use super::bodies::Bodies;
 use super::cancellation::Cancellation;
 use super::creates::create_of;
 use super::deliveries::Deliveries;
-use super::failover::{Failover, Went};
+use super::failover::{FailoverRunner, Went};
 use super::head::{body_length, is_chunked};
 use super::live;
 use super::lookup::{find, look_up};
@@ -59,7 +59,7 @@ pub(super) struct Admission {
     pub sessions: Arc<Sessions>,
     pub reporter: Arc<Reporter>,
     pub router: Arc<Router>,
-    pub failover: Arc<Failover>,
+    pub failover: Arc<FailoverRunner>,
     pub turns: Arc<SessionTurns>,
     pub bodies: Arc<Bodies>,
     pub deliveries: Arc<Deliveries>,
@@ -84,7 +84,7 @@ impl Admission {
                 return Ok(admitted);
             }
         } else {
-            self.place_plain(head, exchange, alias)?;
+            self.route_plain(head, exchange, alias)?;
         }
         if exchange.arrival.has_body {
             self.bodies.begin(exchange);
@@ -102,7 +102,7 @@ impl Admission {
             return Err(Fault::Internal);
         }
         let alias = self.look_at_head(head, exchange)?;
-        self.place_plain(head, exchange, alias)?;
+        self.route_plain(head, exchange, alias)?;
         if exchange.arrival.has_body {
             self.bodies.begin(exchange);
         }
@@ -375,7 +375,7 @@ impl Admission {
         if served { Ok(()) } else { Err(Fault::MethodNotServed) }
     }
 
-    fn place_plain(
+    fn route_plain(
         &self,
         head: &RequestHead,
         exchange: &mut Exchange,

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use gateway_core::pace::Pace;
 use gateway_core::protocol::client::ClientKey;
+use gateway_core::rate_limiter::RateLimiter;
 use tokio::sync::Mutex;
 
 use crate::base::clock;
@@ -34,7 +34,7 @@ const FORGET_EVERY: u32 = 64;
 /// A rate that several bodies share.
 #[derive(Debug, Default)]
 pub struct Share {
-    pace: Pace,
+    pace: RateLimiter,
     /// Held by the one that takes its turn. Whoever queues has taken nothing yet, so one that gives
     /// up leaves nothing to the others that they would have to wait for.
     turn: Mutex<()>,

@@ -39,7 +39,7 @@ impl Ends {
     }
 
     /// Ends the pin to a backend that was given up, or does not have the session.
-    pub async fn release(&self, loss: Loss, head: &RequestHead, exchange: &Exchange) {
+    pub async fn end_as_lost(&self, loss: Loss, head: &RequestHead, exchange: &Exchange) {
         let Some(key) = &exchange.admitted.key else { return };
         if let Some(ended) = self.sessions.unpin(key, EndReason::Lost, clock::steady()).await {
             self.reporter.ended(&ended, Some((&exchange.arrival, head.target())));

@@ -30,7 +30,7 @@ pub(super) enum Went {
 }
 
 /// Knows for how long each backend has been away, and carries out what follows for its packets.
-pub(super) struct Failover {
+pub(super) struct FailoverRunner {
     health: FarmHealth,
     outages: Outages,
     ends: Arc<Ends>,
@@ -39,7 +39,7 @@ pub(super) struct Failover {
     begun: Duration,
 }
 
-impl Failover {
+impl FailoverRunner {
     pub fn new(health: FarmHealth, ends: Arc<Ends>, router: Arc<Router>) -> Self {
         Self { health, outages: Outages::default(), ends, router, begun: clock::steady() }
     }
@@ -92,7 +92,7 @@ impl Failover {
             }
             Step::Later(fault) => Err(fault),
             Step::Restart => {
-                self.ends.release(Loss::GivenUp, head, exchange).await;
+                self.ends.end_as_lost(Loss::GivenUp, head, exchange).await;
                 Err(Fault::BackendGivenUp)
             }
             // The old pin goes when an Ack shows that the new backend has taken the session.

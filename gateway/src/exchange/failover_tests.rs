@@ -5,7 +5,7 @@ use gateway_core::routing::Why;
 use super::super::rig::*;
 use super::*;
 
-fn failover(rig: &Rig) -> &Failover {
+fn failover(rig: &Rig) -> &FailoverRunner {
     &rig.gateway.tries.failover
 }
 

@@ -23,7 +23,7 @@ use super::cancellation::Cancellation;
 use super::creates::Creates;
 use super::deliveries::Deliveries;
 use super::ends::Ends;
-use super::failover::Failover;
+use super::failover::FailoverRunner;
 use super::failure::{self, ConnectFailure, ExchangeFailure};
 use super::forwarding::Forwarding;
 use super::learning::{Learned, Learning, NotPassed};
@@ -118,7 +118,7 @@ impl Gateway {
             deliveries: Arc::clone(&deliveries),
         });
         let failover =
-            Arc::new(Failover::new(health.clone(), Arc::clone(&ends), Arc::clone(&router)));
+            Arc::new(FailoverRunner::new(health.clone(), Arc::clone(&ends), Arc::clone(&router)));
         let session_turns =
             Arc::new(SessionTurns { turns: Arc::clone(&turns), sessions: sessions_of() });
         let bodies = Arc::new(Bodies::new(Arc::clone(&session_turns), reporter_of()));
@@ -321,8 +321,8 @@ impl Gateway {
     }
 
     /// How long a request waits for a place among the connections to its backend.
-    pub fn place_patience(&self, exchange: &Exchange) -> Duration {
-        self.tries.place_patience(exchange)
+    pub fn connection_wait(&self, exchange: &Exchange) -> Duration {
+        self.tries.connection_wait(exchange)
     }
 
     /// A connection for the request is there.

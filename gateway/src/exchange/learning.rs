@@ -116,7 +116,7 @@ impl Learning {
             }
             // It was to move here. Nobody has it now, and its pin leads to one that was given up.
             Effects::Nothing if exchange.admitted.moved && ack.is_session_not_found() => {
-                Box::pin(self.ends.release(Loss::NotFound, head, exchange)).await;
+                Box::pin(self.ends.end_as_lost(Loss::NotFound, head, exchange)).await;
                 Ok(())
             }
             Effects::Nothing => Ok(()),
@@ -128,7 +128,7 @@ impl Learning {
                 if there { Ok(()) } else { Box::pin(self.adopt(progress, exchange)).await }
             }
             Effects::Opened(opened) => {
-                let outcome = Box::pin(self.open(&opened, head, exchange)).await;
+                let outcome = Box::pin(self.open_session(&opened, head, exchange)).await;
                 match outcome {
                     Ok(()) => exchange.answered.opened = Some(opened.backend_session.into()),
                     Err(_) => {
@@ -169,7 +169,7 @@ impl Learning {
     }
 
     /// Pins a new session under the id that its client will know.
-    async fn open(
+    async fn open_session(
         &self,
         opened: &Opened<'_>,
         head: &RequestHead,

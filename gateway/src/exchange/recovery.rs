@@ -1,8 +1,8 @@
 //! Finding the owner of a session that is not in the table: the shell of
-//! [`gateway_core::routing::ask`].
+//! [`gateway_core::routing::recovery`].
 //!
 //! Hazard: whoever makes ids up decides how often this runs. So a backend is asked at its rate and
-//! no more ([`Pace`]), and on behalf of one client at a tenth of it ([`ClientPace`]); what was found out counts for a moment ([`Recent`]); packets of one session
+//! no more ([`QuestionLimiter`]), and on behalf of one client at a tenth of it ([`ClientLimiter`]); what was found out counts for a moment ([`Recent`]); packets of one session
 //! that come together are one question ([`SharedQuestion`]); and nothing is kept of a question that has
 //! been answered but a bounded number of answers.
 
@@ -18,11 +18,11 @@ use gateway_core::fault::Fault;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::{RequestPacket, SessionKey, headers, read_ack};
 use gateway_core::routing::Lookup;
-use gateway_core::routing::ask::{
-    ClientPace, OwnershipAnswer, Pace, Question, Recent, UnclearBackends, Verdict, confirm, judge,
-    settle,
-};
 use gateway_core::routing::failover::BeforeAsking;
+use gateway_core::routing::recovery::{
+    ClientLimiter, OwnershipAnswer, Question, QuestionLimiter, Recent, UnclearBackends, Verdict,
+    confirm, judge, settle,
+};
 use gateway_core::session::{EndReason, Pin, Progress, Target};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
@@ -54,20 +54,20 @@ pub(super) struct Recovery {
     reporter: Arc<Reporter>,
     client: Arc<BackendClient>,
     memory: Mutex<Memory>,
-    questions: DashMap<Matter, Arc<SharedQuestion>>,
+    questions: DashMap<Query, Arc<SharedQuestion>>,
 }
 
 struct Memory {
-    clients: ClientPace,
-    pace: Pace,
+    clients: ClientLimiter,
+    pace: QuestionLimiter,
     unclear: UnclearBackends,
-    recent: Recent<Matter, Verdict>,
+    recent: Recent<Query, Verdict>,
 }
 
 /// What is to be found out. Backends bind a session to its destination, and answer to who asks;
 /// and what a verdict allows depends on what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Matter {
+struct Query {
     key: SessionKey,
     target: Target,
     credentials: u64,
@@ -84,7 +84,7 @@ struct SharedQuestion {
 /// A place among those who wait.
 struct Waiter<'a> {
     asks: &'a Recovery,
-    matter: &'a Matter,
+    query: &'a Query,
     shared: Arc<SharedQuestion>,
 }
 
@@ -104,8 +104,8 @@ impl Recovery {
             reporter,
             client,
             memory: Mutex::new(Memory {
-                clients: ClientPace::new(rate),
-                pace: Pace::new(rate),
+                clients: ClientLimiter::new(rate),
+                pace: QuestionLimiter::new(rate),
                 unclear: UnclearBackends::default(),
                 recent: Recent::new(KEEP, ANSWERS),
             }),
@@ -113,11 +113,11 @@ impl Recovery {
         }
     }
 
-    fn join<'a>(&'a self, matter: &'a Matter) -> Waiter<'a> {
-        let entry = self.questions.entry(matter.clone()).or_default();
+    fn join<'a>(&'a self, query: &'a Query) -> Waiter<'a> {
+        let entry = self.questions.entry(query.clone()).or_default();
         // Under the entry's lock, as it is when the last one leaves.
         entry.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiter { asks: self, matter, shared: Arc::clone(&entry) }
+        Waiter { asks: self, query, shared: Arc::clone(&entry) }
     }
 
     fn judge(
@@ -136,9 +136,9 @@ impl Recovery {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.asks.questions.remove_if(self.matter, |_, shared| {
-            shared.waiting.fetch_sub(1, Ordering::Relaxed) == 1
-        });
+        self.asks
+            .questions
+            .remove_if(self.query, |_, shared| shared.waiting.fetch_sub(1, Ordering::Relaxed) == 1);
     }
 }
 
@@ -186,8 +186,8 @@ impl Recovery {
             Verdict::Newborn(owner) => {
                 Ok((find(&self.sessions, Some(&key), &exchange.arrival), owner))
             }
-            Verdict::Spoilt(backend) => {
-                self.forget_spoilt(&key, backend, exchange).await;
+            Verdict::Corrupted(backend) => {
+                self.forget_corrupted(&key, backend, exchange).await;
                 Err(Fault::UnknownSession)
             }
             Verdict::Nobody => Err(Fault::UnknownSession),
@@ -218,7 +218,7 @@ impl Recovery {
 
     /// The byte of a question may be in the file, so the session must not be completed, by whatever
     /// way its packets come.
-    async fn forget_spoilt(&self, key: &SessionKey, backend: BackendId, exchange: &Exchange) {
+    async fn forget_corrupted(&self, key: &SessionKey, backend: BackendId, exchange: &Exchange) {
         let pin = Pin { subject: None, ..exchange.arrival.pin(backend, None) };
         self.sessions.remember_end(key, &pin, EndReason::Admin, clock::steady()).await;
         tracing::warn!(
@@ -238,20 +238,20 @@ impl Recovery {
     ) -> Verdict {
         let (key, target, credentials) =
             (key.clone(), exchange.arrival.target, request.credentials());
-        let matter = Matter { key, target, credentials, question };
-        let known = self.memory.lock().recent.find(&matter, clock::steady());
+        let query = Query { key, target, credentials, question };
+        let known = self.memory.lock().recent.find(&query, clock::steady());
         if let Some(known) = known {
             return known;
         }
-        let waiter = self.join(&matter);
+        let waiter = self.join(&query);
         let find = || async {
-            let Some(verdict) = self.ask_farm(&matter, request, exchange).await else {
+            let Some(verdict) = self.ask_farm(&query, request, exchange).await else {
                 self.reporter.metrics.asked(AskResult::Limited);
                 return Verdict::Unclear;
             };
             if matches!(verdict, Verdict::Nobody | Verdict::Unclear) {
                 let recent = &mut self.memory.lock().recent;
-                recent.insert(matter.clone(), verdict, clock::steady());
+                recent.insert(query.clone(), verdict, clock::steady());
             }
             verdict
         };
@@ -261,11 +261,11 @@ impl Recovery {
     /// `None` if too many questions are waiting already.
     async fn ask_farm(
         &self,
-        matter: &Matter,
+        query: &Query,
         request: &BackendRequest,
         exchange: &Exchange,
     ) -> Option<Verdict> {
-        let question = matter.question;
+        let question = query.question;
         self.wait_for_client(exchange).await?;
         let (farm, mut said) = match self.everybody(exchange).await {
             Ok(found) => found,
@@ -276,7 +276,7 @@ impl Recovery {
         // What a backend calls so is the session of a client who was given another id: not this
         // one's, and not to be harmed by a question.
         let (taken, asked): (Vec<_>, Vec<_>) =
-            reachable.partition(|&backend| self.sessions.is_hidden(backend, &matter.key));
+            reachable.partition(|&backend| self.sessions.is_hidden(backend, &query.key));
         said.extend(taken.into_iter().map(|backend| (backend, OwnershipAnswer::NotFound)));
         self.wait_for_turn(&asked, exchange).await?;
         let answers = asked.iter().map(|&backend| self.ask_one(request, question, &farm, backend));

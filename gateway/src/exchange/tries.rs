@@ -16,7 +16,7 @@ use gateway_core::session::live::Wait;
 
 use super::Exchange;
 use super::creates::Creates;
-use super::failover::{Failover, Went};
+use super::failover::{FailoverRunner, Went};
 use super::failure::{ConnectFailure, ExchangeFailure};
 use super::logins::Logins;
 use super::report::Reporter;
@@ -57,7 +57,7 @@ pub(super) struct Tries {
     pub health: FarmHealth,
     pub reporter: Arc<Reporter>,
     pub router: Arc<Router>,
-    pub failover: Arc<Failover>,
+    pub failover: Arc<FailoverRunner>,
     pub creates: Arc<Creates>,
     pub logins: Logins,
 }
@@ -195,7 +195,7 @@ impl Tries {
 
     /// How long a request waits for a place among the connections to its backend: where another
     /// backend may have it, not for long.
-    pub fn place_patience(&self, exchange: &Exchange) -> Duration {
+    pub fn connection_wait(&self, exchange: &Exchange) -> Duration {
         let hold = exchange.arrival.farm.config.failover.hold;
         if is_owned(exchange) { hold } else { hold.min(ELSEWHERE) }
     }

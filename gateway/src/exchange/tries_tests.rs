@@ -77,7 +77,7 @@ async fn a_create_goes_on_where_a_backend_has_no_place_for_a_connection() {
     let rig = Rig::new();
     let head = create();
     let (first, mut exchange) = tried(&rig, &head).await;
-    assert!(rig.gateway.place_patience(&exchange) < Duration::from_secs(20));
+    assert!(rig.gateway.connection_wait(&exchange) < Duration::from_secs(20));
     for failure in [BUSY, REFUSED] {
         assert!(rig.gateway.connect_failed(failure, &mut exchange));
         let (next, _) = rig.gateway.next_try(&head, &mut exchange).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_packet_with_an_owner_has_waited_for_its_place() {
     let rig = Rig::new();
     let (_, mut exchange) = pinned(&rig).await;
     let hold = rig.farm.load().config.failover.hold;
-    assert_eq!(rig.gateway.place_patience(&exchange), hold);
+    assert_eq!(rig.gateway.connection_wait(&exchange), hold);
     assert!(!rig.gateway.connect_failed(BUSY, &mut exchange));
     assert_eq!(exchange.findings.fault, Some(Fault::BackendBusy));
 }

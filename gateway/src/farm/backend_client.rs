@@ -7,7 +7,7 @@ use gateway_core::farm::BackendId;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::host::Host;
 use gateway_core::protocol::{Field, Fields, cdn_loop, headers, login, read_ack};
-use gateway_core::routing::ask::{Question, elsewhere};
+use gateway_core::routing::recovery::{Question, elsewhere};
 use gateway_core::session::fnv1a;
 use http::{HeaderName, HeaderValue, StatusCode, response};
 use pingora::connectors::http::Connector;
@@ -16,7 +16,7 @@ use pingora::{Error, ErrorType};
 use uuid::Uuid;
 
 use crate::base::build_info::VERSION;
-use crate::base::patience::within;
+use crate::base::deadline::within;
 use crate::farm::Farm;
 use crate::telemetry::metrics::OrphanResult;
 use crate::tls::{self, is_backends_fault};

@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 use super::addresses::Counted;
 use super::conn::Slot;
 use super::prefixed::Prefixed;
-use super::proxy_protocol::{HeaderError, Spoken};
+use super::proxy_protocol::{HeaderError, ProxyHeader};
 use super::refusal::Refusal;
 use super::socket::ClientSocket;
 use super::tls::{self, TlsInfo};
 use super::{GuardLimits, ListenerContext, RejectedConnection, linger};
-use crate::base::patience::within;
+use crate::base::deadline::within;
 use crate::config::{Listener, ProxyProtocol};
 use crate::telemetry::metrics::HandshakeFailure;
 use crate::tls::ListenerTls;
@@ -136,12 +136,14 @@ impl Handshake {
         };
         if let Some(proxy) = self.proxy.as_ref().filter(trusts) {
             match caller.socket.proxy_header().await {
-                Ok(Spoken::For(address, to)) => (client, port) = (address, Some(to)),
+                Ok(ProxyHeader::For(address, to)) => (client, port) = (address, Some(to)),
                 // It looks whether we are there. What it asks for in its own name is judged then.
-                Ok(Spoken::ForItself) => judged = false,
-                Ok(Spoken::Nothing(_)) if !proxy.required => {}
+                Ok(ProxyHeader::Local) => judged = false,
+                Ok(ProxyHeader::NotAHeader(_)) if !proxy.required => {}
                 Err(HeaderError::Silent) => return Err(RejectedConnection::Silent),
-                Ok(Spoken::Nothing(_)) | Err(_) => return Err(RejectedConnection::ProxyProtocol),
+                Ok(ProxyHeader::NotAHeader(_)) | Err(_) => {
+                    return Err(RejectedConnection::ProxyProtocol);
+                }
             }
         }
         // Before the handshake, which costs the most, and as soon as it is known who comes.

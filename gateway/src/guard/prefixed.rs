@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::proxy_protocol::{self, HeaderError, Spoken};
+use super::proxy_protocol::{self, HeaderError, ProxyHeader};
 
 /// Room for what comes first: the header of a proxy, and a ClientHello or the head of a request
 /// behind it.
@@ -35,14 +35,14 @@ impl Prefixed {
     }
 
     /// Reads the header of the PROXY protocol off. What is no header is left to be read.
-    pub async fn proxy_header(&mut self) -> Result<Spoken, HeaderError> {
+    pub async fn proxy_header(&mut self) -> Result<ProxyHeader, HeaderError> {
         let mut reader = BufReader::with_capacity(ROOM, &mut self.tcp);
-        let spoken = proxy_protocol::read(&mut reader).await?;
-        if let Spoken::Nothing(bytes) = &spoken {
+        let header = proxy_protocol::read(&mut reader).await?;
+        if let ProxyHeader::NotAHeader(bytes) = &header {
             self.prefix.extend_from_slice(bytes);
         }
         self.prefix.extend_from_slice(reader.buffer());
-        Ok(spoken)
+        Ok(header)
     }
 
     /// The first byte that is to be read, once there is one; `None` at the end of the stream.
@@ -130,8 +130,8 @@ mod tests {
     async fn what_comes_with_a_header_is_read_behind_it() {
         let (mut client, mut socket) = pair().await;
         client.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 443 80\r\nGET / HTTP/1.1").await.unwrap();
-        let spoken = socket.proxy_header().await.unwrap();
-        assert_eq!(spoken, Spoken::For("192.0.2.7:443".parse().unwrap(), 80));
+        let header = socket.proxy_header().await.unwrap();
+        assert_eq!(header, ProxyHeader::For("192.0.2.7:443".parse().unwrap(), 80));
         assert_eq!(socket.first_byte().await.unwrap(), Some(b'G'));
         client.write_all(b"\r\n").await.unwrap();
         drop(client);
@@ -145,7 +145,7 @@ mod tests {
             client.write_all(text.as_bytes()).await.unwrap();
             client.shutdown().await.unwrap();
             match socket.proxy_header().await {
-                Ok(Spoken::Nothing(_)) => assert_eq!(rest(socket).await, text),
+                Ok(ProxyHeader::NotAHeader(_)) => assert_eq!(rest(socket).await, text),
                 other => assert!(matches!(other, Err(HeaderError::Cut(_))), "{text:?}: {other:?}"),
             }
         }

@@ -11,13 +11,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What the beginning of a connection was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Spoken {
+pub enum ProxyHeader {
     /// For that client, who connected to that port of the proxy.
     For(SocketAddr, u16),
     /// The proxy has something to say itself, a health check mostly, or does not know.
-    ForItself,
+    Local,
     /// These bytes, which are no header.
-    Nothing(Vec<u8>),
+    NotAHeader(Vec<u8>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ const LINE: usize = 107;
 const LONGEST: usize = 2048;
 
 /// Reads a header and not a byte more.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, HeaderError> {
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader, HeaderError> {
     let mut start = [0; V1.len()];
     match stream.read(&mut start[..1]).await {
         Ok(0) | Err(_) => return Err(HeaderError::Silent),
@@ -61,17 +61,17 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, Heade
         return version_1(stream).await;
     }
     if start != V2[..V1.len()] {
-        return Ok(Spoken::Nothing(start.to_vec()));
+        return Ok(ProxyHeader::NotAHeader(start.to_vec()));
     }
     let mut rest = [0; V2.len() - V1.len()];
     stream.read_exact(&mut rest).await?;
     if rest != V2[V1.len()..] {
-        return Ok(Spoken::Nothing([&start[..], &rest[..]].concat()));
+        return Ok(ProxyHeader::NotAHeader([&start[..], &rest[..]].concat()));
     }
     version_2(stream).await
 }
 
-async fn version_1(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, HeaderError> {
+async fn version_1(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader, HeaderError> {
     let mut line = Vec::with_capacity(LINE);
     // The stream is buffered; what follows the line belongs to somebody else.
     while !line.ends_with(b"\r\n") {
@@ -85,11 +85,11 @@ async fn version_1(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, Head
 }
 
 /// What follows `PROXY `, without the line end.
-fn parse_line(line: &[u8]) -> Option<Spoken> {
+fn parse_line(line: &[u8]) -> Option<ProxyHeader> {
     let line = std::str::from_utf8(line).ok()?;
     if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
         // Section 2.1: the rest of such a line is ignored.
-        return Some(Spoken::ForItself);
+        return Some(ProxyHeader::Local);
     }
     let words: Vec<&str> = line.split(' ').collect();
     let [family, from, to, from_port, to_port] = words[..] else { return None };
@@ -102,7 +102,7 @@ fn parse_line(line: &[u8]) -> Option<Spoken> {
     };
     let (from, _) = (address(from)?, address(to)?);
     let (port, to_port) = (port(from_port)?, port(to_port)?);
-    Some(Spoken::For(SocketAddr::new(from.to_canonical(), port), to_port))
+    Some(ProxyHeader::For(SocketAddr::new(from.to_canonical(), port), to_port))
 }
 
 /// Decimal digits without a sign or leading zeros.
@@ -112,7 +112,7 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| digits && plain)
 }
 
-async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, HeaderError> {
+async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader, HeaderError> {
     let command = stream.read_u8().await?;
     let family = stream.read_u8().await?;
     let length = usize::from(stream.read_u16().await?);
@@ -123,12 +123,12 @@ async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, Head
     stream.read_exact(&mut rest).await?;
     match command {
         // LOCAL: whatever else it says is to be ignored.
-        0x20 => return Ok(Spoken::ForItself),
+        0x20 => return Ok(ProxyHeader::Local),
         0x21 => {}
         _ => return Err(HeaderError::Version),
     }
     let (client, port, fields) = match family {
-        0x00 => return Ok(Spoken::ForItself),
+        0x00 => return Ok(ProxyHeader::Local),
         0x11 => {
             let (addresses, fields) = rest.split_at_checked(12).ok_or(HeaderError::Length)?;
             let from: [u8; 4] = head(addresses, 0);
@@ -144,7 +144,7 @@ async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Spoken, Head
         _ => return Err(HeaderError::Family),
     };
     check_fields(fields)?;
-    Ok(Spoken::For(client, port))
+    Ok(ProxyHeader::For(client, port))
 }
 
 /// `N` bytes from `at` on, which the caller knows to be there.

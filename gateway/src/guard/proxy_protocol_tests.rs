@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// What is read from these bytes and no others, and how many are left.
-fn spoken(bytes: &[u8]) -> (Result<Spoken, HeaderError>, usize) {
+fn spoken(bytes: &[u8]) -> (Result<ProxyHeader, HeaderError>, usize) {
     let mut rest = bytes;
     let outcome = read(&mut rest).now_or_never().expect("a slice never waits");
     (outcome, rest.len())
@@ -28,7 +28,7 @@ fn v6_body() -> Vec<u8> {
 }
 
 #[track_caller]
-fn says(header: &[u8], expected: Spoken) {
+fn says(header: &[u8], expected: ProxyHeader) {
     let bytes = [header, b"GET /"].concat();
     let (outcome, left) = spoken(&bytes);
     assert_eq!((outcome.unwrap(), left), (expected, 5), "{}", header.escape_ascii());
@@ -41,8 +41,8 @@ fn refused(header: &[u8]) {
     assert!(outcome.is_err(), "{}: {outcome:?}", header.escape_ascii());
 }
 
-fn client(address: &str, port: u16) -> Spoken {
-    Spoken::For(address.parse().unwrap(), port)
+fn client(address: &str, port: u16) -> ProxyHeader {
+    ProxyHeader::For(address.parse().unwrap(), port)
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn fields_behind_the_addresses_are_skipped() {
 
 #[test]
 fn a_proxy_may_speak_for_itself() {
-    says(b"PROXY UNKNOWN\r\n", Spoken::ForItself);
-    says(b"PROXY UNKNOWN ffff:f...f 1 whatever\r\n", Spoken::ForItself);
-    says(&v2(0x20, 0x00, &[]), Spoken::ForItself);
-    says(&v2(0x20, 0x11, &v4_body()), Spoken::ForItself);
-    says(&v2(0x20, 0x00, &[1, 2]), Spoken::ForItself);
-    says(&v2(0x21, 0x00, &[]), Spoken::ForItself);
+    says(b"PROXY UNKNOWN\r\n", ProxyHeader::Local);
+    says(b"PROXY UNKNOWN ffff:f...f 1 whatever\r\n", ProxyHeader::Local);
+    says(&v2(0x20, 0x00, &[]), ProxyHeader::Local);
+    says(&v2(0x20, 0x11, &v4_body()), ProxyHeader::Local);
+    says(&v2(0x20, 0x00, &[1, 2]), ProxyHeader::Local);
+    says(&v2(0x21, 0x00, &[]), ProxyHeader::Local);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn what_is_no_header_is_given_back() {
         [&b"POST / HTTP/1.1\r\n"[..], b"PROXYX", b"\r\n\r\n\0\r\nQUIT\r", b"\x16\x03\x01\0\0\x01"]
     {
         let (outcome, left) = spoken(bytes);
-        let Ok(Spoken::Nothing(read)) = outcome else { panic!("{}", bytes.escape_ascii()) };
+        let Ok(ProxyHeader::NotAHeader(read)) = outcome else { panic!("{}", bytes.escape_ascii()) };
         assert_eq!([&read, &bytes[bytes.len() - left..]].concat(), bytes);
     }
 }
@@ -128,7 +128,7 @@ fn a_line_as_long_as_it_may_be_is_read() {
     says(line.as_bytes(), client("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535", 65535));
     let most = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LINE - 16));
     assert_eq!(most.len(), LINE);
-    says(most.as_bytes(), Spoken::ForItself);
+    says(most.as_bytes(), ProxyHeader::Local);
 }
 
 #[test]
@@ -159,7 +159,7 @@ proptest! {
         let ip = address.ip();
         let line = format!("PROXY {family} {ip} {ip} {} {to}\r\n", address.port());
         let expected = SocketAddr::new(ip.to_canonical(), address.port());
-        prop_assert_eq!(spoken(line.as_bytes()).0.unwrap(), Spoken::For(expected, to));
+        prop_assert_eq!(spoken(line.as_bytes()).0.unwrap(), ProxyHeader::For(expected, to));
         let octets = match ip {
             IpAddr::V4(ip) => ip.octets().to_vec(),
             IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -167,6 +167,6 @@ proptest! {
         let ports = [address.port().to_be_bytes(), to.to_be_bytes()].concat();
         let body = [octets.clone(), octets, ports].concat();
         let family = if address.is_ipv4() { 0x11 } else { 0x21 };
-        prop_assert_eq!(spoken(&v2(0x21, family, &body)).0.unwrap(), Spoken::For(expected, to));
+        prop_assert_eq!(spoken(&v2(0x21, family, &body)).0.unwrap(), ProxyHeader::For(expected, to));
     }
 }

@@ -18,7 +18,7 @@ use pingora::server::ShutdownWatch;
 
 use super::{Conn, GuardStream};
 use crate::base::clock;
-use crate::base::patience::Deadline;
+use crate::base::deadline::Deadline;
 use crate::process::supervisor::Shutdown;
 
 /// A client sends its next packet at once, or keeps us waiting for long: the head of the last one is kept

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::conn::Conn;
 use crate::base::clock;
-use crate::base::patience::Deadline;
+use crate::base::deadline::Deadline;
 
 /// One timer for both: they do not wait at the same time.
 #[derive(Default)]

@@ -21,7 +21,7 @@ use super::refusal::Refusal;
 use super::socket::ClientSocket;
 use super::stall::Stall;
 use super::{BodyShare, GuardLimits, RejectedConnection, linger, tls};
-use crate::base::patience::Deadline;
+use crate::base::deadline::Deadline;
 
 #[path = "stream_write.rs"]
 mod write;

@@ -132,7 +132,7 @@ impl ProxyHttp for Proxy {
         self.gateway.arrive(conn, &ctx.head, &mut ctx.exchange);
         failpoint::hit("early_request_filter", &ctx.head);
         let timeouts = &ctx.exchange.arrival.farm.config.timeouts;
-        // The guard keeps this time and that of the answer, see `patience`.
+        // The guard keeps this time and that of the answer, see `base::deadline`.
         downstream.set_read_timeout(None);
         downstream.set_write_timeout(Some(timeouts.client_write));
         // An early answer must not cut the body off: the reset would destroy the answer.

@@ -22,8 +22,8 @@ use super::server::{Line, Own, Server};
 use super::splice::can_splice;
 use super::upstream;
 use crate::base::clock;
+use crate::base::deadline::Deadline;
 use crate::base::failpoint;
-use crate::base::patience::Deadline;
 use crate::exchange::failure::{ConnectFailure, ExchangeFailure};
 use crate::exchange::head::expects_continue;
 use crate::exchange::{Course, Exchange, Gateway, Way};
@@ -178,7 +178,7 @@ impl<'r> Transfer<'r> {
         let endpoint = endpoint.ok_or(Stop::Fault(Fault::NoBackend))?;
         let repeatable = self.exchange.admitted.repeatable;
         let now = clock::stopwatch();
-        let until = now + self.gateway.place_patience(&self.exchange);
+        let until = now + self.gateway.connection_wait(&self.exchange);
         let connected = match way {
             Way::Shared => match self.lines.take(self.conn.id, &endpoint, repeatable, now) {
                 Some((connection, previous)) => {

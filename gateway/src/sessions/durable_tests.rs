@@ -88,7 +88,8 @@ async fn a_session_of_long_ago_lives_on_until_both_clocks_of_this_process_have_c
     // As after months without power.
     let sessions = table(directory.path());
     let (now, steady) = (clock::now(), clock::steady());
-    let sweep = |wall: u32, run: u32| sessions.sweep(days(wall, now), steady + DAY * run, DAY * 14);
+    let sweep =
+        |wall: u32, run: u32| sessions.sweep_expired(days(wall, now), steady + DAY * run, DAY * 14);
     assert_eq!(sweep(0, 0), []);
     assert_eq!(sweep(365, 13), [], "the wall clock was set forward");
     assert_eq!(sweep(13, 365), [], "the wall clock was set back");
@@ -153,13 +154,13 @@ async fn ends_are_remembered_for_their_time_whatever_the_clocks_do() {
         assert_eq!(look("lost"), Lookup::Unknown);
     };
     there();
-    sessions.sweep(days(365, now), steady, Duration::MAX);
-    sessions.sweep(now, steady + DAY * 365, Duration::MAX);
+    sessions.sweep_expired(days(365, now), steady, Duration::MAX);
+    sessions.sweep_expired(now, steady + DAY * 365, Duration::MAX);
     there();
-    sessions.sweep(days(3, now), steady + DAY, Duration::MAX);
+    sessions.sweep_expired(days(3, now), steady + DAY, Duration::MAX);
     assert_eq!(look("closed"), Lookup::Unknown);
     // On the disk they age by the time that gateways run.
-    sessions.sweep(now, steady + DAY * 366, Duration::MAX);
+    sessions.sweep_expired(now, steady + DAY * 366, Duration::MAX);
     sessions.close().await;
     assert_eq!(open(directory.path(), &[]).loaded.tombstones, 0);
 }

@@ -149,7 +149,7 @@ impl EndedSessions {
     }
 
     /// Forgets those that are too old by both clocks.
-    pub(super) fn sweep(&self, now: Timestamp, steady: Duration) {
+    pub(super) fn sweep_expired(&self, now: Timestamp, steady: Duration) {
         let keep = self.keep();
         self.ended_sessions.retain(|session_end| {
             !is_expired(
@@ -198,10 +198,10 @@ mod tests {
             milliseconds(10_001)
         ));
         for (wall, steady) in [(61_001, 71_001), (62_001, 69_999)] {
-            ended_sessions.sweep(Timestamp(wall), milliseconds(steady));
+            ended_sessions.sweep_expired(Timestamp(wall), milliseconds(steady));
             assert_eq!(find(), Lookup::Ended(TargetHash(7)));
         }
-        ended_sessions.sweep(Timestamp(62_001), milliseconds(71_001));
+        ended_sessions.sweep_expired(Timestamp(62_001), milliseconds(71_001));
         assert_eq!(find(), Lookup::Unknown);
     }
 

@@ -303,8 +303,13 @@ impl Sessions {
     }
 
     /// Removes every session that has been silent for `idle_timeout` by both clocks.
-    pub fn sweep(&self, now: Timestamp, steady: Duration, idle_timeout: Duration) -> Vec<Ended> {
-        self.ended_sessions.sweep(now, steady);
+    pub fn sweep_expired(
+        &self,
+        now: Timestamp,
+        steady: Duration,
+        idle_timeout: Duration,
+    ) -> Vec<Ended> {
+        self.ended_sessions.sweep_expired(now, steady);
         self.age_names(now);
         if let Some((ran, keep)) = self.ended_sessions.aged(steady) {
             self.store.age_tombstones(ran, keep);

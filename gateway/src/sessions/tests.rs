@@ -68,13 +68,13 @@ async fn silence_ends_a_session_and_progress_renews_it() {
     let at = |n: u64| Timestamp(n * DAY * 1000);
     let progress = Progress { next_offset: 1, total: 2, seen: at(10) };
     sessions.progress(&key("busy"), progress, days(10));
-    assert_eq!(sessions.sweep(at(13), days(13), days(14)), []);
-    let ended = sessions.sweep(at(14), days(14), days(14));
+    assert_eq!(sessions.sweep_expired(at(13), days(13), days(14)), []);
+    let ended = sessions.sweep_expired(at(14), days(14), days(14));
     assert_eq!(ended.iter().map(|e| &e.key).collect::<Vec<_>>(), [&key("quiet")]);
     assert_eq!(ended[0].reason, EndReason::Expired);
     // The wall clock alone proves nothing, and one that was set back ends nobody either.
-    assert_eq!(sessions.sweep(at(100), days(15), days(14)), []);
-    assert_eq!(sessions.sweep(at(0), days(100), days(14)), []);
+    assert_eq!(sessions.sweep_expired(at(100), days(15), days(14)), []);
+    assert_eq!(sessions.sweep_expired(at(0), days(100), days(14)), []);
     assert_eq!(sessions.len(), 1);
 }
 
@@ -158,7 +158,8 @@ async fn an_end_is_remembered_for_its_time_and_its_id_is_not_given_out_meanwhile
     assert_eq!(sessions.find(Some(&key("lost"))), Lookup::Unknown);
     assert_eq!(put(&sessions, "closed", pin(0, None)).await, Pinned::Taken);
     let later = |days: u64| Timestamp(clock::now().0 + days * DAY * 1000);
-    let sweep = |wall, seconds| sessions.sweep(wall, Duration::from_secs(seconds), Duration::MAX);
+    let sweep =
+        |wall, seconds| sessions.sweep_expired(wall, Duration::from_secs(seconds), Duration::MAX);
     sweep(later(1), 69);
     assert_eq!(sessions.find(Some(&key("closed"))), Lookup::Ended(TargetHash(7)));
     // The steady clock alone proves nothing either: this one stood still.
@@ -224,8 +225,8 @@ async fn a_session_is_untouched_until_its_first_packet_and_never_when_that_is_no
     // What is noted is no part of the time.
     let [now, later] = [0, 2 * DAY].map(|seconds| Timestamp(seconds * 1000));
     let (steady, idle) = (Duration::from_secs(2 * DAY), Duration::from_secs(DAY));
-    assert_eq!(sessions.sweep(now, steady, idle), []);
-    assert_eq!(sessions.sweep(later, steady, idle).len(), 5);
+    assert_eq!(sessions.sweep_expired(now, steady, idle), []);
+    assert_eq!(sessions.sweep_expired(later, steady, idle).len(), 5);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 use bits_gateway::config::{dump, parse};
-use bits_gateway::guard::proxy_protocol::{self, HeaderError, Spoken};
+use bits_gateway::guard::proxy_protocol::{self, HeaderError, ProxyHeader};
 use bits_gateway::sessions::store::{OnError, Options, Store, StoredPin, SyncMode, read_only};
 use bits_gateway::telemetry::events::Events;
 use bits_gateway::telemetry::metrics::Metrics;
@@ -113,7 +113,7 @@ pub fn rows(data: &[u8]) {
 }
 
 /// What these bytes are read as, and how many of them were.
-fn reserved(bytes: &[u8]) -> (Result<Spoken, HeaderError>, usize) {
+fn reserved(bytes: &[u8]) -> (Result<ProxyHeader, HeaderError>, usize) {
     let mut rest = bytes;
     let polled =
         pin!(proxy_protocol::read(&mut rest)).poll(&mut Context::from_waker(Waker::noop()));
@@ -146,7 +146,7 @@ pub fn proxy_header(data: &[u8]) {
             assert!(data.starts_with(b"PROXY ") || data.starts_with(b"\r\n\r\n\0\r\nQUIT\n"));
             assert!(reserved(&more).0.is_err(), "no more bytes make it a header");
         }
-        Ok(Spoken::Nothing(read)) => assert_eq!(read, data[..used]),
+        Ok(ProxyHeader::NotAHeader(read)) => assert_eq!(read, data[..used]),
         Ok(said) => {
             for bytes in [&data[..used], &more] {
                 let (again, length) = reserved(bytes);
@@ -156,12 +156,12 @@ pub fn proxy_header(data: &[u8]) {
                 let (cut, _) = reserved(&data[..end]);
                 assert!(matches!(cut, Err(HeaderError::Cut(_))), "{end} of {used}: {cut:?}");
             }
-            let Spoken::For(client, to) = said else { return };
+            let ProxyHeader::For(client, to) = said else { return };
             assert_eq!(client.ip(), client.ip().to_canonical(), "one client has one address");
             for header in written(client, to) {
                 let (again, length) = reserved(&[&header[..], data].concat());
                 let again = again.expect("what was read can be written");
-                assert_eq!((again, length), (Spoken::For(client, to), header.len()));
+                assert_eq!((again, length), (ProxyHeader::For(client, to), header.len()));
             }
         }
     }

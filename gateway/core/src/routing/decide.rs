@@ -19,7 +19,7 @@ pub enum Lookup {
     Foreign,
     /// The session ended with an Ack of Close or Cancel that we saw.
     Ended(TargetHash),
-    /// An operator ended the session, or its file is spoilt: its client starts over, whatever its
+    /// An operator ended the session, or its file is corrupted: its client starts over, whatever its
     /// alias says.
     Forgotten,
     /// The table could not be asked, or cannot keep a new session. Never read as
@@ -37,7 +37,7 @@ pub struct Policy {
 /// What a client hears whose session nobody here knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum UnknownSession {
-    /// What the backends say when they are asked: see [`super::ask`].
+    /// What the backends say when they are asked: see [`super::recovery`].
     #[default]
     Ask,
     /// Start over.

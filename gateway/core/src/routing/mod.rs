@@ -1,10 +1,10 @@
 //! Where a packet goes.
 
-pub mod ask;
 pub mod decide;
 pub mod failover;
 pub mod ownership;
 pub mod placement;
+pub mod recovery;
 pub mod refusal;
 pub mod retry;
 

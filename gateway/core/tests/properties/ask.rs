@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::{ContentRange, RequestPacket, SessionId, read_ack};
-use gateway_core::routing::ask::{
-    OwnershipAnswer, Pace, Question, Recent, UnclearBackends, Verdict, confirm, judge,
+use gateway_core::routing::recovery::{
+    OwnershipAnswer, Question, QuestionLimiter, Recent, UnclearBackends, Verdict, confirm, judge,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -113,7 +113,7 @@ proptest! {
                 prop_assert!(said.contains(&(owner, OwnershipAnswer::Newborn)));
                 prop_assert!(claimed == 1 && !unclear);
             }
-            Verdict::Spoilt(owner) => {
+            Verdict::Corrupted(owner) => {
                 prop_assert!(said.contains(&(owner, OwnershipAnswer::Took)));
                 prop_assert!(claimed == 0);
             }
@@ -160,7 +160,7 @@ proptest! {
         rate in 1..50u32,
         arrivals in vec((0..300u64, 0..3u32, 0..2000u64), 1..200),
     ) {
-        let mut pace = Pace::new(rate);
+        let mut pace = QuestionLimiter::new(rate);
         let mut now = Duration::ZERO;
         let mut asked: HashMap<BackendId, Vec<Duration>> = HashMap::new();
         for (step, first, patience) in arrivals {

@@ -6,10 +6,10 @@ use gateway_core::farm::{Backend, BackendId};
 use gateway_core::fault::Fault;
 use gateway_core::protocol::{RequestPacket, read_ack};
 use gateway_core::routing::Absence;
-use gateway_core::routing::ask::{
+use gateway_core::routing::failover::BeforeAsking;
+use gateway_core::routing::recovery::{
     OwnershipAnswer, Question, Verdict, confirm, elsewhere, judge, settle,
 };
-use gateway_core::routing::failover::BeforeAsking;
 use http::HeaderValue;
 
 use crate::farm::ASKED;
@@ -74,7 +74,7 @@ impl Gateway {
             Verdict::Newborn(owner) => Ok(Found::Newborn(owner)),
             Verdict::Nobody => Err(Fault::UnknownSession),
             Verdict::Unclear => Err(Fault::SessionNotHere),
-            Verdict::Spoilt(backend) => panic!("{backend:?} took the byte of {question:?}"),
+            Verdict::Corrupted(backend) => panic!("{backend:?} took the byte of {question:?}"),
         }
     }
 

@@ -9,11 +9,11 @@ use gateway_core::protocol::host::{Host, key_of};
 use gateway_core::protocol::{
     ChunkedMode, PacketType, RequestPacket, SessionId, SessionKey, packet, read_request,
 };
-use gateway_core::routing::ask::UnclearBackends;
 use gateway_core::routing::failover::{Distrust, Held, Owner, ends_or_moves, try_another};
 use gateway_core::routing::ownership::{
     Asker, ended_by_refusal, may_speak, must_not_be_hidden, owner, visible_to,
 };
+use gateway_core::routing::recovery::UnclearBackends;
 use gateway_core::routing::retry::{MAX_REPEATS, is_repeatable};
 use gateway_core::routing::{
     Absence, Decision, Evidence, Failure, Lookup, Refusers, Step, Why, decide, may_retry, reassign,

@@ -8,9 +8,9 @@
 //! A session without a byte proves little: anybody may hold its id. Before a packet goes on to it,
 //! its server is asked for the same id under a path that nobody uses: [`confirm`].
 //!
-//! How often may be asked is for [`Pace`]; what need not be asked again, for [`Recent`].
+//! How often may be asked is for [`QuestionLimiter`]; what need not be asked again, for [`Recent`].
 
-mod pace;
+mod limiter;
 mod question;
 mod recent;
 
@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::farm::BackendId;
 use crate::protocol::{Ack, HResult};
 
-pub use pace::{ClientPace, Pace};
+pub use limiter::{ClientLimiter, QuestionLimiter};
 pub use question::{Question, elsewhere};
 pub use recent::Recent;
 
@@ -85,9 +85,9 @@ pub enum Verdict {
     Owner(BackendId, Option<u64>),
     /// This one has it, as [`OwnershipAnswer::Newborn`]: the packet goes on there, and its Ack makes the pin.
     Newborn(BackendId),
-    /// Nobody claims it, and this one's file may be spoilt, as [`OwnershipAnswer::Took`]: nothing of it may be
+    /// Nobody claims it, and this one's file may be corrupted, as [`OwnershipAnswer::Took`]: nothing of it may be
     /// completed.
-    Spoilt(BackendId),
+    Corrupted(BackendId),
     /// Nobody has it.
     Nobody,
     /// Somebody may have it.
@@ -158,7 +158,7 @@ impl UnclearBackends {
 /// Who has the session. `said` holds every backend of the farm once.
 ///
 /// A backend that took the byte may take anything, so its word counts for nothing as long as another
-/// one claims the session. If none does, the session is spoilt, whatever else is unclear.
+/// one claims the session. If none does, the session is corrupted, whatever else is unclear.
 ///
 /// `patience` is how long a backend may be unclear before it counts as one that has nothing, as
 /// long as a pinned session waits for a backend that is away.
@@ -201,7 +201,7 @@ pub fn judge(
         }
     }
     match said.iter().find(|(_, said)| *said == OwnershipAnswer::Took) {
-        Some(&(backend, _)) if claims == 0 => Verdict::Spoilt(backend),
+        Some(&(backend, _)) if claims == 0 => Verdict::Corrupted(backend),
         _ => verdict,
     }
 }

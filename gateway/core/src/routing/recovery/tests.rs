@@ -177,7 +177,8 @@ fn a_newborn_session_counts_only_where_the_server_minds_its_path() {
     ] {
         assert_eq!(confirm(Verdict::Newborn(A), said), Verdict::Nobody, "{said:?}");
     }
-    let others = [Verdict::Owner(A, None), Verdict::Spoilt(A), Verdict::Nobody, Verdict::Unclear];
+    let others =
+        [Verdict::Owner(A, None), Verdict::Corrupted(A), Verdict::Nobody, Verdict::Unclear];
     for verdict in others {
         for said in [OwnershipAnswer::NotFound, OwnershipAnswer::Newborn, UNCLEAR] {
             assert_eq!(confirm(verdict, said), verdict);
@@ -189,7 +190,7 @@ fn a_newborn_session_counts_only_where_the_server_minds_its_path() {
 fn a_verdict_is_settled_by_what_its_question_can_tell() {
     let owned = Verdict::Owner(A, None);
     let verdicts =
-        [owned, Verdict::Newborn(A), Verdict::Spoilt(A), Verdict::Nobody, Verdict::Unclear];
+        [owned, Verdict::Newborn(A), Verdict::Corrupted(A), Verdict::Nobody, Verdict::Unclear];
     for (range, shared, newborn, unclear) in [
         // The last byte is sent; it is announced; one behind the end is sent.
         ("0-2/9", true, Verdict::Newborn(A), Verdict::Unclear),
@@ -199,7 +200,7 @@ fn a_verdict_is_settled_by_what_its_question_can_tell() {
     ] {
         let question = Question::of(&of(range), shared).unwrap();
         let settled = verdicts.map(|verdict| settle(verdict, question));
-        let expected = [owned, newborn, Verdict::Spoilt(A), Verdict::Nobody, unclear];
+        let expected = [owned, newborn, Verdict::Corrupted(A), Verdict::Nobody, unclear];
         assert_eq!(settled, expected, "{range} {shared}");
     }
 }
@@ -215,8 +216,8 @@ fn one_claim_among_strangers_is_the_owner() {
     check(&[(A, NotFound), (B, Has(Some(5))), (C, NotFound)], Verdict::Owner(B, Some(5)));
     check(&[(A, Has(None))], Verdict::Owner(A, None));
     check(&[(A, Newborn), (B, NotFound)], Verdict::Newborn(A));
-    check(&[(A, NotFound), (B, Took)], Verdict::Spoilt(B));
-    check(&[(A, UNCLEAR), (B, Took), (C, Took)], Verdict::Spoilt(B));
+    check(&[(A, NotFound), (B, Took)], Verdict::Corrupted(B));
+    check(&[(A, UNCLEAR), (B, Took), (C, Took)], Verdict::Corrupted(B));
     check(&[(A, NotFound), (B, NotFound)], Verdict::Nobody);
 }
 
@@ -239,7 +240,7 @@ fn a_session_that_is_not_found_after_a_move_may_be_at_the_address_before() {
     check(&[(A, NotFound), (B, Moved)], Verdict::Unclear);
     check(&[(A, Moved), (B, Has(Some(5)))], Verdict::Unclear);
     check(&[(A, Has(Some(5))), (B, Moved)], Verdict::Unclear);
-    check(&[(A, Moved), (B, Took)], Verdict::Spoilt(B));
+    check(&[(A, Moved), (B, Took)], Verdict::Corrupted(B));
     // No patience ends it, and it is no doubt of the backend.
     let mut unclear = UnclearBackends::default();
     assert_eq!(judge(&[(A, Moved)], &mut unclear, HOUR, Duration::ZERO), Verdict::Unclear);
@@ -308,7 +309,7 @@ fn two_that_claim_everything_do_not_keep_clients_waiting_for_ever() {
 
 #[test]
 fn a_burst_is_answered_at_once_and_the_rest_waits_its_turn() {
-    let mut pace = Pace::new(10);
+    let mut pace = QuestionLimiter::new(10);
     let farm = [A, B];
     for _ in 0..10 {
         assert_eq!(pace.take(&farm, secs(5), secs(1)), Some(Duration::ZERO));

@@ -13,12 +13,12 @@ const BURST: u64 = 250_000_000;
 /// Whoever asks gets the place behind those who asked before. Uploads that ask for equal pieces, one
 /// at a time, and wait before they ask for the next, so get the same.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct RateLimiter {
     /// Nanoseconds of the steady clock.
     paid: AtomicU64,
 }
 
-impl Pace {
+impl RateLimiter {
     /// Takes the next place for so many bytes. They may go after the time returned. `rate` is in
     /// bytes a second, and may be another each time; 0 counts as 1.
     pub fn take(&self, bytes: usize, rate: u64, now: Duration) -> Duration {
@@ -52,7 +52,7 @@ mod tests {
 
     /// Uploads that take turns as they are due; returns what each sent within `time`.
     fn share(rate: u64, pieces: &[usize], time: Duration) -> Vec<usize> {
-        let pace = Pace::default();
+        let pace = RateLimiter::default();
         let mut due: Vec<_> =
             pieces.iter().map(|&piece| pace.take(piece, rate, Duration::ZERO)).collect();
         let mut sent = vec![0; pieces.len()];
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn who_sends_little_waits_for_one_piece_of_each_other_at_most() {
-        let pace = Pace::default();
+        let pace = RateLimiter::default();
         let now = Duration::from_secs(10);
         for _ in 0..16 {
             pace.take(64 * KIB, 1024 * 1024, now);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_pause_earns_a_quarter_of_a_second_and_no_more() {
-        let pace = Pace::default();
+        let pace = RateLimiter::default();
         let now = Duration::from_secs(3600);
         assert_eq!(pace.take(250, 1000, now), Duration::ZERO);
         assert_eq!(pace.take(1000, 1000, now), Duration::ZERO);
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn no_number_overflows() {
         for (rate, bytes) in [(0, usize::MAX), (u64::MAX, usize::MAX), (1, 1)] {
-            let pace = Pace::default();
+            let pace = RateLimiter::default();
             pace.take(bytes, rate, Duration::MAX);
             pace.take(bytes, rate, Duration::ZERO);
         }

@@ -12,7 +12,7 @@ use crate::protocol::client::ClientKey;
 /// In any stretch of time a backend is asked at most `burst` times and once more for each
 /// `interval` in it.
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub struct QuestionLimiter {
     interval: Duration,
     /// What may be taken ahead of time.
     ahead: Duration,
@@ -20,7 +20,7 @@ pub struct Pace {
     full_at: Vec<Duration>,
 }
 
-impl Pace {
+impl QuestionLimiter {
     /// `rate` questions a second, and as many at once.
     pub fn new(rate: u32) -> Self {
         let rate = rate.max(1);
@@ -70,7 +70,7 @@ const TIDY_EVERY: Duration = Duration::from_millis(100);
 /// A client is remembered until what it had is paid for. Those for whom there is no room share one
 /// measure.
 #[derive(Debug, Clone)]
-pub struct ClientPace {
+pub struct ClientLimiter {
     interval: Duration,
     ahead: Duration,
     /// When each may have its whole tenth at once again.
@@ -82,7 +82,7 @@ pub struct ClientPace {
     tidy_after: Duration,
 }
 
-impl ClientPace {
+impl ClientLimiter {
     /// `rate` is that of each backend.
     pub fn new(rate: u32) -> Self {
         let tenth = rate.div_ceil(10).max(1);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn one_client_gets_a_tenth_whatever_it_asks_and_another_gets_its_own() {
-        let mut pace = ClientPace::new(100);
+        let mut pace = ClientLimiter::new(100);
         let mut asked = 0;
         // 310 a second for ten seconds.
         for number in 0..3100u64 {
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_client_waits_its_turn_and_what_is_refused_costs_nothing() {
-        let mut pace = ClientPace::new(20);
+        let mut pace = ClientLimiter::new(20);
         let now = Duration::from_secs(5);
         let waits: Vec<_> = (0..6).map(|_| pace.take(client(1), now, millis(1000))).collect();
         let wait = |milliseconds| Some(millis(milliseconds));
@@ -177,14 +177,14 @@ mod tests {
 
     #[test]
     fn even_the_lowest_rate_lets_every_client_ask() {
-        let mut pace = ClientPace::new(1);
+        let mut pace = ClientLimiter::new(1);
         assert_eq!(pace.take(client(1), Duration::ZERO, Duration::ZERO), Some(Duration::ZERO));
         assert_eq!(pace.take(client(2), Duration::ZERO, Duration::ZERO), Some(Duration::ZERO));
     }
 
     #[test]
     fn no_number_of_clients_takes_more_memory_than_there_is() {
-        let mut pace = ClientPace::new(100);
+        let mut pace = ClientLimiter::new(100);
         for number in 0..100_000 {
             pace.take(client(number), Duration::from_secs(1), Duration::ZERO);
             assert!(pace.len() <= CLIENTS);
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_crowd_gets_room_a_moment_after_others_have_paid() {
         // Each question is paid for after 10 ms.
-        let mut pace = ClientPace::new(1000);
+        let mut pace = ClientLimiter::new(1000);
         let now = Duration::from_secs(1);
         for number in 0..=CLIENTS as u32 {
             pace.take(client(number), now, Duration::ZERO);
