@@ -209,7 +209,7 @@ impl Api {
             Call::Backends => done(&view::Backends { backends: self.backends().await? }),
             Call::Backend(name) => done(&self.backend(&name).await?),
             Call::SetState(name, state) => self.set_state(&name, state).await,
-            Call::Drain(name) => done(&self.drain(&name).await?),
+            Call::DrainProgress(name) => done(&self.drain(&name).await?),
             Call::Move(name) => self.move_sessions(&name).await,
             Call::Reload => done(&(control.reload)().await?),
             Call::Preview => done(&self.preview().await?),
@@ -381,9 +381,10 @@ fn no_body(has_body: bool) -> Result<(), Refusal> {
 fn subject(call: &Call) -> Option<String> {
     match call {
         Call::Session(handle) | Call::Forget(handle) => Some(format!("{handle:?}")),
-        Call::Backend(name) | Call::SetState(name, _) | Call::Drain(name) | Call::Move(name) => {
-            Some(name.clone())
-        }
+        Call::Backend(name)
+        | Call::SetState(name, _)
+        | Call::DrainProgress(name)
+        | Call::Move(name) => Some(name.clone()),
         Call::ForgetAll(which) => Some(which.to_string()),
         Call::Status
         | Call::Sessions { .. }

@@ -39,7 +39,7 @@ pub enum Call {
     Backends,
     Backend(String),
     SetState(String, AdminState),
-    Drain(String),
+    DrainProgress(String),
     Move(String),
     Reload,
     /// What a reload would do.
@@ -105,7 +105,7 @@ impl Call {
             | Self::Session(_)
             | Self::Backends
             | Self::Backend(_)
-            | Self::Drain(_) => AdminAction::Read,
+            | Self::DrainProgress(_) => AdminAction::Read,
         }
     }
 }
@@ -150,7 +150,7 @@ pub fn route(method: &Method, uri: &Uri) -> Result<Call, Refusal> {
         ["backends", name, "drain"] => {
             let name = decode(name)?;
             match *method {
-                Method::GET | Method::HEAD => Ok(Call::Drain(name)),
+                Method::GET | Method::HEAD => Ok(Call::DrainProgress(name)),
                 Method::POST => Ok(Call::SetState(name, AdminState::Drain)),
                 _ => Err(Refusal::method("GET, HEAD, POST")),
             }
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(ask("GET", "/api/v1/status"), Ok(Call::Status));
         assert_eq!(ask("HEAD", "/api/v1/backends"), Ok(Call::Backends));
         assert_eq!(ask("GET", "/api/v1/backends/up01"), Ok(Call::Backend(name())));
-        assert_eq!(ask("GET", "/api/v1/backends/up01/drain"), Ok(Call::Drain(name())));
+        assert_eq!(ask("GET", "/api/v1/backends/up01/drain"), Ok(Call::DrainProgress(name())));
         for (word, state) in [
             ("ready", AdminState::Ready),
             ("drain", AdminState::Drain),

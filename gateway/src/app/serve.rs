@@ -83,7 +83,7 @@ pub(super) fn serve(
     count_sessions(&metrics, &sessions, &config);
     let ids = Arc::clone(&reporter.ids);
     let shown: Vec<_> = listeners.iter().cloned().chain([admin_tls.clone()]).collect();
-    let certificates = Certificates::keep(&metrics, &events, &shown, farm.renewables());
+    let certificates = Certificates::start_watching(&metrics, &events, &shown, farm.reloadables());
     let backend_registry = BackendRegistry::new(
         ids,
         farm,

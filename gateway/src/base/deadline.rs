@@ -3,7 +3,7 @@
 //! The hazard: a process that was stopped (a virtual machine that was paused, SIGSTOP) finds its
 //! timers over when it wakes, and what came meanwhile unread in its sockets. The runtime may run the
 //! timers first: after SIGCONT its wait for events returns without any. A client would be cut off as
-//! stalled whose bytes are here. So a timer that is over gets `LOOK` more, within which the
+//! stalled whose bytes are here. So a timer that is over gets `SECOND_LOOK_AFTER` more, within which the
 //! runtime asks the kernel for events before it runs the next timer.
 
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 use crate::base::clock;
 
 /// Enough for one turn of the runtime. What counts is that a turn is between the two looks.
-const LOOK: Duration = Duration::from_millis(50);
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(50);
 
 /// As [`tokio::time::timeout`], with a second look.
 ///
@@ -26,7 +26,7 @@ pub async fn within<F: Future>(limit: Duration, future: F) -> Result<F::Output, 
     tokio::pin!(future);
     match tokio::time::timeout(limit, &mut future).await {
         Ok(done) => Ok(done),
-        Err(_) => tokio::time::timeout(LOOK, future).await,
+        Err(_) => tokio::time::timeout(SECOND_LOOK_AFTER, future).await,
     }
 }
 
@@ -70,7 +70,7 @@ impl Deadline {
             if self.state == State::Looking {
                 break;
             }
-            self.set(clock::stopwatch() + LOOK, State::Looking);
+            self.set(clock::stopwatch() + SECOND_LOOK_AFTER, State::Looking);
         }
         Poll::Ready(())
     }
@@ -106,7 +106,10 @@ mod tests {
         for _ in 0..3 {
             let begun = clock::stopwatch();
             poll_fn(|cx| deadline.poll(cx, || LIMIT)).await;
-            assert!(begun.elapsed() >= LIMIT + LOOK && begun.elapsed() < LIMIT + LOOK * 2);
+            assert!(
+                begun.elapsed() >= LIMIT + SECOND_LOOK_AFTER
+                    && begun.elapsed() < LIMIT + SECOND_LOOK_AFTER * 2
+            );
             deadline.stop();
         }
     }
@@ -138,7 +141,10 @@ mod tests {
         for limit in [LIMIT, LIMIT / 10, LIMIT * 3] {
             let begun = clock::stopwatch();
             poll_fn(|cx| deadline.poll(cx, || limit)).await;
-            assert!(begun.elapsed() >= limit + LOOK && begun.elapsed() < limit + LOOK * 2);
+            assert!(
+                begun.elapsed() >= limit + SECOND_LOOK_AFTER
+                    && begun.elapsed() < limit + SECOND_LOOK_AFTER * 2
+            );
             deadline.stop();
         }
     }

@@ -13,7 +13,7 @@ use super::report::{Finding, Place, Report};
 #[derive(Debug, Clone)]
 pub struct Draft {
     tables: Vec<Table>,
-    presumed: Vec<&'static str>,
+    assumed: Vec<&'static str>,
 }
 
 /// A section, or one of its instances.
@@ -54,7 +54,7 @@ impl Draft {
         let once = sections.iter().filter(|section| section.shape == Shape::Once);
         Self {
             tables: once.map(|section| Table::new(section, String::new(), 0, None)).collect(),
-            presumed: Vec::new(),
+            assumed: Vec::new(),
         }
     }
 }
@@ -79,13 +79,13 @@ impl Draft {
     }
 
     /// Notes that a section was meant, though it cannot be read: it is not missing then.
-    pub fn presume(&mut self, section: &'static Section) {
-        self.presumed.push(section.name);
+    pub fn assume(&mut self, section: &'static Section) {
+        self.assumed.push(section.name);
     }
 
     /// Whether a section is there, or was at least meant to be.
     pub fn has(&self, section: &str) -> bool {
-        self.presumed.contains(&section) || self.all(section).next().is_some()
+        self.assumed.contains(&section) || self.all(section).next().is_some()
     }
 
     /// Makes every relative path that was read so far one that begins at `base`.
@@ -175,14 +175,14 @@ impl Table {
 
     /// Takes over what was given under a name that probably means this key, so that the rest can
     /// be checked as if the name were right.
-    pub fn presume(&mut self, key: &str, given: &Given, place: Place) {
+    pub fn assume(&mut self, key: &str, given: &Given, place: Place) {
         let key = self.section.key(key).expect("the code only names keys of the table");
         let setting = Setting { value: key.kind.parse(given).ok(), origin: Origin::Given(place) };
         self.settings.entry(key.name).or_insert(setting);
     }
 
     /// Fixes a value that depends on others.
-    pub fn settle(&mut self, key: &str, value: Value) {
+    pub fn resolve(&mut self, key: &str, value: Value) {
         let key = self.section.key(key).expect("the code only names keys of the table");
         let setting = Setting { value: Some(value), origin: Origin::Default };
         self.settings.insert(key.name, setting);

@@ -78,7 +78,7 @@ fn comment(file: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settle::Config;
+    use crate::config::resolve::Config;
 
     /// Only a setting has no space after its `#`.
     fn uncomment(keep: impl Fn(&Key) -> bool) -> String {

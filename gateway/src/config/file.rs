@@ -176,7 +176,7 @@ impl Reader<'_> {
     }
 
     fn no_table(&mut self, section: &'static Section, name: &Spanned<Cow<'_, str>>) {
-        self.draft.presume(section);
+        self.draft.assume(section);
         let place = self.place(name);
         let shown = name.get_ref().escape_debug();
         let finding = match section.key(name.get_ref()) {
@@ -256,7 +256,7 @@ impl Reader<'_> {
             (Some(homes), _) => format!("`{word}` belongs in {homes}"),
             (None, Some(meant)) => {
                 let place = Place { source: self.source, span: value.span() };
-                table.presume(&format!("{group}{meant}"), &given(value), place);
+                table.assume(&format!("{group}{meant}"), &given(value), place);
                 format!("did you mean `{meant}`?")
             }
             (None, None) => {
@@ -273,7 +273,7 @@ impl Reader<'_> {
     }
 
     fn wrong_shape(&mut self, section: &'static Section, value: &Spanned<DeValue<'_>>) {
-        self.draft.presume(section);
+        self.draft.assume(section);
         let place = self.place(value);
         let header = header(section);
         let finding = Finding::error(format!("`{}` is written {header}", section.name));

@@ -220,7 +220,7 @@ const fn own(name: &'static str, kind: Kind, sample: &'static str, about: &'stat
 }
 
 /// Gives every backend what `[health]` says and it does not.
-pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
+pub fn resolve_defaults(draft: &mut Draft) -> Result<(), Broken> {
     let common = draft.once(SECTION.name).clone();
     for backend in draft.all_mut("backends") {
         for key in OWN {
@@ -228,7 +228,7 @@ pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
             if !backend.is_given(key.name)
                 && let Some(value) = common.value(same)?
             {
-                backend.settle(key.name, value.clone());
+                backend.resolve(key.name, value.clone());
             }
         }
     }

@@ -6,9 +6,9 @@ use std::{fs, io};
 
 use super::draft::Draft;
 use super::report::{Report, Source, SourceKind};
+use super::resolve::Config;
 use super::sections::SECTIONS;
-use super::settle::Config;
-use super::{check, env, file, settle};
+use super::{check, env, file, resolve};
 
 /// A configuration with all that was learnt on the way.
 #[derive(Debug, Clone)]
@@ -131,8 +131,8 @@ fn parse_in(
     if report.has_errors() {
         return Err(report);
     }
-    settle::settle(&mut draft).expect("a draft without mistakes has every value");
-    let config = settle::build(&draft).expect("a draft without mistakes has every value");
+    resolve::resolve_defaults(&mut draft).expect("a draft without mistakes has every value");
+    let config = resolve::build(&draft).expect("a draft without mistakes has every value");
     Ok(Loaded { config, report, draft })
 }
 

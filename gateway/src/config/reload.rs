@@ -25,8 +25,8 @@ use crate::config::listeners::Listener;
 use crate::config::load::{LoadError, Loaded};
 use crate::config::log::Log;
 use crate::config::report::Place;
+use crate::config::resolve::Config;
 use crate::config::sessions::Sessions;
-use crate::config::settle::Config;
 use crate::config::timeouts::Timeouts;
 use crate::config::{self, without_file};
 use crate::process::notify_systemd::Notifier;
@@ -252,7 +252,7 @@ impl Inner {
             findings: Json::Array(Vec::new()),
             hash: String::new(),
         };
-        if let Err(Refused { text, findings }) = self.take_over(state, &mut reload) {
+        if let Err(Refused { text, findings }) = self.apply(state, &mut reload) {
             (reload.error, reload.findings) = (Some(text), findings);
         }
         let hash = diff::hash(&state.current.draft);
@@ -271,7 +271,7 @@ impl Inner {
         reload
     }
 
-    fn take_over(&self, state: &mut State, reload: &mut Reload) -> Result<(), Refused> {
+    fn apply(&self, state: &mut State, reload: &mut Reload) -> Result<(), Refused> {
         let loaded = self.source.load().map_err(refused)?;
         reload.warnings = loaded.report.lines();
         reload.findings = loaded.report.to_json();

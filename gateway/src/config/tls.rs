@@ -161,10 +161,10 @@ pub fn is_on(table: &Table) -> bool {
 }
 
 /// An empty table speaks for itself, but a dump could not show it.
-pub fn settle(draft: &mut Draft) {
+pub fn resolve_defaults(draft: &mut Draft) {
     for backend in draft.all_mut("backends") {
         if is_on(backend) && !backend.is_given(BACKEND_VERIFY.name) {
-            backend.settle(BACKEND_VERIFY.name, Value::Word(Verify::Name.name()));
+            backend.resolve(BACKEND_VERIFY.name, Value::Word(Verify::Name.name()));
         }
     }
 }

@@ -24,7 +24,7 @@ pub fn text(listen: SocketAddr, backends: &[BackendAddress]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settle::Config;
+    use crate::config::resolve::Config;
     use crate::config::store::Store;
 
     #[test]

@@ -124,7 +124,7 @@ impl BackendRegistry {
         self.sessions.set_limits(config.sessions.limit, config.sessions.tombstone);
         self.sessions.set_shared_farm(config.sessions.shared_farm);
         self.metrics.set_sessions_limit(config.sessions.limit);
-        self.certificates.watch(farm.renewables());
+        self.certificates.watch(farm.reloadables());
         // Before the farm, whose picture is made of it.
         self.health.apply(&specs(&farm, &self.ids, kept));
         self.farm.store(Arc::new(farm.revised(&self.health)));

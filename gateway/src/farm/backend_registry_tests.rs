@@ -24,7 +24,8 @@ fn backend_registry(first: &Config) -> BackendRegistry {
     let weights: Vec<_> =
         first.backends.iter().map(|b| (ids.intern(&b.name), b.name.clone(), b.weight)).collect();
     let metrics = Metrics::new(&[], &weights);
-    let certificates = Certificates::keep(&metrics, &Events::default(), &[], farm.renewables());
+    let certificates =
+        Certificates::start_watching(&metrics, &Events::default(), &[], farm.reloadables());
     let sessions = Sessions::new(100, Duration::from_secs(60));
     BackendRegistry::new(ids, farm, sessions, metrics, certificates, Events::default())
 }

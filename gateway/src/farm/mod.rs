@@ -27,7 +27,7 @@ use crate::config::{
     UpstreamHost,
 };
 use crate::farm::health::FarmHealth;
-use crate::tls::{self, BackendTls, Contents, Renewable, TlsError};
+use crate::tls::{self, BackendTls, Contents, Reloadable, TlsError};
 
 pub use endpoint::{Endpoint, KEEPALIVE_COUNT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL};
 
@@ -252,9 +252,9 @@ impl Farm {
     }
 
     /// What is made of certificate files, for [`tls::CertificateWatcher::watch`].
-    pub fn renewables(&self) -> Vec<(Arc<dyn Renewable>, Contents)> {
+    pub fn reloadables(&self) -> Vec<(Arc<dyn Reloadable>, Contents)> {
         let one = |(tls, contents): &Secured| {
-            let thing: Arc<dyn Renewable> = tls.clone();
+            let thing: Arc<dyn Reloadable> = tls.clone();
             (thing, contents.clone())
         };
         self.links.iter().flatten().filter_map(|link| link.tls.as_ref()).map(one).collect()

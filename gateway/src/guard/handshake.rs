@@ -25,7 +25,7 @@ use crate::tls::ListenerTls;
 use crate::tls::certificates::Loaded;
 
 /// Enough of a rejected request to see what it is.
-const LOOK: usize = 1024;
+const SHOWN_BYTES: usize = 1024;
 
 /// What a connection passes before its first request: the PROXY protocol and TLS.
 #[derive(Clone, Default)]
@@ -116,7 +116,7 @@ impl Handshake {
                 Err(_) => RejectedConnection::ProxyProtocol,
             },
             // Nobody waits for a handshake at the end of the process.
-            () = context.shutdown_state.said() => RejectedConnection::Handshake(HandshakeFailure::Closed),
+            () = context.shutdown_state.closes_idle() => RejectedConnection::Handshake(HandshakeFailure::Closed),
         };
         slot.events.connection_rejected(rejected);
         None
@@ -196,8 +196,8 @@ impl Handshake {
 /// Says to somebody who speaks plain HTTP to a TLS listener that this is a mistake, and to a BITS
 /// client in the words of its protocol.
 async fn refuse_plain(mut stream: Prefixed) {
-    let mut head = Vec::with_capacity(LOOK);
-    while end_of_head(&head, 0).is_none() && !is_hopeless(&head, 0) && head.len() < LOOK {
+    let mut head = Vec::with_capacity(SHOWN_BYTES);
+    while end_of_head(&head, 0).is_none() && !is_hopeless(&head, 0) && head.len() < SHOWN_BYTES {
         match stream.read_buf(&mut head).await {
             Ok(0) | Err(_) => break,
             Ok(_) => {}

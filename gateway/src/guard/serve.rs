@@ -78,7 +78,7 @@ async fn serve<A>(
 {
     let told = Told(carrier, Arc::clone(guard.conn()));
     let mut settings = None;
-    let mut said = pin!(shutdown_state.said());
+    let mut closes_idle = pin!(shutdown_state.closes_idle());
     let mut silence = Deadline::default();
     loop {
         let idle = guard.limits().idle;
@@ -106,7 +106,7 @@ async fn serve<A>(
         let ready = tokio::select! {
             biased;
             ready = waits => ready,
-            () = &mut said => return,
+            () = &mut closes_idle => return,
         };
         if !ready {
             return;

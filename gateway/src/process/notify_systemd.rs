@@ -13,8 +13,8 @@ use sd_notify::NotifyState;
 #[derive(Debug, Clone, Default)]
 pub struct Notifier(Arc<AtomicU8>);
 
-const SPEAKING: u8 = 0;
-const SILENT: u8 = 1;
+const LOUD: u8 = 0;
+const MUTE: u8 = 1;
 
 impl Notifier {
     /// Every listener accepts, or a reload has ended.
@@ -49,17 +49,17 @@ impl Notifier {
         self.send(&[NotifyState::MainPid(pid)]);
     }
 
-    /// Says nothing until [`Self::speak`].
-    pub fn be_silent(&self) {
-        self.0.store(SILENT, Ordering::Release);
+    /// Says nothing until [`Self::unmute`].
+    pub fn mute(&self) {
+        self.0.store(MUTE, Ordering::Release);
     }
 
-    pub fn speak(&self) {
-        self.0.store(SPEAKING, Ordering::Release);
+    pub fn unmute(&self) {
+        self.0.store(LOUD, Ordering::Release);
     }
 
     fn send(&self, state: &[NotifyState<'_>]) {
-        if self.0.load(Ordering::Acquire) == SILENT {
+        if self.0.load(Ordering::Acquire) == MUTE {
             return;
         }
         if let Err(error) = sd_notify::notify(state) {

@@ -10,7 +10,7 @@ use gateway_core::session::{EndReason, Pin, Timestamp};
 use super::{Ended, Session, Sessions};
 
 /// Sessions that are looked out at once. There is a next look when they are used up.
-const LOOK: usize = 4096;
+const BATCH: usize = 4096;
 
 /// Bytes that are kept of where sessions without a byte were opened: some 100,000 of them. Without
 /// that a session cannot be cancelled at its server.
@@ -79,7 +79,7 @@ impl Sessions {
         steady: Duration,
         chance: u64,
     ) -> Vec<SessionKey> {
-        let mut sample = Sample::new(LOOK, chance);
+        let mut sample = Sample::new(BATCH, chance);
         if !self.follows_others() {
             self.live.each(|key, session| {
                 if may_evict(session.idleness(now, steady)) {

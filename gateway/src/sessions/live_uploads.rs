@@ -321,7 +321,7 @@ impl Entry {
     fn look(&self, now: Duration) {
         let mut inner = self.inner.lock();
         let bytes = inner.before + self.came.load(Ordering::Relaxed);
-        inner.meter.look(now, bytes);
+        inner.meter.sample(now, bytes);
     }
 
     fn show(&self, now: Duration) -> LiveUpload {
@@ -390,7 +390,7 @@ impl Drop for LiveRequest {
         let mut inner = entry.inner.lock();
         inner.before += entry.came.swap(0, Ordering::Relaxed);
         let bytes = inner.before;
-        inner.meter.look(now, bytes);
+        inner.meter.sample(now, bytes);
         (inner.under_way, inner.heard) = (None, now);
         entry.wait.store(Wait::Nothing as u8, Ordering::Relaxed);
     }

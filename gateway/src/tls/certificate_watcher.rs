@@ -16,20 +16,20 @@ use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
 /// A certificate that was replaced is to be served within a second.
-const LOOK: Duration = Duration::from_millis(400);
+const CHECK_EVERY: Duration = Duration::from_millis(400);
 
 /// So many looks after files could not be used they are tried again, some ten seconds: what was the
 /// matter may have passed without a change of any file.
 const RETRY: u32 = 25;
 
 /// Something made of files.
-pub trait Renewable: Send + Sync {
+pub trait Reloadable: Send + Sync {
     /// For the log: "listener public".
     fn title(&self) -> String;
     fn files(&self) -> Vec<PathBuf>;
     /// Makes it anew of what is in the files now, if that is something else than there was
     /// `before`. After an error it is what it was.
-    fn renew(&self, before: &Contents) -> Result<Contents, TlsError>;
+    fn reload(&self, before: &Contents) -> Result<Contents, TlsError>;
 }
 
 /// Looks after everything that is made of certificate files. Clones are one and the same.
@@ -43,7 +43,7 @@ struct Inner {
 }
 
 struct Watched {
-    thing: Arc<dyn Renewable>,
+    thing: Arc<dyn Reloadable>,
     /// What the files were like when they were last read.
     seen: Vec<Stamp>,
     /// What it is made of.
@@ -68,10 +68,10 @@ impl CertificateWatcher {
 
     /// Looks after these from now on, and after nothing else. Each comes with what it was first
     /// made of, which says nothing of what it was made anew of since.
-    pub fn watch(&self, things: impl IntoIterator<Item = (Arc<dyn Renewable>, Contents)>) {
+    pub fn watch(&self, things: impl IntoIterator<Item = (Arc<dyn Reloadable>, Contents)>) {
         let mut watched = self.0.watched.lock();
         let mut before = std::mem::take(&mut *watched);
-        let watch = |(thing, contents): (Arc<dyn Renewable>, Contents)| {
+        let watch = |(thing, contents): (Arc<dyn Reloadable>, Contents)| {
             let known = before.iter().position(|each| Arc::ptr_eq(&each.thing, &thing));
             known.map(|at| before.swap_remove(at)).unwrap_or_else(|| {
                 // Not those of now: what was changed after it was read is news.
@@ -90,7 +90,7 @@ impl CertificateWatcher {
         for each in watched.iter_mut() {
             each.seen = stamps(&each.thing.files());
             each.forget();
-            each.renew(&self.0.events);
+            each.reload(&self.0.events);
             each.complain(&self.0.events);
         }
         self.0.tell(&watched);
@@ -104,7 +104,7 @@ impl CertificateWatcher {
         let watched = self.0.watched.lock();
         let failing = watched.iter().filter_map(|each| each.failing.as_ref());
         let failing = failing.filter(|failing| failing.counts).map(Failing::text).next();
-        (ends(&watched).into_iter().collect(), failing)
+        (expiries(&watched).into_iter().collect(), failing)
     }
 
     /// Looks at the files until told to stop.
@@ -112,7 +112,7 @@ impl CertificateWatcher {
         loop {
             tokio::select! {
                 () = told_to_stop(&mut stop) => return Ok(()),
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(CHECK_EVERY) => {}
             }
             let certificate_watcher = self.clone();
             // Files may lie on a disk that takes its time.
@@ -138,7 +138,7 @@ impl Inner {
 
     fn tell(&self, watched: &[Watched]) {
         let ends: Vec<_> =
-            ends(watched).iter().map(|(path, at)| (path.display().to_string(), *at)).collect();
+            expiries(watched).iter().map(|(path, at)| (path.display().to_string(), *at)).collect();
         self.metrics.set_certificate_expiries(&ends);
         let counts = |each: &Watched| each.failing.as_ref().is_some_and(|failing| failing.counts);
         self.metrics.set_certificates_usable(!watched.iter().any(counts));
@@ -146,7 +146,7 @@ impl Inner {
 }
 
 /// The file that several share stands once, with the earliest end.
-fn ends(watched: &[Watched]) -> BTreeMap<PathBuf, i64> {
+fn expiries(watched: &[Watched]) -> BTreeMap<PathBuf, i64> {
     let mut ends: BTreeMap<PathBuf, i64> = BTreeMap::new();
     for expiry in watched.iter().flat_map(|each| each.contents.expiries()) {
         let end = ends.entry(expiry.path).or_insert(expiry.at);
@@ -164,16 +164,16 @@ impl Watched {
             self.forget();
             // Certificate and key are replaced one after the other: what is wrong counts when it
             // stays so.
-            return self.renew(events);
+            return self.reload(events);
         }
         let Some(failing) = &mut self.failing else { return false };
         failing.looks += 1;
-        let renewed = failing.looks >= RETRY && self.renew(events);
+        let renewed = failing.looks >= RETRY && self.reload(events);
         self.complain(events) || renewed
     }
 
-    fn renew(&mut self, events: &Events) -> bool {
-        match self.thing.renew(&self.contents) {
+    fn reload(&mut self, events: &Events) -> bool {
+        match self.thing.reload(&self.contents) {
             Ok(contents) => {
                 let of = self.thing.title();
                 if contents.digest == self.contents.digest {
@@ -246,7 +246,7 @@ mod tests {
         tries: Mutex<usize>,
     }
 
-    impl Renewable for Fake {
+    impl Reloadable for Fake {
         fn title(&self) -> String {
             "fake".to_owned()
         }
@@ -255,7 +255,7 @@ mod tests {
             vec![PathBuf::new(); *self.stamp.lock()]
         }
 
-        fn renew(&self, _: &Contents) -> Result<Contents, TlsError> {
+        fn reload(&self, _: &Contents) -> Result<Contents, TlsError> {
             *self.tries.lock() += 1;
             match *self.fails_with.lock() {
                 Some(kind) => Err(TlsError::Read { path: "cert.pem".into(), source: kind.into() }),
@@ -267,7 +267,7 @@ mod tests {
     fn watched(fake: &Arc<Fake>) -> CertificateWatcher {
         let certificate_watcher =
             CertificateWatcher::new(Metrics::new(&[], &[]), Events::default());
-        certificate_watcher.watch([(Arc::clone(fake) as Arc<dyn Renewable>, Contents::default())]);
+        certificate_watcher.watch([(Arc::clone(fake) as Arc<dyn Reloadable>, Contents::default())]);
         certificate_watcher
     }
 

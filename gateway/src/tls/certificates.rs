@@ -11,7 +11,7 @@ use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::problems::Certificate;
 use crate::tls::settings::ListenerTlsSettings;
-use crate::tls::{CertificateWatcher, Contents, ListenerTls, Renewable, TlsError};
+use crate::tls::{CertificateWatcher, Contents, ListenerTls, Reloadable, TlsError};
 
 /// TLS of a listener with what it was made of, where it has any.
 pub type Loaded = Option<(Arc<ListenerTls>, Contents)>;
@@ -45,11 +45,11 @@ pub struct Certificates {
 
 impl Certificates {
     /// Looks after those of the listeners and of the backends.
-    pub fn keep(
+    pub fn start_watching(
         metrics: &Arc<Metrics>,
         events: &Events,
         listeners: &[Loaded],
-        backends: Vec<(Arc<dyn Renewable>, Contents)>,
+        backends: Vec<(Arc<dyn Reloadable>, Contents)>,
     ) -> Self {
         let shown = listeners.iter().flatten().flat_map(|(_, contents)| &contents.identities);
         for identity in shown {
@@ -65,9 +65,9 @@ impl Certificates {
     }
 
     /// What the backends are made of is this now.
-    pub fn watch(&self, backends: Vec<(Arc<dyn Renewable>, Contents)>) {
+    pub fn watch(&self, backends: Vec<(Arc<dyn Reloadable>, Contents)>) {
         let one = |(tls, contents): &(Arc<ListenerTls>, Contents)| {
-            let thing: Arc<dyn Renewable> = tls.clone();
+            let thing: Arc<dyn Reloadable> = tls.clone();
             (thing, contents.clone())
         };
         let listeners = self.listeners.iter().flatten().map(one);

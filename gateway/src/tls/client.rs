@@ -25,7 +25,7 @@ use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, version,
 };
 
-use super::certificate_watcher::Renewable;
+use super::certificate_watcher::Reloadable;
 use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
@@ -142,7 +142,7 @@ pub fn is_distrust(error: &io::Error) -> bool {
     matches!(inner, Some(Error::InvalidCertificate(_)))
 }
 
-impl Renewable for BackendTls {
+impl Reloadable for BackendTls {
     fn title(&self) -> String {
         format!("backend {}", self.backend)
     }
@@ -151,7 +151,7 @@ impl Renewable for BackendTls {
         files(&self.settings)
     }
 
-    fn renew(&self, before: &Contents) -> Result<Contents, TlsError> {
+    fn reload(&self, before: &Contents) -> Result<Contents, TlsError> {
         let (config, contents) = build(&self.settings)?;
         let now = clock::now();
         contents.identities.iter().try_for_each(|identity| identity.valid_at(now))?;

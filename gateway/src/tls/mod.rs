@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
-pub use certificate_watcher::{CertificateWatcher, Renewable};
+pub use certificate_watcher::{CertificateWatcher, Reloadable};
 pub use client::{BackendTls, is_distrust, trusting};
 pub use connector::{Connector, NO_PLACE, TakePlace, is_backends_fault, own, peer, proxy, secure};
 pub use contents::Contents;

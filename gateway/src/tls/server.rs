@@ -12,7 +12,7 @@ use tokio_rustls::rustls::server::{
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 
-use super::certificate_watcher::Renewable;
+use super::certificate_watcher::Reloadable;
 use super::contents::{Contents, stamps};
 use super::files::{TlsError, authorities};
 use super::identity::Identity;
@@ -51,7 +51,7 @@ impl ListenerTls {
     }
 }
 
-impl Renewable for ListenerTls {
+impl Reloadable for ListenerTls {
     fn title(&self) -> String {
         format!("listener {}", self.listener)
     }
@@ -60,7 +60,7 @@ impl Renewable for ListenerTls {
         files(&self.settings)
     }
 
-    fn renew(&self, before: &Contents) -> Result<Contents, TlsError> {
+    fn reload(&self, before: &Contents) -> Result<Contents, TlsError> {
         let (config, contents) = build(&self.settings)?;
         let now = clock::now();
         contents.identities.iter().try_for_each(|identity| identity.valid_at(now))?;

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Server
 use super::client::Said;
 use super::settings::{self, CertificateFiles, Verify};
 use super::test_pki::{Pki, authority};
-use super::{BackendTls, Contents, ListenerTls, Renewable, provider};
+use super::{BackendTls, Contents, ListenerTls, Reloadable, provider};
 use crate::base::clock;
 
 /// An authority that has long ended.
@@ -35,18 +35,18 @@ fn a_renewal_changes_something_only_where_the_files_hold_something_else() {
     let before = tls.current();
 
     pki.write("ca.pem", &pki.authority.pem());
-    let same = tls.renew(&first).unwrap();
+    let same = tls.reload(&first).unwrap();
     assert_eq!(same.digest, first.digest);
     assert!(Arc::ptr_eq(&tls.current(), &before), "tickets go on");
 
     pki.write("ca.pem", &Pki::new().authority.pem());
-    let other_authority = tls.renew(&same).unwrap();
+    let other_authority = tls.reload(&same).unwrap();
     assert_ne!(other_authority.digest, same.digest);
     let after = tls.current();
     assert!(!Arc::ptr_eq(&after, &before), "tickets end with the authority of their clients");
 
     pki.issue("up.test", &PKCS_ECDSA_P256_SHA256, "");
-    tls.renew(&other_authority).unwrap();
+    tls.reload(&other_authority).unwrap();
     assert!(!Arc::ptr_eq(&tls.current(), &after));
 }
 

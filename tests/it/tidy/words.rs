@@ -19,6 +19,13 @@ const GIVEN_UP: &[[&str; 2]] = &[
     ["Kee", "per"],
     ["Str", "ay"],
     ["Doub", "ts"],
+    ["Spo", "ken"],
+    ["Spo", "ilt"],
+    ["Ea", "rs"],
+    ["Wit", "ness"],
+    ["Accu", "sers"],
+    ["Compl", "aints"],
+    ["Renew", "able"],
 ];
 
 /// Whether `word` stands in a line as a word of its own, or as a part of a name in `CamelCase`.

@@ -86,7 +86,7 @@ pub enum Answer {
 
 /// Whose packet an answer was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Witness {
+pub struct PacketSource {
     pub client: Option<ClientKey>,
     /// There are other clients, so its word alone is not enough.
     pub among_others: bool,
@@ -119,9 +119,9 @@ pub struct Tracker {
     failed: u32,
     /// The same of connections and answers.
     not_connected: u32,
-    errors: Complaints,
+    errors: Failures,
     /// Answers that did not come, to packets that no application has a part in.
-    silences: Complaints,
+    silences: Failures,
     /// When a backend without probes is tried again.
     retry_at: Option<Duration>,
     failing_until: Option<Duration>,
@@ -132,14 +132,14 @@ pub struct Tracker {
 
 /// What is held against a backend, in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Complaints {
+struct Failures {
     count: u32,
-    by: Accusers,
+    by: Sources,
 }
 
 /// Whose packets they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Accusers {
+enum Sources {
     #[default]
     Nobody,
     One(Option<ClientKey>),
@@ -171,8 +171,8 @@ impl Tracker {
             passed: 0,
             failed: 0,
             not_connected: 0,
-            errors: Complaints::default(),
-            silences: Complaints::default(),
+            errors: Failures::default(),
+            silences: Failures::default(),
             retry_at: None,
             failing_until: None,
             ramp_from: fresh.then_some(now),
@@ -233,14 +233,14 @@ impl Tracker {
 
     /// The backend answered a packet, or did not. What one client can provoke takes nothing from
     /// others: errors count as soon as two have met them.
-    pub fn answered(&mut self, answer: Answer, by: Witness, rules: &Rules, now: Duration) {
-        let complaints = match answer {
+    pub fn answered(&mut self, answer: Answer, by: PacketSource, rules: &Rules, now: Duration) {
+        let failures = match answer {
             Answer::Failing => &mut self.errors,
             Answer::Silent => &mut self.silences,
             Answer::Good | Answer::Prompt => {
-                self.errors = Complaints::default();
+                self.errors = Failures::default();
                 if answer == Answer::Prompt {
-                    self.silences = Complaints::default();
+                    self.silences = Failures::default();
                 }
                 if !self.silences.suffice(by, rules) {
                     self.failing_until = None;
@@ -248,16 +248,16 @@ impl Tracker {
                 return;
             }
         };
-        complaints.add(by);
-        if complaints.suffice(by, rules) {
+        failures.add(by);
+        if failures.suffice(by, rules) {
             self.failing_until = Some(now + rules.retry_after);
         }
     }
 
     /// It was out of service on purpose, and is back.
     pub fn returned(&mut self, now: Duration) {
-        self.errors = Complaints::default();
-        self.silences = Complaints::default();
+        self.errors = Failures::default();
+        self.silences = Failures::default();
         self.failing_until = None;
         if self.up {
             self.ramp_from = Some(now);
@@ -322,8 +322,8 @@ impl Tracker {
 
     /// Whether a good answer on a new connection would change nothing.
     pub fn is_quiet(&self) -> bool {
-        let complaints = self.errors.count != 0 || self.silences.count != 0;
-        self.up && self.not_connected == 0 && !complaints && self.failing_until.is_none()
+        let failures = self.errors.count != 0 || self.silences.count != 0;
+        self.up && self.not_connected == 0 && !failures && self.failing_until.is_none()
     }
 
     /// Whether the last probes speak against the state, so that the next ones decide.
@@ -340,8 +340,8 @@ impl Tracker {
         self.nowhere = false;
         self.retry_at = None;
         self.not_connected = 0;
-        self.errors = Complaints::default();
-        self.silences = Complaints::default();
+        self.errors = Failures::default();
+        self.silences = Failures::default();
         self.failing_until = None;
         self.ramp_from = Some(now);
     }
@@ -360,20 +360,20 @@ impl Tracker {
     }
 }
 
-impl Complaints {
-    fn add(&mut self, by: Witness) {
+impl Failures {
+    fn add(&mut self, by: PacketSource) {
         self.count = self.count.saturating_add(1);
         self.by = self.by.and(by.client);
     }
 
     /// Whether they are enough, and not of one client among others.
-    fn suffice(&self, by: Witness, rules: &Rules) -> bool {
-        let believed = !by.among_others || self.by == Accusers::Several;
+    fn suffice(&self, by: PacketSource, rules: &Rules) -> bool {
+        let believed = !by.among_others || self.by == Sources::Several;
         believed && rules.passive_errors != 0 && self.count >= rules.passive_errors
     }
 }
 
-impl Accusers {
+impl Sources {
     fn and(self, client: Option<ClientKey>) -> Self {
         match self {
             Self::Nobody => Self::One(client),

@@ -19,7 +19,7 @@ fn at(seconds: u64) -> Duration {
 }
 
 /// The only client there is.
-const ALONE: Witness = Witness { client: None, among_others: false };
+const ALONE: PacketSource = PacketSource { client: None, among_others: false };
 
 /// Plays events, one a second, and returns the conditions after each. `+` and `-` are probes, `x`
 /// is a failed connection, `c` a made one, `g`, `e` and `f` are answers (good, error; `p` is
@@ -140,7 +140,7 @@ fn errors_never_take_a_backend_down() {
 #[test]
 fn t22_the_errors_of_one_client_take_nothing_from_others() {
     let client = |number| Some(ClientKey::of(IpAddr::from([192, 0, 2, number])));
-    let of = |number| Witness { client: client(number), among_others: true };
+    let of = |number| PacketSource { client: client(number), among_others: true };
     let condition = |tracker: &Tracker| tracker.standing(&RULES, at(1)).condition;
     let mut tracker = Tracker::new(false, at(0));
     for _ in 0..100 {
@@ -157,7 +157,7 @@ fn t22_the_errors_of_one_client_take_nothing_from_others() {
     assert_eq!(condition(&tracker), Condition::Failing);
     // Where it is the only one, it takes nothing from anybody.
     let mut tracker = Tracker::new(false, at(0));
-    let alone = Witness { among_others: false, ..of(1) };
+    let alone = PacketSource { among_others: false, ..of(1) };
     for _ in 0..RULES.passive_errors {
         tracker.answered(Answer::Failing, alone, &RULES, at(1));
     }

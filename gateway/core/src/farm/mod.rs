@@ -12,5 +12,5 @@ pub use folders::{
     Asked, Barred, Change, Create, Directory, Folder, FolderRules, Folders, InARow, Ping, Reach,
     Sign, Verdict,
 };
-pub use health::{Answer, Condition, ProbeFailure, Reason, Rules, Standing, Tracker, Witness};
+pub use health::{Answer, Condition, PacketSource, ProbeFailure, Reason, Rules, Standing, Tracker};
 pub use view::FarmView;

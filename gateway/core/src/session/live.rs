@@ -127,7 +127,7 @@ impl Meter {
         Self { looks: [(now, 0); 2], bytes: 0, moved: None }
     }
 
-    pub fn look(&mut self, now: Duration, bytes: u64) {
+    pub fn sample(&mut self, now: Duration, bytes: u64) {
         if bytes > self.bytes {
             (self.bytes, self.moved) = (bytes, Some(now));
         }

@@ -48,7 +48,7 @@ fn what_is_waited_for_is_a_number_and_back() {
 fn check(looks: &[(u64, u64)], at: u64, rate: Option<u64>, moved: Option<u64>) {
     let mut meter = Meter::new(seconds(100));
     for &(at, bytes) in looks {
-        meter.look(seconds(at), bytes);
+        meter.sample(seconds(at), bytes);
     }
     let found = (meter.rate(seconds(at)), meter.moved());
     assert_eq!(found, (rate, moved.map(seconds)), "{looks:?} at {at}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_core::farm::{Answer, Condition, ProbeFailure, Rules, Tracker, Witness};
+use gateway_core::farm::{Answer, Condition, PacketSource, ProbeFailure, Rules, Tracker};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -67,7 +67,7 @@ fn play(tracker: &mut Tracker, event: Event, rules: &Rules, now: Duration) {
         Probe(false) => tracker.probed(Err(ProbeFailure::Timeout), rules, now),
         ConnectFailed => tracker.connect_failed(rules, now),
         Connected => tracker.connected(rules, now),
-        Answered(answer) => tracker.answered(answer, Witness::default(), rules, now),
+        Answered(answer) => tracker.answered(answer, PacketSource::default(), rules, now),
         Nothing => {}
     }
 }
@@ -223,7 +223,7 @@ proptest! {
     ) {
         let mut tracker = Tracker::new(false, Duration::ZERO);
         for answer in answers {
-            tracker.answered(answer, Witness::default(), &rules, Duration::from_secs(1));
+            tracker.answered(answer, PacketSource::default(), &rules, Duration::from_secs(1));
             prop_assert!(tracker.standing(&rules, Duration::from_secs(1)).condition != Condition::Down);
         }
     }

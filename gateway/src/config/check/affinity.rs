@@ -9,7 +9,7 @@ use crate::config::draft::{Draft, Table};
 use crate::config::http::UpstreamHost;
 use crate::config::names::Named;
 use crate::config::report::{Finding, Place, Report};
-use crate::config::settle::{alias, host_id_mode};
+use crate::config::resolve::{alias, host_id_mode};
 use crate::config::syntax::{self, show_duration};
 
 /// Days without progress after which a Windows job gives up; no timeout of ours needs to be longer,

@@ -11,7 +11,7 @@ use crate::config::draft::{Draft, Table};
 use crate::config::kind::Value;
 use crate::config::names::Named;
 use crate::config::report::{Finding, Place, Report};
-use crate::config::settle::Config;
+use crate::config::resolve::Config;
 
 pub fn listener_addresses(draft: &Draft, report: &mut Report) -> Checked {
     let listeners = draft.all("listeners");

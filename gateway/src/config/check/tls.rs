@@ -12,8 +12,8 @@ use crate::config::backends::BackendConfig;
 use crate::config::draft::{Draft, Table};
 use crate::config::listeners::Listener;
 use crate::config::report::{Finding, Place, Report};
+use crate::config::resolve::Config;
 use crate::config::sessions::Bind;
-use crate::config::settle::Config;
 use crate::config::tls::ClientAuth;
 use crate::config::tls::{
     self, BACKEND_CA, BACKEND_VERIFY, CLIENT_AUTH, CLIENT_CA, LISTENER_CERTIFICATE,

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use super::{Refused, Reloader, fixed, refused};
 use crate::config::diff::{Change, diff};
 use crate::config::dump;
-use crate::config::settle::Config;
+use crate::config::resolve::Config;
 
 /// What would come of a reload now.
 #[derive(Debug, Clone)]

@@ -254,7 +254,7 @@ impl FarmHealth {
         answer: Answer,
         client: impl FnOnce() -> Option<ClientKey>,
     ) {
-        self.look(id, |backend| backend.answered(answer, || self.witness(client())));
+        self.look(id, |backend| backend.answered(answer, || self.packet_source(client())));
     }
 
     /// Why a backend serves nothing, if it is one of those that [`Self::apply`] has named.

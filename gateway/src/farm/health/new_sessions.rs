@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use gateway_core::events::{Event, Kind, Level};
 use gateway_core::farm::{
-    Asked, BackendId, Barred, Change, Create, Folder, FolderRules, Folders, InARow, Ping,
-    ProbeFailure, Reach, Rules, Sign, Verdict, Witness,
+    Asked, BackendId, Barred, Change, Create, Folder, FolderRules, Folders, InARow, PacketSource,
+    Ping, ProbeFailure, Reach, Rules, Sign, Verdict,
 };
 use gateway_core::protocol::client::ClientKey;
 use parking_lot::Mutex;
@@ -56,9 +56,9 @@ impl FarmHealth {
     }
 
     /// What the word of a client counts.
-    pub(super) fn witness(&self, client: Option<ClientKey>) -> Witness {
+    pub(super) fn packet_source(&self, client: Option<ClientKey>) -> PacketSource {
         let folders = self.0.shared.new_sessions.folders.lock();
-        Witness { client, among_others: folders.has_several_clients(clock::steady()) }
+        PacketSource { client, among_others: folders.has_several_clients(clock::steady()) }
     }
 
     /// All verdicts there are.
@@ -123,7 +123,7 @@ impl Shared {
             let name = name.as_deref().unwrap_or_default();
             match reach {
                 Reach::Everyone => self.new_sessions.tell(name, &folder, why, &self.events),
-                Reach::Witness => tell_of_one(name, &folder, why),
+                Reach::OneClient => tell_of_one(name, &folder, why),
             }
         }
         changed

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use gateway_core::farm::{
-    Addresses, AdminState, Answer, BackendId, Condition, ProbeFailure, Reason, Rules, Standing,
-    Tracker, Witness,
+    Addresses, AdminState, Answer, BackendId, Condition, PacketSource, ProbeFailure, Reason, Rules,
+    Standing, Tracker,
 };
 use gateway_core::session::Timestamp;
 use parking_lot::Mutex;
@@ -190,7 +190,7 @@ impl BackendHealth {
         }
     }
 
-    pub(super) fn answered(&self, answer: Answer, by: impl FnOnce() -> Witness) {
+    pub(super) fn answered(&self, answer: Answer, by: impl FnOnce() -> PacketSource) {
         let good = matches!(answer, Answer::Good | Answer::Prompt);
         if good && self.quiet.load(Ordering::Relaxed) {
             return;

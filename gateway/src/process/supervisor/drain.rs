@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::RunError;
-use super::draining::Shutdown;
 use super::group::Group;
 use super::in_flight::InFlight;
 use super::running::Running;
+use super::shutdown::Shutdown;
 use super::told::Told;
 
 /// After the last request, connections get this long to close. Idle ones do at once; one whose client
@@ -66,7 +66,7 @@ impl Drain {
             tracing::info!(connections, "accepting no more, each connection has one more answer");
             self.linger().await;
         }
-        self.shutdown_state.say();
+        self.shutdown_state.close_idle();
         let Left { requests, .. } = &self.left;
         let in_time = timeout(self.limit, async {
             let joined = running.traffic.join().await;
@@ -104,7 +104,7 @@ impl Drain {
         };
         tokio::select! {
             _ = timeout(self.linger, last_one) => {}
-            () = self.shutdown_state.said() => {}
+            () = self.shutdown_state.closes_idle() => {}
         }
         tracing::info!(connections = connections.count(), "idle connections are closing");
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::bind::Listening;
 use super::drain::{Drain, Left};
-use super::draining::Shutdown;
 use super::group::Chain;
 use super::handover::{Handover, HandoverSocket, Offer, Predecessor, Successor};
 use super::plan::{Hooks, MakeCommand, Plan, Waits};
 use super::running::Running;
+use super::shutdown::Shutdown;
 use super::signals::{Request, Signals};
 use super::told::Told;
 use super::{RunError, Stop, successor, watchdog};
@@ -69,7 +69,8 @@ pub(super) async fn live(
     }
     let told = Told(events.clone());
     let awaits_successor = upgrade_socket.is_some();
-    let mut ears = Ears { signals, hooks, successor, awaits_successor, told: told.clone() };
+    let mut signal_loop =
+        SignalLoop { signals, hooks, successor, awaits_successor, told: told.clone() };
 
     let (mut ours, mut offer) = (None, None);
     let begin =
@@ -77,7 +78,7 @@ pub(super) async fn live(
     let begun = tokio::select! {
         biased;
         begun = begin => begun.map(Some),
-        () = ears.asked_to_stop() => Ok(None),
+        () = signal_loop.asked_to_stop() => Ok(None),
     };
     if let Some(predecessor) = predecessor {
         let told = told.clone();
@@ -95,18 +96,18 @@ pub(super) async fn live(
         Ok(None) => Ok(Why::Signal),
         Ok(Some((begun, copies))) => {
             ours = begun.ready_file;
-            (ears.hooks.ready)(&listening);
+            (signal_loop.hooks.ready)(&listening);
             running.open_sides();
-            notifier.speak();
+            notifier.unmute();
             notifier.ready(&status(&listening));
             let offer = offer.insert(Offer::new(
                 begun.handover_socket,
                 copies,
-                begun.elders,
+                begun.older_processes,
                 lock,
                 told.clone(),
             ));
-            serve(running, &mut ears, offer, &mut *handover, &notifier).await
+            serve(running, &mut signal_loop, offer, &mut *handover, &notifier).await
         }
     };
     if let Err(error) = &why {
@@ -134,10 +135,10 @@ pub(super) async fn live(
         delay: if matches!(why, Ok(Why::Signal)) { shutdown_delay } else { Duration::ZERO },
         limit: if why.is_err() { shutdown_timeout.min(FAILURE_DRAIN) } else { shutdown_timeout },
     };
-    let draining = std::mem::replace(&mut ears.hooks.draining, Box::new(|| ()));
+    let draining = std::mem::replace(&mut signal_loop.hooks.draining, Box::new(|| ()));
     let stopped = tokio::select! {
         biased;
-        () = ears.forced(handed_over.then_some(&shutdown_state)) => {
+        () = signal_loop.forced(handed_over.then_some(&shutdown_state)) => {
             let cut = left.requests.count();
             tracing::warn!(requests = cut, "stopped at once by a second signal, requests were cut");
             Ok(Stop::Forced { cut })
@@ -161,7 +162,7 @@ struct Begun {
     ready_file: Option<ReadyFile>,
     handover_socket: Option<HandoverSocket>,
     /// The channels to all older processes.
-    elders: Vec<std::os::fd::OwnedFd>,
+    older_processes: Vec<std::os::fd::OwnedFd>,
 }
 
 /// Returns when every listener accepts and the predecessor, if there is one, drains.
@@ -182,9 +183,9 @@ async fn begin(
         };
     // All that can fail comes before the predecessor is relieved.
     let ready_file = ready_file.map(|path| write_ready_file(path, listening)).transpose()?;
-    let mut elders = Vec::new();
+    let mut older_processes = Vec::new();
     if let Some(predecessor) = predecessor {
-        elders = predecessor.elders().map_err(RunError::Copy)?;
+        older_processes = predecessor.older_processes().map_err(RunError::Copy)?;
         match predecessor.relieve().await {
             Ok(()) => {
                 tracing::info!("taken over, the predecessor is draining");
@@ -196,7 +197,7 @@ async fn begin(
             }
         }
     }
-    Ok(Begun { ready_file, handover_socket, elders })
+    Ok(Begun { ready_file, handover_socket, older_processes })
 }
 
 fn write_ready_file(path: PathBuf, listening: &[Listening]) -> Result<ReadyFile, RunError> {
@@ -207,7 +208,7 @@ fn write_ready_file(path: PathBuf, listening: &[Listening]) -> Result<ReadyFile,
 
 async fn serve(
     running: &mut Running,
-    ears: &mut Ears<'_>,
+    signal_loop: &mut SignalLoop<'_>,
     offer: &Offer,
     handover: &mut dyn FnMut(Handover),
     notifier: &Notifier,
@@ -215,34 +216,35 @@ async fn serve(
     loop {
         let successor = tokio::select! {
             error = running.failed() => return Err(error),
-            () = ears.asked_to_stop() => return Ok(Why::Signal),
+            () = signal_loop.asked_to_stop() => return Ok(Why::Signal),
             successor = offer.accepted(handover) => successor,
         };
-        match relieved_by(&successor, notifier).await {
+        match replaced_by(&successor, notifier).await {
             Ok(()) => {
                 handover(Handover::Done);
                 tracing::info!(pid = successor.pid, "a successor has taken over, draining");
                 let message = format!("process {} has taken over, draining", successor.pid);
-                ears.told.info("handed_over", message);
+                signal_loop.told.info("handed_over", message);
                 return Ok(Why::Successor(successor));
             }
             Err(error) => {
                 // It hears of us over a stream that only its end can break.
                 handover(Handover::Ended);
                 tracing::warn!(%error, "the successor was lost when it was ready, serving on");
-                ears.told
+                signal_loop
+                    .told
                     .no_upgrade(format!("the new process was lost when it was ready: {error}"));
             }
         }
     }
 }
 
-async fn relieved_by(successor: &Successor, notifier: &Notifier) -> io::Result<()> {
+async fn replaced_by(successor: &Successor, notifier: &Notifier) -> io::Result<()> {
     // Before it knows: what it says next must be believed.
     notifier.main_pid(successor.pid);
     let told = successor.yours().await;
     match told {
-        Ok(()) => notifier.be_silent(),
+        Ok(()) => notifier.mute(),
         Err(_) => notifier.main_pid(std::process::id()),
     }
     told
@@ -255,7 +257,7 @@ fn status(listening: &[Listening]) -> String {
 }
 
 /// Hears signals.
-struct Ears<'s> {
+struct SignalLoop<'s> {
     signals: &'s mut Signals,
     hooks: Hooks,
     successor: Option<MakeCommand>,
@@ -263,7 +265,7 @@ struct Ears<'s> {
     told: Told,
 }
 
-impl Ears<'_> {
+impl SignalLoop<'_> {
     /// Tools that move log files away send SIGHUP by habit.
     fn reload(&mut self) {
         (self.hooks.reopen_logs)();
@@ -299,7 +301,7 @@ impl Ears<'_> {
         loop {
             match self.signals.next().await {
                 Request::Stop(_) => match patience.take() {
-                    Some(shutdown_state) => shutdown_state.say(),
+                    Some(shutdown_state) => shutdown_state.close_idle(),
                     None => return,
                 },
                 Request::Quit => tracing::info!(signal = "SIGQUIT", "already draining"),

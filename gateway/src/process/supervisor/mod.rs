@@ -72,7 +72,6 @@
 
 mod bind;
 mod drain;
-mod draining;
 mod group;
 mod handover;
 mod in_flight;
@@ -81,6 +80,7 @@ mod life;
 mod limits;
 mod plan;
 mod running;
+mod shutdown;
 mod signals;
 mod successor;
 mod told;
@@ -95,12 +95,12 @@ use tokio::runtime::Runtime;
 
 pub use crate::process::exit::Exit;
 pub use bind::{BindError, Bound, Listening};
-pub use draining::{DrainingService, Shutdown};
 pub use group::Chain;
 pub use handover::{Handover, HandoverSocketError, OldGone, TakeOverError};
 pub use in_flight::{InFlight, InFlightGuard};
 pub use limits::{open_files, raise_open_files};
 pub use plan::{BoxError, Plan, Services, TaskResult, Waits, told_to_stop};
+pub use shutdown::{DrainingService, Shutdown};
 pub use successor::command as successor_command;
 
 use crate::process::notify_systemd::Notifier;
@@ -229,7 +229,7 @@ impl Supervisor {
         bound.predecessor = Some(claim.predecessor);
         bound.lock = claim.lock;
         // The one that the service manager knows is still the other.
-        self.notifier.be_silent();
+        self.notifier.mute();
         Ok(bound)
     }
 

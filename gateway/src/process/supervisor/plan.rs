@@ -12,9 +12,9 @@ use pingora::server::ShutdownWatch;
 use pingora::services::ServiceWithDependents;
 
 use super::bind::Listening;
-use super::draining::Shutdown;
 use super::handover::{Handover, MakeLock};
 use super::in_flight::InFlight;
+use super::shutdown::Shutdown;
 use crate::process::listening::Threads;
 use crate::telemetry::events::Events;
 

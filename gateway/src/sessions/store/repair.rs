@@ -54,7 +54,7 @@ pub fn watch_log(writer: &mut Writer) {
     writer.mistrust = Some(Mistrust(what));
     // Where the log has only lost its name, the connection still reads all of it.
     if let LogState::Gone(_) = state
-        && let Ok(()) = take_over(database, Believe::NoLog, writer.shared.folder.clone())
+        && let Ok(()) = adopt_log(database, Believe::NoLog, writer.shared.folder.clone())
     {
         writer.mistrust = None;
     }
@@ -70,7 +70,7 @@ pub fn renew(writer: &mut Writer) -> Result<(), Trouble> {
     let State::Up(database) = &mut writer.state else { return Ok(()) };
     let path = database.path();
     let folder = writer.shared.folder.clone();
-    take_over(database, Believe::Log, folder)?;
+    adopt_log(database, Believe::Log, folder)?;
     writer.shared.options.metrics.store_renewed();
     tracing::warn!(
         path = %path.display(),
@@ -82,7 +82,7 @@ pub fn renew(writer: &mut Writer) -> Result<(), Trouble> {
 }
 
 /// Puts a copy of all that a connection reads in the place of the database and its log.
-fn take_over(database: &mut Database, log: Believe, folder: super::Folder) -> Result<(), Trouble> {
+fn adopt_log(database: &mut Database, log: Believe, folder: super::Folder) -> Result<(), Trouble> {
     database.copy_to_draft()?;
     let replaced = match log {
         Believe::Log => folder.renew(),

@@ -321,7 +321,7 @@ impl Folders {
         let by = asked.create.client;
         let stays = |it: &Standing| it.why == Sign::Full && (it.by != by || now < it.trial_at);
         if entry.alone.take_if(|alone| !stays(alone)).is_some() {
-            let (folder, reach) = (folder.clone(), Reach::Witness);
+            let (folder, reach) = (folder.clone(), Reach::OneClient);
             self.changes.push(Change { backend, folder, why: None, reach });
         }
         let Some(entry) = self.known(backend).entry_mut(folder) else { return };
@@ -354,10 +354,10 @@ impl Folders {
         match evidence.confirms(&first, several) {
             None => {}
             Some(Reach::Everyone) => self.bar(backend, &create.folder, standing, now),
-            Some(Reach::Witness) => {
+            Some(Reach::OneClient) => {
                 let old = entry.alone.replace(standing);
                 if old.is_none_or(|old| (old.why, old.by) != (sign, create.client)) {
-                    let (folder, reach) = (create.folder.clone(), Reach::Witness);
+                    let (folder, reach) = (create.folder.clone(), Reach::OneClient);
                     self.changes.push(Change { backend, folder, why: Some(sign), reach });
                 }
             }

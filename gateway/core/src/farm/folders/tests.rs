@@ -136,7 +136,7 @@ fn one_client_makes_none_where_there_are_others() {
 fn the_word_of_one_client_counts_for_that_client() {
     let mut world = World::with_others();
     let change =
-        |why| Change { backend: A, folder: Folder::of(b"/in/"), why, reach: Reach::Witness };
+        |why| Change { backend: A, folder: Folder::of(b"/in/"), why, reach: Reach::OneClient };
     world.refuses(A, "/in/1", 1, at(1));
     assert_eq!(world.barred_for(1, "/in/x", at(1)), []);
     // However often and for however long.

@@ -41,7 +41,7 @@ pub const MEMORY: Duration = Duration::from_secs(10 * 60);
 pub enum Reach {
     Everyone,
     /// For the one client whose word it rests on.
-    Witness,
+    OneClient,
 }
 
 impl Evidence {
@@ -51,7 +51,7 @@ impl Evidence {
     pub fn confirms(&self, first: &Self, several: bool) -> Option<Reach> {
         let targets = self.sign == Sign::Full || self.target != first.target;
         let reach = match several && self.client == first.client {
-            true => Reach::Witness,
+            true => Reach::OneClient,
             false => Reach::Everyone,
         };
         targets.then_some(reach)

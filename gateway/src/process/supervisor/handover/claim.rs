@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::channel::{Channel, Message, VERSION};
-use super::handover_socket::{HandoverSocket, HandoverSocketError, check_directory, knock};
+use super::handover_socket::{HandoverSocket, HandoverSocketError, check_directory, connect_to};
 use crate::process::exit::Exit;
 use crate::process::supervisor::bind::BindError;
 
@@ -54,7 +54,7 @@ pub(crate) struct Claim {
 #[derive(Debug)]
 pub(crate) struct Predecessor {
     channel: Channel,
-    elders: Vec<Channel>,
+    older_processes: Vec<Channel>,
     pub handover_socket: Option<HandoverSocket>,
     gone: watch::Sender<bool>,
 }
@@ -82,7 +82,7 @@ impl OldGone {
 /// Asks the process behind `path` for its sockets. Must be called inside a runtime.
 pub(crate) async fn claim(path: &Path) -> Result<Claim, TakeOverError> {
     check_directory(path)?;
-    let socket = knock(path)?;
+    let socket = connect_to(path)?;
     match timeout(ANSWER, talk(socket, path)).await {
         Ok(claim) => claim,
         Err(_) => Err(TakeOverError::Silent { path: path.to_owned() }),
@@ -95,7 +95,7 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
     let channel = Channel::new(socket).map_err(broken)?;
     let question = Message::Ask { version: VERSION, pid: std::process::id() };
     channel.send(&question, None).await.map_err(broken)?;
-    let (mut sockets, mut elders, mut handover_socket) = (Vec::new(), Vec::new(), None);
+    let (mut sockets, mut older_processes, mut handover_socket) = (Vec::new(), Vec::new(), None);
     let lock = loop {
         match channel.receive().await.map_err(broken)? {
             Some((Message::Socket { listener }, Some(descriptor))) => {
@@ -105,7 +105,7 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
                 handover_socket = Some(HandoverSocket::adopt(descriptor, path).map_err(broken)?);
             }
             Some((Message::Elder, Some(descriptor))) => {
-                elders.push(Channel::new(descriptor).map_err(broken)?);
+                older_processes.push(Channel::new(descriptor).map_err(broken)?);
             }
             Some((Message::Sent, lock)) => break lock,
             Some((Message::Refused { reason }, _)) => {
@@ -119,7 +119,11 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
         }
     };
     let gone = watch::Sender::new(false);
-    Ok(Claim { sockets, lock, predecessor: Predecessor { channel, elders, handover_socket, gone } })
+    Ok(Claim {
+        sockets,
+        lock,
+        predecessor: Predecessor { channel, older_processes, handover_socket, gone },
+    })
 }
 
 impl Predecessor {
@@ -140,17 +144,17 @@ impl Predecessor {
         }
     }
 
-    /// For those who come after us: they have to wait for our elders too.
-    pub fn elders(&self) -> io::Result<Vec<OwnedFd>> {
-        let all = std::iter::once(&self.channel).chain(&self.elders);
+    /// For those who come after us: they have to wait for our older processes too.
+    pub fn older_processes(&self) -> io::Result<Vec<OwnedFd>> {
+        let all = std::iter::once(&self.channel).chain(&self.older_processes);
         all.map(|channel| channel.as_fd().try_clone_to_owned()).collect()
     }
 
     /// Returns when all older processes have ended.
     pub async fn watch(self) {
         self.channel.closed().await;
-        for elder in &self.elders {
-            elder.closed().await;
+        for older in &self.older_processes {
+            older.closed().await;
         }
         self.gone.send_replace(true);
     }

@@ -64,7 +64,7 @@ impl HandoverSocket {
     /// Must be called inside a runtime.
     pub fn open(path: &Path) -> Result<Self, HandoverSocketError> {
         check_directory(path)?;
-        match knock(path) {
+        match connect_to(path) {
             Ok(_) => return Err(HandoverSocketError::InUse { path: path.to_owned() }),
             Err(HandoverSocketError::NobodyThere { source, .. })
                 if source.kind() == io::ErrorKind::ConnectionRefused =>
@@ -111,7 +111,7 @@ impl AsFd for HandoverSocket {
 }
 
 /// Connects to the process behind `path`.
-pub(super) fn knock(path: &Path) -> Result<OwnedFd, HandoverSocketError> {
+pub(super) fn connect_to(path: &Path) -> Result<OwnedFd, HandoverSocketError> {
     let nobody = |error: Errno| HandoverSocketError::NobodyThere {
         path: path.to_owned(),
         source: error.into(),
@@ -220,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_told_apart() {
         let folder = folder();
-        let error = knock(&folder.path().join("upgrade.sock")).expect_err("no socket");
+        let error = connect_to(&folder.path().join("upgrade.sock")).expect_err("no socket");
         assert!(matches!(error, HandoverSocketError::NobodyThere { .. }), "{error}");
     }
 }

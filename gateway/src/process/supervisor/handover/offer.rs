@@ -21,7 +21,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Offer {
     handover_socket: Option<HandoverSocket>,
     sockets: Vec<(String, TcpListener)>,
-    elders: Vec<OwnedFd>,
+    older_processes: Vec<OwnedFd>,
     lock: MakeLock,
     told: Told,
 }
@@ -37,15 +37,15 @@ pub(crate) struct Successor {
 }
 
 impl Offer {
-    /// `elders` are the channels to older processes that may still be there.
+    /// `older_processes` are the channels to older processes that may still be there.
     pub fn new(
         handover_socket: Option<HandoverSocket>,
         sockets: Vec<(String, TcpListener)>,
-        elders: Vec<OwnedFd>,
+        older_processes: Vec<OwnedFd>,
         lock: MakeLock,
         told: Told,
     ) -> Self {
-        Self { handover_socket, sockets, elders, lock, told }
+        Self { handover_socket, sockets, older_processes, lock, told }
     }
 
     /// Waits for a successor to get ready; those that give up on the way are forgotten. `hook` is
@@ -114,8 +114,8 @@ impl Offer {
         if let Some(handover_socket) = &self.handover_socket {
             channel.send(&Message::HandoverSocket, Some(handover_socket.as_fd())).await?;
         }
-        for elder in &self.elders {
-            channel.send(&Message::Elder, Some(elder.as_fd())).await?;
+        for older in &self.older_processes {
+            channel.send(&Message::Elder, Some(older.as_fd())).await?;
         }
         // With a message that takes no descriptor: an older successor drops it.
         let lock = (self.lock)();

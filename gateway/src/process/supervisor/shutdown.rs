@@ -8,26 +8,26 @@ use tokio::sync::watch;
 
 use crate::process::listening::{Accepted, Handler};
 
-/// How far the process has come with taking leave of its clients. Clones share it.
+/// How far the shutdown has come. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
-    step: watch::Sender<Leave>,
+    step: watch::Sender<Step>,
     /// The same for those who ask often: no lock.
     leaving: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Leave {
-    No,
+enum Step {
+    Serving,
     /// No new connection is accepted. Answers should ask for the end of theirs.
     Leaving,
     /// Idle connections are closed.
-    Said,
+    ClosingIdle,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { step: watch::Sender::new(Leave::No), leaving: Arc::default() }
+        Self { step: watch::Sender::new(Step::Serving), leaving: Arc::default() }
     }
 }
 
@@ -39,27 +39,27 @@ impl Shutdown {
     }
 
     pub(super) fn leave(&self) {
-        self.go_on_to(Leave::Leaving);
+        self.go_on_to(Step::Leaving);
     }
 
-    pub(super) fn say(&self) {
-        self.go_on_to(Leave::Said);
+    pub(super) fn close_idle(&self) {
+        self.go_on_to(Step::ClosingIdle);
     }
 
     /// Never back: a signal may close idle connections before the drain comes to that.
-    fn go_on_to(&self, step: Leave) {
+    fn go_on_to(&self, step: Step) {
         self.leaving.store(true, Ordering::Relaxed);
-        self.step.send_if_modified(|leave| {
-            let further = step > *leave;
-            *leave = step.max(*leave);
+        self.step.send_if_modified(|reached| {
+            let further = step > *reached;
+            *reached = step.max(*reached);
             further
         });
     }
 
     /// Returns when connections that wait for a request are to be closed.
-    pub async fn said(&self) {
+    pub async fn closes_idle(&self) {
         // The sender is ours, so it cannot be gone.
-        let _ = self.step.subscribe().wait_for(|leave| *leave == Leave::Said).await;
+        let _ = self.step.subscribe().wait_for(|reached| *reached == Step::ClosingIdle).await;
     }
 }
 
@@ -90,7 +90,7 @@ impl<A: Handler> Handler for DrainingService<A> {
     }
 
     async fn cleanup(&self) {
-        self.shutdown_state.said().await;
+        self.shutdown_state.closes_idle().await;
         self.inner.cleanup().await;
     }
 }
@@ -100,12 +100,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_farewell_said_early_stays_said() {
+    async fn a_shutdown_never_goes_back_a_step() {
         let shutdown_state = Shutdown::default();
         assert!(!shutdown_state.is_leaving());
-        shutdown_state.say();
+        shutdown_state.close_idle();
         shutdown_state.leave();
         assert!(shutdown_state.is_leaving());
-        shutdown_state.said().await;
+        shutdown_state.closes_idle().await;
     }
 }

@@ -65,24 +65,24 @@ pub fn alias(affinity: &Table, backend: &Table) -> Result<Option<String>, Broken
 }
 
 /// Fixes the values that depend on others, so that a dump shows what counts.
-pub fn settle(draft: &mut Draft) -> Result<(), Broken> {
+pub fn resolve_defaults(draft: &mut Draft) -> Result<(), Broken> {
     let mode = host_id_mode(draft)?;
     if !draft.once("affinity").is_given("host_id") {
-        draft.once_mut("affinity").settle("host_id", Value::Word(mode.name()));
+        draft.once_mut("affinity").resolve("host_id", Value::Word(mode.name()));
     }
     let affinity = draft.once("affinity").clone();
     for backend in draft.all_mut("backends") {
         if let Some(alias) = alias(&affinity, backend)?
             && !backend.is_given("host_id")
         {
-            backend.settle("host_id", Value::Text(alias.into()));
+            backend.resolve("host_id", Value::Text(alias.into()));
         }
     }
-    health::settle(draft)?;
-    tls::settle(draft);
+    health::resolve_defaults(draft)?;
+    tls::resolve_defaults(draft);
     if !draft.once("process").is_given("threads") {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        draft.once_mut("process").settle("threads", Value::Integer(cores.min(1024) as u64));
+        draft.once_mut("process").resolve("threads", Value::Integer(cores.min(1024) as u64));
     }
     Ok(())
 }
