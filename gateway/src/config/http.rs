@@ -47,6 +47,16 @@ section! {
                 `traceparent` passes in any case, unless it is malformed.",
     }
 
+    via: bool {
+        kind: Kind::Bool,
+        preset: Preset::bool(false),
+        applies: Reload,
+        about: "Whether the gateway adds itself to the `Via` that backends see, as RFC 9110 wants \
+                of proxies. Some servers answer such requests in another way: nginx does not compress \
+                for them. What others have added passes in any case, and `CDN-Loop`, by which \
+                the gateway sees loops, does not depend on it.",
+    }
+
     trusted_proxies: Vec<Network> = networks {
         kind: Kind::Networks { least: 0 },
         preset: Preset::Is(Value::Texts(Vec::new())),

@@ -110,6 +110,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
             request_id: RequestId::Own,
             forwarded: ForwardedMode::XForwardedFor,
             trusted_proxies: vec![],
+            via: false,
             forwarded_host: false,
         },
         limits: Limits {

@@ -112,6 +112,7 @@ pub fn told_with(
         sender: conn.map(|conn| forwarding.sender(conn)),
         host: None,
         loop_entry: None,
+        via: None,
         session: None,
         length: None,
         own_id: false,

@@ -3,13 +3,14 @@
 use gateway_core::fault::Fault;
 use gateway_core::protocol::head::RequestHead;
 use gateway_core::protocol::latin1;
-use gateway_core::protocol::passage::{self, Edit, Onward};
+use gateway_core::protocol::passage::{self, Edit, Onward, Via};
 use http::HeaderValue;
 
 use super::Exchange;
 use super::forwarding::Forwarding;
 use super::head::host_of;
 use crate::config::RequestId;
+use crate::guard::Conn;
 
 /// What the backend sees differs from what the client sent only here, and in the target, which
 /// `admitted.spelling` says. `request` is the head as it would go out.
@@ -38,8 +39,14 @@ pub fn onward(request: &RequestHead, exchange: &Exchange) -> Result<Vec<Edit>, F
         sender: exchange.arrival.conn.as_deref().map(|conn| forwarding.sender(conn)),
         host,
         loop_entry: farm.loop_entry(backend),
+        via: farm.config.http.via.then(|| via(exchange)),
         session,
         length: exchange.admitted.length.or_else(|| empty_packet.then_some(0)),
     };
     Ok(passage::request(request, onward))
+}
+
+fn via(exchange: &Exchange) -> Via {
+    let is_old = exchange.arrival.conn.as_deref().is_some_and(Conn::is_http10);
+    if is_old { Via::Http10 } else { Via::Http11 }
 }

@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use e2e_tests::client::exchange;
+use e2e_tests::client::{Head, exchange};
 use e2e_tests::farm::Farm;
+use e2e_tests::raw_backend::RawBackend;
 
-use crate::packets::{create, expect_not_now, ping};
+use crate::packets::{Servers, create, expect_not_now, ping, server};
 
 /// Passes connections on to an address that is told later.
 struct Relay {
@@ -94,12 +95,39 @@ fn a_request_that_comes_back_through_another_gateway_is_ended() {
 /// What a client writes in the field neither ends its request nor hides a loop.
 #[test]
 fn entries_of_others_pass() {
-    let servers = crate::packets::Servers::start(1);
+    let servers = Servers::start(1);
     for value in ["cloudflare", "bits-gateway", "bits-gateway;id=0.0", "a, b;c=\"d\""] {
         let answer = servers.ask(&ping("/in/a.bin").with("CDN-Loop", value));
         assert_eq!(answer.status, 200, "{value}: {}", answer.head);
         let head = servers.last_request(0).head.to_ascii_lowercase();
         assert!(head.contains(&format!("cdn-loop: {value}\r\n")), "{head}");
         assert_eq!(head.matches("bits-gateway;id=").count(), 1 + value.matches("way;id").count());
+    }
+}
+
+/// `http.via` governs `Via` alone: loops are seen without it.
+#[test]
+fn via_is_added_where_that_is_asked_for() {
+    for (key, http10, others, expected) in [
+        ("false", false, "1.0 squid", "via: 1.0 squid\r\n"),
+        ("true", false, "1.0 squid", "via: 1.0 squid\r\nvia: 1.1 bits-gateway\r\n"),
+        ("true", true, "1.0 squid", "via: 1.0 squid\r\nvia: 1.0 bits-gateway\r\n"),
+    ] {
+        let servers =
+            Servers::of(vec![RawBackend::answering(server(0))], |farm| farm.set("http.via", key));
+        let packet = ping("/in/a.bin").with("Via", others);
+        let plain = Head::new("GET", "/in/a.bin").field("Host", "alias.test").field("Via", others);
+        for bytes in [packet.bytes(), plain.with_body(b"")] {
+            let mut bytes = String::from_utf8(bytes).expect("ASCII");
+            if http10 {
+                bytes = bytes.replacen("HTTP/1.1", "HTTP/1.0", 1);
+            }
+            exchange(servers.farm.entrance(), bytes.as_bytes()).expect("an answer");
+            let head = servers.last_request(0).head.to_ascii_lowercase();
+            let via: String =
+                head.split_inclusive("\r\n").filter(|line| line.starts_with("via:")).collect();
+            assert_eq!(via, expected, "{bytes}");
+            assert!(head.contains("\r\ncdn-loop: bits-gateway;id="), "{head}");
+        }
     }
 }

@@ -159,6 +159,7 @@ mod tests {
             sender: Some(sender),
             host: None,
             loop_entry: None,
+            via: None,
             session: None,
             length: None,
         };

@@ -14,7 +14,7 @@ use super::headers::{Field, Id};
 
 pub use answer::{Recipient, answer, may_say_length};
 pub use forwarding::{ForwardedMode, Sender};
-pub use request::{Onward, request};
+pub use request::{Onward, Via, request};
 
 /// One change to the fields of a head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,7 @@ mod tests {
             sender: None,
             host: None,
             loop_entry: None,
+            via: None,
             session: None,
             length: Some(0),
             own_id: true,

@@ -22,12 +22,33 @@ pub struct Onward<'a> {
     pub host: Option<&'a HeaderValue>,
     /// By this the gateway knows the request when it comes back.
     pub loop_entry: Option<&'a HeaderValue>,
+    /// What it adds to `Via`.
+    pub via: Option<Via>,
     /// The id by which the server knows the session, where the client has another.
     pub session: Option<HeaderValue>,
     /// The length that it says in place of none, or of chunks.
     pub length: Option<u64>,
     /// Its carrier writes `X-Request-Id`, so that of its client ends here.
     pub own_id: bool,
+}
+
+/// What the gateway says of itself in `Via`: the version in which it has received the request.
+///
+/// # Source
+/// RFC 9110 section 7.6.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    Http10,
+    Http11,
+}
+
+impl Via {
+    fn value(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Http10 => "1.0 bits-gateway",
+            Self::Http11 => "1.1 bits-gateway",
+        })
+    }
 }
 
 /// The edits that make a client's request one for its server.
@@ -54,6 +75,7 @@ pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
     }
     edits.extend(onward.host.map(|host| Edit::Set(&headers::HOST, host.clone())));
     edits.extend(onward.loop_entry.map(|entry| Edit::Append(&headers::CDN_LOOP, entry.clone())));
+    edits.extend(onward.via.map(|via| Edit::Append(&headers::VIA, via.value())));
     edits.extend(onward.session.map(|id| Edit::Set(&headers::SESSION_ID, id)));
     if let Some(length) = onward.length.filter(|_| !fields.has(&headers::CONTENT_LENGTH)) {
         if fields.has(&headers::TRANSFER_ENCODING) {
@@ -109,6 +131,7 @@ mod tests {
         sender: None,
         host: None,
         loop_entry: None,
+        via: None,
         session: None,
         length: None,
         own_id: false,
@@ -184,6 +207,21 @@ mod tests {
         check(&chunks, PLAIN, &["host: a", "transfer-encoding: chunked"]);
         check(&[("Content-Length", "0"), ("Host", "a")], onward, &["content-length: 0", "host: a"]);
         check(&[("Host", "a")], PLAIN, &["host: a"]);
+    }
+
+    #[test]
+    fn via_is_added_to_that_of_others() {
+        for (via, told) in
+            [(Via::Http10, "via: 1.0 bits-gateway"), (Via::Http11, "via: 1.1 bits-gateway")]
+        {
+            let onward = Onward { via: Some(via), ..PLAIN };
+            check(&[("Host", "a")], onward.clone(), &["host: a", told]);
+            check(
+                &[("Host", "a"), ("Via", "1.0 squid")],
+                onward,
+                &["host: a", "via: 1.0 squid", told],
+            );
+        }
     }
 
     #[test]
