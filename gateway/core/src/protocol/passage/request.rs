@@ -216,11 +216,8 @@ mod tests {
         {
             let onward = Onward { via: Some(via), ..PLAIN };
             check(&[("Host", "a")], onward.clone(), &["host: a", told]);
-            check(
-                &[("Host", "a"), ("Via", "1.0 squid")],
-                onward,
-                &["host: a", "via: 1.0 squid", told],
-            );
+            let fields = [("Host", "a"), ("Via", "1.1 varnish")];
+            check(&fields, onward, &["host: a", told, "via: 1.1 varnish"]);
         }
     }
 
