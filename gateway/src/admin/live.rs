@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::body::AnswerBody;
+use super::stay::Stay;
 use crate::base::clock;
 use crate::process::supervisor::told_to_stop;
 
@@ -38,9 +38,6 @@ pub struct Seen {
     pub ended: Vec<String>,
 }
 
-/// Says whether its connection may stay open.
-pub type Open = Arc<AtomicBool>;
-
 pub struct Live {
     places: Arc<Semaphore>,
     viewers: Mutex<Vec<Viewer>>,
@@ -51,10 +48,9 @@ struct Viewer {
     send: mpsc::Sender<Bytes>,
     /// Whether whoever looks may still do so.
     is_let_in: Box<dyn Fn() -> bool + Send>,
-    open: Open,
+    stay: Stay,
     since: Duration,
     is_new: bool,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Default for Live {
@@ -66,7 +62,7 @@ impl Default for Live {
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        self.open.store(false, Ordering::Relaxed);
+        self.stay.over();
     }
 }
 
@@ -81,20 +77,20 @@ impl Live {
     pub fn join(
         &self,
         is_let_in: impl Fn() -> bool + Send + 'static,
-        open: Open,
+        stay: &Stay,
     ) -> Option<AnswerBody> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let (send, events) = mpsc::channel(BEHIND);
         // So that the head of the answer leaves at once.
         send.try_send(Bytes::from_static(b"retry: 2000\n\n")).ok()?;
-        open.store(true, Ordering::Relaxed);
+        stay.take(place);
+        stay.open();
         self.viewers.lock().push(Viewer {
             send,
             is_let_in: Box::new(is_let_in),
-            open,
+            stay: stay.clone(),
             since: clock::steady(),
             is_new: true,
-            _place: place,
         });
         self.came.notify_one();
         Some(AnswerBody::Live(events))
@@ -151,7 +147,7 @@ fn message(seen: &Seen, is_told: impl Fn(&str, &String) -> bool) -> Bytes {
 #[cfg(test)]
 mod tests {
     use std::future::ready;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use hyper::body::Body;
 
@@ -185,7 +181,7 @@ mod tests {
         };
         tokio::time::sleep(PERIOD * 10).await;
         assert_eq!(looks.load(Ordering::Relaxed), 0, "nobody looks");
-        let mut one = live.join(|| true, Open::default()).expect("a place");
+        let mut one = live.join(|| true, &Stay::default()).expect("a place");
         assert_eq!(next(&mut one).await.as_deref(), Some("retry: 2000\n\n"));
         let told = next(&mut one).await.expect("told");
         assert_eq!(told, "data: {\"parts\":{\"a\":\"same\",\"b\":\"0\"},\"ended\":[]}\n\n");
@@ -198,29 +194,41 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_is_not_let_in_any_more_hears_no_more() {
-        let (live, is_in) = (Arc::new(Live::default()), Open::new(true.into()));
+        let (live, is_in) = (Arc::new(Live::default()), Arc::new(AtomicBool::new(true)));
         let (_stop, stopped) = watch::channel(false);
         let running = Arc::clone(&live);
         let look = || -> BoxFuture<'static, _> { Box::pin(ready(Some(Seen::default()))) };
         tokio::spawn(async move { running.run(look, stopped).await });
-        let (asked, open) = (Arc::clone(&is_in), Open::default());
+        let (asked, stay) = (Arc::clone(&is_in), Stay::default());
         let is_let_in = move || asked.load(Ordering::Relaxed);
-        let mut one = live.join(is_let_in, Arc::clone(&open)).expect("a place");
-        assert!(open.load(Ordering::Relaxed));
+        let mut one = live.join(is_let_in, &stay).expect("a place");
         assert!(next(&mut one).await.is_some());
         is_in.store(false, Ordering::Relaxed);
         while next(&mut one).await.is_some() {}
-        assert!(!open.load(Ordering::Relaxed), "its connection may go");
+        stay.limit().await;
+    }
+
+    /// Its connection would take a place for a minute, or for as long as its kernel takes more.
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_stands_still_ends_soon() {
+        let (live, stay) = (Arc::new(Live::default()), Stay::default());
+        let (_stop, stopped) = watch::channel(false);
+        let running = Arc::clone(&live);
+        let look = || -> BoxFuture<'static, _> { Box::pin(ready(Some(Seen::default()))) };
+        tokio::spawn(async move { running.run(look, stopped).await });
+        let _unread = live.join(|| true, &stay).expect("a place");
+        let since = clock::stopwatch();
+        stay.limit().await;
+        assert!(since.elapsed() < PERIOD * (BEHIND as u32 + 2), "{:?}", since.elapsed());
     }
 
     #[test]
     fn places_are_counted_and_come_back() {
-        let live = Live::default();
-        let bodies: Vec<_> = (0..PLACES).map(|_| live.join(|| true, Open::default())).collect();
+        let (live, stays) = (Live::default(), [(); PLACES].map(|()| Stay::default()));
+        let bodies: Vec<_> = stays.iter().map(|stay| live.join(|| true, stay)).collect();
         assert!(bodies.iter().all(Option::is_some));
-        assert!(live.join(|| true, Open::default()).is_none());
-        drop(bodies);
-        live.viewers.lock().retain(|viewer| viewer.stays(clock::steady()));
-        assert!(live.join(|| true, Open::default()).is_some());
+        assert!(live.join(|| true, &Stay::default()).is_none());
+        stays[0].ended();
+        assert!(live.join(|| true, &Stay::default()).is_some());
     }
 }

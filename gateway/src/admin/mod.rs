@@ -25,6 +25,7 @@ pub mod refusal;
 pub mod route;
 pub mod server;
 mod signed_in;
+mod stay;
 mod told;
 pub mod unix;
 pub mod view;

@@ -6,16 +6,16 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use gateway_core::session::limits::PerClient;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -26,9 +26,10 @@ use tokio_rustls::TlsAcceptor;
 use super::access::{Entrance, Peer};
 use super::api::Api;
 use super::body::AnswerBody;
-use super::live::Open;
+use super::stay::{LAST_WORDS, Stay};
 use super::unix::UnixSocket;
 use super::{ADMIN, page};
+use crate::guard::{Addresses, Room};
 use crate::process::supervisor::{BoxError, Plan, told_to_stop};
 use crate::tls::ListenerTls;
 
@@ -37,9 +38,13 @@ use crate::tls::ListenerTls;
 /// 10,000 sessions is about 3 MiB.
 pub const CONNECTIONS: usize = 64;
 
-/// From the first byte of a connection to the last one. A reload may have to wait for names to be
-/// resolved.
-pub const EXCHANGE: Duration = Duration::from_secs(60);
+/// Of these, those of one client, so that its open pages leave room for commands from elsewhere: as
+/// many as browsers can take, and eight commands. The socket is for people of this machine.
+pub const OF_ONE_CLIENT: u64 = 48;
+
+/// What waits in the kernel for a slow reader. The system would let it grow to megabytes, and an open
+/// page that stands still would be found out after an hour.
+const SEND_BUFFER: usize = 64 * 1024;
 
 const HEAD: Duration = Duration::from_secs(5);
 const HEAD_BYTES: usize = 16 * 1024;
@@ -47,9 +52,6 @@ const HEAD_FIELDS: usize = 64;
 
 /// After an accept that failed for want of descriptors, others need time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long answers that have begun may go on after the end of the process was decided.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Adds to a plan what serves the interface: on the listener named [`ADMIN`], if `address` says that
 /// there is one, and on a socket.
@@ -138,6 +140,7 @@ impl Listener {
         match self {
             Self::Tcp(listener, tls) => {
                 let (stream, address) = listener.accept().await?;
+                let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
                 let local = stream.local_addr().ok().map(|local| local.ip());
                 let entrance = Entrance { peer: Peer::Tcp(address), local, tls: tls.is_some() };
                 let accepted = match tls {
@@ -157,6 +160,8 @@ impl Listener {
 }
 
 async fn serve(listener: Listener, api: Api, mut shutdown: watch::Receiver<bool>) {
+    let (room, clients) = (Arc::new(Room::of(CONNECTIONS)), Arc::new(Addresses::default()));
+    let most = PerClient::Most(OF_ONE_CLIENT);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -165,11 +170,23 @@ async fn serve(listener: Listener, api: Api, mut shutdown: watch::Receiver<bool>
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok(_) if connections.len() >= CONNECTIONS => {
-                tracing::warn!("too many connections to the admin listener");
-            }
             Ok((accepted, entrance)) => {
-                connections.spawn(converse(accepted, entrance, api.clone()));
+                let place = room.enter();
+                let Some((place, of_client)) = place.and_then(|place| {
+                    let of_client = clients.enter(entrance.peer.ip(), most, &room).ok()?;
+                    Some((place, of_client))
+                }) else {
+                    clients.warned.warn(|| {
+                        let by = entrance.peer;
+                        tracing::warn!(%by, "too many connections to the admin listener");
+                    });
+                    continue;
+                };
+                let api = api.clone();
+                connections.spawn(async move {
+                    converse(accepted, entrance, api).await;
+                    drop((place, of_client));
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "the admin listener cannot accept");
@@ -195,10 +212,10 @@ async fn converse(accepted: Accepted, entrance: Entrance, api: Api) {
 }
 
 async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, entrance: Entrance, api: Api) {
-    let open = Open::default();
+    let stay = Stay::default();
     let service = service_fn(|request: Request<Incoming>| {
-        let (api, open) = (api.clone(), Arc::clone(&open));
-        async move { Ok::<_, Infallible>(answer(&api, entrance, request, open).await) }
+        let (api, stay) = (api.clone(), stay.clone());
+        async move { Ok::<_, Infallible>(answer(&api, entrance, request, stay).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -207,19 +224,22 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, entrance: Entranc
         .max_headers(HEAD_FIELDS)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
     // A peer that breaks off or is too slow has nobody to be told.
-    while timeout(EXCHANGE, connection.as_mut()).await.is_err() && open.load(Ordering::Relaxed) {}
+    tokio::select! {
+        _ = connection => {}
+        () = stay.limit() => {}
+    }
+    stay.ended();
 }
 
 async fn answer(
     api: &Api,
     entrance: Entrance,
     request: Request<Incoming>,
-    open: Open,
+    stay: Stay,
 ) -> Response<AnswerBody> {
     if !request.uri().path().starts_with("/api/") {
-        return page::handle(api, entrance, request, open).await;
+        return page::handle(api, entrance, request, stay).await;
     }
     let (parts, body) = request.into_parts();
     api.handle(entrance, parts, !body.is_end_stream()).await.map(AnswerBody::from)

@@ -14,7 +14,8 @@ use crate::telemetry::warned::Hourly;
 #[derive(Debug, Default)]
 pub struct Addresses {
     open: DashMap<ClientKey, u32>,
-    warned: Hourly,
+    /// Of clients that have as many as they may.
+    pub warned: Hourly,
 }
 
 /// One connection of a client, until it is dropped.
@@ -26,7 +27,9 @@ pub struct Counted {
 
 /// The client has as many as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+pub struct Full {
+    pub held: u32,
+}
 
 impl Addresses {
     /// One more of a client in a room of which it has taken a place already. `None` where nothing
@@ -45,14 +48,7 @@ impl Addresses {
         let (taken, whole) = (room.taken().saturating_sub(1) as u64, room.limit() as u64);
         let held = *open;
         if limit.refuses(u64::from(held), taken, whole) {
-            drop(open);
-            self.warned.warn(|| {
-                tracing::warn!(
-                    %client, connections = held, all = taken, limit = whole,
-                    "a client has as many connections as `limits.connections_per_address` allows"
-                );
-            });
-            return Err(Full);
+            return Err(Full { held });
         }
         *open += 1;
         drop(open);
@@ -81,7 +77,7 @@ mod tests {
             |text: &str| addresses.enter(Some(text.parse().unwrap()), PerClient::Most(2), &room);
         let first = enter("2001:db8::1").unwrap();
         let second = enter("2001:db8::2").unwrap();
-        assert_eq!(enter("2001:db8::3").unwrap_err(), Full);
+        assert_eq!(enter("2001:db8::3").unwrap_err(), Full { held: 2 });
         let other = enter("192.0.2.1").unwrap();
         drop(first);
         let third = enter("2001:db8::3").unwrap();

@@ -180,8 +180,17 @@ pub struct ListenerContext {
 impl ListenerContext {
     /// A place among the connections of a client.
     fn count(&self, client: SocketAddr, limits: &GuardLimits) -> Result<Option<Counted>, Full> {
-        let alone = |address: &IpAddr| !limits.trusts(*address);
-        self.addresses.enter(Some(client.ip()).filter(alone), limits.per_address, &self.room)
+        let (client, room) = (client.ip(), &self.room);
+        let counted = Some(client).filter(|address| !limits.trusts(*address));
+        let entered = self.addresses.enter(counted, limits.per_address, room);
+        entered.inspect_err(|Full { held }| {
+            self.addresses.warned.warn(|| {
+                tracing::warn!(
+                    %client, connections = held, all = room.taken() - 1, limit = room.limit(),
+                    "a client has as many connections as `limits.connections_per_address` allows"
+                );
+            });
+        })
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Room {
 
 /// The place of one connection, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<Room>);
+pub struct Permit(Arc<Room>);
 
 impl Room {
     pub fn of(limit: usize) -> Self {
@@ -33,7 +33,7 @@ impl Room {
     }
 
     /// `None` if it is full.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Permit> {
+    pub fn enter(self: &Arc<Self>) -> Option<Permit> {
         let limit = self.limit();
         let one_more = |taken: usize| (taken < limit).then_some(taken + 1);
         let entered = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);

@@ -8,8 +8,9 @@ use bits_gateway::base::clock;
 use bits_gateway::sessions::live_uploads::{LiveRequest, Packet};
 use gateway_core::farm::{AdminState, BackendId};
 use gateway_core::protocol::{ContentRange, PacketType};
+use socket2::{Domain, Socket, Type};
 
-use crate::support::{Admin, Answer, DEADLINE, TOKEN, VIEWER, bearer, key, run};
+use crate::support::{Admin, Answer, DEADLINE, TOKEN, VIEWER, bearer, key, run, wait_for};
 
 const PAGES: [&str; 5] = ["/", "/uploads", "/events", "/configuration", "/about"];
 
@@ -43,7 +44,11 @@ fn page(admin: &Admin, path: &str, more: &str) -> Answer {
 
 /// An upload under way of which the client has chosen every word.
 fn moving(admin: &Admin, path: &str, user_agent: &str) -> LiveRequest {
-    admin.put("moves", 0, (0, 0), Duration::ZERO);
+    moving_as(admin, "moves", path, user_agent)
+}
+
+fn moving_as(admin: &Admin, name: &str, path: &str, user_agent: &str) -> LiveRequest {
+    admin.put(name, 0, (0, 0), Duration::ZERO);
     let packet = Packet {
         kind: PacketType::Fragment,
         range: ContentRange::new(0, 999, 4000).ok(),
@@ -53,7 +58,7 @@ fn moving(admin: &Admin, path: &str, user_agent: &str) -> LiveRequest {
         backend: BackendId(0),
         arrived: clock::steady(),
     };
-    let request = admin.sessions.show_live(&key("moves"), &packet, || None).expect("room");
+    let request = admin.sessions.show_live(&key(name), &packet, || None).expect("room");
     request.came(1000);
     request
 }
@@ -317,6 +322,37 @@ fn pages_that_stay_open_leave_room_for_commands() {
     drop(open);
     let again = || admin.ask_with("HEAD", "/", &typed(TOKEN)).status;
     assert_eq!(again(), 200);
+}
+
+/// Its place comes back when the answer was read, not when it was made.
+///
+/// Threat: T12.
+#[test]
+fn a_browser_that_reads_slowly_keeps_its_place() {
+    let admin = Admin::start();
+    // Each row is larger than the names in it, and all are more than kernels keep for a reader.
+    let path = format!("/in/{}", "\"".repeat(250));
+    let names: Vec<_> = (0..100).map(|number| format!("moves-{number}")).collect();
+    let _uploads: Vec<_> =
+        names.iter().map(|name| moving_as(&admin, name, &path, "BITS")).collect();
+    let slow = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&admin.address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let (host, who) = (admin.address, typed(TOKEN));
+        write!(stream, "GET /uploads HTTP/1.1\r\nHost: {host}\r\n{who}\r\n").unwrap();
+        stream
+    };
+    let mut readers: Vec<_> = (0..24).map(|_| slow()).collect();
+    let status = || admin.ask_with("GET", "/about", &typed(TOKEN)).status;
+    wait_for("all places to be taken", || (status() == 503).then_some(()));
+    assert_eq!(admin.run(&["backends", "drain", "up01"]).code, 0);
+    let mut page = Vec::new();
+    readers[0].read_to_end(&mut page).unwrap();
+    assert!(page.ends_with(b"</html>"), "{}", String::from_utf8_lossy(&page));
+    wait_for("its place", || (status() == 200).then_some(()));
 }
 
 #[test]

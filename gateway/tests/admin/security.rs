@@ -1,11 +1,12 @@
 //! Who is kept out, and what stays as it was.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use gateway_core::farm::AdminState;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{Admin, DEADLINE, TOKEN, bearer, wait_for};
 
@@ -223,6 +224,23 @@ fn silent_and_many_connections_do_not_keep_others_out() {
     let closed = silent.iter_mut().map(|stream| stream.read(&mut [0; 1])).filter(Result::is_ok);
     assert_eq!(closed.count(), 40);
     wait_for("an answer", || (admin.ask("GET", "/api/v1/status").status == 200).then_some(()));
+}
+
+/// Threat: T12.
+#[test]
+fn one_address_leaves_room_for_others() {
+    let admin = start();
+    let silent: Vec<_> = (0..64).map(|_| TcpStream::connect(admin.address).unwrap()).collect();
+    let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    other.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+    other.connect(&admin.address.into()).unwrap();
+    let mut other = TcpStream::from(other);
+    let (host, who) = (admin.address, bearer(TOKEN));
+    write!(other, "GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\n{who}\r\n").unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(silent);
 }
 
 #[test]

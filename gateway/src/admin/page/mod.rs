@@ -39,10 +39,11 @@ use tokio::sync::{Semaphore, watch};
 use super::access::{Entrance, SEC_FETCH_SITE};
 use super::api::Api;
 use super::body::AnswerBody;
-use super::live::{Live, Open, Seen};
+use super::live::{Live, Seen};
 use super::refusal::Refusal;
 use super::route::Call;
 use super::signed_in::SignedIn;
+use super::stay::Stay;
 use crate::process::supervisor::TaskResult;
 use crate::telemetry::metrics::AdminAction;
 use visitor::Visitor;
@@ -64,7 +65,7 @@ const HTML: &str = "text/html; charset=utf-8";
 pub struct Pages {
     pub live: Live,
     pub signed_in: SignedIn,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     /// From which the numbers in the forms are made. Another one in each process.
     secret: [u8; 16],
 }
@@ -74,7 +75,7 @@ impl Default for Pages {
         Self {
             live: Live::default(),
             signed_in: SignedIn::default(),
-            places: Semaphore::new(PLACES),
+            places: Arc::new(Semaphore::new(PLACES)),
             secret: *uuid::Uuid::new_v4().as_bytes(),
         }
     }
@@ -90,21 +91,22 @@ enum Answer {
     Live(AnswerBody),
 }
 
-/// Answers a browser. `open` lets the connection stay.
+/// Answers a browser. `stay` is that of its connection.
 pub async fn handle(
     api: &Api,
     entrance: Entrance,
     request: Request<Incoming>,
-    open: Open,
+    stay: Stay,
 ) -> Response<AnswerBody> {
-    let Ok(_place) = api.pages().places.try_acquire() else {
+    let Ok(place) = Arc::clone(&api.pages().places).try_acquire_owned() else {
         let busy = Refusal::busy("too many pages are loaded at this moment; try again");
         return refused(&busy, entrance);
     };
+    stay.take(place);
     let (parts, body) = request.into_parts();
     let site = api.access().site(&entrance, &parts, is_followed(&parts));
     let answer = match site {
-        Ok(()) => serve(api, entrance, &parts, body, open).await,
+        Ok(()) => serve(api, entrance, &parts, body, &stay).await,
         Err(refusal) => {
             api.note(entrance.peer, AdminAction::Unknown, None, Err(&refusal));
             Err(refusal)
@@ -130,7 +132,7 @@ async fn serve(
     entrance: Entrance,
     parts: &Parts,
     body: Incoming,
-    open: Open,
+    stay: &Stay,
 ) -> Result<Answer, Refusal> {
     let path: Vec<&str> = parts.uri.path().trim_start_matches('/').split('/').collect();
     let post = match parts.method {
@@ -174,7 +176,7 @@ async fn serve(
     }
     if path == ["live"] {
         let is_let_in = visitor.is_let_in(api);
-        let events = api.pages().live.join(is_let_in, open);
+        let events = api.pages().live.join(is_let_in, stay);
         return events
             .map(Answer::Live)
             .ok_or_else(|| Refusal::busy("as many pages as can be are kept up to date already"));
