@@ -173,7 +173,7 @@ fn a_click_drains_and_the_table_follows() {
     reads(&browser, "#verdict", "up02 is down");
     assert_eq!(browser.run("return document.body.dataset.seen"), "yes");
     // It is asked for twice.
-    browser.click("#b-up01 button[value=maint]");
+    browser.click("#b-up01 button[value=maintenance]");
     reads(&browser, "h1", "Maintenance of up01?");
     browser.click("button.danger");
     reads(&browser, "#b-up01 .state", "maintenance");

@@ -94,7 +94,7 @@ impl Call {
             Self::Forget(_) | Self::ForgetAll(_) => AdminAction::SessionForget,
             Self::SetState(_, AdminState::Ready) => AdminAction::BackendReady,
             Self::SetState(_, AdminState::Drain) => AdminAction::BackendDrain,
-            Self::SetState(_, AdminState::Maint) => AdminAction::BackendMaint,
+            Self::SetState(_, AdminState::Maintenance) => AdminAction::BackendMaintenance,
             Self::SetState(_, AdminState::Lost) => AdminAction::BackendLost,
             Self::Move(_) => AdminAction::BackendMove,
             Self::Reload => AdminAction::Reload,
@@ -155,16 +155,11 @@ pub fn route(method: &Method, uri: &Uri) -> Result<Call, Refusal> {
                 _ => Err(Refusal::method("GET, HEAD, POST")),
             }
         }
-        ["backends", name, "ready"] => {
-            change(method, Call::SetState(decode(name)?, AdminState::Ready))
-        }
-        ["backends", name, "maint"] => {
-            change(method, Call::SetState(decode(name)?, AdminState::Maint))
-        }
-        ["backends", name, "lost"] => {
-            change(method, Call::SetState(decode(name)?, AdminState::Lost))
-        }
         ["backends", name, "move"] => change(method, Call::Move(decode(name)?)),
+        ["backends", name, word] => {
+            let state = AdminState::from_word(word).ok_or_else(nothing)?;
+            change(method, Call::SetState(decode(name)?, state))
+        }
         _ => Err(nothing()),
     }?;
     match uri.query() {
@@ -322,7 +317,8 @@ mod tests {
         for (word, state) in [
             ("ready", AdminState::Ready),
             ("drain", AdminState::Drain),
-            ("maint", AdminState::Maint),
+            ("maintenance", AdminState::Maintenance),
+            ("maint", AdminState::Maintenance),
             ("lost", AdminState::Lost),
         ] {
             let call = ask("POST", &format!("/api/v1/backends/up01/{word}"));
@@ -450,7 +446,7 @@ mod tests {
     fn nothing_changes_by_get() {
         for path in [
             "backends/up01/ready",
-            "backends/up01/maint",
+            "backends/up01/maintenance",
             "backends/up01/lost",
             "backends/up01/move",
         ] {

@@ -37,7 +37,7 @@ pub(super) fn event(
         action,
         AdminAction::BackendReady
             | AdminAction::BackendDrain
-            | AdminAction::BackendMaint
+            | AdminAction::BackendMaintenance
             | AdminAction::BackendLost
     );
     // A name that somebody else has made up is none.

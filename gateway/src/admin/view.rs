@@ -53,7 +53,7 @@ pub struct Counts {
     pub total: usize,
     pub ready: usize,
     pub drain: usize,
-    pub maint: usize,
+    pub maintenance: usize,
     pub lost: usize,
     pub down: usize,
     pub eligible: usize,
@@ -260,7 +260,7 @@ impl Counts {
             match backend.admin {
                 AdminState::Ready => counts.ready += 1,
                 AdminState::Drain => counts.drain += 1,
-                AdminState::Maint => counts.maint += 1,
+                AdminState::Maintenance => counts.maintenance += 1,
                 AdminState::Lost => counts.lost += 1,
             }
             counts.down += usize::from(backend.health == Health::Down);

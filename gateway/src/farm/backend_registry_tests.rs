@@ -101,7 +101,7 @@ async fn a_backend_that_comes_back_has_its_id_and_its_state_again() {
     let backend_registry = backend_registry(&two);
     let b = backend_registry.ids.find("b").unwrap();
     backend_registry.open("s1", "b").await;
-    backend_registry.health.set_admin(b, AdminState::Maint);
+    backend_registry.health.set_admin(b, AdminState::Maintenance);
     assert!(!backend_registry.farm.load().view.backend(b).unwrap().is_reachable());
     backend_registry.apply(&one).unwrap();
     assert!(
@@ -113,7 +113,11 @@ async fn a_backend_that_comes_back_has_its_id_and_its_state_again() {
         .apply(&config(&[("c", 1003, ""), ("b", 1002, ""), ("a", 1001, "")], DOMAIN))
         .unwrap();
     assert_eq!(backend_registry.ids.find("b"), Some(b));
-    assert_eq!(backend_registry.health.standing(b).0, AdminState::Maint, "as people had decided");
+    assert_eq!(
+        backend_registry.health.standing(b).0,
+        AdminState::Maintenance,
+        "as people had decided"
+    );
     assert!(!backend_registry.farm.load().is_leaving(b));
     assert_eq!(backend_registry.farm.load().address(b), Some("127.0.0.1:1002".parse().unwrap()));
 }

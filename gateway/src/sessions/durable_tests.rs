@@ -311,7 +311,7 @@ async fn decisions_about_backends_come_back_whether_they_are_configured_or_not()
     let directory = TempDir::new().unwrap();
     let state = BackendState {
         backend: "gone".into(),
-        state: gateway_core::farm::AdminState::Maint,
+        state: gateway_core::farm::AdminState::Maintenance,
         since: Timestamp(3),
         by: "somebody".into(),
     };

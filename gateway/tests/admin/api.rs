@@ -29,7 +29,7 @@ fn the_status_sums_up() {
     assert_eq!(status["sessions"], json!({ "count": 1, "limit": 100_000 }));
     assert_eq!(status["store"], json!({ "kind": "sqlite", "ok": true, "message": null }));
     let counts = json!(
-        { "total": 3, "ready": 2, "drain": 1, "maint": 0, "lost": 0, "down": 1, "eligible": 1 }
+        { "total": 3, "ready": 2, "drain": 1, "maintenance": 0, "lost": 0, "down": 1, "eligible": 1 }
     );
     assert_eq!(status["backends"], counts);
     assert!(status["uptime_seconds"].is_u64() && status["started"].is_string(), "{status}");
@@ -104,12 +104,12 @@ fn a_backend_is_drained_and_set_to_ready_again() {
     admin.end("a");
     let drain = admin.get("backends/up01/drain");
     assert_eq!((&drain["empty"], &drain["seconds_left"]), (&json!(true), &json!(0)));
-    admin.post("backends/up01/maint");
-    assert_eq!(admin.state(0), AdminState::Maint);
+    admin.post("backends/up01/maintenance");
+    assert_eq!(admin.state(0), AdminState::Maintenance);
     admin.post("backends/up01/ready");
     assert_eq!(admin.state(0), AdminState::Ready);
     assert_eq!(admin.counted("backend_drain", "ok"), 2);
-    assert_eq!(admin.counted("backend_maint", "ok"), 1);
+    assert_eq!(admin.counted("backend_maintenance", "ok"), 1);
     assert_eq!(admin.counted("backend_ready", "ok"), 1);
 }
 
@@ -117,7 +117,7 @@ fn a_backend_is_drained_and_set_to_ready_again() {
 fn the_last_backend_is_drained_with_a_warning() {
     let admin = Admin::start();
     admin.post("backends/up01/drain");
-    admin.post("backends/up02/maint");
+    admin.post("backends/up02/maintenance");
     let last = admin.post("backends/up03/drain");
     assert_eq!(last["warning"], "no backend takes new uploads now");
     assert_eq!(admin.post("backends/up03/ready")["warning"], Json::Null);

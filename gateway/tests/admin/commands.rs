@@ -48,7 +48,7 @@ fn status_sums_up() {
     assert_eq!(
         rest,
         "  sessions  1 of 100000\n  store     sqlite, good\n  \
-         backends  2 of 3 take new uploads (2 ready, 1 drain, 0 maint, 0 down)\n"
+         backends  2 of 3 take new uploads (2 ready, 1 drain, 0 maintenance, 0 down)\n"
     );
     assert_eq!(json(&admin.run(&["status", "--json"]))["sessions"]["count"], 1);
 }
@@ -110,9 +110,9 @@ fn states_are_set() {
     assert_eq!(admin.state(0), AdminState::Drain);
     let again = admin.run(&["backends", "drain", "up01"]);
     prints(&again, "up01 takes no new uploads, as before; 1 upload left, 100 B\n");
-    let maint = admin.run(&["backends", "maint", "up02"]);
-    prints(&maint, "up02 is sent nothing; 0 uploads left\n");
-    let last = admin.run(&["backends", "maint", "up03", "--json"]);
+    let out = admin.run(&["backends", "maintenance", "up02"]);
+    prints(&out, "up02 is sent nothing; 0 uploads left\n");
+    let last = admin.run(&["backends", "maintenance", "up03", "--json"]);
     assert_eq!(json(&last)["warning"], "no backend takes new uploads now");
     prints(&admin.run(&["backends", "ready", "up02"]), "up02 takes new uploads; 0 uploads left\n");
     assert_eq!(admin.state(1), AdminState::Ready);
@@ -125,13 +125,25 @@ fn states_are_set() {
 }
 
 #[test]
+fn the_short_word_for_maintenance_is_accepted() {
+    let admin = Admin::start();
+    prints(&admin.run(&["backends", "maint", "up01"]), "up01 is sent nothing; 0 uploads left\n");
+    assert_eq!(admin.state(0), AdminState::Maintenance);
+    admin.post("backends/up02/maint");
+    assert_eq!(admin.state(1), AdminState::Maintenance);
+    let list = admin.get("backends");
+    assert_eq!(list["backends"][0]["admin_state"], "maintenance", "{list}");
+    assert_eq!(admin.counted("backend_maintenance", "ok"), 2);
+}
+
+#[test]
 fn states_are_set_on_several_at_once_or_on_none() {
     let admin = Admin::start();
     prints(
         &admin.run(&["backends", "drain", "up01", "UP03"]),
         "up01 takes no new uploads; 0 uploads left\nup03 takes no new uploads; 0 uploads left\n",
     );
-    let wrong = admin.run(&["backends", "maint", "up01", "up0", "up02"]);
+    let wrong = admin.run(&["backends", "maintenance", "up01", "up0", "up02"]);
     fails(&wrong, 1, &["error: there is no backend \"up0\"\n", "help: did you mean up01?\n"]);
     assert_eq!([admin.state(0), admin.state(1)], [AdminState::Drain, AdminState::Ready]);
     let all = json(&admin.run(&["backends", "ready", "--all", "--json"]));

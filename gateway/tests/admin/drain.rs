@@ -75,7 +75,7 @@ fn after_the_deadline_what_is_left_is_moved() {
 #[test]
 fn nothing_is_moved_where_nobody_would_take_it() {
     let admin = two_uploads();
-    admin.set(1, |backend| backend.admin = AdminState::Maint);
+    admin.set(1, |backend| backend.admin = AdminState::Maintenance);
     admin.set(2, |backend| backend.admin = AdminState::Drain);
     let output = end(drain(&admin, &["--deadline", "0s"]));
     assert_eq!((output.code, output.stdout.as_str()), (1, ""));

@@ -124,12 +124,23 @@ fn a_button_drains() {
     assert_eq!(admin.state(0), AdminState::Drain);
     assert_eq!(admin.counted("backend_drain", "ok"), 1);
     assert!(page(&admin, "/", &typed(TOKEN)).body.contains("draining"));
-    let sure = page(&admin, "/backends/up01/maint", &typed(TOKEN));
+    let sure = page(&admin, "/backends/up01/maintenance", &typed(TOKEN));
     assert_eq!(admin.state(0), AdminState::Drain, "it is asked for twice");
-    form(&admin, "/backends/up01/maint", &number(&sure), &typed(TOKEN));
-    assert_eq!(admin.state(0), AdminState::Maint);
+    form(&admin, "/backends/up01/maintenance", &number(&sure), &typed(TOKEN));
+    assert_eq!(admin.state(0), AdminState::Maintenance);
     assert_eq!(form(&admin, "/backends/nobody/drain", &number(&shown), &typed(TOKEN)).status, 404);
     assert_eq!(form(&admin, "/backends/up01/lost", &number(&shown), &typed(TOKEN)).status, 404);
+}
+
+/// As the page of an earlier version asks that was open during an upgrade.
+#[test]
+fn the_short_word_for_maintenance_is_accepted() {
+    let admin = Admin::start();
+    let sure = page(&admin, "/backends/up01/maint", &typed(TOKEN));
+    assert!(sure.body.contains("Maintenance of up01?"), "{}", sure.body);
+    let answer = form(&admin, "/backends/up01/maint", &number(&sure), &typed(TOKEN));
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    assert_eq!(admin.state(0), AdminState::Maintenance);
 }
 
 /// A page of a stranger can have a browser send a form, with what the browser knows of us.

@@ -85,7 +85,7 @@ fn the_interface_is_on_its_own_listener_only() {
     assert!(gateway.ask("admin", "GET", "/api/v1/status").starts_with("HTTP/1.1 200 "));
     let public = gateway.ask("public", "GET", "/api/v1/status");
     assert!(public.ends_with("from the backend"), "{public}");
-    let public = gateway.ask("public", "POST", "/api/v1/backends/up01/maint");
+    let public = gateway.ask("public", "POST", "/api/v1/backends/up01/maintenance");
     assert!(!public.contains("admin_state") && !public.contains("error"), "{public}");
     let ops = gateway.ask("ops", "GET", "/api/v1/status");
     assert!(ops.starts_with("HTTP/1.1 404 "), "{ops}");

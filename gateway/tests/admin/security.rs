@@ -12,7 +12,7 @@ use crate::support::{Admin, DEADLINE, TOKEN, bearer, wait_for};
 
 const CHANGES: [(&str, &str); 7] = [
     ("POST", "/api/v1/backends/up01/drain"),
-    ("POST", "/api/v1/backends/up01/maint"),
+    ("POST", "/api/v1/backends/up01/maintenance"),
     ("POST", "/api/v1/backends/up01/ready"),
     ("POST", "/api/v1/backends/up01/lost"),
     ("POST", "/api/v1/backends/up01/move"),

@@ -115,7 +115,7 @@ fn an_upload_whose_backend_is_away_waits_for_it() {
     failed.answered(Some(503));
     drop(failed);
     assert_eq!(admin.get("sessions?state=waiting")["matching"], 0);
-    admin.post("backends/up01/maint");
+    admin.post("backends/up01/maintenance");
     let page = admin.get("sessions?state=waiting");
     let [failed, sleeps] = [0, 1].map(|at| &page["sessions"][at]);
     for row in [failed, sleeps] {

@@ -98,14 +98,14 @@ fn a_drain_survives_the_death_of_the_gateway() {
         assert_eq!(farm.expect_stored(&path, &content), "up02");
     }
     operated.type_in(&["backends", "ready", "up01"]);
-    operated.type_in(&["backends", "maint", "up02"]);
+    operated.type_in(&["backends", "maintenance", "up02"]);
     farm.gateway().restart();
     let content = Content::seeded(9, 20_000);
     client.upload(&farm.url("/in/last.bin"), &content).expect_smooth();
     assert_eq!(farm.expect_stored("/in/last.bin", &content), "up01");
     let states = operated.type_in(&["backends", "list", "--json"]);
     let states: serde_json::Value = serde_json::from_slice(&states.stdout).expect("JSON");
-    assert_eq!(states["backends"][1]["admin_state"], "maint", "{states}");
+    assert_eq!(states["backends"][1]["admin_state"], "maintenance", "{states}");
     assert!(states["backends"][1]["admin_since"].is_string(), "{states}");
 }
 

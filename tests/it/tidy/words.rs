@@ -26,7 +26,11 @@ const GIVEN_UP: &[[&str; 2]] = &[
     ["Accu", "sers"],
     ["Compl", "aints"],
     ["Renew", "able"],
+    ["Ma", "int"],
 ];
+
+/// Short words that documents say only beside the long one, where they tell that both are read.
+const SHORT: &[[&str; 2]] = &[["maint", "maintenance"]];
 
 /// Whether `word` stands in a line as a word of its own, or as a part of a name in `CamelCase`.
 fn names(line: &str, word: &str) -> bool {
@@ -45,6 +49,18 @@ fn no_word_that_was_given_up_comes_back() {
             let found = GIVEN_UP.iter().map(|parts| parts.concat()).find(|word| names(line, word));
             let word = found.unwrap_or_default();
             assert!(word.is_empty(), "{file}:{}: {word}: docs/glossary.md has another", number + 1);
+        }
+    }
+}
+
+#[test]
+fn documents_say_the_long_word() {
+    for file in tree::ending(".md") {
+        for (number, line) in tree::read(&file).lines().enumerate() {
+            for [short, long] in SHORT {
+                let said = line.split(|c: char| !c.is_alphanumeric()).any(|word| word == *short);
+                assert!(!said || line.contains(long), "{file}:{}: say {long}", number + 1);
+            }
         }
     }
 }

@@ -19,31 +19,44 @@ pub enum AdminState {
     /// No new sessions; the old ones are served to their end.
     Drain,
     /// Serves nothing.
-    Maint,
+    Maintenance,
     /// Does not come back: its uploads start over, or move.
     Lost,
 }
 
 impl AdminState {
-    pub const ALL: [Self; 4] = [Self::Ready, Self::Drain, Self::Maint, Self::Lost];
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Drain, Self::Maintenance, Self::Lost];
 
-    /// As operators write it. The first three are HAProxy's words.
+    /// As operators write it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Drain => "drain",
-            Self::Maint => "maint",
+            Self::Maintenance => "maintenance",
             Self::Lost => "lost",
         }
     }
 
+    /// As every version reads it. Early ones know HAProxy's short word only, so whatever an earlier
+    /// process may read is written like this: the rows of the store, which two versions share during
+    /// an upgrade and to which an operator may go back, and the paths of commands, which are installed
+    /// before the process is replaced.
+    pub fn word_of_all_versions(self) -> &'static str {
+        match self {
+            Self::Maintenance => "maint",
+            Self::Ready | Self::Drain | Self::Lost => self.word(),
+        }
+    }
+
+    /// Reads both.
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.word() == word)
+        let reads = |state: &Self| [state.word(), state.word_of_all_versions()].contains(&word);
+        Self::ALL.into_iter().find(reads)
     }
 
     /// Nothing is sent there, not even a probe.
     pub fn is_out(self) -> bool {
-        matches!(self, Self::Maint | Self::Lost)
+        matches!(self, Self::Maintenance | Self::Lost)
     }
 }
 
@@ -90,4 +103,22 @@ pub struct Announce {
     pub host_id: HeaderValue,
     /// Seconds, decimal.
     pub fallback_timeout: HeaderValue,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_by_each_of_its_words() {
+        for state in AdminState::ALL {
+            assert_eq!(AdminState::from_word(state.word()), Some(state));
+            assert_eq!(AdminState::from_word(state.word_of_all_versions()), Some(state));
+        }
+        assert_eq!(AdminState::from_word("maintenance"), Some(AdminState::Maintenance));
+        assert_eq!(AdminState::from_word("maint"), Some(AdminState::Maintenance));
+        for word in ["", "main", "MAINT", "maintain"] {
+            assert_eq!(AdminState::from_word(word), None, "{word}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ const UP: (AdminState, Health) = (AdminState::Ready, Health::Up);
 const DOWN: (AdminState, Health) = (AdminState::Ready, Health::Down);
 const DRAIN: (AdminState, Health) = (AdminState::Drain, Health::Up);
 const DRAIN_DOWN: (AdminState, Health) = (AdminState::Drain, Health::Down);
-const MAINT: (AdminState, Health) = (AdminState::Maint, Health::Up);
+const MAINTENANCE: (AdminState, Health) = (AdminState::Maintenance, Health::Up);
 
 const HERE: TargetHash = TargetHash(7);
 const ELSEWHERE: TargetHash = TargetHash(8);
@@ -168,7 +168,7 @@ fn a_draining_backend_serves_its_sessions_to_their_end() {
 #[test]
 fn a_pinned_packet_waits_for_a_backend_that_cannot_be_reached() {
     let case = Case { lookup: pinned_to(BackendId(1)), alias: Some(0), ..case() };
-    for state in [DOWN, MAINT, DRAIN_DOWN] {
+    for state in [DOWN, MAINTENANCE, DRAIN_DOWN] {
         check(&WITH_ID, &[UP, state], &case, Decision::Answer(Fault::BackendDown));
     }
 }
@@ -190,7 +190,7 @@ fn a_session_on_another_path_is_answered_as_unknown_and_nobody_is_asked_for_it()
     ] {
         let policy = Policy { unknown, ..POLICY };
         // Not even an alias lets it through, whatever state the backend is in.
-        for (alias, state) in [(None, UP), (Some(1), UP), (Some(1), DOWN), (Some(1), MAINT)] {
+        for (alias, state) in [(None, UP), (Some(1), UP), (Some(1), DOWN), (Some(1), MAINTENANCE)] {
             let case = Case { policy, alias, ..known.clone() };
             check(&IN_SESSION, &[UP, state], &case, Decision::Answer(fault));
         }
@@ -247,7 +247,7 @@ fn an_unknown_session_goes_where_its_alias_says() {
         check(&WITH_ID, &[UP, UP], &case, forward(1, Why::Alias));
         check(&WITH_ID, &[UP, DRAIN], &case, forward(1, Why::Alias));
         check(&WITH_ID, &[UP, DOWN], &case, Decision::Answer(Fault::BackendDown));
-        check(&WITH_ID, &[UP, MAINT], &case, Decision::Answer(Fault::BackendDown));
+        check(&WITH_ID, &[UP, MAINTENANCE], &case, Decision::Answer(Fault::BackendDown));
     }
 }
 
@@ -330,7 +330,7 @@ fn a_connection_without_a_login_says_nothing_about_a_create() {
 #[test]
 fn a_create_does_not_insist() {
     let create = [PacketType::CreateSession];
-    for state in [DOWN, DRAIN, MAINT] {
+    for state in [DOWN, DRAIN, MAINTENANCE] {
         let case = Case { alias: Some(2), connection: Some(1), login: true, ..case() };
         check(&create, &[UP, UP, state], &case, forward(1, Why::Connection));
         check(&create, &[UP, state, state], &case, forward(0, Why::Placement));
@@ -358,11 +358,11 @@ fn a_create_needs_room_in_the_table() {
 #[test]
 fn no_session_is_placed_on_a_backend_that_may_get_none() {
     let create = [PacketType::CreateSession];
-    check(&create, &[DOWN, DRAIN, MAINT], &case(), Decision::Answer(Fault::NoBackend));
+    check(&create, &[DOWN, DRAIN, MAINTENANCE], &case(), Decision::Answer(Fault::NoBackend));
     check(&create, &[], &case(), Decision::Answer(Fault::NoBackend));
     for turn in 0..8 {
         let case = Case { turn, ..case() };
-        check(&create, &[DOWN, DRAIN, MAINT, UP], &case, forward(3, Why::Placement));
+        check(&create, &[DOWN, DRAIN, MAINTENANCE, UP], &case, forward(3, Why::Placement));
     }
 }
 
@@ -392,7 +392,7 @@ fn a_ping_stays_on_a_draining_backend_and_is_placed_there_last() {
         check(&ping, &[UP, DRAIN], &case, forward(0, Why::Placement));
         check(&ping, &[DOWN, DRAIN], &case, forward(1, Why::Placement));
     }
-    check(&ping, &[DOWN, MAINT], &case(), Decision::Answer(Fault::NoBackend));
+    check(&ping, &[DOWN, MAINTENANCE], &case(), Decision::Answer(Fault::NoBackend));
 }
 
 #[test]
@@ -420,8 +420,8 @@ fn a_plain_request_takes_owner_alias_connection_placement_in_this_order() {
     // A reply lies on one backend only.
     check(Some(3), &[UP, UP, UP, DOWN], &all, Decision::Answer(Fault::BackendDown));
     check(Some(REMOVED.0), &states, &all, Decision::Answer(Fault::BackendRemoved));
-    check(None, &[UP, UP, MAINT], &all, Decision::Answer(Fault::BackendDown));
-    check(None, &[MAINT, DOWN], &case(), Decision::Answer(Fault::NoBackend));
+    check(None, &[UP, UP, MAINTENANCE], &all, Decision::Answer(Fault::BackendDown));
+    check(None, &[MAINTENANCE, DOWN], &case(), Decision::Answer(Fault::NoBackend));
 }
 
 #[test]
@@ -450,7 +450,7 @@ fn a_file_is_asked_of_the_backend_that_has_it() {
         );
         check(&[UP], &connected, shared, forward(0, Why::Connection));
     }
-    for away in [DOWN, MAINT] {
+    for away in [DOWN, MAINTENANCE] {
         check(&[UP, away], &connected, false, Decision::Answer(Fault::BackendDown));
         check(&[UP, away], &connected, true, forward(0, Why::Connection));
     }
@@ -479,7 +479,7 @@ fn nothing_goes_to_a_lost_backend_and_a_ping_goes_elsewhere() {
     check(&[PacketType::Ping], &[LOST, UP], &alias, forward(1, Why::Placement));
     check(&[PacketType::CreateSession], &[LOST, UP], &alias, forward(1, Why::Placement));
     // One in maintenance comes back, and its clients wait for it.
-    check(&[PacketType::Ping], &[MAINT, UP], &alias, down);
+    check(&[PacketType::Ping], &[MAINTENANCE, UP], &alias, down);
 }
 
 #[path = "decide_barred_tests.rs"]

@@ -149,7 +149,10 @@ impl Farm {
     ) -> Fate {
         let number = backend.0 as usize;
         let slot = self.slots[number];
-        assert!(slot.configured && slot.admin != AdminState::Maint, "{backend:?} serves nothing");
+        assert!(
+            slot.configured && slot.admin != AdminState::Maintenance,
+            "{backend:?} serves nothing"
+        );
         let create = header(request, "BITS-Packet-Type") == "Create-Session";
         assert!(!create || slot.admin == AdminState::Ready, "a session placed on {backend:?}");
         if !self.servers[number].alive {

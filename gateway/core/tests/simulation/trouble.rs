@@ -48,8 +48,12 @@ impl World<'_> {
                 self.farm.servers[server].mood = rng.pick(&moods);
             }
             4 => {
-                let states =
-                    [AdminState::Ready, AdminState::Ready, AdminState::Drain, AdminState::Maint];
+                let states = [
+                    AdminState::Ready,
+                    AdminState::Ready,
+                    AdminState::Drain,
+                    AdminState::Maintenance,
+                ];
                 self.farm.slots[server].admin = rng.pick(&states);
             }
             5 => self.farm.slots[server].configured = rng.chance(70),

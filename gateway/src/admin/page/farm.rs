@@ -73,7 +73,7 @@ fn condition(backend: &Backend) -> (&'static str, &'static str, String) {
     match (backend.admin_state, backend.health) {
         _ if !backend.configured => plain("off", "\u{25a1}", "removed"),
         ("lost", _) => plain("bad", "\u{2716}", "lost"),
-        ("maint", _) => plain("off", "\u{25a0}", "maintenance"),
+        ("maintenance", _) => plain("off", "\u{25a0}", "maintenance"),
         ("ready", "down") => plain("bad", "\u{25bc}", "down"),
         (_, "down") => plain("bad", "\u{25bc}", "down, draining"),
         ("drain", _) => plain("warn", "\u{25d0}", "draining"),
@@ -117,9 +117,9 @@ fn buttons(backend: &Backend, visitor: &Visitor) -> Markup {
                     aria-pressed=(now(state)) { (word) }
             }
         }
-        form method="get" action=(path("maint")) {
-            button value="maint" aria-label={ "maintenance of " (backend.name) }
-                aria-pressed=(now(AdminState::Maint)) { "maintenance\u{2026}" }
+        form method="get" action=(path("maintenance")) {
+            button value="maintenance" aria-label={ "maintenance of " (backend.name) }
+                aria-pressed=(now(AdminState::Maintenance)) { "maintenance\u{2026}" }
         }
     }
 }
@@ -136,7 +136,7 @@ pub async fn sure(api: &Api, visitor: &Visitor, name: &str) -> Result<Markup, Re
         p { "It gets nothing any more, not even packets of its "
             (words::counted(backend.sessions, "upload")) ". Their clients wait, and keep what they have sent." }
         p { "To take it down without that, drain it first." }
-        form method="post" action={ "/backends/" (backend.name) "/maint" } {
+        form method="post" action={ "/backends/" (backend.name) "/maintenance" } {
             (shell::number(visitor))
             button .danger { "Begin maintenance of " (backend.name) }
             " " a href="/" { "Back" }

@@ -194,7 +194,12 @@ async fn show(api: &Api, visitor: &Visitor, path: &[&str], query: &str) -> Resul
         ["events"] => events::page(api, visitor, query).await,
         ["configuration"] => configuration::page(api, visitor).await,
         ["about"] => about::page(api, visitor).await,
-        ["backends", name, "maint"] => farm::sure(api, visitor, name).await,
+        // An open page of the process before asks by the short word.
+        ["backends", name, word]
+            if AdminState::from_word(word) == Some(AdminState::Maintenance) =>
+        {
+            farm::sure(api, visitor, name).await
+        }
         ["uploads", mark, "forget"] => uploads::sure(api, visitor, mark).await,
         _ => Err(Refusal::not_found("not_found", "there is no such page")),
     }
@@ -218,9 +223,7 @@ async fn change(
     let (call, next) = match path {
         ["sign-out"] => return Ok(visitor.sign_out(api)),
         ["backends", name, word] => {
-            let state = [AdminState::Ready, AdminState::Drain, AdminState::Maint]
-                .into_iter()
-                .find(|state| state.word() == *word);
+            let state = AdminState::from_word(word).filter(|state| *state != AdminState::Lost);
             let nothing = || Refusal::not_found("not_found", "there is no such page");
             (Call::SetState(form::decode(name)?, state.ok_or_else(nothing)?), "/")
         }

@@ -1,5 +1,6 @@
 //! `bits-gateway status`.
 
+use gateway_core::farm::AdminState;
 use serde_json::Value as Json;
 
 use super::client::{Client, Connection};
@@ -26,11 +27,17 @@ fn show(status: &Json) -> String {
         (Some(true), None) => format!("{}, good", text(&store["kind"])),
         (_, message) => format!("{}: {}", text(&store["kind"]), message.unwrap_or("in trouble")),
     };
-    let seldom = |state: &&str| *state != "lost" || number(&backends[*state]) > 0;
-    let states: Vec<String> = ["ready", "drain", "maint", "lost", "down"]
-        .iter()
-        .filter(|state| seldom(state))
-        .map(|state| format!("{} {state}", number(&backends[*state])))
+    let count = |state: AdminState| {
+        // A gateway of an earlier version has the other word.
+        let count = backends.get(state.word());
+        number(count.unwrap_or(&backends[state.word_of_all_versions()]))
+    };
+    let states = AdminState::ALL.map(|state| (state.word(), count(state)));
+    let states: Vec<String> = states
+        .into_iter()
+        .filter(|(state, count)| *state != "lost" || *count > 0)
+        .chain([("down", number(&backends["down"]))])
+        .map(|(state, count)| format!("{count} {state}"))
         .collect();
     let problems = status["health"]["problems"].as_array();
     let problems: String = problems

@@ -85,7 +85,7 @@ impl HealthState {
     /// As the metrics call it: what people decided to switch off is not called broken.
     fn label(&self) -> BackendState {
         match (self.admin, self.up) {
-            (AdminState::Maint | AdminState::Lost, _) => BackendState::Maintenance,
+            (AdminState::Maintenance | AdminState::Lost, _) => BackendState::Maintenance,
             (_, false) => BackendState::Down,
             (AdminState::Drain, true) => BackendState::Drain,
             (AdminState::Ready, true) => BackendState::Ready,

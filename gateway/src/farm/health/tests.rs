@@ -306,7 +306,7 @@ async fn maintenance_stops_the_probes_and_holds_nothing_against_a_backend() {
     let world = World::new(&[slow]);
     sleep(seconds(30)).await;
     fail(&world.health);
-    world.health.set_admin(UP01, AdminState::Maint);
+    world.health.set_admin(UP01, AdminState::Maintenance);
     world.measured("bitsgw_backend_state{backend=\"up01\",state=\"maintenance\"}", "1");
     world.kill(address(0));
     world.take_probes();
@@ -335,7 +335,7 @@ async fn a_probe_that_ends_in_maintenance_does_not_count() {
         }
     };
     timeout(seconds(100), begun).await.expect("a probe begins");
-    world.health.set_admin(UP01, AdminState::Maint);
+    world.health.set_admin(UP01, AdminState::Maintenance);
     sleep(seconds(100)).await;
     assert_eq!(world.take_probes(), [address(0)]);
     assert_eq!(world.condition(UP01), Condition::Up);

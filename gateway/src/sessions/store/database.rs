@@ -409,15 +409,16 @@ pub fn insert_state(
     row: i64,
     state: &BackendState,
 ) -> rusqlite::Result<()> {
+    let word = state.state.word_of_all_versions();
     connection
         .prepare_cached("INSERT OR IGNORE INTO backend_states VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
         .execute(params![
             row,
             state.backend,
-            state.state.word(),
+            word,
             state.since.0 as i64,
             state.by,
-            state.seal(row)
+            state.seal(row, word)
         ])?;
     Ok(())
 }

@@ -385,14 +385,14 @@ pub fn record<'a>(row: i64, columns: &[Column<'a>]) -> Option<Record<'a>> {
             let stored = StoredSpelling { id, created: Timestamp(created as u64), spelling };
             (stored.seal(row) == seal).then_some(Record::Spelling(stored))
         }
-        [_, Text(backend), Text(state), Integer(since), Text(by), Integer(seal)] => {
+        [_, Text(backend), Text(word), Integer(since), Text(by), Integer(seal)] => {
             let state = BackendState {
                 backend: backend.to_owned(),
-                state: AdminState::from_word(state)?,
+                state: AdminState::from_word(word)?,
                 since: Timestamp(since as u64),
                 by: by.to_owned(),
             };
-            (state.seal(row) == seal).then_some(Record::Backend(state))
+            (state.seal(row, word) == seal).then_some(Record::Backend(state))
         }
         [
             _,

@@ -222,10 +222,11 @@ impl Milestone {
 }
 
 impl BackendState {
-    pub(super) fn seal(&self, row: i64) -> i64 {
+    /// `word` is that of the row: a seal is one over what was written.
+    pub(super) fn seal(&self, row: i64, word: &str) -> i64 {
         Seal::new(b'b', row)
             .text(&self.backend)
-            .text(self.state.word())
+            .text(word)
             .number(self.since.0)
             .text(&self.by)
             .finish()

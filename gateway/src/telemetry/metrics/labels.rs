@@ -138,7 +138,7 @@ labels! {
         Read = "read",
         BackendReady = "backend_ready",
         BackendDrain = "backend_drain",
-        BackendMaint = "backend_maint",
+        BackendMaintenance = "backend_maintenance",
         BackendLost = "backend_lost",
         BackendMove = "backend_move",
         SessionForget = "session_forget",
@@ -354,7 +354,7 @@ impl From<AdminState> for BackendState {
             AdminState::Ready => Self::Ready,
             AdminState::Drain => Self::Drain,
             // Nothing is sent to either, and a series each would be one more for every backend.
-            AdminState::Maint | AdminState::Lost => Self::Maintenance,
+            AdminState::Maintenance | AdminState::Lost => Self::Maintenance,
         }
     }
 }

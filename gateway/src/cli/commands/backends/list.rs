@@ -1,5 +1,6 @@
 //! `bits-gateway backends list`.
 
+use gateway_core::farm::AdminState;
 use serde_json::Value as Json;
 
 use crate::cli::commands::colour::{Colour, Painter};
@@ -48,7 +49,7 @@ fn row(backend: &Json) -> [String; 11] {
     let down = number("down_seconds");
     [
         text(&backend["name"]),
-        if removed { "gone".to_owned() } else { text(&backend["admin_state"]) },
+        if removed { "gone".to_owned() } else { state(&backend["admin_state"]) },
         text(&backend["health"]),
         backend["seconds_in_state"].as_u64().map_or("-".to_owned(), span),
         weight,
@@ -59,6 +60,12 @@ fn row(backend: &Json) -> [String; 11] {
         probe,
         if down == 0 { "-".to_owned() } else { span(down) },
     ]
+}
+
+/// In the words of this version, whatever that of the gateway.
+fn state(value: &Json) -> String {
+    let state = value.as_str().and_then(AdminState::from_word);
+    state.map_or_else(|| text(value), |state| state.word().to_owned())
 }
 
 fn colour(backend: &Json) -> Option<Colour> {

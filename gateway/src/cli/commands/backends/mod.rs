@@ -1,9 +1,10 @@
-//! `bits-gateway backends list`, `ready`, `drain`, `maint` and `lost`.
+//! `bits-gateway backends list`, `ready`, `drain`, `maintenance` and `lost`.
 
 mod drain;
 mod list;
 mod names;
 
+use gateway_core::farm::AdminState;
 use serde_json::{Value as Json, json};
 
 use super::client::{Client, ClientError, Connection, segment};
@@ -24,7 +25,8 @@ pub enum Command {
     /// Give a backend new uploads again
     Ready(SomeArgs),
     /// Send a backend nothing at all, not even packets of its uploads
-    Maint(SomeArgs),
+    #[command(alias = "maint")]
+    Maintenance(SomeArgs),
     /// Give a backend up that is gone for good: its uploads start over on the others
     Lost(LostArgs),
 }
@@ -65,7 +67,7 @@ pub fn backends(command: &Command) -> Exit {
             args.connection.run(|client| listed(client, &args.names), show)
         }
         Command::Ready(args) => set(args, "ready"),
-        Command::Maint(args) => set(args, "maint"),
+        Command::Maintenance(args) => set(args, AdminState::Maintenance.word_of_all_versions()),
         Command::Lost(args) => args.connection.run(|client| lose(client, args), changed),
         Command::Drain(args) if !args.wait => {
             args.connection.run(|client| set_each(client, &args.names, "drain"), changed)

@@ -143,7 +143,7 @@ async fn in_maintenance_and_without_the_key_nothing_is_pinged() {
     let world = World::new(&[pinged(UP01), without]);
     world.opens(UP01, "/in/1.bin");
     world.opens(UP02, "/in/1.bin");
-    world.health.set_admin(UP01, AdminState::Maint);
+    world.health.set_admin(UP01, AdminState::Maintenance);
     sleep(seconds(100)).await;
     assert_eq!(world.take_pings(), [""; 0]);
 }

@@ -8,6 +8,7 @@ mod log;
 mod progress;
 mod repair;
 mod spellings;
+mod states;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -218,7 +219,7 @@ async fn what_was_acknowledged_is_there_again() {
         store.pin(pin(n)).await.unwrap();
     }
     store.set_backend_state(state("up01", AdminState::Drain)).await.unwrap();
-    store.set_backend_state(state("up02", AdminState::Maint)).await.unwrap();
+    store.set_backend_state(state("up02", AdminState::Maintenance)).await.unwrap();
     store.set_backend_state(state("up01", AdminState::Ready)).await.unwrap();
     let ended = Tombstone { kind: EndKind::Cancel, status: 201, ..tombstone(&pin(3).id, 50) };
     store.end(&key(&pin(3).id), pin(3).created, Some(ended.clone())).await.unwrap();
@@ -229,7 +230,7 @@ async fn what_was_acknowledged_is_there_again() {
     let expected = bound_first((0..20).rev().filter(|n| ![3, 4].contains(n)));
     assert_eq!(kept.pins, expected, "newest first");
     assert_eq!(kept.tombstones, [ended]);
-    let states = [("up01".into(), AdminState::Ready), ("up02".into(), AdminState::Maint)];
+    let states = [("up01".into(), AdminState::Ready), ("up02".into(), AdminState::Maintenance)];
     assert_eq!(kept.states, BTreeMap::from(states));
     assert_eq!((loaded.pins, loaded.tombstones, loaded.backend_states), (18, 1, 2));
     store.close().await;
@@ -428,7 +429,7 @@ async fn two_processes_write_one_file_and_one_follows_the_other() {
     );
     ((), ()) = (one, other);
     old.end(&key(&pin(11).id), pin(11).created, Some(tombstone(&pin(11).id, 5))).await.unwrap();
-    old.set_backend_state(state("up02", AdminState::Maint)).await.unwrap();
+    old.set_backend_state(state("up02", AdminState::Maintenance)).await.unwrap();
     follower
         .poll(&mut |record| {
             seen.take(record);
@@ -437,7 +438,7 @@ async fn two_processes_write_one_file_and_one_follows_the_other() {
     let all: Vec<_> = (10..110).filter(|n| *n != 11).map(|n| pin(n).id).collect();
     assert_eq!(seen.ids(), all);
     assert_eq!(seen.tombstones, [tombstone(&pin(11).id, 5)]);
-    assert_eq!(seen.states["up02"], AdminState::Maint);
+    assert_eq!(seen.states["up02"], AdminState::Maintenance);
     // A number is not given again, so the next one is behind what was seen.
     old.end(&key(&pin(59).id), pin(59).created, None).await.unwrap();
     old.pin(pin(200)).await.unwrap();

@@ -33,7 +33,7 @@ impl Used {
         for n in PINS / 2..PINS {
             store.pin(pin(n)).await.unwrap();
         }
-        store.set_backend_state(state("up02", AdminState::Maint)).await.unwrap();
+        store.set_backend_state(state("up02", AdminState::Maintenance)).await.unwrap();
         store
             .end(&key(&pin(0).id), pin(0).created, Some(tombstone(&pin(0).id, LATER)))
             .await
@@ -59,7 +59,7 @@ impl Used {
         ended.sort_unstable();
         ended.dedup();
         assert_eq!(ended, ["gone", &pin(0).id], "{what}");
-        assert_eq!(kept.states["up02"], AdminState::Maint, "{what}");
+        assert_eq!(kept.states["up02"], AdminState::Maintenance, "{what}");
         other.close().await;
         // And it works.
         store.pin(pin(1000)).await.unwrap();
