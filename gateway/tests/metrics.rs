@@ -23,7 +23,7 @@ use gateway_core::farm::BackendId;
 use gateway_core::fault::Fault;
 use gateway_core::protocol::ContentRange;
 use gateway_core::session::{EndReason, Timestamp};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Longer than anything on loopback takes, shorter than anybody's patience.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ struct Ops {
     address: SocketAddr,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -42,7 +42,8 @@ impl Ops {
         let readiness = Readiness::default();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
         let state = State {
             metrics: Arc::clone(&metrics),
             readiness: readiness.clone(),
@@ -92,7 +93,7 @@ impl Ops {
 
 impl Drop for Ops {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
+        self.stop.cancel();
         self.thread.take().unwrap().join().unwrap();
     }
 }

@@ -15,8 +15,9 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, Entrance, Peer, Role};
 use super::control::{BackendInfo, Control};
@@ -29,7 +30,7 @@ use super::route::{Call, EventQuery, From, Handle, route};
 use super::view;
 use super::which::Which;
 use crate::base::clock;
-use crate::process::supervisor::{TaskResult, told_to_stop};
+use crate::process::supervisor::TaskResult;
 use crate::sessions::listing::Listings;
 use crate::sessions::view::{Left, Moment};
 use crate::telemetry::events::wire;
@@ -169,7 +170,7 @@ impl Api {
 
     /// Looks at backends and live uploads now and then, so that there is a rate, and an estimate of what is drained,
     /// for whoever asks.
-    pub async fn watch_backends(self, mut stop: watch::Receiver<bool>) -> TaskResult {
+    pub async fn watch_backends(self, stop: CancellationToken) -> TaskResult {
         loop {
             let backends = (self.0.control.backends)();
             let bytes = backends.iter().map(|backend| (backend.id, backend.totals.uploaded));
@@ -190,7 +191,7 @@ impl Api {
                 }
             }
             tokio::select! {
-                () = told_to_stop(&mut stop) => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(SAMPLE) => {}
             }
         }

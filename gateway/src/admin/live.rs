@@ -11,12 +11,12 @@ use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::body::AnswerBody;
 use super::stay::Stay;
 use crate::base::clock;
-use crate::process::supervisor::told_to_stop;
 
 /// Pages that are kept up to date at the same time.
 pub const PLACES: usize = 16;
@@ -100,7 +100,7 @@ impl Live {
     pub async fn run(
         &self,
         mut look: impl FnMut() -> BoxFuture<'static, Option<Seen>>,
-        mut stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) {
         let mut last = BTreeMap::new();
         loop {
@@ -108,7 +108,7 @@ impl Live {
             if self.viewers.lock().is_empty() {
                 last.clear();
                 tokio::select! {
-                    () = told_to_stop(&mut stop) => break,
+                    () = stop.cancelled() => break,
                     () = self.came.notified() => {}
                 }
             }
@@ -117,7 +117,7 @@ impl Live {
                 last = seen.parts;
             }
             tokio::select! {
-                () = told_to_stop(&mut stop) => break,
+                () = stop.cancelled() => break,
                 () = tokio::time::sleep(PERIOD) => {}
                 () = self.came.notified() => {}
             }
@@ -168,7 +168,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_new_page_is_told_everything_and_the_others_the_news() {
         let (live, looks) = (Arc::new(Live::default()), Arc::new(AtomicUsize::new(0)));
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
         let running = {
             let (live, looks) = (Arc::clone(&live), Arc::clone(&looks));
             tokio::spawn(async move {
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(told, "data: {\"parts\":{\"a\":\"same\",\"b\":\"0\"},\"ended\":[]}\n\n");
         let told = next(&mut one).await.expect("told");
         assert_eq!(told, "data: {\"parts\":{\"b\":\"1\"},\"ended\":[]}\n\n");
-        stop.send(true).expect("it listens");
+        stop.cancel();
         running.await.expect("it ends");
         assert_eq!(next(&mut one).await, None);
     }
@@ -195,10 +196,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_not_let_in_any_more_hears_no_more() {
         let (live, is_in) = (Arc::new(Live::default()), Arc::new(AtomicBool::new(true)));
-        let (_stop, stopped) = watch::channel(false);
         let running = Arc::clone(&live);
         let look = || -> BoxFuture<'static, _> { Box::pin(ready(Some(Seen::default()))) };
-        tokio::spawn(async move { running.run(look, stopped).await });
+        tokio::spawn(async move { running.run(look, CancellationToken::new()).await });
         let (asked, stay) = (Arc::clone(&is_in), Stay::default());
         let is_let_in = move || asked.load(Ordering::Relaxed);
         let mut one = live.join(is_let_in, &stay).expect("a place");
@@ -212,7 +212,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_page_that_stands_still_ends_soon() {
         let (live, stay) = (Arc::new(Live::default()), Stay::default());
-        let (_stop, stopped) = watch::channel(false);
+        let stopped = CancellationToken::new();
         let running = Arc::clone(&live);
         let look = || -> BoxFuture<'static, _> { Box::pin(ready(Some(Seen::default()))) };
         tokio::spawn(async move { running.run(look, stopped).await });

@@ -18,9 +18,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::base::build_info::{REVISION, RUSTC, VERSION};
 use crate::process::readiness::{Phase, Readiness};
@@ -54,14 +54,14 @@ pub struct State {
     pub judge: Judge,
 }
 
-/// Answers until `shutdown` becomes true or its sender is gone.
+/// Answers until told to stop.
 ///
 /// # Errors
 /// Only if the listener cannot be used with this runtime.
 pub async fn serve(
     listener: std::net::TcpListener,
     state: State,
-    mut shutdown: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
@@ -70,7 +70,7 @@ pub async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = stop.cancelled() => break,
         };
         while connections.try_join_next().is_some() {}
         match accepted {

@@ -18,10 +18,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use super::access::{Entrance, Peer};
 use super::api::Api;
@@ -30,7 +30,7 @@ use super::stay::{LAST_WORDS, Stay};
 use super::unix::UnixSocket;
 use super::{ADMIN, page};
 use crate::guard::{Addresses, Room};
-use crate::process::supervisor::{BoxError, Plan, told_to_stop};
+use crate::process::supervisor::{BoxError, Plan};
 use crate::tls::ListenerTls;
 
 /// In all: those that keep pages up to date, `page::PLACES` requests of browsers, and 24 more
@@ -92,7 +92,7 @@ fn check_address(listener: &std::net::TcpListener, tls: bool) -> io::Result<()> 
     Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
 }
 
-/// Answers on a TCP socket until `shutdown` becomes true or its sender is gone.
+/// Answers on a TCP socket until told to stop.
 ///
 /// # Errors
 /// The listener cannot be used with this runtime, or must not be used without TLS.
@@ -100,11 +100,11 @@ pub async fn serve_tcp(
     listener: std::net::TcpListener,
     tls: Option<Arc<ListenerTls>>,
     api: Api,
-    shutdown: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> io::Result<()> {
     check_address(&listener, tls.is_some())?;
     listener.set_nonblocking(true)?;
-    serve(Listener::Tcp(TcpListener::from_std(listener)?, tls), api, shutdown).await;
+    serve(Listener::Tcp(TcpListener::from_std(listener)?, tls), api, stop).await;
     Ok(())
 }
 
@@ -112,14 +112,10 @@ pub async fn serve_tcp(
 ///
 /// # Errors
 /// Only if the listener cannot be used with this runtime.
-pub async fn serve_unix(
-    socket: UnixSocket,
-    api: Api,
-    shutdown: watch::Receiver<bool>,
-) -> io::Result<()> {
+pub async fn serve_unix(socket: UnixSocket, api: Api, stop: CancellationToken) -> io::Result<()> {
     let (listener, file) = socket.into_parts();
     listener.set_nonblocking(true)?;
-    serve(Listener::Unix(UnixListener::from_std(listener)?), api, shutdown).await;
+    serve(Listener::Unix(UnixListener::from_std(listener)?), api, stop).await;
     drop(file);
     Ok(())
 }
@@ -159,14 +155,14 @@ impl Listener {
     }
 }
 
-async fn serve(listener: Listener, api: Api, mut shutdown: watch::Receiver<bool>) {
+async fn serve(listener: Listener, api: Api, stop: CancellationToken) {
     let (room, clients) = (Arc::new(Room::of(CONNECTIONS)), Arc::new(Addresses::default()));
     let most = PerClient::Most(OF_ONE_CLIENT);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = told_to_stop(&mut shutdown) => break,
+            () = stop.cancelled() => break,
         };
         while connections.try_join_next().is_some() {}
         match accepted {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use gateway_core::events::{Event, Kind, Level};
 use gateway_core::routing::Loads;
@@ -16,7 +16,7 @@ use crate::base::build_info::VERSION;
 use crate::config::check::store::how_to_go_on;
 use crate::config::{self, Config, SqliteStore};
 use crate::process::exit::Exit;
-use crate::process::supervisor::{TaskResult, told_to_stop};
+use crate::process::supervisor::TaskResult;
 use crate::sessions::store::{OpenError, Options, Store, TroubleKind};
 use crate::sessions::{Opened, Sessions, Setup};
 use crate::telemetry::events::Events;
@@ -167,10 +167,10 @@ pub fn recall(events: &Events, store: &Store, upgrade: bool) -> i64 {
 pub fn closing(
     sessions: Arc<Sessions>,
     events: Events,
-) -> impl FnOnce(watch::Receiver<bool>) -> BoxFuture<'static, TaskResult> {
-    move |mut stop| {
+) -> impl FnOnce(CancellationToken) -> BoxFuture<'static, TaskResult> {
+    move |stop| {
         async move {
-            told_to_stop(&mut stop).await;
+            stop.cancelled().await;
             events.finish();
             let message = format!("process {} has served its last request", std::process::id());
             events.tell(Event::new(Kind::Process, "stopped", Level::Info, message));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use gateway_core::events::{Event, Kind, Level};
 use rustix::fs::{Access, access};
+use tokio_util::task::TaskTracker;
 
 use super::apply::{Limits, Subjects, limits, reloader};
 use super::services::{ListenerSetup, services};
@@ -29,8 +30,8 @@ use crate::guard;
 use crate::process::listening::Threads;
 use crate::process::readiness::Readiness;
 use crate::process::supervisor::{
-    BoxError, Exit, Handover, InFlight, Listening, Plan, Shutdown, Supervisor, Waits,
-    raise_open_files, successor_command,
+    BoxError, Exit, Handover, Listening, Plan, Shutdown, Supervisor, Waits, raise_open_files,
+    successor_command,
 };
 use crate::relay::upstream::Servers;
 use crate::sessions::Other;
@@ -119,7 +120,7 @@ pub(super) fn serve(
         Err(error) => return cannot_start(&error, Exit::Failure),
     };
     let readiness = Readiness::default();
-    let (requests, connections) = (InFlight::new(), InFlight::new());
+    let (requests, connections) = (TaskTracker::new(), TaskTracker::new());
     let shutdown_state = Shutdown::default();
     let setup = ListenerSetup {
         handshakes,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceWithDependents;
+use tokio_util::task::TaskTracker;
 
 use super::apply::Limits;
 use crate::config::Config;
@@ -12,7 +13,7 @@ use crate::exchange::report::Reporter;
 use crate::farm::pool;
 use crate::guard::{Addresses, BodyMemory, Carrier, Guarded, Handshake, ListenerContext, Room};
 use crate::process::listening::{Service, Threads};
-use crate::process::supervisor::{DrainingService, InFlight, Listening, Shutdown};
+use crate::process::supervisor::{DrainingService, Listening, Shutdown};
 use crate::proxy::{Proxy, TRIES, take_place};
 use crate::relay::Relay;
 use crate::relay::upstream::Servers;
@@ -24,7 +25,7 @@ pub(super) struct ListenerSetup {
     pub handshakes: Vec<Handshake>,
     pub limits: Limits,
     pub room: Arc<Room>,
-    pub open: InFlight,
+    pub open: TaskTracker,
     pub shutdown_state: Shutdown,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gateway_core::farm::BackendId;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::operator::Operator;
 use crate::base::clock;
@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::exchange::report::Reporter;
 use crate::farm::Farm;
 use crate::farm::backend_registry::BackendRegistry;
-use crate::process::supervisor::{OldGone, Shutdown, told_to_stop};
+use crate::process::supervisor::{OldGone, Shutdown};
 use crate::sessions::store::Follower;
 use crate::sessions::view::Moment;
 use crate::sessions::{Other, Sessions};
@@ -38,17 +38,17 @@ const SWEEP: Duration = Duration::from_secs(60);
 pub(super) fn follow(
     sessions: Arc<Sessions>,
     operator: Operator,
-    mut old_gone: OldGone,
-) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
+    old_gone: OldGone,
+) -> impl FnOnce(CancellationToken) -> TaskFuture {
     if !old_gone.is_gone() {
         sessions.follow(Other::Predecessor);
     }
-    move |mut stop| {
+    move |stop| {
         Box::pin(async move {
             loop {
                 let alone = old_gone.is_gone();
                 tokio::select! {
-                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = stop.cancelled() => return Ok(()),
                     () = old_gone.wait(), if !alone => {}
                     () = tokio::time::sleep(FOLLOW) => {}
                 }
@@ -93,8 +93,8 @@ pub(super) fn watch_events(
     sessions: Arc<Sessions>,
     certificates: Certificates,
     read_up_to: i64,
-) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
-    move |mut stop| {
+) -> impl FnOnce(CancellationToken) -> TaskFuture {
+    move |stop| {
         Box::pin(async move {
             let mut expiries = Expiries::default();
             let mut reader = sessions.store().follow_events(read_up_to);
@@ -120,7 +120,7 @@ pub(super) fn watch_events(
                 (expiries, reader) = (looked, kept);
                 events.learn(read_rows(&read));
                 tokio::select! {
-                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(EVENTS) => {}
                 }
             }
@@ -131,12 +131,12 @@ pub(super) fn watch_events(
 /// Lets removed backends go when their sessions are over.
 pub(super) fn tidy(
     backend_registry: BackendRegistry,
-) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
-    move |mut stop| {
+) -> impl FnOnce(CancellationToken) -> TaskFuture {
+    move |stop| {
         Box::pin(async move {
             loop {
                 tokio::select! {
-                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(TIDY) => {}
                 }
                 let backend_registry = backend_registry.clone();
@@ -162,14 +162,14 @@ pub(super) fn sweep(
     reporter: Reporter,
     farm: Arc<ArcSwap<Farm>>,
     shutdown_state: Shutdown,
-) -> impl FnOnce(watch::Receiver<bool>) -> TaskFuture {
-    move |mut stop| {
+) -> impl FnOnce(CancellationToken) -> TaskFuture {
+    move |stop| {
         Box::pin(async move {
             loop {
                 let idle_timeout = farm.load().config.sessions.idle_timeout;
                 let every = SWEEP.min(idle_timeout / 2).max(Duration::from_millis(100));
                 tokio::select! {
-                    () = told_to_stop(&mut stop) => return Ok(()),
+                    () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(every) => {}
                 }
                 if shutdown_state.is_leaving() {

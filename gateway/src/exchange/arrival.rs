@@ -8,11 +8,11 @@ use gateway_core::farm::BackendId;
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::routing::ownership::Asker;
 use gateway_core::session::{Binding, Pin, Subject, Target, Timestamp};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::{Access, Bind};
 use crate::farm::Farm;
 use crate::guard::{Conn, Reading};
-use crate::process::supervisor::InFlightGuard;
 use crate::telemetry::metrics::{Carrier, Gauged};
 
 /// What is known of a request before anything is decided.
@@ -39,7 +39,7 @@ pub struct Arrival {
     /// What a session is bound to that has its pin from this packet.
     pub binding: Binding,
     /// Held until the last byte of the answer is out: the process does not end before.
-    pub running: Option<InFlightGuard>,
+    pub running: Option<TaskTrackerToken>,
     /// Held for the gauge of requests.
     pub request: Option<Gauged>,
 }

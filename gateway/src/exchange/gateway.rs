@@ -14,6 +14,7 @@ use gateway_core::routing::ownership::Shared;
 use gateway_core::session::live::Wait;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::admission::{Admission, Course};
@@ -48,7 +49,7 @@ use crate::farm::backend_client::BackendClient;
 use crate::farm::health::FarmHealth;
 use crate::guard::Conn;
 use crate::process::readiness::Readiness;
-use crate::process::supervisor::{InFlight, Shutdown};
+use crate::process::supervisor::Shutdown;
 use crate::sessions::Sessions;
 use crate::telemetry::metrics::Carrier;
 
@@ -57,7 +58,7 @@ pub struct Gateway {
     farm: Arc<ArcSwap<Farm>>,
     health: FarmHealth,
     reporter: Arc<Reporter>,
-    running: InFlight,
+    running: TaskTracker,
     shutdown_state: Shutdown,
     readiness: Readiness,
     requests: AtomicU64,
@@ -75,7 +76,7 @@ impl Gateway {
         health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
-        (running, shutdown_state): (InFlight, Shutdown),
+        (running, shutdown_state): (TaskTracker, Shutdown),
         bound_connections: usize,
     ) -> (Self, OrphanCanceller) {
         let client = Arc::new(BackendClient::new(farm.load().config.timeouts.ask));
@@ -89,7 +90,7 @@ impl Gateway {
         health: FarmHealth,
         sessions: Arc<Sessions>,
         reporter: Reporter,
-        (running, shutdown_state): (InFlight, Shutdown),
+        (running, shutdown_state): (TaskTracker, Shutdown),
         bound_connections: usize,
         client: Arc<BackendClient>,
     ) -> (Self, OrphanCanceller) {
@@ -216,7 +217,7 @@ impl Gateway {
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
         let (farm, now, started) = (self.farm.load_full(), clock::now(), clock::steady());
         let mut arrival = Arrival::new(carrier, farm, id, now, started);
-        arrival.running = Some(self.running.enter());
+        arrival.running = Some(self.running.token());
         Exchange::new(arrival)
     }
 

@@ -19,13 +19,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use gateway_core::farm::BackendId;
 use gateway_core::protocol::SessionKey;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::report::Reporter;
 use crate::farm::Farm;
 use crate::farm::backend_client::{BackendClient, BackendRequest};
 use crate::farm::health::FarmHealth;
-use crate::process::supervisor::{TaskResult, told_to_stop};
+use crate::process::supervisor::TaskResult;
 use crate::sessions::{Place, Sessions};
 use crate::telemetry::metrics::OrphanResult;
 
@@ -87,12 +88,12 @@ impl OrphanCanceller {
     ///
     /// # Errors
     /// None.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> TaskResult {
+    pub async fn run(mut self, stop: CancellationToken) -> TaskResult {
         let mut at_once: HashMap<BackendId, Arc<Semaphore>> = HashMap::new();
         let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
-                () = told_to_stop(&mut stop) => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
                 Some(()) = under_way.next() => {}
                 Some(orphan) = self.orphans.recv() => {
                     let turns = at_once.entry(orphan.backend);

@@ -14,8 +14,9 @@ use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::{Binding, Pin, Progress, Target};
 use http::{HeaderValue, StatusCode, Version, response};
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::gateway::Gateway;
 use super::report::Reporter;
@@ -27,7 +28,7 @@ use crate::config::Config;
 use crate::farm::Farm;
 use crate::farm::backend_client::{BackendClient, Task, Unanswered};
 use crate::farm::health::{BackendSpec, FarmHealth};
-use crate::process::supervisor::{InFlight, Shutdown};
+use crate::process::supervisor::Shutdown;
 use crate::sessions::Sessions;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events::Events;
@@ -123,7 +124,7 @@ impl Rig {
             health.clone(),
             Arc::clone(&sessions),
             Reporter::new(Arc::clone(&metrics), access, ids, Events::default()),
-            (InFlight::new(), Shutdown::default()),
+            (TaskTracker::new(), Shutdown::default()),
             2,
             Arc::new(client),
         );
@@ -190,8 +191,9 @@ impl Rig {
     }
 
     /// Has orphans cancelled from now on.
-    pub fn cancel_orphans(&mut self) -> (JoinHandle<()>, watch::Sender<bool>) {
-        let (stop, stopped) = watch::channel(false);
+    pub fn cancel_orphans(&mut self) -> (JoinHandle<()>, CancellationToken) {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
         let canceller = self.canceller.take().expect("it runs once");
         let running = tokio::spawn(async move {
             let _ = canceller.run(stopped).await;

@@ -12,9 +12,9 @@ use gateway_core::farm::BackendId;
 use gateway_core::protocol::chunked::ChunkError;
 use gateway_core::protocol::speaker::Speaker;
 use http::HeaderValue;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::process::listening::Load;
-use crate::process::supervisor::InFlightGuard;
 
 use super::ConnectionEvents;
 use super::addresses::Counted;
@@ -32,7 +32,7 @@ pub(super) struct Slot {
     pub events: Arc<dyn ConnectionEvents>,
     _permit: Permit,
     /// The process does not end before the connection has, lingering included.
-    _open: InFlightGuard,
+    _open: TaskTrackerToken,
     /// The thread that serves it counts it.
     _load: Load,
 }
@@ -42,7 +42,7 @@ impl Slot {
         listener: usize,
         events: Arc<dyn ConnectionEvents>,
         permit: Permit,
-        open: InFlightGuard,
+        open: TaskTrackerToken,
         load: Load,
     ) -> Self {
         events.opened(listener);

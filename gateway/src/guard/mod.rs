@@ -46,10 +46,11 @@ use gateway_core::session::limits::PerClient;
 use http::HeaderValue;
 use pingora::apps::HttpServerApp;
 use pingora::server::ShutdownWatch;
+use tokio_util::task::TaskTracker;
 
 use crate::base::clock;
 use crate::process::listening::{Accepted, Handler};
-use crate::process::supervisor::{InFlight, Shutdown};
+use crate::process::supervisor::Shutdown;
 use crate::telemetry::metrics::HandshakeFailure;
 
 pub use addresses::Addresses;
@@ -158,7 +159,7 @@ pub struct Guarded<A, E> {
     /// For the next connection.
     limits: Arc<ArcSwap<GuardLimits>>,
     /// For the end of the process.
-    open: InFlight,
+    open: TaskTracker,
     context: ListenerContext,
     carrier: Option<Arc<dyn Carrier>>,
 }
@@ -201,7 +202,7 @@ impl<A, E> Guarded<A, E> {
         listener: usize,
         handshake: Handshake,
         limits: Arc<ArcSwap<GuardLimits>>,
-        open: InFlight,
+        open: TaskTracker,
     ) -> Self {
         let context = ListenerContext::default();
         Self { inner, events, listener, handshake, limits, open, context, carrier: None }
@@ -233,7 +234,7 @@ where
             return;
         };
         let events: Arc<dyn ConnectionEvents> = self.events.clone();
-        let open = self.open.enter();
+        let open = self.open.token();
         let limits = self.limits.load_full();
         let slot = Slot::new(self.listener, events, permit, open, load);
         let Some(entered) = self.handshake.enter(caller, &slot, &self.context, &limits).await

@@ -10,6 +10,7 @@ use gateway_core::protocol::head::HeadLimits;
 use gateway_core::session::Timestamp;
 use gateway_core::session::limits::PerClient;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
 
 use super::conn::Slot;
 use super::handshake::Entered;
@@ -18,7 +19,6 @@ use super::{
     RejectedConnection, Room,
 };
 use crate::process::listening::Load;
-use crate::process::supervisor::InFlight;
 
 #[derive(Default)]
 pub struct Events(pub Mutex<Vec<String>>);
@@ -80,7 +80,7 @@ fn enter(
     events: &Arc<Events>,
 ) -> (ClientSocket, BytesMut, Conn) {
     let permit = Arc::new(Room::of(1)).enter().unwrap();
-    let slot = Slot::new(0, events.clone(), permit, InFlight::new().enter(), Load::of_none());
+    let slot = Slot::new(0, events.clone(), permit, TaskTracker::new().token(), Load::of_none());
     let ahead = BytesMut::from(ahead);
     let entered = Entered { socket, ahead, client, port: None, tls: None, counted: None };
     Conn::new(slot, entered, None)

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use gateway_core::events::{Event, Kind, Level};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::contents::{Contents, Stamp, stamps};
 use super::files::TlsError;
-use crate::process::supervisor::{TaskResult, told_to_stop};
+use crate::process::supervisor::TaskResult;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
@@ -108,10 +108,10 @@ impl CertificateWatcher {
     }
 
     /// Looks at the files until told to stop.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) -> TaskResult {
+    pub async fn run(self, stop: CancellationToken) -> TaskResult {
         loop {
             tokio::select! {
-                () = told_to_stop(&mut stop) => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(CHECK_EVERY) => {}
             }
             let certificate_watcher = self.clone();

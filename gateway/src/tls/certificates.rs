@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::base::clock;
 use crate::process::supervisor::TaskResult;
@@ -89,7 +89,7 @@ impl Certificates {
     }
 
     /// Looks at the files until told to stop.
-    pub async fn run(self, stop: watch::Receiver<bool>) -> TaskResult {
+    pub async fn run(self, stop: CancellationToken) -> TaskResult {
         self.certificate_watcher.run(stop).await
     }
 }

@@ -30,8 +30,8 @@ use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::{Binding, EndReason, Pin, Progress, TargetHash, Timestamp};
 use serde_json::Value as Json;
 use tempfile::TempDir;
-use tokio::sync::watch;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tokio_util::sync::CancellationToken;
 
 /// Longer than anything on loopback takes, shorter than anybody's patience.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ pub struct Admin {
     pub farm: Arc<Mutex<Farm>>,
     /// How to speak to it, where that is TLS.
     tls: Option<Arc<ClientConfig>>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -133,7 +133,8 @@ impl Admin {
         let address = listener.local_addr().unwrap();
         let socket = folder.path().join("admin.sock");
         let unix = UnixSocket::bind(&socket, 0o600).unwrap();
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
@@ -250,7 +251,7 @@ impl Admin {
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
+        self.stop.cancel();
         let ended = self.thread.take().unwrap().join();
         assert!(ended.is_ok() || thread::panicking(), "the listener panicked");
         assert!(!self.socket.exists() || thread::panicking(), "the socket is left over");

@@ -16,8 +16,8 @@ use bits_gateway::config::watch_config::watch_config;
 use bits_gateway::process::listening::{self, Accepted, Handler, Threads};
 use bits_gateway::process::notify_systemd::Notifier;
 use bits_gateway::process::supervisor::{
-    Bound, BoxError, Chain, DrainingService, Exit, Handover, InFlight, InFlightGuard, Listening,
-    Plan, Services, Shutdown, Supervisor, raise_open_files, told_to_stop,
+    Bound, BoxError, Chain, DrainingService, Exit, Handover, Listening, Plan, Services, Shutdown,
+    Supervisor, raise_open_files,
 };
 use bits_gateway::telemetry::events::Events;
 use pingora::apps::ServerApp;
@@ -31,6 +31,8 @@ use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The variable that makes this executable the process under test.
 pub const CHILD: &str = "SUPERVISOR_TEST_PART";
@@ -189,7 +191,7 @@ fn reloader(path: &Path, notifier: Notifier) -> Reloader {
 }
 
 fn plan(part: &Part, notifier: Notifier) -> Plan {
-    let (requests, connections) = (InFlight::new(), InFlight::new());
+    let (requests, connections) = (TaskTracker::new(), TaskTracker::new());
     let (trigger, draining, fault) =
         (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)), part.fault);
     let shutdown_state = Shutdown::default();
@@ -236,7 +238,7 @@ fn plan(part: &Part, notifier: Notifier) -> Plan {
             draining.store(true, Ordering::SeqCst);
             event("draining");
         })
-        .side_listener("ops", move |listener, mut stop| async move {
+        .side_listener("ops", move |listener, stop| async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             loop {
                 tokio::select! {
@@ -245,19 +247,19 @@ fn plan(part: &Part, notifier: Notifier) -> Plan {
                         accepted?.0.write_all(word.as_bytes()).await?;
                     }
                     () = side_trigger.notified(), if fault == Fault::SideFails => return Err("the side gave up".into()),
-                    () = told_to_stop(&mut stop) => {
+                    () = stop.cancelled() => {
                         event("side ended");
                         return Ok(());
                     }
                 }
             }
         })
-        .task("keeper", move |mut stop| async move {
+        .task("keeper", move |stop| async move {
             tokio::select! {
                 () = trigger.notified(), if fault == Fault::TaskPanics => panic!("the keeper lost it"),
                 () = trigger.notified(), if fault == Fault::TaskEnds => return Ok(()),
                 () = block(&trigger, released), if fault == Fault::TaskBlocks => {}
-                () = told_to_stop(&mut stop) => {}
+                () = stop.cancelled() => {}
             }
             event("task ended");
             if fault == Fault::TaskFailsWhileStopping { Err("the last rows are lost".into()) } else { Ok(()) }
@@ -371,7 +373,7 @@ impl ServiceWithDependents for Faulty {
 
 /// A server application of our own around the proxy.
 struct Guard {
-    connections: InFlight,
+    connections: TaskTracker,
     hold: bool,
     linger: Option<Arc<Notify>>,
     inner: Arc<HttpProxy<Relay>>,
@@ -379,11 +381,11 @@ struct Guard {
 
 impl Handler for Guard {
     async fn serve(self: Arc<Self>, connection: Accepted, shutdown: ShutdownWatch) {
-        let _open = self.connections.enter();
+        let _open = self.connections.token();
         if self.hold {
             connection.socket.peek(&mut [0]).await.expect("readable");
             event("accepted");
-            told_to_stop(&mut shutdown.clone()).await;
+            let _ = shutdown.clone().wait_for(|stop| *stop).await;
         }
         let released = self.linger.as_ref().map(|trigger| trigger.notified());
         let stream: Stream = Box::new(l4::stream::Stream::from(connection.socket));
@@ -403,12 +405,12 @@ impl Handler for Guard {
 
 struct Relay {
     backend: SocketAddr,
-    requests: InFlight,
+    requests: TaskTracker,
     shutdown_state: Shutdown,
 }
 
 struct Context {
-    _open: InFlightGuard,
+    _open: TaskTrackerToken,
 }
 
 impl Drop for Context {
@@ -422,7 +424,7 @@ impl ProxyHttp for Relay {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { _open: self.requests.enter() }
+        Context { _open: self.requests.token() }
     }
 
     async fn upstream_peer(&self, _: &mut Session, _: &mut Context) -> Result<Box<HttpPeer>> {

@@ -34,7 +34,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use maud::Markup;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::access::{Entrance, SEC_FETCH_SITE};
 use super::api::Api;
@@ -236,7 +237,7 @@ async fn change(
 }
 
 /// Tells open pages what changes, until told to stop.
-pub async fn keep_up_to_date(api: Api, stop: watch::Receiver<bool>) -> TaskResult {
+pub async fn keep_up_to_date(api: Api, stop: CancellationToken) -> TaskResult {
     // What was there a moment ago is looked at once more, so that pages hear of its end.
     let before = Arc::new(Mutex::new(Vec::new()));
     let looking = api.clone();

@@ -29,12 +29,13 @@ use gateway_core::farm::{AdminState, Answer, BackendId, Condition, Standing};
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::routing::Absence;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::base::clock;
-use crate::process::supervisor::{TaskResult, told_to_stop};
+use crate::process::supervisor::TaskResult;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
@@ -158,12 +159,12 @@ impl FarmHealth {
     ///
     /// # Errors
     /// None: a watcher that panics is started again.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) -> TaskResult {
+    pub async fn run(self, stop: CancellationToken) -> TaskResult {
         let mut watchers = Watchers::default();
         loop {
             watchers.follow(&self.0);
             tokio::select! {
-                () = told_to_stop(&mut stop) => break,
+                () = stop.cancelled() => break,
                 () = self.0.applied.notified() => {}
                 Some(ended) = watchers.tasks.join_next_with_id() => watchers.ended(ended),
             }

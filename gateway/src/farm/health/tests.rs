@@ -91,7 +91,7 @@ struct World {
     network: Arc<Network>,
     metrics: Arc<Metrics>,
     health: FarmHealth,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     running: JoinHandle<TaskResult>,
 }
 
@@ -104,8 +104,8 @@ impl World {
         [UP01, UP02].into_iter().for_each(|backend| metrics.session_created(backend));
         let health = FarmHealth::with(Arc::clone(&metrics), Events::default(), network.ways());
         health.apply(specs);
-        let (stop, told) = watch::channel(false);
-        let running = tokio::spawn(health.clone().run(told));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(health.clone().run(stop.clone()));
         Self { network, metrics, health, stop, running }
     }
 
@@ -470,7 +470,7 @@ async fn a_mistake_of_ours_does_not_leave_a_backend_unwatched() {
 async fn the_task_ends_when_it_is_told_to() {
     let mut world = World::new(&[spec(UP01), BackendSpec { id: UP02, ..named(&[]) }]);
     sleep(seconds(5)).await;
-    world.stop.send(true).unwrap();
+    world.stop.cancel();
     (&mut world.running).await.unwrap().unwrap();
     world.take_probes();
     sleep(seconds(100)).await;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::RunError;
 use super::group::Group;
-use super::in_flight::InFlight;
 use super::running::Running;
 use super::shutdown::Shutdown;
 use super::told::Told;
@@ -39,8 +39,8 @@ pub(super) struct Drain {
 /// What a drain waits for.
 #[derive(Clone)]
 pub(super) struct Left {
-    pub requests: InFlight,
-    pub connections: InFlight,
+    pub requests: TaskTracker,
+    pub connections: TaskTracker,
 }
 
 impl Drain {
@@ -59,10 +59,11 @@ impl Drain {
         }
         draining();
         sleep(self.delay).await;
-        running.traffic.stop();
+        self.left.close();
+        running.stop_traffic();
         if self.handed_over {
             self.shutdown_state.leave();
-            let connections = self.left.connections.count();
+            let connections = self.left.connections.len();
             tracing::info!(connections, "accepting no more, each connection has one more answer");
             self.linger().await;
         }
@@ -71,7 +72,7 @@ impl Drain {
         let in_time = timeout(self.limit, async {
             let joined = running.traffic.join().await;
             tracing::info!(
-                requests = requests.count(),
+                requests = requests.len(),
                 "listeners are closed, requests are finishing"
             );
             self.left.idle().await;
@@ -81,7 +82,7 @@ impl Drain {
         let mut cut = 0;
         match in_time {
             Ok(joined) => result = result.and(joined),
-            Err(_) => cut = requests.count(),
+            Err(_) => cut = requests.len(),
         }
         if cut > 0 {
             tracing::warn!(requests = cut, "the time to drain is over, requests were cut");
@@ -100,26 +101,32 @@ impl Drain {
         let connections = &self.left.connections;
         let last_one = async {
             sleep(LAST_ACCEPTED).await;
-            connections.idle().await;
+            connections.wait().await;
         };
         tokio::select! {
             _ = timeout(self.linger, last_one) => {}
             () = self.shutdown_state.closes_idle() => {}
         }
-        tracing::info!(connections = connections.count(), "idle connections are closing");
+        tracing::info!(connections = connections.len(), "idle connections are closing");
     }
 }
 
 impl Left {
+    /// From here on the last one to go wakes whoever waits. More may come all the same.
+    fn close(&self) {
+        self.requests.close();
+        self.connections.close();
+    }
+
     /// Returns when no request is under way and none can begin.
     async fn idle(&self) {
         loop {
-            self.requests.idle().await;
+            self.requests.wait().await;
             // A connection accepted in the last moment may turn out to carry a request, and one
             // that is closing may hold the end of an answer that its client has not read. One that
             // does neither (a TLS handshake that does not get on) is not waited for to its end.
-            let _ = timeout(CLOSING, self.connections.idle()).await;
-            if self.requests.count() == 0 {
+            let _ = timeout(CLOSING, self.connections.wait()).await;
+            if self.requests.is_empty() {
                 return;
             }
         }

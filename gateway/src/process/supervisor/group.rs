@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 
-use pingora::server::ShutdownWatch;
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::RunError;
 use super::plan::TaskResult;
 
+/// A set rather than a tracker: whoever joins a task hears how it ended.
 pub(super) struct Group {
     tasks: JoinSet<TaskResult>,
     names: HashMap<Id, String>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
 }
 
 /// Resolves when a task has run up to its first wait. An error means that it never got there.
@@ -23,13 +24,12 @@ pub(super) type Started = oneshot::Receiver<()>;
 
 impl Group {
     pub fn new() -> Self {
-        Self { tasks: JoinSet::new(), names: HashMap::new(), stop: watch::Sender::new(false) }
+        Self { tasks: JoinSet::new(), names: HashMap::new(), stop: CancellationToken::new() }
     }
 
-    /// Turns true on `stop`. The sender lives as long as the group: Pingora takes its loss for a
-    /// shutdown.
-    pub fn watch(&self) -> ShutdownWatch {
-        self.stop.subscribe()
+    /// What tells the tasks to stop.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
     pub fn spawn_on(
@@ -45,7 +45,7 @@ impl Group {
     }
 
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.stop.cancel();
     }
 
     /// Waits for a task to end and tells why that is wrong. Never returns when there are none.

@@ -139,7 +139,7 @@ pub(super) async fn live(
     let stopped = tokio::select! {
         biased;
         () = signal_loop.forced(handed_over.then_some(&shutdown_state)) => {
-            let cut = left.requests.count();
+            let cut = left.requests.len();
             tracing::warn!(requests = cut, "stopped at once by a second signal, requests were cut");
             Ok(Stop::Forced { cut })
         }

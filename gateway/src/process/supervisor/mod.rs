@@ -6,19 +6,20 @@
 //!
 //! ```no_run
 //! # use bits_gateway::process::listening::Threads;
-//! # use bits_gateway::process::supervisor::{BoxError, InFlight, Listening, Plan, Services, Supervisor, told_to_stop};
+//! # use bits_gateway::process::supervisor::{BoxError, Listening, Plan, Services, Supervisor};
+//! # use tokio_util::task::TaskTracker;
 //! # fn services(_: &[Listening], _: &Threads) -> Result<Services, BoxError> { todo!() }
 //! # fn main() -> Result<(), BoxError> {
 //! let supervisor = Supervisor::install()?; // first thing in main: from here no signal kills
 //! let bound = supervisor.bind(&[("public", "[::]:8080".parse()?), ("ops", "127.0.0.1:9080".parse()?)])?;
-//! let (requests, connections) = (InFlight::new(), InFlight::new());
+//! let (requests, connections) = (TaskTracker::new(), TaskTracker::new());
 //! let plan = Plan::new(services) // told the real addresses
 //!     .threads(2)
 //!     .requests(requests)
 //!     .connections(connections)
-//!     .side_listener("ops", |listener, mut stop| async move {
+//!     .side_listener("ops", |listener, stop| async move {
 //!         // ... serve `listener` until ...
-//!         told_to_stop(&mut stop).await;
+//!         stop.cancelled().await;
 //!         drop(listener);
 //!         Ok(())
 //!     });
@@ -74,7 +75,6 @@ mod bind;
 mod drain;
 mod group;
 mod handover;
-mod in_flight;
 mod inherit;
 mod life;
 mod limits;
@@ -97,9 +97,8 @@ pub use crate::process::exit::Exit;
 pub use bind::{BindError, Bound, Listening};
 pub use group::Chain;
 pub use handover::{Handover, HandoverSocketError, OldGone, TakeOverError};
-pub use in_flight::{InFlight, InFlightGuard};
 pub use limits::{open_files, raise_open_files};
-pub use plan::{BoxError, Plan, Services, TaskResult, Waits, told_to_stop};
+pub use plan::{BoxError, Plan, Services, TaskResult, Waits};
 pub use shutdown::{DrainingService, Shutdown};
 pub use successor::command as successor_command;
 

@@ -8,19 +8,19 @@ use std::pin::Pin;
 use std::process::Command;
 use std::time::Duration;
 
-use pingora::server::ShutdownWatch;
 use pingora::services::ServiceWithDependents;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::bind::Listening;
 use super::handover::{Handover, MakeLock};
-use super::in_flight::InFlight;
 use super::shutdown::Shutdown;
 use crate::process::listening::Threads;
 use crate::telemetry::events::Events;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How a task ended. It runs until its watch turns true; an earlier end, even with `Ok`, ends the
+/// How a task ended. It runs until its token is cancelled; an earlier end, even with `Ok`, ends the
 /// process.
 pub type TaskResult = Result<(), BoxError>;
 
@@ -29,17 +29,10 @@ pub type Services = Vec<Box<dyn ServiceWithDependents>>;
 
 pub(super) type TaskFuture = Pin<Box<dyn Future<Output = TaskResult> + Send>>;
 type MakeServices = Box<dyn FnOnce(&[Listening], &Threads) -> Result<Services, BoxError>>;
-type MakeSide = Box<dyn FnOnce(TcpListener, ShutdownWatch) -> TaskFuture + Send>;
+type MakeSide = Box<dyn FnOnce(TcpListener, CancellationToken) -> TaskFuture + Send>;
 type ReadyHook = Box<dyn FnMut(&[Listening])>;
 pub(super) type MakeCommand = Box<dyn FnMut() -> Command>;
-type MakeTask = Box<dyn FnOnce(ShutdownWatch) -> TaskFuture + Send>;
-
-/// Waits until a task or side listener is told to stop. Fit for `select!`, where the watch itself
-/// is not: what it returns cannot be held over an await.
-pub async fn told_to_stop(stop: &mut ShutdownWatch) {
-    // An error means that the supervisor has gone, which comes to the same.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
+type MakeTask = Box<dyn FnOnce(CancellationToken) -> TaskFuture + Send>;
 
 /// The times of a drain; see the methods of [`Plan`] with these names.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +48,8 @@ pub struct Plan {
     pub(super) traffic: MakeServices,
     pub(super) sides: Vec<(String, MakeSide)>,
     pub(super) tasks: Vec<(String, MakeTask)>,
-    pub(super) requests: InFlight,
-    pub(super) connections: InFlight,
+    pub(super) requests: TaskTracker,
+    pub(super) connections: TaskTracker,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_timeout: Duration,
     pub(super) shutdown_state: Shutdown,
@@ -95,8 +88,8 @@ impl Plan {
             traffic: Box::new(traffic),
             sides: Vec::new(),
             tasks: Vec::new(),
-            requests: InFlight::new(),
-            connections: InFlight::new(),
+            requests: TaskTracker::new(),
+            connections: TaskTracker::new(),
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(300),
             shutdown_state: Shutdown::default(),
@@ -130,11 +123,11 @@ impl Plan {
     /// Serves the listener of this name by `serve`, on one thread of its own, to the very end of
     /// the drain.
     ///
-    /// The socket is non-blocking already. The watch turns true when the traffic has drained and the
+    /// The socket is non-blocking already. The token is cancelled when the traffic has drained and the
     /// tasks have ended.
     pub fn side_listener<F, S>(mut self, name: &str, serve: F) -> Self
     where
-        F: FnOnce(TcpListener, ShutdownWatch) -> S + Send + 'static,
+        F: FnOnce(TcpListener, CancellationToken) -> S + Send + 'static,
         S: Future<Output = TaskResult> + Send + 'static,
     {
         self.sides.push((
@@ -144,27 +137,27 @@ impl Plan {
         self
     }
 
-    /// Runs `task` on the thread that all tasks share. Its watch turns true when the traffic has
+    /// Runs `task` on the thread that all tasks share. Its token is cancelled when the traffic has
     /// drained.
     pub fn task<F, T>(mut self, name: &str, task: F) -> Self
     where
-        F: FnOnce(ShutdownWatch) -> T + Send + 'static,
+        F: FnOnce(CancellationToken) -> T + Send + 'static,
         T: Future<Output = TaskResult> + Send + 'static,
     {
         self.tasks.push((name.to_owned(), Box::new(move |stop| Box::pin(task(stop)))));
         self
     }
 
-    /// The drain ends with the last of these. Hold the guard in the request's context
+    /// The drain ends with the last of these. Hold the token in the request's context
     /// (`ProxyHttp::CTX`), which Pingora drops after the answer has been handed to the kernel.
-    pub fn requests(mut self, requests: InFlight) -> Self {
+    pub fn requests(mut self, requests: TaskTracker) -> Self {
         self.requests = requests;
         self
     }
 
     /// Connections accepted and not closed. Without them a request that is accepted, but whose
     /// context is not made yet, is invisible when the drain asks whether anything is left.
-    pub fn connections(mut self, connections: InFlight) -> Self {
+    pub fn connections(mut self, connections: TaskTracker) -> Self {
         self.connections = connections;
         self
     }

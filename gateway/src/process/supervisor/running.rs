@@ -18,11 +18,14 @@ use tokio::time::timeout;
 use super::RunError;
 use super::bind::{Bound, Listening};
 use super::group::{Group, Started};
-use super::plan::{Plan, Services, told_to_stop as true_of};
+use super::plan::{Plan, Services};
 use crate::process::listening::Threads;
 
 pub(super) struct Running {
     pub traffic: Group,
+    /// Pingora's way to tell its services. The sender lives as long as they do: they take its loss
+    /// for a shutdown.
+    traffic_stop: watch::Sender<bool>,
     pub tasks: Group,
     pub sides: Group,
     starting: Vec<(Started, watch::Receiver<bool>)>,
@@ -66,6 +69,7 @@ impl Prepared {
     pub fn start(self, plan: &mut Plan) -> Running {
         let mut running = Running {
             traffic: Group::new(),
+            traffic_stop: watch::Sender::new(false),
             tasks: Group::new(),
             sides: Group::new(),
             starting: Vec::new(),
@@ -104,6 +108,11 @@ impl Running {
     /// which is ready while it is not.
     pub fn open_sides(&self) {
         self.sides_open.send_replace(true);
+    }
+
+    /// Has the services of the traffic accept no more.
+    pub fn stop_traffic(&self) {
+        self.traffic_stop.send_replace(true);
     }
 
     /// Each runtime with a name. Of those that carry traffic each thread is one.
@@ -167,7 +176,7 @@ impl Running {
         for (mut service, handle) in services.into_iter().zip(threads.handles().iter().cycle()) {
             let (ready, readiness) = watch::channel(false);
             let (name, fds, stop) =
-                (service.name().to_owned(), Arc::clone(&fds), self.traffic.watch());
+                (service.name().to_owned(), Arc::clone(&fds), self.traffic_stop.subscribe());
             let serve = async move {
                 let ready = ServiceReadyNotifier::new(ready);
                 service.start_service(Some(fds), stop, 1, ready).await;
@@ -185,7 +194,7 @@ impl Running {
         }
         let runtime = RuntimeBuilder::new(1, "tasks").build();
         for (name, make) in plan.tasks.drain(..) {
-            let stop = self.tasks.watch();
+            let stop = self.tasks.stop_token();
             let task = async move { make(stop).await };
             self.starting
                 .push((self.tasks.spawn_on(&name, task, runtime.get_handle()), always_ready()));
@@ -197,13 +206,12 @@ impl Running {
         for ((listening, socket), (name, serve)) in sockets.into_iter().zip(plan.sides.drain(..)) {
             debug_assert_eq!(listening.name, name, "taken in the order of the plan");
             let runtime = RuntimeBuilder::new(1, &name).build();
-            let stop = self.sides.watch();
+            let stop = self.sides.stop_token();
             let mut open = self.sides_open.subscribe();
             let task = async move {
-                let mut end = stop.clone();
                 tokio::select! {
-                    () = true_of(&mut open) => {}
-                    () = true_of(&mut end) => return Ok(()),
+                    _ = open.wait_for(|open| *open) => {}
+                    () = stop.cancelled() => return Ok(()),
                 }
                 serve(socket, stop).await
             };

@@ -4,31 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pingora::server::ShutdownWatch;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::process::listening::{Accepted, Handler};
 
 /// How far the shutdown has come. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    step: watch::Sender<Step>,
-    /// The same for those who ask often: no lock.
+    /// No new connection is accepted. Answers should ask for the end of theirs. Every request asks,
+    /// and a token takes a lock to tell.
     leaving: Arc<AtomicBool>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Serving,
-    /// No new connection is accepted. Answers should ask for the end of theirs.
-    Leaving,
     /// Idle connections are closed.
-    ClosingIdle,
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self { step: watch::Sender::new(Step::Serving), leaving: Arc::default() }
-    }
+    closes_idle: CancellationToken,
 }
 
 impl Shutdown {
@@ -39,27 +26,18 @@ impl Shutdown {
     }
 
     pub(super) fn leave(&self) {
-        self.go_on_to(Step::Leaving);
-    }
-
-    pub(super) fn close_idle(&self) {
-        self.go_on_to(Step::ClosingIdle);
-    }
-
-    /// Never back: a signal may close idle connections before the drain comes to that.
-    fn go_on_to(&self, step: Step) {
         self.leaving.store(true, Ordering::Relaxed);
-        self.step.send_if_modified(|reached| {
-            let further = step > *reached;
-            *reached = step.max(*reached);
-            further
-        });
+    }
+
+    /// A signal may do it before the drain comes to that.
+    pub(super) fn close_idle(&self) {
+        self.leave();
+        self.closes_idle.cancel();
     }
 
     /// Returns when connections that wait for a request are to be closed.
     pub async fn closes_idle(&self) {
-        // The sender is ours, so it cannot be gone.
-        let _ = self.step.subscribe().wait_for(|reached| *reached == Step::ClosingIdle).await;
+        self.closes_idle.cancelled().await;
     }
 }
 

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::channel::{Channel, Message, VERSION};
 use super::handover_socket::{HandoverSocket, HandoverSocketError, check_directory, connect_to};
@@ -56,26 +56,27 @@ pub(crate) struct Predecessor {
     channel: Channel,
     older_processes: Vec<Channel>,
     pub handover_socket: Option<HandoverSocket>,
-    gone: watch::Sender<bool>,
+    gone: CancellationToken,
 }
 
 /// Tells when every older process has ended: from then on nobody else writes what we share.
 #[derive(Debug, Clone)]
-pub struct OldGone(watch::Receiver<bool>);
+pub struct OldGone(CancellationToken);
 
 impl OldGone {
     /// For a process that has taken over from nobody.
     pub fn already() -> Self {
-        Self(watch::channel(true).1)
+        let gone = CancellationToken::new();
+        gone.cancel();
+        Self(gone)
     }
 
     pub fn is_gone(&self) -> bool {
-        *self.0.borrow()
+        self.0.is_cancelled()
     }
 
-    pub async fn wait(&mut self) {
-        // An error means that our own supervisor has gone, and nobody waits then.
-        let _ = self.0.wait_for(|gone| *gone).await;
+    pub async fn wait(&self) {
+        self.0.cancelled().await;
     }
 }
 
@@ -118,7 +119,7 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
             }
         }
     };
-    let gone = watch::Sender::new(false);
+    let gone = CancellationToken::new();
     Ok(Claim {
         sockets,
         lock,
@@ -128,7 +129,7 @@ async fn talk(socket: OwnedFd, path: &Path) -> Result<Claim, TakeOverError> {
 
 impl Predecessor {
     pub fn gone(&self) -> OldGone {
-        OldGone(self.gone.subscribe())
+        OldGone(self.gone.clone())
     }
 
     /// Tells it that we accept connections, and returns when it drains. An error leaves us with
@@ -156,6 +157,6 @@ impl Predecessor {
         for older in &self.older_processes {
             older.closed().await;
         }
-        self.gone.send_replace(true);
+        self.gone.cancel();
     }
 }
