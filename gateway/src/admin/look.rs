@@ -16,7 +16,7 @@ use super::route::Handle;
 use super::view;
 use super::which::Which;
 use crate::base::clock;
-use crate::sessions::listing::{Cursor, Filter, Forgotten, InState, Query};
+use crate::sessions::listing::{Filter, Forgotten, InState, ListCursor, Query};
 use crate::sessions::names::Named;
 use crate::sessions::view::{Left, Mark, Moment, Row};
 use crate::telemetry::log::Untrusted;
@@ -70,7 +70,7 @@ impl Api {
     pub(super) async fn sessions(
         &self,
         which: Which,
-        after: Option<Cursor>,
+        after: Option<ListCursor>,
         limit: usize,
     ) -> Result<view::Page, Refusal> {
         let backends = (self.control().backends)();

@@ -14,7 +14,7 @@ use super::refusal::Refusal;
 use super::which::Which;
 use crate::sessions::listing;
 use crate::sessions::view::Mark;
-use crate::telemetry::events::Cursor;
+use crate::telemetry::events::EventCursor;
 use crate::telemetry::metrics::AdminAction;
 
 /// Every path begins with this.
@@ -30,7 +30,7 @@ pub enum Call {
     Status,
     Sessions {
         which: Which,
-        after: Option<listing::Cursor>,
+        after: Option<listing::ListCursor>,
         limit: usize,
     },
     Session(Handle),
@@ -63,7 +63,7 @@ pub enum From {
     /// Those of so long, or fewer.
     Last(Duration),
     /// Those behind an earlier page.
-    Cursor(Cursor),
+    Cursor(EventCursor),
 }
 
 /// How a caller names a session.
@@ -351,7 +351,7 @@ mod tests {
         let backend = Which { backend: Some(name()), ..which() };
         assert_eq!(
             ask("GET", "/api/v1/sessions?after=%4000000000000000ff&limit=5&backend=up01"),
-            page(backend, Some(listing::Cursor::Behind(Mark(255))), 5)
+            page(backend, Some(listing::ListCursor::Behind(Mark(255))), 5)
         );
         let all = Which {
             state: Some(State::Waiting),

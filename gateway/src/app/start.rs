@@ -51,8 +51,8 @@ pub(super) struct Parts {
     pub access: AccessLog,
     /// Who gets in to the admin listener.
     pub admin_access: admin::Access,
-    pub admin_tls: certificates::Loaded,
-    pub listeners: Vec<certificates::Loaded>,
+    pub admin_tls: certificates::LoadedCertificates,
+    pub listeners: Vec<certificates::LoadedCertificates>,
     _flush: Option<FlushGuard>,
 }
 
@@ -64,9 +64,9 @@ pub(super) fn start(
 ) -> Result<Parts, StartError> {
     let farm = Farm::build(Arc::new(config.clone()), &ids, &[], None)?;
     let destination = match &config.log.access {
-        config::AccessLog::Off => None,
-        config::AccessLog::Stdout => Some(Destination::Stdout),
-        config::AccessLog::File(path) => Some(Destination::File(path.clone())),
+        config::AccessLogPlace::Off => None,
+        config::AccessLogPlace::Stdout => Some(Destination::Stdout),
+        config::AccessLogPlace::File(path) => Some(Destination::File(path.clone())),
     };
     let (access, flush) = match destination {
         None => (AccessLog::off(), None),

@@ -35,7 +35,7 @@ section! {
                 the log goes to a terminal, it is text.",
     }
 
-    access: AccessLog = access {
+    access: AccessLogPlace = access {
         kind: Kind::WordOr(ACCESS, &Kind::Path),
         preset: Preset::word("stdout"),
         applies: Restart,
@@ -51,11 +51,11 @@ section! {
     }
 }
 
-fn access(table: &Table, key: &str) -> Result<AccessLog, Broken> {
+fn access(table: &Table, key: &str) -> Result<AccessLogPlace, Broken> {
     Ok(match table.value(key)? {
-        Some(Value::Word("stdout")) => AccessLog::Stdout,
-        Some(Value::Path(path)) => AccessLog::File(path.clone()),
-        _ => AccessLog::Off,
+        Some(Value::Word("stdout")) => AccessLogPlace::Stdout,
+        Some(Value::Path(path)) => AccessLogPlace::File(path.clone()),
+        _ => AccessLogPlace::Off,
     })
 }
 
@@ -94,7 +94,7 @@ impl LogFormat {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum AccessLog {
+pub enum AccessLogPlace {
     Stdout,
     Off,
     File(PathBuf),

@@ -66,7 +66,7 @@ pub use http::{Http, RawPath, ReplyUrl, RequestId, UpstreamHost};
 pub use limits::Limits;
 pub use listeners::Listener;
 pub use load::{LoadError, Loaded, load, load_to_run, parse, text_to_run};
-pub use log::{AccessLog, Level, Log, LogFormat};
+pub use log::{AccessLogPlace, Level, Log, LogFormat};
 pub use ops::Ops;
 pub use part::{Part, load_part};
 pub use placement::{HashKey, PlacementConfig};

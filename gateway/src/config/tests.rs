@@ -155,7 +155,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
         log: Log {
             level: Level::Info,
             format: LogFormat::Json,
-            access: AccessLog::Stdout,
+            access: AccessLogPlace::Stdout,
             access_filter: AccessFilter::All,
         },
         process: Process { threads: 3, upgrade_socket: UpgradeSocket::Auto, watch_config: false },
@@ -359,7 +359,7 @@ fn every_key_reaches_its_field() {
     assert_eq!(config.admin, admin);
     assert_eq!(config.admin.socket_mode.bits(), 0o660);
     assert_eq!((config.log.level, config.log.format), (Level::Debug, LogFormat::Text));
-    assert_eq!(config.log.access, AccessLog::File("/tmp/access.log".into()));
+    assert_eq!(config.log.access, AccessLogPlace::File("/tmp/access.log".into()));
     assert_eq!(config.process.threads, 1);
     assert_eq!(config.process.upgrade_socket, UpgradeSocket::Path("/run/gw/up.sock".into()));
     assert!(config.process.watch_config);

@@ -39,7 +39,7 @@ use super::report::Reporter;
 use super::room::Room;
 use super::router::{Denied, Router, apply_decision, log_decision};
 use super::session_turns::SessionTurns;
-use super::turns::Answer;
+use super::turns::SharedAnswer;
 
 /// So much of a body is kept for a second try.
 const REPLAY_LIMIT: u64 = 64 * 1024;
@@ -49,7 +49,7 @@ pub enum Course {
     /// It goes to a backend.
     Goes,
     /// It is the packet that came before it, and gets the answer to that.
-    Joined(Arc<Answer>),
+    Joined(Arc<SharedAnswer>),
 }
 
 /// Decides what becomes of a request whose head is here.
@@ -277,7 +277,7 @@ impl Admission {
         lookup: &mut Lookup,
         alias: Option<BackendId>,
         exchange: &mut Exchange,
-    ) -> Result<Option<Arc<Answer>>, Fault> {
+    ) -> Result<Option<Arc<SharedAnswer>>, Fault> {
         let Some(key) = exchange.admitted.key.clone() else { return Ok(None) };
         if !may_speak(packet.packet_type(), lookup, exchange.arrival.target, alias) {
             return Ok(None);

@@ -26,7 +26,7 @@ use super::told::Loss;
 use super::{Exchange, live, reply_url};
 use crate::base::clock;
 use crate::farm::health::FarmHealth;
-use crate::sessions::{Birth, Pinned, Sessions, StoreError};
+use crate::sessions::{Birth, PinError, Pinned, Sessions};
 use crate::telemetry::metrics::{FailoverReason, ProtocolError};
 
 /// What becomes of the answer to a packet.
@@ -254,10 +254,10 @@ impl Learning {
     }
 }
 
-pub(super) fn not_pinned(error: StoreError) -> Fault {
+pub(super) fn not_pinned(error: PinError) -> Fault {
     match error {
-        StoreError::Full { .. } => Fault::TableFull,
-        StoreError::Store(_) => Fault::StoreDown,
+        PinError::Full { .. } => Fault::TableFull,
+        PinError::Store(_) => Fault::StoreDown,
     }
 }
 

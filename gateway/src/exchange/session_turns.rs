@@ -16,7 +16,7 @@ use crate::base::clock;
 use crate::sessions::{Elsewhere, Sessions};
 
 use super::Exchange;
-use super::turns::{Answer, Entered, Shared, Turn, TurnRequest, Turns};
+use super::turns::{Entered, SharedAnswer, SharedOutcome, Turn, TurnRequest, Turns};
 
 /// Other processes say nothing when an end is over, so it is looked for this often.
 const STEP: Duration = Duration::from_millis(50);
@@ -55,7 +55,7 @@ impl SessionTurns {
         packet: &RequestPacket,
         key: &SessionKey,
         exchange: &mut Exchange,
-    ) -> Result<Option<Arc<Answer>>, Fault> {
+    ) -> Result<Option<Arc<SharedAnswer>>, Fault> {
         let request = request(head, packet, exchange);
         let patience = request.patience;
         match self.turns.enter(key, request).await {
@@ -67,8 +67,8 @@ impl SessionTurns {
                 self.begin(exchange)?;
                 Ok(None)
             }
-            Ok(Entered::Joined(Shared::End)) => Err(Fault::AlreadyEnded),
-            Ok(Entered::Joined(Shared::Answer(answer))) => Ok(Some(answer)),
+            Ok(Entered::Joined(SharedOutcome::End)) => Err(Fault::AlreadyEnded),
+            Ok(Entered::Joined(SharedOutcome::Answer(answer))) => Ok(Some(answer)),
             Err(_) => Err(Fault::Superseded),
         }
     }
@@ -141,7 +141,7 @@ pub fn share(what: ownership::Shared, response: &AnswerHead, edits: &[Edit], exc
     let Some(turn) = &exchange.admitted.turn else { return };
     match what {
         ownership::Shared::Nothing => {}
-        ownership::Shared::End => turn.share(Shared::End),
+        ownership::Shared::End => turn.share(SharedOutcome::End),
         ownership::Shared::Answer => {
             let mut map = HeaderMap::new();
             for (_, name, value) in response.all() {
@@ -153,7 +153,10 @@ pub fn share(what: ownership::Shared, response: &AnswerHead, edits: &[Edit], exc
             edits.iter().for_each(|edit| edit.clone().apply_to(&mut map));
             let fields = map.iter().filter(|(name, _)| is_of_protocol(name));
             let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
-            turn.share(Shared::Answer(Arc::new(Answer { status: response.status, fields })));
+            turn.share(SharedOutcome::Answer(Arc::new(SharedAnswer {
+                status: response.status,
+                fields,
+            })));
         }
     }
 }

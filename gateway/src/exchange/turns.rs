@@ -56,7 +56,7 @@ struct Running {
     conn: Option<(Arc<Conn>, u64)>,
     identity: Option<Identity>,
     stage: AtomicU8,
-    shared: OnceLock<Shared>,
+    shared: OnceLock<SharedOutcome>,
     /// When the first newer request came.
     followed: OnceLock<Instant>,
     /// A newer request has come, the answer may be shared, or it has ended.
@@ -71,15 +71,15 @@ const ENDED: u8 = 3;
 
 /// What the answer to a packet is to the same packet that was sent once more.
 #[derive(Debug, Clone)]
-pub enum Shared {
+pub enum SharedOutcome {
     /// The session has ended.
     End,
-    Answer(Arc<Answer>),
+    Answer(Arc<SharedAnswer>),
 }
 
 /// An answer without its body.
 #[derive(Debug)]
-pub struct Answer {
+pub struct SharedAnswer {
     pub status: StatusCode,
     /// The fields of the protocol.
     pub fields: Vec<(HeaderName, HeaderValue)>,
@@ -106,7 +106,7 @@ impl TurnRequest {
 pub enum Entered {
     Turn(Turn),
     /// The request before was the same packet, and its answer counts for this one.
-    Joined(Shared),
+    Joined(SharedOutcome),
 }
 
 /// The right to be the session's only request, until it is dropped.
@@ -187,7 +187,7 @@ impl Turns {
                         (Order::Join, patience)
                     }
                     // Its own client has that answer, or soon will: this one asks for another.
-                    Order::Join if matches!(older.shared.get(), Some(Shared::Answer(_))) => {
+                    Order::Join if matches!(older.shared.get(), Some(SharedOutcome::Answer(_))) => {
                         (Order::Wait, patience)
                     }
                     Order::Join => {
@@ -347,7 +347,7 @@ impl Turn {
     }
 
     /// Those that have joined, and those that come yet, are answered with this.
-    pub fn share(&self, shared: Shared) {
+    pub fn share(&self, shared: SharedOutcome) {
         let _ = self.running.shared.set(shared);
         self.running.changed.notify_waiters();
     }

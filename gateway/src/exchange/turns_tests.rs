@@ -61,7 +61,7 @@ fn is_turn(entered: &Result<Entered, Superseded>) -> bool {
 }
 
 fn is_end(entered: &Result<Entered, Superseded>) -> bool {
-    matches!(entered, Ok(Entered::Joined(Shared::End)))
+    matches!(entered, Ok(Entered::Joined(SharedOutcome::End)))
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn all_that_have_joined_get_the_answer_before_the_request_has_ended() {
     let turns = Arc::<Turns>::default();
     let older = turns.whole(close()).await;
     let joined = [turns.waits(close()), turns.waits(close()), turns.waits(close())];
-    older.share(Shared::End);
+    older.share(SharedOutcome::End);
     for joined in joined {
         assert!(is_end(&joined.await));
     }
@@ -152,10 +152,10 @@ async fn a_fragment_that_comes_after_the_answer_asks_for_another() {
     let turns = Arc::<Turns>::default();
     let older = turns.whole(last()).await;
     let joined = turns.waits(last());
-    let answer = Answer { status: StatusCode::OK, fields: Vec::new() };
-    older.share(Shared::Answer(Arc::new(answer)));
+    let answer = SharedAnswer { status: StatusCode::OK, fields: Vec::new() };
+    older.share(SharedOutcome::Answer(Arc::new(answer)));
     let late = turns.waits(last());
-    assert!(matches!(joined.await, Ok(Entered::Joined(Shared::Answer(_)))));
+    assert!(matches!(joined.await, Ok(Entered::Joined(SharedOutcome::Answer(_)))));
     drop(older);
     assert!(is_turn(&late.await));
 }
@@ -167,7 +167,7 @@ async fn the_answer_reaches_one_that_was_overtaken_and_looks_only_after_the_end(
     let joined = turns.waits(close());
     let overtaken = turns.waits(fragment());
     let newest = turns.waits(cancel());
-    older.share(Shared::End);
+    older.share(SharedOutcome::End);
     drop(older);
     assert!(is_end(&joined.await));
     assert!(overtaken.await.is_err());

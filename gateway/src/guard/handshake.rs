@@ -22,7 +22,7 @@ use crate::base::deadline::within;
 use crate::config::{Listener, ProxyProtocol};
 use crate::telemetry::metrics::HandshakeFailure;
 use crate::tls::ListenerTls;
-use crate::tls::certificates::Loaded;
+use crate::tls::certificates::LoadedCertificates;
 
 /// Enough of a rejected request to see what it is.
 const SHOWN_BYTES: usize = 1024;
@@ -208,8 +208,8 @@ async fn refuse_plain(mut stream: Prefixed) {
 }
 
 /// The handshakes in the order of the listeners.
-pub fn handshakes(listeners: &[Listener], loaded: &[Loaded]) -> Vec<Handshake> {
-    let handshake = |(listener, loaded): (&Listener, &Loaded)| {
+pub fn handshakes(listeners: &[Listener], loaded: &[LoadedCertificates]) -> Vec<Handshake> {
+    let handshake = |(listener, loaded): (&Listener, &LoadedCertificates)| {
         let tls = loaded.as_ref().map(|(tls, _)| Arc::clone(tls));
         Handshake::new(tls, listener.proxy_protocol.clone())
     };

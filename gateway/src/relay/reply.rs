@@ -292,7 +292,7 @@ impl Transfer<'_> {
 
     /// Answers a final Fragment that came twice with the answer to the first. Its server has those
     /// bytes, so they are read and thrown away.
-    pub async fn answer_again(&mut self, answer: &turns::Answer) -> Result<(), Stop> {
+    pub async fn answer_again(&mut self, answer: &turns::SharedAnswer) -> Result<(), Stop> {
         let mut last = false;
         if expects_continue(&self.head) {
             // Its client sends no body unless it is told to.

@@ -232,12 +232,12 @@ impl<'r> Transfer<'r> {
     }
 
     /// There is no connection. `None` where there is another try.
-    fn unconnected(&mut self, error: &upstream::ConnectFailure) -> Result<Option<Server>, Stop> {
+    fn unconnected(&mut self, error: &upstream::Unconnected) -> Result<Option<Server>, Stop> {
         let failure = ConnectFailure {
             error: error.label(),
             by_backend: error.is_backends_fault(),
             distrust: error.is_distrust(),
-            busy: matches!(error, upstream::ConnectFailure::NoPlace),
+            busy: matches!(error, upstream::Unconnected::NoPlace),
         };
         match self.gateway.connect_failed(failure, &mut self.exchange) {
             true => Ok(None),

@@ -6,7 +6,7 @@ use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::routing::Lookup;
 use gateway_core::session::{Binding, EndReason, Pin, Progress, Timestamp};
 
-use super::{Pinned, Place, Session, Sessions, StoreError};
+use super::{PinError, Pinned, Place, Session, Sessions};
 use crate::base::clock;
 use crate::sessions::store::{self, EndKind, Store, StoredPin, Tombstone, text_of};
 
@@ -63,7 +63,7 @@ impl Sessions {
         pin: Pin,
         progress: Progress,
         steady: Duration,
-    ) -> Result<Pinned, StoreError> {
+    ) -> Result<Pinned, PinError> {
         let place = self.take_place()?;
         let created = pin.created;
         let session = Session::new(pin.clone(), progress, steady);
@@ -92,7 +92,7 @@ impl Sessions {
         mut pin: Pin,
         progress: Progress,
         steady: Duration,
-    ) -> Result<Option<Pin>, StoreError> {
+    ) -> Result<Option<Pin>, PinError> {
         let before = self.live.get_mut(key).map(|mut session| {
             pin.subject = session.subject().cloned();
             pin.binding = session.binding();

@@ -172,7 +172,7 @@ async fn a_session_that_cannot_be_made_durable_leaves_nothing_behind() {
     sessions.close().await;
     let refused =
         sessions.pin(key("a"), pin(0, Timestamp(1)), Progress::default(), clock::steady());
-    assert!(matches!(refused.await, Err(StoreError::Store(_))));
+    assert!(matches!(refused.await, Err(PinError::Store(_))));
     assert_eq!(sessions.find(Some(&key("a"))), Lookup::Unknown);
     assert_eq!((sessions.len(), sessions.sessions(BackendId(0))), (0, 0));
     // One that its client knows already is worth keeping all the same.

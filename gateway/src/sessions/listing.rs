@@ -109,7 +109,7 @@ fn is_client(wanted: IpAddr, opened: ClientKey, live: Option<&LiveUpload>) -> bo
 
 /// Where a page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cursor {
+pub enum ListCursor {
     /// Behind the session with that mark, where no live upload was listed.
     Behind(Mark),
     /// At that place of the live uploads of a listing, and behind the last one with the others.
@@ -119,7 +119,7 @@ pub enum Cursor {
 }
 
 /// `@` and 16 digits; or 8 digits of a listing, and either `.` and a number or a mark.
-impl fmt::Display for Cursor {
+impl fmt::Display for ListCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Behind(mark) => mark.fmt(f),
@@ -129,7 +129,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-impl FromStr for Cursor {
+impl FromStr for ListCursor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -153,7 +153,7 @@ impl FromStr for Cursor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     pub filter: Filter,
-    pub after: Option<Cursor>,
+    pub after: Option<ListCursor>,
     pub limit: usize,
 }
 
@@ -161,7 +161,7 @@ pub struct Query {
 pub struct Page {
     pub rows: Vec<Row>,
     /// Where the next page begins; `None` after the last one.
-    pub next: Option<Cursor>,
+    pub next: Option<ListCursor>,
     /// How many sessions the filter means now, on all pages together.
     pub matching: u64,
 }
@@ -192,9 +192,11 @@ impl Listings {
         let none = Arc::<Order>::default();
         let (order, mut place, behind) = match query.after {
             None => (Arc::new(Order::of(sessions, &query.filter, &live, at)), 0, None),
-            Some(Cursor::Behind(mark)) => (none, 0, Some(mark)),
-            Some(Cursor::Live { listing, place }) => (self.find(listing)?, place as usize, None),
-            Some(Cursor::Rest { listing, behind }) => {
+            Some(ListCursor::Behind(mark)) => (none, 0, Some(mark)),
+            Some(ListCursor::Live { listing, place }) => {
+                (self.find(listing)?, place as usize, None)
+            }
+            Some(ListCursor::Rest { listing, behind }) => {
                 let order = self.find(listing)?;
                 let place = order.keys.len();
                 (order, place, Some(behind))
@@ -224,9 +226,9 @@ impl Listings {
         rows.extend(rest);
         let (listing, place) = (order.name, u32::try_from(place).unwrap_or(u32::MAX));
         let next = match last {
-            _ if more => Some(Cursor::Live { listing, place }),
-            Some(mark) if order.keys.is_empty() => Some(Cursor::Behind(mark)),
-            Some(behind) => Some(Cursor::Rest { listing, behind }),
+            _ if more => Some(ListCursor::Live { listing, place }),
+            Some(mark) if order.keys.is_empty() => Some(ListCursor::Behind(mark)),
+            Some(behind) => Some(ListCursor::Rest { listing, behind }),
             None => None,
         };
         if query.after.is_none() && next.is_some() && !order.keys.is_empty() {

@@ -59,7 +59,7 @@ fn fragment(sessions: &Sessions, id: &str) -> LiveRequest {
     sessions.show_live(&key(id), &packet, || None).unwrap()
 }
 
-fn query(filter: &Filter, after: Option<Cursor>, limit: usize) -> Query {
+fn query(filter: &Filter, after: Option<ListCursor>, limit: usize) -> Query {
     Query { filter: filter.clone(), after, limit }
 }
 
@@ -228,9 +228,9 @@ async fn sessions_are_found_by_what_is_known_of_them() {
 #[test]
 fn a_cursor_is_text_and_back() {
     for (cursor, text) in [
-        (Cursor::Behind(Mark(255)), "@00000000000000ff"),
-        (Cursor::Live { listing: 10, place: 50 }, "0000000a.50"),
-        (Cursor::Rest { listing: u32::MAX, behind: Mark(1) }, "ffffffff@0000000000000001"),
+        (ListCursor::Behind(Mark(255)), "@00000000000000ff"),
+        (ListCursor::Live { listing: 10, place: 50 }, "0000000a.50"),
+        (ListCursor::Rest { listing: u32::MAX, behind: Mark(1) }, "ffffffff@0000000000000001"),
     ] {
         assert_eq!(cursor.to_string(), text);
         assert_eq!(text.parse(), Ok(cursor));
@@ -246,6 +246,6 @@ fn a_cursor_is_text_and_back() {
         "1@1",
         "\u{e9}.1",
     ] {
-        assert!(text.parse::<Cursor>().is_err(), "{text}");
+        assert!(text.parse::<ListCursor>().is_err(), "{text}");
     }
 }

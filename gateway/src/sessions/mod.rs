@@ -101,7 +101,7 @@ pub enum Pinned {
 
 /// Why a session could not be pinned durably.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum PinError {
     #[error("the session table is full at {limit} sessions")]
     Full { limit: u64 },
     #[error(transparent)]

@@ -7,7 +7,7 @@ use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::limits::PerClient;
 use gateway_core::session::{Binding, Pin, Progress, Timestamp};
 
-use super::{Pinned, Place, Session, Sessions, StoreError, UNTOUCHED};
+use super::{PinError, Pinned, Place, Session, Sessions, UNTOUCHED};
 
 impl Sessions {
     /// As [`Self::pin_in`], in a place that is taken for it and is nobody's.
@@ -17,7 +17,7 @@ impl Sessions {
         pin: Pin,
         progress: Progress,
         steady: Duration,
-    ) -> Result<Pinned, StoreError> {
+    ) -> Result<Pinned, PinError> {
         self.pin_in(&mut None, key, pin, progress, steady).await
     }
 
@@ -31,7 +31,7 @@ impl Sessions {
         pin: Pin,
         progress: Progress,
         steady: Duration,
-    ) -> Result<Pinned, StoreError> {
+    ) -> Result<Pinned, PinError> {
         self.pin_session(place, key, Session::new(pin, progress, steady)).await
     }
 
@@ -44,7 +44,7 @@ impl Sessions {
         pin: Pin,
         seen: Timestamp,
         steady: Duration,
-    ) -> Result<Pinned, StoreError> {
+    ) -> Result<Pinned, PinError> {
         let progress = Progress { seen, ..Progress::default() };
         let mut session = Session::new(pin, progress, steady);
         if !self.follows_others() {
@@ -58,7 +58,7 @@ impl Sessions {
         place: &mut Option<Place>,
         key: SessionKey,
         mut session: Session,
-    ) -> Result<Pinned, StoreError> {
+    ) -> Result<Pinned, PinError> {
         let taken = match place.take() {
             Some(place) => place,
             None => self.take_place()?,
@@ -84,13 +84,13 @@ impl Sessions {
     /// last one.
     ///
     /// # Errors
-    /// [`StoreError::Full`].
-    pub(super) fn take_place(&self) -> Result<Place, StoreError> {
+    /// [`PinError::Full`].
+    pub(super) fn take_place(&self) -> Result<Place, PinError> {
         loop {
             match self.places.reserve(None, PerClient::Unlimited) {
                 Ok(place) => return Ok(place),
                 Err(_) if self.evict() => {}
-                Err(_) => return Err(StoreError::Full { limit: self.limit() }),
+                Err(_) => return Err(PinError::Full { limit: self.limit() }),
             }
         }
     }

@@ -55,7 +55,7 @@ async fn a_full_table_takes_no_more() {
     put(&sessions, "a", pin(0, None)).await;
     assert!(!sessions.room());
     let refused = sessions.pin(key("b"), pin(0, None), Progress::default(), Duration::ZERO).await;
-    assert!(matches!(refused, Err(StoreError::Full { limit: 1 })));
+    assert!(matches!(refused, Err(PinError::Full { limit: 1 })));
 }
 
 /// Threat: T21.

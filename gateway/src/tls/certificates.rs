@@ -14,7 +14,7 @@ use crate::tls::settings::ListenerTlsSettings;
 use crate::tls::{CertificateWatcher, Contents, ListenerTls, Reloadable, TlsError};
 
 /// TLS of a listener with what it was made of, where it has any.
-pub type Loaded = Option<(Arc<ListenerTls>, Contents)>;
+pub type LoadedCertificates = Option<(Arc<ListenerTls>, Contents)>;
 
 #[derive(Debug, thiserror::Error)]
 #[error("listener {name}: {source} ({})", source.help())]
@@ -27,7 +27,7 @@ pub struct CertificateError {
 /// speaks TLS.
 pub fn load<'a>(
     listeners: impl IntoIterator<Item = (&'a str, Option<&'a ListenerTlsSettings>)>,
-) -> Result<Vec<Loaded>, CertificateError> {
+) -> Result<Vec<LoadedCertificates>, CertificateError> {
     let one = |(name, settings): (&str, Option<&ListenerTlsSettings>)| {
         let Some(settings) = settings else { return Ok(None) };
         let loaded = ListenerTls::load(name, settings);
@@ -40,7 +40,7 @@ pub fn load<'a>(
 #[derive(Clone)]
 pub struct Certificates {
     certificate_watcher: CertificateWatcher,
-    listeners: Arc<[Loaded]>,
+    listeners: Arc<[LoadedCertificates]>,
 }
 
 impl Certificates {
@@ -48,7 +48,7 @@ impl Certificates {
     pub fn start_watching(
         metrics: &Arc<Metrics>,
         events: &Events,
-        listeners: &[Loaded],
+        listeners: &[LoadedCertificates],
         backends: Vec<(Arc<dyn Reloadable>, Contents)>,
     ) -> Self {
         let shown = listeners.iter().flatten().flat_map(|(_, contents)| &contents.identities);

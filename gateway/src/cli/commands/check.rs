@@ -9,7 +9,7 @@ use super::surroundings;
 use super::{colour, count, exit_code, explain, load_to_run, print, print_error, to_text};
 use crate::config::names::Named;
 use crate::config::{
-    AccessLog, Admin, BackendConfig, Config, LoadError, Loaded, SqliteStore, Store,
+    AccessLogPlace, Admin, BackendConfig, Config, LoadError, Loaded, SqliteStore, Store,
 };
 use crate::config::{show_duration, show_size};
 use crate::process::exit::Exit;
@@ -139,9 +139,9 @@ fn summary(config: &Config) -> String {
         lines.push(("fragments", format!("at most {}", show_size(limit))));
     }
     let access = match &config.log.access {
-        AccessLog::Stdout => "standard output".to_owned(),
-        AccessLog::Off => "off".to_owned(),
-        AccessLog::File(path) => path.display().to_string(),
+        AccessLogPlace::Stdout => "standard output".to_owned(),
+        AccessLogPlace::Off => "off".to_owned(),
+        AccessLogPlace::File(path) => path.display().to_string(),
     };
     lines.push(("access log", access));
     lines.push(("threads", config.process.threads.to_string()));

@@ -13,7 +13,7 @@ use super::print_error;
 use super::sessions::ListArgs;
 use crate::base::clock;
 use crate::process::exit::Exit;
-use crate::sessions::listing::Cursor;
+use crate::sessions::listing::ListCursor;
 use crate::sessions::store::{StoredPin, is_missing, read_only};
 use crate::sessions::view::{Mark, Pager};
 use crate::telemetry::log::rfc3339;
@@ -22,8 +22,8 @@ use crate::telemetry::log::rfc3339;
 pub fn page(path: &Path, args: &ListArgs) -> Result<Json, ClientError> {
     let limit = if args.all { usize::MAX - 1 } else { args.limit as usize };
     let after = args.after.map(|after| match after {
-        Cursor::Behind(mark) => Ok(mark),
-        Cursor::Live { .. } | Cursor::Rest { .. } => Err(ClientError::Failed {
+        ListCursor::Behind(mark) => Ok(mark),
+        ListCursor::Live { .. } | ListCursor::Rest { .. } => Err(ClientError::Failed {
             code: "invalid_parameter",
             message: "that page is one of a gateway that runs".to_owned(),
             exit: Exit::Usage,

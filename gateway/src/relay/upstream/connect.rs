@@ -15,7 +15,7 @@ use crate::tls::is_distrust;
 
 /// Why there is no connection to a server.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectFailure {
+pub enum Unconnected {
     /// Nothing listens at the address.
     #[error("the server refuses connections")]
     Refused(#[source] io::Error),
@@ -39,7 +39,7 @@ pub enum ConnectFailure {
     NoPlace,
 }
 
-impl ConnectFailure {
+impl Unconnected {
     /// Whether it says something of the server. That descriptors are short here must not take the
     /// farm down.
     pub fn is_backends_fault(&self) -> bool {
@@ -106,18 +106,18 @@ fn is_reset(error: &io::Error) -> bool {
 }
 
 /// Connects within `timeouts.connect`, the TLS handshake included.
-pub async fn connect(endpoint: &Endpoint) -> Result<ServerSocket, ConnectFailure> {
+pub async fn connect(endpoint: &Endpoint) -> Result<ServerSocket, Unconnected> {
     let deadline = clock::stopwatch() + endpoint.connect_timeout;
     let connected = timeout_at(deadline, TcpStream::connect(endpoint.address)).await;
-    let tcp = connected.map_err(|_| ConnectFailure::TimedOut)?.map_err(ConnectFailure::of_tcp)?;
-    tcp.set_nodelay(true).map_err(ConnectFailure::Local)?;
+    let tcp = connected.map_err(|_| Unconnected::TimedOut)?.map_err(Unconnected::of_tcp)?;
+    tcp.set_nodelay(true).map_err(Unconnected::Local)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_COUNT);
-    SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(ConnectFailure::Local)?;
+    SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(Unconnected::Local)?;
     let Some(tls) = &endpoint.tls else { return Ok(ServerSocket::Tcp(tcp)) };
-    let secured = tls.connect(tcp, deadline).await.map_err(ConnectFailure::of_tls)?;
+    let secured = tls.connect(tcp, deadline).await.map_err(Unconnected::of_tls)?;
     Ok(ServerSocket::Tls(Box::new(secured)))
 }
 

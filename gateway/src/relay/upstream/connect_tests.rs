@@ -11,7 +11,7 @@ use crate::base::rig::nobody;
 use crate::tls::settings::{self, CertificateFiles, Verify};
 use crate::tls::test_pki::Pki;
 
-fn failure(connected: Result<ServerSocket, ConnectFailure>) -> ConnectFailure {
+fn failure(connected: Result<ServerSocket, Unconnected>) -> Unconnected {
     connected.expect_err("no connection")
 }
 
@@ -43,7 +43,7 @@ fn errors_of_tcp_are_told_apart() {
         (Errno::NOMEM, false, Other),
         (Errno::ADDRNOTAVAIL, false, Other),
     ] {
-        let failure = ConnectFailure::of_tcp(io::Error::from(errno));
+        let failure = Unconnected::of_tcp(io::Error::from(errno));
         let got = (failure.is_backends_fault(), failure.label(), failure.is_distrust());
         assert_eq!(got, (backends_fault, label, false), "{errno:?}");
     }
@@ -64,7 +64,7 @@ async fn a_port_at_which_nobody_listens_refuses() {
     let (_socket, address) = nobody();
     let endpoint = Endpoint { address, ..(*Server::plain().await.endpoint).clone() };
     let failure = failure(connect(&endpoint).await);
-    assert!(matches!(failure, ConnectFailure::Refused(_)), "{failure:?}");
+    assert!(matches!(failure, Unconnected::Refused(_)), "{failure:?}");
     assert!(failure.is_backends_fault());
 }
 
@@ -84,7 +84,7 @@ async fn a_server_that_takes_no_connection_has_until_the_timeout() {
     let endpoint = Endpoint { address, ..(*Server::plain().await.endpoint).clone() };
     let begun = clock::stopwatch();
     let failure = failure(connect(&endpoint).await);
-    assert!(matches!(failure, ConnectFailure::TimedOut), "{failure:?}");
+    assert!(matches!(failure, Unconnected::TimedOut), "{failure:?}");
     assert_eq!(failure.label(), ConnectError::Timeout);
     let took = begun.elapsed();
     assert!(took >= endpoint.connect_timeout && took < 2 * endpoint.connect_timeout, "{took:?}");
@@ -96,7 +96,7 @@ async fn the_handshake_has_what_is_left_of_the_same_time() {
     let begun = clock::stopwatch();
     let (connected, _silent) = tokio::join!(connect(&server.endpoint), server.accept_tcp());
     let failure = failure(connected);
-    assert!(matches!(failure, ConnectFailure::TimedOut), "{failure:?}");
+    assert!(matches!(failure, Unconnected::TimedOut), "{failure:?}");
     assert!(begun.elapsed() < server.endpoint.connect_timeout + Duration::from_secs(1));
 }
 
@@ -110,7 +110,7 @@ async fn a_server_that_does_not_speak_tls_has_failed_the_handshake() {
         let _ = theirs.read_to_end(&mut hello).await;
     });
     let spoke = failure(connected);
-    assert!(matches!(spoke, ConnectFailure::Handshake(_)), "{spoke:?}");
+    assert!(matches!(spoke, Unconnected::Handshake(_)), "{spoke:?}");
     assert_eq!(spoke.label(), ConnectError::Other);
 
     let (connected, _) = tokio::join!(connect(&server.endpoint), async {
@@ -118,7 +118,7 @@ async fn a_server_that_does_not_speak_tls_has_failed_the_handshake() {
         theirs.read_u8().await.unwrap();
     });
     let closed = failure(connected);
-    assert!(matches!(closed, ConnectFailure::Handshake(_)), "{closed:?}");
+    assert!(matches!(closed, Unconnected::Handshake(_)), "{closed:?}");
     assert_eq!(closed.label(), ConnectError::Reset);
 }
 
@@ -126,7 +126,7 @@ async fn a_server_that_does_not_speak_tls_has_failed_the_handshake() {
 async fn shown(
     shown: CertificateFiles,
     trust: settings::BackendTlsSettings,
-) -> Result<(), ConnectFailure> {
+) -> Result<(), Unconnected> {
     let server = Server::with_tls(shown, None, trust).await;
     let endpoint = Arc::clone(&server.endpoint);
     let serving = tokio::spawn(async move {

@@ -20,7 +20,7 @@ pub mod rig;
 mod servers;
 pub mod socket;
 
-pub use connect::{ConnectFailure, connect};
+pub use connect::{Unconnected, connect};
 pub use connection::{Connection, FRESH, HOLD, IdleConnection};
 pub use places::Place;
 pub use pool::Pool;

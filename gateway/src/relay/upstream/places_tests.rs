@@ -2,7 +2,7 @@ use gateway_core::protocol::keep_alive::KeepAlive;
 use tokio::io::AsyncWriteExt;
 
 use super::super::rig::{End, Thread, UP01, is_one, read_to_end, soon};
-use super::super::{ConnectFailure, Connection, Connections, Pool};
+use super::super::{Connection, Connections, Pool, Unconnected};
 use super::*;
 use crate::base::clock;
 use crate::base::rig::nobody;
@@ -12,7 +12,7 @@ use crate::farm::pool::OpenConnections;
 const S: Duration = Duration::from_secs(1);
 
 /// A request that waits for a connection, on the runtime of the test.
-type Wait = tokio::task::JoinHandle<Result<Connection, ConnectFailure>>;
+type Wait = tokio::task::JoinHandle<Result<Connection, Unconnected>>;
 
 /// Has a request wait behind those that do, until `deadline`.
 async fn wait(thread: &Thread, pool: &Arc<Pool>, deadline: Instant) -> Wait {
@@ -85,7 +85,7 @@ async fn a_request_waits_until_its_deadline_and_leaves_no_trace() {
     let begun = clock::stopwatch();
     let waits = wait(&thread, &thread.pool, begun + 3 * S).await;
     let failure = waits.await.unwrap().unwrap_err();
-    assert!(matches!(failure, ConnectFailure::NoPlace), "{failure:?}");
+    assert!(matches!(failure, Unconnected::NoPlace), "{failure:?}");
     assert!(!failure.is_backends_fault());
     assert_eq!(begun.elapsed(), 3 * S);
     assert_eq!(thread.waiting(), 0);
@@ -201,7 +201,7 @@ async fn a_connection_that_is_not_made_leaves_its_place() {
     let endpoint = Arc::new(Endpoint { address, ..(*thread.server.endpoint).clone() });
     for _ in 0..2 {
         let failure = thread.pool.connect(&endpoint, true, soon()).await.unwrap_err();
-        assert!(matches!(failure, ConnectFailure::Refused(_)), "{failure:?}");
+        assert!(matches!(failure, Unconnected::Refused(_)), "{failure:?}");
     }
     assert_eq!(thread.taken(), 0);
 }
@@ -291,7 +291,7 @@ async fn connections_that_are_in_no_pool_have_places_too() {
         let now = clock::stopwatch();
         assert!(thread.servers.place_elsewhere(UP01, now).await.is_none());
         let refused = thread.pool.connect_own(&endpoint, now).await;
-        assert!(matches!(refused, Err(ConnectFailure::NoPlace)));
+        assert!(matches!(refused, Err(Unconnected::NoPlace)));
     }
     drop(own);
     let waiting = thread.servers.place_elsewhere(UP01, soon()).await;

@@ -11,7 +11,7 @@ use gateway_core::protocol::keep_alive::SWEEP;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::connect::{ConnectFailure, connect};
+use super::connect::{Unconnected, connect};
 use super::connection::{Connection, FRESH, IdleConnection, Reuse};
 use super::places::{Granted, Place, ThreadNumber};
 use super::servers::Servers;
@@ -96,7 +96,7 @@ impl Pool {
         endpoint: &Arc<Endpoint>,
         repeatable: bool,
         deadline: Instant,
-    ) -> Result<Connection, ConnectFailure> {
+    ) -> Result<Connection, Unconnected> {
         let place = match self.place(endpoint.backend, deadline).await? {
             Granted::Place(place) => place,
             Granted::Connection(idle) => match idle.reuse(endpoint, repeatable, clock::stopwatch())
@@ -115,7 +115,7 @@ impl Pool {
         &self,
         endpoint: &Arc<Endpoint>,
         deadline: Instant,
-    ) -> Result<Connection, ConnectFailure> {
+    ) -> Result<Connection, Unconnected> {
         let place = self.place(endpoint.backend, deadline).await?.into_place();
         self.connect_in(place, endpoint).await
     }
@@ -125,7 +125,7 @@ impl Pool {
         &self,
         endpoint: &Endpoint,
         deadline: Instant,
-    ) -> Result<(ServerSocket, Place), ConnectFailure> {
+    ) -> Result<(ServerSocket, Place), Unconnected> {
         let place = self.place(endpoint.backend, deadline).await?.into_place();
         Ok((connect(endpoint).await?, place))
     }
@@ -134,7 +134,7 @@ impl Pool {
         &self,
         place: Place,
         endpoint: &Arc<Endpoint>,
-    ) -> Result<Connection, ConnectFailure> {
+    ) -> Result<Connection, Unconnected> {
         let socket = connect(endpoint).await?;
         let share = self.servers.open.count();
         Ok(Connection::new(socket, Arc::clone(endpoint), share, place))
@@ -188,13 +188,9 @@ impl Pool {
         self.state.lock().remove_at(backend, 0)
     }
 
-    async fn place(
-        &self,
-        backend: BackendId,
-        deadline: Instant,
-    ) -> Result<Granted, ConnectFailure> {
+    async fn place(&self, backend: BackendId, deadline: Instant) -> Result<Granted, Unconnected> {
         let granted = self.servers.place(backend, self.thread, deadline).await;
-        granted.ok_or(ConnectFailure::NoPlace)
+        granted.ok_or(Unconnected::NoPlace)
     }
 
     /// Closes what is of no more use. False if nothing is left, and the task ends.

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, server};
 
-use super::{ConnectFailure, Connection, IdleConnection, Pool, ServerSocket, Servers, connect};
+use super::{Connection, IdleConnection, Pool, ServerSocket, Servers, Unconnected, connect};
 use crate::base::backend_ids::BackendIds;
 use crate::base::clock;
 use crate::config::Config;
@@ -158,7 +158,7 @@ impl Thread {
     /// Has the server accept what is being made.
     pub async fn accepts(
         &self,
-        connecting: impl Future<Output = Result<Connection, ConnectFailure>>,
+        connecting: impl Future<Output = Result<Connection, Unconnected>>,
     ) -> (Connection, TcpStream) {
         let accepting = async { Ok(self.server.accept_tcp().await) };
         tokio::try_join!(connecting, accepting).expect("a new connection")

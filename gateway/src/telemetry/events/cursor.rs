@@ -14,13 +14,13 @@ const OVERLAP: u64 = 10 * 60 * 1000;
 /// # Shape
 /// `PROCESS-PLACE-TIME`, hexadecimal. Callers give back what they got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
+pub struct EventCursor {
     process: u64,
     arrival: u64,
     at: Timestamp,
 }
 
-impl Cursor {
+impl EventCursor {
     pub fn new(process: u64, arrival: u64, at: Timestamp) -> Self {
         Self { process, arrival, at }
     }
@@ -37,13 +37,13 @@ impl Cursor {
     }
 }
 
-impl fmt::Display for Cursor {
+impl fmt::Display for EventCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}-{:x}-{:x}", self.process, self.arrival, self.at.0)
     }
 }
 
-impl FromStr for Cursor {
+impl FromStr for EventCursor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -67,13 +67,13 @@ mod tests {
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
         for cursor in [
-            Cursor::new(0, 0, Timestamp(0)),
-            Cursor::new(u64::MAX, 7, Timestamp(1_800_000_000_000)),
+            EventCursor::new(0, 0, Timestamp(0)),
+            EventCursor::new(u64::MAX, 7, Timestamp(1_800_000_000_000)),
         ] {
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
         for other in ["", "1", "1-2", "1-2-3-4", "1-2-", "+1-2-3", "1-2-x", "1--3"] {
-            assert!(other.parse::<Cursor>().is_err(), "{other}");
+            assert!(other.parse::<EventCursor>().is_err(), "{other}");
         }
     }
 }

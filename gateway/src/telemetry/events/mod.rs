@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::base::{clock, instance};
 
-pub use cursor::Cursor;
+pub use cursor::EventCursor;
 pub use expiries::Expiries;
 
 /// All that happened. Clones are one and the same.
@@ -51,7 +51,7 @@ struct State {
 pub struct Page {
     /// In the order of their time.
     pub events: Vec<Event>,
-    pub next: Cursor,
+    pub next: EventCursor,
     /// Whether events outlive the process.
     pub durable: bool,
     /// Events that wait for the store.
@@ -169,7 +169,7 @@ impl Events {
 
     /// The first so many behind an earlier page. Behind one of another process, those of the last
     /// minutes before it may come again.
-    pub fn behind(&self, cursor: Cursor, limit: usize, kinds: &[Kind]) -> Page {
+    pub fn behind(&self, cursor: EventCursor, limit: usize, kinds: &[Kind]) -> Page {
         let since = match cursor.of(self.0.process) {
             Ok(arrival) => {
                 let state = self.0.state.lock();
@@ -190,7 +190,7 @@ impl Events {
     fn page(&self, state: &State, events: Vec<Event>, place: u64) -> Page {
         Page {
             events,
-            next: Cursor::new(self.0.process, place, clock::now()),
+            next: EventCursor::new(self.0.process, place, clock::now()),
             durable: state.unwritten.is_some(),
             unwritten: state.unwritten.as_ref().map_or(0, Ring::len),
         }
@@ -253,9 +253,9 @@ mod tests {
     fn a_cursor_of_another_process_misses_nothing() {
         let events = Events::default();
         events.tell(store("a"));
-        let other = Cursor::new(1, 77, clock::now());
+        let other = EventCursor::new(1, 77, clock::now());
         assert_eq!(said(&events.behind(other, 9, &[]).events), ["a"]);
-        let much_later = Cursor::new(1, 77, Timestamp(clock::now().0 + 86_400_000));
+        let much_later = EventCursor::new(1, 77, Timestamp(clock::now().0 + 86_400_000));
         assert_eq!(said(&events.behind(much_later, 9, &[]).events), [""; 0]);
     }
 

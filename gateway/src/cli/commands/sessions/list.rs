@@ -9,7 +9,7 @@ use crate::cli::commands::client::{Client, ClientError, Connection, segment};
 use crate::cli::commands::stored;
 use crate::cli::commands::table::{Column, plain_size, printable, span, table};
 use crate::process::exit::Exit;
-use crate::sessions::listing::Cursor;
+use crate::sessions::listing::ListCursor;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct ListArgs {
@@ -20,7 +20,7 @@ pub struct ListArgs {
     pub limit: u32,
     /// Continue after PLACE, printed at the end of the previous page
     #[arg(long, value_name = "PLACE")]
-    pub after: Option<Cursor>,
+    pub after: Option<ListCursor>,
     /// All pages
     #[arg(long, conflicts_with = "after")]
     pub all: bool,
