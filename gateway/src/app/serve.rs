@@ -189,7 +189,7 @@ pub(super) fn serve(
         Handover::Done => {
             let left = left.clone();
             let (done, noted) = std::sync::mpsc::channel::<()>();
-            tokio::task::spawn_blocking(move || {
+            std::thread::spawn(move || {
                 left.drains();
                 drop(done);
             });

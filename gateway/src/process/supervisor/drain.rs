@@ -101,7 +101,7 @@ impl Drain {
         let connections = &self.left.connections;
         let last_one = async {
             sleep(LAST_ACCEPTED).await;
-            connections.wait().await;
+            none(connections).await;
         };
         tokio::select! {
             _ = timeout(self.linger, last_one) => {}
@@ -121,15 +121,23 @@ impl Left {
     /// Returns when no request is under way and none can begin.
     async fn idle(&self) {
         loop {
-            self.requests.wait().await;
+            none(&self.requests).await;
             // A connection accepted in the last moment may turn out to carry a request, and one
             // that is closing may hold the end of an answer that its client has not read. One that
             // does neither (a TLS handshake that does not get on) is not waited for to its end.
-            let _ = timeout(CLOSING, self.connections.wait()).await;
+            let _ = timeout(CLOSING, none(&self.connections)).await;
             if self.requests.is_empty() {
                 return;
             }
         }
+    }
+}
+
+/// Returns when nothing is counted. The tracker's own wait ends with the first fall to none, though
+/// more may have begun before the waiter runs.
+async fn none(tracker: &TaskTracker) {
+    while !tracker.is_empty() {
+        tracker.wait().await;
     }
 }
 
@@ -144,5 +152,30 @@ async fn end(group: &mut Group, limit: Duration) -> Result<(), RunError> {
             );
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_begins_before_the_waiter_runs_is_waited_for() {
+        let tracker = TaskTracker::new();
+        tracker.close();
+        let first = tracker.token();
+        let waiter = tokio::spawn({
+            let tracker = tracker.clone();
+            async move { none(&tracker).await }
+        });
+        tokio::task::yield_now().await;
+        drop(first);
+        let second = tracker.token();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiter.is_finished());
+        drop(second);
+        waiter.await.expect("no panic");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pingora::server::ShutdownWatch;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 use crate::process::listening::{Accepted, Handler};
 
@@ -14,8 +14,9 @@ pub struct Shutdown {
     /// No new connection is accepted. Answers should ask for the end of theirs. Every request asks,
     /// and a token takes a lock to tell.
     leaving: Arc<AtomicBool>,
-    /// Idle connections are closed.
-    closes_idle: CancellationToken,
+    /// Idle connections are closed. Each wait for a request looks, and a look at a token takes a
+    /// lock that all connections share.
+    closes_idle: watch::Sender<bool>,
 }
 
 impl Shutdown {
@@ -32,12 +33,13 @@ impl Shutdown {
     /// A signal may do it before the drain comes to that.
     pub(super) fn close_idle(&self) {
         self.leave();
-        self.closes_idle.cancel();
+        self.closes_idle.send_replace(true);
     }
 
     /// Returns when connections that wait for a request are to be closed.
     pub async fn closes_idle(&self) {
-        self.closes_idle.cancelled().await;
+        // An error would mean that the sender is gone, and `self` is one.
+        let _ = self.closes_idle.subscribe().wait_for(|closes| *closes).await;
     }
 }
 

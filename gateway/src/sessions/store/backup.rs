@@ -88,7 +88,7 @@ pub fn restore(directory: &Path, file: &Path, now: Timestamp) -> Result<Restored
     let source = connect_to(file)?;
     let folder = Folder::new(directory);
     folder.prepare()?;
-    let lock = DirectoryLock::take(&folder.lock(), None)?.lock;
+    let lock = DirectoryLock::take_alone(&folder.lock())?;
     let draft = folder.start_draft().map_err(|error| Trouble::io(&folder.draft(), &error))?;
     let restored = copy(&source, &draft).and_then(|copied| {
         let put = give_to_owner(directory, &[&draft, &folder.lock()])

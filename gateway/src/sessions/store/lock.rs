@@ -11,8 +11,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::error::{OpenError, Trouble};
 
@@ -29,6 +30,13 @@ struct Held {
     /// Whether the disk let the file be opened for more than reading. A lock needs no more.
     writable: bool,
     path: PathBuf,
+    /// False beside a process that drains.
+    held: AtomicBool,
+}
+
+fn in_use(path: &Path) -> OpenError {
+    let directory = path.parent().unwrap_or(path).to_owned();
+    OpenError::InUse { directory, pid: holder(path) }
 }
 
 /// A process that has said that it uses the directory.
@@ -61,35 +69,58 @@ impl DirectoryLock {
             && let file = File::from(file)
             && is_at(&file, path)
         {
-            let lock = Self(Arc::new(Held { file, writable: true, path: path.to_owned() }));
-            lock.note(&users(path)).map_err(trouble)?;
+            let lock = Self::new(file, path, false);
+            lock.hold();
+            lock.note(&users(path));
             return Ok(Taken { lock, left_by: None });
         }
-        let (file, writable) = open(path).map_err(trouble)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
-                let listed = users(path);
-                if let [newest, before @ ..] = &*listed
-                    && !is_alive(newest.pid)
-                    && before.iter().any(|user| user.drains)
-                    && before.iter().all(|user| user.drains || !is_alive(user.pid))
-                {
-                    // A successor that had taken over has ended; who still has the lock serves its
-                    // last requests. To wait for it would leave clients without a gateway.
-                    let lock = Self(Arc::new(Held { file, writable, path: path.to_owned() }));
-                    lock.note(before).map_err(trouble)?;
-                    return Ok(Taken { lock, left_by: Some(newest.pid) });
-                }
-                let directory = path.parent().unwrap_or(path).to_owned();
-                return Err(OpenError::InUse { directory, pid: holder(path) });
-            }
+        let file = open(path).map_err(trouble)?;
+        let listed = users(path);
+        let held = match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => true,
+            Err(error) if error == rustix::io::Errno::WOULDBLOCK => false,
             Err(error) => return Err(trouble(error.into())),
+        };
+        // A successor that had taken over has ended; who still has the lock serves its last
+        // requests. To wait for it would leave clients without a gateway.
+        let only_drains = listed.iter().any(|user| user.drains)
+            && listed.iter().all(|user| user.drains || !is_alive(user.pid));
+        if !held && !only_drains {
+            return Err(in_use(path));
         }
-        let left_by = users(path).first().map(|user| user.pid);
-        let lock = Self(Arc::new(Held { file, writable, path: path.to_owned() }));
-        lock.note(&[]).map_err(trouble)?;
-        Ok(Taken { lock, left_by })
+        let lock = Self::new(file, path, held);
+        lock.note(if held { &[] } else { &listed });
+        let left_by = listed.first().filter(|newest| held || !newest.drains);
+        Ok(Taken { lock, left_by: left_by.map(|newest| newest.pid) })
+    }
+
+    /// The same for who shares it with nobody, not even with a gateway that drains.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_alone(path: &Path) -> Result<Self, OpenError> {
+        let lock = Self::take(path, None)?.lock;
+        if lock.0.held.load(Ordering::Relaxed) {
+            return Ok(lock);
+        }
+        // What cannot be written says only that this process has not ended in order.
+        let _ = lock.release();
+        Err(in_use(path))
+    }
+
+    fn new(file: File, path: &Path, held: bool) -> Self {
+        let flags = rustix::fs::fcntl_getfl(&file);
+        let writable = flags.is_ok_and(|flags| flags.contains(OFlags::RDWR));
+        Self(Arc::new(Held { file, writable, path: path.to_owned(), held: AtomicBool::new(held) }))
+    }
+
+    /// Takes the lock as soon as a process that drains has let it go. To be called now and then.
+    pub fn hold(&self) {
+        let Held { file, held, .. } = &*self.0;
+        if !held.load(Ordering::Relaxed) {
+            let taken = flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            held.store(taken, Ordering::Relaxed);
+        }
     }
 
     /// Whether the file is still the one of this name.
@@ -113,23 +144,31 @@ impl DirectoryLock {
     /// need not wait for the last requests here.
     pub fn drains(&self) {
         let mut all = users(&self.0.path);
-        for user in all.iter_mut().filter(|user| user.pid == std::process::id()) {
-            user.drains = true;
+        let own = User { pid: std::process::id(), drains: true };
+        match all.iter_mut().find(|user| user.pid == own.pid) {
+            Some(user) => *user = own,
+            None => all.push(own),
         }
-        if let Err(error) = self.write(&all) {
-            tracing::warn!(
-                %error,
-                "cannot write to the lock of the session store: should the new process die soon, the next start waits for the last requests here"
-            );
-        }
+        self.tell(&all);
     }
 
-    /// Says that this process is here, before `others`.
-    fn note(&self, others: &[User]) -> io::Result<()> {
+    /// Says that this process is here, before those of `others` that are.
+    fn note(&self, others: &[User]) {
         let own = User { pid: std::process::id(), drains: false };
-        let others = others.iter().copied().filter(|user| user.pid != own.pid);
+        let others = others.iter().copied();
+        let others = others.filter(|user| user.pid != own.pid && is_alive(user.pid));
         let all: Vec<User> = std::iter::once(own).chain(others).collect();
-        self.write(&all)
+        self.tell(&all);
+    }
+
+    /// A full disk keeps nobody from the lock.
+    fn tell(&self, users: &[User]) {
+        if let Err(error) = self.write(users) {
+            tracing::warn!(
+                %error,
+                "cannot write to the lock of the session store: who looks there does not learn which process has it"
+            );
+        }
     }
 
     /// One line each, the newest process first.
@@ -143,8 +182,9 @@ impl DirectoryLock {
             false => format!("{pid}\n"),
         };
         let text: String = users.iter().map(line).collect();
-        file.set_len(0)?;
+        // In this order, so that the file is never empty.
         file.write_all_at(text.as_bytes(), 0)?;
+        file.set_len(text.len() as u64)?;
         file.sync_data()
     }
 }
@@ -153,14 +193,14 @@ fn is_alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }
 
-fn open(path: &Path) -> io::Result<(File, bool)> {
+fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(MODE);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            File::open(path).map(|file| (file, false)).map_err(|_| error)
+            File::open(path).map_err(|_| error)
         }
-        opened => opened.map(|file| (file, true)),
+        opened => opened,
     }
 }
 
@@ -247,20 +287,42 @@ mod tests {
         assert_eq!(take(&path, None).left_by, None);
     }
 
+    /// No process has this number.
+    const DEAD: User = User { pid: u32::MAX, drains: false };
+
     #[test]
     fn only_behind_a_process_that_drains_a_dead_successor_makes_room() {
         let (_directory, path) = place();
         let old = take(&path, None).lock;
-        // No process has this number.
-        let dead = User { pid: u32::MAX, drains: false };
         let own = User { pid: std::process::id(), drains: false };
-        old.write(&[dead, own]).expect("written");
+        old.write(&[DEAD, own]).expect("written");
         refused(&path, None);
         old.drains();
-        assert_eq!(users(&path), [dead, User { drains: true, ..own }]);
-        let taken = take(&path, None);
-        assert_eq!(taken.left_by, Some(dead.pid));
+        assert_eq!(users(&path), [DEAD, User { drains: true, ..own }]);
+        assert!(DirectoryLock::take_alone(&path).is_err(), "a backup is not put beside it");
+        old.write(&[DEAD]).expect("written");
+        old.drains();
+        let new = take(&path, None);
+        assert_eq!(new.left_by, Some(DEAD.pid));
         assert_eq!(users(&path), [own]);
+        // The process that drains ends, and the lock is the new one's.
+        refused(&path, None);
+        drop(old);
+        new.lock.hold();
+        refused(&path, None);
+        let successor = take(&path, Some(&new.lock.share().expect("a copy"))).lock;
+        drop(new);
+        refused(&path, None);
+        drop(successor);
+        assert!(DirectoryLock::take_alone(&path).is_ok());
+    }
+
+    #[test]
+    fn a_successor_that_ended_in_order_makes_room_too() {
+        let (_directory, path) = place();
+        let old = take(&path, None).lock;
+        old.drains();
+        assert_eq!(take(&path, None).left_by, None);
     }
 
     #[test]

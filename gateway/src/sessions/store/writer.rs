@@ -346,6 +346,7 @@ impl Writer {
     /// Looks whether what is written can be read back, and sees to it.
     pub(super) fn watch_log(&mut self) {
         self.looked = clock::steady();
+        self.shared.lock().iter().for_each(|lock| lock.hold());
         repair::watch_log(self);
     }
 

@@ -343,11 +343,17 @@ impl Folders {
         let several = self.clients.are_several(now);
         let Some(entry) = self.entry(backend, &create.folder, now) else { return };
         if let Some(verdict) = &mut entry.verdict {
+            // Sessions that the backend has go on to say so, and would put the trial off for ever.
+            if sign == Sign::Full && now < verdict.trial_at {
+                return;
+            }
             let other = verdict.renew(sign, create.client, several, rules, now);
             self.changed(backend, &create.folder, other.then_some(sign));
             return;
         }
-        let first = entry.first.filter(|first| now.saturating_sub(first.at) < MEMORY);
+        let alike = |first: &Evidence| (first.sign == Sign::Full) == (sign == Sign::Full);
+        let recent = |first: &Evidence| now.saturating_sub(first.at) < MEMORY;
+        let first = entry.first.filter(|first| recent(first) && alike(first));
         let evidence = Evidence { sign, target: create.target, client: create.client, at: now };
         let first = *entry.first.insert(first.unwrap_or(evidence));
         let standing = Standing::new(sign, create.client, rules, now);

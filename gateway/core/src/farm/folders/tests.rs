@@ -308,6 +308,28 @@ fn the_quota_of_one_client_fills_no_disk_where_there_are_others() {
 }
 
 #[test]
+fn fragments_do_not_put_off_the_trial_of_a_full_disk() {
+    let mut world = World::with_others();
+    for second in 0..60 {
+        let number = 1 + (second % 2) as u8;
+        world.0.full(A, &create("/in/x", number), &RULES, at(second));
+    }
+    assert_eq!(world.barred("/in/y", at(60)), [(0, Sign::Full)]);
+    assert_eq!(world.barred("/in/y", at(61)), [], "a minute after the second client has said so");
+}
+
+#[test]
+fn a_full_disk_and_a_refusal_do_not_confirm_each_other() {
+    let mut world = World::with_others();
+    world.0.full(A, &create("/in/1", 1), &RULES, at(0));
+    world.accepts(A, "/in/2", 2, at(1));
+    world.refuses(A, "/in/3", 2, at(2));
+    assert_eq!(world.barred("/in/4", at(2)), []);
+    world.0.full(A, &create("/in/5", 1), &RULES, at(3));
+    assert_eq!(world.barred("/in/4", at(3)), []);
+}
+
+#[test]
 fn a_backend_remembers_so_many_folders() {
     let mut world = World::default();
     for number in 0..1000 {
