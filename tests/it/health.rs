@@ -141,11 +141,18 @@ fn who_cannot_be_asked_is_unknown() {
     let good = health(&file, &[]);
     assert_eq!(good.status.code(), Some(0), "{}", said(&good));
     let socket = operated.socket();
-    write(&format!("[ops]\naddress = \"off\"\n[admin]\nsocket = {socket:?}\n[junk]\n"));
-    for more in [&[][..], &["--live"]] {
-        let good = health(&file, more);
-        assert_eq!(good.status.code(), Some(0), "{}", said(&good));
+    // With port 0 nobody knows where it is either.
+    for ops in ["off", "127.0.0.1:0"] {
+        write(&format!("[ops]\naddress = \"{ops}\"\n[admin]\nsocket = {socket:?}\n[junk]\n"));
+        for more in [&[][..], &["--live"]] {
+            let good = health(&file, more);
+            assert_eq!(good.status.code(), Some(0), "{}", said(&good));
+        }
     }
+    write("[ops]\naddress = \"127.0.0.1:0\"\n");
+    let lost = health(&file, &[]);
+    assert_eq!(lost.status.code(), Some(3));
+    assert!(said(&lost).contains("name it by --ops"), "{}", said(&lost));
 }
 
 #[test]

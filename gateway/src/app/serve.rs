@@ -20,6 +20,7 @@ use crate::admin::{self, ADMIN, Entry, UnixSocket};
 use crate::app::descriptors::Descriptors;
 use crate::app::durable;
 use crate::base::build_info::VERSION;
+use crate::base::chain;
 use crate::config::reload::Trigger;
 use crate::config::watch_config::watch_config;
 use crate::config::{Config, Loaded, Store};
@@ -269,7 +270,7 @@ pub(super) fn serve(
             stop.exit()
         }
         Err(error) => {
-            tracing::error!(%error, "the gateway ended");
+            tracing::error!(error = chain(&error), "the gateway ended");
             error.exit()
         }
     }

@@ -23,8 +23,8 @@ use crate::tls::certificates::{self, CertificateError};
 pub(super) enum StartError {
     #[error(transparent)]
     Farm(#[from] FarmError),
-    #[error("the access log cannot be opened: {0}")]
-    AccessLog(std::io::Error),
+    #[error("the access log {destination} cannot be opened: {source}")]
+    AccessLog { destination: Destination, source: std::io::Error },
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
@@ -39,7 +39,7 @@ impl StartError {
             | Self::Farm(FarmError::Tls { source, .. }) => {
                 source.unread().map_or(Exit::Config, Exit::unread)
             }
-            Self::AccessLog(_) => Exit::Io,
+            Self::AccessLog { .. } => Exit::Io,
         }
     }
 }
@@ -71,8 +71,9 @@ pub(super) fn start(
     let (access, flush) = match destination {
         None => (AccessLog::off(), None),
         Some(destination) => {
-            let opened = AccessLog::open(destination, metrics.logs());
-            let (access, guard) = opened.map_err(StartError::AccessLog)?;
+            let opened = AccessLog::open(destination.clone(), metrics.logs());
+            let (access, guard) =
+                opened.map_err(|source| StartError::AccessLog { destination, source })?;
             access.keep(config.log.access_filter);
             (access, Some(guard))
         }

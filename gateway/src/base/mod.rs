@@ -6,6 +6,7 @@ pub mod allocator;
 pub mod backend_ids;
 pub mod build_info;
 pub mod by_id;
+mod chain;
 pub mod clock;
 pub mod deadline;
 pub mod failpoint;
@@ -14,3 +15,5 @@ pub mod open_file;
 #[cfg(test)]
 pub mod rig;
 pub mod spans;
+
+pub use chain::chain;

@@ -5,6 +5,7 @@
 //! [`QUEUE_BYTES`] however long the reader of a pipe sleeps. What does not fit is dropped and
 //! counted, because an upload must never wait for its own log.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,16 @@ pub enum Destination {
     Stderr,
     /// Appended to; made if it is not there.
     File(PathBuf),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("on standard output"),
+            Self::Stderr => f.write_str("on standard error"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// The near end of the queue. Clones share it.

@@ -183,7 +183,7 @@ fn a_deadline_that_may_cost_many_uploads_asks() {
     let drain = ["backends", "drain", "up01", "--wait", "--deadline", "0s"];
     // Standard input is at its end, which is no yes.
     let asked = admin.run(&drain);
-    fails(&asked, 1, &["There are 100 uploads with 100.0 GiB received.", "Go on? [y/N]"]);
+    fails(&asked, 1, &["There are 100 uploads with 100.0 GiB received.", "Go on? [y/N] \nerror: "]);
     assert_eq!(admin.state(0), AdminState::Ready, "nothing was changed");
     admin.end("s-0");
     let few = admin.run(&drain);
@@ -396,6 +396,9 @@ fn what_is_missing_is_said() {
     let file = config(&admin, "");
     let none = run(folder, &["status", "--config", &file], &[]);
     fails(&none, 78, &["no admin listener is configured in", "set admin.socket, or admin.address"]);
+    let file = config(&admin, "listeners:\n");
+    let broken = run(folder, &["status", "--config", &file], &[]);
+    fails(&broken, 78, &["this is not TOML", "cannot be used: 2 errors"]);
     let file = config(&admin, "[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = \"./token\"\n");
     fails(&run(folder, &["status", "--config", &file], &[]), 78, &["port 0", "--admin"]);
     let file = config(&admin, "[admin]\nsoket = \"./x\"\n");

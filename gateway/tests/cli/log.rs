@@ -97,3 +97,20 @@ fn a_wrong_file_is_told_in_the_format_of_the_log() {
     let text = Place::with(format!("{SMALLEST}{wrong}{format}")).run(&["run", "gw.toml"]);
     assert!(text.stderr.starts_with("error: there is no section [affinty]\n"), "{}", text.stderr);
 }
+
+#[test]
+fn what_ends_a_start_is_told_with_its_cause_and_its_path() {
+    let check = |more: &str, arguments: &[&str], code: i32, error: &str| {
+        let place = Place::with(format!("{SMALLEST}[ops]\naddress = \"off\"\n{more}"));
+        let output = place.run(&[&["run", "gw.toml"], arguments].concat());
+        assert_eq!(output.code, code, "{}", output.stderr);
+        let last = output.stderr.lines().last().unwrap();
+        let last: Json = serde_json::from_str(last).unwrap();
+        assert_eq!((&last["level"], &last["error"]), (&"ERROR".into(), &error.into()));
+    };
+    let ready = ["--ready-file", "none/ready"];
+    let missing = "No such file or directory (os error 2)";
+    check("", &ready, 74, &format!("cannot write the ready file none/ready: {missing}"));
+    let log = "[log]\naccess = \"./none/access.log\"\n";
+    check(log, &[], 74, &format!("the access log ./none/access.log cannot be opened: {missing}"));
+}

@@ -143,7 +143,15 @@ impl Connection {
                 None => Target::Tcp(address),
                 Some(_) => Target::Tls(secure(reachable(address), admin.hosts)),
             },
-            (None, None, None) => return Err(ClientError::NoListener { path }),
+            (None, None, None) => {
+                return Err(match part.broken {
+                    // Perhaps that is why there is none in it.
+                    Some(report) => {
+                        ClientError::Config(LoadError::Invalid { path, report: Box::new(report) })
+                    }
+                    None => ClientError::NoListener { path },
+                });
+            }
         };
         let token_file = match &target {
             Target::Unix(_) => None,

@@ -11,6 +11,10 @@ pub fn confirm(question: &str) -> Result<(), ClientError> {
     print_error(&format!("{question} [y/N] "));
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);
+    if !answer.ends_with('\n') {
+        // Nobody has ended the line of the question.
+        print_error("\n");
+    }
     if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
         return Ok(());
     }

@@ -140,20 +140,20 @@ fn listener(args: &Args) -> Result<Listener, Silence> {
     let part = config::load_part(&path, &["ops", "admin"], std::env::vars_os());
     let part = part.map_err(|error| Silence::Unknown(error.to_string()))?;
     let unknown = |text: &str| Silence::Unknown(format!("{}: {text}", path.display()));
+    let admin = part.admin();
+    let is_on = admin.socket.is_some() || admin.address.is_some_and(|address| address.port() != 0);
     match part.ops().address {
-        Some(address) if address.port() == 0 => {
-            Err(unknown("`ops.address` has port 0, so its port is unknown; name it by --ops"))
-        }
-        Some(address) => Ok(Listener::Ops(Target::Tcp(reachable(address)))),
-        None if part.admin().socket.is_none() && part.admin().address.is_none() => {
-            Err(unknown("neither `ops` nor `admin` is on, so there is no listener to ask"))
-        }
-        None => {
+        Some(address) if address.port() != 0 => Ok(Listener::Ops(Target::Tcp(reachable(address)))),
+        _ if is_on => {
             let config = Some(path);
             let connection =
                 Connection { admin: None, config, token_file: None, ca: None, json: false };
             Ok(Listener::Admin(Box::new(connection)))
         }
+        Some(_) => {
+            Err(unknown("`ops.address` has port 0, so its port is unknown; name it by --ops"))
+        }
+        None => Err(unknown("neither `ops` nor `admin` is on, so there is no listener to ask")),
     }
 }
 

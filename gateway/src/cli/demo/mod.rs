@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::base::clock;
+use crate::base::{chain, clock};
 use bits_uploader::engine::{SMALLEST_FRAGMENT, Settings};
 use bits_uploader::{Report, target::Mapping};
 pub use farm::SERVER_COMMAND;
@@ -114,7 +114,7 @@ pub fn run(args: Args) -> ExitCode {
         }
         Err(error) => {
             stage.clear();
-            eprintln!("bits-gateway demo: {}", show::chain(&error));
+            eprintln!("bits-gateway demo: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -375,14 +375,6 @@ impl Outcome {
     }
 }
 
-/// An error with all its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", chain(cause)),
-        None => error.to_string(),
-    }
-}
-
 fn server_of(host: &str) -> &str {
     host.split('.').next().unwrap_or(host)
 }
