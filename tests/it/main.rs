@@ -45,6 +45,7 @@ mod terminal;
 mod threats;
 mod tidy;
 mod tls;
+mod top;
 mod upgrade;
 mod uploads;
 mod without_file;

@@ -23,3 +23,14 @@ pub fn hit(place: &str, head: &RequestHead) {
 
 #[cfg(not(debug_assertions))]
 pub fn hit(_: &str, _: &RequestHead) {}
+
+/// Panics where the environment names this place, for what no request comes to.
+#[cfg(debug_assertions)]
+pub fn hit_anyway(place: &str) {
+    if std::env::var_os("BITS_GATEWAY_PANICS").is_some_and(|named| named == place) {
+        panic!("on demand, in {place}");
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub fn hit_anyway(_: &str) {}

@@ -60,6 +60,8 @@ pub enum Command {
     /// Manage upload servers
     #[command(subcommand)]
     Backends(commands::backends::Command),
+    /// Show uploads and backends as they change, in a terminal
+    Top(commands::top::Args),
     /// Show recent events: backends, sessions, reloads, certificates, the store, operators
     Events(Box<commands::events::Args>),
     /// Back up or restore the session store
@@ -170,6 +172,7 @@ pub fn main() -> ExitCode {
         Command::Health(args) => commands::health::health(&args),
         Command::Sessions(command) => commands::sessions::sessions(&command).into(),
         Command::Backends(command) => commands::backends::backends(&command).into(),
+        Command::Top(args) => commands::top::top(&args).into(),
         Command::Events(args) => commands::events::events(&args).into(),
         Command::Store(command) => commands::store::store(&command).into(),
         Command::Reload(args) => commands::reload::reload(&args).into(),

@@ -50,6 +50,13 @@ impl Painter {
     }
 }
 
+/// Whether this is a terminal on which text can be drawn anywhere.
+pub fn is_canvas() -> bool {
+    std::io::stdout().is_terminal()
+        && std::io::stdin().is_terminal()
+        && std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
+}
+
 /// As <https://no-color.org> says, and not on a terminal that would show the codes.
 fn wanted(terminal: bool, no_color: Option<OsString>, term: Option<OsString>) -> bool {
     terminal

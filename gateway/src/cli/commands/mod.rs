@@ -19,6 +19,7 @@ pub mod store;
 pub mod stored;
 pub mod surroundings;
 pub mod table;
+pub mod top;
 pub mod transport;
 
 use std::io::{self, Write};

@@ -102,7 +102,8 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
-fn cut(text: &str, width: usize) -> String {
+/// At most so wide, with the beginning.
+pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -110,7 +111,8 @@ fn cut(text: &str, width: usize) -> String {
     format!("{kept}\u{2026}")
 }
 
-fn cut_beginning(text: &str, width: usize) -> String {
+/// At most so wide, with the end.
+pub fn cut_beginning(text: &str, width: usize) -> String {
     let count = text.chars().count();
     if count <= width {
         return text.to_owned();

@@ -16,7 +16,8 @@ impl Stage {
              bits-gateway upload FILE http://upload.{DOMAIN}:{}/in/ \\\n          \
              --resolve '*:{gateway}' --limit-rate 200KiB &\n      \
              bits-gateway sessions list\n      \
-             bits-gateway backends list\n",
+             bits-gateway backends list\n      \
+             bits-gateway top\n",
             farm.configuration().display(),
             gateway.port(),
         ));

@@ -34,7 +34,8 @@ pub fn show(answer: &Json, painter: Painter) -> String {
     shown
 }
 
-fn row(backend: &Json) -> [String; 11] {
+/// What stands in the columns.
+pub fn row(backend: &Json) -> [String; 11] {
     let number = |name: &str| backend[name].as_u64().unwrap_or_default();
     let removed = backend["configured"] == false;
     let weight = match number("weight_percent") {
@@ -68,7 +69,7 @@ fn state(value: &Json) -> String {
     state.map_or_else(|| text(value), |state| state.word().to_owned())
 }
 
-fn colour(backend: &Json) -> Option<Colour> {
+pub fn colour(backend: &Json) -> Option<Colour> {
     match (backend["health"].as_str(), backend["eligible"].as_bool()) {
         (Some("down"), _) => Some(Colour::Red),
         (_, Some(false)) => Some(Colour::Yellow),
@@ -76,16 +77,19 @@ fn colour(backend: &Json) -> Option<Colour> {
     }
 }
 
+/// Why it is not well.
+pub fn reason(backend: &Json) -> Option<&str> {
+    backend["health_reason"].as_str().filter(|_| backend["health"] != "up")
+}
+
 fn unwell(backend: &Json) -> String {
-    if backend["health"] == "up" {
-        return String::new();
-    }
-    let Some(reason) = backend["health_reason"].as_str() else { return String::new() };
+    let Some(reason) = reason(backend) else { return String::new() };
     let (name, address) = (text(&backend["name"]), text(&backend["address"]));
     format!("{} at {}: {}\n", printable(&name), printable(&address), printable(reason))
 }
 
-fn barred(backend: &Json) -> String {
+/// A line for each folder of which it gets no new uploads.
+pub fn barred(backend: &Json) -> String {
     let mut lines = String::new();
     for barred in backend["barred_folders"].as_array().into_iter().flatten() {
         let why = match barred["reason"].as_str() {

@@ -14,6 +14,7 @@ use super::print_error;
 use super::table::{plural, printable, size};
 use crate::process::exit::Exit;
 pub use drain::DrainArgs;
+pub use list::{barred, colour, reason, row};
 use names::{Names, each, resolve, suggest, together};
 
 #[derive(Debug, clap::Subcommand)]
@@ -140,7 +141,8 @@ fn changed(answer: &Json) -> String {
     each(answer).into_iter().map(changed_one).collect()
 }
 
-fn changed_one(answer: &Json) -> String {
+/// What has become of a backend.
+pub fn changed_one(answer: &Json) -> String {
     let backend = &answer["backend"];
     let name = printable(backend["name"].as_str().unwrap_or("-"));
     let state = match backend["admin_state"].as_str() {
@@ -167,7 +169,7 @@ fn warning(answer: &Json) -> String {
 }
 
 /// "3 uploads left, 1.2 GiB".
-fn left(counts: &Json) -> String {
+pub fn left(counts: &Json) -> String {
     let number = |name: &str| counts[name].as_u64().unwrap_or_default();
     let mut text = format!("{} left", plural(number("sessions"), "upload"));
     if number("bytes_left") > 0 {

@@ -108,7 +108,7 @@ fn show_page(page: &Json) -> String {
 }
 
 /// What it waits for, or bytes a second.
-fn now(row: &Json) -> String {
+pub fn now(row: &Json) -> String {
     match (row["state"].as_str(), row["waits_for"].as_str()) {
         (Some("waiting"), Some(what)) => what.to_owned(),
         (Some("active"), _) => row["bytes_per_second"].as_u64().map_or("-".to_owned(), plain_size),

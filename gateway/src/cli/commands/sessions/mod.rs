@@ -15,7 +15,8 @@ use super::stored;
 use super::table::{plural, printable};
 use super::{print, to_text};
 use crate::process::exit::Exit;
-pub use list::ListArgs;
+pub use list::{ListArgs, now};
+pub use show::show;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -90,11 +91,11 @@ pub fn sessions(command: &Command) -> Exit {
     match command {
         Command::List(args) => list::list(args),
         Command::Show(ShowArgs { id, store: Some(path), connection }) => {
-            local(stored::one(path, id), connection.json, show::show)
+            local(stored::one(path, id), connection.json, show)
         }
         Command::Show(ShowArgs { id, store: None, connection }) => {
             let path = format!("sessions/{}", segment(id));
-            connection.run(|client| client.get(&path), show::show)
+            connection.run(|client| client.get(&path), show)
         }
         Command::Forget(ForgetArgs { id: Some(id), connection, .. }) => {
             let path = format!("sessions/{}", segment(id));
@@ -116,7 +117,7 @@ fn local(found: Result<Json, ClientError>, json: bool, text: fn(&Json) -> String
 }
 
 impl State {
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Waiting => "waiting",
@@ -178,13 +179,13 @@ fn forgotten(answer: &Json) -> String {
 }
 
 /// How much of the file has come.
-fn done(row: &Json) -> String {
-    let here = row["bytes_received"].as_u64().or(row["next_offset"].as_u64());
-    match (here, row["total"].as_u64()) {
-        // Rounded down: 100% is when nothing is missing.
-        (Some(at), Some(total)) if total > 0 => {
-            format!("{}%", u128::from(at.min(total)) * 100 / u128::from(total))
-        }
-        _ => "-".to_owned(),
-    }
+pub fn done(row: &Json) -> String {
+    percent(row).map_or("-".to_owned(), |percent| format!("{percent}%"))
+}
+
+/// Rounded down: 100% is when nothing is missing.
+pub fn percent(row: &Json) -> Option<u64> {
+    let here = row["bytes_received"].as_u64().or(row["next_offset"].as_u64())?;
+    let total = row["total"].as_u64().filter(|total| *total > 0)?;
+    u64::try_from(u128::from(here.min(total)) * 100 / u128::from(total)).ok()
 }

@@ -1,0 +1,144 @@
+//! `bits-gateway top`: uploads and backends as they move, in a terminal.
+//!
+//! `state` is what is on the screen and what a key does to it, `list` the place in a table,
+//! `columns` what stands in both tables, `draw` how it looks, `watch` asks the gateway, and `screen`
+//! is the terminal.
+
+mod columns;
+mod draw;
+mod list;
+#[cfg(test)]
+mod rig;
+mod screen;
+mod state;
+mod watch;
+
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
+
+use super::client::{Client, Connection, fail};
+use super::colour::{self, Painter};
+use super::{print, print_error, to_text};
+use crate::base::failpoint;
+use crate::process::exit::Exit;
+use screen::Screen;
+use state::{State, Todo};
+use watch::{News, Order, Wish};
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// What the screen waits for.
+enum Happening {
+    Key(KeyEvent),
+    Resized,
+    News(News),
+    /// A signal, or a part of it that has ended.
+    Stop,
+}
+
+const NO_CANVAS: &str = "\
+error: `top` draws on a terminal, and this is none that it could draw on
+help: `bits-gateway sessions list` and `backends list` print what it would show
+help: `bits-gateway top --json` prints one look at all of it
+";
+
+/// Shows what moves until somebody has seen enough.
+pub fn top(args: &Args) -> Exit {
+    let json = args.connection.json;
+    if !json && !colour::is_canvas() {
+        print_error(NO_CANVAS);
+        return Exit::Failure;
+    }
+    // What goes wrong at once is told as by every other command.
+    let asked = args.connection.client().and_then(|client| {
+        let seen = watch::look(&client, &Wish::default())?;
+        Ok((client, seen))
+    });
+    match asked {
+        Err(error) => fail(&error, json),
+        Ok((_, seen)) if json => print(&to_text(&seen.to_json())),
+        Ok((client, seen)) => show(client, State::new(seen)),
+    }
+}
+
+fn show(client: Client, mut state: State) -> Exit {
+    let (happens, happenings) = channel();
+    let (orders, ordered) = channel();
+    screen::stop_on_signals(Ends(happens.clone()));
+    let mut screen = match Screen::open() {
+        Ok(screen) => screen,
+        Err(error) => {
+            print_error(&format!("error: this terminal cannot be drawn on: {error}\n"));
+            return Exit::Io;
+        }
+    };
+    let keys = Ends(happens.clone());
+    thread::spawn(move || read_keys(&keys));
+    let news = Ends(happens);
+    thread::spawn(move || {
+        watch::watch(&client, &ordered, |heard| news.say(Happening::News(heard)))
+    });
+
+    let colours = Painter::for_stdout().is_on();
+    loop {
+        if let Err(error) = screen.draw(|frame| draw::draw(frame, &mut state, colours)) {
+            drop(screen);
+            print_error(&format!("error: the terminal is gone: {error}\n"));
+            return Exit::Io;
+        }
+        failpoint::hit_anyway("top");
+        let Ok(happening) = happenings.recv() else { return Exit::Ok };
+        let todo = match happening {
+            Happening::Key(key) => state.key(key),
+            Happening::News(news) => {
+                state.hear(news);
+                Todo::Nothing
+            }
+            Happening::Resized => Todo::Nothing,
+            Happening::Stop => return Exit::Ok,
+        };
+        match todo {
+            Todo::Nothing => {}
+            Todo::Quit => return Exit::Ok,
+            Todo::Tell(order) => send(&orders, order),
+        }
+    }
+}
+
+fn send(orders: &Sender<Order>, order: Order) {
+    // Where nobody takes it any more, the end has been said.
+    let _ = orders.send(order);
+}
+
+fn read_keys(keys: &Ends) {
+    loop {
+        match event::read() {
+            Ok(Event::Key(key)) if key.kind == KeyEventKind::Press => keys.say(Happening::Key(key)),
+            Ok(Event::Resize(..)) => keys.say(Happening::Resized),
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Says so when its thread ends, by a panic too.
+struct Ends(Sender<Happening>);
+
+impl Ends {
+    fn say(&self, happening: Happening) {
+        // Where nobody listens, the program is about to end.
+        let _ = self.0.send(happening);
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.say(Happening::Stop);
+    }
+}
