@@ -26,8 +26,8 @@ section! {
         kind: Kind::Bool,
         preset: Preset::bool(false),
         applies: Restart,
-        about: "Whether the listeners for clients answer GET and HEAD of `/livez` and `/readyz` \
-                too, for balancers that can only ask where they send requests. No backend gets \
-                these requests then. See docs/behind-a-balancer.md.",
+        about: "Whether the listeners for clients answer GET, HEAD and OPTIONS of `/livez` and \
+                `/readyz` too, for balancers that can only ask where they send requests. No \
+                backend gets these requests then. See docs/behind-a-balancer.md.",
     }
 }

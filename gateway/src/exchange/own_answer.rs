@@ -50,7 +50,7 @@ pub fn answer_for(fault: Fault, head: &RequestHead, exchange: &Exchange) -> OwnA
 pub fn page_for(head: &RequestHead, public: bool, phase: Phase) -> Option<OwnAnswer> {
     let ready = match head.target() {
         b"*" => true,
-        b"/livez" | b"/readyz" if !public || !is_read(head) => return None,
+        b"/livez" | b"/readyz" if !public || !is_probe(head) => return None,
         b"/livez" => true,
         b"/readyz" => phase == Phase::Ready,
         _ => return None,
@@ -60,10 +60,11 @@ pub fn page_for(head: &RequestHead, public: bool, phase: Phase) -> Option<OwnAns
     Some(OwnAnswer { status, fields, last: false })
 }
 
-/// Without a body, which would be read as the next request.
-fn is_read(head: &RequestHead) -> bool {
-    let read = [Method::GET, Method::HEAD];
-    let named = read.iter().any(|method| method.as_str().as_bytes() == head.method());
+/// HAProxy asks by OPTIONS where nothing else is configured. Without a body, which would be read as
+/// the next request.
+fn is_probe(head: &RequestHead) -> bool {
+    let methods = [Method::GET, Method::HEAD, Method::OPTIONS];
+    let named = methods.iter().any(|method| method.as_str().as_bytes() == head.method());
     named && body_length(head) == 0 && !is_chunked(head)
 }
 
