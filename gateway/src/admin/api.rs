@@ -8,9 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use gateway_core::farm::{AdminState, BackendId};
 use gateway_core::protocol::SessionKey;
 use gateway_core::session::Timestamp;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::WWW_AUTHENTICATE;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use parking_lot::Mutex;
@@ -20,6 +18,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, Entrance, Peer, Role};
+use super::body::AnswerBody;
 use super::control::{BackendInfo, Control};
 use super::estimate::Estimates;
 use super::look::{Recent, filter, find, no_session, of};
@@ -27,6 +26,7 @@ use super::page::Pages;
 use super::rates::Rates;
 use super::refusal::Refusal;
 use super::route::{Call, EventQuery, From, Handle, route};
+use super::service::{JSON, respond};
 use super::view;
 use super::which::Which;
 use crate::base::clock;
@@ -91,7 +91,12 @@ impl Api {
     }
 
     /// Answers one request. `has_body` says that it brings a body, which no call takes.
-    pub async fn handle(&self, from: Entrance, parts: Parts, has_body: bool) -> Response<String> {
+    pub async fn handle(
+        &self,
+        from: Entrance,
+        parts: Parts,
+        has_body: bool,
+    ) -> Response<AnswerBody> {
         let asked = route(&parts.method, &parts.uri);
         let action = asked.as_ref().map_or(AdminAction::Unknown, Call::action);
         let access = &self.0.access;
@@ -99,7 +104,7 @@ impl Api {
         let allowed = allowed.and_then(|()| access.bearer(&from, &parts.headers));
         match allowed.and_then(|role| no_body(has_body).and(asked).map(|call| (role, call))) {
             Ok((role, call)) => match self.act(from.peer, role, call).await {
-                Ok(body) => respond(StatusCode::OK, body),
+                Ok(body) => respond(StatusCode::OK, JSON, None, body),
                 Err(refusal) => refuse(&refusal),
             },
             Err(refusal) => {
@@ -406,35 +411,18 @@ fn text(view: &impl Serialize) -> String {
     text
 }
 
-fn refuse(refusal: &Refusal) -> Response<String> {
+fn refuse(refusal: &Refusal) -> Response<AnswerBody> {
     let error = view::ProblemBody {
         code: refusal.code,
         message: &refusal.message,
         details: refusal.details.as_deref(),
         findings: refusal.findings.as_deref(),
     };
-    let mut response = respond(refusal.status, text(&view::Problem { error }));
-    let mut header = |name: HeaderName, value: &'static str| {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    };
-    if let Some(allow) = refusal.allow {
-        header(ALLOW, allow);
-    }
+    let text = text(&view::Problem { error });
+    let mut response = respond(refusal.status, JSON, refusal.allow, text);
     if refusal.status == StatusCode::UNAUTHORIZED {
-        header(WWW_AUTHENTICATE, "Bearer");
-    }
-    response
-}
-
-fn respond(status: StatusCode, body: String) -> Response<String> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    for (name, value) in [
-        (CONTENT_TYPE, "application/json"),
-        (CACHE_CONTROL, "no-store"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        let bearer = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
     }
     response
 }

@@ -205,7 +205,7 @@ mod tests {
         assert!(next(&mut one).await.is_some());
         is_in.store(false, Ordering::Relaxed);
         while next(&mut one).await.is_some() {}
-        stay.limit().await;
+        stay.limit(LIFE).await;
     }
 
     /// Its connection would take a place for a minute, or for as long as its kernel takes more.
@@ -218,7 +218,7 @@ mod tests {
         tokio::spawn(async move { running.run(look, stopped).await });
         let _unread = live.join(|| true, &stay).expect("a place");
         let since = clock::stopwatch();
-        stay.limit().await;
+        stay.limit(LIFE).await;
         assert!(since.elapsed() < PERIOD * (BEHIND as u32 + 2), "{:?}", since.elapsed());
     }
 

@@ -8,7 +8,8 @@
 //! Ids of sessions are bearer secrets, so no answer and no log holds a whole one; see
 //! [`crate::sessions::view::Mark`] for what stands in their place.
 //!
-//! Reading order: [`control`], [`route`], [`access`], [`api`], `look`, `page`, [`server`].
+//! Reading order: [`control`], [`route`], [`access`], [`api`], `look`, `page`, [`server`]. Behind it, and behind
+//! [`ops`], is one HTTP service, `service`.
 
 pub mod access;
 pub mod api;
@@ -24,6 +25,7 @@ pub mod rates;
 pub mod refusal;
 pub mod route;
 pub mod server;
+mod service;
 mod signed_in;
 mod stay;
 mod told;

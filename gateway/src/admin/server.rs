@@ -1,57 +1,37 @@
-//! Sockets and connections of the admin listener.
-//!
-//! As on the ops listener, a connection carries one request, lives for a bounded time, and there
-//! are not many of them. Only one that keeps a page up to date stays, and there are
-//! `live::PLACES` for these.
+//! The admin listener: its sockets and its limits, and which part of the interface answers.
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::session::limits::PerClient;
-use http::{Request, Response};
-use hyper::body::{Body, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use http::Response;
+use hyper::body::Body;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Entrance, Peer};
 use super::api::Api;
 use super::body::AnswerBody;
-use super::stay::{LAST_WORDS, Stay};
+use super::service::{self, Asked, Rules, Socket};
 use super::unix::UnixSocket;
 use super::{ADMIN, page};
-use crate::guard::{Addresses, Room};
 use crate::process::supervisor::{BoxError, Plan};
 use crate::tls::ListenerTls;
 
-/// In all: those that keep pages up to date, `page::PLACES` requests of browsers, and 24 more
-/// of which browsers cannot take one for longer than `HEAD`, so that commands get in. A page of
-/// 10,000 sessions is about 3 MiB.
-pub const CONNECTIONS: usize = 64;
-
-/// Of these, those of one client, so that its open pages leave room for commands from elsewhere: as
-/// many as browsers can take, and eight commands. The socket is for people of this machine.
-pub const OF_ONE_CLIENT: u64 = 48;
-
-/// What waits in the kernel for a slow reader. The system would let it grow to megabytes, and an open
-/// page that stands still would be found out after an hour.
-const SEND_BUFFER: usize = 64 * 1024;
-
-const HEAD: Duration = Duration::from_secs(5);
-const HEAD_BYTES: usize = 16 * 1024;
-const HEAD_FIELDS: usize = 64;
-
-/// After an accept that failed for want of descriptors, others need time to give some back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const RULES: Rules = Rules {
+    name: ADMIN,
+    // Those that keep pages up to date (`live::PLACES`), `page::PLACES` requests of browsers, and
+    // 24 more of which browsers cannot take one for longer than its head, so that commands get in.
+    // A page of 10,000 sessions is about 3 MiB.
+    connections: 64,
+    // So that the open pages of one client leave room for commands from elsewhere: as many as browsers
+    // can take, and eight commands. The socket is for people of this machine.
+    of_one_client: PerClient::Most(48),
+    // A reload may have to wait for names to be resolved.
+    exchange: Duration::from_secs(60),
+    // The system would let it grow to megabytes, and an open page that stands still would be found
+    // out after an hour.
+    send_buffer: Some(64 * 1024),
+};
 
 /// Adds to a plan what serves the interface: on the listener named [`ADMIN`], if `address` says that
 /// there is one, and on a socket.
@@ -103,8 +83,7 @@ pub async fn serve_tcp(
     stop: CancellationToken,
 ) -> io::Result<()> {
     check_address(&listener, tls.is_some())?;
-    listener.set_nonblocking(true)?;
-    serve(Listener::Tcp(TcpListener::from_std(listener)?, tls), api, stop).await;
+    serve(Socket::tcp(listener, tls)?, api, stop).await;
     Ok(())
 }
 
@@ -114,131 +93,26 @@ pub async fn serve_tcp(
 /// Only if the listener cannot be used with this runtime.
 pub async fn serve_unix(socket: UnixSocket, api: Api, stop: CancellationToken) -> io::Result<()> {
     let (listener, file) = socket.into_parts();
-    listener.set_nonblocking(true)?;
-    serve(Listener::Unix(UnixListener::from_std(listener)?), api, stop).await;
+    serve(Socket::unix(listener)?, api, stop).await;
     drop(file);
     Ok(())
 }
 
-enum Listener {
-    Tcp(TcpListener, Option<Arc<ListenerTls>>),
-    Unix(UnixListener),
+async fn serve(socket: Socket, api: Api, stop: CancellationToken) {
+    let answer = move |asked| {
+        let api = api.clone();
+        async move { answer(&api, asked).await }
+    };
+    service::serve(socket, RULES, answer, stop).await;
 }
 
-enum Accepted {
-    Tcp(TcpStream),
-    Tls(TcpStream, TlsAcceptor),
-    Unix(UnixStream),
-}
-
-impl Listener {
-    async fn accept(&self) -> io::Result<(Accepted, Entrance)> {
-        match self {
-            Self::Tcp(listener, tls) => {
-                let (stream, address) = listener.accept().await?;
-                let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-                let local = stream.local_addr().ok().map(|local| local.ip());
-                let entrance = Entrance { peer: Peer::Tcp(address), local, tls: tls.is_some() };
-                let accepted = match tls {
-                    Some(tls) => Accepted::Tls(stream, TlsAcceptor::from(tls.current())),
-                    None => Accepted::Tcp(stream),
-                };
-                Ok((accepted, entrance))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let uid = stream.peer_cred().ok().map(|peer| peer.uid());
-                let peer = Peer::Unix { uid };
-                Ok((Accepted::Unix(stream), Entrance { peer, local: None, tls: false }))
-            }
-        }
-    }
-}
-
-async fn serve(listener: Listener, api: Api, stop: CancellationToken) {
-    let (room, clients) = (Arc::new(Room::of(CONNECTIONS)), Arc::new(Addresses::default()));
-    let most = PerClient::Most(OF_ONE_CLIENT);
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((accepted, entrance)) => {
-                let place = room.enter();
-                let Some((place, of_client)) = place.and_then(|place| {
-                    let of_client = clients.enter(entrance.peer.ip(), most, &room).ok()?;
-                    Some((place, of_client))
-                }) else {
-                    clients.warned.warn(|| {
-                        let by = entrance.peer;
-                        tracing::warn!(%by, "too many connections to the admin listener");
-                    });
-                    continue;
-                };
-                let api = api.clone();
-                connections.spawn(async move {
-                    converse(accepted, entrance, api).await;
-                    drop((place, of_client));
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the admin listener cannot accept");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    let _ = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
-}
-
-async fn converse(accepted: Accepted, entrance: Entrance, api: Api) {
-    match accepted {
-        Accepted::Tcp(stream) => exchange(stream, entrance, api).await,
-        Accepted::Unix(stream) => exchange(stream, entrance, api).await,
-        Accepted::Tls(stream, acceptor) => {
-            // Who cannot make a handshake has nobody to be told, either.
-            if let Ok(Ok(stream)) = timeout(HEAD, acceptor.accept(stream)).await {
-                exchange(stream, entrance, api).await;
-            }
-        }
-    }
-}
-
-async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, entrance: Entrance, api: Api) {
-    let stay = Stay::default();
-    let service = service_fn(|request: Request<Incoming>| {
-        let (api, stay) = (api.clone(), stay.clone());
-        async move { Ok::<_, Infallible>(answer(&api, entrance, request, stay).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEAD_FIELDS)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    // A peer that breaks off or is too slow has nobody to be told.
-    tokio::select! {
-        _ = connection => {}
-        () = stay.limit() => {}
-    }
-    stay.ended();
-}
-
-async fn answer(
-    api: &Api,
-    entrance: Entrance,
-    request: Request<Incoming>,
-    stay: Stay,
-) -> Response<AnswerBody> {
+async fn answer(api: &Api, asked: Asked) -> Response<AnswerBody> {
+    let Asked { request, entrance, stay } = asked;
     if !request.uri().path().starts_with("/api/") {
         return page::handle(api, entrance, request, stay).await;
     }
     let (parts, body) = request.into_parts();
-    api.handle(entrance, parts, !body.is_end_stream()).await.map(AnswerBody::from)
+    api.handle(entrance, parts, !body.is_end_stream()).await
 }
 
 #[cfg(test)]

@@ -10,10 +10,6 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 
-/// From the first byte of a connection to the last one. A reload may have to wait for names to be
-/// resolved.
-pub const EXCHANGE: Duration = Duration::from_secs(60);
-
 /// How long an answer that has begun may go on after its end was decided.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -59,12 +55,12 @@ impl Stay {
         self.0.place.lock().take();
     }
 
-    /// Ready when the connection has to end.
-    pub async fn limit(&self) {
+    /// Ready when the connection has to end: `exchange` after its first byte, unless it may stay.
+    pub async fn limit(&self, exchange: Duration) {
         let mut until = self.0.until.subscribe();
         // Its sender is in `self`.
         tokio::select! {
-            () = sleep(EXCHANGE) => return,
+            () = sleep(exchange) => return,
             _ = until.wait_for(|until| *until != Until::Exchange) => {}
         }
         let _ = until.wait_for(|until| *until == Until::Over).await;
@@ -82,13 +78,15 @@ mod tests {
     use super::*;
     use crate::base::clock;
 
+    const EXCHANGE: Duration = Duration::from_secs(60);
+
     #[tokio::test(start_paused = true)]
     async fn an_exchange_has_its_time_and_what_is_open_ends_when_it_is_over() {
         let (begin, stay) = (clock::stopwatch(), Stay::default());
-        stay.limit().await;
+        stay.limit(EXCHANGE).await;
         assert_eq!(begin.elapsed(), EXCHANGE);
         let stay = Stay::default();
-        let mut limit = pin!(stay.limit());
+        let mut limit = pin!(stay.limit(EXCHANGE));
         assert!(timeout(EXCHANGE / 2, limit.as_mut()).await.is_err());
         stay.open();
         assert!(timeout(EXCHANGE * 100, limit.as_mut()).await.is_err());

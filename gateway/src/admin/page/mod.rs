@@ -26,8 +26,8 @@ use futures_util::future::BoxFuture;
 use gateway_core::farm::AdminState;
 use gateway_core::protocol::SessionKey;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION,
-    REFERRER_POLICY, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, CONTENT_SECURITY_POLICY, HeaderName, LOCATION, REFERRER_POLICY, SET_COOKIE,
+    WWW_AUTHENTICATE, X_FRAME_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -43,6 +43,7 @@ use super::body::AnswerBody;
 use super::live::{Live, Seen};
 use super::refusal::Refusal;
 use super::route::Call;
+use super::service::respond;
 use super::signed_in::SignedIn;
 use super::stay::Stay;
 use crate::process::supervisor::TaskResult;
@@ -284,19 +285,15 @@ fn response(answer: Answer) -> Response<AnswerBody> {
             (StatusCode::SEE_OTHER, HTML, AnswerBody::Whole(None), Some(headers))
         }
     };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
+    let mut response = respond(status, kind, None, body);
     response.headers_mut().extend(headers.unwrap_or_default());
-    dress(response, kind)
+    dress(response)
 }
 
-/// What every answer to a browser has.
-fn dress(mut response: Response<AnswerBody>, kind: &'static str) -> Response<AnswerBody> {
+/// What every answer to a browser has besides.
+fn dress(mut response: Response<AnswerBody>) -> Response<AnswerBody> {
     for (name, value) in [
-        (CONTENT_TYPE, kind),
-        (CACHE_CONTROL, "no-store"),
         (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         // With "no-referrer" a form of ours would come without an origin.
         (REFERRER_POLICY, "same-origin"),
