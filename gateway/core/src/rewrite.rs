@@ -33,7 +33,7 @@ pub fn edits(
     let has = |field: &'static Field| fields.has(field);
     for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT, &headers::LOCATION] {
         if has(field) {
-            edits.push(Edit::Remove(field.name.clone()));
+            edits.push(Edit::Drop(field.name.clone()));
         }
     }
     if let Some(id) = identity.public_id

@@ -2,15 +2,15 @@
 
 use gateway_core::protocol::access::{Access, Denial};
 
-use super::draft::{Broken, Table};
-use super::keys::{Applies, Key, Preset, word};
+use super::draft::{Broken, SectionValues};
+use super::keys::{Applies, DefaultValue, Key, word};
 use super::kind::{Kind, Value};
 use super::names::named;
 
 pub const ALLOW: Key = Key {
     name: "access.allow",
     kind: Kind::Networks { least: 1 },
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "every address",
         sample: "[\"10.0.0.0/8\", \"2001:db8::/32\"]",
     },
@@ -22,7 +22,7 @@ pub const ALLOW: Key = Key {
 pub const DENY: Key = Key {
     name: "access.deny",
     kind: Kind::Networks { least: 0 },
-    preset: Preset::Is(Value::Texts(Vec::new())),
+    default: DefaultValue::Is(Value::Texts(Vec::new())),
     applies: Applies::Reload,
     about: "Addresses and networks whose clients are denied, whatever `access.allow` says. \
             Behind a proxy of `http.trusted_proxies` or `proxy_protocol.trusted` it is the client's address \
@@ -31,12 +31,12 @@ pub const DENY: Key = Key {
 pub const ANSWER: Key = Key {
     name: "access.answer",
     kind: word::<Denial>(),
-    preset: Preset::word("close"),
+    default: DefaultValue::word("close"),
     applies: Applies::Reload,
     about: "What a denied client sees.",
 };
 
-pub fn build(table: &Table) -> Result<Access, Broken> {
+pub fn build(table: &SectionValues) -> Result<Access, Broken> {
     let networks = |texts: Vec<String>| texts.iter().filter_map(|text| text.parse().ok()).collect();
     Ok(Access {
         allow: table.find(ALLOW.name)?.map(networks),

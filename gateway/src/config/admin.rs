@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use gateway_core::protocol::host::key_of;
 
-use super::draft::{Broken, Table};
-use super::keys::{Applies, Key, NO_LISTENER, Preset, Section, Shape, word};
+use super::draft::{Broken, SectionValues};
+use super::keys::{Applies, DefaultValue, Key, NO_LISTENER, Section, Shape, word};
 use super::kind::{Kind, Value};
 use super::names::named;
 use super::tls;
@@ -26,7 +26,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "socket",
             kind: Kind::Path,
-            preset: Preset::Unset {
+            default: DefaultValue::Unset {
                 meaning: "no such listener",
                 sample: "\"/run/bits-gateway/admin.sock\"",
             },
@@ -37,14 +37,14 @@ pub const SECTION: Section = Section {
         Key {
             name: "socket_mode",
             kind: word::<SocketMode>(),
-            preset: Preset::word("0600"),
+            default: DefaultValue::word("0600"),
             applies: Applies::Restart,
             about: "The permissions of the socket.",
         },
         Key {
             name: "address",
             kind: Kind::WordOr(NO_LISTENER, &Kind::Socket),
-            preset: Preset::word("off"),
+            default: DefaultValue::word("off"),
             applies: Applies::Restart,
             about: "An address and a port, such as `127.0.0.1:9081`, for the page in a browser \
                     and for commands. Needs `token_file`, and `tls.certificate` where it is \
@@ -55,7 +55,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "hosts",
             kind: Kind::Hosts,
-            preset: Preset::Is(Value::Texts(Vec::new())),
+            default: DefaultValue::Is(Value::Texts(Vec::new())),
             applies: Applies::Restart,
             about: "Names by which browsers and commands reach this listener, beyond loopback \
                     names and its own address. Requests for other names are refused.",
@@ -63,7 +63,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "token_file",
             kind: Kind::Path,
-            preset: Preset::Unset {
+            default: DefaultValue::Unset {
                 meaning: "needed for `address`",
                 sample: "\"/etc/bits-gateway/admin-token\"",
             },
@@ -74,7 +74,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "viewer_token_file",
             kind: Kind::Path,
-            preset: Preset::Unset {
+            default: DefaultValue::Unset {
                 meaning: "everybody who gets in may change everything",
                 sample: "\"/etc/bits-gateway/viewer-token\"",
             },
@@ -102,7 +102,7 @@ pub struct Admin {
     pub viewer_token_file: Option<PathBuf>,
 }
 
-pub(super) fn build(table: &Table) -> Result<Admin, Broken> {
+pub(super) fn build(table: &SectionValues) -> Result<Admin, Broken> {
     Ok(Admin {
         socket: table.find("socket")?,
         socket_mode: table.get("socket_mode")?,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::draft::Table;
-use super::keys::{Preset, SECOND, word};
+use super::draft::SectionValues;
+use super::keys::{DefaultValue, SECOND, word};
 use super::kind::Kind;
 use super::names::named;
 use super::section::section;
@@ -17,7 +17,7 @@ section! {
 
     host_id: HostIdMode {
         kind: word::<HostIdMode>(),
-        preset: Preset::Depends {
+        default: DefaultValue::Depends {
             on: "\"backend\" when `host_id_domain` or the `host_id` of a backend is set, \
              else \"none\"",
             sample: "\"backend\"",
@@ -29,7 +29,7 @@ section! {
 
     host_id_domain {
         kind: Kind::Host,
-        preset: Preset::Unset {
+        default: DefaultValue::Unset {
             meaning: "no names are derived",
             sample: "\"uploads.example.com\"",
         },
@@ -39,9 +39,9 @@ section! {
     }
 
     /// Always there in mode [`HostIdMode::Gateway`].
-    gateway_name: Option<String> = Table::find {
+    gateway_name: Option<String> = SectionValues::find {
         kind: Kind::Host,
-        preset: Preset::Unset {
+        default: DefaultValue::Unset {
             meaning: "needed for `host_id = \"gateway\"`",
             sample: "\"gw1.example.com\"",
         },
@@ -59,7 +59,7 @@ section! {
         // One and a half of the 10 minutes that a Windows client waits after an error: it meets an
         // unreachable host once or twice before it goes back to the first name. Without a timeout
         // it never would (MC-BUP 3.1.2.3).
-        preset: Preset::minutes(15),
+        default: DefaultValue::minutes(15),
         applies: Reload,
         about: "How long a client that cannot reach the announced host tries, before it goes back \
                 to the host of its URL. Sent with every host id.",

@@ -1,9 +1,9 @@
 //! The section `[[backends]]`: the upload servers.
 
 use super::address::BackendAddress;
-use super::draft::{Broken, Table};
+use super::draft::{Broken, SectionValues};
 use super::health::{self, ProbeConfig};
-use super::keys::{Applies, Key, Preset, Section, Shape, word};
+use super::keys::{Applies, DefaultValue, Key, Section, Shape, word};
 use super::kind::Kind;
 use super::names::named;
 use super::tls;
@@ -17,7 +17,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "name",
             kind: Kind::Name,
-            preset: Preset::Required { sample: "\"up01\"" },
+            default: DefaultValue::Required { sample: "\"up01\"" },
             applies: Applies::Reload,
             about: "A short name, for logs, metrics and `host_id_domain`. \
                     Keep it when the server moves: sessions belong to the name.",
@@ -25,7 +25,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "address",
             kind: Kind::HostPort,
-            preset: Preset::Required { sample: "\"10.0.0.11:80\"" },
+            default: DefaultValue::Required { sample: "\"10.0.0.11:80\"" },
             applies: Applies::Reload,
             about: "Host name or IP address, and port. An IPv6 address stands in brackets.",
         },
@@ -33,14 +33,14 @@ pub const SECTION: Section = Section {
             name: "weight",
             kind: Kind::Integer { min: 1, max: 1000 },
             // All backends alike.
-            preset: Preset::integer(1),
+            default: DefaultValue::integer(1),
             applies: Applies::Reload,
             about: "Its share of new uploads, relative to the other backends.",
         },
         Key {
             name: "host_id",
             kind: Kind::Host,
-            preset: Preset::Depends {
+            default: DefaultValue::Depends {
                 on: "`<name>.<host_id_domain>` when that is set, else none",
                 sample: "\"up01.uploads.example.com\"",
             },
@@ -51,7 +51,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "public_name",
             kind: Kind::Host,
-            preset: Preset::Unset {
+            default: DefaultValue::Unset {
                 meaning: "needed for `host_id = \"direct\"`",
                 sample: "\"up01.example.com\"",
             },
@@ -61,7 +61,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "connections",
             kind: word::<BackendConnections>(),
-            preset: Preset::word("shared"),
+            default: DefaultValue::word("shared"),
             applies: Applies::Reload,
             about: "Whose connections to this backend are.",
         },
@@ -105,7 +105,7 @@ pub enum BackendConnections {
     PerClient,
 }
 
-pub(super) fn build(table: &Table) -> Result<BackendConfig, Broken> {
+pub(super) fn build(table: &SectionValues) -> Result<BackendConfig, Broken> {
     Ok(BackendConfig {
         name: table.get("name")?,
         address: table.get("address")?,

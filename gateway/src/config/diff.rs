@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::draft::{Draft, Table};
+use super::draft::{Draft, SectionValues};
 use super::keys::Applies;
 use super::sections::SECTIONS;
 
@@ -63,7 +63,7 @@ pub fn hash(draft: &Draft) -> u64 {
     hasher.finalize().iter().take(6).fold(0, |hash, &byte| hash << 8 | u64::from(byte))
 }
 
-fn keys(old: &Table, new: &Table, changes: &mut Vec<Change>) {
+fn keys(old: &SectionValues, new: &SectionValues, changes: &mut Vec<Change>) {
     for key in old.section.keys {
         let (before, after) = (value(old, key.name), value(new, key.name));
         if before != after {
@@ -74,7 +74,7 @@ fn keys(old: &Table, new: &Table, changes: &mut Vec<Change>) {
 }
 
 /// A table that has gone, or come.
-fn whole(table: &Table, gone: bool) -> Change {
+fn whole(table: &SectionValues, gone: bool) -> Change {
     let given = table.section.keys.iter().filter(|key| table.is_given(key.name));
     let values =
         given.filter_map(|key| Some(format!("{} = {}", key.name, value(table, key.name)?)));
@@ -84,7 +84,7 @@ fn whole(table: &Table, gone: bool) -> Change {
     Change { key: table.path(), before, after, needs_restart }
 }
 
-fn value(table: &Table, key: &str) -> Option<String> {
+fn value(table: &SectionValues, key: &str) -> Option<String> {
     table.value(key).ok().flatten().map(super::kind::Value::to_toml)
 }
 

@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 
 use gateway_core::session::limits::PerClient;
 
-use super::keys::{Key, Preset, Section, Shape};
+use super::keys::{DefaultValue, Key, Section, Shape};
 use super::kind::{FromValue, Given, Value};
 use super::report::{Finding, Place, Report};
 
 /// Every table of the file; of a section that stands at most once there is always one.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    tables: Vec<Table>,
+    tables: Vec<SectionValues>,
     assumed: Vec<&'static str>,
 }
 
 /// A section, or one of its instances.
 #[derive(Debug, Clone)]
-pub struct Table {
+pub struct SectionValues {
     pub section: &'static Section,
     /// Of a listener or a backend; empty for a section that stands once, or if it is missing.
     pub name: String,
@@ -53,7 +53,9 @@ impl Draft {
     pub fn of(sections: &'static [Section]) -> Self {
         let once = sections.iter().filter(|section| section.shape == Shape::Once);
         Self {
-            tables: once.map(|section| Table::new(section, String::new(), 0, None)).collect(),
+            tables: once
+                .map(|section| SectionValues::new(section, String::new(), 0, None))
+                .collect(),
             assumed: Vec::new(),
         }
     }
@@ -61,20 +63,20 @@ impl Draft {
 
 impl Draft {
     /// A section that stands once.
-    pub fn once(&self, section: &str) -> &Table {
+    pub fn once(&self, section: &str) -> &SectionValues {
         self.all(section).next().expect("a draft has every section that stands once")
     }
 
     /// The tables of a section, in the order of the file.
-    pub fn all(&self, section: &str) -> impl Iterator<Item = &Table> + Clone {
+    pub fn all(&self, section: &str) -> impl Iterator<Item = &SectionValues> + Clone {
         self.tables.iter().filter(move |table| table.section.name == section)
     }
 
-    pub fn all_mut(&mut self, section: &str) -> impl Iterator<Item = &mut Table> {
+    pub fn all_mut(&mut self, section: &str) -> impl Iterator<Item = &mut SectionValues> {
         self.tables.iter_mut().filter(move |table| table.section.name == section)
     }
 
-    pub fn once_mut(&mut self, section: &str) -> &mut Table {
+    pub fn once_mut(&mut self, section: &str) -> &mut SectionValues {
         self.all_mut(section).next().expect("a draft has every section that stands once")
     }
 
@@ -108,9 +110,14 @@ impl Draft {
         }
     }
 
-    pub fn add(&mut self, section: &'static Section, name: String, place: Place) -> &mut Table {
+    pub fn add(
+        &mut self,
+        section: &'static Section,
+        name: String,
+        place: Place,
+    ) -> &mut SectionValues {
         let index = self.all(section.name).count();
-        self.tables.push(Table::new(section, name, index, Some(place)));
+        self.tables.push(SectionValues::new(section, name, index, Some(place)));
         self.tables.last_mut().expect("one was just added")
     }
 }
@@ -120,7 +127,7 @@ fn beginning_at(base: &Path, path: &Path) -> PathBuf {
     if path.is_absolute() { path.to_owned() } else { base.join(path).components().collect() }
 }
 
-impl Table {
+impl SectionValues {
     fn new(section: &'static Section, name: String, index: usize, place: Option<Place>) -> Self {
         Self { section, name, index, place, settings: BTreeMap::new(), groups: BTreeMap::new() }
     }
@@ -193,10 +200,10 @@ impl Table {
         let key = self.section.key(key).expect("the code only names keys of the table");
         match self.settings.get(key.name) {
             Some(setting) => setting.value.as_ref().map(Some).ok_or(Broken),
-            None => match &key.preset {
-                Preset::Is(value) => Ok(Some(value)),
-                Preset::Required { .. } => Err(Broken),
-                Preset::Depends { .. } | Preset::Unset { .. } => Ok(None),
+            None => match &key.default {
+                DefaultValue::Is(value) => Ok(Some(value)),
+                DefaultValue::Required { .. } => Err(Broken),
+                DefaultValue::Depends { .. } | DefaultValue::Unset { .. } => Ok(None),
             },
         }
     }

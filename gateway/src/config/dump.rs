@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::draft::{Origin, Table};
+use super::draft::{Origin, SectionValues};
 use super::env;
-use super::keys::{Key, Preset, Shape};
+use super::keys::{DefaultValue, Key, Shape};
 use super::load::Loaded;
 use super::report::SourceKind;
 use super::sections::SECTIONS;
@@ -60,11 +60,11 @@ pub fn to_json(loaded: &Loaded) -> Json {
     json!({ "values": values })
 }
 
-fn tables(loaded: &Loaded) -> impl Iterator<Item = &Table> {
+fn tables(loaded: &Loaded) -> impl Iterator<Item = &SectionValues> {
     SECTIONS.iter().flat_map(|section| loaded.draft.all(section.name))
 }
 
-fn line(loaded: &Loaded, table: &Table, key: &Key) -> (String, String) {
+fn line(loaded: &Loaded, table: &SectionValues, key: &Key) -> (String, String) {
     let origin = match table.origin(key.name) {
         Origin::Default => "default".to_owned(),
         Origin::Given(place) => {
@@ -80,8 +80,9 @@ fn line(loaded: &Loaded, table: &Table, key: &Key) -> (String, String) {
     match table.value(key.name) {
         Ok(Some(value)) => (format!("{} = {}", key.name, value.to_toml()), origin),
         _ => {
-            let meaning = match &key.preset {
-                Preset::Unset { meaning: text, .. } | Preset::Depends { on: text, .. } => text,
+            let meaning = match &key.default {
+                DefaultValue::Unset { meaning: text, .. }
+                | DefaultValue::Depends { on: text, .. } => text,
                 _ => "",
             };
             (format!("#{} =", key.name), format!("not set: {meaning}"))

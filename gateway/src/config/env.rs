@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use super::draft::{Draft, Table};
+use super::draft::{Draft, SectionValues};
 use super::keys::{Key, Section, Shape};
 use super::kind::{Given, Kind};
 use super::report::{Finding, Place, Report, Source, SourceKind};
@@ -69,7 +69,7 @@ pub fn may_be_set(section: &Section, key: &Key) -> bool {
 fn target<'d>(
     variable_name: &str,
     draft: &'d mut Draft,
-) -> Result<(&'d mut Table, &'static Key), String> {
+) -> Result<(&'d mut SectionValues, &'static Key), String> {
     let mut known = Vec::new();
     for section in SECTIONS {
         for (position, table) in draft.all(section.name).enumerate() {

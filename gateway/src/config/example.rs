@@ -1,6 +1,6 @@
 //! `deploy/bits-gateway.toml`: every key with its default, from the table of keys.
 
-use super::keys::{Key, Preset, Shape};
+use super::keys::{DefaultValue, Key, Shape};
 use super::kind::Kind;
 use super::sections::SECTIONS;
 
@@ -44,14 +44,14 @@ fn write_key(file: &mut String, key: &Key) {
             file.push_str(&format!("#   {word:width$}  {}\n", choice.about));
         }
     }
-    match &key.preset {
-        Preset::Required { sample } => file.push_str(&format!("{} = {sample}\n", key.name)),
-        Preset::Is(value) => file.push_str(&format!("#{} = {}\n", key.name, value.to_toml())),
-        Preset::Depends { on, sample } => {
+    match &key.default {
+        DefaultValue::Required { sample } => file.push_str(&format!("{} = {sample}\n", key.name)),
+        DefaultValue::Is(value) => file.push_str(&format!("#{} = {}\n", key.name, value.to_toml())),
+        DefaultValue::Depends { on, sample } => {
             comment(file, &format!("Default: {on}."));
             file.push_str(&format!("#{} = {sample}\n", key.name));
         }
-        Preset::Unset { meaning, sample } => {
+        DefaultValue::Unset { meaning, sample } => {
             comment(file, &format!("Default: not set; {meaning}."));
             file.push_str(&format!("#{} = {sample}\n", key.name));
         }
@@ -126,7 +126,8 @@ mod tests {
     fn the_example_states_the_defaults() {
         let silent = Config::from_toml(&example()).unwrap();
         let spoken =
-            Config::from_toml(&uncomment(|key| matches!(key.preset, Preset::Is(_)))).unwrap();
+            Config::from_toml(&uncomment(|key| matches!(key.default, DefaultValue::Is(_))))
+                .unwrap();
         assert_eq!(silent, spoken);
         assert_eq!(silent.timeouts.answer_long, std::time::Duration::from_secs(310));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_core::routing::{Failover, Then};
 
-use super::keys::{Preset, word};
+use super::keys::{DefaultValue, word};
 use super::kind::Kind;
 use super::names::named;
 use super::section::section;
@@ -22,7 +22,7 @@ section! {
         },
         // Longer than a service takes to restart, and well under the 5 minutes for which a Windows
         // client waits for an answer. A 503 would cost it 10 minutes.
-        preset: Preset::seconds(20),
+        default: DefaultValue::seconds(20),
         applies: Reload,
         about: "A packet waits that long in the gateway for its server to come back, with its body \
                 unread; then it is answered 503, and the client keeps its place.",
@@ -36,7 +36,7 @@ section! {
         },
         // A client waits 14 days: starting over costs it more than a server that is patched, moved
         // or repaired within a day. One that is gone for good is given up by an operator.
-        preset: Preset::hours(24),
+        default: DefaultValue::hours(24),
         applies: Reload,
         about: "With `then = \"restart\"`: a server that has been away for that long is given up, \
                 and its uploads start over on another one. `bits-gateway backends lost NAME` gives \
@@ -50,7 +50,7 @@ section! {
             whole_seconds: false,
         },
         // Nothing is lost by going on elsewhere; a restart of a server takes less.
-        preset: Preset::seconds(60),
+        default: DefaultValue::seconds(60),
         applies: Reload,
         about: "With `then = \"reassign\"`: from when a server went away until its uploads go on \
                 at another one.",
@@ -58,7 +58,7 @@ section! {
 
     then: Then {
         kind: word::<Then>(),
-        preset: Preset::word("restart"),
+        default: DefaultValue::word("restart"),
         applies: Reload,
         about: "What becomes of the uploads of a server that was given up.",
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use gateway_core::farm::FolderRules;
 
-use super::draft::{Broken, Draft, Table};
-use super::keys::{Applies, DAY, Key, MILLISECOND, PERIOD, Preset, SECOND, TIMEOUT, word};
+use super::draft::{Broken, Draft, SectionValues};
+use super::keys::{Applies, DAY, DefaultValue, Key, MILLISECOND, PERIOD, SECOND, TIMEOUT, word};
 use super::kind::Kind;
 use super::names::{Named, named};
 use super::section::section;
@@ -53,7 +53,7 @@ section! {
 
     kind {
         kind: word::<ProbeKind>(),
-        preset: Preset::word("tcp"),
+        default: DefaultValue::word("tcp"),
         applies: Reload,
         about: "What a probe is. \"bits-ping\" sees the most: also a web server that listens while \
                 its uploads are switched off; it needs the `path` of a folder that takes uploads.",
@@ -61,14 +61,14 @@ section! {
 
     path {
         kind: Kind::UrlPath,
-        preset: Preset::text("/"),
+        default: DefaultValue::text("/"),
         applies: Reload,
         about: "What an HTTP or BITS probe asks for.",
     }
 
     host {
         kind: Kind::Host,
-        preset: Preset::Unset {
+        default: DefaultValue::Unset {
             meaning: "the host that requests have: the first of `http.hosts`, or the \
                       backend's `address`",
             sample: "\"uploads.example.com\"",
@@ -81,7 +81,7 @@ section! {
         kind: INTERVAL,
         // A backend that dies without a word is found out within 15 s: three probes, the last two
         // of them sooner.
-        preset: Preset::seconds(5),
+        default: DefaultValue::seconds(5),
         applies: Reload,
         about: "From probe to probe, give or take a tenth. While probes contradict the state, and \
                 while requests wait for the backend, it is a fifth of that.",
@@ -90,7 +90,7 @@ section! {
     timeout {
         kind: TIMEOUT,
         // A server that needs longer to say hello has no time for uploads either.
-        preset: Preset::seconds(2),
+        default: DefaultValue::seconds(2),
         applies: Reload,
         about: "For a whole probe, from the connection to the answer.",
     }
@@ -98,7 +98,7 @@ section! {
     rise {
         kind: COUNT,
         // One lucky answer of a server that is still starting is not enough.
-        preset: Preset::integer(2),
+        default: DefaultValue::integer(2),
         applies: Reload,
         about: "Probes in a row that must pass before a backend that is down counts as up.",
     }
@@ -106,7 +106,7 @@ section! {
     fall {
         kind: COUNT,
         // A lost packet, and then another, is no dead server.
-        preset: Preset::integer(3),
+        default: DefaultValue::integer(3),
         applies: Reload,
         about: "Probes in a row that must fail before a backend that is up counts as down.",
     }
@@ -115,7 +115,7 @@ section! {
     passive_failures: u32 {
         kind: COUNT_OR_NEVER,
         // As many tries as one packet of a session makes.
-        preset: Preset::integer(3),
+        default: DefaultValue::integer(3),
         applies: Reload,
         about: "Connections for requests that fail in a row before a backend counts as down, until \
                 probes pass. 0 leaves that to the probes.",
@@ -127,7 +127,7 @@ section! {
         // A stopped application pool answers everything alike, so a few are enough to tell; and a
         // few clients more with an odd URL do not matter, because another backend takes the next
         // upload.
-        preset: Preset::integer(5),
+        default: DefaultValue::integer(5),
         applies: Reload,
         about: "Packets in a row that are answered 500, 502, 503 or 504 in no words of the \
                 protocol before a backend gets no new uploads, if another can have them. It keeps \
@@ -137,7 +137,7 @@ section! {
     retry_after: Duration {
         kind: Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false },
         // Long enough for a service to restart.
-        preset: Preset::seconds(30),
+        default: DefaultValue::seconds(30),
         applies: Reload,
         about: "How long `passive_errors` lasts, and `passive_failures` where there are no probes. \
                 Also how long a backend gets no new uploads of a folder after it has refused, or \
@@ -147,7 +147,7 @@ section! {
 
     slow_start: Duration {
         kind: PERIOD,
-        preset: Preset::seconds(0),
+        default: DefaultValue::seconds(0),
         applies: Reload,
         about: "How long a backend that comes up, or joins at a reload, gets fewer new uploads \
                 than its weight says: a tenth at first, then more and more.",
@@ -157,7 +157,7 @@ section! {
         kind: PERIOD,
         // Somebody has to make room, which does not happen within seconds; the next refusal renews
         // it.
-        preset: Preset::seconds(60),
+        default: DefaultValue::seconds(60),
         applies: Reload,
         about: "How long a backend that said its disk is full gets no new uploads of that folder, \
                 if another can have them. It keeps the uploads it has.",
@@ -167,7 +167,7 @@ section! {
         kind: Kind::Duration { min: MILLISECOND, max: DAY, whole_seconds: false },
         // A server opens a session within milliseconds. One that is busy for so long has enough to
         // do.
-        preset: Preset::seconds(3),
+        default: DefaultValue::seconds(3),
         applies: Reload,
         about: "A Create-Session that has waited for so long, while other backends have answered \
                 later ones of its folder, speaks against its backend: after two of them, it gets \
@@ -176,7 +176,7 @@ section! {
 
     ping_folders: bool {
         kind: Kind::Bool,
-        preset: Preset::bool(true),
+        default: DefaultValue::bool(true),
         applies: Reload,
         about: "Whether a probe of `kind` \"tcp\" or \"http\" that passes is followed by Pings, in \
                 the folders of which the backend has opened uploads: the last four, for all \
@@ -188,7 +188,7 @@ section! {
     resolve: Duration {
         kind: Kind::Duration { min: SECOND, max: DAY, whole_seconds: false },
         // The time to live that a record has when somebody expects to move it.
-        preset: Preset::seconds(30),
+        default: DefaultValue::seconds(30),
         applies: Reload,
         about: "How often the names of backends are looked up. An address that has acknowledged a \
                 packet is left for another one only when probes fail there and a probe of the \
@@ -215,8 +215,8 @@ pub const FALL: Key = own("health.fall", COUNT, "3", "Probes in a row that must 
 const OWN: &[Key] = &[KIND, PATH, HOST, INTERVAL_OWN, TIMEOUT_OWN, RISE, FALL];
 
 const fn own(name: &'static str, kind: Kind, sample: &'static str, about: &'static str) -> Key {
-    let preset = Preset::Depends { on: "as in `[health]`", sample };
-    Key { name, kind, preset, applies: Applies::Reload, about }
+    let default = DefaultValue::Depends { on: "as in `[health]`", sample };
+    Key { name, kind, default, applies: Applies::Reload, about }
 }
 
 /// Gives every backend what `[health]` says and it does not.
@@ -246,7 +246,7 @@ impl HealthConfig {
     }
 }
 
-pub fn build_own(backend: &Table) -> Result<ProbeConfig, Broken> {
+pub fn build_own(backend: &SectionValues) -> Result<ProbeConfig, Broken> {
     Ok(ProbeConfig {
         kind: backend.get(KIND.name)?,
         path: backend.get(PATH.name)?,

@@ -4,8 +4,8 @@ use gateway_core::protocol::host::key_of;
 use gateway_core::protocol::network::Network;
 use gateway_core::protocol::passage::ForwardedMode;
 
-use super::draft::{Broken, Table};
-use super::keys::{Preset, word};
+use super::draft::{Broken, SectionValues};
+use super::keys::{DefaultValue, word};
 use super::kind::{Kind, Value};
 use super::names::named;
 use super::section::section;
@@ -18,7 +18,7 @@ section! {
     /// In the form of [`gateway_core::protocol::host::key_of`]; empty accepts any.
     hosts: Vec<String> = hosts {
         kind: Kind::Hosts,
-        preset: Preset::Is(Value::Texts(Vec::new())),
+        default: DefaultValue::Is(Value::Texts(Vec::new())),
         applies: Reload,
         about: "The names that clients use in their URLs; requests for other hosts are answered \
                 400. The host ids and `gateway_name` are always accepted. Empty accepts any host.",
@@ -26,14 +26,14 @@ section! {
 
     upstream_host: UpstreamHost {
         kind: word::<UpstreamHost>(),
-        preset: Preset::word("origin"),
+        default: DefaultValue::word("origin"),
         applies: Reload,
         about: "The `Host` that backends see.",
     }
 
     forwarded: ForwardedMode {
         kind: word::<ForwardedMode>(),
-        preset: Preset::word("x-forwarded-for"),
+        default: DefaultValue::word("x-forwarded-for"),
         applies: Reload,
         about: "Which fields tell backends of the client and its request. What clients themselves \
                 say in such fields never passes.",
@@ -41,7 +41,7 @@ section! {
 
     request_id: RequestId {
         kind: word::<RequestId>(),
-        preset: Preset::word("own"),
+        default: DefaultValue::word("own"),
         applies: Reload,
         about: "The `X-Request-Id` that backends see, to find a request in their logs. A W3C \
                 `traceparent` passes in any case, unless it is malformed.",
@@ -49,7 +49,7 @@ section! {
 
     via: bool {
         kind: Kind::Bool,
-        preset: Preset::bool(false),
+        default: DefaultValue::bool(false),
         applies: Reload,
         about: "Whether the gateway adds itself to the `Via` that backends see, as RFC 9110 wants \
                 of proxies. Some servers answer such requests in another way: nginx does not compress \
@@ -59,7 +59,7 @@ section! {
 
     trusted_proxies: Vec<Network> = networks {
         kind: Kind::Networks { least: 0 },
-        preset: Preset::Is(Value::Texts(Vec::new())),
+        default: DefaultValue::Is(Value::Texts(Vec::new())),
         applies: Reload,
         about: "Addresses and networks of proxies in front of the gateway. What they say in the \
                 fields of `forwarded` is kept and appended to, and the client is the last address \
@@ -69,7 +69,7 @@ section! {
 
     forwarded_host: bool {
         kind: Kind::Bool,
-        preset: Preset::bool(false),
+        default: DefaultValue::bool(false),
         applies: Reload,
         about: "Whether the host that a trusted proxy names counts for `hosts` and for host ids, \
                 in place of `Host`: the last element of `X-Forwarded-Host`, or the `host` in the \
@@ -79,7 +79,7 @@ section! {
 
     method_override: bool {
         kind: Kind::Bool,
-        preset: Preset::bool(false),
+        default: DefaultValue::bool(false),
         applies: Reload,
         about: "Whether a POST with `X-HTTP-Method-Override: BITS_POST` is a packet. If not, it is \
                 answered 400: behind the gateway it would be one without a pin.",
@@ -88,7 +88,7 @@ section! {
     /// Of requests that are no packets; empty lets any pass.
     methods: Vec<::http::Method> = methods {
         kind: Kind::Methods,
-        preset: Preset::Is(Value::Texts(Vec::new())),
+        default: DefaultValue::Is(Value::Texts(Vec::new())),
         applies: Reload,
         about: "What may pass beside packets, such as `[\"GET\", \"HEAD\"]` for the replies of \
                 upload-reply jobs; other methods are answered 405. Empty lets any pass.",
@@ -96,7 +96,7 @@ section! {
 
     raw_path: RawPath {
         kind: word::<RawPath>(),
-        preset: Preset::word("refuse"),
+        default: DefaultValue::word("refuse"),
         applies: Reload,
         about: "What happens to a request whose path has bytes beyond ASCII. A URL may not have \
                 them, and some clients send them all the same.",
@@ -104,7 +104,7 @@ section! {
 
     reply_url: ReplyUrl {
         kind: word::<ReplyUrl>(),
-        preset: Preset::word("pass"),
+        default: DefaultValue::word("pass"),
         applies: Reload,
         about: "What happens to an absolute `BITS-Reply-URL`. A backend that does not know the \
                 gateway names itself in it, and clients cannot reach it there. A reply under \
@@ -119,7 +119,7 @@ section! {
     origin: Option<String> = origin;
 }
 
-fn hosts(table: &Table, key: &str) -> Result<Vec<String>, Broken> {
+fn hosts(table: &SectionValues, key: &str) -> Result<Vec<String>, Broken> {
     let mut hosts: Vec<String> = Vec::new();
     for key in table.get::<Vec<String>>(key)?.iter().filter_map(|host| key_of(host)) {
         if !hosts.contains(&key) {
@@ -129,16 +129,16 @@ fn hosts(table: &Table, key: &str) -> Result<Vec<String>, Broken> {
     Ok(hosts)
 }
 
-fn origin(table: &Table) -> Result<Option<String>, Broken> {
+fn origin(table: &SectionValues) -> Result<Option<String>, Broken> {
     Ok(table.get::<Vec<String>>("hosts")?.into_iter().next())
 }
 
-fn methods(table: &Table, key: &str) -> Result<Vec<::http::Method>, Broken> {
+fn methods(table: &SectionValues, key: &str) -> Result<Vec<::http::Method>, Broken> {
     let methods: Vec<String> = table.get(key)?;
     Ok(methods.iter().filter_map(|method| method.parse().ok()).collect())
 }
 
-fn networks(table: &Table, key: &str) -> Result<Vec<Network>, Broken> {
+fn networks(table: &SectionValues, key: &str) -> Result<Vec<Network>, Broken> {
     let networks: Vec<String> = table.get(key)?;
     Ok(networks.iter().filter_map(|network| network.parse().ok()).collect())
 }

@@ -32,7 +32,7 @@ pub enum Shape {
 pub struct Key {
     pub name: &'static str,
     pub kind: Kind,
-    pub preset: Preset,
+    pub default: DefaultValue,
     pub applies: Applies,
     /// Markdown, whole sentences.
     pub about: &'static str,
@@ -49,7 +49,7 @@ pub enum Applies {
 
 /// What counts when a key is not given.
 #[derive(Debug)]
-pub enum Preset {
+pub enum DefaultValue {
     /// There is nothing to fall back to.
     Required {
         sample: &'static str,
@@ -70,16 +70,16 @@ pub enum Preset {
 impl Key {
     /// What one might write in the file: the default, where there is one.
     pub fn sample(&self) -> String {
-        match &self.preset {
-            Preset::Is(value) => value.to_toml(),
-            Preset::Required { sample }
-            | Preset::Depends { sample, .. }
-            | Preset::Unset { sample, .. } => (*sample).to_owned(),
+        match &self.default {
+            DefaultValue::Is(value) => value.to_toml(),
+            DefaultValue::Required { sample }
+            | DefaultValue::Depends { sample, .. }
+            | DefaultValue::Unset { sample, .. } => (*sample).to_owned(),
         }
     }
 }
 
-impl Preset {
+impl DefaultValue {
     pub const fn word(word: &'static str) -> Self {
         Self::Is(Value::Word(word))
     }
@@ -121,7 +121,7 @@ impl Section {
     /// Whether a table that comes or goes counts from the next start only.
     pub fn needs_restart(&self) -> bool {
         let mut required =
-            self.keys.iter().filter(|key| matches!(key.preset, Preset::Required { .. }));
+            self.keys.iter().filter(|key| matches!(key.default, DefaultValue::Required { .. }));
         required.any(|key| key.applies == Applies::Restart)
     }
 

@@ -4,8 +4,8 @@ use gateway_core::protocol::ChunkedMode;
 use gateway_core::protocol::head::HeadLimits;
 use gateway_core::session::limits::{PerClient, Sizes};
 
-use super::draft::{Broken, Table};
-use super::keys::{Preset, word};
+use super::draft::{Broken, SectionValues};
+use super::keys::{DefaultValue, word};
 use super::kind::Kind;
 use super::names::{Choice, named};
 use super::section::section;
@@ -23,14 +23,14 @@ section! {
         // Windows has up to 48,000 bytes (`MaxTokenSize`), 64,000 in base64, and servers that take
         // such are configured for it. A BITS client sends a dozen fields; a proxy in front of us
         // adds a few.
-        preset: Preset::size(80 * 1024),
+        default: DefaultValue::size(80 * 1024),
         applies: Reload,
         about: "Request line and fields together.",
     }
 
     line {
         kind: Kind::Size { min: 256, max: 256 * 1024 },
-        preset: Preset::size(8 * 1024),
+        default: DefaultValue::size(8 * 1024),
         applies: Reload,
         about: "The request line. At most `head`.",
     }
@@ -38,7 +38,7 @@ section! {
     fields {
         // Pingora itself takes no more than 256.
         kind: Kind::Integer { min: 16, max: 256 },
-        preset: Preset::integer(100),
+        default: DefaultValue::integer(100),
         applies: Reload,
         about: "Number of header fields.",
     }
@@ -46,7 +46,7 @@ section! {
     connections: usize {
         kind: Kind::Integer { min: 1, max: 1_000_000 },
         // Twice the 10,000 idle clients that a gateway is sized for.
-        preset: Preset::integer(20_000),
+        default: DefaultValue::integer(20_000),
         applies: Restart,
         about: "Client connections at once, over all listeners. It is lowered to what the limit of \
                 open files allows, with a warning: that has to be two and a quarter times \
@@ -55,7 +55,7 @@ section! {
 
     connections_per_address: PerClient = per_address {
         kind: Kind::Integer { min: 0, max: 1_000_000 },
-        preset: Preset::Unset {
+        default: DefaultValue::Unset {
             meaning: "half of `connections`, and only while more than three quarters of \
                       those are taken",
             sample: "100",
@@ -70,7 +70,7 @@ section! {
     bound_connections: usize {
         kind: Kind::Integer { min: 0, max: 1_000_000 },
         // As many clients as a gateway is sized for, should they all log in by NTLM.
-        preset: Preset::integer(10_000),
+        default: DefaultValue::integer(10_000),
         applies: Restart,
         about: "Connections to backends at once that belong to one client connection each: those \
                 logged in by NTLM or Negotiate, and those of backends with `connections = \
@@ -81,7 +81,7 @@ section! {
     backend_connections: usize {
         kind: Kind::Integer { min: 0, max: 1_000_000 },
         // Servers differ, and the limit on open files bounds the whole.
-        preset: Preset::integer(0),
+        default: DefaultValue::integer(0),
         applies: Reload,
         about: "Connections to each backend at once, over all threads, those of logins included. A \
                 request that finds none free waits for one: for `failover.hold` if only this \
@@ -92,24 +92,24 @@ section! {
 
     chunked: ChunkedMode {
         kind: word::<ChunkedMode>(),
-        preset: Preset::word("refuse"),
+        default: DefaultValue::word("refuse"),
         applies: Reload,
         about: "What happens to a packet with `Transfer-Encoding: chunked`.",
     }
 
     /// Bytes; a larger Fragment is answered 413. `None` is no limit.
-    fragment: Option<u64> = Table::unless_off {
+    fragment: Option<u64> = SectionValues::unless_off {
         kind: SIZE_OR_OFF,
-        preset: OFF,
+        default: OFF,
         applies: Reload,
         about: "The largest Fragment. A larger one is answered 413, and the client goes on with \
                 smaller ones.",
     }
 
     /// Bytes of a whole file.
-    upload: Option<u64> = Table::unless_off {
+    upload: Option<u64> = SectionValues::unless_off {
         kind: SIZE_OR_OFF,
-        preset: OFF,
+        default: OFF,
         applies: Reload,
         about: "The largest file. The first Fragment of a larger one is answered 500 with \
                 0x80200020, which ends the job; no byte of it reaches a backend. A limit that is \
@@ -117,18 +117,18 @@ section! {
     }
 
     /// Bytes a second.
-    bandwidth: Option<u64> = Table::unless_off {
+    bandwidth: Option<u64> = SectionValues::unless_off {
         kind: RATE_OR_OFF,
-        preset: OFF,
+        default: OFF,
         applies: Reload,
         about: "Bytes a second in request bodies, over all clients; uploads under way share them \
                 evenly, by bytes.",
     }
 
     /// Bytes a second.
-    bandwidth_per_client: Option<u64> = Table::unless_off {
+    bandwidth_per_client: Option<u64> = SectionValues::unless_off {
         kind: RATE_OR_OFF,
-        preset: OFF,
+        default: OFF,
         applies: Reload,
         about: "The same for one client address, or one IPv6 network of 64 bits.",
     }
@@ -138,7 +138,7 @@ section! {
         kind: Kind::Size { min: 0, max: i64::MAX as u64 },
         // A client in the middle of a refused Fragment reads the answer only once it has sent the
         // rest. About five times 13 MiB, the largest Fragment that Windows sends.
-        preset: Preset::size(64 * 1024 * 1024),
+        default: DefaultValue::size(64 * 1024 * 1024),
         applies: Reload,
         about: "How much of the body of a refused request is read, so that the client gets to see \
                 the answer, before the connection is closed.",
@@ -147,7 +147,7 @@ section! {
     /// Bytes, over all connections.
     body_memory: u64 {
         kind: Kind::Size { min: 1024 * 1024, max: 1024 * 1024 * 1024 * 1024 },
-        preset: Preset::size(64 * 1024 * 1024),
+        default: DefaultValue::size(64 * 1024 * 1024),
         applies: Reload,
         about: "Memory that the bodies of all requests may take while their backends do not read \
                 them. When it runs short, bodies are read in smaller pieces, 2 KiB at least; no \
@@ -173,9 +173,9 @@ const SIZE_OR_OFF: Kind = Kind::WordOr(NO_LIMIT, &Kind::Size { min: 1, max: i64:
 const RATE_OR_OFF: Kind =
     Kind::WordOr(NO_LIMIT, &Kind::Size { min: 64 * 1024, max: 1024 * 1024 * 1024 * 1024 });
 
-const OFF: Preset = Preset::word("off");
+const OFF: DefaultValue = DefaultValue::word("off");
 
-fn head(table: &Table) -> Result<HeadLimits, Broken> {
+fn head(table: &SectionValues) -> Result<HeadLimits, Broken> {
     Ok(HeadLimits {
         head_bytes: table.get("head")?,
         line_bytes: table.get("line")?,
@@ -184,7 +184,7 @@ fn head(table: &Table) -> Result<HeadLimits, Broken> {
 }
 
 /// An office behind one address is not meant; one client that takes them all is.
-fn per_address(table: &Table, key: &str) -> Result<PerClient, Broken> {
+fn per_address(table: &SectionValues, key: &str) -> Result<PerClient, Broken> {
     table.per_client(key, PerClient::OneIn(2))
 }
 

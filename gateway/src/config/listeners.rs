@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use gateway_core::protocol::access::Access;
 
-use super::draft::{Broken, Table};
-use super::keys::{Applies, Key, Preset, Section, Shape};
+use super::draft::{Broken, SectionValues};
+use super::keys::{Applies, DefaultValue, Key, Section, Shape};
 use super::kind::Kind;
 use super::tls::ProxyProtocol;
 use super::{access, tls};
@@ -19,7 +19,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "address",
             kind: Kind::Socket,
-            preset: Preset::Required { sample: "\"[::]:8080\"" },
+            default: DefaultValue::Required { sample: "\"[::]:8080\"" },
             applies: Applies::Restart,
             about: "The IP address and port to listen on. \
                     `[::]` is every address, IPv4 included; port 0 is any free port.",
@@ -48,7 +48,7 @@ pub struct Listener {
     pub access: Access,
 }
 
-pub(super) fn build(table: &Table) -> Result<Listener, Broken> {
+pub(super) fn build(table: &SectionValues) -> Result<Listener, Broken> {
     Ok(Listener {
         name: table.name.clone(),
         address: table.get("address")?,

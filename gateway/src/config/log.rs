@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::draft::{Broken, Table};
-use super::keys::{Preset, word};
+use super::draft::{Broken, SectionValues};
+use super::keys::{DefaultValue, word};
 use super::kind::{Kind, Value};
 use super::names::{Choice, named};
 use super::section::section;
@@ -22,14 +22,14 @@ section! {
 
     level: Level {
         kind: word::<Level>(),
-        preset: Preset::word("info"),
+        default: DefaultValue::word("info"),
         applies: Reload,
         about: "The least that is logged.",
     }
 
     format: LogFormat {
         kind: word::<LogFormat>(),
-        preset: Preset::word("json"),
+        default: DefaultValue::word("json"),
         applies: Restart,
         about: "The form of the log; the access log is always JSON. Where this is not given and \
                 the log goes to a terminal, it is text.",
@@ -37,21 +37,21 @@ section! {
 
     access: AccessLogPlace = access {
         kind: Kind::WordOr(ACCESS, &Kind::Path),
-        preset: Preset::word("stdout"),
+        default: DefaultValue::word("stdout"),
         applies: Restart,
         about: "Where the access log goes. A path has a slash in it.",
     }
 
     access_filter: AccessFilter {
         kind: word::<AccessFilter>(),
-        preset: Preset::word("all"),
+        default: DefaultValue::word("all"),
         applies: Reload,
         about: "Which requests have a line in the access log. A terabyte in Fragments of 4 MiB is \
                 250,000 of them.",
     }
 }
 
-fn access(table: &Table, key: &str) -> Result<AccessLogPlace, Broken> {
+fn access(table: &SectionValues, key: &str) -> Result<AccessLogPlace, Broken> {
     Ok(match table.value(key)? {
         Some(Value::Word("stdout")) => AccessLogPlace::Stdout,
         Some(Value::Path(path)) => AccessLogPlace::File(path.clone()),

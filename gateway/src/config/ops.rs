@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::draft::Table;
-use super::keys::{NO_LISTENER, Preset};
+use super::draft::SectionValues;
+use super::keys::{DefaultValue, NO_LISTENER};
 use super::kind::{Kind, Value};
 use super::section::section;
 
@@ -13,10 +13,10 @@ section! {
             is read-only and asks for no password.";
     later: &["tls"];
 
-    address: Option<SocketAddr> = Table::unless_off {
+    address: Option<SocketAddr> = SectionValues::unless_off {
         kind: Kind::WordOr(NO_LISTENER, &Kind::Socket),
         // Loopback, because metrics tell about a farm what strangers need not know.
-        preset: Preset::Is(Value::Socket(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080))),
+        default: DefaultValue::Is(Value::Socket(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080))),
         applies: Restart,
         about: "The IP address and port to listen on.",
     }
@@ -24,7 +24,7 @@ section! {
     /// The listeners for clients answer `/livez` and `/readyz` too.
     public: bool {
         kind: Kind::Bool,
-        preset: Preset::bool(false),
+        default: DefaultValue::bool(false),
         applies: Restart,
         about: "Whether the listeners for clients answer GET, HEAD and OPTIONS of `/livez` and \
                 `/readyz` too, for balancers that can only ask where they send requests. No \

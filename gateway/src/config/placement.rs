@@ -2,7 +2,7 @@
 
 use gateway_core::routing::Placement;
 
-use super::keys::{Preset, word};
+use super::keys::{DefaultValue, word};
 use super::names::named;
 use super::section::section;
 
@@ -13,14 +13,14 @@ section! {
 
     policy: Placement {
         kind: word::<Placement>(),
-        preset: Preset::word("least-sessions"),
+        default: DefaultValue::word("least-sessions"),
         applies: Reload,
         about: "How a backend is chosen.",
     }
 
     hash_key: HashKey {
         kind: word::<HashKey>(),
-        preset: Preset::word("target"),
+        default: DefaultValue::word("target"),
         applies: Reload,
         about: "What `policy = \"hash\"` looks at.",
     }

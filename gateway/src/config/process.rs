@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::draft::{Broken, Table};
-use super::keys::Preset;
+use super::draft::{Broken, SectionValues};
+use super::keys::DefaultValue;
 use super::kind::{Kind, Value};
 use super::names::Choice;
 use super::section::section;
@@ -26,7 +26,7 @@ section! {
 
     threads: usize {
         kind: Kind::Integer { min: 1, max: 1024 },
-        preset: Preset::Depends {
+        default: DefaultValue::Depends {
             on: "the number of cores that the process may use",
             sample: "2",
         },
@@ -36,7 +36,7 @@ section! {
 
     upgrade_socket: UpgradeSocket = upgrade_socket {
         kind: Kind::WordOr(UPGRADE_SOCKET, &Kind::Path),
-        preset: Preset::word("auto"),
+        default: DefaultValue::word("auto"),
         applies: Restart,
         about: "Where a new process (`run --upgrade`) asks the running one for its listening \
                 sockets. Not in a directory into which everybody may write. A path has a slash in \
@@ -46,14 +46,14 @@ section! {
     /// Whether a change of the file is a reload.
     watch_config: bool {
         kind: Kind::Bool,
-        preset: Preset::bool(false),
+        default: DefaultValue::bool(false),
         applies: Restart,
         about: "Whether a change of the configuration file is taken over at once, as after SIGHUP. \
                 A file that cannot be used changes nothing.",
     }
 }
 
-fn upgrade_socket(table: &Table, key: &str) -> Result<UpgradeSocket, Broken> {
+fn upgrade_socket(table: &SectionValues, key: &str) -> Result<UpgradeSocket, Broken> {
     Ok(match table.value(key)? {
         Some(Value::Path(path)) => UpgradeSocket::Path(path.clone()),
         Some(Value::Word("off")) => UpgradeSocket::Off,

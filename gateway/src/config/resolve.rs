@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use gateway_core::routing::{Failover, Policy};
 
 use super::affinity::{self, HostIdMode};
-use super::draft::{Broken, Draft, Table};
+use super::draft::{Broken, Draft, SectionValues};
 use super::kind::Value;
 use super::names::Named;
 use super::{
@@ -54,7 +54,7 @@ pub fn host_id_mode(draft: &Draft) -> Result<HostIdMode, Broken> {
 }
 
 /// The name that stands for a backend.
-pub fn alias(affinity: &Table, backend: &Table) -> Result<Option<String>, Broken> {
+pub fn alias(affinity: &SectionValues, backend: &SectionValues) -> Result<Option<String>, Broken> {
     if let Some(host_id) = backend.find::<String>("host_id")? {
         return Ok(Some(host_id));
     }

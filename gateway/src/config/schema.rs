@@ -8,7 +8,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::env;
-use super::keys::{Applies, Key, Preset, Section, Shape};
+use super::keys::{Applies, DefaultValue, Key, Section, Shape};
 use super::kind::Kind;
 use super::names::Choice;
 use super::sections::SECTIONS;
@@ -60,7 +60,7 @@ fn section_schema(section: &Section) -> Json {
     let required: Vec<&str> = section
         .keys
         .iter()
-        .filter(|key| matches!(key.preset, Preset::Required { .. }))
+        .filter(|key| matches!(key.default, DefaultValue::Required { .. }))
         .map(|key| key.name)
         .collect();
     let mut table = Map::new();
@@ -106,17 +106,17 @@ fn key_schema(section: &Section, key: &Key) -> Json {
     schema.insert("description".into(), key.about.into());
     schema.insert("x-type".into(), key.kind.noun().into());
     schema.extend(kind_schema(&key.kind));
-    match &key.preset {
-        Preset::Is(value) => {
+    match &key.default {
+        DefaultValue::Is(value) => {
             schema.insert("default".into(), value.to_json());
         }
-        Preset::Depends { on, .. } => {
+        DefaultValue::Depends { on, .. } => {
             schema.insert("x-default".into(), (*on).into());
         }
-        Preset::Unset { meaning, .. } => {
+        DefaultValue::Unset { meaning, .. } => {
             schema.insert("x-default".into(), format!("not set; {meaning}").into());
         }
-        Preset::Required { .. } => {}
+        DefaultValue::Required { .. } => {}
     }
     if env::may_be_set(section, key) {
         schema.insert("x-env".into(), env::variable(section, "NAME", key.name).into());

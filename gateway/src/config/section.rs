@@ -24,7 +24,7 @@ macro_rules! section {
         section! { @rows $section $about $later, $($rows)+ }
 
         pub(super) fn build(
-            table: &$crate::config::draft::Table,
+            table: &$crate::config::draft::SectionValues,
         ) -> Result<$type, $crate::config::draft::Broken> {
             section! { @values table $type {} $($rows)+ }
         }
@@ -35,7 +35,7 @@ macro_rules! section {
         @rows $section:literal $about:literal $later:expr,
         $($(#[$doc:meta])* $field:ident $(as $key:literal)? $(: $value:ty $(= $read:path)?)? {
             kind: $kind:expr,
-            preset: $preset:expr,
+            default: $default:expr,
             applies: $applies:ident,
             about: $text:literal,
         })+
@@ -48,7 +48,7 @@ macro_rules! section {
             keys: &[$($crate::config::keys::Key {
                 name: section!(@name $field $($key)?),
                 kind: $kind,
-                preset: $preset,
+                default: $default,
                 applies: $crate::config::keys::Applies::$applies,
                 about: $text,
             }),+],

@@ -7,8 +7,8 @@ use gateway_core::session::limits::PerClient;
 use gateway_core::session::lost_close::LostClose;
 use gateway_core::session::opening::IdPolicy;
 
-use super::draft::{Broken, Table};
-use super::keys::{Preset, SECOND, TIMEOUT, word};
+use super::draft::{Broken, SectionValues};
+use super::keys::{DefaultValue, SECOND, TIMEOUT, word};
 use super::kind::Kind;
 use super::names::named;
 use super::section::section;
@@ -20,7 +20,7 @@ section! {
 
     id: IdPolicy {
         kind: word::<IdPolicy>(),
-        preset: Preset::word("backend"),
+        default: DefaultValue::word("backend"),
         applies: Reload,
         about: "Whose session id the client sees.",
     }
@@ -33,7 +33,7 @@ section! {
         },
         // As long as IIS keeps a session without progress, and as long as a Windows job goes on
         // trying.
-        preset: Preset::days(14),
+        default: DefaultValue::days(14),
         applies: Reload,
         about: "A session without progress for that long is forgotten. Keep it at least as long as \
                 the session timeout of the backends.",
@@ -47,7 +47,7 @@ section! {
             whole_seconds: false,
         },
         // A client whose last Ack got lost comes again after 10 minutes, a laptop the next morning.
-        preset: Preset::hours(24),
+        default: DefaultValue::hours(24),
         applies: Reload,
         about: "An upload that has ended is remembered for that long: a client whose last Ack got \
                 lost gets it again, in place of starting over.",
@@ -56,7 +56,7 @@ section! {
     limit: u64 {
         kind: Kind::Integer { min: 1, max: 100_000_000 },
         // Sessions in the table; at some 200 bytes each, a full table takes 200 MB.
-        preset: Preset::integer(1_000_000),
+        default: DefaultValue::integer(1_000_000),
         applies: Reload,
         about: "Sessions at most, those that a server has yet to cancel included. In a full table \
                 a new one takes the place of one that is an hour old and has no byte; else it is \
@@ -65,9 +65,9 @@ section! {
 
     limit_per_client: PerClient = per_client {
         kind: Kind::Integer { min: 0, max: 100_000_000 },
-        preset: Preset::Unset {
+        default: DefaultValue::Unset {
             meaning: "a quarter of `limit`, and only while more than three quarters of \
-                      the table are taken",
+                      the session table are taken",
             sample: "1000",
         },
         applies: Reload,
@@ -79,7 +79,7 @@ section! {
 
     bind: Bind {
         kind: word::<Bind>(),
-        preset: Preset::word("none"),
+        default: DefaultValue::word("none"),
         applies: Reload,
         about: "What a client needs, beside the id, to go on with an upload. To anybody else the \
                 session does not exist. Sessions that are open when this is set stay unbound. \
@@ -88,7 +88,7 @@ section! {
 
     unknown: UnknownSession {
         kind: word::<UnknownSession>(),
-        preset: Preset::word("ask"),
+        default: DefaultValue::word("ask"),
         applies: Reload,
         about: "What becomes of an upload whose session is not in the gateway's table.",
     }
@@ -99,7 +99,7 @@ section! {
         // A question costs a server less than a Fragment does. After the loss of a table, a
         // thousand uploads are back within seconds; and whoever makes ids up keeps a server busy
         // for a few percent of its time.
-        preset: Preset::integer(100),
+        default: DefaultValue::integer(100),
         applies: Restart,
         about: "How many times a second each backend is asked at most for `unknown = \"ask\"`, and \
                 as many at once; a tenth of it for one client address, or one IPv6 network of 64 \
@@ -114,7 +114,7 @@ section! {
             whole_seconds: false,
         },
         // Longer than a server takes that starts, or that somebody looks after who was alarmed.
-        preset: Preset::hours(1),
+        default: DefaultValue::hours(1),
         applies: Reload,
         about: "A server that is up and gives unclear answers for that long when it is asked for a \
                 session counts as one that does not have it. Until then the client is answered \
@@ -124,7 +124,7 @@ section! {
     /// Other gateways with tables of their own serve the same backends.
     shared_farm: bool {
         kind: Kind::Bool,
-        preset: Preset::bool(false),
+        default: DefaultValue::bool(false),
         applies: Reload,
         about: "Whether other gateways, with tables of their own, serve the same backends. A \
                 session that another one opened then goes on here before it has a byte; and as \
@@ -134,7 +134,7 @@ section! {
 
     lost_close: LostClose {
         kind: word::<LostClose>(),
-        preset: Preset::word("verify"),
+        default: DefaultValue::word("verify"),
         applies: Reload,
         about: "What becomes of a Close-Session whose server does not know the session, although \
                 all of its file had arrived: either the server closed it and the answer was lost, \
@@ -146,7 +146,7 @@ section! {
         kind: TIMEOUT,
         // As long as an update of a server takes that answers for no file meanwhile; six tries of a
         // Windows client.
-        preset: Preset::hours(1),
+        default: DefaultValue::hours(1),
         applies: Reload,
         about: "With `lost_close = \"verify\"`, a client whose server does not tell whether it has \
                 the file starts over after that time; `operations.md` says which servers do not.",
@@ -154,7 +154,7 @@ section! {
 }
 
 /// Four clients that want everything have to come together before a fifth is refused.
-fn per_client(table: &Table, key: &str) -> Result<PerClient, Broken> {
+fn per_client(table: &SectionValues, key: &str) -> Result<PerClient, Broken> {
     table.per_client(key, PerClient::OneIn(4))
 }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::draft::{Broken, Table};
-use super::keys::{Applies, Key, Preset, Section, Shape, TIMEOUT, word};
+use super::draft::{Broken, SectionValues};
+use super::keys::{Applies, DefaultValue, Key, Section, Shape, TIMEOUT, word};
 use super::kind::Kind;
 use super::names::{Named, named};
 use crate::sessions::names::NamesMode;
@@ -20,7 +20,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "kind",
             kind: Kind::Word { choices: StoreKind::CHOICES, later: &["redis"] },
-            preset: Preset::word("sqlite"),
+            default: DefaultValue::word("sqlite"),
             applies: Applies::Restart,
             about: "Where they are kept.",
         },
@@ -28,7 +28,7 @@ pub const SECTION: Section = Section {
             name: "path",
             kind: Kind::Path,
             // Where a service keeps its state (FHS 3.0, 5.8).
-            preset: Preset::text("/var/lib/bits-gateway"),
+            default: DefaultValue::text("/var/lib/bits-gateway"),
             applies: Applies::Restart,
             about: "A directory of this gateway's own, on a local disk; it is made if it is \
                     missing. The user that runs the gateway must be able to write there, and \
@@ -38,14 +38,14 @@ pub const SECTION: Section = Section {
         Key {
             name: "sync",
             kind: word::<SyncMode>(),
-            preset: Preset::word("power"),
+            default: DefaultValue::word("power"),
             applies: Applies::Restart,
             about: "What a session has to survive from the moment its client knows it.",
         },
         Key {
             name: "names",
             kind: word::<NamesMode>(),
-            preset: Preset::word("off"),
+            default: DefaultValue::word("off"),
             applies: Applies::Restart,
             about: "Whether path and client of an upload are kept beside its session, so that \
                     `sessions list` and `sessions show` have them after a restart too. They are \
@@ -59,7 +59,7 @@ pub const SECTION: Section = Section {
                 whole_seconds: false,
             },
             // What an operator may still ask about at the end of a month, and no longer.
-            preset: Preset::days(30),
+            default: DefaultValue::days(30),
             applies: Applies::Restart,
             about: "Path and client are dropped so long after they were written, whether the \
                     upload goes on or not. They are dropped with its session as well.",
@@ -67,7 +67,7 @@ pub const SECTION: Section = Section {
         Key {
             name: "on_error",
             kind: word::<OnError>(),
-            preset: Preset::word("refuse"),
+            default: DefaultValue::word("refuse"),
             applies: Applies::Restart,
             about: "What becomes of a new session that cannot be written. With \"accept\" \
                     the gateway also starts with a disk that it cannot write.",
@@ -77,7 +77,7 @@ pub const SECTION: Section = Section {
             kind: TIMEOUT,
             // A busy disk takes some hundred milliseconds. What has taken so long may take minutes, and no
             // client shall wait for those.
-            preset: Preset::seconds(2),
+            default: DefaultValue::seconds(2),
             applies: Applies::Restart,
             about: "A write that takes longer than this is not waited for where the gateway \
                     can do without it: the Close-Session of an upload waits so long until the \
@@ -116,7 +116,7 @@ pub enum StoreKind {
     Memory,
 }
 
-pub(super) fn build(table: &Table) -> Result<Store, Broken> {
+pub(super) fn build(table: &SectionValues) -> Result<Store, Broken> {
     Ok(match table.get("kind")? {
         StoreKind::Memory => Store::Memory,
         StoreKind::Sqlite => Store::Sqlite(SqliteStore {

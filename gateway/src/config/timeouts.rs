@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::keys::{DAY, PERIOD, Preset, SECOND, TIMEOUT};
+use super::keys::{DAY, DefaultValue, PERIOD, SECOND, TIMEOUT};
 use super::kind::Kind;
 use super::section::section;
 
@@ -18,7 +18,7 @@ section! {
         kind: TIMEOUT,
         // A handshake has two round trips; a slow line and a slow smart card fit in many times
         // over.
-        preset: Preset::seconds(10),
+        default: DefaultValue::seconds(10),
         applies: Reload,
         about: "From a new connection to the end of its TLS handshake, with the header of the \
                 PROXY protocol where there is one.",
@@ -28,7 +28,7 @@ section! {
     client_head: Duration {
         kind: TIMEOUT,
         // A head is one or two segments; who needs longer is not a client.
-        preset: Preset::seconds(15),
+        default: DefaultValue::seconds(15),
         applies: Reload,
         about: "For a whole request head, from its first byte.",
     }
@@ -37,7 +37,7 @@ section! {
         kind: TIMEOUT,
         // Without a single byte. Cuts dead connections; a client that Windows throttles pauses for
         // up to two minutes inside a body, and IIS waits as long.
-        preset: Preset::seconds(130),
+        default: DefaultValue::seconds(130),
         applies: Reload,
         about: "Without a byte of the body. Must be shorter than `answer_long`.",
     }
@@ -47,7 +47,7 @@ section! {
         kind: Kind::Duration { min: SECOND, max: DAY, whole_seconds: true },
         // Between two Fragments a client reads its file, and a minute of that is rare; longer than
         // the 60 s for which balancers in front of us commonly keep a connection.
-        preset: Preset::seconds(75),
+        default: DefaultValue::seconds(75),
         applies: Reload,
         about: "Between two requests on one connection.",
     }
@@ -55,7 +55,7 @@ section! {
     client_write: Duration {
         kind: TIMEOUT,
         // A client that reads nothing of an Ack for that long is gone.
-        preset: Preset::seconds(60),
+        default: DefaultValue::seconds(60),
         applies: Reload,
         about: "Without the client taking a byte of the answer.",
     }
@@ -63,7 +63,7 @@ section! {
     connect: Duration {
         kind: TIMEOUT,
         // A handshake within a farm takes a millisecond; 5 s outlasts two lost SYNs (1 s and 2 s).
-        preset: Preset::seconds(5),
+        default: DefaultValue::seconds(5),
         applies: Reload,
         about: "To connect to a backend.",
     }
@@ -73,7 +73,7 @@ section! {
         kind: TIMEOUT,
         // IIS gives an application 5 minutes to take the file of a Close-Session or of the final
         // Fragment; its own answer about that has to come first.
-        preset: Preset::seconds(310),
+        default: DefaultValue::seconds(310),
         applies: Reload,
         about: "For the answer to a Fragment or a Close-Session: an application behind the server \
                 may take 5 minutes. It also runs while the gateway waits for the client's body, so \
@@ -84,7 +84,7 @@ section! {
     answer: Duration {
         kind: TIMEOUT,
         // A Ping, a Create-Session or a Cancel-Session touches a directory at most.
-        preset: Preset::seconds(60),
+        default: DefaultValue::seconds(60),
         applies: Reload,
         about: "For every other answer.",
     }
@@ -94,7 +94,7 @@ section! {
         kind: TIMEOUT,
         // A server that knows a session by heart answers in milliseconds; one that is busy with
         // uploads, in seconds. What comes later is no answer, and the client comes again.
-        preset: Preset::seconds(10),
+        default: DefaultValue::seconds(10),
         applies: Restart,
         about: "For the answer of a backend that is asked for a lost session, or told to cancel \
                 one that no client knows of; the connection included.",
@@ -103,7 +103,7 @@ section! {
     backend_write: Duration {
         kind: TIMEOUT,
         // Until a backend takes the next 64 KiB: a disk that is busy, not one that is dead.
-        preset: Preset::seconds(60),
+        default: DefaultValue::seconds(60),
         applies: Reload,
         about: "Without the backend taking a byte of the body.",
     }
@@ -112,7 +112,7 @@ section! {
         kind: TIMEOUT,
         // Below the 120 s after which IIS closes an idle connection, so that a Fragment hardly ever
         // goes out on a connection that is being closed.
-        preset: Preset::seconds(90),
+        default: DefaultValue::seconds(90),
         applies: Reload,
         about: "How long an unused connection to a backend is kept. Must be shorter than the \
                 keep-alive time of the backends: 120 s for IIS.",
@@ -123,7 +123,7 @@ section! {
         kind: PERIOD,
         // As long as a client waits for an answer: what has not ended by then, its client gave up
         // on.
-        preset: Preset::minutes(5),
+        default: DefaultValue::minutes(5),
         applies: Reload,
         about: "After SIGTERM: how long requests under way may go on, once the listeners are \
                 closed. Give the process manager more than `shutdown_delay + shutdown`.",
@@ -133,7 +133,7 @@ section! {
     shutdown_delay: Duration {
         kind: PERIOD,
         // Only a balancer in front of several gateways needs time to notice.
-        preset: Preset::seconds(0),
+        default: DefaultValue::seconds(0),
         applies: Reload,
         about: "After SIGTERM: how long `/readyz` says no before the listeners are closed, for a \
                 balancer in front to notice.",

@@ -3,8 +3,8 @@
 
 use gateway_core::protocol::network::Network;
 
-use super::draft::{Broken, Draft, Table};
-use super::keys::{Applies, Key, Preset, word};
+use super::draft::{Broken, Draft, SectionValues};
+use super::keys::{Applies, DefaultValue, Key, word};
 use super::kind::{Kind, Value};
 use super::names::{Named, named};
 use crate::tls::settings::{BackendTlsSettings, CertificateFiles, ListenerTlsSettings, Verify};
@@ -28,7 +28,7 @@ pub struct ProxyProtocol {
 pub const LISTENER_CERTIFICATE: Key = Key {
     name: "tls.certificate",
     kind: Kind::Path,
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "the listener speaks plain HTTP",
         sample: "\"/etc/bits-gateway/tls/fullchain.pem\"",
     },
@@ -37,7 +37,7 @@ pub const LISTENER_CERTIFICATE: Key = Key {
             the file changes. With it the listener speaks TLS and nothing else.",
 };
 pub const ADMIN_CERTIFICATE: Key = Key {
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "the listener speaks plain HTTP, on a loopback address only",
         sample: "\"/etc/bits-gateway/tls/fullchain.pem\"",
     },
@@ -46,7 +46,7 @@ pub const ADMIN_CERTIFICATE: Key = Key {
 pub const LISTENER_KEY: Key = Key {
     name: "tls.key",
     kind: Kind::Path,
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "needed for `tls.certificate`",
         sample: "\"/etc/bits-gateway/tls/key.pem\"",
     },
@@ -56,7 +56,7 @@ pub const LISTENER_KEY: Key = Key {
 pub const LISTENER_CERTIFICATES: Key = Key {
     name: "tls.certificates",
     kind: Kind::Certificates,
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "there is only `tls.certificate`",
         sample: "[{ certificate = \"/etc/bits-gateway/tls/other.pem\", \
                  key = \"/etc/bits-gateway/tls/other-key.pem\" }]",
@@ -68,7 +68,7 @@ pub const LISTENER_CERTIFICATES: Key = Key {
 pub const CLIENT_AUTH: Key = Key {
     name: "tls.client_auth",
     kind: word::<ClientAuth>(),
-    preset: Preset::Depends {
+    default: DefaultValue::Depends {
         on: "\"required\" with `tls.client_ca`, else \"off\"",
         sample: "\"required\"",
     },
@@ -78,7 +78,7 @@ pub const CLIENT_AUTH: Key = Key {
 pub const CLIENT_CA: Key = Key {
     name: "tls.client_ca",
     kind: Kind::Path,
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "needed for `tls.client_auth = \"required\"`",
         sample: "\"/etc/bits-gateway/tls/clients-ca.pem\"",
     },
@@ -88,7 +88,7 @@ pub const CLIENT_CA: Key = Key {
 pub const TRUSTED: Key = Key {
     name: "proxy_protocol.trusted",
     kind: Kind::Networks { least: 1 },
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "no PROXY protocol",
         sample: "[\"10.0.0.0/8\", \"2001:db8::7\"]",
     },
@@ -99,7 +99,7 @@ pub const TRUSTED: Key = Key {
 pub const REQUIRED: Key = Key {
     name: "proxy_protocol.required",
     kind: Kind::Bool,
-    preset: Preset::Depends { on: "true", sample: "true" },
+    default: DefaultValue::Depends { on: "true", sample: "true" },
     applies: Applies::Restart,
     about: "Whether a connection from a trusted address without a header is refused.",
 };
@@ -107,7 +107,7 @@ pub const REQUIRED: Key = Key {
 pub const BACKEND_VERIFY: Key = Key {
     name: "tls.verify",
     kind: word::<Verify>(),
-    preset: Preset::Depends {
+    default: DefaultValue::Depends {
         on: "\"name\" with a table `tls`, which may be empty; else plain HTTP is spoken",
         sample: "\"name\"",
     },
@@ -117,7 +117,7 @@ pub const BACKEND_VERIFY: Key = Key {
 pub const BACKEND_NAME: Key = Key {
     name: "tls.name",
     kind: Kind::Host,
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "the host of `address`",
         sample: "\"up01.internal.example.com\"",
     },
@@ -127,7 +127,7 @@ pub const BACKEND_NAME: Key = Key {
 pub const BACKEND_CA: Key = Key {
     name: "tls.ca",
     kind: Kind::Path,
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "the authorities that the system trusts",
         sample: "\"/etc/bits-gateway/tls/backends-ca.pem\"",
     },
@@ -137,7 +137,7 @@ pub const BACKEND_CA: Key = Key {
 pub const BACKEND_CERTIFICATE: Key = Key {
     name: "tls.certificate",
     kind: Kind::Path,
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "none is shown",
         sample: "\"/etc/bits-gateway/tls/gateway.pem\"",
     },
@@ -147,7 +147,7 @@ pub const BACKEND_CERTIFICATE: Key = Key {
 pub const BACKEND_KEY: Key = Key {
     name: "tls.key",
     kind: Kind::Path,
-    preset: Preset::Unset {
+    default: DefaultValue::Unset {
         meaning: "needed for `tls.certificate`",
         sample: "\"/etc/bits-gateway/tls/gateway-key.pem\"",
     },
@@ -156,7 +156,7 @@ pub const BACKEND_KEY: Key = Key {
 };
 
 /// Whether a listener or backend speaks TLS, or is meant to.
-pub fn is_on(table: &Table) -> bool {
+pub fn is_on(table: &SectionValues) -> bool {
     table.has_group("tls")
 }
 
@@ -169,7 +169,7 @@ pub fn resolve_defaults(draft: &mut Draft) {
     }
 }
 
-pub fn build_listener(table: &Table) -> Result<Option<ListenerTlsSettings>, Broken> {
+pub fn build_listener(table: &SectionValues) -> Result<Option<ListenerTlsSettings>, Broken> {
     let mut certificates: Vec<CertificateFiles> = identity(table)?.into_iter().collect();
     let more: Option<Vec<CertificateFiles>> = table.find(LISTENER_CERTIFICATES.name)?;
     certificates.extend(more.into_iter().flatten());
@@ -182,26 +182,26 @@ pub fn build_listener(table: &Table) -> Result<Option<ListenerTlsSettings>, Brok
 }
 
 /// As given, or else by whether there is an authority for it.
-pub fn client_auth(table: &Table) -> Result<ClientAuth, Broken> {
+pub fn client_auth(table: &SectionValues) -> Result<ClientAuth, Broken> {
     let given = table.find(CLIENT_AUTH.name)?;
     let has_ca = table.is_given(CLIENT_CA.name);
     Ok(given.unwrap_or(if has_ca { ClientAuth::Required } else { ClientAuth::Off }))
 }
 
 /// Nobody is asked for a certificate there.
-pub fn build_admin(table: &Table) -> Result<Option<ListenerTlsSettings>, Broken> {
+pub fn build_admin(table: &SectionValues) -> Result<Option<ListenerTlsSettings>, Broken> {
     let tls = |files| ListenerTlsSettings { certificates: vec![files], client_ca: None };
     Ok(identity(table)?.map(tls))
 }
 
-pub fn build_proxy_protocol(table: &Table) -> Result<Option<ProxyProtocol>, Broken> {
+pub fn build_proxy_protocol(table: &SectionValues) -> Result<Option<ProxyProtocol>, Broken> {
     let Some(trusted) = table.find::<Vec<String>>(TRUSTED.name)? else { return Ok(None) };
     let trusted = trusted.iter().filter_map(|text| text.parse().ok()).collect();
     let required = table.find(REQUIRED.name)?.unwrap_or(true);
     Ok(Some(ProxyProtocol { trusted, required }))
 }
 
-pub fn build_backend(table: &Table) -> Result<Option<BackendTlsSettings>, Broken> {
+pub fn build_backend(table: &SectionValues) -> Result<Option<BackendTlsSettings>, Broken> {
     if !is_on(table) {
         return Ok(None);
     }
@@ -213,7 +213,7 @@ pub fn build_backend(table: &Table) -> Result<Option<BackendTlsSettings>, Broken
     }))
 }
 
-fn identity(table: &Table) -> Result<Option<CertificateFiles>, Broken> {
+fn identity(table: &SectionValues) -> Result<Option<CertificateFiles>, Broken> {
     let certificate = table.find(LISTENER_CERTIFICATE.name)?;
     let key = table.find(LISTENER_KEY.name)?;
     Ok(certificate.zip(key).map(|(certificate, key)| CertificateFiles { certificate, key }))

@@ -120,7 +120,7 @@ pub fn told_with(
     let edits = passage::request(head, onward).into_iter();
     let told = edits.filter_map(|edit| match edit {
         Edit::Set(field, value) => Some((field.name.clone(), value)),
-        Edit::Remove(_) | Edit::Append(..) => None,
+        Edit::Drop(_) | Edit::Append(..) => None,
     });
     told.collect()
 }

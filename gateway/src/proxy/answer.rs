@@ -46,7 +46,7 @@ pub(super) fn finish_head(
     let to = Recipient { packet: false, chunks: !http10 };
     for edit in passage::answer(response.status, &response.headers, to) {
         match edit {
-            Edit::Remove(name) => _ = response.remove_header(&name),
+            Edit::Drop(name) => _ = response.remove_header(&name),
             Edit::Set(field, value) => response.insert_header(field.wire, value)?,
             Edit::Append(field, value) => _ = response.append_header(field.wire, value)?,
         }
@@ -60,7 +60,7 @@ pub(super) fn finish_head(
 pub(super) fn apply_to_request(edits: Vec<Edit>, request: &mut RequestHeader) -> Result<()> {
     for edit in edits {
         match edit {
-            Edit::Remove(name) => _ = request.remove_header(&name),
+            Edit::Drop(name) => _ = request.remove_header(&name),
             Edit::Set(field, value) => request.insert_header(field.wire, value)?,
             Edit::Append(field, value) => _ = request.append_header(field.wire, value)?,
         }

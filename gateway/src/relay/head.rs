@@ -25,7 +25,7 @@ impl Edited {
     /// One more, to be done after those before it.
     pub fn add(&mut self, edit: Edit) {
         match edit {
-            Edit::Remove(name) => {
+            Edit::Drop(name) => {
                 self.added.retain(|(field, _)| field.name != name);
                 match id_of(name.as_str().as_bytes()) {
                     Id::OTHER => self.removed_names.push(name),

@@ -28,7 +28,7 @@ fn a_request_goes_on_in_its_own_spelling() {
     let mut out = Vec::new();
     let edits = edited([
         set(&headers::HOST, "up.test"),
-        Edit::Remove(HeaderName::from_static("x-empty")),
+        Edit::Drop(HeaderName::from_static("x-empty")),
         Edit::Append(&headers::CDN_LOOP, HeaderValue::from_static("g")),
     ]);
     write_request(&read(CREATE), None, &edits, &mut out);
@@ -51,8 +51,8 @@ fn a_server_sees_http_1_1_and_the_spelling_of_the_target_that_it_knows() {
 fn edits_count_in_their_order() {
     let name = || headers::SESSION_ID.name.clone();
     for (edits, expected) in [
-        (vec![Edit::Remove(name()), set(&headers::SESSION_ID, "{y}")], "BITS-Session-Id: {y}\r\n"),
-        (vec![set(&headers::SESSION_ID, "{y}"), Edit::Remove(name())], ""),
+        (vec![Edit::Drop(name()), set(&headers::SESSION_ID, "{y}")], "BITS-Session-Id: {y}\r\n"),
+        (vec![set(&headers::SESSION_ID, "{y}"), Edit::Drop(name())], ""),
         (
             vec![set(&headers::SESSION_ID, "{y}"), set(&headers::SESSION_ID, "{z}")],
             "BITS-Session-Id: {z}\r\n",

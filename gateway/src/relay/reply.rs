@@ -75,7 +75,7 @@ impl Transfer<'_> {
         let to = Recipient { packet: exchange.arrival.is_packet, chunks: !until_close };
         passage::answer(head.status, &head, to).into_iter().for_each(|edit| edits.add(edit));
         if let Some(challenges) = challenges {
-            edits.add(Edit::Remove(header::WWW_AUTHENTICATE));
+            edits.add(Edit::Drop(header::WWW_AUTHENTICATE));
             for challenge in challenges {
                 edits.add(Edit::Append(&headers::WWW_AUTHENTICATE, challenge));
             }
@@ -90,7 +90,7 @@ impl Transfer<'_> {
             _ => head.length,
         };
         if drops {
-            edits.add(Edit::Remove(header::TRANSFER_ENCODING));
+            edits.add(Edit::Drop(header::TRANSFER_ENCODING));
         }
         let mut framing = match body {
             _ if self.head.method() == b"HEAD" => Framing::Length(0),

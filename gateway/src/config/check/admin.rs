@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::Checked;
 use crate::config::admin::SOCKET_PATH_LIMIT;
-use crate::config::draft::{Draft, Table};
+use crate::config::draft::{Draft, SectionValues};
 use crate::config::kind::Value;
 use crate::config::report::{Finding, Report};
 use crate::config::tls::ADMIN_CERTIFICATE;
@@ -106,7 +106,7 @@ pub fn files(draft: &Draft, report: &mut Report) {
     }
 }
 
-fn given_address(table: &Table) -> Result<Option<SocketAddr>, super::Broken> {
+fn given_address(table: &SectionValues) -> Result<Option<SocketAddr>, super::Broken> {
     // The word "off" is no address.
     Ok(match table.value("address")? {
         Some(Value::Socket(address)) => Some(*address),

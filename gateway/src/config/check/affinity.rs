@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Checked, key};
 use crate::config::affinity::HostIdMode;
-use crate::config::draft::{Draft, Table};
+use crate::config::draft::{Draft, SectionValues};
 use crate::config::http::UpstreamHost;
 use crate::config::names::Named;
 use crate::config::report::{Finding, Place, Report};
@@ -169,7 +169,7 @@ pub fn host_id_leads_somewhere(draft: &Draft, report: &mut Report) -> Checked {
 pub fn unused_names(draft: &Draft, report: &mut Report) -> Checked {
     let mode = host_id_mode(draft)?;
     let affinity = draft.once("affinity");
-    let mut unused = |table: &Table, key: &str, wanted: HostIdMode| {
+    let mut unused = |table: &SectionValues, key: &str, wanted: HostIdMode| {
         if mode != wanted
             && let Some(place) = table.place_of(key)
         {

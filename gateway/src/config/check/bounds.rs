@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Checked;
-use crate::config::draft::{Draft, Table};
+use crate::config::draft::{Draft, SectionValues};
 use crate::config::report::{Finding, Report};
 use crate::config::syntax::{show_duration, show_size};
 
@@ -107,7 +107,7 @@ pub fn shutdown(draft: &Draft, report: &mut Report) -> Checked {
 /// Shows two values of one table, of which at least one was given.
 fn pair<T>(
     finding: Finding,
-    table: &Table,
+    table: &SectionValues,
     (first, second): (&str, &str),
     show: impl Fn(T) -> String,
     (one, two): (T, T),

@@ -7,7 +7,7 @@ use gateway_core::routing::Placement;
 
 use super::Checked;
 use crate::config::address::BackendAddress;
-use crate::config::draft::{Draft, Table};
+use crate::config::draft::{Draft, SectionValues};
 use crate::config::kind::Value;
 use crate::config::names::Named;
 use crate::config::report::{Finding, Place, Report};
@@ -145,7 +145,7 @@ fn names_one_server(name: &str, found: &[SocketAddr], place: Option<Place>, repo
 
 fn own_listeners(draft: &Draft) -> Vec<(SocketAddr, Place)> {
     let tables = draft.all("listeners");
-    let address = |table: &Table| match table.value("address") {
+    let address = |table: &SectionValues| match table.value("address") {
         Ok(Some(Value::Socket(address))) if address.port() != 0 => {
             Some((*address, table.place_of("address")?))
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gateway_core::protocol::network::Network;
 
 use super::Checked;
-use crate::config::draft::{Broken, Draft, Table};
+use crate::config::draft::{Broken, Draft, SectionValues};
 use crate::config::kind::Value;
 use crate::config::report::{Finding, Report};
 use crate::config::tls::{REQUIRED, TRUSTED};
@@ -99,12 +99,12 @@ pub fn readiness(draft: &Draft, report: &mut Report) -> Checked {
 }
 
 /// Where balancers are listed that speak the PROXY protocol.
-fn balancers(draft: &Draft) -> Vec<(&Table, &'static str)> {
+fn balancers(draft: &Draft) -> Vec<(&SectionValues, &'static str)> {
     let listeners = draft.all("listeners").map(|table| (table, TRUSTED.name));
     listeners.filter(|(table, key)| table.is_given(key)).collect()
 }
 
-pub(super) fn networks(table: &Table, key: &str) -> Result<Vec<Network>, Broken> {
+pub(super) fn networks(table: &SectionValues, key: &str) -> Result<Vec<Network>, Broken> {
     let written: Vec<String> = table.find(key)?.unwrap_or_default();
     Ok(written.iter().filter_map(|network| network.parse().ok()).collect())
 }

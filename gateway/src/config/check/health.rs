@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Checked;
-use crate::config::draft::{Broken, Draft, Table};
+use crate::config::draft::{Broken, Draft, SectionValues};
 use crate::config::health::ProbeKind;
 use crate::config::kind::FromValue;
 use crate::config::names::Named;
@@ -12,7 +12,7 @@ use crate::config::syntax::show_duration;
 
 pub fn probes_end_before_the_next(draft: &Draft, report: &mut Report) -> Checked {
     let common = draft.once("health");
-    let check = |table: &Table, report: &mut Report| -> Checked {
+    let check = |table: &SectionValues, report: &mut Report| -> Checked {
         let interval: Duration = probe(table, common, "interval")?;
         let timeout: Duration = probe(table, common, "timeout")?;
         let places = ["timeout", "interval"].map(|key| table.place_of(&name(table, key)));
@@ -38,7 +38,7 @@ pub fn probes_that_ask_nothing(draft: &Draft, report: &mut Report) -> Checked {
     for table in draft.all("backends").chain([common]) {
         let kind: ProbeKind = probe(table, common, "kind")?;
         // What is said for all counts for those that do ask.
-        let asked = |backend: &Table| {
+        let asked = |backend: &SectionValues| {
             probe(backend, common, "kind").is_ok_and(|kind: ProbeKind| kind.asks())
         };
         let elsewhere = table.section.name == "health" && draft.all("backends").any(asked);
@@ -59,13 +59,17 @@ pub fn probes_that_ask_nothing(draft: &Draft, report: &mut Report) -> Checked {
 }
 
 /// What counts for a backend, or for those that say nothing of their own.
-fn probe<T: FromValue>(table: &Table, common: &Table, key: &str) -> Result<T, Broken> {
+fn probe<T: FromValue>(
+    table: &SectionValues,
+    common: &SectionValues,
+    key: &str,
+) -> Result<T, Broken> {
     match table.find(&name(table, key))? {
         Some(own) => Ok(own),
         None => common.get(key),
     }
 }
 
-fn name(table: &Table, key: &str) -> String {
+fn name(table: &SectionValues, key: &str) -> String {
     if table.section.name == "health" { key.to_owned() } else { format!("health.{key}") }
 }

@@ -19,7 +19,7 @@ use gateway_core::protocol::host::key_of;
 
 use super::Config;
 use super::draft::{Broken, Draft};
-use super::keys::{Preset, Shape};
+use super::keys::{DefaultValue, Shape};
 use super::report::{Finding, Report};
 use super::sections::SECTIONS;
 
@@ -113,7 +113,8 @@ fn required(draft: &Draft, report: &mut Report) {
         }
         for table in draft.all(section.name) {
             for key in section.keys {
-                if matches!(key.preset, Preset::Required { .. }) && !table.is_given(key.name) {
+                if matches!(key.default, DefaultValue::Required { .. }) && !table.is_given(key.name)
+                {
                     let message = format!("`{}` is missing", table.key_path(key.name));
                     let help = format!("add {} = {}", key.name, key.sample());
                     let label = format!("no `{}` here", key.name);

@@ -9,7 +9,7 @@ use super::Checked;
 use crate::base::clock;
 use crate::config::affinity::HostIdMode;
 use crate::config::backends::BackendConfig;
-use crate::config::draft::{Draft, Table};
+use crate::config::draft::{Draft, SectionValues};
 use crate::config::listeners::Listener;
 use crate::config::report::{Finding, Place, Report};
 use crate::config::resolve::Config;
@@ -70,7 +70,7 @@ fn sample() -> String {
         .to_owned()
 }
 
-fn client_certificates(table: &Table, report: &mut Report) -> Checked {
+fn client_certificates(table: &SectionValues, report: &mut Report) -> Checked {
     let ca = table.find::<PathBuf>(CLIENT_CA.name)?;
     match (client_auth(table)?, ca) {
         (ClientAuth::Required, None) => {
@@ -157,7 +157,7 @@ pub fn files(config: &Config, draft: &Draft, report: &mut Report) {
     }
 }
 
-fn admin_files(config: &Config, table: &Table, said: &[PathBuf], report: &mut Report) {
+fn admin_files(config: &Config, table: &SectionValues, said: &[PathBuf], report: &mut Report) {
     let Some(settings) = &config.admin.tls else { return };
     let place = place(table, &[LISTENER_CERTIFICATE.name]);
     match ListenerTls::load("admin", settings) {
@@ -209,7 +209,7 @@ fn is_said(error: &TlsError, said: &[PathBuf]) -> bool {
 fn listener_files(
     config: &Config,
     listener: &Listener,
-    table: &Table,
+    table: &SectionValues,
     said: &[PathBuf],
     report: &mut Report,
 ) {
@@ -228,7 +228,12 @@ fn listener_files(
     }
 }
 
-fn backend_files(backend: &BackendConfig, table: &Table, said: &[PathBuf], report: &mut Report) {
+fn backend_files(
+    backend: &BackendConfig,
+    table: &SectionValues,
+    said: &[PathBuf],
+    report: &mut Report,
+) {
     let Some(settings) = &backend.tls else { return };
     let place = place(table, &[LISTENER_CERTIFICATE.name, "tls.ca", "tls.name"]);
     match BackendTls::load(&backend.name, &backend.address.host, settings) {
@@ -262,7 +267,7 @@ fn open_to_others<'f>(
     }
 }
 
-fn place(table: &Table, keys: &[&str]) -> Option<Place> {
+fn place(table: &SectionValues, keys: &[&str]) -> Option<Place> {
     keys.iter().find_map(|key| table.place_of(key)).or_else(|| table.near_group("tls"))
 }
 

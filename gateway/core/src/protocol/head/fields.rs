@@ -33,7 +33,7 @@ static ONCE_BITS: LazyLock<u64> =
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passage {
     Pass,
-    Cut,
+    Drop,
 }
 
 #[derive(Default)]
@@ -73,7 +73,7 @@ impl<'h> Fields<'h> {
             Id::CONTENT_LENGTH => self.length = Some(value),
             Id::TRANSFER_ENCODING => self.encoding = Some(value),
             // An HTTP/1.0 client cannot mean it (RFC 9110 section 10.1.1).
-            Id::EXPECT if http10 => return Ok(Passage::Cut),
+            Id::EXPECT if http10 => return Ok(Passage::Drop),
             Id::EXPECT if !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(HeadError::Expect);
             }
@@ -89,7 +89,7 @@ impl<'h> Fields<'h> {
         http10: bool,
     ) -> Result<Passage, HeadError> {
         if !name.eq_ignore_ascii_case(b"connection") {
-            return Ok(Passage::Cut);
+            return Ok(Passage::Drop);
         }
         let (mut plain, mut closes) = (!http10, false);
         for word in value.split(|&b| b == b',') {
@@ -98,7 +98,7 @@ impl<'h> Fields<'h> {
                 Word::Close => closes = true,
                 Word::Nothing => plain = false,
                 Word::Protected => return Err(HeadError::Connection),
-                Word::TakeOff(name) => {
+                Word::Drop(name) => {
                     plain = false;
                     self.named.push(name);
                 }
@@ -109,7 +109,7 @@ impl<'h> Fields<'h> {
             return Ok(Passage::Pass);
         }
         self.close_was_cut |= closes;
-        Ok(Passage::Cut)
+        Ok(Passage::Drop)
     }
 
     pub fn names_others(&self) -> bool {

@@ -74,7 +74,7 @@ pub(super) enum Word {
     KeepAlive,
     Close,
     /// To take that field off, by its name in lower case.
-    TakeOff(Vec<u8>),
+    Drop(Vec<u8>),
     /// To take off a field that must reach the server as it was checked.
     Protected,
 }
@@ -90,7 +90,7 @@ pub(super) fn read_word(word: &[u8], is_token: impl Fn(u8) -> bool) -> Word {
         return Word::Nothing;
     }
     let name = read_name(word);
-    if is_protected(&name) { Word::Protected } else { Word::TakeOff(name) }
+    if is_protected(&name) { Word::Protected } else { Word::Drop(name) }
 }
 
 /// `name` as [`read_name`] gives it.
@@ -138,9 +138,9 @@ mod tests {
 
     #[test]
     fn any_other_field_may_be_taken_off() {
-        assert_eq!(read("X-Trace"), Word::TakeOff(b"x-trace".to_vec()));
-        assert_eq!(read("x_trace"), Word::TakeOff(b"x-trace".to_vec()));
-        assert_eq!(read("Accept"), Word::TakeOff(b"accept".to_vec()));
+        assert_eq!(read("X-Trace"), Word::Drop(b"x-trace".to_vec()));
+        assert_eq!(read("x_trace"), Word::Drop(b"x-trace".to_vec()));
+        assert_eq!(read("Accept"), Word::Drop(b"accept".to_vec()));
     }
 
     #[test]

@@ -220,7 +220,7 @@ pub fn check_head(
             return Err(HeadError::TooManyFields);
         }
         let field = OneField::read(text, start, lines.at)?;
-        if fields.take(&field, line.http10)? == Passage::Cut {
+        if fields.take(&field, line.http10)? == Passage::Drop {
             edits.cut((start, lines.at));
         }
         index.push(&field);

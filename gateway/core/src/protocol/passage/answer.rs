@@ -43,7 +43,7 @@ pub fn answer(status: StatusCode, fields: &impl Fields, to: Recipient) -> Vec<Ed
     let mut edits = Vec::new();
     let mut lengths = fields.values(&headers::CONTENT_LENGTH);
     if !may_say_length(status) {
-        edits.extend(lengths.next().map(|_| Edit::Remove(header::CONTENT_LENGTH)));
+        edits.extend(lengths.next().map(|_| Edit::Drop(header::CONTENT_LENGTH)));
     } else if let (Some(length), Some(_)) = (lengths.next(), lengths.next()) {
         // Equal lengths said twice are one length; unequal ones have been refused.
         let length = HeaderValue::from_bytes(length).ok();
@@ -55,15 +55,15 @@ pub fn answer(status: StatusCode, fields: &impl Fields, to: Recipient) -> Vec<Ed
         }
     }
     for field in HOP_BY_HOP {
-        edits.extend(fields.has(field).then(|| Edit::Remove(field.name.clone())));
+        edits.extend(fields.has(field).then(|| Edit::Drop(field.name.clone())));
     }
     if !to.packet {
         for field in [&headers::HOST_ID, &headers::HOST_ID_FALLBACK_TIMEOUT] {
-            edits.extend(fields.has(field).then(|| Edit::Remove(field.name.clone())));
+            edits.extend(fields.has(field).then(|| Edit::Drop(field.name.clone())));
         }
     }
     if !to.chunks && fields.has(&headers::TRANSFER_ENCODING) {
-        edits.push(Edit::Remove(header::TRANSFER_ENCODING));
+        edits.push(Edit::Drop(header::TRANSFER_ENCODING));
     }
     edits
 }

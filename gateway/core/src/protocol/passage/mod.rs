@@ -20,7 +20,7 @@ pub use request::{Onward, Via, request};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
     /// Takes every field of the name off.
-    Remove(HeaderName),
+    Drop(HeaderName),
     /// Makes the value the only one of its field.
     Set(&'static Field, HeaderValue),
     /// Adds one more field.
@@ -30,7 +30,7 @@ pub enum Edit {
 impl Edit {
     pub fn apply_to(self, fields: &mut HeaderMap) {
         match self {
-            Self::Remove(name) => _ = fields.remove(name),
+            Self::Drop(name) => _ = fields.remove(name),
             Self::Set(field, value) => _ = fields.insert(&field.name, value),
             Self::Append(field, value) => _ = fields.append(&field.name, value),
         }
@@ -41,9 +41,9 @@ impl Edit {
 fn remove(id: Id, name: &[u8], edits: &mut Vec<Edit>) {
     let known = id.field().map(|field| field.name.clone());
     let Some(name) = known.or_else(|| HeaderName::from_bytes(name).ok()) else { return };
-    let again = |edit: &Edit| matches!(edit, Edit::Remove(other) if *other == name);
+    let again = |edit: &Edit| matches!(edit, Edit::Drop(other) if *other == name);
     if !edits.iter().any(again) {
-        edits.push(Edit::Remove(name));
+        edits.push(Edit::Drop(name));
     }
 }
 

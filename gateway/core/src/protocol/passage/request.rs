@@ -61,13 +61,13 @@ pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
     // Most get a field of the client and one by which loops are seen, and lose two.
     let mut edits = Vec::with_capacity(4);
     let is_id = |id, name: &[u8]| id == Id::REQUEST_ID || id == Id::OTHER && is_like_id(name);
-    let withheld = fields
+    let dropped = fields
         .all()
-        .filter(|(id, name, _)| is_withheld(*id, name) || onward.own_id && is_id(*id, name));
-    withheld.for_each(|(id, name, _)| remove(id, name, &mut edits));
+        .filter(|(id, name, _)| is_dropped(*id, name) || onward.own_id && is_id(*id, name));
+    dropped.for_each(|(id, name, _)| remove(id, name, &mut edits));
     if TraceParent::of(fields) == TraceParent::Malformed {
         edits.extend(
-            [&headers::TRACEPARENT, &headers::TRACESTATE].map(|f| Edit::Remove(f.name.clone())),
+            [&headers::TRACEPARENT, &headers::TRACESTATE].map(|f| Edit::Drop(f.name.clone())),
         );
     }
     if let Some(sender) = &onward.sender {
@@ -79,7 +79,7 @@ pub fn request(fields: &impl Fields, onward: Onward<'_>) -> Vec<Edit> {
     edits.extend(onward.session.map(|id| Edit::Set(&headers::SESSION_ID, id)));
     if let Some(length) = onward.length.filter(|_| !fields.has(&headers::CONTENT_LENGTH)) {
         if fields.has(&headers::TRANSFER_ENCODING) {
-            edits.push(Edit::Remove(headers::TRANSFER_ENCODING.name.clone()));
+            edits.push(Edit::Drop(headers::TRANSFER_ENCODING.name.clone()));
         }
         let length = match length {
             0 => HeaderValue::from_static("0"),
@@ -102,16 +102,16 @@ fn is_like_id(name: &[u8]) -> bool {
 /// Whether a field ends at the gateway: what only servers and proxies say, and what is for the
 /// connection to the gateway alone. `Transfer-Encoding` frames the body, so it belongs to who carries
 /// that.
-fn is_withheld(id: Id, name: &[u8]) -> bool {
+fn is_dropped(id: Id, name: &[u8]) -> bool {
     /// A bit for each field that has a number.
-    static WITHHELD: LazyLock<u64> = LazyLock::new(|| {
-        let withheld = KNOWN.iter().filter(|field| is_withheld_name(field.id, field.name.as_ref()));
-        withheld.fold(0, |bits, field| bits | field.id.bit())
+    static DROPPED: LazyLock<u64> = LazyLock::new(|| {
+        let dropped = KNOWN.iter().filter(|field| is_dropped_name(field.id, field.name.as_ref()));
+        dropped.fold(0, |bits, field| bits | field.id.bit())
     });
-    if id == Id::OTHER { is_withheld_name(id, name) } else { *WITHHELD & id.bit() != 0 }
+    if id == Id::OTHER { is_dropped_name(id, name) } else { *DROPPED & id.bit() != 0 }
 }
 
-fn is_withheld_name(id: Id, name: &[u8]) -> bool {
+fn is_dropped_name(id: Id, name: &[u8]) -> bool {
     let for_the_gateway =
         matches!(id, Id::EXPECT | Id::PROXY_AUTHENTICATE | Id::PROXY_AUTHORIZATION | Id::TRAILER);
     is_for_the_next_hop(id)
