@@ -13,7 +13,7 @@ mod screen;
 mod state;
 mod watch;
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
@@ -40,6 +40,8 @@ enum Happening {
     News(News),
     /// A signal, or a part of it that has ended.
     Stop,
+    /// A part of it has failed, for that reason.
+    Failed(String),
 }
 
 const NO_CANVAS: &str = "\
@@ -86,6 +88,8 @@ fn show(client: Client, mut state: State) -> Exit {
     });
 
     let colours = Painter::for_stdout().is_on();
+    // What was asked for and is not answered yet.
+    let mut asked = None;
     loop {
         if let Err(error) = screen.draw(|frame| draw::draw(frame, &mut state, colours)) {
             drop(screen);
@@ -97,16 +101,54 @@ fn show(client: Client, mut state: State) -> Exit {
         let todo = match happening {
             Happening::Key(key) => state.key(key),
             Happening::News(news) => {
+                if matches!(news, News::Set(_)) {
+                    asked = None;
+                }
                 state.hear(news);
                 Todo::Nothing
             }
             Happening::Resized => Todo::Nothing,
             Happening::Stop => return Exit::Ok,
+            Happening::Failed(why) => {
+                drop(screen);
+                print_error(&format!("error: {why}\n"));
+                return Exit::Io;
+            }
         };
         match todo {
             Todo::Nothing => {}
-            Todo::Quit => return Exit::Ok,
-            Todo::Tell(order) => send(&orders, order),
+            Todo::Quit => {
+                drop(screen);
+                return finish(asked, &happenings, state);
+            }
+            Todo::Tell(order) => {
+                if let Order::Set { backend, state } = &order {
+                    asked = Some(format!("{state} {backend}"));
+                }
+                send(&orders, order);
+            }
+        }
+    }
+}
+
+/// Waits for what was asked for: nobody should go to bed with a drain that was never heard.
+fn finish(asked: Option<String>, happenings: &Receiver<Happening>, mut state: State) -> Exit {
+    let Some(asked) = asked else { return Exit::Ok };
+    print_error(&format!("waiting for the answer to `backends {asked}`\n"));
+    loop {
+        match happenings.recv() {
+            Ok(Happening::News(news @ News::Set(_))) => {
+                let is_done = matches!(news, News::Set(Ok(_)));
+                state.hear(news);
+                let text = state.notice.map(|(text, _)| text).unwrap_or_default();
+                print_error(&format!("{text}\n"));
+                return if is_done { Exit::Ok } else { Exit::Failure };
+            }
+            Ok(Happening::Stop | Happening::Failed(_)) | Err(_) => {
+                print_error(&format!("no answer to `backends {asked}`: see `backends list`\n"));
+                return Exit::Failure;
+            }
+            Ok(_) => {}
         }
     }
 }
@@ -122,7 +164,9 @@ fn read_keys(keys: &Ends) {
             Ok(Event::Key(key)) if key.kind == KeyEventKind::Press => keys.say(Happening::Key(key)),
             Ok(Event::Resize(..)) => keys.say(Happening::Resized),
             Ok(_) => {}
-            Err(_) => return,
+            Err(error) => {
+                return keys.say(Happening::Failed(format!("no more keys come: {error}")));
+            }
         }
     }
 }
@@ -139,6 +183,9 @@ impl Ends {
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        self.say(Happening::Stop);
+        self.say(match thread::panicking() {
+            true => Happening::Failed("a part of `top` has failed".to_owned()),
+            false => Happening::Stop,
+        });
     }
 }
