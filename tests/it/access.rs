@@ -95,7 +95,7 @@ fn the_address_in_a_proxy_header_counts() {
                 plain(&farm).exchange(&[b"PROXY UNKNOWN\r\n", request].concat()).ok()
             };
             let check = Head::new("GET", "/readyz").field("Host", "up.test").to_bytes();
-            assert_eq!(own(&check).map(|answer| answer.status), Some(200));
+            wait::until("it is ready", || own(&check).map(|answer| answer.status) == Some(200));
             assert!(own(&ping("/").bytes()).is_none());
         }
     }
@@ -175,6 +175,8 @@ fn balancers_ask_at_the_listener_for_clients() {
         .map(|answer| answer.status)
         .ok()
     };
+    // A moment after the ready file.
+    wait::until("it is ready", || ask("GET", "/readyz") == Some(200));
     for method in ["GET", "HEAD"] {
         assert_eq!((ask(method, "/readyz"), ask(method, "/livez")), (Some(200), Some(200)));
     }

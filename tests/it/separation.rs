@@ -8,6 +8,7 @@ use e2e_tests::client::exchange;
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, ORIGIN};
 use e2e_tests::temp::TempDir;
+use e2e_tests::wait;
 
 use crate::packets::{Servers, TARGET, create};
 
@@ -52,6 +53,8 @@ fn the_listeners_share_no_path() {
     let status = |name: &str, bytes: &[u8]| {
         exchange(listener(name), bytes).unwrap_or_else(|e| panic!("{e} from {name}")).status
     };
+    // `/readyz` says so a moment after the ready file.
+    wait::until("it is ready", || status("ops", &get("/readyz")) == 200);
     for target in OPS {
         assert_eq!(status("ops", &get(target)), 200, "{target}");
         assert_eq!(status("admin", &get(target)), 404, "{target}");

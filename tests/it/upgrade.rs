@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use e2e_tests::client::FragmentSizes;
 use e2e_tests::data::Content;
 use e2e_tests::farm::{Farm, FarmBuilder};
+use e2e_tests::wait;
 
 use load::Load;
 
@@ -60,7 +61,7 @@ fn a_successor_serves_on_every_listener_and_the_old_process_ends() {
     let mut old = farm.gateway().upgrade();
     assert!(old.is_running(), "it still has the connection of the upload");
     assert_eq!((farm.gateway().address(), farm.gateway().listener("ops")), (public, ops));
-    assert_eq!(farm.gateway().ops("/readyz").status, 200);
+    wait::until("the new process is ready", || farm.gateway().ops("/readyz").status == 200);
     // One more answer on the old connection, and the rest over a new one.
     upload.run().expect_smooth();
     assert_eq!(old.wait().code(), Some(0));

@@ -139,7 +139,7 @@ fn the_ready_file_names_every_listener_with_its_real_port() {
             e2e_tests::client::exchange(address, &ping(TARGET).bytes()).expect("an answer");
         assert_eq!(answer.status, 200, "{name}: {}", answer.head);
     }
-    assert_eq!(farm.gateway().ops("/readyz").status, 200);
+    wait::until("it is ready", || farm.gateway().ops("/readyz").status == 200);
     let left = std::fs::read_dir(farm.directory().path()).expect("it lists");
     let temporary = left.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let temporary: Vec<_> =
