@@ -78,8 +78,10 @@ pub struct BackendInfo {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct BarredFolder {
     pub folder: String,
-    /// `refuses`, `silent`, `full`.
+    /// `refuses`, `silent`, `full`, `ping`.
     pub reason: &'static str,
+    /// The verdict rests on the word of one client and counts for that client only.
+    pub one_client: bool,
 }
 
 impl BackendInfo {

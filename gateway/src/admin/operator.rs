@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use gateway_core::farm::{AdminState, BackendId, Health};
+use gateway_core::farm::{AdminState, BackendId, Health, Reach};
 use gateway_core::routing::Loads;
 use gateway_core::session::{EndReason, Timestamp};
 use parking_lot::Mutex;
@@ -131,10 +131,11 @@ impl Operator {
         let since = self.since.lock();
         let verdicts = self.health.verdicts(&farm.config.health.folder_rules());
         let barred = |id| {
-            let of = verdicts.iter().filter(|verdict| verdict.backend == id);
-            of.map(|verdict| BarredFolder {
+            let of = verdicts.iter().filter(|(_, verdict)| verdict.backend == id);
+            of.map(|(reach, verdict)| BarredFolder {
                 folder: verdict.folder.path(),
                 reason: verdict.why.label(),
+                one_client: *reach == Reach::OneClient,
             })
             .collect()
         };

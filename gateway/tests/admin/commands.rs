@@ -75,7 +75,8 @@ fn backends_are_a_table() {
     admin.set(2, |backend| {
         backend.configured = false;
         backend.weight_percent = 40;
-        backend.barred = vec![BarredFolder { folder: "/in/".to_owned(), reason: "refuses" }];
+        backend.barred =
+            vec![BarredFolder { folder: "/in/".to_owned(), reason: "refuses", one_client: false }];
     });
     let output = admin.run(&["backends", "list"]);
     assert_eq!(output.code, 0, "{}", output.stderr);

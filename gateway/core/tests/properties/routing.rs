@@ -258,7 +258,7 @@ proptest! {
         if let Decision::Forward { backend, why: Why::Placement | Why::Alias } = create.decide() {
             let barred = |id: &BackendId| create.barred.iter().any(|b| b.backend == *id);
             let free = create.may_place();
-            // A login binds the connection to its backend, whoever else has that name too.
+            // A login binds the connection to its backend, also where the alias names that backend.
             let is_bound = create.login && create.connection == Some(backend);
             prop_assert!(is_bound || !barred(&backend) || free.iter().all(barred));
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway_core::farm::{
     Asked, BackendId, Barred, Create, Directory, Folder, FolderRules, Folders, InARow,
-    ProbeFailure, Sign,
+    ProbeFailure, Reach, Sign,
 };
 use gateway_core::protocol::client::ClientKey;
 use gateway_core::protocol::{PacketType, read_ack};
@@ -59,7 +59,8 @@ impl Creates {
         }
         self.folders.settle(&RULES, now);
         let changes = self.folders.take_changes();
-        let verdicts = changes.iter().filter_map(|change| change.why);
+        let everyone = changes.iter().filter(|change| change.reach == Reach::Everyone);
+        let verdicts = everyone.filter_map(|change| change.why);
         for why in verdicts {
             self.verdicts += 1;
             self.by_pings += u64::from(why == Sign::Ping);

@@ -85,8 +85,10 @@ fn condition(backend: &Backend) -> (&'static str, &'static str, String) {
 /// Why it is not as it should be.
 fn reasons(backend: &Backend) -> Vec<String> {
     let folders = backend.barred_folders.iter();
-    let barred =
-        folders.map(|barred| format!("no new uploads of {}: {}", barred.folder, barred.reason));
+    let barred = folders.map(|barred| {
+        let of = if barred.one_client { " from one client" } else { "" };
+        format!("no new uploads of {}{of}: {}", barred.folder, barred.reason)
+    });
     let why = backend.health_reason.iter().filter(|_| backend.health != "up").cloned();
     why.chain(barred).collect()
 }

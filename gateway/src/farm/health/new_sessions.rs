@@ -61,11 +61,14 @@ impl FarmHealth {
         PacketSource { client, among_others: folders.has_several_clients(clock::steady()) }
     }
 
-    /// All verdicts there are.
-    pub fn verdicts(&self, rules: &FolderRules) -> Vec<Verdict> {
+    /// All verdicts there are, and for whom each counts.
+    pub fn verdicts(&self, rules: &FolderRules) -> Vec<(Reach, Verdict)> {
+        let now = clock::steady();
         self.change(|folders| {
-            folders.settle(rules, clock::steady());
-            folders.verdicts().collect()
+            folders.settle(rules, now);
+            let everyone = folders.verdicts().map(|verdict| (Reach::Everyone, verdict));
+            let one = folders.verdicts_for_one(now).map(|verdict| (Reach::OneClient, verdict));
+            everyone.chain(one).collect()
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::folder::Folder;
 use super::verdict::{Evidence, Standing};
-use super::{Asked, Create};
+use super::{Asked, Create, Sign};
 
 /// What is known of one backend.
 #[derive(Debug, Clone, Default)]
@@ -20,10 +20,18 @@ pub struct Entry {
     pub folder: Folder,
     /// The last sign.
     pub used: Duration,
-    pub first: Option<Evidence>,
+    pub firsts: Firsts,
     pub verdict: Option<Standing>,
     /// For one client, by its own word.
     pub alone: Option<Standing>,
+}
+
+/// Signs that no other one has confirmed. That a disk is full says nothing of Creates, and the
+/// reverse.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Firsts {
+    pub full: Option<Evidence>,
+    pub create: Option<Evidence>,
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +49,16 @@ pub const WATCHED: usize = 32;
 
 /// Of one client, so that it does not take all of them. Two are enough for a verdict.
 pub const OF_ONE_CLIENT: usize = 4;
+
+impl Firsts {
+    pub fn of(&mut self, sign: Sign) -> &mut Option<Evidence> {
+        if sign == Sign::Full { &mut self.full } else { &mut self.create }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.full.is_none() && self.create.is_none()
+    }
+}
 
 impl Entry {
     /// What stands between the Create and the backend.
@@ -70,7 +88,7 @@ impl Known {
     /// Forgets the folders that nothing speaks against any more.
     pub fn tidy(&mut self) {
         self.folders.retain(|entry| {
-            entry.first.is_some() || entry.verdict.is_some() || entry.alone.is_some()
+            !entry.firsts.is_empty() || entry.verdict.is_some() || entry.alone.is_some()
         });
     }
 
@@ -78,7 +96,8 @@ impl Known {
     /// one if a verdict goes with it.
     pub fn add(&mut self, folder: &Folder) -> Option<Folder> {
         let folder = folder.clone();
-        let entry = Entry { folder, used: Duration::ZERO, first: None, verdict: None, alone: None };
+        let (used, firsts) = (Duration::ZERO, Firsts::default());
+        let entry = Entry { folder, used, firsts, verdict: None, alone: None };
         if self.folders.len() < FOLDERS {
             self.folders.push(entry);
             return None;

@@ -31,7 +31,7 @@ use crate::protocol::client::ClientKey;
 use super::BackendId;
 
 pub use folder::{Directory, Folder};
-use known::{Entry, Known, Waiting};
+use known::{Entry, Firsts, Known, Waiting};
 use pings::Pings;
 pub use pings::{InARow, Ping};
 pub use verdict::Reach;
@@ -267,12 +267,21 @@ impl Folders {
         }
     }
 
-    /// The verdicts there are.
+    /// The verdicts that count for everyone.
     pub fn verdicts(&self) -> impl Iterator<Item = Verdict> {
+        self.all(|entry| entry.verdict)
+    }
+
+    /// Those that count for one client now.
+    pub fn verdicts_for_one(&self, now: Duration) -> impl Iterator<Item = Verdict> {
+        self.all(move |entry| entry.alone.filter(|alone| alone.bars(now)))
+    }
+
+    fn all(&self, of: impl Fn(&Entry) -> Option<Standing> + Copy) -> impl Iterator<Item = Verdict> {
         let backends = (0..).map(BackendId).zip(&self.backends);
-        backends.flat_map(|(backend, known)| {
+        backends.flat_map(move |(backend, known)| {
             known.folders.iter().filter_map(move |entry| {
-                let Standing { why, trial_at, .. } = entry.verdict?;
+                let Standing { why, trial_at, .. } = of(entry)?;
                 Some(Verdict { backend, folder: entry.folder.clone(), why, trial_at })
             })
         })
@@ -317,7 +326,7 @@ impl Folders {
     fn clear(&mut self, asked: &Asked, now: Duration) {
         let (backend, folder) = (asked.backend, &asked.create.folder);
         let Some(entry) = self.known(backend).entry_mut(folder) else { return };
-        entry.first = entry.first.filter(|first| first.sign == Sign::Full);
+        entry.firsts.create = None;
         let by = asked.create.client;
         let stays = |it: &Standing| it.why == Sign::Full && (it.by != by || now < it.trial_at);
         if entry.alone.take_if(|alone| !stays(alone)).is_some() {
@@ -351,11 +360,10 @@ impl Folders {
             self.changed(backend, &create.folder, other.then_some(sign));
             return;
         }
-        let alike = |first: &Evidence| (first.sign == Sign::Full) == (sign == Sign::Full);
-        let recent = |first: &Evidence| now.saturating_sub(first.at) < MEMORY;
-        let first = entry.first.filter(|first| recent(first) && alike(first));
         let evidence = Evidence { sign, target: create.target, client: create.client, at: now };
-        let first = *entry.first.insert(first.unwrap_or(evidence));
+        let slot = entry.firsts.of(sign);
+        let first = slot.filter(|first| now.saturating_sub(first.at) < MEMORY);
+        let first = *slot.insert(first.unwrap_or(evidence));
         let standing = Standing::new(sign, create.client, rules, now);
         match evidence.confirms(&first, several) {
             None => {}
@@ -373,7 +381,7 @@ impl Folders {
     /// From now on there is that verdict.
     fn bar(&mut self, backend: BackendId, folder: &Folder, verdict: Standing, now: Duration) {
         let Some(entry) = self.entry(backend, folder, now) else { return };
-        (entry.first, entry.verdict, entry.alone) = (None, Some(verdict), None);
+        (entry.firsts, entry.verdict, entry.alone) = (Firsts::default(), Some(verdict), None);
         self.changed(backend, folder, Some(verdict.why));
     }
 

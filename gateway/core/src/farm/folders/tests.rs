@@ -149,13 +149,15 @@ fn the_word_of_one_client_counts_for_that_client() {
     }
     assert_eq!(world.0.take_changes(), [change(Some(Sign::Refuses))]);
     assert_eq!(world.0.verdicts().count(), 0, "no verdict for everyone");
+    assert_eq!(world.0.verdicts_for_one(at(528)).count(), 1);
+    assert_eq!(world.0.verdicts_for_one(at(529)).count(), 0, "it may try again");
     // After its time that client tries one Create, and so on.
     assert_eq!(world.barred_for(1, "/in/x", at(528)), [(0, Sign::Refuses)]);
     assert_eq!(world.barred_for(1, "/in/x", at(529)), []);
     let trial = world.0.asked(A, create("/in/x", 1), at(529));
     assert_eq!(world.barred_for(1, "/in/y", at(529)), [(0, Sign::Refuses)]);
     world.0.refused(&trial, true, &RULES, at(530));
-    assert_eq!(world.barred_for(1, "/in/y", at(530)), [], "nobody else has accepted it");
+    assert_eq!(world.barred_for(1, "/in/y", at(530)), [], "no other backend has accepted it");
     // What the backend accepts from anyone takes it back.
     world.accepts(A, "/in/z", 2, at(531));
     assert_eq!(world.0.take_changes(), [change(None)]);
@@ -327,6 +329,15 @@ fn a_full_disk_and_a_refusal_do_not_confirm_each_other() {
     assert_eq!(world.barred("/in/4", at(2)), []);
     world.0.full(A, &create("/in/5", 1), &RULES, at(3));
     assert_eq!(world.barred("/in/4", at(3)), []);
+}
+
+#[test]
+fn one_client_does_not_wipe_out_what_others_have_said() {
+    let mut world = World::with_others();
+    world.refuses(A, "/in/1", 2, at(0));
+    world.0.full(A, &create("/in/2", 1), &RULES, at(1));
+    world.refuses(A, "/in/3", 3, at(2));
+    assert_eq!(world.barred("/in/4", at(2)), [(0, Sign::Refuses)]);
 }
 
 #[test]

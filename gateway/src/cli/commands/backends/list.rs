@@ -96,11 +96,13 @@ pub fn barred(backend: &Json) -> String {
             Some("refuses") => "it refuses what others accept",
             Some("silent") => "it does not answer while others do",
             Some("full") => "its disk is full",
+            Some("ping") => "it fails the Pings of probes",
             _ => "it is left out",
         };
         let (name, folder) = (text(&backend["name"]), text(&barred["folder"]));
         let (name, folder) = (printable(&name), printable(&folder));
-        lines.push_str(&format!("{name}: no new uploads of {folder}: {why}\n"));
+        let of = if barred["one_client"] == true { " from one client" } else { "" };
+        lines.push_str(&format!("{name}: no new uploads of {folder}{of}: {why}\n"));
     }
     lines
 }
