@@ -6,6 +6,13 @@ use e2e_tests::wait;
 use super::{ask, begin, sessions};
 use crate::packets::fragment;
 
+fn upgradable() -> Farm {
+    Farm::of_stubs(2)
+        .without_host_ids()
+        .set("process.upgrade_socket", "\"{{tmp}}/upgrade.sock\"")
+        .start()
+}
+
 /// A gateway that was stopped, and whose file names the store of another one.
 fn second(first: &Farm) -> Farm {
     let farm = Farm::of_stubs(2).without_host_ids().start();
@@ -41,10 +48,7 @@ fn a_second_gateway_on_one_store_ends_at_once_and_harms_nothing() {
 /// Fault: store is in use by another gateway.
 #[test]
 fn an_upgrade_shares_the_store_and_keeps_others_off_to_its_end() {
-    let farm = Farm::of_stubs(2)
-        .without_host_ids()
-        .set("process.upgrade_socket", "\"{{tmp}}/upgrade.sock\"")
-        .start();
+    let farm = upgradable();
     let id = begin(&farm, "/in/a.bin");
     let other = second(&farm);
     for _ in 0..2 {
@@ -63,10 +67,7 @@ fn an_upgrade_shares_the_store_and_keeps_others_off_to_its_end() {
 /// Fault: store is in use by another gateway.
 #[test]
 fn a_successor_that_was_killed_before_it_was_ready_lets_nobody_in() {
-    let farm = Farm::of_stubs(2)
-        .without_host_ids()
-        .set("process.upgrade_socket", "\"{{tmp}}/upgrade.sock\"")
-        .start();
+    let farm = upgradable();
     let id = begin(&farm, "/in/a.bin");
     let other = second(&farm);
     let lock = farm.directory().join("store/sessions.lock");

@@ -190,7 +190,15 @@ impl DirectoryLock {
 }
 
 fn is_alive(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|stat| !has_ended(&stat))
+}
+
+/// Whether its parent only has not waited for it yet (`/proc/PID/stat`: a zombie, or dead).
+fn has_ended(stat: &str) -> bool {
+    // The name of the program stands in brackets, and may have any character.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -315,6 +323,21 @@ mod tests {
         refused(&path, None);
         drop(successor);
         assert!(DirectoryLock::take_alone(&path).is_ok());
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_alive() {
+        assert!(is_alive(std::process::id()));
+        assert!(!is_alive(DEAD.pid));
+        for (stat, ended) in [
+            ("17 (bits-gateway) S 1 17", false),
+            ("17 (odd) Z name) R 1 17", false),
+            ("17 (bits-gateway) Z 1 17", true),
+            ("17 (S) X 1 17", true),
+            ("", true),
+        ] {
+            assert_eq!(has_ended(stat), ended, "{stat}");
+        }
     }
 
     #[test]
