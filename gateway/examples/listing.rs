@@ -64,7 +64,7 @@ fn main() {
         ("all", Filter::default()),
         ("of one path", Filter { path: Some("a.bin".to_owned()), ..Filter::default() }),
     ] {
-        let query = Query { filter, after: None, limit: 50 };
+        let query = Query { filter, after: None, limit: 50, more: true };
         let (begun, worked) = (clock::steady(), processor_time());
         for round in 1..=ROUNDS {
             request.came(u64::from(round));

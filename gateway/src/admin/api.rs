@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, Entrance, Peer, Role};
@@ -206,8 +207,8 @@ impl Api {
         let control = &self.0.control;
         match call {
             Call::Status => done(&self.status().await?),
-            Call::Sessions { which, after, limit } => {
-                done(&self.sessions(which, after, limit).await?)
+            Call::Sessions { which, after, limit, more } => {
+                done(&self.sessions(which, after, limit, more).await?)
             }
             Call::Session(handle) => done(&self.one(handle).await?),
             Call::Forget(handle) => self.forget(handle).await,
@@ -360,21 +361,33 @@ impl Api {
     }
 }
 
-/// Walks over the session table are for threads that serve no traffic. So many at once, and a place is
-/// kept until the walk has ended: a browser that leaves does not end it.
+/// Walks at once. A place is kept until the walk has ended: a browser that leaves does not end it.
 static WALKS: Semaphore = Semaphore::const_new(4);
 
-/// Walks over the session table, or over the events.
+/// How long a walk waits for a place. Those before it may hang with the disk of the store.
+const WALK_WAIT: Duration = Duration::from_secs(5);
+
+/// Walks over the session table or over the events, on threads that serve no traffic.
 pub(super) async fn blocking<T: Send + 'static>(
     walk: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    let failed = || Refusal::failed("something went wrong inside; the log says more");
-    let place = WALKS.acquire().await.map_err(|_| failed())?;
+    let place = match timeout(WALK_WAIT, WALKS.acquire()).await {
+        Ok(place) => place.map_err(|_| broken())?,
+        Err(_) => {
+            return Err(Refusal::busy(
+                "others read the sessions and do not get on; the disk of the store may hang",
+            ));
+        }
+    };
     let walk = move || {
         let _place = place;
         walk()
     };
-    spawn_blocking(walk).await.map_err(|_| failed())
+    spawn_blocking(walk).await.map_err(|_| broken())
+}
+
+pub(super) fn broken() -> Refusal {
+    Refusal::failed("something went wrong inside; the log says more")
 }
 
 fn no_body(has_body: bool) -> Result<(), Refusal> {

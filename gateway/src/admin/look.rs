@@ -8,8 +8,9 @@ use gateway_core::farm::{AdminState, BackendId, Health};
 use gateway_core::protocol::{SessionId, SessionKey};
 use gateway_core::session::Timestamp;
 use serde_json::Value as Json;
+use tokio::task::spawn_blocking;
 
-use super::api::{Api, blocking};
+use super::api::{Api, blocking, broken};
 use super::control::{BackendInfo, Reloaded};
 use super::refusal::Refusal;
 use super::route::Handle;
@@ -64,7 +65,8 @@ impl Api {
 
     pub(super) async fn verdict(&self) -> Result<Verdict, Refusal> {
         let judge = self.control().judge.clone();
-        blocking(move || judge.verdict()).await
+        // Reads a file and walks over nothing: a store that hangs does not keep `status` waiting.
+        spawn_blocking(move || judge.verdict()).await.map_err(|_| broken())
     }
 
     pub(super) async fn sessions(
@@ -72,13 +74,14 @@ impl Api {
         which: Which,
         after: Option<ListCursor>,
         limit: usize,
+        more: bool,
     ) -> Result<view::Page, Refusal> {
         let backends = (self.control().backends)();
         let filter = filter(which, &backends)?;
         let (api, at) = (self.clone(), Moment::now());
         let page = move || {
             let sessions = &api.control().sessions;
-            let query = Query { filter: sessions.with_names(filter), after, limit };
+            let query = Query { filter: sessions.with_names(filter), after, limit, more };
             api.listings().page(sessions, &query, at)
         };
         let page = blocking(page).await?;

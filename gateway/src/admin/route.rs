@@ -32,6 +32,8 @@ pub enum Call {
         which: Which,
         after: Option<listing::ListCursor>,
         limit: usize,
+        /// Whether there is to be a `next`.
+        more: bool,
     },
     Session(Handle),
     Forget(Handle),
@@ -189,7 +191,7 @@ fn handle(text: String) -> Handle {
 }
 
 fn sessions(query: &str) -> Result<Call, Refusal> {
-    let (mut which, mut after, mut limit) = (Which::default(), None, PAGE);
+    let (mut which, mut after, mut limit, mut more) = (Which::default(), None, PAGE, true);
     for parameter in parameters(query) {
         let (name, value) = parameter?;
         match name {
@@ -198,10 +200,12 @@ fn sessions(query: &str) -> Result<Call, Refusal> {
                 Err(_) => return Err(wrong("`after` is the `next` of an earlier page")),
             },
             "limit" => limit = number(&value)?,
+            "more" if value == "no" => more = false,
+            "more" => return Err(wrong("`more` is `no`, or left out")),
             _ => which.take(name, value)?,
         }
     }
-    Ok(Call::Sessions { which, after, limit })
+    Ok(Call::Sessions { which, after, limit, more })
 }
 
 /// A slip must not forget every upload, so nothing said is not everything.
@@ -345,7 +349,7 @@ mod tests {
 
     #[test]
     fn pages_have_parameters_and_bounds() {
-        let page = |which, after, limit| Ok(Call::Sessions { which, after, limit });
+        let page = |which, after, limit| Ok(Call::Sessions { which, after, limit, more: true });
         let which = Which::default;
         assert_eq!(ask("GET", "/api/v1/sessions"), page(which(), None, PAGE));
         let backend = Which { backend: Some(name()), ..which() };
@@ -363,7 +367,12 @@ mod tests {
         let query = "state=waiting&client=192.0.2.7&path=/in/a%20b&idle_for=30d";
         assert_eq!(ask("GET", &format!("/api/v1/sessions?{query}")), page(all.clone(), None, PAGE));
         assert_eq!(ask("DELETE", &format!("/api/v1/sessions?{query}")), Ok(Call::ForgetAll(all)));
+        assert_eq!(
+            ask("GET", "/api/v1/sessions?more=no"),
+            Ok(Call::Sessions { which: which(), after: None, limit: PAGE, more: false })
+        );
         for bad in [
+            "more=yes",
             "after=1",
             "limit=0",
             "limit=10001",

@@ -155,6 +155,8 @@ pub struct Query {
     pub filter: Filter,
     pub after: Option<ListCursor>,
     pub limit: usize,
+    /// Whether other pages will be asked for: then the order of a first page is kept for them.
+    pub more: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,6 +233,7 @@ impl Listings {
             Some(behind) => Some(ListCursor::Rest { listing, behind }),
             None => None,
         };
+        let next = next.filter(|_| query.more);
         if query.after.is_none() && next.is_some() && !order.keys.is_empty() {
             self.keep(order);
         }

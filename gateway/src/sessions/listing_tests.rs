@@ -60,7 +60,7 @@ fn fragment(sessions: &Sessions, id: &str) -> LiveRequest {
 }
 
 fn query(filter: &Filter, after: Option<ListCursor>, limit: usize) -> Query {
-    Query { filter: filter.clone(), after, limit }
+    Query { filter: filter.clone(), after, limit, more: true }
 }
 
 fn walk(sessions: &Sessions, limit: usize, filter: &Filter) -> Vec<Row> {
@@ -175,6 +175,13 @@ async fn the_listings_of_a_while_ago_are_forgotten() {
         assert!(go_on().is_ok());
         first();
     }
+    // Who asks for no other page takes no place.
+    let alone = Query { more: false, ..query(&Filter::default(), None, 1) };
+    for _ in 0..2 * KEPT {
+        let page = listings.page(&sessions, &alone, moment()).unwrap();
+        assert_eq!((page.next, page.matching), (None, 10));
+    }
+    assert!(go_on().is_ok());
     first();
     assert_eq!(go_on(), Err(Forgotten));
 }

@@ -63,7 +63,7 @@ fn client(last: u8) -> IpAddr {
 }
 
 fn listed(sessions: &Sessions, filter: Filter) -> Vec<(SessionKey, Option<Name>)> {
-    let query = Query { filter: sessions.with_names(filter), after: None, limit: 50 };
+    let query = Query { filter: sessions.with_names(filter), after: None, limit: 50, more: true };
     let page = Listings::default().page(sessions, &query, Moment::now()).unwrap();
     let mut rows: Vec<_> = page.rows.into_iter().map(|row| (row.key, row.name)).collect();
     rows.sort_unstable_by(|one, other| one.0.cmp(&other.0));

@@ -29,7 +29,7 @@ pub async fn list(api: &Api, visitor: &Visitor, query: &str) -> Result<Markup, R
     };
     let (is_first, is_all) = (after.is_none(), which == Which::default());
     let asked = which.clone();
-    let (page, overview) = (api.sessions(which, after, PAGE).await?, api.overview().await?);
+    let (page, overview) = (api.sessions(which, after, PAGE, true).await?, api.overview().await?);
     let backends = api.names();
     // New ones come to the top of the first page, where nothing is searched for.
     let grows = (is_first && is_all).then_some(PAGE);

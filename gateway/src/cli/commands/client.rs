@@ -46,6 +46,8 @@ pub struct Client {
     token: Option<Token>,
     /// What is to be said of the configuration that named the target.
     notice: Option<String>,
+    /// How long an answer to a question is waited for.
+    patience: Duration,
 }
 
 /// Where it listens, its token, and what is to be said of the file.
@@ -116,7 +118,7 @@ impl Connection {
             secure.ca.clone_from(&self.ca);
         }
         let token = token_file.as_deref().map(Token::read).transpose()?;
-        Ok(Client { target, token, notice })
+        Ok(Client { target, token, notice, patience: ANSWER })
     }
 
     /// What the configuration says.
@@ -184,6 +186,11 @@ impl Connection {
 }
 
 impl Client {
+    /// For who asks again soon.
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
     pub fn get(&self, path: &str) -> Result<Json, ClientError> {
         self.ask(Method::GET, path)
     }
@@ -203,6 +210,7 @@ impl Client {
             Target::Unix(_) => "localhost".to_owned(),
             Target::Tls(secure) => format!("{}:{}", secure.host, secure.port),
         };
+        let patience = if method == Method::GET { self.patience } else { ANSWER };
         let mut request = Request::builder()
             .method(method)
             .uri(format!("/api/v1/{path}"))
@@ -213,7 +221,7 @@ impl Client {
         }
         let stranger = || ClientError::NotAGateway { target: self.target.clone() };
         let request = request.body(String::new()).map_err(|_| stranger())?;
-        let answer = transport::exchange(&self.target, request, ANSWER);
+        let answer = transport::exchange(&self.target, request, patience);
         let (status, body) = answer.map_err(|error| self.trouble(error))?;
         let body: Json = serde_json::from_slice(&body).map_err(|_| stranger())?;
         if status == StatusCode::OK {

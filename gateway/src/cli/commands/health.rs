@@ -153,6 +153,9 @@ fn listener(args: &Args) -> Result<Listener, Silence> {
         Some(_) => {
             Err(unknown("`ops.address` has port 0, so its port is unknown; name it by --ops"))
         }
+        None if admin.address.is_some() => Err(unknown(
+            "`admin.address` has port 0, so its port is unknown, and `ops` is off; set `admin.socket`",
+        )),
         None => Err(unknown("neither `ops` nor `admin` is on, so there is no listener to ask")),
     }
 }

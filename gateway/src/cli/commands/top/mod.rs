@@ -13,11 +13,14 @@ mod screen;
 mod state;
 mod watch;
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
 
+#[cfg(test)]
+use super::client::ClientError;
 use super::client::{Client, Connection, fail};
 use super::colour::{self, Painter};
 use super::{print, print_error, to_text};
@@ -50,6 +53,13 @@ help: `bits-gateway sessions list` and `backends list` print what it would show
 help: `bits-gateway top --json` prints one look at all of it
 ";
 
+/// Why the screen is left.
+enum End {
+    Quit,
+    Stopped,
+    Failed(String),
+}
+
 /// Shows what moves until somebody has seen enough.
 pub fn top(args: &Args) -> Exit {
     let json = args.connection.json;
@@ -60,7 +70,7 @@ pub fn top(args: &Args) -> Exit {
     // What goes wrong at once is told as by every other command.
     let asked = args.connection.client().and_then(|client| {
         let seen = watch::look(&client, &Wish::default())?;
-        Ok((client, seen))
+        Ok((client.within(watch::PATIENCE), seen))
     });
     match asked {
         Err(error) => fail(&error, json),
@@ -88,69 +98,81 @@ fn show(client: Client, mut state: State) -> Exit {
     });
 
     let colours = Painter::for_stdout().is_on();
-    // What was asked for and is not answered yet.
-    let mut asked = None;
-    loop {
+    // What was asked for and is not answered yet, the oldest first.
+    let mut asked = VecDeque::new();
+    let end = loop {
         if let Err(error) = screen.draw(|frame| draw::draw(frame, &mut state, colours)) {
-            drop(screen);
-            print_error(&format!("error: the terminal is gone: {error}\n"));
-            return Exit::Io;
+            break End::Failed(format!("the terminal is gone: {error}"));
         }
         failpoint::hit_anyway("top");
-        let Ok(happening) = happenings.recv() else { return Exit::Ok };
+        let Ok(happening) = happenings.recv() else { break End::Stopped };
         let todo = match happening {
             Happening::Key(key) => state.key(key),
             Happening::News(news) => {
                 if matches!(news, News::Set(_)) {
-                    asked = None;
+                    asked.pop_front();
                 }
                 state.hear(news);
                 Todo::Nothing
             }
             Happening::Resized => Todo::Nothing,
-            Happening::Stop => return Exit::Ok,
-            Happening::Failed(why) => {
-                drop(screen);
-                print_error(&format!("error: {why}\n"));
-                return Exit::Io;
-            }
+            Happening::Stop => break End::Stopped,
+            Happening::Failed(why) => break End::Failed(why),
         };
         match todo {
             Todo::Nothing => {}
-            Todo::Quit => {
-                drop(screen);
-                return finish(asked, &happenings, state);
-            }
+            Todo::Quit => break End::Quit,
             Todo::Tell(order) => {
                 if let Order::Set { backend, state } = &order {
-                    asked = Some(format!("{state} {backend}"));
+                    asked.push_back(format!("{state} {backend}"));
                 }
                 send(&orders, order);
             }
         }
+    };
+    drop(screen);
+    match end {
+        End::Quit => finish(asked, &happenings, state),
+        End::Stopped => leave(&asked, Exit::Ok),
+        End::Failed(why) => {
+            print_error(&format!("error: {why}\n"));
+            leave(&asked, Exit::Io)
+        }
     }
 }
 
-/// Waits for what was asked for: nobody should go to bed with a drain that was never heard.
-fn finish(asked: Option<String>, happenings: &Receiver<Happening>, mut state: State) -> Exit {
-    let Some(asked) = asked else { return Exit::Ok };
-    print_error(&format!("waiting for the answer to `backends {asked}`\n"));
-    loop {
+/// Waits for the answers to all that was asked for, and prints them.
+fn finish(mut asked: VecDeque<String>, happenings: &Receiver<Happening>, mut state: State) -> Exit {
+    for one in &asked {
+        print_error(&format!("waiting for the answer to `backends {one}`\n"));
+    }
+    let mut exit = Exit::Ok;
+    while !asked.is_empty() {
         match happenings.recv() {
             Ok(Happening::News(news @ News::Set(_))) => {
-                let is_done = matches!(news, News::Set(Ok(_)));
+                asked.pop_front();
+                if matches!(news, News::Set(Err(_))) {
+                    exit = Exit::Failure;
+                }
                 state.hear(news);
-                let text = state.notice.map(|(text, _)| text).unwrap_or_default();
+                let text = state.notice.take().map(|(text, _)| text).unwrap_or_default();
                 print_error(&format!("{text}\n"));
-                return if is_done { Exit::Ok } else { Exit::Failure };
             }
             Ok(Happening::Stop | Happening::Failed(_)) | Err(_) => {
-                print_error(&format!("no answer to `backends {asked}`: see `backends list`\n"));
-                return Exit::Failure;
+                return leave(&asked, Exit::Failure);
             }
             Ok(_) => {}
         }
     }
+    exit
+}
+
+/// Names what is left without an answer.
+fn leave(asked: &VecDeque<String>, otherwise: Exit) -> Exit {
+    for one in asked {
+        print_error(&format!("no answer to `backends {one}`: see `backends list`\n"));
+    }
+    if asked.is_empty() { otherwise } else { Exit::Failure }
 }
 
 fn send(orders: &Sender<Order>, order: Order) {
@@ -189,3 +211,7 @@ impl Drop for Ends {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "finish_tests.rs"]
+mod tests;

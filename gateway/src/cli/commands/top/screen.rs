@@ -36,8 +36,11 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // It has gone, perhaps; then there is nothing to give back.
-        let _ = ratatui::try_restore();
+        // The hook for panics has given it back already, and written what went wrong.
+        if !std::thread::panicking() {
+            // It has gone, perhaps; then there is nothing to give back.
+            let _ = ratatui::try_restore();
+        }
     }
 }
 

@@ -99,7 +99,10 @@ impl State {
                         "nothing was changed: with this token you may look, and change nothing"
                             .to_owned()
                     }
-                    error => format!("nothing was changed: {error}"),
+                    ClientError::Refused { status: ..500, .. }
+                    | ClientError::NotRunning { .. }
+                    | ClientError::NoPermission { .. } => format!("nothing was changed: {error}"),
+                    error => format!("it may have been changed, see its STATE: {error}"),
                 };
                 self.notice = Some((printable(&text), true));
             }
@@ -116,7 +119,11 @@ impl State {
         match std::mem::replace(&mut self.mode, Mode::Browse) {
             Mode::Search(text) => self.typed(text, key.code),
             Mode::Confirm { backend, state, .. } => match key.code {
-                KeyCode::Char('y' | 'Y') => Todo::Tell(Order::Set { backend, state }),
+                KeyCode::Char('y' | 'Y') => {
+                    let text = format!("asked for {state} of {}", printable(&backend));
+                    self.notice = Some((text, false));
+                    Todo::Tell(Order::Set { backend, state })
+                }
                 _ => {
                     self.notice = Some(("nothing was changed".to_owned(), false));
                     Todo::Nothing

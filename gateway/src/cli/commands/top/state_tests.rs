@@ -60,18 +60,21 @@ fn an_upload_is_not_drained() {
 #[test]
 fn a_change_that_is_refused_says_why() {
     let mut state = State::new(seen());
-    let refused = |code: &str, message: &str| ClientError::Refused {
-        status: 403,
+    let refused = |status, code: &str, message: &str| ClientError::Refused {
+        status,
         code: code.to_owned(),
         message: message.to_owned(),
         details: None,
         findings: None,
     };
-    state.hear(News::Set(Err(refused("viewer_only", "a viewer sees everything"))));
+    state.hear(News::Set(Err(refused(403, "viewer_only", "a viewer sees everything"))));
     let (text, is_bad) = state.notice.clone().unwrap();
     assert!(is_bad && text.contains("you may look, and change nothing"), "{text}");
-    state.hear(News::Set(Err(refused("failed", "no\u{1b}[2J"))));
+    state.hear(News::Set(Err(refused(404, "unknown_backend", "no\u{1b}[2J"))));
     assert_eq!(state.notice.clone().unwrap().0, "nothing was changed: no\u{fffd}[2J");
+    state.hear(News::Set(Err(refused(500, "failed", "the store hangs"))));
+    let text = state.notice.clone().unwrap().0;
+    assert_eq!(text, "it may have been changed, see its STATE: the store hangs");
     let answer = json!({
         "changed": true, "warning": "no backend takes new uploads now",
         "backend": { "name": "up01", "admin_state": "drain", "sessions": 0 },

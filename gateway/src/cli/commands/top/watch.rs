@@ -14,6 +14,9 @@ pub const LIMIT: usize = 500;
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// For each answer to a look. What hangs is said soon; a change is waited for longer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What is looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -56,7 +59,8 @@ pub fn look(client: &Client, wish: &Wish) -> Result<Seen, ClientError> {
     let mut status = client.get("status")?;
     let mut backends = client.get("backends")?;
     let which = wish.which.iter().map(|(name, value)| format!("&{name}={}", segment(value)));
-    let mut page = client.get(&format!("sessions?limit={LIMIT}{}", which.collect::<String>()))?;
+    let mut page =
+        client.get(&format!("sessions?limit={LIMIT}&more=no{}", which.collect::<String>()))?;
     let upload = match &wish.upload {
         None => None,
         Some(name) => match client.get(&format!("sessions/{}", segment(name))) {
