@@ -31,7 +31,7 @@ use super::stay::{LAST_WORDS, Stay};
 use crate::guard::{Addresses, Room};
 use crate::tls::ListenerTls;
 
-/// For a head; nobody needs more than a packet.
+/// Time for the TLS handshake, and for the head of a request.
 const HEAD: Duration = Duration::from_secs(5);
 const HEAD_BYTES: usize = 16 * 1024;
 const HEAD_FIELDS: usize = 64;
@@ -172,7 +172,7 @@ where
         Accepted::Tcp(stream) => exchange(stream, entrance, limit, answer).await,
         Accepted::Unix(stream) => exchange(stream, entrance, limit, answer).await,
         Accepted::Tls(stream, acceptor) => {
-            // Who cannot make a handshake has nobody to be told, either.
+            // After a handshake that failed there is no way to answer.
             if let Ok(Ok(stream)) = timeout(HEAD, acceptor.accept(stream)).await {
                 exchange(stream, entrance, limit, answer).await;
             }
@@ -201,7 +201,7 @@ async fn exchange<A, F>(
         .max_headers(HEAD_FIELDS)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // A peer that breaks off or is too slow has nobody to be told.
+    // A peer that breaks off or is too slow gets no answer.
     tokio::select! {
         _ = connection => {}
         () = stay.limit(limit) => {}
